@@ -1,0 +1,1 @@
+"""Post-training quantization of trained networks, measured honestly on the files it writes."""

@@ -1,0 +1,1 @@
+"""DATA -> STATISTICS: streaming passes and range rules."""

@@ -1,0 +1,1 @@
+"""IMAGES AND LABELS: folders, .npz, iterables, the built-in set."""

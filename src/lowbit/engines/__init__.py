@@ -1,0 +1,1 @@
+"""GRAPH -> NUMBERS: one file a runtime."""

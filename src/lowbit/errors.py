@@ -1,0 +1,58 @@
+"""Every error that a user can meet: what happened, where, and what to do next.
+
+One sentence a part, so that a terminal, a log and a `--json` answer can each show it their own way. The command line
+turns a `LowbitError` into its `exit_code`; anything else that escapes is a bug and leaves a traceback.
+"""
+
+
+class LowbitError(Exception):
+    """Base of all errors meant for users.
+
+    Args:
+        what: what happened, with the value that was met and the one that was expected.
+        where: the file, node or tensor it happened in; empty if `what` names it already.
+        remedy: what the user can do about it.
+    """
+
+    exit_code = 2
+
+    def __init__(self, what: str, *, where: str = "", remedy: str = "") -> None:
+        self.what = what
+        self.where = where
+        self.remedy = remedy
+        super().__init__(f"{where}: {what}" if where else what)
+
+    def __str__(self) -> str:
+        place = f"{self.where}: " if self.where else ""
+        advice = f" {self.remedy}" if self.remedy else ""
+        return f"{place}{self.what}{advice}"
+
+
+class ModelError(LowbitError):
+    """The model file cannot be read, or holds something that lowbit does not quantize."""
+
+
+class DataError(LowbitError):
+    """Images or labels are missing, unreadable, or do not fit the model."""
+
+
+class SchemeError(LowbitError):
+    """A scheme or recipe was asked for with impossible hyper-parameters, or met values it cannot encode."""
+
+
+class ArchiveError(LowbitError):
+    """An archive is damaged, truncated, from a newer version, or claims impossible sizes."""
+
+
+class EngineError(LowbitError):
+    """A runtime is not installed, or refused a model."""
+
+
+class OutputError(LowbitError):
+    """The output cannot be written."""
+
+
+class DowngradeError(LowbitError):
+    """`--strict`: something that was asked for was not given. The plan names each tensor and the reason."""
+
+    exit_code = 3

@@ -1,0 +1,1 @@
+"""MODEL IN, MODEL OUT: load, prepare, the operator table, cost, save."""

@@ -1,0 +1,1 @@
+"""HOW GOOD: accuracy, error, size, speed, memory, comparison."""

@@ -1,0 +1,1 @@
+"""CODES -> BYTES, numpy only: n-bit packing, entropy coding, the archive."""

@@ -1,0 +1,1 @@
+"""WHOLE MODEL: recipes, the plan, and carrying it out."""

@@ -1,0 +1,1 @@
+"""SHOW: terminal table, JSON, CSV, one HTML page."""

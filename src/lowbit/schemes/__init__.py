@@ -1,0 +1,1 @@
+"""ONE TENSOR -> CODES, numpy only: linear grids and clusters."""

@@ -1,0 +1,1 @@
+"""The study's own model: MobileNetV2 and its fine-tuning (extra `train`)."""

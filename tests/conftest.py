@@ -1,0 +1,16 @@
+"""Fixtures that several rooms share."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real images and models that are no part of the project; tests that use them skip without them."""
+    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("LOWBIT_SHARED_DATA", beside))
+    if not folder.is_dir():
+        pytest.skip("the shared data is not on this machine")
+    return folder
