@@ -1,0 +1,57 @@
+"""ONNX Runtime: the engine that is always there."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+from lowbit.engines.session import Array, Session
+from lowbit.errors import EngineError
+
+# Warnings of the runtime (unused initializers, and the like) are of no use to someone who only runs a model.
+ERRORS_ONLY = 3
+
+
+class OnnxRuntimeSession:
+    """A model in ONNX Runtime, on the CPU."""
+
+    engine = "onnxruntime"
+
+    def __init__(self, session: onnxruntime.InferenceSession) -> None:
+        self._session = session
+        self.input_names: tuple[str, ...] = tuple(value.name for value in session.get_inputs())
+        self.output_names: tuple[str, ...] = tuple(value.name for value in session.get_outputs())
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """All outputs by name."""
+        try:
+            outputs = self._session.run(None, dict(inputs))
+        except Exception as error:
+            raise EngineError(f"the model does not run: {error}", where="onnxruntime") from error
+        return {name: np.asarray(output) for name, output in zip(self.output_names, outputs, strict=True)}
+
+
+def open_session(model: bytes | Path | str, *, threads: int, optimized_to: Path | None) -> Session:
+    """See `lowbit.engines.session.open_session`."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = ERRORS_ONLY
+    options.inter_op_num_threads = 1
+    if threads:
+        options.intra_op_num_threads = threads
+    # Threads that spin while they wait steal time from whatever else is measured beside them.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "1" if threads else "0")
+    if optimized_to is not None:
+        options.optimized_model_filepath = str(optimized_to)
+    source = model if isinstance(model, bytes) else str(model)
+    try:
+        session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        where = "onnxruntime" if isinstance(model, bytes) else str(model)
+        raise EngineError(f"ONNX Runtime refuses the model: {error}", where=where) from error
+    return OnnxRuntimeSession(session)
+
+
+def version() -> str:
+    """Version of ONNX Runtime."""
+    return str(onnxruntime.__version__)

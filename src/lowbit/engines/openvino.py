@@ -1,0 +1,52 @@
+"""OpenVINO, an optional engine (extra `openvino`)."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import openvino
+
+from lowbit.engines.session import Array, Session
+from lowbit.errors import EngineError
+
+
+class OpenVinoSession:
+    """A model compiled by OpenVINO for the CPU."""
+
+    engine = "openvino"
+
+    def __init__(self, compiled: openvino.CompiledModel) -> None:
+        self._request = compiled.create_infer_request()
+        self.input_names: tuple[str, ...] = tuple(port.get_any_name() for port in compiled.inputs)
+        self.output_names: tuple[str, ...] = tuple(port.get_any_name() for port in compiled.outputs)
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """All outputs by name."""
+        try:
+            results = self._request.infer(dict(inputs))
+        except Exception as error:
+            raise EngineError(f"the model does not run: {error}", where="openvino") from error
+        return {name: np.array(results[name]) for name in self.output_names}
+
+
+def open_session(model: bytes | Path | str, *, threads: int, optimized_to: Path | None) -> Session:
+    """See `lowbit.engines.session.open_session`."""
+    core = openvino.Core()
+    # float32 arithmetic: bfloat16, OpenVINO's own default where the processor has it, would be a second quantization.
+    properties: dict[str, str | int] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+    if threads:
+        properties["INFERENCE_NUM_THREADS"] = threads
+    try:
+        read = core.read_model(model=model) if isinstance(model, bytes) else core.read_model(str(model))
+        compiled = core.compile_model(read, "CPU", properties)
+    except Exception as error:
+        where = "openvino" if isinstance(model, bytes) else str(model)
+        raise EngineError(f"OpenVINO refuses the model: {error}", where=where) from error
+    if optimized_to is not None:
+        openvino.save_model(compiled.get_runtime_model(), str(optimized_to), compress_to_fp16=False)
+    return OpenVinoSession(compiled)
+
+
+def version() -> str:
+    """Version of OpenVINO."""
+    return str(openvino.__version__)
