@@ -1,0 +1,169 @@
+"""How good the answers are: accuracy with its interval, loss, and what changed against the float model.
+
+A few hundred images resolve accuracy only to a few tenths of a point (with 372, one image is 0.27), so the paired
+numbers stand beside it: predictions that changed with McNemar's exact test, and the mean KL divergence of the softmax,
+which sees damage long before a prediction flips. Sources: Wilson 1927 (score interval); McNemar 1947 in its exact,
+binomial form. All sums are float64.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lowbit.errors import DataError
+from lowbit.measurement.prediction import Prediction
+from lowbit.measurement.results import finite
+
+Z_95 = 1.959963984540054
+PROBABILITY_TOLERANCE = 1e-3
+PROBABILITY_FLOOR = float(np.finfo(np.float32).tiny)
+
+
+@dataclass(frozen=True)
+class Score:
+    """Everything that follows from outputs and labels; the paired fields are `None` without a reference.
+
+    `lost` and `gained` count images that only the reference, and only this file, gets right.
+    """
+
+    images: int
+    right: int | None
+    accuracy: float | None
+    accuracy_low: float | None
+    accuracy_high: float | None
+    loss: float | None
+    agreement: float | None
+    flips: int | None
+    kl: float | None
+    mcnemar_p: float | None
+    lost: int | None
+    gained: int | None
+    notes: tuple[str, ...]
+
+
+def score(prediction: Prediction, *, reference: Prediction | None = None) -> Score:
+    """Score one file's outputs, against labels where there are any and against `reference` (float) where given.
+
+    Raises:
+        DataError: labels do not fit the outputs, or the two predictions are of different images.
+    """
+    outputs, labels = prediction.logits, prediction.labels
+    _check(outputs, labels)
+    guide = outputs if reference is None else reference.logits
+    probabilities = are_probabilities(guide)
+    notes = ["The model already ends in probabilities; loss and KL use them as they are."] if probabilities else []
+    classes = predicted_classes(outputs)
+    broken = int(np.count_nonzero(classes < 0))
+    if broken:
+        notes.append(
+            f"{broken} of {len(classes)} images gave outputs that are not finite numbers; they count as wrong."
+        )
+    right = accuracy = low = high = loss = None
+    if labels is not None:
+        right = int(np.count_nonzero(classes == labels))
+        accuracy = right / len(classes)
+        low, high = wilson_interval(right, len(classes))
+        loss = finite(cross_entropy(outputs, labels, probabilities=probabilities))
+    agreement = changed = kl = p = lost = gained = None
+    if reference is not None:
+        if reference.logits.shape != outputs.shape:
+            raise DataError(
+                f"outputs have shape {outputs.shape}, those of the float model {reference.logits.shape}.",
+                remedy="Compare files of one model on the same images.",
+            )
+        before = predicted_classes(reference.logits)
+        changed = flips(before, classes)
+        agreement = 1 - changed / len(classes)
+        kl = finite(mean_kl(reference.logits, outputs, probabilities=probabilities))
+        if labels is not None:
+            lost = int(np.count_nonzero((before == labels) & (classes != labels)))
+            gained = int(np.count_nonzero((before != labels) & (classes == labels)))
+            p = mcnemar_p(lost, gained)
+    return Score(len(classes), right, accuracy, low, high, loss, agreement, changed, kl, p, lost, gained, tuple(notes))
+
+
+def wilson_interval(right: int, total: int, *, z: float = Z_95) -> tuple[float, float]:
+    """Wilson's score interval of a proportion, 95 % by default; never leaves 0..1, honest at 0 and at 1."""
+    if total <= 0 or not 0 <= right <= total:
+        raise DataError(f"{right} of {total} is no proportion.", remedy="Give at least one image.")
+    share = right / total
+    center = (share + z * z / (2 * total)) / (1 + z * z / total)
+    half = z / (1 + z * z / total) * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
+    # At the ends the two halves cancel to the last bit only in exact arithmetic.
+    return (0.0 if right == 0 else center - half), (1.0 if right == total else center + half)
+
+
+def are_probabilities(outputs: NDArray[np.floating]) -> bool:
+    """Whether every row is non-negative and sums to 1 (to 0.001): then the model ends in a softmax of its own."""
+    if not np.isfinite(outputs).all() or (outputs < 0).any():
+        return False
+    sums = outputs.sum(axis=1, dtype=np.float64)
+    return bool((np.abs(sums - 1) <= PROBABILITY_TOLERANCE).all())
+
+
+def log_probabilities(outputs: NDArray[np.floating], *, probabilities: bool) -> NDArray[np.float64]:
+    """log p [n, classes] in nats: log-softmax of logits, or the log of probabilities normalised again.
+
+    A probability of zero counts as the smallest normal float32 (-87 nats): it underflowed, nobody measured a zero.
+    """
+    x = outputs.astype(np.float64)
+    if probabilities:
+        x = np.maximum(x, PROBABILITY_FLOOR)
+        return np.asarray(np.log(x / x.sum(axis=1, keepdims=True)))
+    with np.errstate(invalid="ignore"):
+        x = x - x.max(axis=1, keepdims=True)
+        return np.asarray(x - np.log(np.exp(x).sum(axis=1, keepdims=True)))
+
+
+def predicted_classes(outputs: NDArray[np.floating]) -> NDArray[np.int64]:
+    """The largest output of each row; -1 (never a label) where a row holds NaN or an infinity."""
+    return np.where(np.isfinite(outputs).all(axis=1), outputs.argmax(axis=1), -1).astype(np.int64)
+
+
+def cross_entropy(outputs: NDArray[np.floating], labels: NDArray[np.integer], *, probabilities: bool = False) -> float:
+    """Mean of -log p(label) in nats."""
+    logs = log_probabilities(outputs, probabilities=probabilities)
+    return float(-logs[np.arange(len(labels)), labels].mean())
+
+
+def mean_kl(reference: NDArray[np.floating], outputs: NDArray[np.floating], *, probabilities: bool = False) -> float:
+    """Mean over images of KL(reference || outputs) = sum p (log p - log q), in nats; 0 for equal outputs."""
+    p = log_probabilities(reference, probabilities=probabilities)
+    q = log_probabilities(outputs, probabilities=probabilities)
+    # Rounding can leave -1e-17 where the two are equal.
+    return max(0.0, float((np.exp(p) * (p - q)).sum(axis=1).mean())) if np.isfinite(q).all() else math.nan
+
+
+def flips(reference: NDArray[np.integer], classes: NDArray[np.integer]) -> int:
+    """How many predictions changed."""
+    return int(np.count_nonzero(reference != classes))
+
+
+def mcnemar_p(lost: int, gained: int) -> float:
+    """Exact two-sided p that `lost` against `gained` is chance: 2 P(X <= min) for X ~ Binomial(lost + gained, 1/2)."""
+    changed = lost + gained
+    ways = term = 1
+    for i in range(1, min(lost, gained) + 1):
+        term = term * (changed - i + 1) // i
+        ways += term
+    # Integers divide exactly, however large; no underflow on the way.
+    return 1.0 if 2 * ways >= 2**changed else 2 * ways / 2**changed
+
+
+def _check(outputs: NDArray[np.floating], labels: NDArray[np.integer] | None) -> None:
+    if outputs.ndim != 2 or len(outputs) == 0 or outputs.shape[1] < 2:
+        raise DataError(
+            f"outputs of shape {outputs.shape} are not one row of at least two class scores an image.",
+            remedy="lowbit measures classifiers; give a model whose output is [images, classes].",
+        )
+    if labels is None:
+        return
+    if len(labels) != len(outputs):
+        raise DataError(f"{len(labels)} labels for {len(outputs)} images.", remedy="Give one label an image.")
+    if labels.min() < 0 or labels.max() >= outputs.shape[1]:
+        raise DataError(
+            f"labels reach from {labels.min()} to {labels.max()}, but the model has {outputs.shape[1]} outputs.",
+            remedy="Give images of the classes that the model was trained on.",
+        )

@@ -1,0 +1,93 @@
+"""Images that float and a quantized file see differently, small enough to show on a page."""
+
+import base64
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from lowbit.measurement.accuracy import predicted_classes
+from lowbit.measurement.prediction import BatchSource, Prediction
+from lowbit.measurement.results import Example
+
+THUMBNAIL_PIXELS = 72
+
+
+def changed_images(reference: Prediction, prediction: Prediction, *, limit: int = 12) -> tuple[int, ...]:
+    """Indices of up to `limit` images whose class changed: first those that only float gets right, then the others."""
+    before, after = predicted_classes(reference.logits), predicted_classes(prediction.logits)
+    changed = np.flatnonzero(before != after)
+    if reference.labels is not None:
+        labels = reference.labels[changed]
+        # 0: float alone is right; 1: both are wrong; 2: this file alone is right. Stable, so images stay in order.
+        kind = np.where(before[changed] == labels, 0, np.where(after[changed] == labels, 2, 1))
+        changed = changed[np.argsort(kind, kind="stable")]
+    return tuple(int(i) for i in changed[:limit])
+
+
+def examples(
+    reference: Prediction,
+    predictions: Sequence[Prediction],
+    images: BatchSource,
+    *,
+    class_names: Sequence[str] = (),
+    mean: Sequence[float] = (0.0,),
+    std: Sequence[float] = (1.0,),
+    scale: float = 1 / 255,
+    channels_last: bool = False,
+    limit: int = 12,
+) -> tuple[tuple[Example, ...], ...]:
+    """For each file the examples to show; one pass over the images, one thumbnail an image.
+
+    Args:
+        reference: the float model's outputs.
+        predictions: outputs of the other files, in their order.
+        images: the evaluated images, as the model saw them: `(pixel * scale - mean) / std`.
+        class_names: names of the outputs; their numbers where there are none.
+        mean: per channel, taken back before drawing.
+        std: per channel, taken back before drawing.
+        scale: likewise.
+        channels_last: [H, W, C] images rather than [C, H, W].
+        limit: examples a file.
+    """
+    wanted = [changed_images(reference, prediction, limit=limit) for prediction in predictions]
+    needed = {index for indices in wanted for index in indices}
+    pictures: dict[int, str] = {}
+    start = 0
+    if needed:
+        for batch in images.batches(32, limit=max(needed) + 1):
+            for offset in range(len(batch.x)):
+                if start + offset in needed:
+                    image = batch.x[offset] if channels_last else np.moveaxis(batch.x[offset], 0, -1)
+                    pictures[start + offset] = thumbnail(np.rint((image * np.array(std) + np.array(mean)) / scale))
+            start += len(batch.x)
+    before = predicted_classes(reference.logits)
+    labels = reference.labels
+
+    def name(index: int) -> str:
+        if index < 0:
+            return "not a number"
+        return class_names[index] if index < len(class_names) else str(index)
+
+    return tuple(
+        tuple(
+            Example(
+                i, None if labels is None else name(int(labels[i])), name(int(before[i])), name(int(c)), pictures[i]
+            )
+            for i, c in zip(indices, predicted_classes(prediction.logits)[list(indices)], strict=True)
+        )
+        for indices, prediction in zip(wanted, predictions, strict=True)
+    )
+
+
+def thumbnail(image: NDArray[np.number], *, pixels: int = THUMBNAIL_PIXELS) -> str:
+    """PNG in base64 of an image [H, W, C] with values 0..255, at most `pixels` on its longer side."""
+    array = np.clip(image, 0, 255).astype(np.uint8)
+    picture = Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array[..., :3])
+    picture.thumbnail((pixels, pixels), Image.Resampling.LANCZOS)
+    # A palette of 64 colors is a third of the bytes, and at this size looks the same.
+    file = io.BytesIO()
+    picture.convert("RGB").quantize(64).save(file, "PNG", optimize=True)
+    return base64.b64encode(file.getvalue()).decode("ascii")

@@ -1,0 +1,69 @@
+"""How much memory a file needs, each in a fresh process so that no file pays for, or profits from, another.
+
+The probe imports the runtime, notes its resident memory, loads the model, runs one inference, and reports the growth:
+`load_bytes` once the model is ready, `peak_bytes` the highest point from the start of loading to the end of the
+inference (unpacking weights while loading counts).
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+PROBE = "lowbit.measurement.memory_probe"
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Growth of resident memory in bytes; `None`, with the reason in `note`, where it could not be measured."""
+
+    load_bytes: int | None
+    peak_bytes: int | None
+    note: str = ""
+
+
+def memory(
+    model: bytes | Path,
+    inputs: NDArray[np.float32],
+    *,
+    engine: str = "onnxruntime",
+    threads: int = 1,
+    timeout: float = 300.0,
+) -> Memory:
+    """Load `model` and run `inputs` [batch, ...] once in a new process. Never raises for what the probe does."""
+    with tempfile.TemporaryDirectory(prefix="lowbit-") as folder:
+        path = model
+        if isinstance(path, bytes):
+            (Path(folder) / "model.onnx").write_bytes(path)
+            path = Path(folder) / "model.onnx"
+        array = Path(folder) / "inputs.npy"
+        np.save(array, inputs, allow_pickle=False)
+        # The new process must find the lowbit that is running, installed or not, and nothing in the current folder.
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+        command = [sys.executable, "-P", "-m", PROBE, str(path), engine, str(threads), str(array)]
+        try:
+            done = subprocess.run(
+                command, env=environment, capture_output=True, text=True, timeout=timeout, check=False
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            return Memory(None, None, f"memory was not measured: {error}")
+    return _parse(done.returncode, done.stdout, done.stderr)
+
+
+def _parse(code: int, out: str, err: str) -> Memory:
+    try:
+        if code != 0:
+            raise ValueError
+        answer = json.loads(out.strip().splitlines()[-1])
+        load, peak = (None if answer[key] is None else int(answer[key]) for key in ("load_bytes", "peak_bytes"))
+        return Memory(load, peak, str(answer.get("note", "")))
+    except (ValueError, KeyError, IndexError, TypeError):
+        lines = err.strip().splitlines() or ["no answer"]
+        reason = f"signal {-code}" if code < 0 else lines[-1]
+        return Memory(None, None, f"memory was not measured: {reason}")

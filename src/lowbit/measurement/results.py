@@ -1,0 +1,249 @@
+"""What was measured, as plain data: the contract between measuring and showing.
+
+`compare` fills these values, every report renders them, and `results.json` is exactly them. Fractions (accuracy,
+agreement) lie in 0..1, sizes are bytes, times milliseconds, SQNR decibels, KL and loss nats. Every ratio says how many
+times *better* than float a file is: `file_ratio` 4 is four times smaller, `latency_ratio` 1.6 is 1.6 times faster.
+`None` means "not measured"; a `weight_sqnr_db` of `None` beside a `weight_mse` of 0 means exact (JSON has no infinity).
+"""
+
+import dataclasses
+import json
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from lowbit.errors import DataError
+
+VERSION = 1
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """One layer in one file. `bytes` and `bits` (a weight, mean) are those of its weights in this file."""
+
+    name: str
+    op: str
+    macs: int
+    bytes: int
+    bits: float
+    mse: float | None = None
+    sqnr_db: float | None = None
+    scheme: str = ""
+    stays_float: str = ""  # the reason, or empty
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """Float weights of one tensor (or all) counted in `len(edges) - 1` bins, and the code book that replaces them."""
+
+    tensor: str
+    edges: tuple[float, ...]
+    counts: tuple[int, ...]
+    code_book: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Example:
+    """An image that float and this file see differently; `thumbnail` is a PNG in base64."""
+
+    image: int
+    label: str | None
+    float_class: str
+    quantized_class: str
+    thumbnail: str
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step that quantization ran and the mean KL against float before and after it."""
+
+    name: str
+    kl_before: float | None = None
+    kl_after: float | None = None
+    seconds: float | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Details:
+    """What is behind a row: `ledger` (bytes by kind) sums to the file, `parameter_counts` to the stored numbers."""
+
+    ledger: Mapping[str, int] = field(default_factory=dict)
+    parameter_counts: Mapping[str, int] = field(default_factory=dict)
+    layers: tuple[LayerRow, ...] = ()
+    histograms: tuple[Histogram, ...] = ()
+    examples: tuple[Example, ...] = ()
+    steps: tuple[Step, ...] = ()
+    notes: tuple[str, ...] = ()  # what was asked and not given, each a full sentence
+
+
+@dataclass(frozen=True)
+class Row:
+    """One file and everything measured on it."""
+
+    recipe: str
+    file: str
+    engine: str
+    file_bytes: int
+    file_ratio: float | None = None
+    weight_bytes: int | None = None
+    weight_ratio: float | None = None
+    theoretical_ratio: float | None = None
+    parameters: int | None = None
+    macs: int | None = None
+    weight_mse: float | None = None
+    weight_sqnr_db: float | None = None
+    accuracy: float | None = None
+    accuracy_low: float | None = None
+    accuracy_high: float | None = None
+    agreement: float | None = None
+    loss: float | None = None
+    kl: float | None = None
+    flips: int | None = None
+    mcnemar_p: float | None = None
+    latency_ms: float | None = None
+    latency_low_ms: float | None = None
+    latency_high_ms: float | None = None
+    latency_ratio: float | None = None
+    load_memory_bytes: int | None = None
+    peak_memory_bytes: int | None = None
+    details: Details = field(default_factory=Details)
+
+    def scalars(self) -> dict[str, str | int | float | None]:
+        """Every column but `details`, in order: one line of the CSV."""
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "details"}
+
+
+@dataclass(frozen=True)
+class LayerCostRow:
+    """What one layer costs in the float model."""
+
+    name: str
+    op: str
+    macs: int
+    parameters: int
+    weight_bytes: int
+    output_shape: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class ModelSummary:
+    """The float model. `trained_parameters` as trained, `parameters` after batch norms were folded."""
+
+    name: str
+    trained_parameters: int
+    parameters: int
+    macs: int
+    input_shape: tuple[int, ...]
+    classes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Environment:
+    """Where and how the numbers were made, so that someone else can make them again."""
+
+    cpu: str
+    cpu_flags: tuple[str, ...]
+    cores: int
+    system: str
+    python: str
+    packages: Mapping[str, str]
+    engine: str = ""
+    threads: int = 0
+    batch: int = 1
+    runs: int = 0
+    warmup: int = 0
+    seeds: Mapping[str, int] = field(default_factory=dict)
+    model_sha256: str = ""
+    data: str = ""
+    data_images: int = 0
+    data_sha256: str = ""
+    calibration: str = ""
+    calibration_images: int = 0
+    calibration_sha256: str = ""
+    load_average: float | None = None
+    cpu_share: float | None = None
+    created: str = ""
+    command: str = ""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The whole comparison: the float row first, then one row a file."""
+
+    rows: tuple[Row, ...]
+    environment: Environment
+    model: ModelSummary
+    layers: tuple[LayerCostRow, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether accuracy was measured; without labels agreement with the first row takes its place."""
+        return any(row.accuracy is not None for row in self.rows)
+
+    def to_json(self) -> str:
+        """The text of results.json."""
+        return json.dumps({"lowbit_results": VERSION, **dataclasses.asdict(self)}, indent=1, allow_nan=False) + "\n"
+
+    @staticmethod
+    def from_json(text: str, *, where: str = "results.json") -> "Comparison":
+        """Read what `to_json` wrote; unknown keys are skipped.
+
+        Raises:
+            DataError: not a results file, or one of another version.
+        """
+        try:
+            data = json.loads(text)
+            if not isinstance(data, dict) or data.get("lowbit_results") != VERSION:
+                raise ValueError(f"`lowbit_results` must be {VERSION}")
+            return _build(Comparison, data)
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            remedy = "Write it again with `lowbit compare`."
+            raise DataError(f"is not a results file of this version: {error}.", where=where, remedy=remedy) from error
+
+
+def read_results(path: Path | str) -> Comparison:
+    """Read a results.json."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot be read: {error}.", where=str(path), remedy="Name a results.json.") from error
+    return Comparison.from_json(text, where=str(path))
+
+
+def finite(value: float | None) -> float | None:
+    """`value`, or `None` where it is not a finite number, which JSON could not hold."""
+    return None if value is None or value != value or value in (float("inf"), float("-inf")) else float(value)
+
+
+def _build(kind: type[Value], data: object) -> Value:
+    """`data` from JSON as the dataclass `kind`, every field checked against its annotation."""
+    hints = typing.get_type_hints(kind)
+    if not isinstance(data, dict):
+        raise TypeError(f"{kind.__name__} must be an object")
+    names = [f.name for f in dataclasses.fields(kind)]  # type: ignore[arg-type]
+    return kind(**{name: _read(hints[name], data[name], f"{kind.__name__}.{name}") for name in names if name in data})
+
+
+def _read(hint: Any, value: Any, where: str) -> Any:  # noqa: ANN401 - JSON has no narrower type
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (types.UnionType, typing.Union):
+        if value is None:
+            return None
+        return _read(next(arm for arm in inner if arm is not type(None)), value, where)
+    if origin is tuple and isinstance(value, list):
+        return tuple(_read(inner[0], item, where) for item in value)
+    if origin is Mapping and isinstance(value, dict):
+        return {key: _read(inner[1], item, where) for key, item in value.items()}
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        return _build(hint, value)
+    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(hint, type) and isinstance(value, hint) and not isinstance(value, bool):
+        return value
+    raise TypeError(f"{where} has the wrong type")
