@@ -1,0 +1,152 @@
+"""Whatever does not depend on the input is computed once, here: shape arithmetic, transposed or unpacked weights.
+
+Only operators in the table are folded, each with a bound on the size of its result that is known before it is
+computed, so that a hostile graph cannot make a small file grow into memory. The arithmetic is that of onnx's reference
+evaluator (numpy).
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+from lowbit.graph.edit import add_initializer, bypass, constant, free_name
+
+SMALL_ELEMENTS = 1 << 16
+# One packed byte holds at most eight weights.
+LARGEST_GROWTH = 8
+LARGEST_TOTAL_BYTES = 1 << 31
+Arrays = Sequence[np.ndarray | None]
+
+
+def _broadcast(inputs: Arrays) -> int:
+    return math.prod(np.broadcast_shapes(*(array.shape for array in inputs if array is not None)))
+
+
+def _sum_of_sizes(inputs: Arrays) -> int:
+    return sum(array.size for array in inputs if array is not None)
+
+
+def _target_shape(inputs: Arrays) -> int:
+    return math.prod(abs(int(dim)) for dim in _given(inputs, 0).ravel())
+
+
+def _expand(inputs: Arrays) -> int:
+    shape = tuple(int(dim) for dim in _given(inputs, 1).ravel())
+    data = _given(inputs, 0).shape
+    # Not np.broadcast_shapes: that would refuse sizes beyond its integers with an error of its own kind.
+    return math.prod(max(dim, 1) for dim in shape) * math.prod(data)
+
+
+def _tile(inputs: Arrays) -> int:
+    return _given(inputs, 0).size * math.prod(abs(int(count)) for count in _given(inputs, 1).ravel())
+
+
+def _gather(inputs: Arrays) -> int:
+    data = _given(inputs, 0)
+    return _given(inputs, 1).size * max(1, data.size // max(1, min(data.shape, default=1)))
+
+
+def _range(inputs: Arrays) -> int:
+    start, limit, delta = (float(_given(inputs, index)) for index in range(3))
+    return math.ceil(abs((limit - start) / delta)) if delta else 1 << 62
+
+
+def _given(inputs: Arrays, index: int) -> np.ndarray:
+    array = inputs[index]
+    if array is None:
+        raise ValueError(f"input {index} is missing")
+    return array
+
+
+# Operator -> upper bound of the elements of its output, from its constant inputs.
+RESULT_SIZE: dict[str, Callable[[Arrays], int]] = (
+    dict.fromkeys(
+        ("Add", "Sub", "Mul", "Div", "Mod", "Pow", "Where", "Equal", "Less", "Greater", "And", "Or", "Min", "Max")
+        + ("BitShift", "BitwiseAnd", "LessOrEqual", "GreaterOrEqual"),
+        _broadcast,
+    )
+    | dict.fromkeys(
+        ("Identity", "Cast", "Neg", "Abs", "Sqrt", "Reciprocal", "Exp", "Log", "Floor", "Ceil", "Round", "Not", "Sign")
+        + ("Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Concat", "Slice", "Clip", "DequantizeLinear")
+        + ("ReduceSum", "ReduceProd", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceL2", "Shape", "Size"),
+        _sum_of_sizes,
+    )
+    | {"Expand": _expand, "Tile": _tile, "ConstantOfShape": _target_shape, "Gather": _gather, "Range": _range}
+)
+
+
+def fold_constants(model: ir.Model) -> None:
+    """Replace nodes of the main graph whose inputs are all constant by what they compute, in place."""
+    graph = model.graph
+    opset = graph.opset_imports.get("", 1)
+    spent = 0
+    for node in tuple(graph):
+        if node.domain not in ("", "ai.onnx") or node.op_type not in RESULT_SIZE or len(node.outputs) != 1:
+            continue
+        output = node.outputs[0]
+        if output.is_graph_output():
+            continue
+        array = _known_shape(node) if node.op_type == "Shape" else None
+        if array is None:
+            inputs = [constant(value) for value in node.inputs]
+            if not inputs or any(a is None and v is not None for a, v in zip(inputs, node.inputs, strict=True)):
+                continue
+            array = _evaluate(node, inputs, opset, LARGEST_TOTAL_BYTES - spent)
+        if array is None:
+            continue
+        spent += array.nbytes
+        name = output.name
+        output.name = free_name(graph, f"{name}_folded")
+        value = add_initializer(graph, str(name), array)
+        bypass(graph, node, value)
+
+
+def _known_shape(node: ir.Node) -> np.ndarray | None:
+    """The result of Shape on a tensor whose dimensions are all known."""
+    value = node.inputs[0]
+    if value is None or value.shape is None or not all(isinstance(dim, int) for dim in value.shape):
+        return None
+    dims = [int(dim) for dim in value.shape if isinstance(dim, int)]
+    return np.asarray(dims[node.attributes.get_int("start", 0) : node.attributes.get_int("end", None)], np.int64)
+
+
+def _evaluate(node: ir.Node, inputs: Arrays, opset: int, room: int) -> np.ndarray | None:
+    """What the node computes, or None if that would be too large or fails (then a runtime shall say why)."""
+    try:
+        elements = RESULT_SIZE[node.op_type](inputs)
+        largest = max((array.size for array in inputs if array is not None), default=0)
+        if elements > max(SMALL_ELEMENTS, LARGEST_GROWTH * largest) or elements * 8 > room:
+            return None
+        with np.errstate(all="ignore"):
+            result = _reference(node, inputs, opset)
+    except Exception:  # the reference evaluator raises anything on nonsense
+        return None
+    if not isinstance(result, np.ndarray | np.generic):
+        return None
+    array = np.asarray(result)
+    return array if array.dtype.kind in "fiub" or array.dtype.name == "bfloat16" else None
+
+
+def _reference(node: ir.Node, inputs: Arrays, opset: int) -> Any:
+    from onnx.reference import ReferenceEvaluator
+
+    message: onnx.NodeProto = ir.to_proto(node)
+    del message.metadata_props[:]
+    message.input[:] = [f"i{index}" if array is not None else "" for index, array in enumerate(inputs)]
+    message.output[:] = ["o"]
+    feeds = {f"i{index}": array for index, array in enumerate(inputs) if array is not None}
+    graph = onnx.helper.make_graph(
+        [message],
+        "fold",
+        [
+            onnx.helper.make_tensor_value_info(name, onnx.helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)
+            for name, array in feeds.items()
+        ],
+        [onnx.ValueInfoProto(name="o")],
+    )
+    evaluator = ReferenceEvaluator(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)]))
+    return evaluator.run(None, feeds)[0]

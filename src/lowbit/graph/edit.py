@@ -1,0 +1,75 @@
+"""Small steps on a graph under preparation, each keeping the names of its inputs and outputs."""
+
+import numpy as np
+import onnx_ir as ir
+
+
+def constant(value: ir.Value | None) -> np.ndarray | None:
+    """The array of a value that is an initializer (and no input that a caller could set), else None."""
+    if value is None or value.const_value is None or not value.is_initializer() or value.is_graph_input():
+        return None
+    return value.const_value.numpy()
+
+
+def free_name(graph: ir.Graph, wanted: str) -> str:
+    """`wanted`, or with the first number behind it that no tensor of the graph or a subgraph has."""
+    taken = set(graph.initializers) | {value.name for value in graph.inputs}
+    taken |= {output.name for node in graph.all_nodes() for output in node.outputs}
+    number, name = 1, wanted
+    while name in taken:
+        number += 1
+        name = f"{wanted}_{number}"
+    return name
+
+
+def add_initializer(graph: ir.Graph, wanted: str, array: np.ndarray) -> ir.Value:
+    """Put a new constant into the graph, under `wanted` or a similar free name."""
+    name = free_name(graph, wanted)
+    tensor = ir.tensor(np.ascontiguousarray(array), name=name)
+    value = ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
+    graph.register_initializer(value)
+    return value
+
+
+def set_weight(graph: ir.Graph, node: ir.Node, index: int, array: np.ndarray, *, wanted: str) -> None:
+    """Give `node` a constant as input `index`: in place of the one it has, unless others read that one too.
+
+    Args:
+        wanted: name of the new constant, if one is needed.
+    """
+    old = node.inputs[index] if index < len(node.inputs) else None
+    if old is not None and len(old.uses()) == 1 and not old.is_graph_output():
+        old.const_value = ir.tensor(np.ascontiguousarray(array), name=old.name)
+        old.shape = ir.Shape(array.shape)
+        old.dtype = old.const_value.dtype
+        return
+    if index >= len(node.inputs):
+        node.resize_inputs(index + 1)
+    node.replace_input_with(index, add_initializer(graph, wanted, array))
+
+
+def bypass(graph: ir.Graph, node: ir.Node, source: ir.Value) -> bool:
+    """Let `source` take over all uses of the first output of `node`, which leaves the graph.
+
+    A graph output keeps its name. Returns False, with nothing done, where that is impossible: the output is one of the
+    graph and `source` must keep a name of its own, or the output leaves a subgraph.
+    """
+    output = node.outputs[0]
+    if any(other.uses() or other.is_graph_output() for other in node.outputs[1:]):
+        return False
+    if output.is_graph_output():
+        own = source.is_graph_input() or source.is_initializer() or source.is_graph_output()
+        if own or source.producer() is None or output not in graph.outputs:
+            return False
+    name, leaves = output.name, output.is_graph_output()
+    shape = source.shape if source.shape is not None else output.shape
+    output.replace_all_uses_with(source, replace_graph_outputs=True)
+    graph.remove(node, safe=True)
+    source.shape = shape
+    if source.type is None:
+        source.type = output.type
+    if leaves:
+        # Two values must not share a name, even for the moment: the old one is out of the graph already.
+        output.name = None
+        source.name = name
+    return True

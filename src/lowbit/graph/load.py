@@ -1,0 +1,175 @@
+"""A file, an ONNX message or a torch module becomes a `Model`; the original is never changed.
+
+Files are untrusted: see `checks` and `external_data`. Peak memory is about four times the weights.
+"""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import onnx
+import onnx_ir as ir
+from google.protobuf.message import DecodeError
+
+from lowbit.errors import ModelError
+from lowbit.graph.checks import check_graph, check_tensors, check_versions
+from lowbit.graph.external_data import load_external_data
+from lowbit.graph.model import LARGEST_BYTES, Model
+from lowbit.graph.preprocessing import METADATA_KEY, Preprocessing
+from lowbit.graph.prepare import prepare
+from lowbit.graph.versions import to_float32, to_supported_opset
+
+if TYPE_CHECKING:
+    import torch
+
+MEMORY = "memory"
+OTHER_FORMATS = (
+    (b"PK\x03\x04", 0, "a PyTorch or Keras archive"),
+    (b"\x89HDF\r\n\x1a\n", 0, "an HDF5 (Keras) file"),
+    (b"TFL3", 4, "a LiteRT (TensorFlow Lite) file"),
+    (b"\x80\x02", 0, "a Python pickle"),
+)
+EXPORT = "Export the network to ONNX first, for example with torch.onnx.export or tf2onnx."
+
+
+def load(
+    source: "str | os.PathLike[str] | bytes | onnx.ModelProto | torch.nn.Module | Model",
+    *,
+    example: object | None = None,
+) -> Model:
+    """Load a network and prepare it: batch norm and constants folded, shapes inferred, names unique.
+
+    float16, bfloat16 and float64 networks become float32, inputs and outputs included. Opsets before 13 are converted
+    to 13. Subgraphs (If, Loop) are kept as they are.
+
+    Args:
+        source: an ONNX file (weights in external files only from the folder of the model itself), its bytes, an
+            `onnx.ModelProto`, a `torch.nn.Module`, or a `Model`, which comes back as it is.
+        example: for a torch module, one input tensor (or a tuple of them) with the batch as first dimension.
+
+    Raises:
+        ModelError: unreadable, damaged, hostile or unsupported; says which and what to do.
+    """
+    if isinstance(source, Model):
+        return source
+    if isinstance(source, str | os.PathLike):
+        path = Path(source)
+        return _from_proto(_parse(_read(path), str(path)), str(path), path.parent)
+    if isinstance(source, bytes):
+        return _from_proto(_parse(source, MEMORY), MEMORY, None)
+    if isinstance(source, onnx.ModelProto):
+        copy = onnx.ModelProto()
+        copy.CopyFrom(source)
+        return _from_proto(copy, MEMORY, None)
+    return _from_torch(source, example)
+
+
+def _from_proto(
+    proto: onnx.ModelProto, source: str, folder: Path | None, trained_parameters: int | None = None
+) -> Model:
+    """Turn a message that nobody else holds into a Model."""
+    check_versions(proto, source)
+    load_external_data(proto, folder, source)
+    check_tensors(proto, source)
+    check_graph(proto, source)
+    preprocessing = None
+    for entry in proto.metadata_props:
+        if entry.key == METADATA_KEY:
+            preprocessing = Preprocessing.from_json(entry.value)
+    proto = to_supported_opset(proto, source)
+    graph = ir.from_proto(proto)
+    del proto
+    to_float32(graph)
+    trained = prepare(graph, source, trained_parameters=trained_parameters)
+    return Model(graph, trained, preprocessing, source)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        if path.is_dir():
+            raise ModelError("is a folder, not a file.", where=str(path), remedy="Give the .onnx file inside it.")
+        if not path.exists():
+            raise ModelError("there is no such file.", where=str(path), remedy="Check the path.")
+        if not path.is_file():
+            raise ModelError("is not a regular file.", where=str(path), remedy="Give an ONNX file.")
+        if path.stat().st_size > LARGEST_BYTES:
+            raise ModelError(
+                f"has {path.stat().st_size} bytes, an ONNX file can have {LARGEST_BYTES}.",
+                where=str(path),
+                remedy="Export it with the weights as external data; networks over 2 GB are not supported.",
+            )
+        return path.read_bytes()
+    except (OSError, ValueError) as error:
+        raise ModelError(f"cannot be read: {error}.", where=str(path), remedy="Check path and permissions.") from error
+
+
+def _parse(data: bytes, source: str) -> onnx.ModelProto:
+    if not data:
+        raise ModelError("is empty.", where=source, remedy="Copy or export the model again.")
+    for magic, offset, name in OTHER_FORMATS:
+        if data[offset : offset + len(magic)] == magic:
+            raise ModelError(f"is {name}, not an ONNX file.", where=source, remedy=EXPORT)
+    try:
+        proto = onnx.ModelProto.FromString(data)
+    except DecodeError as error:
+        # An ONNX file starts with field 1, the IR version, a small number.
+        begins_well = len(data) > 2 and data[0] == 8 and data[1] < 64
+        what = "is truncated or damaged." if begins_well else "is not an ONNX file."
+        remedy = "Copy or export the model again." if begins_well else EXPORT
+        raise ModelError(what, where=source, remedy=remedy) from error
+    if not proto.HasField("graph") or not proto.ir_version:
+        raise ModelError("is truncated, or not an ONNX model: it has no graph.", where=source, remedy=EXPORT)
+    return proto
+
+
+def _from_torch(module: Any, example: object | None) -> Model:
+    """Export in inference mode with a dynamic batch, and put the module back as it was."""
+    try:
+        import torch
+    except ImportError:
+        torch = None
+    if torch is None or not isinstance(module, torch.nn.Module):
+        raise ModelError(
+            f"cannot load a {type(module).__name__}.",
+            remedy="Give a path, an onnx.ModelProto, or a torch.nn.Module with an example input.",
+        )
+    if example is None:
+        raise ModelError(
+            "a torch module needs an example input.",
+            where=type(module).__name__,
+            remedy="Call load(module, example=torch.zeros(1, 3, height, width)).",
+        )
+    try:
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise ModelError(
+            "torch exports to ONNX through the package onnxscript, which is missing.",
+            where=type(module).__name__,
+            remedy="pip install 'lowbit[train]'",
+        ) from error
+    examples = example if isinstance(example, tuple) else (example,)
+    trained = sum(parameter.numel() for parameter in module.parameters())
+    training = {name: part.training for name, part in module.named_modules()}
+    try:
+        module.eval()
+        batch = torch.export.Dim.DYNAMIC
+        exported = torch.onnx.export(
+            module,
+            examples,
+            dynamo=True,
+            verbose=False,
+            dynamic_shapes=tuple({0: batch} for _ in examples),
+        )
+    except Exception as error:  # whatever the exporter meets in a stranger's forward()
+        raise ModelError(
+            f"torch could not export it: {str(error).strip().splitlines()[0] if str(error) else type(error).__name__}.",
+            where=type(module).__name__,
+            remedy="Check that module(example) runs, or export to ONNX yourself and load the file.",
+        ) from error
+    finally:
+        for name, part in module.named_modules():
+            part.training = training.get(name, part.training)
+    proto = exported.model_proto
+    copy = onnx.ModelProto()
+    copy.CopyFrom(proto)
+    return _from_proto(copy, type(module).__name__, None, trained)

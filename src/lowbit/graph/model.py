@@ -1,0 +1,164 @@
+"""The one noun of this room: a prepared network that nobody changes any more."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+from lowbit.errors import ModelError
+from lowbit.graph.preprocessing import Preprocessing
+
+Node = ir.Node
+Value = ir.Value
+# Protobuf refuses messages of 2 GiB and more.
+LARGEST_BYTES = 2**31 - 1
+QUANTIZED_OPERATORS = frozenset(
+    {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger", "QLinearConv"}
+    | {"QLinearMatMul", "QGemm", "QLinearAdd", "QLinearGlobalAveragePool", "MatMulNBits", "QAttention"}
+)
+
+
+@dataclass(frozen=True)
+class ValueInfo:
+    """Name, shape and dtype of a graph input or output; a dimension is a number, a symbol, or None if unknown."""
+
+    name: str
+    shape: tuple[int | str | None, ...]
+    dtype: np.dtype
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A network ready to be quantized: constants and batch norms folded, shapes inferred, every name unique.
+
+    Args:
+        ir: the prepared graph; treat as read-only.
+        trained_parameters: weights, biases, batch-norm scale and shift as they stood before folding (running
+            statistics are no parameters).
+        preprocessing: from the metadata `lowbit.preprocessing`, if the file has it.
+        source: file name, or "memory".
+    """
+
+    ir: ir.Model
+    trained_parameters: int
+    preprocessing: Preprocessing | None
+    source: str
+
+    @property
+    def graph(self) -> ir.Graph:
+        """The main graph."""
+        return self.ir.graph
+
+    @cached_property
+    def inputs(self) -> tuple[ValueInfo, ...]:
+        """Graph inputs, without weights."""
+        return tuple(_value_info(value) for value in self.graph.inputs)
+
+    @cached_property
+    def outputs(self) -> tuple[ValueInfo, ...]:
+        """Graph outputs."""
+        return tuple(_value_info(value) for value in self.graph.outputs)
+
+    @property
+    def input(self) -> ValueInfo:
+        """The only input.
+
+        Raises:
+            ModelError: the model has several.
+        """
+        if len(self.inputs) != 1:
+            names = ", ".join(info.name for info in self.inputs)
+            raise ModelError(
+                f"the model has {len(self.inputs)} inputs ({names}), one was expected.",
+                where=self.source,
+                remedy="Export it with the image as the only input.",
+            )
+        return self.inputs[0]
+
+    @property
+    def classes(self) -> int | None:
+        """Last dimension of the first output, if it is known: the number of classes of a classifier."""
+        last = self.outputs[0].shape[-1] if self.outputs and self.outputs[0].shape else None
+        return last if isinstance(last, int) else None
+
+    @property
+    def quantized(self) -> bool:
+        """Whether the graph computes in integers or simulates it already: such a model is not a float reference."""
+        return any(node.op_type in QUANTIZED_OPERATORS for node in self.graph)
+
+    @cached_property
+    def values(self) -> dict[str, ir.Value]:
+        """Every tensor of the main graph by name: inputs, initializers, node outputs."""
+        found = {value.name: value for value in (*self.graph.inputs, *self.graph.initializers.values())}
+        found |= {output.name: output for node in self.graph for output in node.outputs}
+        return {name: value for name, value in found.items() if name}
+
+    @cached_property
+    def nodes(self) -> dict[str, ir.Node]:
+        """Every node of the main graph by its unique name, in execution order."""
+        return {str(node.name): node for node in self.graph}
+
+    @cached_property
+    def weights(self) -> dict[str, np.ndarray]:
+        """All initializers by name, as read-only arrays."""
+        found = {}
+        for name, value in self.graph.initializers.items():
+            if value.const_value is not None:
+                found[name] = value.const_value.numpy().view()
+                found[name].flags.writeable = False
+        return found
+
+    def to_proto(self) -> onnx.ModelProto:
+        """A fresh protobuf of the prepared graph: the caller may change it."""
+        return ir.to_proto(self.ir)
+
+    def to_bytes(self) -> bytes:
+        """The prepared graph as the content of an ONNX file; the same model always gives the same bytes."""
+        return serialize(self.to_proto(), self.source)
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hex SHA-256 of `to_bytes`."""
+        return hashlib.sha256(self.to_bytes()).hexdigest()
+
+    def with_outputs(self, names: Sequence[str]) -> bytes:
+        """An ONNX file of the same graph whose outputs are these tensors, in this order: for calibration.
+
+        Raises:
+            ModelError: no tensor of that name in the main graph.
+        """
+        proto = self.to_proto()
+        del proto.graph.output[:]
+        for name in names:
+            if name not in self.values:
+                raise ModelError(
+                    f"there is no tensor named {name!r}.",
+                    where=self.source,
+                    remedy="Names are those of the prepared graph: see `lowbit inspect`.",
+                )
+            proto.graph.output.append(ir.to_proto(self.values[name]))
+        return serialize(proto, self.source)
+
+
+def serialize(proto: onnx.ModelProto, source: str) -> bytes:
+    """The content of an ONNX file; the same message always gives the same bytes.
+
+    Raises:
+        ModelError: more than 2 GB, which protobuf cannot hold.
+    """
+    try:
+        return bytes(proto.SerializeToString(deterministic=True))
+    except Exception as error:  # protobuf's own exception types differ between its implementations
+        raise ModelError(
+            "the model is too large for one ONNX file (2 GB).", where=source, remedy="Use a smaller model."
+        ) from error
+
+
+def _value_info(value: ir.Value) -> ValueInfo:
+    shape = () if value.shape is None else tuple(dim if isinstance(dim, int) else dim.value for dim in value.shape)
+    dtype = np.dtype(np.float32) if value.dtype is None else np.dtype(value.dtype.numpy())
+    return ValueInfo(str(value.name), shape, dtype)

@@ -1,0 +1,337 @@
+"""The operators whose weights are quantized, as one table, and the layers that a model has of them.
+
+A new operator is one row in `OPS`, and its branch in `Layer` where it is no convolution or matrix product.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from lowbit.errors import ModelError
+from lowbit.graph.columns import Geometry, convolution_columns, transposed_columns
+from lowbit.graph.edit import constant
+from lowbit.graph.model import Model, Node, Value
+
+
+@dataclass(frozen=True)
+class Operator:
+    """One row: which inputs are what, and where the weight has its output channels.
+
+    Args:
+        input: index of the activation input.
+        weight: index of the weight.
+        bias: index of the bias, or None if only an Add behind it can give one.
+        channel_axis: dimension of the weight that counts output channels (of one group, for ConvTranspose).
+        columns: "convolution", "transposed" or "product": how inputs become columns.
+    """
+
+    input: int
+    weight: int
+    bias: int | None
+    channel_axis: int
+    columns: str
+
+
+OPS: dict[str, Operator] = {
+    "Conv": Operator(input=0, weight=1, bias=2, channel_axis=0, columns="convolution"),
+    "ConvTranspose": Operator(input=0, weight=1, bias=2, channel_axis=1, columns="transposed"),
+    # transB=1 turns the weight of a Gemm around: channel axis 0.
+    "Gemm": Operator(input=0, weight=1, bias=2, channel_axis=1, columns="product"),
+    "MatMul": Operator(input=0, weight=1, bias=None, channel_axis=1, columns="product"),
+}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One weighted node, with `output = matrix @ columns + bias`.
+
+    Args:
+        node: its unique name.
+        op: its operator, a key of `OPS`.
+        input: name of the activation it reads.
+        weight: name of the initializer that is its weight; layers can share one.
+        bias: name of the initializer [output channels] that is added, or None.
+        output: name of the tensor with the bias in it: that of the node, or of the Add behind a MatMul.
+        bias_node: name of that Add, if the bias is added by a node of its own.
+        weight_shape: as stored.
+        channel_axis: dimension of the stored weight that counts output channels.
+        groups: convolution groups; 1 for matrix products.
+        geometry: how a convolution kernel moves; None for matrix products.
+    """
+
+    node: str
+    op: str
+    input: str
+    weight: str
+    bias: str | None
+    output: str
+    bias_node: str | None
+    weight_shape: tuple[int, ...]
+    channel_axis: int
+    groups: int = 1
+    geometry: Geometry | None = None
+
+    @property
+    def kernel(self) -> tuple[int, ...]:
+        """Kernel size for each spatial axis; () for matrix products."""
+        return self.geometry.kernel if self.geometry else ()
+
+    @property
+    def weight_transposed(self) -> bool:
+        """Whether the stored weight of a matrix product is [outputs, inputs]."""
+        return self.geometry is None and self.channel_axis == 0
+
+    @property
+    def out_channels(self) -> int:
+        """Output channels of all groups together."""
+        return self.weight_shape[self.channel_axis] * (self.groups if self.op == "ConvTranspose" else 1)
+
+    @property
+    def columns(self) -> int:
+        """Inputs that one output value sees."""
+        return math.prod(self.weight_shape) // self.out_channels
+
+    @property
+    def depthwise(self) -> bool:
+        """Whether each output channel sees only one input channel, out of several."""
+        return self.groups > 1 and self.columns == math.prod(self.kernel)
+
+    def to_matrix(self, weight: np.ndarray) -> np.ndarray:
+        """The weight as [groups, output channels of a group, columns]: a view where that is possible."""
+        if self.geometry is None:
+            return (weight if self.channel_axis == 0 else weight.T)[np.newaxis]
+        if self.op == "ConvTranspose":
+            inner = weight.reshape(self.groups, -1, self.weight_shape[1], math.prod(self.kernel))
+            return inner.swapaxes(1, 2).reshape(self.groups, self.weight_shape[1], self.columns)
+        return weight.reshape(self.groups, -1, self.columns)
+
+    def from_matrix(self, matrix: np.ndarray) -> np.ndarray:
+        """The stored form of what `to_matrix` gave; exact inverse."""
+        if self.geometry is None:
+            return matrix[0] if self.channel_axis == 0 else matrix[0].T
+        if self.op == "ConvTranspose":
+            inner = matrix.reshape(self.groups, self.weight_shape[1], -1, math.prod(self.kernel))
+            return inner.swapaxes(1, 2).reshape(self.weight_shape)
+        return matrix.reshape(self.weight_shape)
+
+    def to_columns(self, x: np.ndarray) -> np.ndarray:
+        """What each output value is computed from: [groups, columns, positions], of the dtype of `x`.
+
+        Positions run over the images, in each over the places of the output in row-major order. A view for matrix
+        products and for 1x1 convolutions of one image; else a copy, kernel-size times the input.
+
+        Args:
+            x: the layer's input, [N, channels, spatial...] or [..., inputs].
+        """
+        if self.geometry is None:
+            return x.reshape(-1, x.shape[-1]).T[np.newaxis]
+        to_columns = transposed_columns if self.op == "ConvTranspose" else convolution_columns
+        return to_columns(x, self.geometry, self.groups)
+
+    def to_rows(self, y: np.ndarray) -> np.ndarray:
+        """The layer's output arranged like `matrix @ columns`: [groups, output channels of a group, positions].
+
+        Args:
+            y: [N, output channels, spatial...] or [..., outputs].
+        """
+        if self.geometry is None:
+            return y.reshape(-1, y.shape[-1]).T[np.newaxis]
+        return np.moveaxis(y, 1, 0).reshape(self.groups, self.out_channels // self.groups, -1)
+
+
+@dataclass(frozen=True)
+class NotLayer:
+    """A constant that looks like a weight, in a node that is treated as no layer, and why."""
+
+    node: str
+    op: str
+    weight: str
+    reason: str
+
+
+def layers(model: Model) -> tuple[Layer, ...]:
+    """The layers of the main graph in execution order: Conv, ConvTranspose, Gemm, MatMul with a constant weight.
+
+    Raises:
+        ModelError: attributes that contradict the weight's shape.
+    """
+    found = (_layer(node, model.source) for node in model.graph if _is_known(node))
+    return tuple(layer for layer in found if isinstance(layer, Layer))
+
+
+def not_layers(model: Model) -> tuple[NotLayer, ...]:
+    """Nodes with a constant weight that `layers` leaves out, each with the reason: nothing is dropped in silence."""
+    found = [_layer(node, model.source) for node in model.graph if _is_known(node)]
+    for node in model.graph:
+        if node.op_type in ("LSTM", "GRU", "RNN"):
+            weights = [str(value.name) for value in node.inputs[1:3] if value is not None and _constant_name(value)]
+            found += [NotLayer(str(node.name), node.op_type, name, "recurrent layer") for name in weights]
+    for graph in model.graph.subgraphs():
+        for node in graph:
+            weight = node.inputs[OPS[node.op_type].weight] if _is_known(node) else None
+            if weight is not None and constant(weight) is not None:
+                found.append(NotLayer(str(node.name), node.op_type, str(weight.name), "inside an If or Loop"))
+    return tuple(item for item in found if isinstance(item, NotLayer))
+
+
+def _is_known(node: Node) -> bool:
+    return node.op_type in OPS and node.domain in ("", "ai.onnx") and len(node.inputs) > 1
+
+
+def _constant_name(value: Value | None) -> str | None:
+    return str(value.name) if value is not None and constant(value) is not None else None
+
+
+def _layer(node: Node, source: str) -> Layer | NotLayer | None:
+    row = OPS[node.op_type]
+    x, weight_value = node.inputs[row.input], node.inputs[row.weight]
+    weight = constant(weight_value)
+    name = str(node.name)
+    if weight_value is None or weight is None or x is None:
+        first = constant(x)
+        if node.op_type == "MatMul" and first is not None and first.ndim > 1:
+            return NotLayer(name, node.op_type, str(x.name if x else ""), "the constant is the left factor")
+        return None
+
+    def left_out(reason: str) -> NotLayer:
+        return NotLayer(name, node.op_type, str(weight_value.name), reason)
+
+    if weight.dtype != np.float32:
+        return left_out(f"the weight holds {weight.dtype}")
+    if weight.size == 0:
+        return left_out("the weight is empty")
+    bias = node.inputs[row.bias] if row.bias is not None and len(node.inputs) > row.bias else None
+    if bias is not None and constant(bias) is None:
+        return left_out("the bias is computed")
+    output, bias_node, groups, geometry, axis = str(node.outputs[0].name), None, 1, None, row.channel_axis
+    if row.columns == "product":
+        if weight.ndim != 2:
+            return left_out(f"the weight has {weight.ndim} dimensions, not 2")
+        if node.op_type == "Gemm":
+            alpha, beta = node.attributes.get_float("alpha", 1.0), node.attributes.get_float("beta", 1.0)
+            if node.attributes.get_int("transA", 0) or alpha != 1.0 or (bias is not None and beta != 1.0):
+                return left_out("transA, or a factor that cannot be folded")
+            axis = 0 if node.attributes.get_int("transB", 0) else 1
+        else:
+            bias, add = _added_bias(node, weight.shape[1])
+            if add is not None:
+                output, bias_node = str(add.outputs[0].name), str(add.name)
+    else:
+        groups = node.attributes.get_int("group", 1)
+        geometry = _geometry(node, weight, groups, source)
+    layer = Layer(
+        name,
+        node.op_type,
+        str(x.name),
+        str(weight_value.name),
+        None if bias is None else str(bias.name),
+        output,
+        bias_node,
+        tuple(weight.shape),
+        axis,
+        groups,
+        geometry,
+    )
+    if bias is not None and bias.shape is not None and math.prod(bias.shape.numpy()) != layer.out_channels:
+        return left_out("the bias is not one value a channel")
+    return layer
+
+
+def _added_bias(node: Node, channels: int) -> tuple[Value | None, Node | None]:
+    """The constant vector that an Add behind a MatMul adds, if nobody else reads the product."""
+    product = node.outputs[0]
+    add = _only_reader(product)
+    if add is None or add.op_type != "Add" or add.domain not in ("", "ai.onnx"):
+        return None, None
+    other = add.inputs[1] if add.inputs[0] is product else add.inputs[0]
+    array = constant(other)
+    rank = len(product.shape) if product.shape is not None else 1
+    if array is None or array.size != channels or array.shape[-1:] != (channels,) or array.ndim > rank:
+        return None, None
+    return other, add
+
+
+def _geometry(node: Node, weight: np.ndarray, groups: int, source: str) -> Geometry:
+    rank = weight.ndim - 2
+    attributes = node.attributes
+    kernel = tuple(attributes.get_ints("kernel_shape", weight.shape[2:]))
+    strides = tuple(attributes.get_ints("strides", [1] * rank))
+    dilations = tuple(attributes.get_ints("dilations", [1] * rank))
+    pads = tuple(attributes.get_ints("pads", [0] * 2 * rank))
+    extra = tuple(attributes.get_ints("output_padding", []))
+    wanted = tuple(attributes.get_ints("output_shape", []))
+    auto_pad = attributes.get_string("auto_pad", "NOTSET")
+    grouped = weight.shape[1 if node.op_type == "ConvTranspose" else 0] if rank > 0 else 0
+    grouped = weight.shape[0] if rank > 0 else grouped
+    fits = (
+        rank >= 1
+        and groups >= 1
+        and grouped % groups == 0
+        and kernel == weight.shape[2:]
+        and len(strides) == len(dilations) == rank
+        and len(pads) == 2 * rank
+        and len(extra) in (0, rank)
+        and len(wanted) in (0, rank)
+        and min((*strides, *dilations)) >= 1
+        and min((*pads, *extra, *wanted), default=0) >= 0
+        and max((*strides, *dilations, *pads, *extra, *wanted), default=0) < 1 << 31
+        and auto_pad in ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER")
+    )
+    if not fits:
+        raise ModelError(
+            f"{node.op_type} {node.name!r} has attributes that do not fit its weight of shape {list(weight.shape)}: "
+            f"kernel {kernel}, strides {strides}, dilations {dilations}, pads {pads}, groups {groups}, {auto_pad}.",
+            where=source,
+            remedy="Export the model again.",
+        )
+    return Geometry(kernel, strides, pads, dilations, auto_pad, extra, wanted)
+
+
+def producer(model: Model, tensor: str) -> Node | None:
+    """The node that computes a tensor; None for inputs and constants."""
+    return model.values[tensor].producer()
+
+
+def consumers(model: Model, tensor: str) -> tuple[Node, ...]:
+    """The nodes that read a tensor, in subgraphs too, each once."""
+    return tuple(model.values[tensor].consumers())
+
+
+def single_consumer(model: Model, tensor: str) -> Node | None:
+    """The only node that reads a tensor; None if there are more, none, or it is an output of the model."""
+    return _only_reader(model.values[tensor])
+
+
+def _only_reader(value: Value) -> Node | None:
+    return value.consumers()[0] if len(value.uses()) == 1 and not value.is_graph_output() else None
+
+
+@dataclass(frozen=True)
+class Activation:
+    """A Relu or Clip right behind a layer: its node, its bounds (None: open), and the tensor it gives."""
+
+    node: str
+    op: str
+    low: float | None
+    high: float | None
+    output: str
+
+
+def activation_after(model: Model, layer: Layer) -> Activation | None:
+    """The Relu or Clip that is the only reader of a layer's output, if there is one with constant bounds."""
+    node = single_consumer(model, layer.output)
+    if node is None or node.op_type not in ("Relu", "Clip") or node.domain not in ("", "ai.onnx"):
+        return None
+    if node.op_type == "Relu":
+        return Activation(str(node.name), "Relu", 0.0, None, str(node.outputs[0].name))
+    if node.inputs[0] is None or node.inputs[0].name != layer.output:
+        return None
+    bounds: list[float | None] = [None, None]
+    for index, value in enumerate(node.inputs[1:3]):
+        if value is not None:
+            array = constant(value)
+            if array is None or array.size != 1:
+                return None
+            bounds[index] = float(array.item())
+    return Activation(str(node.name), "Clip", bounds[0], bounds[1], str(node.outputs[0].name))

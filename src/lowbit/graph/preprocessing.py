@@ -1,0 +1,122 @@
+"""What an image goes through before the network sees it: `x = (image * scale - mean) / std`.
+
+Kept with the model, as JSON under the ONNX metadata key `lowbit.preprocessing`, so that nobody has to remember it. The
+metadata of a stranger's file is untrusted: everything in it is checked before use.
+"""
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from lowbit.errors import DataError, ModelError
+
+METADATA_KEY = "lowbit.preprocessing"
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+LAYOUTS = ("NCHW", "NHWC")
+LARGEST_SIDE = 16384
+LONGEST_JSON = 4096
+REMEDY = f"Correct or remove the metadata entry {METADATA_KEY!r}, or give size and normalization as options."
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Image size, layout and normalization of a network's input.
+
+    Args:
+        height: pixels.
+        width: pixels.
+        channels: 1 (gray), 3 (RGB) or 4; `mean` and `std` have as many values.
+        layout: "NCHW" or "NHWC".
+        scale: factor on the uint8 values, before mean and std.
+        mean: subtracted, per channel, in scaled units.
+        std: divided by, per channel, in scaled units.
+
+    Raises:
+        ModelError: a size, layout or number that cannot be.
+    """
+
+    height: int
+    width: int
+    channels: int = 3
+    layout: str = "NCHW"
+    scale: float = 1 / 255
+    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
+    std: tuple[float, ...] = (1.0, 1.0, 1.0)
+
+    def __post_init__(self) -> None:
+        for name, largest in (("height", LARGEST_SIDE), ("width", LARGEST_SIDE), ("channels", 4)):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= largest:
+                raise _wrong(name, value, f"an integer from 1 to {largest}")
+        if self.layout not in LAYOUTS:
+            raise _wrong("layout", self.layout, " or ".join(LAYOUTS))
+        if not _is_finite(self.scale) or self.scale == 0:
+            raise _wrong("scale", self.scale, "a finite number other than 0")
+        for name in ("mean", "std"):
+            values = getattr(self, name)
+            if (
+                not isinstance(values, tuple)
+                or len(values) != self.channels
+                or not all(_is_finite(value) for value in values)
+                or (name == "std" and not all(value > 0 for value in values))
+            ):
+                kind = "positive" if name == "std" else "finite"
+                raise _wrong(name, values, f"{self.channels} {kind} numbers, one a channel")
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Shape of the uint8 image that `apply` takes: (height, width, channels)."""
+        return self.height, self.width, self.channels
+
+    def apply(self, image: np.ndarray) -> np.ndarray:
+        """Turn one uint8 image [H, W, C] into the network's float32 input [C, H, W], or [H, W, C] for NHWC.
+
+        Raises:
+            DataError: another shape or dtype.
+        """
+        if image.shape != self.image_shape or image.dtype != np.uint8:
+            raise DataError(
+                f"an image is {image.dtype} {list(image.shape)}, the model takes uint8 {list(self.image_shape)}.",
+                remedy="Resize the image and convert its mode first.",
+            )
+        x = image.astype(np.float32) * np.float32(self.scale)
+        x -= np.asarray(self.mean, np.float32)
+        x /= np.asarray(self.std, np.float32)
+        return np.ascontiguousarray(x.transpose(2, 0, 1)) if self.layout == "NCHW" else x
+
+    def to_json(self) -> str:
+        """One line of JSON; `from_json` gives back an equal value."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Preprocessing":
+        """Read what `to_json` wrote.
+
+        Raises:
+            ModelError: not JSON, a key too many or too few, or a value that cannot be.
+        """
+        if len(text) > LONGEST_JSON:
+            raise ModelError(f"{METADATA_KEY} is {len(text)} characters, at most {LONGEST_JSON} fit.", remedy=REMEDY)
+        try:
+            entries = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise ModelError(f"{METADATA_KEY} is not JSON: {error}.", remedy=REMEDY) from error
+        names = {field.name for field in dataclasses.fields(cls)}
+        if not isinstance(entries, dict) or not {"height", "width"} <= entries.keys() <= names:
+            raise ModelError(f"{METADATA_KEY} needs height and width, and knows {sorted(names)}.", remedy=REMEDY)
+        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in entries.items()})
+
+
+def _is_finite(value: object) -> bool:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    # float32 is what the arithmetic is done in; larger integers would also overflow math.isfinite.
+    return abs(value) <= 3e38 and math.isfinite(value)
+
+
+def _wrong(name: str, value: object, expected: str) -> ModelError:
+    return ModelError(f"preprocessing {name} is {str(value)[:80]}, expected {expected}.", remedy=REMEDY)
