@@ -1,0 +1,326 @@
+"""Images and labels, opened once and read as often as needed: the one thing that every pass over data takes.
+
+`Images` holds where each image is, never the images. A pass decodes, resizes and normalizes in threads that run at most
+a few images ahead, so that memory does not depend on the number of images, and gives them in the same order every time.
+"""
+
+import dataclasses
+import hashlib
+import math
+import os
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from lowbit.data import arrays, decode, npz, sources
+from lowbit.data.sources import Labels, Place, Source
+from lowbit.errors import DataError
+from lowbit.graph.preprocessing import Preprocessing
+
+Result = TypeVar("Result")
+
+BUILTIN = "builtin:"
+MOST_THREADS = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Some images as the model takes them.
+
+    Args:
+        x: float32 [n, C, H, W], or [n, H, W, C] for NHWC.
+        labels: int64 [n], or None.
+        indices: int64 [n], positions within the `Images` they come from.
+    """
+
+    x: npt.NDArray[np.float32]
+    labels: Labels | None
+    indices: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """Images with or without labels, and what the model wants done to them. Made by `open_images`."""
+
+    source: Source
+    preprocessing: Preprocessing | None
+
+    @property
+    def name(self) -> str:
+        """What the user calls them."""
+        return self.source.name
+
+    @property
+    def count(self) -> int:
+        """How many."""
+        return len(self.source.places)
+
+    def __len__(self) -> int:
+        return self.count
+
+    @property
+    def labels(self) -> Labels | None:
+        """int64 [count], or None."""
+        return self.source.labels
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """In the order of the labels, or None."""
+        return self.source.class_names
+
+    def batches(self, size: int = 32, *, limit: int | None = None) -> Iterator[Batch]:
+        """The images in order, `size` at a time (the last batch may be smaller); again from the start at every call.
+
+        Args:
+            size: images a batch.
+            limit: only the first so many; `subset` chooses among all classes.
+
+        Raises:
+            DataError: at once, if there are pixels and no known preprocessing; later, an image that cannot be read.
+        """
+        if size < 1:
+            raise DataError(f"a batch of {size} images cannot be.", remedy="Give at least 1.")
+        if self.preprocessing is None and not self._stores_floats:
+            raise DataError(
+                "it is not known how images become the model's input: the model has no preprocessing metadata.",
+                where=self.name,
+                remedy="Give --size, --mean and --std (preprocessing=Preprocessing(...) in Python).",
+            )
+        if limit is not None and limit < 1:
+            raise DataError(f"a limit of {limit} images leaves nothing.", remedy="Give at least 1.")
+        return self._batches(size, range(self.count if limit is None else min(limit, self.count)))
+
+    def _batches(self, size: int, chosen: Sequence[int]) -> Iterator[Batch]:
+        places = self.source.places
+        inputs = _read_ahead(lambda i: self._input(places[i]), chosen, parallel=self.source.parallel)
+        for start in range(0, len(chosen), size):
+            indices = np.asarray(chosen[start : start + size], dtype=np.int64)
+            x = np.stack(list(islice(inputs, len(indices))))
+            yield Batch(x, None if self.labels is None else self.labels[indices], indices)
+
+    def _input(self, place: Place) -> npt.NDArray[np.float32]:
+        p, source = self.preprocessing, self.source
+        if source.values == "model" or p is None:
+            x = source.read(place, 3).astype(np.float32, copy=False)
+            if p is not None and x.shape != arrays.input_shape(p):
+                raise DataError(
+                    f"the array has shape {x.shape}, the model's inputs {arrays.input_shape(p)}.",
+                    where=source.where(place),
+                    remedy="Give normalized arrays of the model's own shape, or images.",
+                )
+            return x
+        pixels = source.pixels(place, p.channels)
+        return p.apply(decode.resize(pixels, p.height, p.width) if source.resizable else pixels)
+
+    @cached_property
+    def _stores_floats(self) -> bool:
+        source = self.source
+        return not isinstance(source.places[0], Path) and source.read(source.places[0], 3).dtype.kind == "f"
+
+    def pixels(self, size: int | tuple[int, int] | None = None) -> Iterator[tuple[decode.Pixels, int | None]]:
+        """Every image as (uint8 [height, width, channels], label), in order, before normalization.
+
+        Args:
+            size: side, or (height, width), to resize to; None for each image's own.
+
+        Raises:
+            DataError: an image cannot be read, or is a model's input already.
+        """
+        read = _read_ahead(lambda i: self.image(i, size), range(self.count), parallel=self.source.parallel)
+        labels = [None] * self.count if self.labels is None else self.labels.tolist()
+        return zip(read, labels, strict=True)
+
+    def image(self, index: int, size: int | tuple[int, int] | None = None) -> decode.Pixels:
+        """Image `index` as uint8 [height, width, channels], resized to `size` as in `pixels`."""
+        pixels = self.source.pixels(self.source.places[index], self._channels)
+        if size is None:
+            return pixels
+        height, width = (size, size) if isinstance(size, int) else size
+        return decode.resize(pixels, height, width)
+
+    @property
+    def _channels(self) -> int:
+        return 3 if self.preprocessing is None else self.preprocessing.channels
+
+    def subset(self, limit: int, *, seed: int = 0) -> "Images":
+        """`limit` of the images, as many of each class as its share (largest remainders first), in the same order.
+
+        The choice depends on labels, count and seed only, on any machine.
+
+        Raises:
+            DataError: `limit` is not positive.
+        """
+        return dataclasses.replace(self, source=self.source.select(_chosen(self.labels, self.count, limit, seed)))
+
+    @cached_property
+    def digests(self) -> tuple[str, ...]:
+        """SHA-256 of each image's decoded pixels and shape, before resizing; of the floats for a model's inputs.
+
+        The same picture in another lossless format, in another file or as an array has the same digest. Decodes every
+        image the first time.
+        """
+        places = self.source.places
+        return tuple(_read_ahead(lambda i: self._digest(places[i]), range(self.count), parallel=self.source.parallel))
+
+    def _digest(self, place: Place) -> str:
+        source = self.source
+        is_image = source.values != "model" and source.layout is not None
+        array = source.pixels(place, self._channels) if is_image else source.read(place, self._channels)
+        header = f"{array.dtype.str} {array.shape} ".encode()
+        return hashlib.sha256(header + np.ascontiguousarray(array).tobytes()).hexdigest()
+
+    def fingerprint(self) -> str:
+        """Hex SHA-256 of all digests with their labels; does not depend on file names or order."""
+        labels = ["-"] * self.count if self.labels is None else self.labels.tolist()
+        lines = sorted(f"{digest} {label}\n" for digest, label in zip(self.digests, labels, strict=True))
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def open_images(
+    source: object,
+    preprocessing: Preprocessing | None,
+    *,
+    limit: int | None = None,
+    seed: int = 0,
+    classes: Sequence[str] | None = None,
+    values: str = "detect",
+) -> Images:
+    """Open images for calibration, measurement or training; nothing is decoded yet.
+
+    Args:
+        source: a folder of class folders, a flat folder or one image file; a .npz file; "builtin:train", "builtin:test"
+            or "builtin:calibration"; an array, a pair (images, labels), or any iterable of arrays or (array, label);
+            or `Images`. Files are resized to the model's size, arrays must have it (see `lowbit.data.arrays`).
+        preprocessing: what the model takes, None if not known: then only floats, the model's own inputs, make batches.
+        limit: use this many, chosen by `Images.subset`.
+        seed: of that choice.
+        classes: class names in the order of the model's outputs; the alphabetical order of the folders by default.
+        values: what numbers in arrays mean: "detect", "bytes", "unit" or "model".
+
+    Raises:
+        DataError: missing, empty, unreadable, ambiguous, or images or labels that do not fit.
+    """
+    images = source if isinstance(source, Images) else Images(_opened(source, preprocessing, classes, values), None)
+    if preprocessing is not None:
+        images = dataclasses.replace(images, preprocessing=preprocessing)
+    if classes is not None and images.class_names != tuple(classes):
+        if images.class_names is not None:
+            raise DataError(
+                f"the classes are {', '.join(images.class_names)}, not {', '.join(classes)}.", where=images.name
+            )
+        check_labels(images, len(classes))
+        images = dataclasses.replace(images, source=dataclasses.replace(images.source, class_names=tuple(classes)))
+    return images if limit is None else images.subset(limit, seed=seed)
+
+
+def _opened(source: object, preprocessing: Preprocessing | None, classes: Sequence[str] | None, values: str) -> Source:
+    if not isinstance(source, str | Path):
+        return arrays.from_iterable(source, preprocessing, values=values)
+    if str(source).startswith(BUILTIN):
+        return sources.from_builtin(str(source).removeprefix(BUILTIN))
+    path = Path(source)
+    if path.is_dir():
+        return sources.from_folder(path, classes)
+    if not path.exists():
+        raise DataError(
+            "there is no such file or folder.",
+            where=str(path),
+            remedy="Give a folder of images, a .npz file, or builtin:train, builtin:test or builtin:calibration.",
+        )
+    if path.suffix.lower() == ".npz":
+        return npz.from_npz(path, preprocessing, values=values)
+    if path.suffix.lower() in decode.SUFFIXES:
+        return sources.from_file(path)
+    raise DataError("not images that lowbit reads.", where=str(path), remedy="Give a folder of images or a .npz file.")
+
+
+def check_labels(images: Images, classes: int) -> None:
+    """Refuse labels that a model with `classes` outputs cannot predict; images without labels pass.
+
+    Raises:
+        DataError: a label beyond the outputs, or another number of classes than outputs.
+    """
+    labels, names = images.labels, images.class_names
+    if labels is None:
+        return
+    if names is not None and len(names) != classes:
+        raise DataError(
+            f"{len(names)} classes ({', '.join(names[:10])}{', ...' if len(names) > 10 else ''}), the model has"
+            f" {classes} outputs.",
+            where=images.name,
+            remedy="Give images of the model's classes, or name all of its classes in the order of its outputs.",
+        )
+    if len(labels) and int(labels.max()) >= classes:
+        index = int(labels.argmax())
+        raise DataError(
+            f"the label is {labels[index]}, the model has {classes} outputs (0 to {classes - 1}).",
+            where=images.source.where(images.source.places[index]),
+            remedy="Count classes from 0, or choose images of the model's classes.",
+        )
+
+
+def overlap(a: Images, b: Images) -> int:
+    """How many images of `a` are also in `b`, by decoded pixels.
+
+    Images at the same place (the same file, the same index of the same array) are the same without a look at them, so
+    that comparing a folder with itself is free.
+    """
+    there = set(b.source.places) if a.source.origin == b.source.origin else set()
+    elsewhere = [i for i, place in enumerate(a.source.places) if place not in there]
+    if not elsewhere:
+        return a.count
+    known = set(b.digests)
+    # `a.digests` decodes all of `a`, but is remembered: the report needs it for the fingerprint anyway.
+    digests = a.digests
+    return a.count - len(elsewhere) + sum(digests[i] in known for i in elsewhere)
+
+
+def _chosen(labels: Labels | None, count: int, limit: int, seed: int) -> list[int]:
+    if limit < 1:
+        raise DataError(f"a limit of {limit} images leaves nothing.", remedy="Give at least 1.")
+    if limit >= count:
+        return list(range(count))
+    kinds = np.zeros(count, np.int64) if labels is None else labels
+    shares = {kind: limit * number / count for kind, number in Counter(kinds.tolist()).items()}
+    quota = {kind: math.floor(share) for kind, share in shares.items()}
+    by_remainder = sorted(shares, key=lambda kind: (quota[kind] - shares[kind], kind))
+    for kind in by_remainder[: limit - sum(quota.values())]:
+        quota[kind] += 1
+    # Ranked by a hash and not by a generator, whose stream may change with the version of a library.
+    ranked = sorted(range(count), key=lambda i: hashlib.sha256(f"{seed} {i}".encode()).digest())
+    taken = []
+    for i in ranked:
+        kind = int(kinds[i])
+        if quota[kind]:
+            quota[kind] -= 1
+            taken.append(i)
+    return sorted(taken)
+
+
+def _read_ahead(read: Callable[[int], Result], indices: Iterable[int], *, parallel: bool) -> Iterator[Result]:
+    """`map(read, indices)`, in order, on threads that stay at most a few results ahead of who asks for them."""
+    threads = min(
+        MOST_THREADS, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
+    if not parallel:
+        yield from map(read, indices)
+        return
+    waiting = iter(indices)
+    with ThreadPoolExecutor(threads, thread_name_prefix="lowbit-images") as pool:
+        pending: deque[Future[Result]] = deque(pool.submit(read, i) for i in islice(waiting, 4 * threads))
+        try:
+            while pending:
+                result = pending.popleft().result()
+                pending.extend(pool.submit(read, i) for i in islice(waiting, 1))
+                yield result
+        finally:
+            for future in pending:
+                future.cancel()
