@@ -1,1 +1,1 @@
-"""SHOW: terminal table, JSON, CSV, one HTML page."""
+"""SHOW: a terminal table, JSON and CSV, and one self-contained HTML page, all from the same plain `Comparison`."""

@@ -1,0 +1,109 @@
+"""The columns of the comparison, once, for the terminal and for the page. A new column is one row here."""
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from lowbit.measurement.results import Comparison, Row
+from lowbit.reports import units
+
+
+@dataclass(frozen=True)
+class Column:
+    """`rank` 0 always shows, higher ones go first where space is short. `best`: +1 larger is better, -1 smaller."""
+
+    title: str
+    unit: str
+    text: Callable[[Row], str]
+    value: Callable[[Row], float | None]
+    rank: int
+    best: int
+    help: str
+
+
+COLUMNS = (
+    Column("size", "MB", lambda r: units.megabytes(r.file_bytes), lambda r: r.file_bytes, 3, -1,
+           "Bytes of the whole file, in 10⁶"),
+    Column("smaller", "×", lambda r: units.ratio(r.file_ratio), lambda r: r.file_ratio, 0, 1,
+           "Float file over this file"),
+    Column("weights", "×", lambda r: units.ratio(r.weight_ratio), lambda r: r.weight_ratio, 9, 1,
+           "Bytes of the float weights over the bytes of the codes that stand for them"),
+    Column("32/n", "×", lambda r: units.ratio(r.theoretical_ratio), lambda r: r.theoretical_ratio, 13, 0,
+           "What n bits a weight would give if nothing else were stored"),
+    Column("accuracy", "%", lambda r: units.percent(r.accuracy), lambda r: r.accuracy, 0, 1,
+           "Share of images classified as labelled"),
+    Column("95 % interval", "%", lambda r: units.interval(r.accuracy_low, r.accuracy_high), lambda r: r.accuracy_low,
+           6, 0, "Wilson's interval: what other images of the same kind would give"),
+    Column("agreement", "%", lambda r: units.percent(r.agreement), lambda r: r.agreement, 14, 1,
+           "Share of images classified as float classifies them"),
+    Column("flips", "", lambda r: units.count(r.flips), lambda r: r.flips, 4, -1,
+           "Predictions that differ from float"),
+    Column("p", "", lambda r: units.p_value(r.mcnemar_p), lambda r: r.mcnemar_p, 10, 0,
+           "McNemar's exact test: how likely chance alone moves the accuracy this far"),
+    Column("KL", "nats", lambda r: units.small(r.kl), lambda r: r.kl, 2, -1,
+           "Mean divergence of the class probabilities from float's"),
+    Column("loss", "nats", lambda r: units.decimal(r.loss, 3), lambda r: r.loss, 7, -1, "Cross-entropy"),
+    Column("SQNR", "dB", lambda r: "exact" if r.weight_mse == 0 else units.decimal(r.weight_sqnr_db, 1),
+           lambda r: r.weight_sqnr_db, 8, 1, "Weights over their error, all layers pooled"),
+    Column("MSE", "", lambda r: units.small(r.weight_mse), lambda r: r.weight_mse, 15, -1,
+           "Mean squared error of the weights, all layers pooled"),
+    Column("latency", "ms", lambda r: units.milliseconds(r.latency_ms), lambda r: r.latency_ms, 5, -1,
+           "Median of one inference"),
+    Column("faster", "×", lambda r: units.ratio(r.latency_ratio), lambda r: r.latency_ratio, 1, 1,
+           "Float time over this time, median within rounds"),
+    Column("load", "MB", lambda r: units.megabytes(r.load_memory_bytes), lambda r: r.load_memory_bytes, 12, -1,
+           "Memory that a fresh process gains by loading the model"),
+    Column("peak", "MB", lambda r: units.megabytes(r.peak_memory_bytes), lambda r: r.peak_memory_bytes, 11, -1,
+           "Most memory gained up to the end of one inference"),
+)  # fmt: skip
+
+
+def columns_of(comparison: Comparison) -> tuple[Column, ...]:
+    """The columns worth showing; agreement stands in for accuracy where there are no labels."""
+    used = [c for c in COLUMNS if any(c.value(row) is not None for row in comparison.rows)]
+    if comparison.has_labels:
+        # Flips say the same as agreement in whole images, and SQNR the same as MSE on a scale that one can read.
+        return tuple(c for c in used if c.title not in ("agreement", "MSE"))
+    return tuple(dataclasses.replace(c, rank=0) if c.title == "agreement" else c for c in used)
+
+
+def best_of(column: Column, rows: tuple[Row, ...]) -> float | None:
+    """The best value among the quantized rows; `None` where there is nothing to compare or all are alike."""
+    values = [v for row in rows[1:] if (v := column.value(row)) is not None]
+    if not column.best or len(values) < 2 or min(values) == max(values):
+        return None
+    return max(values) if column.best > 0 else min(values)
+
+
+def footnotes(comparison: Comparison) -> tuple[str, ...]:
+    """How to read the numbers, in full sentences; warnings first."""
+    e, rows = comparison.environment, comparison.rows
+    notes = [
+        f"{row.recipe} is slower than float here ({units.ratio(row.latency_ratio)})."
+        for row in rows[1:]
+        if row.latency_ratio is not None and row.latency_ratio < 0.95
+    ]
+    if e.threads == 1 and e.cpu_share is not None and e.cpu_share < 0.9:
+        notes.append(
+            f"Timing shared the processor with other programs ({e.cpu_share:.0%} of it): repeat on a quiet machine."
+        )
+    if any(row.latency_ms is not None for row in rows):
+        threads = "threads chosen by the runtime" if not e.threads else f"{e.threads} thread{'s' * (e.threads > 1)}"
+        version = e.packages.get(e.engine, "")
+        engine = " ".join(word for word in (e.engine, version) if word)
+        notes.append(f"Latency: {engine}, {threads}, batch {e.batch}, median of {e.runs} runs, files interleaved.")
+    if e.data_images:
+        where = f" of {e.data}" if e.data else ""
+        kind = "Accuracy" if comparison.has_labels else "Agreement with float"
+        notes.append(f"{kind} on {e.data_images:,} images{where}; one image is {100 / e.data_images:.2f} points.")
+    if comparison.has_labels and any(row.flips is not None for row in rows):
+        notes.append(
+            "Interval: 95 %, Wilson. Flips: predictions that differ from float. KL: from float's probabilities."
+        )
+    return tuple(notes)
+
+
+def complaints(comparison: Comparison) -> tuple[str, ...]:
+    """Everything that was asked for and not given, each with its recipe."""
+    own = [f"{row.recipe}: {note}" for row in comparison.rows for note in row.details.notes]
+    return (*comparison.notes, *own)

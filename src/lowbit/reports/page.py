@@ -1,0 +1,113 @@
+"""The comparison as one HTML page: no network, no library; on a screen, a phone and paper, light and dark."""
+
+import base64
+import hashlib
+
+from lowbit.measurement.results import Comparison
+from lowbit.reports import units
+from lowbit.reports.columns import complaints
+from lowbit.reports.markup import Markup, element, join
+from lowbit.reports.sections import SECTIONS, quality_of
+from lowbit.reports.style import SCRIPT, STYLE
+
+CLOSE = 0.01  # a point of accuracy, or of agreement where there are no labels
+SIGNIFICANT = 0.05
+FASTER = 1.05
+
+
+def page(comparison: Comparison) -> str:
+    """The text of report.html."""
+    drawn = [(name, title, body) for name, title, draw in SECTIONS if (body := draw(comparison))]
+    links = [element("a", {"href": f"#{name}"}, title) for name, title, _ in drawn]
+    sections = [element("section", {"id": name}, element("h2", {}, title), body) for name, title, body in drawn]
+    # Nothing may be fetched from anywhere, and no script runs but the one below, whatever a model file is called.
+    script = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
+    policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{script}'"
+    head = element(
+        "head", {},
+        element("meta", {"charset": "utf-8"}),
+        element("meta", {"http-equiv": "Content-Security-Policy", "content": policy}),
+        element("meta", {"name": "viewport", "content": "width=device-width, initial-scale=1"}),
+        element("title", {}, f"{comparison.model.name or 'model'}: quantized and measured"),
+        element("style", {}, Markup(STYLE)),
+    )  # fmt: skip
+    version = comparison.environment.packages.get("lowbit", "")
+    source = f"Made by lowbit {version}. The same numbers are in results.json and results.csv beside this page."
+    body = element(
+        "body", {},
+        element("header", {}, _heading(comparison), element("nav", {"aria-label": "Sections"}, *links)),
+        element("main", {}, *sections),
+        element("footer", {}, source),
+        element("script", {}, Markup(SCRIPT)),
+    )  # fmt: skip
+    return f"<!doctype html>\n{element('html', {'lang': 'en'}, head, body)}\n"
+
+
+def findings(comparison: Comparison) -> tuple[tuple[str, str, str], ...]:
+    """What a reader wants to know first: (question, short answer, the numbers behind it)."""
+    first, others = comparison.rows[0], comparison.rows[1:]
+    found = []
+    timed = [row for row in others if row.latency_ratio is not None]
+    near = [row for row in others if row.kl is not None]
+    if any(quality_of(comparison)(row) is not None for row in others):
+        found.append(("Smallest within a point of float", *_smallest(comparison)))
+    if timed:
+        row = max(timed, key=lambda row: row.latency_ratio or 0.0)
+        answer, why = "float", "no file runs faster than float here"
+        if (row.latency_ratio or 0.0) >= FASTER:
+            answer = f"{row.recipe}, {units.ratio(row.latency_ratio)} faster"
+            why = f"{units.milliseconds(row.latency_ms)} ms against {units.milliseconds(first.latency_ms)} ms"
+        found.append(("Fastest", answer, why))
+    if near:
+        row = min(near, key=lambda row: row.kl or 0.0)
+        flips = "" if row.flips is None else f", {row.flips:,} prediction{'s' * (row.flips != 1)} changed"
+        found.append(("Closest to float", row.recipe, f"KL {units.small(row.kl)} nats{flips}"))
+    return tuple(found)
+
+
+def _smallest(comparison: Comparison) -> tuple[str, str]:
+    """The smallest file that lost at most a point, and not significantly: answer and numbers."""
+    quality = quality_of(comparison)
+    word = "accuracy" if comparison.has_labels else "agreement with float"
+    start = (comparison.rows[0].accuracy or 0.0) if comparison.has_labels else 1.0
+    held = [
+        row
+        for row in comparison.rows[1:]
+        if (value := quality(row)) is not None
+        and value >= start - CLOSE
+        and (row.mcnemar_p is None or row.mcnemar_p >= SIGNIFICANT or value >= start)
+    ]
+    if not held:
+        return "none", f"every file lost more than a point of {word}"
+    row = min(held, key=lambda row: row.file_bytes)
+    against = f" against {units.percent(start)} %" if comparison.has_labels else ""
+    why = f"{units.size(row.file_bytes)}, {word} {units.percent(quality(row))} %{against}"
+    return f"{row.recipe}, {units.ratio(row.file_ratio)} smaller", why
+
+
+def _heading(comparison: Comparison) -> Markup:
+    model, images = comparison.model, comparison.environment.data_images
+    extent = "×".join(str(n) for n in model.input_shape[1:])
+    facts = [
+        f"{model.trained_parameters:,} trained parameters" if model.trained_parameters else "",
+        f"{units.amount(model.macs)} MACs ({units.amount(2 * model.macs)} FLOPs)" if model.macs else "",
+        f"input {extent}" if extent else "",
+        f"{len(model.classes)} classes" if model.classes else "",
+        f"{images:,} test images" if images else "",
+    ]
+    parts = [
+        element("p", {"class": "eyebrow"}, "Quantized after training, measured on the files"),
+        element("h1", {}, model.name or "model"),
+        element("p", {"class": "lead"}, " · ".join(fact for fact in facts if fact)),
+    ]
+    cards = []
+    for question, answer, why in findings(comparison):
+        big, more = element("dd", {"class": "big"}, answer), element("dd", {"class": "more"}, why)
+        cards.append(element("div", {}, element("dt", {}, question), big, more))
+    if cards:
+        parts.append(element("dl", {"class": "facts"}, *cards))
+    unmet = complaints(comparison)
+    if unmet:
+        lines = element("ul", {}, *(element("li", {}, note) for note in unmet))
+        parts.append(element("div", {"class": "warn"}, element("b", {}, "Asked and not given, and other notes"), lines))
+    return join(parts)

@@ -1,0 +1,229 @@
+"""The sections of the page, one function each; one that has nothing to show returns nothing."""
+
+from collections.abc import Callable
+
+from lowbit.measurement.results import Comparison, Row
+from lowbit.reports import units
+from lowbit.reports.charts import Point, both, layer_costs, layer_errors, ramp, trade_off
+from lowbit.reports.columns import Column, best_of, columns_of, footnotes
+from lowbit.reports.figures import example_cards, histogram_tiles, latency_bars, ledger_bars
+from lowbit.reports.markup import Markup, element, join, table
+
+PHONE_RANK, PAPER_RANK = 2, 10
+NOTHING = Markup("")
+METHOD = (
+    "Every number comes from the file on disk: written, closed and opened again in the runtime. Accuracy has Wilson's "
+    "95 % interval; p is McNemar's exact test on the images that only one of the two files gets right. KL and loss "
+    "are means in nats. Weight errors compare with the float weights that the runtime uses, batch norms folded, pooled "
+    "over all layers. Memory is what a fresh process gains: by loading the model, and at most up to the end of one "
+    "inference."
+)
+
+
+def all_files(comparison: Comparison) -> Markup:
+    """The table, sortable, with fewer columns on a phone."""
+    columns = columns_of(comparison)
+    best = [best_of(column, comparison.rows) for column in columns]
+    heads = [element("th", {"scope": "col"}, "recipe", element("small", {}, ""))]
+    for column in columns:
+        button = element("button", {"type": "button", "title": column.help}, column.title)
+        heads.append(
+            element("th", {"scope": "col", "class": _reach(column)}, button, element("small", {}, column.unit))
+        )
+    lines = []
+    for place, row in enumerate(comparison.rows):
+        cells = [element("th", {"scope": "row", "title": row.file}, row.recipe)]
+        for column, top in zip(columns, best, strict=True):
+            value = column.value(row)
+            kind = f"{_reach(column)} best" if place and top is not None and value == top else _reach(column)
+            known = "" if value is None else repr(value)
+            cells.append(element("td", {"class": kind.strip(), "data-v": known}, column.text(row)))
+        lines.append(element("tr", {"class": "reference"} if place == 0 else {}, *cells))
+    head = element("thead", {}, element("tr", {}, *heads))
+    parts = [
+        element("div", {"class": "scroll"}, element("table", {"class": "sortable"}, head, element("tbody", {}, *lines)))
+    ]
+    if any(column.rank > PHONE_RANK for column in columns):
+        switch = element("input", {"type": "checkbox", "id": "all"})
+        parts.insert(0, element("label", {"class": "all"}, switch, " all columns"))
+    words = [*footnotes(comparison), "In color: the best of the quantized files. Ratios above 1 are better than float."]
+    return element("div", {"class": "main-table"}, *parts, element("p", {"class": "note"}, " ".join(words)))
+
+
+def accuracy_and_size(comparison: Comparison) -> Markup:
+    """The trade-off, with agreement in place of accuracy where there are no labels."""
+    quality = quality_of(comparison)
+    points = []
+    for place, row in enumerate(comparison.rows):
+        value = quality(row) if place or comparison.has_labels else 1.0
+        if value is not None and row.file_bytes > 0:
+            points.append(Point(row.recipe, row.file_bytes, value, row.accuracy_low, row.accuracy_high, place == 0))
+    if len(points) < 2:
+        return NOTHING
+    title = "accuracy, %" if comparison.has_labels else "agreement with float, %"
+    bars = " Bars are 95 % intervals." if any(p.low is not None for p in points) else ""
+    words = f"Filled points on the line: no other file is both smaller and better.{bars} Triangles lie below the plot."
+    return _figure(both(lambda width: trade_off(points, width, title=title)), words)
+
+
+def latency(comparison: Comparison) -> Markup:
+    """Bars with quartiles."""
+    if all(row.latency_ms is None for row in comparison.rows):
+        return NOTHING
+    how = next((note for note in footnotes(comparison) if note.startswith("Latency")), "")
+    words = f"Bars are medians, dark strokes the quartiles, the dashed line is float. {how}"
+    return _figure(latency_bars(comparison.rows), words)
+
+
+def size(comparison: Comparison) -> Markup:
+    """The ledger of every file."""
+    if not any(row.details.ledger for row in comparison.rows):
+        return NOTHING
+    return element("figure", {}, ledger_bars(comparison.rows))
+
+
+def weight_errors(comparison: Comparison) -> Markup:
+    """The heat map of SQNR, and the weakest layer of every file in words."""
+    rows = [row for row in comparison.rows[1:] if any(layer.sqnr_db is not None for layer in row.details.layers)]
+    if not rows:
+        return NOTHING
+    lines = []
+    for row in rows:
+        worst = min((x for x in row.details.layers if x.sqnr_db is not None), key=lambda x: x.sqnr_db or 0.0)
+        all_layers = units.decimal(row.weight_sqnr_db, 1)
+        lines.append((row.recipe, worst.name, units.decimal(worst.sqnr_db, 1), all_layers))
+    words = (
+        "Signal to quantization noise of the weights: the darker a layer, the more of its weights was lost. One bit is "
+        "worth 6 dB."
+    )
+    weakest = table(("recipe", "weakest layer", "its SQNR, dB", "all layers, dB"), lines, text=(1,))
+    return _figure(join([both(lambda width: layer_errors(rows, width)), ramp()]), words, weakest)
+
+
+def work_and_bytes(comparison: Comparison) -> Markup:
+    """MACs and bytes by layer, drawn for float and the smallest file, and as a table for every file."""
+    if not comparison.layers:
+        return NOTHING
+    quantized = [row for row in comparison.rows[1:] if row.details.layers]
+    smallest = min(quantized, key=lambda row: row.file_bytes, default=None)
+    known = [{layer.name: layer for layer in row.details.layers} for row in quantized]
+    lines = []
+    for i, layer in enumerate(comparison.layers):
+        line = [str(i + 1), f"{layer.name} ({layer.op})", f"{layer.macs:,}", f"{layer.weight_bytes:,}"]
+        for layers in known:
+            mine = layers.get(layer.name)
+            text = units.MISSING if mine is None else f"{mine.bytes:,}"
+            reason = mine.stays_float if mine is not None else ""
+            line.append(element("abbr", {"title": f"stays float: {reason}"}, f"{text} *") if reason else text)
+        lines.append(line)
+    heads = ("", "layer", "MACs", "float bytes", *(row.recipe for row in quantized))
+    summary = element("summary", {}, "Every layer, with the bytes of its weights in every file")
+    star = " A star marks weights that stay float." if any("*" in cell for line in lines for cell in line[4:]) else ""
+    words = f"Layers in order of execution. 1 MAC is 2 FLOPs.{star}"
+    chart = both(lambda width: layer_costs(comparison.layers, smallest, width))
+    return _figure(chart, words, element("details", {}, summary, table(heads, lines, text=(1,))))
+
+
+def weights(comparison: Comparison) -> Markup:
+    """Histograms with the code books drawn in."""
+    tiles = histogram_tiles(comparison.rows)
+    words = (
+        "Gray: the float weights (the height is the square root of the count). Lines: the values that the file has "
+        "in their place."
+    )
+    return join([element("p", {"class": "note"}, words), tiles]) if tiles else NOTHING
+
+
+def misclassified(comparison: Comparison) -> Markup:
+    """Images that float and a file see differently."""
+    cards = example_cards(comparison.rows)
+    words = "Images that a file classifies otherwise than float, up to a dozen for each file, the most disputed first."
+    return join([element("p", {"class": "note"}, words), cards]) if cards else NOTHING
+
+
+def making(comparison: Comparison) -> Markup:
+    """Steps that ran with what each brought, and the numbers that every file stores."""
+    steps = []
+    for row in comparison.rows:
+        for place, step in enumerate(row.details.steps):
+            name = f"{step.name} ({step.note})" if step.note else step.name
+            change = (units.small(step.kl_before), units.small(step.kl_after), units.decimal(step.seconds, 1))
+            steps.append(("" if place else row.recipe, name, *change))
+    counted = [row for row in comparison.rows if row.details.parameter_counts]
+    kinds = list(dict.fromkeys(kind for row in counted for kind, n in row.details.parameter_counts.items() if n))
+    counts = []
+    for row in counted:
+        numbers = [row.details.parameter_counts.get(kind, 0) for kind in kinds]
+        counts.append([row.recipe, *(f"{n:,}" for n in (*numbers, sum(numbers)))])
+    parts = []
+    if steps:
+        heads = ("recipe", "step", "KL before", "KL after", "seconds")
+        parts += [element("h3", {}, "Steps, and what each brought"), table(heads, steps, text=(1,))]
+    if counts:
+        names = (kind.replace("_", " ") for kind in kinds)
+        parts += [element("h3", {}, "How many numbers each file stores"), table(("recipe", *names, "all"), counts)]
+    return join(parts)
+
+
+def method(comparison: Comparison) -> Markup:
+    """What one needs to make the numbers again."""
+    e = comparison.environment
+    threads = f"{e.threads} thread{'s' * (e.threads != 1)}" if e.threads else "threads chosen by the runtime"
+    load = [] if e.load_average is None else [f"load average {e.load_average:.2f}"]
+    load += [] if e.cpu_share is None else [f"{e.cpu_share:.0%} of the processor while timing"]
+    pairs = {
+        "Processor": _list(e.cpu, f"{e.cores} core{'s' * (e.cores != 1)}", *e.cpu_flags),
+        "System": _list(e.system, f"Python {e.python}"),
+        "Packages": _list(*(f"{name} {version}" for name, version in e.packages.items())),
+        "Timing": _list(e.engine, threads, f"batch {e.batch}", f"{e.runs} runs after {e.warmup} to warm up",
+                        "files in turn, ratios within each turn") if e.runs else "",
+        "Machine load": _list(*load),
+        "Evaluated on": _data(e.data, e.data_images, e.data_sha256),
+        "Calibrated on": _data(e.calibration, e.calibration_images, e.calibration_sha256),
+        "Model": f"sha256 {e.model_sha256}" if e.model_sha256 else "",
+        "Seeds": _list(*(f"{name} {seed}" for name, seed in e.seeds.items())),
+        "Command": e.command,
+        "Made": e.created,
+    }  # fmt: skip
+    lines = [
+        part for name, value in pairs.items() if value for part in (element("dt", {}, name), element("dd", {}, value))
+    ]
+    return join([element("p", {"class": "note"}, METHOD), element("dl", {"class": "pairs"}, *lines)])
+
+
+def quality_of(comparison: Comparison) -> Callable[[Row], float | None]:
+    """Accuracy, or agreement with float where there are no labels."""
+    return (lambda row: row.accuracy) if comparison.has_labels else (lambda row: row.agreement)
+
+
+def _figure(chart: Markup, caption: str, *after: Markup) -> Markup:
+    return element("figure", {}, chart, element("figcaption", {}, caption), *after)
+
+
+def _data(name: str, images: int, sha256: str) -> str:
+    return _list(name, f"{images:,} images" if images else "", f"sha256 {sha256}" if sha256 else "")
+
+
+def _list(*parts: str) -> str:
+    return ", ".join(part for part in parts if part)
+
+
+def _reach(column: Column) -> str:
+    """Which of phone and paper leave this column out."""
+    words = [word for word, rank in (("minor", PHONE_RANK), ("rare", PAPER_RANK)) if column.rank > rank]
+    return " ".join(words)
+
+
+# In reading order: (anchor, title, what draws it).
+SECTIONS: tuple[tuple[str, str, Callable[[Comparison], Markup]], ...] = (
+    ("table", "All files", all_files),
+    ("trade-off", "Accuracy against size", accuracy_and_size),
+    ("latency", "Latency", latency),
+    ("size", "Where the bytes are", size),
+    ("weight-errors", "What the weights lost", weight_errors),
+    ("layers", "Work and bytes by layer", work_and_bytes),
+    ("weights", "Weights and what replaces them", weights),
+    ("examples", "Misclassified images", misclassified),
+    ("making", "How the files were made", making),
+    ("method", "How it was measured", method),
+)
