@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from lowbit.errors import ModelError
-from lowbit.graph.edit import bypass, constant, set_weight
+from lowbit.graph.edit import bypass, constant, flag, set_weight
 
 
 def fold_batch_norms(graph: ir.Graph, source: str) -> None:
@@ -22,7 +22,7 @@ def fold_batch_norms(graph: ir.Graph, source: str) -> None:
             continue
         value = norm.inputs[0]
         parameters = [constant(parameter) for parameter in norm.inputs[1:5]]
-        if value is None or any(p is None for p in parameters) or norm.attributes.get_int("training_mode", 0):
+        if value is None or any(p is None for p in parameters) or flag(norm, "training_mode"):
             continue
         gamma, beta, mean, variance = (np.asarray(p, np.float64) for p in parameters)
         add = value.producer() if _only_use(value) else None
@@ -64,40 +64,29 @@ def fold_batch_norms(graph: ir.Graph, source: str) -> None:
 def fold_gemm_factors(graph: ir.Graph) -> None:
     """Give every Gemm with constant weights alpha = beta = 1 and a bias of one value a channel, in place."""
     for node in tuple(graph):
-        if node.op_type != "Gemm" or node.domain not in ("", "ai.onnx") or node.attributes.get_int("transA", 0):
+        if node.op_type != "Gemm" or node.domain not in ("", "ai.onnx") or flag(node, "transA"):
             continue
-        weight = constant(node.inputs[1])
-        given = node.inputs[2] if len(node.inputs) > 2 else None
-        bias = constant(given)
+        weight_value = node.inputs[1]
+        bias_value = node.inputs[2] if len(node.inputs) > 2 else None
+        weight, bias = constant(weight_value), constant(bias_value)
+        if weight_value is None or weight is None or weight.ndim != 2 or (bias_value is not None and bias is None):
+            continue
+        channels = weight.shape[0 if flag(node, "transB") else 1]
         alpha, beta = node.attributes.get_float("alpha", 1.0), node.attributes.get_float("beta", 1.0)
-        if weight is None or weight.ndim != 2 or (given is not None and bias is None):
-            continue
         if alpha != 1.0:
-            set_weight(
-                graph,
-                node,
-                1,
-                (weight.astype(np.float64) * alpha).astype(np.float32),
-                wanted=f"{node.inputs[1].name}_scaled",
-            )
+            _set_scaled(graph, node, 1, weight_value, weight, alpha)
             node.attributes["alpha"] = ir.AttrFloat32("alpha", 1.0)
-        channels = weight.shape[0 if node.attributes.get_int("transB", 0) else 1]
-        if bias is None:
+        if bias_value is None or bias is None:
             continue
-        rows = bias.size if bias.ndim == 0 else bias.size // max(1, bias.shape[-1])
-        if bias.ndim > 1 and rows > 1:
-            wanted = bias
-        else:
-            wanted = np.broadcast_to(bias.ravel(), (channels,))
-        if beta != 1.0 or wanted.shape != bias.shape:
-            set_weight(
-                graph,
-                node,
-                2,
-                (wanted.astype(np.float64) * beta).astype(np.float32),
-                wanted=f"{node.inputs[2].name}_scaled",
-            )
+        vector = np.broadcast_to(bias.ravel(), (channels,)) if _is_bias(bias, channels) else bias
+        if beta != 1.0 or vector.shape != bias.shape:
+            _set_scaled(graph, node, 2, bias_value, vector, beta)
             node.attributes["beta"] = ir.AttrFloat32("beta", 1.0)
+
+
+def _set_scaled(graph: ir.Graph, node: ir.Node, index: int, value: ir.Value, array: np.ndarray, factor: float) -> None:
+    scaled = (array.astype(np.float64) * factor).astype(np.float32)
+    set_weight(graph, node, index, scaled, wanted=f"{value.name}_scaled")
 
 
 def _only_use(value: ir.Value) -> bool:
@@ -114,7 +103,7 @@ def _layer_of(node: ir.Node) -> tuple[ir.Node | None, int]:
     if node.op_type in ("Conv", "ConvTranspose"):
         return node, 2
     if node.op_type == "Gemm":
-        plain = not node.attributes.get_int("transA", 0)
+        plain = not flag(node, "transA")
         ones = node.attributes.get_float("alpha", 1.0) == 1.0 and node.attributes.get_float("beta", 1.0) == 1.0
         return (node, 2) if plain and ones else (None, 0)
     if node.op_type == "Add":
@@ -139,8 +128,10 @@ def _scale_channels(layer: ir.Node, weight: np.ndarray, factor: np.ndarray) -> n
         if weight.ndim < 3 or groups < 1 or weight.shape[0] % groups or weight.shape[1] * groups != len(factor):
             return None
         grouped = wide.reshape(groups, weight.shape[0] // groups, *weight.shape[1:])
-        return (grouped * factor.reshape(groups, 1, -1, *[1] * (weight.ndim - 2))).reshape(weight.shape)
-    axis = 0 if layer.op_type == "Conv" or layer.attributes.get_int("transB", 0) else 1
+        by_channel = factor.reshape(groups, 1, -1, *[1] * (weight.ndim - 2))
+        return np.reshape(grouped * by_channel, weight.shape)
+    axis = 0 if layer.op_type == "Conv" or flag(layer, "transB") else 1
     if weight.ndim < 2 or weight.shape[axis] != len(factor):
         return None
-    return wide * factor.reshape([-1 if dim == axis else 1 for dim in range(weight.ndim)])
+    by_channel = factor.reshape([-1 if dim == axis else 1 for dim in range(weight.ndim)])
+    return np.asarray(wide * by_channel)

@@ -17,16 +17,16 @@ KNOWN_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft", "ai.onn
 AGAIN = "Copy or export the model again."
 # Tensors beyond this are not shown to the checker, which would copy them.
 CHECKED_BYTES = 1024
-# dtype -> (field of typed data, elements a field entry holds, field entries an element takes)
-TYPED_FIELDS = {
-    onnx.TensorProto.FLOAT: ("float_data", 1, 1),
-    onnx.TensorProto.COMPLEX64: ("float_data", 1, 2),
-    onnx.TensorProto.DOUBLE: ("double_data", 1, 1),
-    onnx.TensorProto.COMPLEX128: ("double_data", 1, 2),
-    onnx.TensorProto.INT64: ("int64_data", 1, 1),
-    onnx.TensorProto.UINT64: ("uint64_data", 1, 1),
-    onnx.TensorProto.UINT32: ("uint64_data", 1, 1),
-    onnx.TensorProto.STRING: ("string_data", 1, 1),
+# dtype -> (field of typed data, entries of it for each element)
+TYPED_FIELDS: dict[int, tuple[str, int]] = {
+    onnx.TensorProto.FLOAT: ("float_data", 1),
+    onnx.TensorProto.COMPLEX64: ("float_data", 2),
+    onnx.TensorProto.DOUBLE: ("double_data", 1),
+    onnx.TensorProto.COMPLEX128: ("double_data", 2),
+    onnx.TensorProto.INT64: ("int64_data", 1),
+    onnx.TensorProto.UINT64: ("uint64_data", 1),
+    onnx.TensorProto.UINT32: ("uint64_data", 1),
+    onnx.TensorProto.STRING: ("string_data", 1),
 }
 BITS = {"UINT4": 4, "INT4": 4, "FLOAT4E2M1": 4, "UINT2": 2, "INT2": 2}
 
@@ -92,7 +92,7 @@ def byte_count(tensor: onnx.TensorProto, source: str) -> int:
         bits = BITS.get(name) or np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)).itemsize * 8
     except (KeyError, ValueError, TypeError) as error:
         raise ModelError(f"has the unknown data type {tensor.data_type}.", where=where, remedy=AGAIN) from error
-    return (math.prod(tensor.dims) * bits + 7) // 8
+    return int(math.prod(tensor.dims) * bits + 7) // 8
 
 
 def check_tensors(proto: onnx.ModelProto, source: str) -> None:
@@ -106,7 +106,7 @@ def check_tensors(proto: onnx.ModelProto, source: str) -> None:
     for tensor in tensors(proto):
         expected = byte_count(tensor, source)
         where = f"{source}: tensor {tensor.name!r}"
-        field, per_entry, entries = TYPED_FIELDS.get(tensor.data_type, ("int32_data", 1, 1))
+        field, entries = TYPED_FIELDS.get(tensor.data_type, ("int32_data", 1))
         bits = BITS.get(onnx.TensorProto.DataType.Name(tensor.data_type))
         if tensor.HasField("raw_data") and tensor.data_type != onnx.TensorProto.STRING:
             found = len(tensor.raw_data)
@@ -115,7 +115,7 @@ def check_tensors(proto: onnx.ModelProto, source: str) -> None:
             found = len(getattr(tensor, field))
             unit = "values"
             # Types below a byte are packed: one int32 entry holds one byte of them.
-            expected = expected if bits else math.prod(tensor.dims) * entries // per_entry
+            expected = expected if bits else math.prod(tensor.dims) * entries
         if found != expected:
             raise ModelError(
                 f"has {found} {unit}, its shape {list(tensor.dims)[:8]} needs {expected}.", where=where, remedy=AGAIN

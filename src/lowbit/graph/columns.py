@@ -94,7 +94,7 @@ def transposed_sizes(geometry: Geometry, sizes: Sequence[int]) -> tuple[list[int
 
 
 def transposed_columns(x: np.ndarray, geometry: Geometry, groups: int) -> np.ndarray:
-    """Columns of a transposed convolution over `x` [N, C, spatial...], as [groups, C/groups * kernel, N * positions]."""
+    """Columns of a transposed convolution over `x` [N, C, spatial...], as `convolution_columns` gives them."""
     sizes = x.shape[2:]
     outputs, cuts = transposed_sizes(geometry, sizes)
     extents = geometry.extents()

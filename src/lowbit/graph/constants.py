@@ -62,21 +62,25 @@ def _given(inputs: Arrays, index: int) -> np.ndarray:
     return array
 
 
-# Operator -> upper bound of the elements of its output, from its constant inputs.
-RESULT_SIZE: dict[str, Callable[[Arrays], int]] = (
-    dict.fromkeys(
-        ("Add", "Sub", "Mul", "Div", "Mod", "Pow", "Where", "Equal", "Less", "Greater", "And", "Or", "Min", "Max")
-        + ("BitShift", "BitwiseAnd", "LessOrEqual", "GreaterOrEqual"),
-        _broadcast,
-    )
-    | dict.fromkeys(
-        ("Identity", "Cast", "Neg", "Abs", "Sqrt", "Reciprocal", "Exp", "Log", "Floor", "Ceil", "Round", "Not", "Sign")
-        + ("Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Concat", "Slice", "Clip", "DequantizeLinear")
-        + ("ReduceSum", "ReduceProd", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceL2", "Shape", "Size"),
-        _sum_of_sizes,
-    )
-    | {"Expand": _expand, "Tile": _tile, "ConstantOfShape": _target_shape, "Gather": _gather, "Range": _range}
+ELEMENTWISE = (
+    *("Add", "Sub", "Mul", "Div", "Mod", "Pow", "Where", "Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual"),
+    *("And", "Or", "Min", "Max", "BitShift", "BitwiseAnd"),
 )
+NEVER_LARGER = (
+    *("Identity", "Cast", "Neg", "Abs", "Sqrt", "Reciprocal", "Exp", "Log", "Floor", "Ceil", "Round", "Not", "Sign"),
+    *("Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Concat", "Slice", "Clip", "DequantizeLinear"),
+    *("ReduceSum", "ReduceProd", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceL2", "Shape", "Size"),
+)
+# Operator -> upper bound of the elements of its output, from its constant inputs.
+RESULT_SIZE: dict[str, Callable[[Arrays], int]] = {
+    **dict.fromkeys(ELEMENTWISE, _broadcast),
+    **dict.fromkeys(NEVER_LARGER, _sum_of_sizes),
+    "Expand": _expand,
+    "Tile": _tile,
+    "ConstantOfShape": _target_shape,
+    "Gather": _gather,
+    "Range": _range,
+}
 
 
 def fold_constants(model: ir.Model) -> None:
@@ -131,14 +135,14 @@ def _evaluate(node: ir.Node, inputs: Arrays, opset: int, room: int) -> np.ndarra
     return array if array.dtype.kind in "fiub" or array.dtype.name == "bfloat16" else None
 
 
-def _reference(node: ir.Node, inputs: Arrays, opset: int) -> Any:
+def _reference(node: ir.Node, inputs: Arrays, opset: int) -> object:
     from onnx.reference import ReferenceEvaluator
 
     message: onnx.NodeProto = ir.to_proto(node)
     del message.metadata_props[:]
     message.input[:] = [f"i{index}" if array is not None else "" for index, array in enumerate(inputs)]
     message.output[:] = ["o"]
-    feeds = {f"i{index}": array for index, array in enumerate(inputs) if array is not None}
+    feeds: dict[str, Any] = {f"i{index}": array for index, array in enumerate(inputs) if array is not None}
     graph = onnx.helper.make_graph(
         [message],
         "fold",
@@ -149,4 +153,5 @@ def _reference(node: ir.Node, inputs: Arrays, opset: int) -> Any:
         [onnx.ValueInfoProto(name="o")],
     )
     evaluator = ReferenceEvaluator(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)]))
-    return evaluator.run(None, feeds)[0]
+    outputs: list[object] = list(evaluator.run(None, feeds))
+    return outputs[0]

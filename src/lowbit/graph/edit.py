@@ -11,6 +11,11 @@ def constant(value: ir.Value | None) -> np.ndarray | None:
     return value.const_value.numpy()
 
 
+def flag(node: ir.Node, name: str) -> bool:
+    """Whether an integer attribute is there and not 0."""
+    return bool(node.attributes.get_int(name, 0))
+
+
 def free_name(graph: ir.Graph, wanted: str) -> str:
     """`wanted`, or with the first number behind it that no tensor of the graph or a subgraph has."""
     taken = set(graph.initializers) | {value.name for value in graph.inputs}

@@ -5,18 +5,18 @@ Files are untrusted: see `checks` and `external_data`. Peak memory is about four
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import onnx
 import onnx_ir as ir
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from lowbit.errors import ModelError
 from lowbit.graph.checks import check_graph, check_tensors, check_versions
 from lowbit.graph.external_data import load_external_data
 from lowbit.graph.model import LARGEST_BYTES, Model
-from lowbit.graph.preprocessing import METADATA_KEY, Preprocessing
 from lowbit.graph.prepare import prepare
+from lowbit.graph.preprocessing import METADATA_KEY, Preprocessing
 from lowbit.graph.versions import to_float32, to_supported_opset
 
 if TYPE_CHECKING:
@@ -110,7 +110,8 @@ def _parse(data: bytes, source: str) -> onnx.ModelProto:
         if data[offset : offset + len(magic)] == magic:
             raise ModelError(f"is {name}, not an ONNX file.", where=source, remedy=EXPORT)
     try:
-        proto = onnx.ModelProto.FromString(data)
+        proto = onnx.ModelProto()
+        proto.ParseFromString(data)
     except DecodeError as error:
         # An ONNX file starts with field 1, the IR version, a small number.
         begins_well = len(data) > 2 and data[0] == 8 and data[1] < 64
@@ -122,7 +123,7 @@ def _parse(data: bytes, source: str) -> onnx.ModelProto:
     return proto
 
 
-def _from_torch(module: Any, example: object | None) -> Model:
+def _from_torch(module: object, example: object | None) -> Model:
     """Export in inference mode with a dynamic batch, and put the module back as it was."""
     try:
         import torch

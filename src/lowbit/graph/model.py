@@ -14,6 +14,7 @@ from lowbit.graph.preprocessing import Preprocessing
 
 Node = ir.Node
 Value = ir.Value
+Graph = ir.Graph
 # Protobuf refuses messages of 2 GiB and more.
 LARGEST_BYTES = 2**31 - 1
 QUANTIZED_OPERATORS = frozenset(
@@ -49,7 +50,7 @@ class Model:
     source: str
 
     @property
-    def graph(self) -> ir.Graph:
+    def graph(self) -> Graph:
         """The main graph."""
         return self.ir.graph
 
@@ -91,14 +92,14 @@ class Model:
         return any(node.op_type in QUANTIZED_OPERATORS for node in self.graph)
 
     @cached_property
-    def values(self) -> dict[str, ir.Value]:
+    def values(self) -> dict[str, Value]:
         """Every tensor of the main graph by name: inputs, initializers, node outputs."""
         found = {value.name: value for value in (*self.graph.inputs, *self.graph.initializers.values())}
         found |= {output.name: output for node in self.graph for output in node.outputs}
         return {name: value for name, value in found.items() if name}
 
     @cached_property
-    def nodes(self) -> dict[str, ir.Node]:
+    def nodes(self) -> dict[str, Node]:
         """Every node of the main graph by its unique name, in execution order."""
         return {str(node.name): node for node in self.graph}
 
@@ -145,6 +146,7 @@ class Model:
 
 
 def serialize(proto: onnx.ModelProto, source: str) -> bytes:
+    """The bytes of a message, always the same for the same content; ModelError past 2 GB."""
     """The content of an ONNX file; the same message always gives the same bytes.
 
     Raises:
@@ -158,7 +160,7 @@ def serialize(proto: onnx.ModelProto, source: str) -> bytes:
         ) from error
 
 
-def _value_info(value: ir.Value) -> ValueInfo:
+def _value_info(value: Value) -> ValueInfo:
     shape = () if value.shape is None else tuple(dim if isinstance(dim, int) else dim.value for dim in value.shape)
     dtype = np.dtype(np.float32) if value.dtype is None else np.dtype(value.dtype.numpy())
     return ValueInfo(str(value.name), shape, dtype)

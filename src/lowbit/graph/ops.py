@@ -10,7 +10,7 @@ import numpy as np
 
 from lowbit.errors import ModelError
 from lowbit.graph.columns import Geometry, convolution_columns, transposed_columns
-from lowbit.graph.edit import constant
+from lowbit.graph.edit import constant, flag
 from lowbit.graph.model import Model, Node, Value
 
 
@@ -104,16 +104,17 @@ class Layer:
         if self.op == "ConvTranspose":
             inner = weight.reshape(self.groups, -1, self.weight_shape[1], math.prod(self.kernel))
             return inner.swapaxes(1, 2).reshape(self.groups, self.weight_shape[1], self.columns)
-        return weight.reshape(self.groups, -1, self.columns)
+        return np.reshape(weight, (self.groups, -1, self.columns))
 
     def from_matrix(self, matrix: np.ndarray) -> np.ndarray:
         """The stored form of what `to_matrix` gave; exact inverse."""
         if self.geometry is None:
-            return matrix[0] if self.channel_axis == 0 else matrix[0].T
+            product = matrix[0] if self.channel_axis == 0 else matrix[0].T
+            return np.asarray(product)
         if self.op == "ConvTranspose":
             inner = matrix.reshape(self.groups, self.weight_shape[1], -1, math.prod(self.kernel))
             return inner.swapaxes(1, 2).reshape(self.weight_shape)
-        return matrix.reshape(self.weight_shape)
+        return np.reshape(matrix, self.weight_shape)
 
     def to_columns(self, x: np.ndarray) -> np.ndarray:
         """What each output value is computed from: [groups, columns, positions], of the dtype of `x`.
@@ -210,9 +211,9 @@ def _layer(node: Node, source: str) -> Layer | NotLayer | None:
             return left_out(f"the weight has {weight.ndim} dimensions, not 2")
         if node.op_type == "Gemm":
             alpha, beta = node.attributes.get_float("alpha", 1.0), node.attributes.get_float("beta", 1.0)
-            if node.attributes.get_int("transA", 0) or alpha != 1.0 or (bias is not None and beta != 1.0):
+            if flag(node, "transA") or alpha != 1.0 or (bias is not None and beta != 1.0):
                 return left_out("transA, or a factor that cannot be folded")
-            axis = 0 if node.attributes.get_int("transB", 0) else 1
+            axis = 0 if flag(node, "transB") else 1
         else:
             bias, add = _added_bias(node, weight.shape[1])
             if add is not None:
@@ -262,12 +263,10 @@ def _geometry(node: Node, weight: np.ndarray, groups: int, source: str) -> Geome
     extra = tuple(attributes.get_ints("output_padding", []))
     wanted = tuple(attributes.get_ints("output_shape", []))
     auto_pad = attributes.get_string("auto_pad", "NOTSET")
-    grouped = weight.shape[1 if node.op_type == "ConvTranspose" else 0] if rank > 0 else 0
-    grouped = weight.shape[0] if rank > 0 else grouped
     fits = (
         rank >= 1
         and groups >= 1
-        and grouped % groups == 0
+        and weight.shape[0] % groups == 0
         and kernel == weight.shape[2:]
         and len(strides) == len(dilations) == rank
         and len(pads) == 2 * rank
@@ -290,7 +289,8 @@ def _geometry(node: Node, weight: np.ndarray, groups: int, source: str) -> Geome
 
 def producer(model: Model, tensor: str) -> Node | None:
     """The node that computes a tensor; None for inputs and constants."""
-    return model.values[tensor].producer()
+    found: Node | None = model.values[tensor].producer()
+    return found
 
 
 def consumers(model: Model, tensor: str) -> tuple[Node, ...]:

@@ -8,6 +8,7 @@ import dataclasses
 import json
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -108,7 +109,8 @@ class Preprocessing:
         names = {field.name for field in dataclasses.fields(cls)}
         if not isinstance(entries, dict) or not {"height", "width"} <= entries.keys() <= names:
             raise ModelError(f"{METADATA_KEY} needs height and width, and knows {sorted(names)}.", remedy=REMEDY)
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in entries.items()})
+        values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in entries.items()}
+        return cls(**values)
 
 
 def _is_finite(value: object) -> bool:

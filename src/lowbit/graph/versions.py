@@ -56,7 +56,9 @@ def to_float32(model: ir.Model) -> None:
         for name, attribute in list(node.attributes.items()):
             if attribute.type == ir.AttributeType.TENSOR and attribute.as_tensor().dtype in replaced:
                 node.attributes[name] = ir.AttrTensor(name, _float32(attribute.as_tensor()))
-            elif name in ("to", "dtype", "output_dtype") and attribute.value in {int(dtype) for dtype in replaced}:
+            elif name in ("to", "dtype", "output_dtype") and attribute.value in {
+                int(dtype) for dtype in replaced if dtype is not None
+            }:
                 node.attributes[name] = ir.AttrInt64(name, int(ir.DataType.FLOAT))
 
 
@@ -67,5 +69,6 @@ def _convert_value(value: ir.Value, replaced: set[ir.DataType | None]) -> None:
         value.const_value = _float32(value.const_value)
 
 
-def _float32(tensor: ir.TensorProtocol) -> ir.Tensor:
-    return ir.tensor(tensor.numpy().astype(np.float32), name=tensor.name)
+def _float32(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
+    with np.errstate(over="ignore"):
+        return ir.tensor(tensor.numpy().astype(np.float32), name=tensor.name)
