@@ -1,1 +1,93 @@
-"""Post-training quantization of trained networks, measured honestly on the files it writes."""
+"""Post-training quantization of trained networks, measured honestly on the files it writes.
+
+    import lowbit
+
+    model = lowbit.load("model.onnx")
+    images = lowbit.open_images("photos/", model.preprocessing)
+    lowbit.quantize(model, "int8", calibration=images).save("model-int8.onnx")
+
+Names are imported when they are first used, so that `import lowbit` costs nothing.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+# public name -> the module that defines it
+PUBLIC = {
+    "load": "lowbit.graph.load",
+    "save": "lowbit.graph.save",
+    "Model": "lowbit.graph.model",
+    "Preprocessing": "lowbit.graph.preprocessing",
+    "cost": "lowbit.graph.cost",
+    "Linear": "lowbit.schemes.linear",
+    "Clusters": "lowbit.schemes.clusters",
+    "open_session": "lowbit.engines",
+    "open_images": "lowbit.data.images",
+    "calibrate": "lowbit.calibration.statistics",
+    "Statistics": "lowbit.calibration.statistics",
+    "Recipe": "lowbit.quantization.recipes",
+    "parse_recipe": "lowbit.quantization.recipes",
+    "plan": "lowbit.quantization.plan",
+    "Plan": "lowbit.quantization.plan",
+    "quantize": "lowbit.quantization.quantize",
+    "Quantized": "lowbit.quantization.quantize",
+    "measure": "lowbit.measurement.measure",
+    "compare": "lowbit.measurement.compare",
+    "Comparison": "lowbit.measurement.results",
+    "LowbitError": "lowbit.errors",
+}
+
+if TYPE_CHECKING:
+    from lowbit.calibration.statistics import Statistics, calibrate
+    from lowbit.data.images import open_images
+    from lowbit.engines import open_session
+    from lowbit.errors import LowbitError
+    from lowbit.graph.cost import cost
+    from lowbit.graph.load import load
+    from lowbit.graph.model import Model
+    from lowbit.graph.preprocessing import Preprocessing
+    from lowbit.graph.save import save
+    from lowbit.measurement.compare import compare
+    from lowbit.measurement.measure import measure
+    from lowbit.measurement.results import Comparison
+    from lowbit.quantization.plan import Plan, plan
+    from lowbit.quantization.quantize import Quantized, quantize
+    from lowbit.quantization.recipes import Recipe, parse_recipe
+    from lowbit.schemes.clusters import Clusters
+    from lowbit.schemes.linear import Linear
+
+__all__ = [
+    "Clusters",
+    "Comparison",
+    "Linear",
+    "LowbitError",
+    "Model",
+    "Plan",
+    "Preprocessing",
+    "Quantized",
+    "Recipe",
+    "Statistics",
+    "calibrate",
+    "compare",
+    "cost",
+    "load",
+    "measure",
+    "open_images",
+    "open_session",
+    "parse_recipe",
+    "plan",
+    "quantize",
+    "save",
+]
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the name stands for
+    if name not in PUBLIC:
+        raise AttributeError(f"module 'lowbit' has no attribute {name!r}")
+    return getattr(importlib.import_module(PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *PUBLIC])

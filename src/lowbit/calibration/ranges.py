@@ -1,0 +1,109 @@
+"""Range rules: from what an activation looked like to the interval that its integers shall cover.
+
+A rule takes `TensorStatistics` and the number of levels and returns (low, high) with low <= 0 <= high, so that zero
+(padding, ReLU) is exact. A new rule is one function and one row in `RANGE_RULES`.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from lowbit.calibration.statistics import TensorStatistics
+
+Interval = tuple[float, float]
+Doubles = np.ndarray[Any, np.dtype[np.float64]]
+
+# Share of the values that the percentile rule keeps inside, on both sides together.
+PERCENTILE = 0.9999
+# Shares of the full range that a search tries: finely near all of it, then by ratio for tensors with far outliers.
+SHARES = np.concatenate([np.linspace(1.0, 0.3, 71), np.geomspace(0.29, 0.003, 40)])
+
+
+def minmax(statistics: TensorStatistics, levels: int) -> Interval:
+    """Everything that was seen."""
+    return min(statistics.low, 0.0), max(statistics.high, 0.0)
+
+
+def percentile(statistics: TensorStatistics, levels: int) -> Interval:
+    """All but the outermost values: half of `1 - PERCENTILE` of them lie beyond either end."""
+    histogram = statistics.histogram
+    cumulative = np.cumsum(histogram.counts) / max(1, histogram.counts.sum())
+    tail = (1.0 - PERCENTILE) / 2.0
+    first = int(np.searchsorted(cumulative, tail))
+    last = int(np.searchsorted(cumulative, 1.0 - tail))
+    low = (histogram.first + first) * histogram.width
+    high = (histogram.first + last + 1) * histogram.width
+    return min(max(low, statistics.low), 0.0), max(min(high, statistics.high), 0.0)
+
+
+def mse(statistics: TensorStatistics, levels: int) -> Interval:
+    """The interval with the least mean squared error of rounding and clipping together.
+
+    Clipping less coarsens the steps, clipping more cuts values off: the best interval balances both (Banner et al.
+    2019, "Post training 4-bit quantization", equation 5), here by search on the histogram instead of a fitted law.
+    """
+    return _search(statistics, levels, _squared_error)
+
+
+def entropy(statistics: TensorStatistics, levels: int) -> Interval:
+    """The interval whose quantized histogram diverges least from the true one, in Kullback-Leibler divergence.
+
+    The criterion of Migacz 2017, "8-bit inference with TensorRT", on both ends of the range.
+    """
+    return _search(statistics, levels, _divergence)
+
+
+RANGE_RULES: dict[str, Callable[[TensorStatistics, int], Interval]] = {
+    "minmax": minmax,
+    "percentile": percentile,
+    "mse": mse,
+    "entropy": entropy,
+}
+
+
+def _search(
+    statistics: TensorStatistics, levels: int, loss: Callable[[Doubles, Doubles, Interval, int], float]
+) -> Interval:
+    """Shrink both ends together, then each alone, and keep whatever lowers the loss."""
+    low, high = minmax(statistics, levels)
+    histogram = statistics.histogram
+    used = np.flatnonzero(histogram.counts)
+    if high == low or used.size == 0:
+        return low, high
+    centers = np.clip(histogram.centers[used], statistics.low, statistics.high)
+    weights = histogram.counts[used] / histogram.counts.sum()
+    best, least = (low, high), loss(centers, weights, (low, high), levels)
+    for ends in ((1, 1), (0, 1), (1, 0)):
+        start = best
+        for share in SHARES[1:]:
+            candidate = (start[0] * (share if ends[0] else 1.0), start[1] * (share if ends[1] else 1.0))
+            if candidate == start:
+                continue
+            value = loss(centers, weights, candidate, levels)
+            if value < least:
+                best, least = candidate, value
+    return best
+
+
+def _squared_error(centers: Doubles, weights: Doubles, interval: Interval, levels: int) -> float:
+    low, high = interval
+    step = (high - low) / (levels - 1)
+    rounded = np.clip(np.round(centers / step), np.round(low / step), np.round(high / step)) * step
+    return float(weights @ np.square(centers - rounded))
+
+
+def _divergence(centers: Doubles, weights: Doubles, interval: Interval, levels: int) -> float:
+    """KL(true || quantized), the mass of each level spread evenly over the bins that round to it.
+
+    Clipped values share the end level, so cutting a tail off spreads mass thinly over it and is paid for here.
+    """
+    low, high = interval
+    step = (high - low) / (levels - 1)
+    code = np.clip(np.round(centers / step), np.round(low / step), np.round(high / step))
+    _, level = np.unique(code, return_inverse=True)
+    mass = np.bincount(level, weights)
+    bins = np.bincount(level)
+    spread = (mass / bins)[level]
+    kept = weights > 0
+    return float((weights[kept] * np.log(weights[kept] / spread[kept])).sum())

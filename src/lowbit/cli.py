@@ -1,0 +1,395 @@
+"""The command line: parse, call one library function, print. Heavy imports wait until a command needs them."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lowbit.errors import LowbitError
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from lowbit.data.images import Images
+    from lowbit.formats.ledger import Ledger
+    from lowbit.graph.model import Model
+    from lowbit.measurement.results import Comparison
+    from lowbit.progress import Progress
+
+EXIT_INTERRUPTED = 130
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Post-training quantization of trained networks, measured honestly on the files it writes.",
+)
+
+ModelArgument = Annotated[Path, typer.Argument(help="An ONNX file.", metavar="MODEL")]
+DataOption = Annotated[
+    str | None,
+    typer.Option("--data", help="Evaluation images: folder of class folders, .npz, or builtin:test.", metavar="DIR"),
+]
+CalibrationOption = Annotated[
+    str | None,
+    typer.Option("--calibration", help="Calibration images; labels are not used.", metavar="DIR"),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on standard output.")]
+EngineOption = Annotated[str, typer.Option(help="onnxruntime, or openvino where it is installed.")]
+ThreadsOption = Annotated[int, typer.Option(help="Threads of the runtime while timing.", min=1)]
+BatchOption = Annotated[int, typer.Option(help="Images a run while timing.", min=1)]
+RunsOption = Annotated[int, typer.Option(help="Timed runs of each file; 0 leaves latency out.", min=0)]
+SizeOption = Annotated[str | None, typer.Option("--size", help="Input size, as HxW or one number.")]
+MeanOption = Annotated[str | None, typer.Option("--mean", help="Mean a channel, as 0.485,0.456,0.406 or 'imagenet'.")]
+StdOption = Annotated[str | None, typer.Option("--std", help="Standard deviation a channel, likewise.")]
+LayoutOption = Annotated[str | None, typer.Option("--layout", help="NCHW or NHWC.")]
+LimitOption = Annotated[int | None, typer.Option("--limit", help="Use at most so many images.", min=1)]
+
+
+@app.command()
+def inspect(
+    model: ModelArgument,
+    as_json: JsonOption = False,
+) -> None:
+    """Per layer and in total: shapes, parameters, MACs, FLOPs, bytes and ranges of the weights."""
+    from lowbit.graph.cost import cost
+    from lowbit.graph.load import load
+    from lowbit.reports.inspection import inspection_json, print_inspection
+
+    loaded = load(model)
+    counted = cost(loaded)
+    ledger = _ledger(model)
+    if as_json:
+        _print_json(inspection_json(loaded, counted, ledger))
+    else:
+        print_inspection(loaded, counted, ledger)
+
+
+@app.command()
+def plan(
+    model: ModelArgument,
+    recipe: Annotated[str, typer.Option("--recipe", "-r", help="Such as int8, linear4, cluster2.")],
+    per: Annotated[str | None, typer.Option(help="tensor, channel or group: what shares a scale or code book.")] = None,
+    group_size: Annotated[int | None, typer.Option(help="How many, with --per group.", min=1)] = None,
+    affine: Annotated[bool, typer.Option("--affine", help="A zero point for each scale.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Fail if anything asked for cannot be given.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """What a recipe will do to each tensor and node, and why, before anything is touched."""
+    from lowbit.graph.load import load
+    from lowbit.quantization.plan import plan as make_plan
+    from lowbit.quantization.recipes import parse_recipe
+    from lowbit.reports.inspection import print_plan
+
+    wanted = parse_recipe(recipe, per=per, group_size=group_size, symmetric=False if affine else None)
+    decision = make_plan(load(model), wanted)
+    if as_json:
+        _print_json(decision.to_json())
+    else:
+        print_plan(decision)
+    if strict:
+        decision.require_all()
+
+
+@app.command()
+def quantize(
+    model: ModelArgument,
+    recipe: Annotated[str, typer.Option("--recipe", "-r", help="Such as int8, linear4, cluster2.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The ONNX file to write.", metavar="FILE")],
+    calibration: CalibrationOption = None,
+    per: Annotated[str | None, typer.Option(help="tensor, channel or group: what shares a scale or code book.")] = None,
+    group_size: Annotated[int | None, typer.Option(help="How many, with --per group.", min=1)] = None,
+    affine: Annotated[bool, typer.Option("--affine", help="A zero point for each scale.")] = False,
+    ranges: Annotated[
+        str | None, typer.Option(help="Range rule of activations: minmax, percentile, mse or entropy.")
+    ] = None,
+    limit: LimitOption = None,
+    size: SizeOption = None,
+    mean: MeanOption = None,
+    std: StdOption = None,
+    layout: LayoutOption = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Fail if anything asked for cannot be given.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Quantize a model and write the file."""
+    from lowbit.quantization.quantize import quantize as run
+    from lowbit.quantization.recipes import parse_recipe
+    from lowbit.reports.inspection import print_written, written_json
+
+    wanted = parse_recipe(recipe, per=per, group_size=group_size, symmetric=False if affine else None, ranges=ranges)
+    with _progress(as_json) as progress:
+        loaded = _load(model, size=size, mean=mean, std=std, layout=layout)
+        images = _images(calibration, loaded, limit) if calibration and wanted.integer else None
+        quantized = run(loaded, wanted, calibration=images, strict=strict, progress=progress)
+        quantized.save(output)
+    ledger = _ledger(output)
+    if as_json:
+        _print_json(written_json(quantized.plan, output, ledger, source_bytes=model.stat().st_size))
+    else:
+        print_written(quantized.plan, output, ledger, source_bytes=model.stat().st_size)
+
+
+@app.command()
+def measure(
+    files: Annotated[
+        list[Path], typer.Argument(help="ONNX files of one model, the float one first.", metavar="FILE...")
+    ],
+    data: DataOption = None,
+    engine: EngineOption = "onnxruntime",
+    threads: ThreadsOption = 1,
+    batch: BatchOption = 1,
+    runs: RunsOption = 200,
+    limit: LimitOption = None,
+    size: SizeOption = None,
+    mean: MeanOption = None,
+    std: StdOption = None,
+    layout: LayoutOption = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Also write results and report.html here.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure any ONNX files side by side: accuracy, loss, size, latency, memory."""
+    from lowbit.measurement.measure import measure as run
+
+    images_from = _required(data, "--data")
+    with _progress(as_json) as progress:
+        loaded = _load(files[0], size=size, mean=mean, std=std, layout=layout)
+        images = _images(images_from, loaded, limit)
+        comparison = run(files, images, engine=engine, threads=threads, batch=batch, runs=runs, progress=progress)
+    if out is not None:
+        from lowbit.files import staged_folder
+        from lowbit.reports.files import write_reports
+
+        with staged_folder(out) as stage:
+            write_reports(comparison, stage)
+    _show(comparison, as_json)
+
+
+@app.command()
+def compare(
+    model: ModelArgument,
+    data: DataOption = None,
+    calibration: CalibrationOption = None,
+    recipes: Annotated[str | None, typer.Option(help="Comma separated; the study's seven by default.")] = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder for files, results and report.", metavar="DIR")] = Path(
+        "lowbit-out"
+    ),
+    engine: EngineOption = "onnxruntime",
+    threads: ThreadsOption = 1,
+    batch: BatchOption = 1,
+    runs: RunsOption = 200,
+    limit: LimitOption = None,
+    size: SizeOption = None,
+    mean: MeanOption = None,
+    std: StdOption = None,
+    layout: LayoutOption = None,
+    same_data: Annotated[
+        bool, typer.Option("--same-data", help="Insist on evaluating with calibration images.")
+    ] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Fail if anything asked for cannot be given.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Quantize by every recipe and measure all files: the table, results.json, results.csv and report.html."""
+    images_from = _required(data, "--data")
+    loaded = _load(model, size=size, mean=mean, std=std, layout=layout)
+    _compare(
+        loaded,
+        _images(images_from, loaded, limit),
+        _images(calibration, loaded, None) if calibration else None,
+        recipes=recipes,
+        out=out,
+        engine=engine,
+        threads=threads,
+        batch=batch,
+        runs=runs,
+        same_data=same_data,
+        strict=strict,
+        as_json=as_json,
+    )
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Folder for files, results and report.", metavar="DIR")] = Path(
+        "lowbit-demo"
+    ),
+    recipes: Annotated[str | None, typer.Option(help="Comma separated; the study's seven by default.")] = None,
+    threads: ThreadsOption = 1,
+    runs: RunsOption = 200,
+    as_json: JsonOption = False,
+) -> None:
+    """The whole study on the built-in model and images: nothing to download, nothing to prepare."""
+    from lowbit.training.assets import built_in_model
+
+    loaded = _load(built_in_model())
+    _compare(
+        loaded,
+        _images("builtin:test", loaded, None),
+        _images("builtin:calibration", loaded, None),
+        recipes=recipes,
+        out=out,
+        engine="onnxruntime",
+        threads=threads,
+        batch=1,
+        runs=runs,
+        same_data=False,
+        strict=False,
+        as_json=as_json,
+    )
+
+
+@app.command()
+def recipes(as_json: JsonOption = False) -> None:
+    """All recipes, with the widths they take."""
+    from lowbit.quantization.recipes import RECIPES
+
+    rows = [
+        {"recipe": family, "bits": [widths[0], widths[-1]], "what": what}
+        for family, (widths, _, what) in RECIPES.items()
+    ]
+    if as_json:
+        _print_json(rows)
+    else:
+        for row in rows:
+            name = "float" if row["recipe"] == "float" else f"{row['recipe']}{row['bits'][0]}..{row['bits'][1]}"  # type: ignore[index]
+            typer.echo(f"{name:<14} {row['what']}")
+
+
+@app.command()
+def fetch(
+    what: Annotated[str, typer.Argument(help="rps: the original Rock-Paper-Scissors images.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR")],
+    as_json: JsonOption = False,
+) -> None:
+    """Download a data set, check it, and unpack it whole or not at all."""
+    from lowbit.data.fetch import fetch_rps
+    from lowbit.errors import DataError
+
+    if what != "rps":
+        raise DataError(f"no data set is called '{what}'.", remedy="Known: rps.")
+    with _progress(as_json) as progress:
+        path = fetch_rps(folder, progress=progress)
+    _print_json({"folder": str(path)}) if as_json else typer.echo(f"Ready in {path}: train/ and test/.")
+
+
+def main() -> None:
+    """Run a command; errors for users become one sentence on standard error and an exit code."""
+    try:
+        app(standalone_mode=False)
+    except LowbitError as error:
+        _fail(error)
+    except KeyboardInterrupt:
+        sys.stderr.write("Interrupted; nothing was written.\n")
+        sys.exit(EXIT_INTERRUPTED)
+    except Exception as error:
+        # Typer's own complaints (unknown option, missing argument) know how to show themselves and their exit code.
+        if hasattr(error, "show") and hasattr(error, "exit_code"):
+            error.show()
+            sys.exit(error.exit_code)
+        raise
+
+
+def _fail(error: LowbitError) -> None:
+    if "--json" in sys.argv:
+        body = {"error": type(error).__name__, "what": error.what, "where": error.where, "remedy": error.remedy}
+        sys.stdout.write(json.dumps(body) + "\n")
+    sys.stderr.write(f"Error: {error}\n")
+    sys.exit(error.exit_code)
+
+
+def _compare(
+    model: "Model",
+    images: "Images",
+    calibration: "Images | None",
+    *,
+    recipes: str | None,
+    out: Path,
+    engine: str,
+    threads: int,
+    batch: int,
+    runs: int,
+    same_data: bool,
+    strict: bool,
+    as_json: bool,
+) -> None:
+    """Compare in a staged folder, so that a failed run leaves nothing behind, then write the reports beside the files."""
+    from lowbit.files import staged_folder
+    from lowbit.measurement.compare import compare as run
+    from lowbit.quantization.recipes import STUDY
+    from lowbit.reports.files import write_reports
+
+    names = [name.strip() for name in recipes.split(",") if name.strip()] if recipes else STUDY
+    with staged_folder(out) as stage:
+        with _progress(as_json) as progress:
+            comparison = run(
+                model,
+                images,
+                calibration=calibration,
+                recipes=names,
+                folder=stage,
+                engine=engine,
+                threads=threads,
+                batch=batch,
+                runs=runs,
+                same_data=same_data,
+                strict=strict,
+                progress=progress,
+            )
+        write_reports(comparison, stage)
+    _show(comparison, as_json)
+    if not as_json:
+        typer.echo(f"Files, results.json, results.csv and report.html are in {out}.")
+
+
+def _show(comparison: "Comparison", as_json: bool) -> None:
+    from lowbit.reports.terminal import print_comparison
+
+    if as_json:
+        sys.stdout.write(comparison.to_json())
+    else:
+        print_comparison(comparison)
+
+
+def _load(
+    path: Path, *, size: str | None = None, mean: str | None = None, std: str | None = None, layout: str | None = None
+) -> "Model":
+    """A model, with the preprocessing that the options state in place of what its metadata says."""
+    from lowbit.data.options import with_preprocessing
+    from lowbit.graph.load import load
+
+    return with_preprocessing(load(path), size=size, mean=mean, std=std, layout=layout)
+
+
+def _images(source: str, model: "Model", limit: int | None) -> "Images":
+    from lowbit.data.images import open_images
+
+    return open_images(source, model.preprocessing, limit=limit)
+
+
+def _ledger(path: Path) -> "Ledger":
+    from lowbit.formats.ledger import read_ledger
+
+    return read_ledger(path)
+
+
+def _required(value: str | None, option: str) -> str:
+    if value is None:
+        from lowbit.errors import DataError
+
+        raise DataError(f"{option} is missing.", remedy=f"Give {option} DIR, a .npz file, or builtin:test.")
+    return value
+
+
+def _progress(quiet: bool) -> "AbstractContextManager[Progress]":
+    from lowbit.reports.progress import bar
+
+    return bar(sys.stderr, quiet=quiet)
+
+
+def _print_json(data: object) -> None:
+    sys.stdout.write(json.dumps(data, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+"""From what a user says about images on the command line to a `Preprocessing`."""
+
+import dataclasses
+import re
+
+from lowbit.errors import DataError
+from lowbit.graph.model import Model
+from lowbit.graph.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+
+
+def with_preprocessing(
+    model: Model,
+    *,
+    size: str | None = None,
+    mean: str | None = None,
+    std: str | None = None,
+    layout: str | None = None,
+) -> Model:
+    """The model with the preprocessing that was stated; what was not comes from its metadata and its input's shape.
+
+    Args:
+        model: a loaded model.
+        size: "128" or "128x96" (height x width), in pixels.
+        mean: "imagenet", or one number a channel on the scale of 0..1, or one for all.
+        std: likewise.
+        layout: "NCHW" or "NHWC".
+
+    Returns:
+        The same model where nothing is stated and it has no metadata of its own: then only arrays of the model's own
+        input shape can be fed.
+
+    Raises:
+        DataError: a value that cannot be read, or does not fit the model's input.
+    """
+    known = model.preprocessing
+    if size is None and mean is None and std is None and layout is None:
+        return model
+    layout = layout.upper() if layout else (known.layout if known else _layout_of(model))
+    height, width, channels = _input_of(model, layout)
+    if size is not None:
+        match = re.fullmatch(r"(\d{1,5})(?:x(\d{1,5}))?", size.strip().lower())
+        if match is None:
+            raise DataError(f"--size '{size}' is not a size.", remedy="Write it as 128 or 128x96 (height x width).")
+        given = int(match[1]), int(match[2] or match[1])
+        if (height or given[0], width or given[1]) != given:
+            raise DataError(
+                f"--size {given[0]}x{given[1]} does not fit the model's input of {height}x{width}.",
+                remedy="Leave --size out.",
+            )
+        height, width = given
+    if known is not None:
+        height, width = height or known.height, width or known.width
+    if not height or not width:
+        raise DataError("the model's input has no fixed size.", where=model.source, remedy="Give --size, as HxW.")
+    stated = Preprocessing(
+        height=height,
+        width=width,
+        channels=channels,
+        layout=layout,
+        scale=known.scale if known else 1 / 255,
+        mean=_numbers(mean, "--mean", channels, IMAGENET_MEAN) or (known.mean if known else (0.0,) * channels),
+        std=_numbers(std, "--std", channels, IMAGENET_STD) or (known.std if known else (1.0,) * channels),
+    )
+    return dataclasses.replace(model, preprocessing=stated)
+
+
+def _layout_of(model: Model) -> str:
+    shape = model.input.shape
+    return "NHWC" if len(shape) == 4 and shape[3] in (1, 3, 4) and shape[1] not in (1, 3, 4) else "NCHW"
+
+
+def _input_of(model: Model, layout: str) -> tuple[int | None, int | None, int]:
+    shape = model.input.shape
+    if layout not in ("NCHW", "NHWC"):
+        raise DataError(f"--layout '{layout}' is unknown.", remedy="Write NCHW or NHWC.")
+    if len(shape) != 4:
+        raise DataError(
+            f"the model's input has {len(shape)} dimensions, an image batch has 4.",
+            where=model.source,
+            remedy="Give arrays of the model's own input shape, in a .npz file.",
+        )
+    order = (2, 3, 1) if layout == "NCHW" else (1, 2, 3)
+    height, width, channels = (extent if isinstance(extent, int) else None for extent in (shape[i] for i in order))
+    return height, width, channels or 3
+
+
+def _numbers(text: str | None, option: str, channels: int, imagenet: tuple[float, ...]) -> tuple[float, ...] | None:
+    if text is None:
+        return None
+    if text.strip().lower() == "imagenet" and channels == 3:
+        return imagenet
+    try:
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        numbers = ()
+    if len(numbers) == 1:
+        numbers *= channels
+    if len(numbers) != channels:
+        raise DataError(
+            f"{option} '{text}' is not {channels} numbers.", remedy="Write for example 0.485,0.456,0.406, or imagenet."
+        )
+    return numbers

@@ -1,0 +1,69 @@
+"""What every file format writes: a float graph, and the integers that stand in for some of its tensors."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from lowbit.graph.model import Model
+from lowbit.schemes.codes import ClusterCodes, LinearCodes
+
+Codes = LinearCodes | ClusterCodes
+Int32s = np.ndarray[Any, np.dtype[np.int32]]
+Floats = np.ndarray[Any, np.dtype[np.float32]]
+
+
+@dataclass(frozen=True)
+class ActivationCodes:
+    """How an activation becomes uint8: `q = clip(round(x / scale) + zero_point, 0, 255)`.
+
+    Attributes:
+        scale: float32 step, in the tensor's own units.
+        zero_point: the code of 0.0, from 0 to 255.
+    """
+
+    scale: float
+    zero_point: int
+
+
+@dataclass(frozen=True)
+class BiasCodes:
+    """A bias as int32 in units of input scale times weight scale, so that it adds to the integer products.
+
+    Attributes:
+        codes: int32, one a channel.
+        scale: float32, one a channel, or one in all for per-tensor weights.
+    """
+
+    codes: Int32s
+    scale: Floats
+
+    def decode(self) -> Floats:
+        """The float32 values that the integer kernel adds."""
+        return self.codes.astype(np.float32) * self.scale
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A model with the codes of its quantized tensors; everything not named here stays float.
+
+    Attributes:
+        model: the prepared float model.
+        weights: codes by initializer name.
+        activations: codes by tensor name; empty for weight-only recipes.
+        biases: int32 biases by the name of the layer's node; only layers that run in integers.
+        integer: names of the nodes that run in integers.
+        absorbed: names of the ReLU and Clip nodes that the saturation of a neighbor replaces.
+        floats: corrected values of tensors that stay float (biases, mostly), by initializer name.
+        metadata: entries for the file's metadata.
+    """
+
+    model: Model
+    weights: Mapping[str, Codes] = field(default_factory=dict)
+    activations: Mapping[str, ActivationCodes] = field(default_factory=dict)
+    biases: Mapping[str, BiasCodes] = field(default_factory=dict)
+    integer: frozenset[str] = frozenset()
+    absorbed: frozenset[str] = frozenset()
+    floats: Mapping[str, Floats] = field(default_factory=dict)
+    metadata: Mapping[str, str] = field(default_factory=dict)

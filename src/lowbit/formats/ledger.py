@@ -1,0 +1,267 @@
+"""Where the bytes of an ONNX file went, and how many numbers of each sort it holds: any file, not only lowbit's.
+
+The sort of a stored tensor follows from how the graph reads it: what a DequantizeLinear, a Cast or a Gather turns into
+the weight of a layer are codes; what those are multiplied with are scales, and so on. Payloads are counted tensor by
+tensor; what is left of the file is the graph itself, and what is left of an external data file is padding. So the
+lines sum to the bytes on disk, to the last one.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import NodeProto, TensorProto, numpy_helper
+
+from lowbit.errors import ModelError
+
+KINDS = ("codes", "scales", "zero_points", "code_books", "float_weights", "biases", "constants", "graph", "padding")
+# operator -> (input that is the weight, input that is the bias)
+LAYER_INPUTS = {"Conv": (1, 2), "ConvTranspose": (1, 2), "Gemm": (1, 2), "MatMul": (1, None)}
+NARROW = frozenset((TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.FLOAT, TensorProto.DOUBLE))
+DATA_FIELDS = ("float_data", "int32_data", "string_data", "int64_data", "double_data", "uint64_data", "raw_data")
+
+
+@dataclass(frozen=True)
+class StoredLayer:
+    """One layer with constant weights, as the file has it.
+
+    Attributes:
+        node: node name.
+        op: operator type.
+        weights: how many weights it has.
+        code_bytes: bytes of its codes, or of its float weights.
+        side_bytes: bytes of its scales, zero points and code books.
+        initializers: names of the stored tensors that its weight is computed from.
+    """
+
+    node: str
+    op: str
+    weights: int
+    code_bytes: int
+    side_bytes: int
+    initializers: tuple[str, ...]
+
+    @property
+    def bits_per_weight(self) -> float:
+        """All bytes of this layer's weights, scales and code books included, in bits for each weight."""
+        return 8 * (self.code_bytes + self.side_bytes) / max(1, self.weights)
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """Bytes and numbers of a model file by sort.
+
+    Attributes:
+        bytes: by kind, in the order of `KINDS`; sums to `total`.
+        counts: numbers stored by kind, for kinds that hold numbers; `codes` counts weights, not bytes.
+        total: bytes on disk, external data included.
+        layers: the layers with constant weights, in execution order.
+    """
+
+    bytes: Mapping[str, int]
+    counts: Mapping[str, int]
+    total: int
+    layers: tuple[StoredLayer, ...]
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of the weights themselves: codes, and weights left float."""
+        return self.bytes["codes"] + self.bytes["float_weights"]
+
+    @property
+    def weight_count(self) -> int:
+        """How many weights those are."""
+        return self.counts["codes"] + self.counts["float_weights"]
+
+    @property
+    def bits_per_weight(self) -> float:
+        """Codes, float weights, scales, zero points and code books, in bits for each weight."""
+        spent = self.weight_bytes + self.bytes["scales"] + self.bytes["zero_points"] + self.bytes["code_books"]
+        return 8 * spent / max(1, self.weight_count)
+
+
+def read_ledger(path: Path | str) -> Ledger:
+    """Count a model file.
+
+    Raises:
+        ModelError: not an ONNX file, or external data is missing.
+    """
+    path = Path(path)
+    try:
+        proto = onnx.load(str(path), load_external_data=False)
+    except Exception as error:
+        raise ModelError(f"not a readable ONNX file: {error}", where=str(path)) from error
+    return count_bytes(proto, path.stat().st_size, _external_files(proto, path.parent))
+
+
+def count_bytes(proto: onnx.ModelProto, file_bytes: int, external: Mapping[str, int] | None = None) -> Ledger:
+    """Count a parsed model.
+
+    Args:
+        proto: the model, external data not loaded.
+        file_bytes: size of the file it was parsed from.
+        external: sizes of its external data files by location.
+    """
+    stored = dict(_stored_tensors(proto.graph))
+    producers = {output: node for node in proto.graph.node for output in node.output}
+    kinds: dict[str, str] = {}
+    found = []
+    for node in proto.graph.node:
+        weight, bias = LAYER_INPUTS.get(node.op_type, (None, None))
+        if weight is not None and len(node.input) > weight:
+            names: dict[str, str] = {}
+            if _walk(node.input[weight], "float_weights", stored, producers, names):
+                kinds |= names
+                found.append((node, names))
+        if bias is not None and len(node.input) > bias and node.input[bias]:
+            names = {}
+            if _walk(node.input[bias], "biases", stored, producers, names):
+                kinds |= names
+    for node in proto.graph.node:
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            for name, kind in zip(node.input[1:], ("scales", "zero_points"), strict=False):
+                if name in stored:
+                    kinds.setdefault(name, kind)
+    shapes = {value.name: value for value in (*proto.graph.value_info, *proto.graph.output)}
+    spent = dict.fromkeys(KINDS, 0)
+    counts = dict.fromkeys(KINDS[:7], 0)
+    for name, tensor in stored.items():
+        kind = kinds.get(name, "constants")
+        spent[kind] += payload_bytes(tensor)
+        if kind != "codes":
+            counts[kind] += _elements(tensor)
+    stored_layers = []
+    counted: set[str] = set()
+    for node, names in found:
+        codes = [name for name, kind in names.items() if kind in ("codes", "float_weights")]
+        side = [name for name, kind in names.items() if kind in ("scales", "zero_points", "code_books")]
+        weights = _weights_of(node, names, stored, shapes)
+        if any(names[name] == "codes" for name in codes) and not counted & set(codes):
+            counts["codes"] += weights
+        counted |= set(codes)
+        stored_layers.append(
+            StoredLayer(
+                node=node.name,
+                op=node.op_type,
+                weights=weights,
+                code_bytes=sum(payload_bytes(stored[name]) for name in codes),
+                side_bytes=sum(payload_bytes(stored[name]) for name in side),
+                initializers=tuple(names),
+            )
+        )
+    outside = sum(payload_bytes(tensor) for tensor in stored.values() if _is_external(tensor))
+    inside = sum(spent.values()) - outside
+    spent["graph"] = file_bytes - inside
+    spent["padding"] = sum((external or {}).values()) - outside
+    return Ledger(spent, counts, file_bytes + sum((external or {}).values()), tuple(stored_layers))
+
+
+def payload_bytes(tensor: TensorProto) -> int:
+    """Bytes that the numbers of one stored tensor take in the file, its name and shape not counted."""
+    if _is_external(tensor):
+        entries = {entry.key: entry.value for entry in tensor.external_data}
+        return int(entries["length"]) if "length" in entries else _elements(tensor) * _item_bytes(tensor)
+    if tensor.raw_data:
+        return len(tensor.raw_data)
+    bare = TensorProto()
+    bare.CopyFrom(tensor)
+    for field in DATA_FIELDS:
+        bare.ClearField(field)
+    return int(tensor.ByteSize() - bare.ByteSize())
+
+
+def _walk(
+    name: str,
+    kind: str,
+    stored: Mapping[str, TensorProto],
+    producers: Mapping[str, NodeProto],
+    names: dict[str, str],
+) -> bool:
+    """Give every stored tensor behind `name` its kind; False if it is not computed from stored tensors alone."""
+    if name in stored:
+        tensor = stored[name]
+        coded = kind == "float_weights" and tensor.data_type not in NARROW
+        names.setdefault(name, "codes" if coded else kind)
+        return True
+    node = producers.get(name)
+    if node is None:
+        return False
+    behind = [kind] + ["constants"] * (len(node.input) - 1)
+    if node.op_type == "DequantizeLinear":
+        behind = [kind, "scales", "zero_points"]
+    elif node.op_type == "Gather":
+        behind = ["code_books", kind]
+    elif node.op_type in ("Mul", "Sub") and len(node.input) == 2:
+        side = "scales" if node.op_type == "Mul" else "zero_points"
+        other = producers.get(node.input[1])
+        # A scale may itself be stored narrow and cast; an integer factor only puts bit planes in their places.
+        factor = stored.get(node.input[1]) or (stored.get(other.input[0]) if other is not None else None)
+        behind = [kind, side if factor is not None and factor.data_type in NARROW else "constants"]
+    elif node.op_type in ("Add", "Concat"):
+        behind = [kind] * len(node.input)
+    constant = True
+    for read, part in zip(node.input, behind, strict=False):
+        # No short cut: whatever is stored behind any input gets its kind.
+        constant = _walk(read, part, stored, producers, names) and constant
+    return constant
+
+
+def _weights_of(
+    node: NodeProto,
+    names: Mapping[str, str],
+    stored: Mapping[str, TensorProto],
+    shapes: Mapping[str, onnx.ValueInfoProto],
+) -> int:
+    """How many weights a layer has: from the shape of its weight tensor, or from its codes where each is one number."""
+    name = node.input[LAYER_INPUTS[node.op_type][0]]
+    if name in stored:
+        return _elements(stored[name])
+    if name in shapes:
+        return int(np.prod([dim.dim_value for dim in shapes[name].type.tensor_type.shape.dim]))
+    return sum(_elements(stored[part]) for part, kind in names.items() if kind in ("codes", "float_weights"))
+
+
+def _stored_tensors(graph: onnx.GraphProto) -> Iterator[tuple[str, TensorProto]]:
+    for tensor in graph.initializer:
+        yield tensor.name, tensor
+    for node in graph.node:
+        if node.op_type == "Constant":
+            for attribute in node.attribute:
+                if attribute.name == "value":
+                    yield node.output[0], attribute.t
+                elif attribute.name.startswith("value_"):
+                    yield (
+                        node.output[0],
+                        numpy_helper.from_array(np.asarray(onnx.helper.get_attribute_value(attribute))),
+                    )
+
+
+def _external_files(proto: onnx.ModelProto, folder: Path) -> dict[str, int]:
+    sizes: dict[str, int] = {}
+    for _, tensor in _stored_tensors(proto.graph):
+        if not _is_external(tensor):
+            continue
+        location = {entry.key: entry.value for entry in tensor.external_data}.get("location", "")
+        target = (folder / location).resolve()
+        if not target.is_relative_to(folder.resolve()) or not target.is_file():
+            raise ModelError(
+                f"its weights are in '{location}', which is not beside it.",
+                where=str(folder),
+                remedy="Put the external data file into the model's own folder.",
+            )
+        sizes[location] = target.stat().st_size
+    return sizes
+
+
+def _is_external(tensor: TensorProto) -> bool:
+    return bool(tensor.data_location == TensorProto.EXTERNAL)
+
+
+def _elements(tensor: TensorProto) -> int:
+    return int(np.prod(tensor.dims, dtype=np.int64))
+
+
+def _item_bytes(tensor: TensorProto) -> int:
+    return int(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)

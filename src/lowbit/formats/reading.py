@@ -1,0 +1,67 @@
+"""What a runtime makes of the weights in a written file: an oracle that shares no code with `decode`."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import ModelProto, NodeProto, helper
+
+from lowbit.engines import open_session
+from lowbit.errors import ModelError
+from lowbit.formats.ledger import LAYER_INPUTS
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+def layer_weights(path: Path | str) -> dict[str, Array]:
+    """The float weight of every layer with constant weights, by node name, computed by ONNX Runtime from the file.
+
+    The part of the graph that computes weights from stored tensors is cut out and run on its own, whatever operators
+    it uses, so this reads QDQ and packed files of any tool.
+
+    Raises:
+        ModelError: not an ONNX file.
+        EngineError: the runtime cannot compute them.
+    """
+    try:
+        proto = onnx.load(str(path))
+    except Exception as error:
+        raise ModelError(f"not a readable ONNX file: {error}", where=str(path)) from error
+    wanted, needed = _constant_weights(proto)
+    if not wanted:
+        return {}
+    read = {name for node in needed for name in node.input} | set(wanted.values())
+    graph = helper.make_graph(
+        needed,
+        "weights",
+        [],
+        [helper.make_empty_tensor_value_info(name) for name in dict.fromkeys(wanted.values())],
+        [tensor for tensor in proto.graph.initializer if tensor.name in read],
+    )
+    part = helper.make_model(graph, opset_imports=proto.opset_import, ir_version=proto.ir_version)
+    values = open_session(part.SerializeToString(), threads=1).run({})
+    return {node: values[name] for node, name in wanted.items()}
+
+
+def _constant_weights(proto: ModelProto) -> tuple[dict[str, str], list[NodeProto]]:
+    """Weight tensor of each layer whose weight depends on stored tensors only, and the nodes that compute them."""
+    constant = {tensor.name for tensor in proto.graph.initializer}
+    producers: dict[str, NodeProto] = {}
+    wanted: dict[str, str] = {}
+    for index, node in enumerate(proto.graph.node):
+        if all(name in constant for name in node.input if name):
+            constant |= set(node.output)
+            producers |= dict.fromkeys(node.output, node)
+        weight = LAYER_INPUTS.get(node.op_type, (None, None))[0]
+        if weight is not None and len(node.input) > weight and node.input[weight] in constant:
+            wanted[node.name or f"{node.op_type}_{index}"] = node.input[weight]
+    # Walk back from the weights: other constant chains of the graph are none of our business.
+    needed: set[str] = set()
+    pending = list(wanted.values())
+    while pending:
+        name = pending.pop()
+        if name in producers and name not in needed:
+            needed.add(name)
+            pending += producers[name].input
+    return wanted, [node for node in proto.graph.node if any(output in needed for output in node.output)]

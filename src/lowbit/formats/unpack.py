@@ -1,0 +1,119 @@
+"""Packed codes -> float weights, as a chain of standard operators that runtimes fold into one constant at load.
+
+Only Cast, Div, Mod, Mul, Add, Reshape, Slice, Sub and Gather are used: both ONNX Runtime and OpenVINO fold them, which
+neither holds for a lone DequantizeLinear nor for BitShift (docs/design.md, section 3). The arithmetic up to the codes
+is exact in int32; after them it is one subtraction and one product in float32, as in the scheme's own `decode`, so
+both agree bit for bit.
+"""
+
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from lowbit.formats.encoded import Codes
+from lowbit.formats.names import Names
+from lowbit.packing.bits import pack, planes
+from lowbit.schemes.codes import ClusterCodes, LinearCodes
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+class Chain:
+    """A value under construction: each step appends one node whose other inputs are constants."""
+
+    def __init__(self, value: ir.Value, names: Names) -> None:
+        self.value = value
+        self.names = names
+        self.nodes: list[ir.Node] = []
+
+    def then(self, op: str, *constants: Array | np.generic, **attributes: int) -> "Chain":
+        """Apply `op` to the value so far and these constants."""
+        inputs = [self.value, *(self.names.constant(constant) for constant in constants)]
+        return self._append(ir.node(op, inputs, attributes=attributes))
+
+    def joined(self, op: str, other: "Chain") -> "Chain":
+        """Apply `op` to the value so far and that of another chain."""
+        self.nodes += other.nodes
+        return self._append(ir.node(op, [self.value, other.value]))
+
+    def looked_up(self, table: Array) -> "Chain":
+        """Replace each index by the entry of a table."""
+        return self._append(ir.node("Gather", [self.names.constant(table), self.value]))
+
+    def _append(self, node: ir.Node) -> "Chain":
+        self.nodes.append(node)
+        self.value = node.outputs[0]
+        self.value.name = self.names.fresh("u")
+        return self
+
+
+def decoded(codes: Codes, graph: ir.Graph, names: Names) -> ir.Value:
+    """Write codes and the nodes that decode them at the head of a graph; the value is float32 of the codes' shape."""
+    chain = _linear(codes, names) if isinstance(codes, LinearCodes) else _clusters(codes, names)
+    head = graph[0]
+    graph.insert_before(head, chain.nodes)
+    chain.value.shape = ir.Shape(codes.shape)
+    chain.value.dtype = ir.DataType.FLOAT
+    return chain.value
+
+
+def _linear(codes: LinearCodes, names: Names) -> Chain:
+    """(code - zero point) * scale, in the order and precision of `LinearCodes.decode`."""
+    scale = codes.scale
+    zero: Array | int | None = codes.zero_point
+    grouped = codes.grouped_shape
+    if codes.bits in (8, 16):
+        # Whole bytes need no unpacking; signed codes keep their sign.
+        chain = Chain(names.constant(codes.codes.reshape(grouped), "w"), names)
+    else:
+        stored, offset = codes.unsigned()
+        chain = _integers(stored.reshape(-1), codes.bits, names).then("Reshape", np.array(grouped, np.int64))
+        zero = offset if zero is None else zero + offset
+    chain.then("Cast", to=int(ir.DataType.FLOAT))
+    if zero is not None:
+        chain.then("Sub", np.asarray(zero, np.float32))
+    chain.then("Mul", np.asarray(scale, np.float32))
+    if grouped != codes.shape:
+        chain.then("Reshape", np.array(codes.shape, np.int64))
+    return chain
+
+
+def _clusters(codes: ClusterCodes, names: Names) -> Chain:
+    """A look-up in the code books, which stand one after the other in one table."""
+    books, entries = codes.code_books.shape
+    chain = _integers(codes.indices.reshape(-1), codes.bits, names)
+    chain.then("Reshape", np.array(codes.shape, np.int64))
+    if books > 1:
+        chain.then("Add", (codes.book_of_channel() * entries).astype(np.int32))
+    return chain.looked_up(codes.code_books.reshape(-1))
+
+
+def _integers(symbols: Array, bits: int, names: Names) -> Chain:
+    """Symbols [n] of `bits` bits as int32 [n], unpacked from one plane of bytes or several."""
+    chain: Chain | None = None
+    shift = 0
+    for width in planes(bits):
+        plane = _plane((symbols >> shift) & ((1 << width) - 1), width, names)
+        if chain is None:
+            chain = plane
+        else:
+            chain.joined("Add", plane.then("Mul", np.int32(1 << shift)))
+        shift += width
+    assert chain is not None
+    return chain
+
+
+def _plane(symbols: Array, width: int, names: Names) -> Chain:
+    """Symbols of 1, 2, 4 or 8 bits from bytes: byte b holds symbols b * (8 / width) + i in its i-th lowest field."""
+    a_byte = 8 // width
+    packed = pack(symbols.astype(np.uint8), width)
+    chain = Chain(names.constant(packed.reshape(-1, 1), "w"), names)
+    chain.then("Cast", to=int(ir.DataType.INT32))
+    if width < 8:
+        divisors = np.array([1 << (width * i) for i in range(a_byte)], np.int32)
+        chain.then("Div", divisors).then("Mod", np.int32(1 << width))
+    chain.then("Reshape", np.array([-1], np.int64))
+    if packed.size * a_byte != symbols.size:
+        chain.then("Slice", np.array([0]), np.array([symbols.size]))
+    return chain

@@ -1,0 +1,326 @@
+"""Measure model files: everything in a row comes from the file on disk, re-opened."""
+
+import dataclasses
+import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lowbit.data.images import Images, check_labels
+from lowbit.engines import engine_version
+from lowbit.errors import DataError, ModelError
+from lowbit.files import sha256_file
+from lowbit.formats.ledger import Ledger, read_ledger
+from lowbit.formats.reading import layer_weights
+from lowbit.graph.cost import Cost, cost
+from lowbit.graph.load import load
+from lowbit.graph.model import Model
+from lowbit.measurement import error
+from lowbit.measurement.accuracy import Score, score
+from lowbit.measurement.environment import environment
+from lowbit.measurement.examples import examples
+from lowbit.measurement.memory import Memory, memory
+from lowbit.measurement.prediction import Prediction, predict
+from lowbit.measurement.results import (
+    Comparison,
+    Details,
+    Environment,
+    Histogram,
+    LayerCostRow,
+    LayerRow,
+    ModelSummary,
+    Row,
+    Step,
+)
+from lowbit.measurement.speed import Latency, latency, load_average
+from lowbit.progress import SILENT, Progress
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+RUNS = 200
+HISTOGRAMS = 4
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A file to be measured, and what is known of how it was made.
+
+    Attributes:
+        recipe: what the row is called.
+        path: the file.
+        bits: bits of a weight code, for the theoretical ratio; None if unknown.
+        schemes: by layer, how its weight is encoded.
+        reasons: by layer, why its weight stays float.
+        notes: what was asked and not given.
+        steps: what quantization ran.
+    """
+
+    recipe: str
+    path: Path
+    bits: int | None = None
+    schemes: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    reasons: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    steps: tuple[Step, ...] = ()
+
+
+def measure(
+    files: Sequence[Path | str | Candidate],
+    images: Images,
+    *,
+    engine: str = "onnxruntime",
+    threads: int = 1,
+    batch: int = 1,
+    runs: int = RUNS,
+    with_memory: bool = True,
+    progress: Progress = SILENT,
+) -> Comparison:
+    """Measure files on the same images; the first is the reference that the others are compared with.
+
+    Args:
+        files: ONNX files of one model, the float one first.
+        images: evaluation images; without labels agreement with the first file takes the place of accuracy.
+        engine: runtime that predicts, and whose latency and memory are measured.
+        threads: threads of the runtime while timing.
+        batch: images a run while timing.
+        runs: timed runs of each file; 0 leaves latency out.
+        with_memory: also measure memory, each file in a process of its own.
+        progress: told as the work goes on.
+
+    Raises:
+        ModelError, DataError, EngineError: a file, the images or the runtime is at fault; the message says which.
+    """
+    candidates = [file if isinstance(file, Candidate) else Candidate(Path(file).stem, Path(file)) for file in files]
+    if not candidates:
+        raise DataError("there is no file to measure.", remedy="Name at least one ONNX file.")
+    reference = load(candidates[0].path)
+    if images.labels is not None and reference.classes is not None:
+        check_labels(images, reference.classes)
+    predictions = [
+        predict(candidate.path, images, engine=engine, progress=progress, what=f"predicting: {candidate.recipe}")
+        for candidate in candidates
+    ]
+    scores = [
+        score(prediction, reference=None if index == 0 else predictions[0])
+        for index, prediction in enumerate(predictions)
+    ]
+    inputs = _inputs(images, batch)
+    times = (
+        latency(
+            {str(index): candidate.path for index, candidate in enumerate(candidates)},
+            inputs,
+            engine=engine,
+            threads=threads,
+            batch=batch,
+            runs=runs,
+            progress=progress,
+        )
+        if runs
+        else {}
+    )
+    memories = [
+        memory(candidate.path, inputs, engine=engine, threads=threads) if with_memory else Memory(None, None)
+        for candidate in progress.track(candidates, "measuring memory", total=len(candidates))
+    ]
+    ledgers = [read_ledger(candidate.path) for candidate in candidates]
+    weights = [layer_weights(candidate.path) for candidate in candidates]
+    costs = _cost(reference, batch=1)
+    shown = _examples(predictions, images, reference)
+    rows = tuple(
+        _row(
+            candidate,
+            engine=engine,
+            first=ledgers[0],
+            ledger=ledgers[index],
+            score_=scores[index],
+            time=times.get(str(index)),
+            memory_=memories[index],
+            float_weights=weights[0],
+            weights=weights[index],
+            costs=costs,
+            shown=shown[index - 1] if index else (),
+        )
+        for index, candidate in enumerate(candidates)
+    )
+    where = dataclasses.replace(
+        environment(),
+        engine=f"{engine} {engine_version(engine)}",
+        threads=threads,
+        batch=batch,
+        runs=runs,
+        warmup=10,
+        model_sha256=sha256_file(candidates[0].path),
+        data=images.name,
+        data_images=images.count,
+        data_sha256=images.fingerprint(),
+        load_average=load_average(),
+        cpu_share=times["0"].cpu_share if times else None,
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    )
+    return Comparison(rows, where, _summary(reference, costs, images), _layer_costs(costs))
+
+
+def _row(
+    candidate: Candidate,
+    *,
+    engine: str,
+    first: Ledger,
+    ledger: Ledger,
+    score_: Score,
+    time: Latency | None,
+    memory_: Memory,
+    float_weights: Mapping[str, Array],
+    weights: Mapping[str, Array],
+    costs: Cost | None,
+    shown: tuple[Any, ...],
+) -> Row:
+    float_weights, weights = paired(float_weights, weights)
+    errors = error.weight_errors(float_weights, weights)
+    pooled = error.total(errors)
+    notes = [*candidate.notes, *score_.notes]
+    if not errors:
+        notes.append("Weights were not compared: the layers of this file could not be paired with those of the first.")
+    if memory_.note:
+        notes.append(memory_.note)
+    return Row(
+        recipe=candidate.recipe,
+        file=candidate.path.name,
+        engine=engine,
+        file_bytes=ledger.total,
+        file_ratio=first.total / ledger.total,
+        weight_bytes=ledger.weight_bytes,
+        weight_ratio=first.weight_bytes / ledger.weight_bytes if ledger.weight_bytes else None,
+        theoretical_ratio=32 / candidate.bits if candidate.bits else None,
+        parameters=sum(ledger.counts.values()),
+        macs=costs.macs if costs else None,
+        weight_mse=pooled.mse if errors else None,
+        weight_sqnr_db=pooled.sqnr_db if errors else None,
+        accuracy=score_.accuracy,
+        accuracy_low=score_.accuracy_low,
+        accuracy_high=score_.accuracy_high,
+        agreement=score_.agreement,
+        loss=score_.loss,
+        kl=score_.kl,
+        flips=score_.flips,
+        mcnemar_p=score_.mcnemar_p,
+        latency_ms=time.median_ms if time else None,
+        latency_low_ms=time.low_ms if time else None,
+        latency_high_ms=time.high_ms if time else None,
+        latency_ratio=time.ratio if time else None,
+        load_memory_bytes=memory_.load_bytes,
+        peak_memory_bytes=memory_.peak_bytes,
+        details=Details(
+            ledger=dict(ledger.bytes),
+            parameter_counts=dict(ledger.counts),
+            layers=_layer_rows(candidate, ledger, {item.name: item for item in errors}, costs),
+            histograms=_histograms(float_weights, weights),
+            examples=shown,
+            steps=candidate.steps,
+            notes=tuple(notes),
+        ),
+    )
+
+
+def paired(before: Mapping[str, Array], after: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Weights of two files, layer by layer: by name, else in execution order where all shapes agree, else nothing."""
+    if before.keys() == after.keys() and all(before[name].shape == after[name].shape for name in before):
+        return dict(before), {name: after[name] for name in before}
+    if [array.shape for array in before.values()] == [array.shape for array in after.values()]:
+        return dict(before), dict(zip(before, after.values(), strict=True))
+    return {}, {}
+
+
+def _layer_rows(
+    candidate: Candidate, ledger: Ledger, errors: Mapping[str, error.WeightError], costs: Cost | None
+) -> tuple[LayerRow, ...]:
+    macs = {layer.node: layer.macs for layer in costs.layers} if costs else {}
+    rows = []
+    for layer in ledger.layers:
+        measured = errors.get(layer.node)
+        rows.append(
+            LayerRow(
+                name=layer.node,
+                op=layer.op,
+                macs=macs.get(layer.node, 0),
+                bytes=layer.code_bytes + layer.side_bytes,
+                bits=layer.bits_per_weight,
+                mse=measured.mse if measured else None,
+                sqnr_db=measured.sqnr_db if measured else None,
+                scheme=candidate.schemes.get(layer.node, ""),
+                stays_float=candidate.reasons.get(layer.node, ""),
+            )
+        )
+    return tuple(rows)
+
+
+def _histograms(float_weights: Mapping[str, Array], weights: Mapping[str, Array]) -> tuple[Histogram, ...]:
+    """The largest tensors, with the values that stand in for them where those are few."""
+    largest = sorted(float_weights, key=lambda name: -float_weights[name].size)[:HISTOGRAMS]
+    found = []
+    for name in largest:
+        values = np.unique(weights[name])
+        found.append(
+            error.weight_histogram(name, float_weights[name], code_book=values if values.size <= 256 else None)
+        )
+    return tuple(found)
+
+
+def _examples(predictions: Sequence[Prediction], images: Images, model: Model) -> tuple[tuple[Any, ...], ...]:
+    how = model.preprocessing
+    if len(predictions) < 2 or how is None:
+        return tuple(() for _ in predictions[1:])
+    return examples(
+        predictions[0],
+        predictions[1:],
+        images,
+        class_names=images.class_names or (),
+        mean=how.mean,
+        std=how.std,
+        scale=how.scale,
+        channels_last=how.layout == "NHWC",
+    )
+
+
+def _inputs(images: Images, batch: int) -> Array:
+    """One batch; where there are fewer images than that they repeat."""
+    x = next(iter(images.batches(batch))).x
+    return np.ascontiguousarray(np.resize(x, (batch, *x.shape[1:]))) if len(x) < batch else x
+
+
+def _cost(model: Model, *, batch: int) -> Cost | None:
+    try:
+        return cost(model, batch=batch)
+    except ModelError:
+        # Sizes that only the data decides have no MAC count; everything else can still be measured.
+        return None
+
+
+def _summary(model: Model, costs: Cost | None, images: Images) -> ModelSummary:
+    return ModelSummary(
+        name=model.source,
+        trained_parameters=model.trained_parameters,
+        parameters=costs.parameters if costs else 0,
+        macs=costs.macs if costs else 0,
+        input_shape=tuple(extent if isinstance(extent, int) else 1 for extent in model.input.shape),
+        classes=tuple(images.class_names or ()),
+    )
+
+
+def _layer_costs(costs: Cost | None) -> tuple[LayerCostRow, ...]:
+    return tuple(
+        LayerCostRow(
+            name=layer.node,
+            op=layer.op,
+            macs=layer.macs,
+            parameters=layer.parameters,
+            weight_bytes=layer.weight_bytes,
+            output_shape=layer.output_shape,
+        )
+        for layer in (costs.layers if costs else ())
+    )
+
+
+__all__ = ["Candidate", "Environment", "measure", "paired"]

@@ -1,0 +1,206 @@
+"""The plan: what will be done to each tensor and node, and why, as plain data made before any number is touched."""
+
+import json
+import math
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from lowbit.errors import DowngradeError, ModelError
+from lowbit.graph.model import Model
+from lowbit.graph.ops import Layer, layers
+from lowbit.quantization.integer import IntegerPlan, NodePlan, plan_integer
+from lowbit.quantization.recipes import Recipe, parse_recipe
+from lowbit.schemes.clusters import Clusters
+from lowbit.schemes.linear import Linear
+
+FLOAT_BYTES = 4
+# What the nodes, names and shapes that decode one tensor add to a file, measured on written files.
+DECODE_BYTES = {"linear": 130, "cluster": 230}
+
+BATCH_NORM_REASON = "batch-norm statistics are never quantized"
+
+
+@dataclass(frozen=True)
+class TensorPlan:
+    """What becomes of one initializer.
+
+    Attributes:
+        tensor: name of the initializer.
+        layers: nodes that read it as their weight.
+        shape: its shape.
+        axis: dimension of its output channels; 0 if it is not a layer's weight.
+        asked: scheme that the recipe asks for.
+        given: scheme that it gets; None if it stays float.
+        reason: why `given` differs from `asked`; empty if it does not.
+    """
+
+    tensor: str
+    layers: tuple[str, ...]
+    shape: tuple[int, ...]
+    axis: int
+    asked: Linear | Clusters | None
+    given: Linear | Clusters | None
+    reason: str = ""
+
+    @property
+    def downgraded(self) -> bool:
+        """Whether something was asked for and not given."""
+        return self.asked != self.given
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The complete decision for one model and one recipe.
+
+    Attributes:
+        recipe: what was asked.
+        tensors: one for each weight, and for each other float tensor that someone may ask about.
+        nodes: for integer recipes, how each node computes; empty otherwise.
+        scale_groups: activation tensors that become uint8; those in one group share one scale.
+    """
+
+    recipe: Recipe
+    tensors: tuple[TensorPlan, ...]
+    nodes: tuple[NodePlan, ...] = ()
+    scale_groups: tuple[tuple[str, ...], ...] = ()
+
+    @property
+    def quantized(self) -> tuple[TensorPlan, ...]:
+        """Tensors that get a scheme."""
+        return tuple(tensor for tensor in self.tensors if tensor.given is not None)
+
+    @property
+    def downgrades(self) -> tuple[str, ...]:
+        """One sentence for each thing that was asked for and is not given."""
+        tensors = [f"{plan.tensor}: {plan.reason}" for plan in self.tensors if plan.downgraded]
+        nodes = [
+            f"{node.node} ({node.op}) computes in float: {node.reason}"
+            for node in self.nodes
+            if node.arithmetic == "float" and node.op in ("Conv", "ConvTranspose", "Gemm", "MatMul", "Add")
+        ]
+        return tuple(tensors + nodes)
+
+    def require_all(self) -> None:
+        """Refuse any difference between asked and given (`--strict`).
+
+        Raises:
+            DowngradeError: names every difference.
+        """
+        if self.downgrades:
+            raise DowngradeError(
+                f"{len(self.downgrades)} of what '{self.recipe.name}' asks for cannot be given: "
+                + "; ".join(self.downgrades)
+                + ".",
+                remedy="Leave --strict out to accept this, or choose another recipe.",
+            )
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for `json.dumps`."""
+        return json.loads(json.dumps(asdict(self), default=str))  # type: ignore[no-any-return]
+
+
+def plan(model: Model, recipe: str | Recipe) -> Plan:
+    """Decide what each tensor and node gets.
+
+    Args:
+        model: the prepared float model.
+        recipe: a recipe or its name.
+
+    Raises:
+        SchemeError: no such recipe.
+        ModelError: no layer of the model can be quantized, or the model is quantized already.
+    """
+    recipe = parse_recipe(recipe)
+    if model.quantized and recipe.weights is not None:
+        raise ModelError(
+            "the model is quantized already.",
+            where=model.source,
+            remedy="Give the float model it was made from; `lowbit measure` takes quantized files.",
+        )
+    found = layers(model)
+    if recipe.weights is not None and not found:
+        raise ModelError(
+            "no layer with constant weights (Conv, ConvTranspose, Gemm, MatMul) was found.",
+            where=model.source,
+            remedy="Check that the weights are in the file and not fed as inputs.",
+        )
+    by_weight: dict[str, list[Layer]] = {}
+    for layer in found:
+        by_weight.setdefault(layer.weight, []).append(layer)
+    tensors = [_weight_plan(model, name, users, recipe) for name, users in by_weight.items()]
+    tensors += _others(model, set(by_weight), found)
+    if not recipe.integer:
+        return Plan(recipe, tuple(tensors))
+    integer = _integer_plan(model, by_weight)
+    running = integer.named("integer")
+    tensors = [_only_if_integer(tensor, running) for tensor in tensors]
+    return Plan(recipe, tuple(tensors), integer.nodes, integer.scale_groups)
+
+
+def _weight_plan(model: Model, name: str, users: list[Layer], recipe: Recipe) -> TensorPlan:
+    shape = users[0].weight_shape
+    axis = users[0].channel_axis
+    nodes = tuple(layer.node for layer in users)
+    asked = recipe.weights
+    if asked is None:
+        return TensorPlan(name, nodes, shape, axis, None, None)
+    dtype = str(model.weights[name].dtype)
+    if dtype != "float32":
+        return TensorPlan(name, nodes, shape, axis, asked, None, f"holds {dtype}, not float32")
+    if any(layer.channel_axis != axis for layer in users):
+        if asked.per != "tensor":
+            given = replace(asked, per="tensor", group_size=None)
+            return TensorPlan(name, nodes, shape, axis, asked, given, "layers share it along different axes")
+        axis = 0
+    size = math.prod(shape)
+    if not recipe.integer and (cost := _encoded_bytes(asked, shape, axis)) >= size * FLOAT_BYTES:
+        reason = f"tiny: {cost} bytes encoded with scales or code book, {size * FLOAT_BYTES} as float"
+        return TensorPlan(name, nodes, shape, axis, asked, None, reason)
+    return TensorPlan(name, nodes, shape, axis, asked, asked)
+
+
+def _encoded_bytes(scheme: Linear | Clusters, shape: tuple[int, ...], axis: int) -> int:
+    """Bytes in a file: codes, their scales or code books, and the nodes that decode them."""
+    size = math.prod(shape)
+    channels = shape[axis]
+    books = int({"tensor": 1, "channel": channels, "group": -(-channels // (scheme.group_size or 1))}[scheme.per])
+    codes = -(-size * scheme.bits // 8)
+    if isinstance(scheme, Clusters):
+        return codes + books * 2**scheme.bits * FLOAT_BYTES + DECODE_BYTES["cluster"]
+    if scheme.per == "group":
+        books = channels * -(-(size // channels) // (scheme.group_size or 1))
+    floats = 1 if scheme.symmetric else 2
+    return codes + books * floats * FLOAT_BYTES + DECODE_BYTES["linear"]
+
+
+def _others(model: Model, weights: set[str], found: tuple[Layer, ...]) -> list[TensorPlan]:
+    """Float tensors that are no layer's weight and no bias: named, so that nobody wonders."""
+    biases = {layer.bias for layer in found}
+    plans = []
+    for name, array in model.weights.items():
+        if name in weights or name in biases or array.dtype.kind != "f" or array.size < 2:
+            continue
+        users = list(model.values[name].uses())
+        if any(user.op_type == "BatchNormalization" for user, _ in users):
+            reason = BATCH_NORM_REASON
+        else:
+            reason = "not the weight of a layer, read by " + ", ".join(sorted({user.op_type for user, _ in users}))
+        plans.append(TensorPlan(name, (), array.shape, 0, None, None, reason))
+    return plans
+
+
+def _integer_plan(model: Model, by_weight: dict[str, list[Layer]]) -> IntegerPlan:
+    """A weight shared along different axes, or not float32, keeps its layers out of integers."""
+    reasons: dict[str, str] = {}
+    for name, users in by_weight.items():
+        if str(model.weights[name].dtype) != "float32":
+            reasons |= {layer.node: f"its weight holds {model.weights[name].dtype}" for layer in users}
+        elif len({layer.channel_axis for layer in users}) > 1:
+            reasons |= {layer.node: "shares its weight along another axis" for layer in users}
+    return plan_integer(model, layer_reasons=reasons)
+
+
+def _only_if_integer(tensor: TensorPlan, running: frozenset[str]) -> TensorPlan:
+    if tensor.given is None or all(node in running for node in tensor.layers):
+        return tensor
+    return replace(tensor, given=None, reason="its layer does not run in integers")

@@ -1,0 +1,190 @@
+"""One model in the terminal: its layers and what they cost, what a recipe will do, and what was written."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from lowbit.formats.ledger import Ledger
+from lowbit.graph.cost import Cost
+from lowbit.graph.model import Model
+from lowbit.quantization.plan import Plan, TensorPlan
+from lowbit.reports import units
+
+COUNTED = {
+    "codes": "quantized weights",
+    "float_weights": "float weights",
+    "biases": "biases",
+    "scales": "scales",
+    "zero_points": "zero points",
+    "code_books": "code book entries",
+    "constants": "other constants",
+}
+
+
+def print_inspection(model: Model, cost: Cost, ledger: Ledger, *, console: Console | None = None) -> None:
+    """Layers with shapes, parameters, MACs and weights; then the totals, and where the bytes of the file are."""
+    console = console or Console()
+    stored = {layer.node: layer for layer in ledger.layers}
+    rows = []
+    for layer in cost.layers:
+        kept = stored.get(layer.node)
+        rows.append(
+            (
+                layer.node,
+                layer.op,
+                _shape(layer.output_shape),
+                _shape(layer.weight_shape),
+                units.count(layer.parameters),
+                units.amount(layer.macs),
+                units.size(kept.code_bytes + kept.side_bytes if kept else layer.weight_bytes),
+                f"{kept.bits_per_weight:.2f}" if kept else units.MISSING,
+                layer.dtype,
+                f"{layer.weight_min:.3g} to {layer.weight_max:.3g}" if layer.weight_shape else units.MISSING,
+            )
+        )
+    heads = ("layer", "op", "output", "weight", "parameters", "MACs", "weight bytes", "bits", "type", "weight range")
+    console.print(_table(heads, rows, left=2))
+    console.print(
+        f"{model.source}: input {_shape(model.input.shape)}, "
+        f"{units.count(cost.trained_parameters)} parameters as trained, "
+        f"{units.count(cost.parameters)} with batch norms folded, "
+        f"{cost.macs / 1e6:,.2f} M MACs = {cost.flops / 1e6:,.2f} M FLOPs for one image (1 MAC = 2 FLOPs).",
+        markup=False,
+        highlight=False,
+    )
+    print_ledger(ledger, console=console)
+
+
+def print_ledger(ledger: Ledger, *, console: Console | None = None) -> None:
+    """Numbers and bytes by sort; the bytes sum to the file."""
+    console = console or Console()
+    rows = [
+        (COUNTED.get(kind, kind), units.count(ledger.counts.get(kind)), units.count(size))
+        for kind, size in ledger.bytes.items()
+        if size or ledger.counts.get(kind)
+    ]
+    rows.append(("total", units.count(sum(ledger.counts.values())), units.count(ledger.total)))
+    console.print(_table(("in the file", "numbers", "bytes"), rows, left=1))
+
+
+def inspection_json(model: Model, cost: Cost, ledger: Ledger) -> dict[str, Any]:
+    """The same as plain data."""
+    stored = {layer.node: layer for layer in ledger.layers}
+    return {
+        "model": model.source,
+        "input": {"name": model.input.name, "shape": list(model.input.shape)},
+        "trained_parameters": cost.trained_parameters,
+        "parameters": cost.parameters,
+        "macs": cost.macs,
+        "flops": cost.flops,
+        "file_bytes": ledger.total,
+        "bytes": dict(ledger.bytes),
+        "counts": dict(ledger.counts),
+        "layers": [
+            {
+                "node": layer.node,
+                "op": layer.op,
+                "input_shape": list(layer.input_shape),
+                "output_shape": list(layer.output_shape),
+                "weight_shape": list(layer.weight_shape),
+                "parameters": layer.parameters,
+                "macs": layer.macs,
+                "flops": 2 * layer.macs,
+                "weight_bytes": stored[layer.node].code_bytes + stored[layer.node].side_bytes
+                if layer.node in stored
+                else layer.weight_bytes,
+                "dtype": layer.dtype,
+                "weight_min": layer.weight_min,
+                "weight_max": layer.weight_max,
+            }
+            for layer in cost.layers
+        ],
+    }
+
+
+def print_plan(plan: Plan, *, console: Console | None = None) -> None:
+    """What was asked and what is given, tensor by tensor; for integer recipes also node by node."""
+    console = console or Console()
+    rows = [
+        (tensor.tensor, _shape(tensor.shape), _scheme(tensor.asked), _scheme(tensor.given), tensor.reason)
+        for tensor in plan.tensors
+    ]
+    console.print(_table(("tensor", "shape", "asked", "given", "reason"), rows, left=5))
+    if plan.nodes:
+        rows = [(node.node, node.op, node.arithmetic, node.reason) for node in plan.nodes]
+        console.print(_table(("node", "op", "computes in", "reason"), rows, left=4))
+        counted = Counter(node.arithmetic for node in plan.nodes)
+        console.print(
+            f"{counted['integer']} nodes run in integers, {counted['absorbed']} are absorbed by them, "
+            f"{counted['float']} stay float.",
+            highlight=False,
+        )
+    _print_downgrades(plan, console)
+
+
+def print_written(plan: Plan, path: Path, ledger: Ledger, *, source_bytes: int, console: Console | None = None) -> None:
+    """What was written, its size by sort, and what was asked for and not given."""
+    console = console or Console()
+    console.print(
+        f"{path}: {plan.recipe.name}, {units.count(ledger.total)} bytes, "
+        f"{source_bytes / ledger.total:.2f}x smaller than the model given; "
+        f"{ledger.bits_per_weight:.2f} bits a weight with scales and code books.",
+        markup=False,
+        highlight=False,
+    )
+    print_ledger(ledger, console=console)
+    _print_downgrades(plan, console)
+
+
+def written_json(plan: Plan, path: Path, ledger: Ledger, *, source_bytes: int) -> dict[str, Any]:
+    """The same as plain data."""
+    return {
+        "file": str(path),
+        "recipe": plan.recipe.name,
+        "file_bytes": ledger.total,
+        "ratio": source_bytes / ledger.total,
+        "bits_per_weight": ledger.bits_per_weight,
+        "bytes": dict(ledger.bytes),
+        "counts": dict(ledger.counts),
+        "downgrades": list(plan.downgrades),
+        "plan": plan.to_json(),
+    }
+
+
+def _print_downgrades(plan: Plan, console: Console) -> None:
+    for note in plan.downgrades:
+        console.print(Text.assemble(("! ", "yellow"), note))
+
+
+def _scheme(scheme: Any) -> str:  # noqa: ANN401 - a scheme or None
+    return scheme.name if scheme is not None else "float"
+
+
+def _shape(shape: Sequence[int | str | None]) -> str:
+    return "x".join("?" if extent is None else str(extent) for extent in shape) or units.MISSING
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, left: int) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1), header_style="bold")
+    for place, head in enumerate(heads):
+        table.add_column(head, justify="left" if place < left else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    return table
+
+
+__all__ = [
+    "TensorPlan",
+    "inspection_json",
+    "print_inspection",
+    "print_ledger",
+    "print_plan",
+    "print_written",
+    "written_json",
+]
