@@ -68,11 +68,12 @@ def columns_of(comparison: Comparison) -> tuple[Column, ...]:
 
 
 def best_of(column: Column, rows: tuple[Row, ...]) -> float | None:
-    """The best value among the quantized rows; `None` where there is nothing to compare or all are alike."""
+    """The best value among the quantized rows; `None` where most rows share it, or there is nothing to compare."""
     values = [v for row in rows[1:] if (v := column.value(row)) is not None]
-    if not column.best or len(values) < 2 or min(values) == max(values):
+    if not column.best or len(values) < 2:
         return None
-    return max(values) if column.best > 0 else min(values)
+    best = max(values) if column.best > 0 else min(values)
+    return best if 2 * values.count(best) <= len(values) else None
 
 
 def footnotes(comparison: Comparison) -> tuple[str, ...]:

@@ -93,8 +93,8 @@ def weight_errors(comparison: Comparison) -> Markup:
         all_layers = units.decimal(row.weight_sqnr_db, 1)
         lines.append((row.recipe, worst.name, units.decimal(worst.sqnr_db, 1), all_layers))
     words = (
-        "Signal to quantization noise of the weights: the darker a layer, the more of its weights was lost. One bit is "
-        "worth 6 dB."
+        "Signal to quantization noise of the weights: the stronger the color, the more was lost in that layer. One bit "
+        "is worth 6 dB."
     )
     weakest = table(("recipe", "weakest layer", "its SQNR, dB", "all layers, dB"), lines, text=(1,))
     return _figure(join([both(lambda width: layer_errors(rows, width)), ramp()]), words, weakest)

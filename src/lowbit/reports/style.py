@@ -45,7 +45,7 @@ th,td{padding:6px 9px;text-align:right;white-space:nowrap;border-bottom:1px soli
 thead th{vertical-align:bottom;font-weight:600;border-bottom:1px solid var(--soft);padding-bottom:5px}
 thead small{display:block;font-weight:400;color:var(--soft);font-size:12px;min-height:16px}
 th:first-child,.main-table th:first-child{text-align:left;position:sticky;left:0;background:var(--paper);padding-left:0}
-.main-table table{font-size:13px}
+.main-table table{font-size:13px;width:100%}
 .main-table th,.main-table td{padding-left:6px;padding-right:6px}
 tbody th{font-weight:550}
 tr.reference th,tr.reference td{border-bottom-color:var(--soft)}
@@ -136,6 +136,8 @@ th,td{padding:6px 7px}
 body{font-size:11pt;-webkit-print-color-adjust:exact;print-color-adjust:exact}
 main,header,footer{max-width:none;padding-left:0;padding-right:0}
 header{padding-top:0}
+svg{font-size:14px}
+.facts{grid-template-columns:repeat(3,1fr)}
 nav,.all,details:not([open]),th button::after{display:none}
 section{padding-top:22px}
 h2,h3{break-after:avoid}

@@ -22,6 +22,7 @@ def significant(value: float, digits: int = 3) -> str:
     """`digits` significant digits without an exponent, never fewer than the whole part has."""
     if value == 0:
         return "0"
+    value = float(f"{value:.{digits - 1}e}") if abs(value) < 10**digits else value
     whole = len(str(int(abs(value)))) if abs(value) >= 1 else 0
     if whole:
         return f"{value:,.{max(0, digits - whole)}f}"
@@ -89,6 +90,6 @@ def _aligned(value: float) -> str:
 
 
 def _zeros(value: float) -> int:
-    """Zeros after the decimal point before the first digit."""
+    """Zeros after the decimal point before the first digit of a number below 1."""
     text = f"{abs(value):.6f}".split(".")[1]
     return len(text) - len(text.lstrip("0"))

@@ -1,0 +1,167 @@
+"""The page holds everything, escapes everything, fetches nothing, and fits a phone in a real browser."""
+
+import dataclasses
+import html
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+
+import pytest
+from comparison_sample import sample_comparison, without_labels
+
+from lowbit.measurement.results import Comparison, Details, LayerCostRow
+from lowbit.reports.page import findings, page
+from lowbit.reports.sections import SECTIONS
+
+BROWSER = next(
+    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
+)
+HOSTILE = "<script>alert('x')</script>\"&<img src=https://example.com/x.png onerror=alert(1)>"
+VOID = {"meta", "img", "input", "br"}
+
+
+class Tags(HTMLParser):
+    """Collects tags and checks that they nest."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def parsed(text: str) -> Tags:
+    tags = Tags()
+    tags.feed(text)
+    assert tags.open == []
+    return tags
+
+
+def hostile() -> Comparison:
+    """Every name that comes from a user's file or folder, as an attacker would choose it."""
+    data = json.loads(sample_comparison().to_json())
+
+    def poison(value, key=""):
+        if isinstance(value, dict):
+            return {HOSTILE if key in ("packages", "seeds") else k: poison(v, k) for k, v in value.items()}
+        if isinstance(value, list):
+            return [poison(item, key) for item in value]
+        return HOSTILE if isinstance(value, str) else value
+
+    return Comparison.from_json(json.dumps(poison(data)))
+
+
+def test_all_sections_are_there_and_nothing_comes_from_elsewhere():
+    text = page(sample_comparison())
+    tags = parsed(text)
+    assert [attributes["id"] for tag, attributes in tags.tags if tag == "section"] == [name for name, _, _ in SECTIONS]
+    for _, attributes in tags.tags:
+        assert attributes.get("src", "data:").startswith("data:")
+        assert attributes.get("href", "#").startswith("#")
+    assert "url(" not in text
+    assert "http:" not in text
+    assert "https:" not in text
+    assert "@import" not in text
+    assert len(text) < 500_000
+    for row in sample_comparison().rows:
+        assert text.count(f">{row.recipe}<") >= 4
+
+
+def test_hostile_names_stay_text():
+    tags = parsed(page(hostile()))
+    assert sum(tag == "script" for tag, _ in tags.tags) == 1
+    for tag, attributes in tags.tags:
+        assert not any(name.startswith("on") for name in attributes), tag
+        assert tag != "img"  # a thumbnail that is no PNG is left out
+    assert html.escape(HOSTILE) in page(hostile())
+
+
+def test_the_script_is_the_one_that_the_policy_allows():
+    text = page(sample_comparison())
+    assert re.search(r"script-src &#x27;sha256-[A-Za-z0-9+/]{43}=&#x27;", text)
+    assert "default-src &#x27;none&#x27;" in text
+
+
+@pytest.mark.parametrize("kind", ["no labels", "bare", "alone", "deep", "collapsed", "empty values"])
+def test_other_comparisons_make_a_page_too(kind):
+    comparison = sample_comparison()
+    rows = comparison.rows
+    if kind == "no labels":
+        comparison = without_labels(comparison)
+    elif kind == "bare":
+        comparison = dataclasses.replace(
+            comparison, layers=(), rows=tuple(dataclasses.replace(row, details=Details()) for row in rows)
+        )
+    elif kind == "alone":
+        comparison = dataclasses.replace(comparison, rows=rows[:1])
+    elif kind == "deep":
+        layers = tuple(LayerCostRow(f"layer {i}" * 20, "Conv", i, i, 4 * i) for i in range(400))
+        comparison = dataclasses.replace(comparison, layers=layers)
+    elif kind == "collapsed":
+        bad = tuple(dataclasses.replace(r, accuracy=0.33, accuracy_low=0.29, accuracy_high=0.38) for r in rows[1:])
+        comparison = dataclasses.replace(comparison, rows=(rows[0], *bad))
+    else:
+        bad = {field: None for field in rows[0].scalars() if field not in ("recipe", "file", "engine", "file_bytes")}
+        comparison = dataclasses.replace(comparison, rows=tuple(dataclasses.replace(row, **bad) for row in rows))
+    text = page(comparison)
+    parsed(text)
+    assert not re.search(r"(?:[\dMHVLz \"]|:)-?(?:nan|inf)\b", text)
+    assert ("agreement with float, %" in text) == (kind == "no labels")
+
+
+def test_findings():
+    comparison = sample_comparison()
+    smallest, fastest, closest = findings(comparison)
+    assert smallest[1] == "cluster4, 7.23× smaller"
+    assert fastest[1] == "int8, 1.65× faster"
+    assert closest[1:] == ("linear16", "KL 1.1e-9 nats, 0 predictions changed")
+    worse = tuple(dataclasses.replace(row, accuracy=0.5, latency_ratio=0.9) for row in comparison.rows[1:])
+    smallest, fastest, _ = findings(dataclasses.replace(comparison, rows=(comparison.rows[0], *worse)))
+    assert (smallest[1], fastest[1]) == ("none", "float")
+
+
+@pytest.mark.skipif(BROWSER is None, reason="needs a browser of the Chromium family")
+@pytest.mark.parametrize("width", [320, 375, 768, 1280])
+def test_in_a_browser(tmp_path, width):
+    """A frame of the given width around the page; a script beside it measures what was laid out."""
+    comparison = hostile() if width == 375 else sample_comparison()
+    script = """
+    const frame = document.querySelector("iframe");
+    frame.onload = () => {
+      const view = frame.contentWindow, d = frame.contentDocument, root = d.documentElement;
+      d.querySelectorAll("table.sortable th button")[1]?.click();
+      const shown = [...d.querySelectorAll("svg")].filter(s => s.getBoundingClientRect().width > 0);
+      const fetched = view.performance.getEntriesByType("resource").filter(e => !e.name.startsWith("data:"));
+      document.body.textContent = "RESULT" + JSON.stringify({
+        wide: root.scrollWidth, high: root.scrollHeight, charts: shown.length, fetched: fetched.length,
+        sections: d.querySelectorAll("section").length, images: [...d.images].every(i => i.naturalWidth > 0),
+        first: d.querySelector("table.sortable tbody th").textContent}) + "END";
+    };
+    """
+    inner = html.escape(page(comparison))
+    frame = f'<iframe style="border:0;width:{width}px;height:900px" srcdoc="{inner}"></iframe>'
+    wrapper = tmp_path / "wrapper.html"
+    wrapper.write_text(f"<!doctype html><meta charset=utf-8><body>{frame}<script>{script}</script>", encoding="utf-8")
+    command = [BROWSER, "--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}",
+               "--window-size=1400,1000", "--virtual-time-budget=5000", "--dump-dom", wrapper.as_uri()]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    found = re.search(r"RESULT(.*)END", done.stdout)
+    assert found, done.stderr[-2000:]
+    result = json.loads(html.unescape(found[1]))
+    assert result["wide"] <= width
+    assert result["sections"] == len(SECTIONS)
+    assert result["charts"] >= 5
+    assert result["high"] > 2000
+    assert result["images"]
+    assert result["fetched"] == 0
+    if width != 375:
+        assert result["first"] == "cluster2"  # the script ran: sorted by `smaller`
