@@ -118,6 +118,14 @@ def test_other_comparisons_make_a_page_too(kind):
     assert ("agreement with float, %" in text) == (kind == "no labels")
 
 
+@pytest.mark.parametrize("name", ["/home/someone/net.onnx", "C:\\Users\\someone\\net.onnx", "net.onnx"])
+def test_the_title_names_the_file_and_not_the_folder(name):
+    comparison = sample_comparison()
+    text = page(dataclasses.replace(comparison, model=dataclasses.replace(comparison.model, name=name)))
+    assert "<h1>net.onnx</h1>" in text
+    assert "someone" not in text
+
+
 def test_findings():
     comparison = sample_comparison()
     smallest, fastest, closest = findings(comparison)

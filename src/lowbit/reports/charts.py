@@ -185,11 +185,10 @@ def layer_costs(layers: Sequence[LayerCostRow], row: Row | None, width: float) -
                 tall = (panel - 14) * min(value, mine) / peak
                 parts.append(_column(x, base, wide, tall, "column", f"{hint}; here {units.size(mine)}"))
         top_one = max(range(len(values)), key=lambda i: values[i])
-        at = left + (top_one + 0.5) * step
-        side = "end" if at > (left + width) / 2 else ""
-        label = _cut(layers[top_one].name, 0.6 * width)
-        share = f"{label}: {values[top_one] / max(1, sum(values)):.0%}"
-        parts.append(_text(at + (-step / 2 - 4 if side else step / 2 + 4), base - panel + 20, share, f"label {side}"))
+        end = left + top_one * step > width / 2
+        share = f"{_cut(layers[top_one].name, 0.6 * width)}: {values[top_one] / max(1, sum(values)):.0%}"
+        at = left + (top_one + (1 if end else 0)) * step
+        parts.append(_text(at, base - panel + 10, share, "label end" if end else "label"))
     for tick in {1, *range(every(len(layers), width), len(layers) + 1, every(len(layers), width))}:
         parts.append(_text(left + (tick - 0.5) * step, height - 8, str(tick), "tick mid"))
     return _svg(width, height, "Multiply-accumulates and bytes of every layer", parts)

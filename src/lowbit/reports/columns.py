@@ -40,7 +40,7 @@ COLUMNS = (
            "Predictions that differ from float"),
     Column("p", "", lambda r: units.p_value(r.mcnemar_p), lambda r: r.mcnemar_p, 10, 0,
            "McNemar's exact test: how likely chance alone moves the accuracy this far"),
-    Column("KL", "nats", lambda r: units.small(r.kl), lambda r: r.kl, 2, -1,
+    Column("KL", "nats", lambda r: units.divergence(r.kl), lambda r: r.kl, 2, -1,
            "Mean divergence of the class probabilities from float's"),
     Column("loss", "nats", lambda r: units.decimal(r.loss, 3), lambda r: r.loss, 7, -1, "Cross-entropy"),
     Column("SQNR", "dB", lambda r: "exact" if r.weight_mse == 0 else units.decimal(r.weight_sqnr_db, 1),

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import re
 
 from lowbit.measurement.results import Comparison
 from lowbit.reports import units
@@ -28,7 +29,7 @@ def page(comparison: Comparison) -> str:
         element("meta", {"charset": "utf-8"}),
         element("meta", {"http-equiv": "Content-Security-Policy", "content": policy}),
         element("meta", {"name": "viewport", "content": "width=device-width, initial-scale=1"}),
-        element("title", {}, f"{comparison.model.name or 'model'}: quantized and measured"),
+        element("title", {}, f"{_name(comparison)}: quantized and measured"),
         element("style", {}, Markup(STYLE)),
     )  # fmt: skip
     version = comparison.environment.packages.get("lowbit", "")
@@ -61,7 +62,7 @@ def findings(comparison: Comparison) -> tuple[tuple[str, str, str], ...]:
     if near:
         row = min(near, key=lambda row: row.kl or 0.0)
         flips = "" if row.flips is None else f", {row.flips:,} prediction{'s' * (row.flips != 1)} changed"
-        found.append(("Closest to float", row.recipe, f"KL {units.small(row.kl)} nats{flips}"))
+        found.append(("Closest to float", row.recipe, f"KL {units.divergence(row.kl)} nats{flips}"))
     return tuple(found)
 
 
@@ -85,6 +86,11 @@ def _smallest(comparison: Comparison) -> tuple[str, str]:
     return f"{row.recipe}, {units.ratio(row.file_ratio)} smaller", why
 
 
+def _name(comparison: Comparison) -> str:
+    """The model's file name, without the folders of whoever ran this."""
+    return re.split(r"[/\\]", comparison.model.name)[-1] or "model"
+
+
 def _heading(comparison: Comparison) -> Markup:
     model, images = comparison.model, comparison.environment.data_images
     extent = "×".join(str(n) for n in model.input_shape[1:])
@@ -97,7 +103,7 @@ def _heading(comparison: Comparison) -> Markup:
     ]
     parts = [
         element("p", {"class": "eyebrow"}, "Quantized after training, measured on the files"),
-        element("h1", {}, model.name or "model"),
+        element("h1", {}, _name(comparison)),
         element("p", {"class": "lead"}, " · ".join(fact for fact in facts if fact)),
     ]
     cards = []

@@ -147,7 +147,7 @@ def making(comparison: Comparison) -> Markup:
     for row in comparison.rows:
         for place, step in enumerate(row.details.steps):
             name = f"{step.name} ({step.note})" if step.note else step.name
-            change = (units.small(step.kl_before), units.small(step.kl_after), units.decimal(step.seconds, 1))
+            change = (units.divergence(step.kl_before), units.divergence(step.kl_after), units.decimal(step.seconds, 1))
             steps.append(("" if place else row.recipe, name, *change))
     counted = [row for row in comparison.rows if row.details.parameter_counts]
     kinds = list(dict.fromkeys(kind for row in counted for kind, n in row.details.parameter_counts.items() if n))

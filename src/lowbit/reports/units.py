@@ -68,8 +68,13 @@ def decimal(value: float | None, digits: int = 2) -> str:
 
 
 def small(value: float | None) -> str:
-    """A quantity that spans decades (KL, MSE): two significant digits."""
+    """A quantity that spans decades: two significant digits."""
     return MISSING if value is None else significant(value, 2) if value < 1 else f"{value:.2f}"
+
+
+def divergence(value: float | None) -> str:
+    """A KL; below 1e-9 float32 outputs cannot tell it from zero."""
+    return "<1e-9" if value is not None and 0 < value < 1e-9 else small(value)
 
 
 def p_value(value: float | None) -> str:
