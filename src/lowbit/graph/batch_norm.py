@@ -22,7 +22,7 @@ def fold_batch_norms(graph: ir.Graph, source: str) -> None:
             continue
         value = norm.inputs[0]
         parameters = [constant(parameter) for parameter in norm.inputs[1:5]]
-        if value is None or any(p is None for p in parameters) or flag(norm, "training_mode"):
+        if value is None or any(p is None for p in parameters):
             continue
         gamma, beta, mean, variance = (np.asarray(p, np.float64) for p in parameters)
         add = value.producer() if _only_use(value) else None

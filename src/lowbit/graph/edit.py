@@ -30,7 +30,7 @@ def free_name(graph: ir.Graph, wanted: str) -> str:
 def add_initializer(graph: ir.Graph, wanted: str, array: np.ndarray) -> ir.Value:
     """Put a new constant into the graph, under `wanted` or a similar free name."""
     name = free_name(graph, wanted)
-    tensor = ir.tensor(np.ascontiguousarray(array), name=name)
+    tensor = ir.tensor(np.asarray(array, order="C"), name=name)
     value = ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
     graph.register_initializer(value)
     return value
@@ -44,7 +44,7 @@ def set_weight(graph: ir.Graph, node: ir.Node, index: int, array: np.ndarray, *,
     """
     old = node.inputs[index] if index < len(node.inputs) else None
     if old is not None and len(old.uses()) == 1 and not old.is_graph_output():
-        old.const_value = ir.tensor(np.ascontiguousarray(array), name=old.name)
+        old.const_value = ir.tensor(np.asarray(array, order="C"), name=old.name)
         old.shape = ir.Shape(array.shape)
         old.dtype = old.const_value.dtype
         return

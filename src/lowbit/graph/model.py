@@ -149,9 +149,15 @@ def serialize(proto: onnx.ModelProto, source: str) -> bytes:
     """The bytes of a message, always the same for the same content; ModelError past 2 GB."""
     """The content of an ONNX file; the same message always gives the same bytes.
 
+    Shapes that `proto` notes for initializers are dropped from it: the initializers say them themselves.
+
     Raises:
         ModelError: more than 2 GB, which protobuf cannot hold.
     """
+    constants = {tensor.name for tensor in proto.graph.initializer}
+    shapes = [info for info in proto.graph.value_info if info.name not in constants]
+    del proto.graph.value_info[:]
+    proto.graph.value_info.extend(shapes)
     try:
         return bytes(proto.SerializeToString(deterministic=True))
     except Exception as error:  # protobuf's own exception types differ between its implementations

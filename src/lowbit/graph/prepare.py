@@ -14,7 +14,7 @@ from onnx_ir.passes import common
 from lowbit.errors import ModelError
 from lowbit.graph.batch_norm import fold_batch_norms, fold_gemm_factors
 from lowbit.graph.constants import fold_constants
-from lowbit.graph.edit import bypass, constant
+from lowbit.graph.edit import bypass, constant, flag
 from lowbit.graph.parameters import count_parameters, count_removed_by_exporter
 
 TRAINED_KEY = "lowbit.trained_parameters"
@@ -53,6 +53,7 @@ def prepare(model: ir.Model, source: str, *, trained_parameters: int | None = No
     fused = count_removed_by_exporter(graph)
     strip_descriptions(model)
     infer_shapes(model)
+    check_inference(graph, source)
     remove_no_ops(graph)
     fold_constants(model)
     common.RemoveUnusedNodesPass()(model)
@@ -139,13 +140,30 @@ def remove_no_ops(graph: ir.Graph) -> None:
         if node.op_type == "Cast":
             removable = source.dtype is not None and node.attributes.get_int("to", 0) == int(source.dtype)
         elif node.op_type == "Dropout":
-            training = node.inputs[2] if len(node.inputs) > 2 else None
-            mode = constant(training)
-            removable = training is None or (mode is not None and not mode.any())
+            removable = len(node.inputs) < 3 or node.inputs[2] is None or constant(node.inputs[2]) is not None
         else:
             removable = node.op_type == "Identity"
         if removable:
             bypass(graph, node, source)
+
+
+def check_inference(graph: ir.Graph, source: str) -> None:
+    """Refuse operators that compute as in training: their outputs depend on the batch, or on chance.
+
+    Raises:
+        ModelError: the node.
+    """
+    for node in graph.all_nodes():
+        training = node.op_type == "BatchNormalization" and flag(node, "training_mode")
+        if node.op_type == "Dropout" and len(node.inputs) > 2:
+            mode = constant(node.inputs[2])
+            training = mode is not None and bool(mode.any())
+        if training:
+            raise ModelError(
+                f"{node.op_type} {node.name!r} is in training mode.",
+                where=source,
+                remedy="Export the network in inference mode: model.eval() in PyTorch.",
+            )
 
 
 def check_finite(graph: ir.Graph, source: str) -> None:

@@ -1,0 +1,438 @@
+"""Preparation changes the graph, never what it computes."""
+
+import numpy as np
+import onnx
+import pytest
+from graph_models import assert_close, conv_model, make, normal, run
+from onnx import helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
+
+from lowbit.errors import ModelError
+from lowbit.graph.load import load
+from lowbit.graph.ops import activation_after, consumers, layers, not_layers, producer, single_consumer
+
+
+def operators(model):
+    return [node.op_type for node in model.graph]
+
+
+def norm(channels, seed=9):
+    """Scale, shift, mean and variance of a batch norm, by name."""
+    rng = np.random.default_rng(seed)
+    scale, shift, mean = rng.standard_normal((3, channels)).astype(np.float32)
+    return {"g": scale, "s": shift, "m": mean, "v": rng.uniform(0.1, 2, channels).astype(np.float32)}
+
+
+NORM = ["g", "s", "m", "v"]
+
+
+def assert_same(model, feeds, relative=3e-6):
+    loaded = load(model)
+    for found, wanted in zip(run(loaded.to_bytes(), feeds), run(model, feeds), strict=True):
+        assert_close(found, wanted, relative)
+    return loaded
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize(
+    ("op", "shape", "attributes", "outputs"),
+    [
+        ("Conv", (6, 2, 3, 3), {"group": 2, "pads": [1, 1, 1, 1]}, 6),
+        ("Conv", (4, 1, 3, 3), {"group": 4}, 4),
+        ("Conv", (5, 4, 1, 1), {}, 5),
+        ("ConvTranspose", (4, 3, 2, 2), {"group": 2, "strides": [2, 2]}, 6),
+        ("ConvTranspose", (4, 5, 3, 3), {}, 5),
+    ],
+)
+def test_batch_norm_folds_into_convolutions(op, shape, attributes, outputs, bias):
+    weights = {"w": normal(1, *shape)} | ({"b": normal(2, outputs)} if bias else {})
+    nodes = [
+        (op, ["x", *weights], ["c"], attributes),
+        ("BatchNormalization", ["c", *NORM], ["y"], {"epsilon": 1e-3}),
+    ]
+    model = make(nodes, {"x": ["n", 4, 7, 7]}, ["y"], weights | norm(outputs))
+    loaded = assert_same(model, {"x": normal(3, 2, 4, 7, 7)})
+    assert operators(loaded) == [op]
+    assert [info.name for info in loaded.outputs] == ["y"]
+    assert loaded.trained_parameters == int(np.prod(shape)) + outputs * (3 if bias else 2)
+    assert layers(loaded)[0].bias is not None
+    assert load(loaded.to_bytes()).trained_parameters == loaded.trained_parameters
+
+
+@pytest.mark.parametrize("op", ["Gemm", "Gemm transposed", "MatMul"])
+def test_batch_norm_folds_into_products(op):
+    weights = {"w": normal(1, *((4, 6) if op == "Gemm transposed" else (6, 4))), "b": normal(2, 4)} | norm(4)
+    first = [("Gemm", ["x", "w", "b"], ["c"], {"alpha": 0.5, "beta": 2.0, "transB": int(op == "Gemm transposed")})]
+    if op == "MatMul":
+        first = [("MatMul", ["x", "w"], ["p"], {}), ("Add", ["b", "p"], ["c"], {})]
+    model = make([*first, ("BatchNormalization", ["c", *NORM], ["y"], {})], {"x": ["n", 6]}, ["y"], weights)
+    loaded = assert_same(model, {"x": normal(3, 5, 6)})
+    assert "BatchNormalization" not in operators(loaded)
+    assert loaded.trained_parameters == 24 + 4 + 8
+
+
+def test_two_batch_norms_in_a_row_fold():
+    second = {f"{name}2": array for name, array in norm(4, 10).items()}
+    nodes = [
+        ("Conv", ["x", "w"], ["c"], {}),
+        ("BatchNormalization", ["c", *NORM], ["d"], {}),
+        ("BatchNormalization", ["d", *second], ["y"], {}),
+    ]
+    loaded = assert_same(
+        make(nodes, {"x": ["n", 3, 5, 5]}, ["y"], {"w": normal(1, 4, 3, 3, 3)} | norm(4) | second),
+        {"x": normal(3, 1, 3, 5, 5)},
+    )
+    assert operators(loaded) == ["Conv"]
+
+
+def test_a_shared_weight_stays_right_for_everybody():
+    nodes = [
+        ("Conv", ["x", "w", "b"], ["c1"], {}),
+        ("BatchNormalization", ["c1", *NORM], ["y1"], {}),
+        ("Conv", ["x", "w", "b"], ["y2"], {"strides": [2, 2]}),
+    ]
+    weights = {"w": normal(1, 4, 3, 3, 3), "b": normal(2, 4)} | norm(4)
+    loaded = assert_same(make(nodes, {"x": ["n", 3, 8, 8]}, ["y1", "y2"], weights), {"x": normal(3, 1, 3, 8, 8)})
+    first, second = layers(loaded)
+    assert first.weight != second.weight
+    np.testing.assert_array_equal(loaded.weights[second.weight], weights["w"])
+    assert loaded.trained_parameters == 4 * 27 + 4 + 8
+
+
+@pytest.mark.parametrize("reason", ["two readers", "output", "three dimensions", "computed"])
+def test_a_batch_norm_that_cannot_fold_stays(reason):
+    nodes = [("Conv", ["x", "w"], ["c"], {}), ("BatchNormalization", ["c", *NORM], ["y"], {})]
+    weights, outputs, inputs = {"w": normal(1, 4, 3, 3)} | norm(4), ["y"], {"x": [2, 3, 9]}
+    feeds = {"x": normal(3, 2, 3, 9)}
+    if reason == "two readers":
+        nodes.append(("Relu", ["c"], ["z"], {}))
+        outputs = ["y", "z"]
+    elif reason == "output":
+        outputs = ["y", "c"]
+    elif reason == "three dimensions":
+        nodes[0] = ("MatMul", ["x", "w"], ["p"], {})
+        nodes.insert(1, ("Add", ["p", "b"], ["c"], {}))
+        weights |= {"w": normal(1, 9, 3), "b": normal(2, 3)} | norm(3)
+    else:
+        nodes.insert(0, ("Abs", ["s0"], ["s"], {}))
+        weights["s0"] = weights.pop("s")
+        inputs["s0"] = [4]
+        feeds["s0"] = weights.pop("s0")
+    loaded = assert_same(make(nodes, inputs, outputs, weights), feeds)
+    assert "BatchNormalization" in operators(loaded)
+
+
+def test_a_negative_variance_is_named():
+    weights = {"w": normal(1, 4, 3, 3, 3)} | norm(4) | {"v": np.full(4, -1, np.float32)}
+    nodes = [("Conv", ["x", "w"], ["c"], {}), ("BatchNormalization", ["c", *NORM], ["y"], {})]
+    with pytest.raises(ModelError, match=r"batch norm .* not finite.*variance"):
+        load(make(nodes, {"x": ["n", 3, 8, 8]}, ["y"], weights))
+
+
+@pytest.mark.parametrize("op", ["BatchNormalization", "Dropout"])
+def test_training_mode_is_refused(op):
+    last = ("BatchNormalization", ["c", *NORM], ["y", "rm", "rv"], {"training_mode": 1})
+    if op == "Dropout":
+        last = ("Dropout", ["c", "ratio", "on"], ["y"], {})
+    weights = {"w": normal(1, 4, 3, 3, 3), "ratio": np.float32(0.5), "on": np.bool_(True)} | norm(4)
+    with pytest.raises(ModelError, match=rf"{op} .* training mode.*model.eval"):
+        load(make([("Conv", ["x", "w"], ["c"], {}), last], {"x": ["n", 3, 8, 8]}, ["y"], weights))
+
+
+def test_nothing_to_fold_comes_back_bit_identical():
+    model = conv_model()
+    before = model.SerializeToString()
+    feeds = {"x": normal(3, 2, 3, 8, 8)}
+    loaded = load(model)
+    np.testing.assert_array_equal(run(loaded.to_bytes(), feeds)[0], run(model, feeds)[0])
+    assert model.SerializeToString() == before
+    assert loaded.to_bytes() == load(model).to_bytes() == load(before).to_bytes() == load(loaded.to_bytes()).to_bytes()
+    assert loaded.sha256 == load(model).sha256
+    with pytest.raises(ValueError, match="read-only"):
+        loaded.weights["w"][:] = 0
+
+
+def test_no_ops_and_constants_go_and_names_stay():
+    nodes = [
+        ("Identity", ["x"], ["i"], {}),
+        ("Cast", ["i"], ["k"], {"to": onnx.TensorProto.FLOAT}),
+        helper.make_node("Constant", [], ["w"], value=numpy_helper.from_array(normal(1, 4, 3, 3, 3))),
+        ("Conv", ["k", "w"], ["c"], {}),
+        ("Dropout", ["c", "ratio"], ["d"], {}),
+        ("Identity", ["d"], ["y"], {}),
+        ("Identity", ["x"], ["z"], {}),
+        ("Identity", ["d"], ["y2"], {}),
+    ]
+    model = make(nodes, {"x": ["n", 3, 5, 5]}, ["y", "z", "y2"], {"ratio": np.float32(0.5)})
+    loaded = assert_same(model, {"x": normal(3, 2, 3, 5, 5)})
+    assert operators(loaded) == ["Conv", "Identity", "Identity"]
+    assert [info.name for info in loaded.outputs] == ["y", "z", "y2"]
+    assert list(loaded.weights) == ["w"]
+
+
+def test_dropout_whose_mask_is_used_stays():
+    nodes = [("Conv", ["x", "w"], ["c"], {}), ("Dropout", ["c"], ["y", "mask"], {})]
+    model = make(nodes, {"x": ["n", 3, 5, 5]}, ["y"], {"w": normal(1, 4, 3, 3, 3)})
+    model.graph.output.append(helper.make_tensor_value_info("mask", onnx.TensorProto.BOOL, None))
+    assert operators(assert_same(model, {"x": normal(3, 2, 3, 5, 5)})) == ["Conv", "Dropout"]
+
+
+def test_weights_that_are_computed_become_constants():
+    """Transposed, and unpacked from 2-bit codes as lowbit's own files do it."""
+    packed = np.random.default_rng(1).integers(0, 256, 9, dtype=np.uint8)
+    nodes = [
+        ("Transpose", ["t"], ["w1"], {"perm": [1, 0]}),
+        ("MatMul", ["x", "w1"], ["h"], {}),
+        ("Cast", ["packed"], ["p"], {"to": onnx.TensorProto.INT32}),
+        ("Div", ["p", "powers"], ["q"], {}),
+        ("Mod", ["q", "four"], ["codes"], {}),
+        ("Reshape", ["codes", "shape"], ["r"], {}),
+        ("Gather", ["book", "r"], ["w2"], {}),
+        ("MatMul", ["h", "w2"], ["y"], {}),
+    ]
+    weights = {
+        "t": normal(1, 6, 4),
+        "packed": packed.reshape(9, 1),
+        "powers": np.array([1, 4, 16, 64], np.int32),
+        "four": np.int32(4),
+        "shape": np.array([6, 6], np.int64),
+        "book": normal(2, 4),
+    }
+    loaded = assert_same(make(nodes, {"x": ["n", 4]}, ["y"], weights), {"x": normal(3, 5, 4)})
+    assert operators(loaded) == ["MatMul", "MatMul"]
+    codes = (packed[:, np.newaxis] // [1, 4, 16, 64] % 4).reshape(6, 6)
+    np.testing.assert_array_equal(loaded.weights[layers(loaded)[1].weight], weights["book"][codes])
+
+
+def test_a_shape_that_is_known_is_folded_and_one_that_is_open_is_not():
+    for shape, expected in (([2, 4, 3, 3], 0), (["n", 4, 3, 3], 1)):
+        nodes = [
+            ("Conv", ["x", "w"], ["c"], {}),
+            ("Shape", ["c"], ["s"], {}),
+            ("Gather", ["s", "zero"], ["n"], {}),
+            ("Unsqueeze", ["n", "axis"], ["u"], {}),
+            ("Concat", ["u", "rest"], ["t"], {"axis": 0}),
+            ("Reshape", ["c", "t"], ["y"], {}),
+        ]
+        weights = {"w": normal(1, 5, 4, 3, 3), "zero": np.int64(0), "axis": np.array([0]), "rest": np.array([-1])}
+        loaded = assert_same(make(nodes, {"x": shape}, ["y"], weights), {"x": normal(3, 2, 4, 3, 3)})
+        assert operators(loaded).count("Shape") == expected
+
+
+def test_a_small_file_cannot_grow_into_memory():
+    huge = np.array([1 << 20, 1 << 20], np.int64)
+    nodes = [
+        ("ConstantOfShape", ["huge"], ["z"], {}),
+        ("Expand", ["one", "huge"], ["e"], {}),
+        ("Tile", ["row", "huge"], ["t"], {}),
+        ("Range", ["from", "to", "step"], ["r"], {}),
+        ("Conv", ["x", "w"], ["c"], {}),
+    ]
+    sums = [("ReduceSum", [name], [f"{name}s"], {"keepdims": 0}) for name in "zetr"]
+    adds = [("Sum", ["c", *(f"{name}s" for name in "zetr")], ["y"], {})]
+    weights = {"huge": huge, "one": np.ones((1, 1), np.float32), "row": np.ones((1, 1), np.float32)}
+    weights |= {"from": np.float32(0), "to": np.float32(1e12), "step": np.float32(1), "w": normal(1, 4, 3, 3, 3)}
+    loaded = load(make([*nodes, *sums, *adds], {"x": ["n", 3, 5, 5]}, ["y"], weights))
+    assert {"ConstantOfShape", "Expand", "Tile", "Range"} <= set(operators(loaded))
+
+
+@pytest.mark.parametrize("opset", [7, 8, 9, 10, 11, 12, 13, 17, 21])
+def test_old_operator_sets_are_converted(opset):
+    nodes = [
+        ("Conv", ["x", "w", "b"], ["c"], {"pads": [1, 1, 1, 1]}),
+        ("BatchNormalization", ["c", *NORM], ["d"], {}),
+        ("Relu", ["d"], ["e"], {}),
+        ("Dropout", ["e"], ["f"], {}),
+        ("GlobalAveragePool", ["f"], ["pooled"], {}),
+        ("Flatten", ["pooled"], ["h"], {}),
+        ("Gemm", ["h", "v2", "b2"], ["y"], {}),
+    ]
+    weights = {"w": normal(1, 4, 3, 3, 3), "b": normal(2, 4), "v2": normal(4, 4, 5), "b2": normal(5, 5)} | norm(4)
+    model = make(nodes, {"x": [1, 3, 8, 8]}, ["y"], weights, opset=opset, weights_are_inputs=opset < 9)
+    model.graph.output[0].type.tensor_type.shape.SetInParent()
+    for size in (1, 5):
+        model.graph.output[0].type.tensor_type.shape.dim.add().dim_value = size
+    loaded = assert_same(model, {"x": normal(3, 1, 3, 8, 8)})
+    assert loaded.ir.opset_imports[""] == max(opset, 13)
+    assert operators(loaded) == ["Conv", "Relu", "GlobalAveragePool", "Flatten", "Gemm"]
+    assert [info.name for info in loaded.inputs] == ["x"]
+    assert loaded.classes == 5
+
+
+@pytest.mark.parametrize("kind", [onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE])
+def test_other_float_types_become_float32(kind):
+    dtype = helper.tensor_dtype_to_np_dtype(kind)
+    nodes = [
+        ("Conv", ["x", "w"], ["c"], {}),
+        ("BatchNormalization", ["c", *NORM], ["d"], {}),
+        ("Cast", ["d"], ["e"], {"to": onnx.TensorProto.FLOAT}),
+        ("Cast", ["e"], ["f"], {"to": kind}),
+        ("Add", ["f", "half"], ["y"], {}),
+    ]
+    weights = {"w": normal(1, 4, 3, 3, 3), "half": np.array([0.5], np.float32)} | norm(4)
+    model = make(
+        nodes, {"x": ["n", 3, 5, 5]}, ["y"], {name: array.astype(dtype) for name, array in weights.items()}, dtype=kind
+    )
+    x = normal(3, 2, 3, 5, 5).astype(dtype)
+    loaded = load(model)
+    assert loaded.input.dtype == loaded.outputs[0].dtype == np.float32
+    assert {array.dtype for array in loaded.weights.values()} == {np.dtype(np.float32)}
+    (found,) = run(loaded.to_bytes(), {"x": x.astype(np.float32)})
+    # ONNX Runtime has no float64 convolution.
+    (wanted,) = ReferenceEvaluator(model).run(None, {"x": x})
+    assert_close(found, wanted.astype(np.float32), 1e-5 if kind == onnx.TensorProto.DOUBLE else 1e-2)
+
+
+def test_subgraphs_are_left_alone():
+    def branch(name, weight):
+        inner = [helper.make_node("Conv", ["c", weight], [f"{name}_out"])]
+        tensors = [numpy_helper.from_array(normal(7, 4, 4, 1, 1), weight)] if weight != "outer" else []
+        outputs = [helper.make_tensor_value_info(f"{name}_out", onnx.TensorProto.FLOAT, None)]
+        return helper.make_graph(inner, name, [], outputs, tensors)
+
+    choice = helper.make_node(
+        "If", ["flag"], ["y"], then_branch=branch("then", "inner"), else_branch=branch("else", "outer")
+    )
+    nodes = [
+        ("Conv", ["x", "w"], ["c0"], {}),
+        ("BatchNormalization", ["c0", *NORM], ["c"], {}),
+        ("ReduceMax", ["x"], ["top"], {"keepdims": 0}),
+        ("Greater", ["top", "zero"], ["flag"], {}),
+        choice,
+    ]
+    weights = {"w": normal(1, 4, 3, 3, 3), "zero": np.float32(0), "outer": normal(8, 4, 4, 1, 1)} | norm(4)
+    model = make(nodes, {"x": ["n", 3, 5, 5]}, ["y"], weights)
+    for sign in (1, -1):
+        loaded = assert_same(model, {"x": sign * np.abs(normal(3, 1, 3, 5, 5))})
+    assert len(layers(loaded)) == 1
+    assert {(item.weight, item.reason) for item in not_layers(loaded)} == {
+        ("inner", "inside an If or Loop"),
+        ("outer", "inside an If or Loop"),
+    }
+
+
+def test_local_functions_are_inlined():
+    function = helper.make_function(
+        "own", "Block", ["a", "k"], ["o"], [helper.make_node("Conv", ["a", "k"], ["t"]), helper.make_node("Relu", ["t"], ["o"])],
+        [helper.make_opsetid("", 17)],
+    )  # fmt: skip
+    calls = [
+        helper.make_node("Block", ["x", "w1"], ["h"], domain="own"),
+        helper.make_node("Block", ["h", "w2"], ["y"], domain="own"),
+    ]
+    model = make(calls, {"x": ["n", 3, 6, 6]}, ["y"], {"w1": normal(1, 4, 3, 3, 3), "w2": normal(2, 5, 4, 1, 1)})
+    model.functions.append(function)
+    model.opset_import.append(helper.make_opsetid("own", 1))
+    loaded = assert_same(model, {"x": normal(3, 1, 3, 6, 6)})
+    assert operators(loaded) == ["Conv", "Relu", "Conv", "Relu"]
+    assert len(loaded.nodes) == 4
+    assert len(layers(loaded)) == 2
+
+
+def test_nodes_without_names_or_with_the_same_get_their_own():
+    model = conv_model()
+    for node in model.graph.node:
+        node.name = "same"
+    for name in ("same", ""):
+        for node in model.graph.node:
+            node.name = name
+        assert len(set(load(model).nodes)) == 2
+        assert all(load(model).nodes)
+
+
+def test_descriptions_are_dropped_and_the_metadata_of_the_model_stays():
+    model = conv_model()
+    model.graph.node[0].doc_string = "/home/somebody/secret.py"
+    entry = model.graph.node[0].metadata_props.add()
+    entry.key, entry.value = "stack", "/home/somebody/secret.py"
+    helper.set_model_props(model, {"author": "someone"})
+    loaded = load(model)
+    assert b"secret" not in loaded.to_bytes()
+    assert loaded.ir.metadata_props["author"] == "someone"
+
+
+def test_batch_norms_that_pytorch_folded_are_counted():
+    for bias, expected in (("w_bias", 4 * 27 + 8), ("b", 4 * 27 + 12)):
+        weights = {"w": normal(1, 4, 3, 3, 3), bias: normal(2, 4)}
+        model = make([("Conv", ["x", "w", bias], ["y"], {})], {"x": ["n", 3, 8, 8]}, ["y"], weights)
+        entry = model.graph.node[0].metadata_props.add()
+        entry.key, entry.value = "pkg.onnxscript.rewriter.rule_name", "FuseBatchNormIntoConv, Other"
+        assert load(model).trained_parameters == expected
+
+
+def test_what_is_no_layer_is_named_with_its_reason():
+    nodes = [
+        ("MatMul", ["left", "x"], ["a"], {}),
+        ("Gemm", ["a", "w"], ["b"], {"transA": 1}),
+        ("MatMul", ["b", "w3"], ["c"], {}),
+        ("Gemm", ["b", "w4", "row"], ["d"], {}),
+        ("MatMul", ["b", "w4"], ["y2"], {}),
+        ("Sum", ["c", "d"], ["y"], {}),
+    ]
+    weights = {"left": normal(1, 5, 4), "w": normal(2, 5, 3), "w3": normal(3, 1, 3, 3), "w4": normal(4, 3, 3)}
+    loaded = load(make(nodes, {"x": [4, 3]}, ["y", "y2"], weights | {"row": normal(5, 3, 3)}))
+    assert {item.weight: item.reason for item in not_layers(loaded)} == {
+        "left": "the constant is the left factor",
+        "w": "transA, or a factor that cannot be folded",
+        "w3": "the weight has 3 dimensions, not 2",
+        "w4": "the bias is not one value a channel",
+    }
+    assert [layer.weight for layer in layers(loaded)] == ["w4"]
+
+
+def test_questions_to_the_graph():
+    nodes = [
+        ("Conv", ["x", "w", "b"], ["c"], {"pads": [1, 1, 1, 1]}),
+        ("Clip", ["c", "low", "high"], ["d"], {}),
+        ("Conv", ["d", "w2"], ["e"], {}),
+        ("Relu", ["e"], ["f"], {}),
+        ("Conv", ["d", "w2"], ["g"], {}),
+        ("Add", ["f", "g"], ["y"], {}),
+    ]
+    weights = {"w": normal(1, 4, 3, 3, 3), "b": normal(2, 4), "w2": normal(3, 4, 4, 1, 1)}
+    weights |= {"low": np.float32(0), "high": np.float32(6)}
+    model = load(make(nodes, {"x": ["n", 3, 8, 8]}, ["y"], weights))
+    first, second, third = layers(model)
+    clip = activation_after(model, first)
+    assert clip is not None
+    assert (clip.op, clip.low, clip.high, clip.output) == ("Clip", 0.0, 6.0, "d")
+    relu = activation_after(model, second)
+    assert relu is not None
+    assert (relu.op, relu.low, relu.high) == ("Relu", 0.0, None)
+    assert activation_after(model, third) is None
+    assert producer(model, "x") is None
+    assert producer(model, "d").op_type == "Clip"
+    assert [node.op_type for node in consumers(model, "d")] == ["Conv", "Conv"]
+    assert single_consumer(model, "d") is None
+    assert single_consumer(model, "y") is None
+    assert single_consumer(model, "g").op_type == "Add"
+
+
+def test_other_outputs_for_calibration():
+    model = load(conv_model())
+    x = normal(3, 2, 3, 8, 8)
+    c, y = run(model.with_outputs(["c", "y"]), {"x": x})
+    np.testing.assert_array_equal(np.maximum(c, 0), y)
+    with pytest.raises(ModelError, match="no tensor named 'nothing'"):
+        model.with_outputs(["nothing"])
+
+
+def test_quantized_models_are_recognized():
+    nodes = [
+        ("QuantizeLinear", ["x", "scale", "zero"], ["q"], {}),
+        ("DequantizeLinear", ["q", "scale", "zero"], ["d"], {}),
+        ("Conv", ["d", "w"], ["y"], {}),
+    ]
+    weights = {"scale": np.float32(0.1), "zero": np.uint8(128), "w": normal(1, 4, 3, 3, 3)}
+    assert load(make(nodes, {"x": ["n", 3, 8, 8]}, ["y"], weights)).quantized
+    assert not load(conv_model()).quantized
+
+
+@pytest.mark.parametrize("name", ["rps128/mobilenet_v2.onnx", "cifar10/resnet20.onnx"])
+def test_real_models_compute_the_same(shared_data, name):
+    path = shared_data / name
+    loaded = load(path)
+    x = normal(3, 2, 3, 128, 128) if "rps" in name else normal(3, 2, 3, 32, 32)
+    (found,), (wanted,) = run(loaded.to_bytes(), {"x": x}), run(path.read_bytes(), {"x": x})
+    np.testing.assert_array_equal(found, wanted)
+    assert loaded.to_bytes() == load(path).to_bytes()

@@ -1,0 +1,139 @@
+"""The architecture as a test: who may import whom, and where the heavy packages are allowed."""
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import lowbit
+
+SOURCE = Path(lowbit.__file__).parent
+# In pipeline order: a module imports from its own room and from those before it. One row a room.
+ROOMS = (
+    "errors",
+    "files",
+    "progress",
+    "graph",
+    "schemes",
+    "packing",
+    "engines",
+    "data",
+    "calibration",
+    "quantization",
+    "formats",
+    "measurement",
+    "search",
+    "reports",
+    "training",
+    "cli",
+)
+FORMATS_ONLY = "formats stay at the edge: ask graph/ or formats/ for it"
+# Package -> (where it may be imported, why not elsewhere).
+BANNED = {
+    "onnx": (("graph/", "formats/"), FORMATS_ONLY),
+    "onnx_ir": (("graph/", "formats/"), FORMATS_ONLY),
+    "google": (("graph/", "formats/"), FORMATS_ONLY),
+    "onnxruntime": (("engines/",), "a runtime is opened through engines/"),
+    "openvino": (("engines/",), "a runtime is opened through engines/"),
+    "ai_edge_litert": (("engines/",), "a runtime is opened through engines/"),
+    "torch": (("training/", "graph/load.py"), "quantizing must never need torch"),
+    "onnxscript": (("training/", "graph/load.py"), "quantizing must never need torch"),
+    "torchvision": ((), "not a dependency"),
+    "pickle": ((), "files are untrusted: no code execution"),
+    "marshal": ((), "files are untrusted: no code execution"),
+    "shelve": ((), "files are untrusted: no code execution"),
+}
+# Rooms that are arithmetic on arrays and know of nothing else.
+NUMPY_ONLY = {"schemes": {"numpy", "lowbit"}, "packing": {"numpy", "lowbit", "constriction"}}
+# Imported when a function needs them, never by importing a module.
+LAZY = {"torch": ("graph/",), "onnxscript": ("graph/",)}
+HEAVY = ("numpy", "onnx", "onnx_ir", "onnxruntime", "PIL", "torch")
+
+
+def modules() -> list[Path]:
+    return sorted(SOURCE.rglob("*.py"))
+
+
+def imports(tree: ast.AST, *, top_level: bool = False) -> Iterator[tuple[str, int]]:
+    """Dotted names that a module imports, with the line; those under TYPE_CHECKING are no imports."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            for other in node.orelse:
+                yield from imports(other, top_level=top_level)
+            continue
+        if top_level and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"line {node.lineno}: imports are absolute"
+            yield from ((f"{node.module}.{alias.name}", node.lineno) for alias in node.names)
+        else:
+            yield from imports(node, top_level=top_level)
+
+
+def room_of(dotted: str) -> str:
+    parts = dotted.split(".")
+    return parts[1] if len(parts) > 1 else ""
+
+
+def violations(relative: str, text: str) -> list[str]:
+    """What is wrong with one module, `relative` to the package."""
+    found = []
+    own = relative.split("/")[0].removesuffix(".py")
+    tree = ast.parse(text)
+    lazy_only = {name for name, _ in imports(tree)} - {name for name, _ in imports(tree, top_level=True)}
+    for name, line in imports(tree):
+        package, where = name.split(".")[0], f"{relative}:{line} imports {name}"
+        if package == "lowbit":
+            room = room_of(name)
+            if room in ROOMS and own in ROOMS and ROOMS.index(room) > ROOMS.index(own):
+                found.append(f"{where}: {room} comes after {own}")
+        elif package in BANNED:
+            allowed, reason = BANNED[package]
+            if not relative.startswith(allowed):
+                found.append(f"{where}: {reason}")
+        if own in NUMPY_ONLY and package not in NUMPY_ONLY[own] and package not in sys.stdlib_module_names:
+            found.append(f"{where}: {own} is numpy only")
+        if package in LAZY and relative.startswith(LAZY[package]) and name not in lazy_only:
+            found.append(f"{where}: only inside a function")
+        if own == "cli" and package in HEAVY and name not in lazy_only:
+            found.append(f"{where}: --help must be quick, import it inside the command")
+    return found
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(SOURCE)))
+def test_a_module_imports_only_from_its_own_room_and_from_those_before(path):
+    assert violations(path.relative_to(SOURCE).as_posix(), path.read_text(encoding="utf-8")) == []
+
+
+def test_every_folder_and_module_is_a_room():
+    found = {path.stem if path.is_file() else path.name for path in SOURCE.iterdir() if not path.name.startswith("_")}
+    found = {name for name in found if (SOURCE / f"{name}.py").exists() or (SOURCE / name / "__init__.py").exists()}
+    assert found <= set(ROOMS)
+
+
+@pytest.mark.parametrize(
+    ("relative", "text"),
+    [
+        ("graph/load.py", "from lowbit.quantization.plan import plan"),
+        ("graph/load.py", "import torch"),
+        ("schemes/linear.py", "import onnx"),
+        ("schemes/linear.py", "from PIL import Image"),
+        ("calibration/statistics.py", "def f():\n    from onnx_ir import Value"),
+        ("measurement/speed.py", "import onnxruntime as ort"),
+        ("data/images.py", "import pickle"),
+        ("quantization/plan.py", "try:\n    import torch\nexcept ImportError:\n    pass"),
+        ("cli.py", "import numpy as np"),
+    ],
+)
+def test_the_rule_notices(relative, text):
+    assert violations(relative, text)
+
+
+def test_the_rule_lets_pass():
+    text = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import torch\ndef f():\n    import torch"
+    assert violations("graph/load.py", text) == []
+    assert violations("formats/onnx.py", "import onnx_ir as ir\nfrom lowbit.graph.model import Model") == []
