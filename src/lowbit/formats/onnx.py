@@ -220,7 +220,10 @@ def _insert_pair(
 
 
 def _drop_unused(graph: ir.Graph) -> None:
-    """Initializers that nothing reads any more."""
+    """Nodes and initializers that nothing reads any more."""
+    for node in reversed(tuple(graph)):
+        if not any(output.uses() or output.is_graph_output() for output in node.outputs):
+            graph.remove(node, safe=True)
     for name, value in tuple(graph.initializers.items()):
         if not value.uses() and not value.is_graph_output():
             del graph.initializers[name]

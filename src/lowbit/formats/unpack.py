@@ -15,6 +15,7 @@ from lowbit.formats.encoded import Codes
 from lowbit.formats.names import Names
 from lowbit.packing.bits import pack, planes
 from lowbit.schemes.codes import ClusterCodes, LinearCodes
+from lowbit.schemes.groups import Groups
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -27,7 +28,7 @@ class Chain:
         self.names = names
         self.nodes: list[ir.Node] = []
 
-    def then(self, op: str, *constants: Array | np.generic, **attributes: int) -> "Chain":
+    def then(self, op: str, *constants: Array | np.generic, **attributes: int | list[int]) -> "Chain":
         """Apply `op` to the value so far and these constants."""
         inputs = [self.value, *(self.names.constant(constant) for constant in constants)]
         return self._append(ir.node(op, inputs, attributes=attributes))
@@ -60,32 +61,60 @@ def decoded(codes: Codes, graph: ir.Graph, names: Names) -> ir.Value:
 
 def _linear(codes: LinearCodes, names: Names) -> Chain:
     """(code - zero point) * scale, in the order and precision of `LinearCodes.decode`."""
-    scale = codes.scale
-    zero: Array | int | None = codes.zero_point
-    grouped = codes.grouped_shape
+    groups = codes.groups
+    columns = not groups.spans_columns
+    stored, offset = (codes.codes, 0) if codes.bits in (8, 16) else codes.unsigned()
+    if columns:
+        stored = _in_whole_groups(stored, groups)
     if codes.bits in (8, 16):
         # Whole bytes need no unpacking; signed codes keep their sign.
-        chain = Chain(names.constant(codes.codes.reshape(grouped), "w"), names)
+        chain = Chain(names.constant(np.ascontiguousarray(stored), "w"), names)
     else:
-        stored, offset = codes.unsigned()
-        chain = _integers(stored.reshape(-1), codes.bits, names).then("Reshape", np.array(grouped, np.int64))
-        zero = offset if zero is None else zero + offset
+        chain = _integers(stored.reshape(-1), codes.bits, names).then("Reshape", np.array(stored.shape, np.int64))
+    if codes.bits == 8:
+        # By way of int32: OpenVINO keeps a tensor that is cast from 8 bits to float compressed, and converts it at
+        # every inference.
+        chain.then("Cast", to=int(ir.DataType.INT32))
     chain.then("Cast", to=int(ir.DataType.FLOAT))
-    if zero is not None:
-        chain.then("Sub", np.asarray(zero, np.float32))
-    chain.then("Mul", np.asarray(scale, np.float32))
-    if grouped != codes.shape:
-        chain.then("Reshape", np.array(codes.shape, np.int64))
+    shape = (*groups.blocks, 1) if columns else groups.scale_shape
+    if codes.zero_point is not None:
+        chain.then("Sub", codes.zero_point.reshape(shape).astype(np.float32))
+    elif offset:
+        chain.then("Sub", np.float32(offset))
+    chain.then("Mul", codes.scale.reshape(shape))
+    return _from_whole_groups(chain, groups) if columns else chain
+
+
+def _in_whole_groups(codes: Array, groups: Groups) -> Array:
+    """Codes as [channels, groups, columns of a group]; a shorter last group is filled with the code 0."""
+    rows = groups.to_rows(codes)
+    across = groups.blocks[1]
+    missing = across * groups.columns_each - groups.columns
+    return np.pad(rows, ((0, 0), (0, missing))).reshape(groups.rows, across, groups.columns_each)
+
+
+def _from_whole_groups(chain: Chain, groups: Groups) -> Chain:
+    """Back from [channels, groups, columns of a group] to the tensor."""
+    if groups.columns % groups.columns_each:
+        chain.then("Reshape", np.array([groups.rows, -1]))
+        chain.then("Slice", np.array([0]), np.array([groups.columns]), np.array([1]))
+    chain.then("Reshape", np.array(groups.moved_shape))
+    if groups.axis:
+        order = [*range(1, groups.axis + 1), 0, *range(groups.axis + 1, len(groups.shape))]
+        chain.then("Transpose", perm=order)
     return chain
 
 
 def _clusters(codes: ClusterCodes, names: Names) -> Chain:
     """A look-up in the code books, which stand one after the other in one table."""
-    books, entries = codes.code_books.shape
+    groups = codes.groups
     chain = _integers(codes.indices.reshape(-1), codes.bits, names)
     chain.then("Reshape", np.array(codes.shape, np.int64))
-    if books > 1:
-        chain.then("Add", (codes.book_of_channel() * entries).astype(np.int32))
+    if groups.count > 1:
+        firsts = groups.spread(np.arange(groups.count, dtype=np.int32) << codes.bits)
+        chain.then(
+            "Add", firsts.reshape([groups.rows if axis == groups.axis else 1 for axis in range(len(codes.shape))])
+        )
     return chain.looked_up(codes.code_books.reshape(-1))
 
 

@@ -49,8 +49,8 @@ class IntegerPlan:
 
 # Operators that only move codes about: the output keeps the scale of the input.
 MOVES = frozenset(
-    ("MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Slice", "Gather", "Split", "DepthToSpace")
-    + ("SpaceToDepth", "Expand", "Pad", "Resize")
+    "MaxPool Reshape Flatten Transpose Squeeze Unsqueeze Slice Gather Split DepthToSpace SpaceToDepth Expand Pad "
+    "Resize".split()
 )
 # Operators with integer kernels of their own, whose output has its own scale.
 COMPUTES = frozenset(("Add", "Mul", "Concat", "GlobalAveragePool", "AveragePool", "ReduceMean", "Sigmoid", "LeakyRelu"))

@@ -163,10 +163,10 @@ def _encoded_bytes(scheme: Linear | Clusters, shape: tuple[int, ...], axis: int)
     """Bytes in a file: codes, their scales or code books, and the nodes that decode them."""
     size = math.prod(shape)
     channels = shape[axis]
-    books = int({"tensor": 1, "channel": channels, "group": -(-channels // (scheme.group_size or 1))}[scheme.per])
+    books = {"tensor": 1, "channel": channels, "group": -(-channels // (scheme.group_size or 1))}[scheme.per]
     codes = -(-size * scheme.bits // 8)
     if isinstance(scheme, Clusters):
-        return codes + books * 2**scheme.bits * FLOAT_BYTES + DECODE_BYTES["cluster"]
+        return codes + books * (1 << scheme.bits) * FLOAT_BYTES + DECODE_BYTES["cluster"]
     if scheme.per == "group":
         books = channels * -(-(size // channels) // (scheme.group_size or 1))
     floats = 1 if scheme.symmetric else 2

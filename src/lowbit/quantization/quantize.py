@@ -21,7 +21,6 @@ from lowbit.progress import SILENT, Progress
 from lowbit.quantization.plan import Plan, plan
 from lowbit.quantization.recipes import Recipe, parse_recipe
 from lowbit.schemes.codes import LinearCodes
-from lowbit.schemes.linear import Linear
 
 ACTIVATION_LEVELS = 256
 INT32_LIMIT = 2**31 - 1
@@ -182,8 +181,7 @@ def _fit_biases(
         scale = codes.scale.reshape(-1)
         if np.any(least > scale if scale.size > 1 else least.max(initial=0.0) > scale):
             wanted = np.maximum(scale, least if scale.size > 1 else least.max()).astype(np.float32)
-            scheme = Linear(codes.bits, per="channel" if scale.size > 1 else "tensor")
-            adjusted[layer.weight] = scheme.encode_with(model.weights[layer.weight], wanted, None, axis=codes.axis)
+            adjusted[layer.weight] = codes.scheme.encode_with(model.weights[layer.weight], wanted, axis=codes.axis)
     biases = {}
     for layer in running:
         codes = adjusted[layer.weight]

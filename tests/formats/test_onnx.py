@@ -1,0 +1,209 @@
+"""Written files, re-opened by real runtimes: the decoded weights, the integer kernels, the folded constants."""
+
+import collections
+
+import networks
+import numpy as np
+import onnx
+import pytest
+
+import lowbit
+from lowbit.engines import installed_engines, open_session
+from lowbit.formats.ledger import read_ledger
+from lowbit.formats.reading import layer_weights
+from lowbit.graph.ops import layers
+from lowbit.quantization.recipes import parse_recipe
+
+WEIGHT_ONLY = [f"linear{bits}" for bits in range(2, 17)] + [f"cluster{bits}" for bits in range(1, 9)]
+UNPACKING = {"Cast", "Div", "Mod", "Gather", "Sub", "Mul", "Reshape", "Slice", "Add", "DequantizeLinear"}
+
+
+@pytest.fixture(scope="module")
+def model():
+    return lowbit.load(networks.residual_network())
+
+
+@pytest.fixture(scope="module")
+def images():
+    return lowbit.open_images(list(networks.inputs(24)), None)
+
+
+def saved(model, recipe, path, **options):
+    quantized = lowbit.quantize(model, recipe, **options)
+    return quantized, quantized.save(path / "model.onnx")
+
+
+def operators_run(path, folder):
+    optimized = folder / "optimized.onnx"
+    open_session(path, threads=1, optimized_to=optimized)
+    return collections.Counter(node.op_type for node in onnx.load(optimized).graph.node)
+
+
+@pytest.mark.parametrize("recipe", WEIGHT_ONLY)
+def test_every_runtime_decodes_the_weights_bit_for_bit(model, recipe, tmp_path):
+    quantized, path = saved(model, recipe, tmp_path)
+    weights = layer_weights(path)
+    for layer in layers(model):
+        codes = quantized.encoded.weights.get(layer.weight)
+        wanted = model.weights[layer.weight] if codes is None else codes.decode()
+        np.testing.assert_array_equal(weights[layer.node], wanted, err_msg=layer.node)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "options"),
+    [
+        ("linear4", {"per": "tensor"}),
+        ("linear4", {"symmetric": False}),
+        ("linear8", {"symmetric": False}),
+        ("linear11", {"symmetric": False, "per": "tensor"}),
+        ("linear16", {"symmetric": False}),
+        ("linear5", {"per": "group", "group_size": 4}),
+        ("cluster3", {"per": "channel"}),
+        ("cluster2", {"per": "group", "group_size": 5}),
+    ],
+)
+def test_every_way_to_share_scales_decodes_bit_for_bit(recipe, options, tmp_path):
+    generator = np.random.default_rng(3)
+    weight = generator.normal(size=(22, 16, 3, 3)).astype(np.float32)
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Conv", ["x", "w"], ["y"], name="conv")],
+        "one",
+        [onnx.helper.make_tensor_value_info("x", 1, [1, 16, 8, 8])],
+        [onnx.helper.make_tensor_value_info("y", 1, None)],
+        [onnx.numpy_helper.from_array(weight, "w")],
+    )
+    proto = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 13)], ir_version=8)
+    quantized, path = saved(lowbit.load(proto), parse_recipe(recipe, **options), tmp_path)
+    assert not quantized.plan.downgrades
+    np.testing.assert_array_equal(layer_weights(path)["conv"], quantized.encoded.weights["w"].decode())
+    x = generator.normal(size=(1, 16, 8, 8)).astype(np.float32)
+    outputs = [open_session(path, engine=engine).run({"x": x})["y"] for engine in installed_engines()[:2]]
+    for output in outputs[1:]:
+        np.testing.assert_allclose(output, outputs[0], atol=1e-4 * np.abs(outputs[0]).max())
+
+
+@pytest.mark.parametrize("recipe", ["linear8", "linear16", "linear3", "cluster8", "cluster4", "cluster2", "cluster7"])
+def test_no_unpacking_is_left_when_onnxruntime_runs(model, recipe, tmp_path):
+    _, path = saved(model, recipe, tmp_path)
+    found = operators_run(path, tmp_path)
+    _, plain = saved(model, "float", tmp_path)
+    assert found == operators_run(plain, tmp_path)
+
+
+@pytest.mark.parametrize("recipe", ["linear8", "linear3", "cluster8", "cluster4", "cluster2", "cluster7"])
+def test_no_unpacking_is_left_when_openvino_runs(model, recipe, tmp_path):
+    openvino = pytest.importorskip("openvino")
+    _, path = saved(model, recipe, tmp_path)
+    compiled = openvino.Core().compile_model(str(path), "CPU")
+    kinds = collections.Counter(
+        op.get_rt_info()["layerType"].astype(str) for op in compiled.get_runtime_model().get_ops()
+    )
+    assert kinds["Convolution"] >= 5
+    assert not {"Gather", "Divide", "Mod", "Convert", "Eltwise_Div"} & set(kinds), kinds
+
+
+def test_float_file_gives_bit_identical_outputs(model, tmp_path):
+    _, path = saved(model, "float", tmp_path)
+    x = networks.inputs(4)
+    expected = open_session(model.to_bytes(), threads=1).run({"x": x})["logits"]
+    np.testing.assert_array_equal(open_session(path, threads=1).run({"x": x})["logits"], expected)
+
+
+def test_integer_file_runs_on_integer_kernels_only(model, images, tmp_path):
+    _, path = saved(model, "int8", tmp_path, calibration=images)
+    found = operators_run(path, tmp_path)
+    assert found["QLinearConv"] == 6
+    assert found["QLinearAdd"] == 1
+    assert found["QGemm"] == 1
+    assert found["QLinearGlobalAveragePool"] == 1
+    assert not set(found) & {"Conv", "Clip", "Relu", "Add", "Gemm", "ReduceMean"}, found
+    assert found["QuantizeLinear"] == 1
+    assert found["DequantizeLinear"] == 0
+
+
+def test_integer_file_agrees_with_float(model, images, tmp_path):
+    _, path = saved(model, "int8", tmp_path, calibration=images)
+    x = networks.inputs(64, seed=9)
+    expected = open_session(model.to_bytes()).run({"x": x})["logits"]
+    found = open_session(path).run({"x": x})["logits"]
+    error = np.sqrt(np.mean((found - expected) ** 2) / np.mean(expected**2))
+    assert error < 0.05
+
+
+def test_integer_bias_of_a_nearly_dead_channel_does_not_overflow(images, tmp_path):
+    proto = networks.residual_network()
+    for tensor in proto.graph.initializer:
+        if tensor.name in ("deep.weight", "deep.bias"):
+            array = onnx.numpy_helper.to_array(tensor).copy()
+            array[3] = 1e-12 if tensor.name == "deep.weight" else 4.0
+            tensor.CopyFrom(onnx.numpy_helper.from_array(array, tensor.name))
+    model = lowbit.load(proto)
+    quantized, path = saved(model, "int8", tmp_path, calibration=images)
+    assert quantized.encoded.biases["deep"].decode()[3] == pytest.approx(4.0, rel=1e-3)
+    x = networks.inputs(16)
+    expected = open_session(model.to_bytes()).run({"x": x})["logits"]
+    found = open_session(path).run({"x": x})["logits"]
+    assert np.sqrt(np.mean((found - expected) ** 2) / np.mean(expected**2)) < 0.05
+
+
+@pytest.mark.parametrize("recipe", ["float", "int8", *WEIGHT_ONLY])
+def test_ledger_sums_to_the_file(model, images, recipe, tmp_path):
+    quantized, path = saved(model, recipe, tmp_path, calibration=images)
+    ledger = read_ledger(path)
+    assert sum(ledger.bytes.values()) == ledger.total == path.stat().st_size
+    assert ledger.weight_count == sum(model.weights[layer.weight].size for layer in layers(model))
+    assert ledger.counts["codes"] == sum(codes.codes.size if hasattr(codes, "codes") else codes.indices.size
+                                         for codes in quantized.encoded.weights.values())  # fmt: skip
+
+
+@pytest.mark.parametrize(("recipe", "bits"), [("linear4", 4), ("cluster2", 2), ("cluster3", 3), ("linear12", 12)])
+def test_codes_take_their_bits_and_no_more(model, recipe, bits, tmp_path):
+    quantized, path = saved(model, recipe, tmp_path)
+    ledger = read_ledger(path)
+    tensors = len(quantized.encoded.weights)
+    assert ledger.bytes["codes"] <= ledger.counts["codes"] * bits / 8 + tensors * 4
+
+
+@pytest.mark.parametrize("recipe", ["int8", "linear4", "cluster3"])
+def test_same_input_gives_the_same_bytes(model, images, recipe):
+    first = lowbit.quantize(model, recipe, calibration=images).to_bytes()
+    second = lowbit.quantize(lowbit.load(networks.residual_network()), recipe, calibration=images).to_bytes()
+    assert first == second
+
+
+def test_padding_and_slicing_stay_on_codes(tmp_path):
+    """The shortcut of a CIFAR ResNet: Slice, then Pad, then Add."""
+    generator = np.random.default_rng(0)
+    helper = onnx.helper
+    weights = {
+        "w": generator.normal(scale=0.2, size=(8, 4, 3, 3)), "v": generator.normal(scale=0.3, size=(4, 3, 3, 3)),
+        "starts": [0, 0], "ends": [16, 16], "axes": [2, 3], "steps": [2, 2], "pads": [0, 2, 0, 0, 0, 2, 0, 0],
+    }  # fmt: skip
+    nodes = [
+        helper.make_node("Conv", ["x", "v"], ["a"], name="first", pads=[1] * 4),
+        helper.make_node("Relu", ["a"], ["b"], name="relu"),
+        helper.make_node("Conv", ["b", "w"], ["c"], name="second", pads=[1] * 4, strides=[2, 2]),
+        helper.make_node("Slice", ["b", "starts", "ends", "axes", "steps"], ["d"], name="slice"),
+        helper.make_node("Pad", ["d", "pads"], ["e"], name="pad"),
+        helper.make_node("Add", ["c", "e"], ["f"], name="sum"),
+        helper.make_node("GlobalAveragePool", ["f"], ["g"], name="pool"),
+        helper.make_node("Flatten", ["g"], ["y"], name="flat"),
+    ]
+    graph = helper.make_graph(
+        nodes, "shortcut", [helper.make_tensor_value_info("x", 1, ["n", 3, 16, 16])],
+        [helper.make_tensor_value_info("y", 1, None)],
+        [onnx.numpy_helper.from_array(np.asarray(value, np.float32 if name in "wv" else np.int64), name)
+         for name, value in weights.items()],
+    )  # fmt: skip
+    model = lowbit.load(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8))
+    images = lowbit.open_images(list(networks.inputs(16)), None)
+    _, path = saved(model, "int8", tmp_path, calibration=images)
+    found = operators_run(path, tmp_path)
+    assert found["QLinearConv"] == 2
+    assert found["QLinearAdd"] == found["Pad"] == found["Slice"] == 1
+    assert found["DequantizeLinear"] == 1
+    x = networks.inputs(8, seed=5)
+    expected = open_session(model.to_bytes()).run({"x": x})["y"]
+    for engine in installed_engines()[:2]:
+        result = open_session(path, engine=engine).run({"x": x})["y"]
+        assert np.sqrt(np.mean((result - expected) ** 2) / np.mean(expected**2)) < 0.05
