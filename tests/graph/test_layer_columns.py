@@ -4,13 +4,13 @@ import itertools
 
 import numpy as np
 import pytest
+from graph_models import assert_close, make, normal, run
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from lowbit.errors import ModelError
 from lowbit.graph.load import load
 from lowbit.graph.ops import layers
-from graph_models import assert_close, make, normal, run
 
 
 def check(model, feeds, *, count=1):

@@ -313,9 +313,13 @@ def test_subgraphs_are_left_alone():
 
 def test_local_functions_are_inlined():
     function = helper.make_function(
-        "own", "Block", ["a", "k"], ["o"], [helper.make_node("Conv", ["a", "k"], ["t"]), helper.make_node("Relu", ["t"], ["o"])],
+        "own",
+        "Block",
+        ["a", "k"],
+        ["o"],
+        [helper.make_node("Conv", ["a", "k"], ["t"]), helper.make_node("Relu", ["t"], ["o"])],
         [helper.make_opsetid("", 17)],
-    )  # fmt: skip
+    )
     calls = [
         helper.make_node("Block", ["x", "w1"], ["h"], domain="own"),
         helper.make_node("Block", ["h", "w2"], ["y"], domain="own"),

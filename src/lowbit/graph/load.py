@@ -5,7 +5,7 @@ Files are untrusted: see `checks` and `external_data`. Peak memory is about four
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import onnx
 import onnx_ir as ir
@@ -15,6 +15,7 @@ from lowbit.errors import ModelError
 from lowbit.graph.checks import check_graph, check_tensors, check_versions
 from lowbit.graph.external_data import load_external_data
 from lowbit.graph.model import LARGEST_BYTES, Model
+from lowbit.graph.ops import layers, not_layers
 from lowbit.graph.prepare import prepare
 from lowbit.graph.preprocessing import METADATA_KEY, Preprocessing
 from lowbit.graph.versions import to_float32, to_supported_opset
@@ -81,7 +82,21 @@ def _from_proto(
     del proto
     to_float32(graph)
     trained = prepare(graph, source, trained_parameters=trained_parameters)
-    return Model(graph, trained, preprocessing, source)
+    model = Model(graph, trained, preprocessing, source)
+    if not layers(model):
+        _refuse_without_layers(model)
+    return model
+
+
+def _refuse_without_layers(model: Model) -> NoReturn:
+    reasons = "; ".join(f"{item.op} {item.node!r}: {item.reason}" for item in not_layers(model)[:3])
+    raise ModelError(
+        f"has no layer (Conv, ConvTranspose, Gemm, MatMul) with weights{f' ({reasons})' if reasons else ''}.",
+        where=model.source,
+        remedy="It is quantized already: give the float model that it was made from."
+        if model.quantized
+        else "Give a trained network whose weights are constants in the file.",
+    )
 
 
 def _read(path: Path) -> bytes:
