@@ -1,87 +1,200 @@
-"""Values from a code book: k-means on the weights themselves, one book a tensor, a channel or a group of channels."""
+"""Clusters: a tensor as indices into a code book of 2^bits float32 values, by k-means on the values.
 
-from dataclasses import asdict, dataclass
-from typing import Any
+    x ~ code_book[index]
+
+Decoding is one Gather, so exact in any runtime. With `half` the code book holds only values that float16 has, and can
+be stored as such; values are assigned anew after that rounding. A tensor with no more distinct values than the code
+book has entries is kept exactly (unless `half`). Gives up: uniform spacing, so no integer arithmetic on the codes.
+
+Source: Han et al. 2016, "Deep compression" (arXiv 1510.00149), section 3, without its retraining.
+"""
+
+from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from lowbit.errors import SchemeError
-from lowbit.schemes.codes import ClusterCodes, Floats
-from lowbit.schemes.kmeans import kmeans_1d, kmeans_rows
-from lowbit.schemes.linear import check_sharing, finite_float32
+from lowbit.schemes.groups import Granularity, Groups, check_finite, check_granularity, make_groups
+from lowbit.schemes.kmeans import fit_1d, fit_rows, nearest
+
+FLOAT16_MAX = float(np.finfo(np.float16).max)
 
 
 @dataclass(frozen=True)
 class Clusters:
-    """Values from a code book of 2^bits entries.
+    """A code book of 1..8 bits for each tensor, channel, or group of channels.
 
     Args:
-        bits: of an index, 1 to 8.
-        per: what shares a code book: "tensor", "channel", or "group" of consecutive output channels.
-        group_size: channels that share a book, with per="group"; the last group may be smaller.
-
-    Raises:
-        SchemeError: impossible hyper-parameters.
+        bits: width of an index.
+        per: what shares a code book.
+        group_size: channels in a group (the last group may be smaller), for per="group" only.
+        half: round code books to values that float16 holds.
     """
 
     bits: int
-    per: str = "tensor"
+    per: Granularity = "tensor"
     group_size: int | None = None
+    half: bool = False
 
     def __post_init__(self) -> None:
         if not 1 <= self.bits <= 8:
-            raise SchemeError(f"code books of {self.bits} bits are not possible.", remedy="Choose 1 to 8 bits.")
-        check_sharing(self.per, self.group_size)
+            raise SchemeError(f"clusters have 1 to 8 bits, not {self.bits}.")
+        check_granularity(self.per, self.group_size)
 
     @property
     def name(self) -> str:
-        """For people, such as `cluster4/tensor`."""
-        return f"cluster{self.bits}/{self.per}" + (f" of {self.group_size}" if self.group_size else "")
+        """Short name, such as cluster4/tensor or cluster2/group16/half."""
+        return f"cluster{self.bits}/{self.per}{self.group_size or ''}{'/half' if self.half else ''}"
 
-    def channels_per_book(self, channels: int) -> int:
-        """How many consecutive channels share a book, out of `channels`."""
-        return {"tensor": channels, "channel": 1, "group": min(channels, self.group_size or 1)}[self.per]
+    def groups(self, shape: tuple[int, ...], axis: int = 0) -> Groups:
+        """What shares a code book in a tensor of `shape` whose output channel is `axis`."""
+        rows_each = {"tensor": None, "channel": 1, "group": self.group_size}[self.per]
+        return make_groups(shape, axis, rows_each=rows_each, columns_each=None)
 
-    def encode(self, x: Floats, axis: int = 0, *, importance: Floats | None = None) -> ClusterCodes:
-        """Code books and indices with the least (weighted) squared error.
+    def to_json(self) -> dict[str, str | int | bool | None]:
+        """Plain data for `scheme_from_json`."""
+        return {
+            "kind": "cluster",
+            "bits": self.bits,
+            "per": self.per,
+            "group_size": self.group_size,
+            "half": self.half,
+        }
 
-        Args:
-            x: float32 of any shape.
-            axis: dimension of the output channels.
-            importance: weight of each value's squared error, of x's shape; all alike without it.
+    def encode(
+        self, x: npt.NDArray[np.floating], axis: int = 0, *, importance: npt.NDArray[np.floating] | None = None
+    ) -> "ClusterCodes":
+        """Cluster `x`; `importance`, of the same shape and not negative, weighs the squared errors.
 
         Raises:
-            SchemeError: NaN or infinite values.
+            SchemeError: `x` is empty, not floating-point, holds NaN or infinite values, or more than float16 holds and
+                `half` is asked for; or `importance` does not fit.
         """
-        x = finite_float32(x)
-        channels = x.shape[axis]
-        share = self.channels_per_book(channels)
-        rows = _channels_first(x, axis)
-        weights = None if importance is None else _channels_first(importance, axis)
-        books, indices = _solve(rows, weights, 1 << self.bits, share)
-        indices = np.moveaxis(indices.reshape(np.moveaxis(x, axis, 0).shape), 0, axis)
-        return ClusterCodes(np.ascontiguousarray(indices), books, self.bits, axis, share)
+        groups = self.groups(x.shape, axis)
+        check_finite(x)
+        if importance is not None and importance.shape != x.shape:
+            raise SchemeError(f"importance of shape {importance.shape} does not fit a tensor of shape {x.shape}.")
+        rows = groups.to_rows(x.astype(np.float32, copy=False))
+        weights = None if importance is None else groups.to_rows(importance)
+        return self._assign(rows, self._fit(rows, weights, groups), groups)
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain data; `Clusters(**data)` without "scheme" gives an equal value."""
-        return {"scheme": "cluster", **asdict(self)}
+    def encode_with(
+        self, x: npt.NDArray[np.floating], code_books: npt.NDArray[np.floating], *, axis: int = 0
+    ) -> "ClusterCodes":
+        """The nearest entries of given code books [groups, 2^bits], which are sorted first."""
+        groups = self.groups(x.shape, axis)
+        check_finite(x)
+        books = np.sort(self._checked(code_books, groups), axis=1)
+        return self._assign(groups.to_rows(x.astype(np.float32, copy=False)), books, groups)
+
+    def from_indices(
+        self, indices: npt.NDArray[np.integer], code_books: npt.NDArray[np.floating], *, axis: int = 0
+    ) -> "ClusterCodes":
+        """Indices that were chosen elsewhere, in the shape of the tensor, with their code books [groups, 2^bits].
+
+        Raises:
+            SchemeError: an index without an entry, or code books that do not fit the scheme and shape.
+        """
+        groups = self.groups(indices.shape, axis)
+        if not np.issubdtype(indices.dtype, np.integer) or indices.min() < 0 or indices.max() >= 1 << self.bits:
+            raise SchemeError(f"indices of {self.name} must be integers in 0..{(1 << self.bits) - 1}.")
+        return ClusterCodes(np.ascontiguousarray(indices, np.uint8), self._checked(code_books, groups), self, groups)
+
+    def _fit(
+        self, rows: npt.NDArray[np.float32], weights: npt.NDArray[np.floating] | None, groups: Groups
+    ) -> npt.NDArray[np.float32]:
+        """Code books [groups, 2^bits], float32, ascending."""
+        k = 1 << self.bits
+        whole = groups.rows // groups.rows_each  # groups of full size are solved together
+        span = groups.rows_each * whole
+        parts = [(slice(0, span), whole), (slice(span, None), 1)][: 1 + (span < groups.rows)]
+        books = np.empty((groups.count, k))
+        for at, (part, count) in enumerate(parts):
+            values = rows[part].reshape(count, -1)
+            masses = None if weights is None else weights[part].reshape(count, -1)
+            where = slice(at * whole, at * whole + count)
+            if count == 1:  # the long road is finer
+                books[where] = fit_1d(values[0], k, weights=None if masses is None else masses[0])
+            else:
+                books[where] = fit_rows(values, k, weights=masses)
+        return self._checked(books, groups)
+
+    def _checked(self, code_books: npt.NDArray[np.floating], groups: Groups) -> npt.NDArray[np.float32]:
+        if code_books.shape != (groups.count, 1 << self.bits):
+            raise SchemeError(
+                f"{self.name} needs code books of shape {(groups.count, 1 << self.bits)} for a tensor of shape "
+                f"{groups.shape}, got {code_books.shape}."
+            )
+        if self.half:
+            if np.abs(code_books).max() > FLOAT16_MAX:
+                raise SchemeError("values beyond 65504 do not fit a half-precision code book.", remedy="Use float32.")
+            code_books = code_books.astype(np.float16)
+        check_finite(code_books)
+        return code_books.astype(np.float32)
+
+    def _assign(self, rows: npt.NDArray[np.float32], books: npt.NDArray[np.float32], groups: Groups) -> "ClusterCodes":
+        indices = np.empty(rows.shape, np.uint8)
+        for book, start in zip(books, range(0, groups.rows, groups.rows_each), strict=True):
+            part = rows[start : start + groups.rows_each]
+            indices[start : start + groups.rows_each] = nearest(part.reshape(-1), book).reshape(part.shape)
+        return ClusterCodes(groups.from_rows(indices), books, self, groups)
 
 
-def _channels_first(x: Floats, axis: int) -> Floats:
-    return np.moveaxis(x, axis, 0).reshape(x.shape[axis], -1)
+@dataclass(frozen=True)
+class ClusterCodes:
+    """A tensor as indices into code books.
 
+    Args:
+        indices: uint8 in the shape of the tensor.
+        code_books: float32 [groups.count, 2^bits]; `encode` makes them ascending, the last value repeated where there
+            are fewer clusters than entries.
+        scheme: the hyper-parameters.
+        groups: what shares a code book; `groups.spread(np.arange(groups.count))` is each channel's.
+    """
 
-def _solve(rows: Floats, weights: Floats | None, k: int, share: int) -> tuple[Floats, np.ndarray[Any, Any]]:
-    """Books [books, k] and indices [channels, columns] for rows [channels, columns], `share` rows to a book."""
-    channels, columns = rows.shape
-    if share == 1:
-        centers, indices = kmeans_rows(rows, k, weights=weights)
-        return centers.astype(np.float32), indices
-    books, found = [], []
-    for start in range(0, channels, share):
-        part = rows[start : start + share]
-        mass = None if weights is None else weights[start : start + share].reshape(-1)
-        centers, indices = kmeans_1d(part.reshape(-1), k, weights=mass)
-        books.append(centers.astype(np.float32))
-        found.append(indices.reshape(-1, columns))
-    return np.stack(books), np.concatenate(found)
+    indices: npt.NDArray[np.uint8]
+    code_books: npt.NDArray[np.float32]
+    scheme: Clusters
+    groups: Groups
+
+    @property
+    def bits(self) -> int:
+        """Width of an index."""
+        return self.scheme.bits
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the tensor."""
+        return self.groups.shape
+
+    @property
+    def axis(self) -> int:
+        """The tensor's output channel."""
+        return self.groups.axis
+
+    @property
+    def channels_per_book(self) -> int | None:
+        """Channels that share a code book; None if all do."""
+        return None if self.groups.count == 1 else self.groups.rows_each
+
+    @property
+    def half(self) -> bool:
+        """Whether the code books are exact in float16."""
+        return self.scheme.half
+
+    @property
+    def parameter_counts(self) -> dict[str, int]:
+        """What is stored beside the codes: numbers of scales, zero points and code book entries."""
+        return {"scales": 0, "zero_points": 0, "code_books": self.code_books.size}
+
+    def unsigned(self) -> tuple[npt.NDArray[np.uint8], int]:
+        """Indices for packing, and the offset 0, as `LinearCodes.unsigned`."""
+        return self.indices, 0
+
+    def decode(self) -> npt.NDArray[np.float32]:
+        """The tensor that a runtime sees, float32, to the bit."""
+        if self.groups.count == 1:
+            return np.take(self.code_books[0], self.indices)
+        firsts = self.groups.spread(np.arange(self.groups.count) << self.bits)
+        return self.groups.from_rows(np.take(self.code_books, self.groups.to_rows(self.indices) + firsts))

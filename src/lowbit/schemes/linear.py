@@ -1,178 +1,270 @@
-"""Evenly spaced values, with one scale a tensor, a channel or a group of columns.
+"""Linear grids: a tensor as integer codes times a scale, with or without a zero point.
 
-Symmetric: `x = code * scale`, codes from -(2^(b-1) - 1) to 2^(b-1) - 1 (the lowest is left out, so that codes negate).
-Affine: `x = (code - zero_point) * scale`, codes from 0 to 2^b - 1, zero exact. Jacob et al. 2018, "Quantization and
-training of neural networks for efficient integer-arithmetic-only inference", equation 1.
+    symmetric   x ~ float32(code) * scale               code in -(2^(b-1) - 1) .. 2^(b-1) - 1
+    affine      x ~ float32(code - zero_point) * scale  code and zero_point in 0 .. 2^b - 1
+
+Every operation is one float32 operation of ONNX (Cast, Sub in int32, Mul), so that a runtime decodes the very same
+bits; encoding is QuantizeLinear's: divide in float32, round half to even, clip. Scales are never below the smallest
+normal float32, since runtimes may flush subnormal numbers to zero. Zero is always exact.
+
+Source: Jacob et al. 2018, "Quantization and training of neural networks for efficient integer-arithmetic-only
+inference" (arXiv 1712.05877), equation 1.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from lowbit.errors import SchemeError
-from lowbit.schemes.codes import Floats, Integers, LinearCodes, channel_shape, columns_of
+from lowbit.schemes.groups import Granularity, Groups, check_finite, check_granularity, make_groups
 
-PER = ("tensor", "channel", "group")
-# A scale below this has no reciprocal in float32.
-SMALLEST_SCALE = float(np.finfo(np.float32).tiny) * 4
+SMALLEST = float(np.finfo(np.float32).tiny)
+LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
 class Linear:
-    """Evenly spaced values.
+    """A uniform grid of 2..16 bits, one scale for each tensor, channel, or group of columns within a channel.
 
     Args:
-        bits: of a code, 2 to 16.
-        per: what shares a scale: "tensor", "channel", or "group" of columns of a channel.
-        symmetric: no zero point.
-        group_size: columns that share a scale, with per="group".
-
-    Raises:
-        SchemeError: impossible hyper-parameters.
+        bits: width of a code.
+        per: what shares a scale.
+        symmetric: grid centred on zero, no zero point.
+        group_size: columns in a group (`Groups`; a channel's last group may be shorter), for per="group" only.
+        narrow: leave out the code -2^(b-1), so that the grid is symmetric about zero (symmetric only).
     """
 
     bits: int
-    per: str = "channel"
+    per: Granularity = "channel"
     symmetric: bool = True
     group_size: int | None = None
+    narrow: bool = True
 
     def __post_init__(self) -> None:
         if not 2 <= self.bits <= 16:
-            raise SchemeError(f"linear codes of {self.bits} bits are not possible.", remedy="Choose 2 to 16 bits.")
-        check_sharing(self.per, self.group_size)
+            raise SchemeError(f"a linear grid has 2 to 16 bits, not {self.bits}.")
+        check_granularity(self.per, self.group_size)
+        if not (self.narrow or self.symmetric):
+            raise SchemeError("only a symmetric grid has a code to leave out or not.", remedy="Leave narrow as it is.")
 
     @property
     def name(self) -> str:
-        """For people, such as `linear4/channel`."""
-        group = f" of {self.group_size}" if self.group_size else ""
-        return f"linear{self.bits}/{self.per}{group}" + ("" if self.symmetric else "/affine")
+        """Short name, such as linear8/channel or linear4/group32/affine."""
+        kind = "" if self.symmetric else "/affine"
+        return f"linear{self.bits}/{self.per}{self.group_size or ''}{kind}{'' if self.narrow else '/full'}"
 
     @property
     def code_range(self) -> tuple[int, int]:
         """Lowest and highest code."""
-        if self.symmetric:
-            return 1 - (1 << (self.bits - 1)), (1 << (self.bits - 1)) - 1
-        return 0, (1 << self.bits) - 1
-
-    def encode(self, x: Floats, axis: int = 0) -> LinearCodes:
-        """Scales from the extremes, codes by rounding to nearest, ties to even.
-
-        Args:
-            x: float32 of any shape.
-            axis: dimension of the output channels.
-
-        Raises:
-            SchemeError: NaN or infinite values, or groups that do not divide the columns.
-        """
-        x = finite_float32(x)
-        grouped = grouped_shape(x.shape, axis, self)
-        values = x.reshape(grouped)
-        axes = scale_axes(grouped, axis, self)
-        low = np.minimum(values.min(axis=axes, keepdims=True, initial=0.0), 0.0).astype(np.float64)
-        high = np.maximum(values.max(axis=axes, keepdims=True, initial=0.0), 0.0).astype(np.float64)
-        if self.symmetric:
-            scale = np.maximum(-low, high) / self.code_range[1]
-            return self.encode_with(x, usable_scale(scale), None, axis=axis)
-        scale = usable_scale((high - low) / self.code_range[1])
-        return self.encode_with(x, scale, np.round(-low / scale).astype(np.float32), axis=axis)
-
-    def encode_with(self, x: Floats, scale: Floats, zero_point: Floats | None, *, axis: int = 0) -> LinearCodes:
-        """Codes on a given grid, by rounding to nearest.
-
-        Args:
-            x: float32 of any shape.
-            scale: float32, any shape with as many elements as the scheme has scales for x.
-            zero_point: likewise; None exactly if symmetric.
-            axis: dimension of the output channels.
-        """
-        grouped = grouped_shape(x.shape, axis, self)
-        shape = scale_shape(grouped, axis, self)
-        scale = np.asarray(scale, np.float32).reshape(shape)
-        zero = None if zero_point is None else np.asarray(zero_point, np.float32).reshape(shape)
-        exact = x.reshape(grouped).astype(np.float64) / scale
-        if zero is not None:
-            exact += zero
-        codes = np.clip(np.rint(exact), *self.code_range)
-        return LinearCodes(codes.astype(self.dtype).reshape(x.shape), scale, zero, self.bits, axis, grouped)
-
-    def from_codes(self, codes: Integers, scale: Floats, zero_point: Floats | None, *, axis: int = 0) -> LinearCodes:
-        """Codes that someone else has chosen, on a given grid; shapes as in `encode_with`."""
-        if codes.min(initial=0) < self.code_range[0] - self.symmetric or codes.max(initial=0) > self.code_range[1]:
-            raise SchemeError(
-                f"codes from {codes.min()} to {codes.max()} do not fit {self.name}.",
-                remedy=f"They must lie in {self.code_range[0]}..{self.code_range[1]}.",
-            )
-        grouped = grouped_shape(codes.shape, axis, self)
-        shape = scale_shape(grouped, axis, self)
-        zero = None if zero_point is None else np.asarray(zero_point, np.float32).reshape(shape)
-        scale = np.asarray(scale, np.float32).reshape(shape)
-        return LinearCodes(codes.astype(self.dtype), scale, zero, self.bits, axis, grouped)
+        half = 1 << (self.bits - 1)
+        return (int(self.narrow) - half, half - 1) if self.symmetric else (0, 2 * half - 1)
 
     @property
-    def dtype(self) -> type[np.integer[Any]]:
-        """Type that codes are kept in."""
-        if self.symmetric:
-            return np.int8 if self.bits <= 8 else np.int16
-        return np.uint8 if self.bits <= 8 else np.uint16
+    def code_dtype(self) -> np.dtype[Any]:
+        """int8 or int16 if symmetric, uint8 or uint16 if affine."""
+        return np.dtype(f"{'' if self.symmetric else 'u'}int{8 if self.bits <= 8 else 16}")
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain data; `Linear(**data)` without "scheme" gives an equal value."""
-        return {"scheme": "linear", **asdict(self)}
-
-
-def finite_float32(x: Floats) -> Floats:
-    """x as float32.
-
-    Raises:
-        SchemeError: it holds NaN or infinity.
-    """
-    x = np.asarray(x, np.float32)
-    if not np.isfinite(x).all():
-        raise SchemeError("NaN or infinite values cannot be encoded.", remedy="Check the weights of the model.")
-    return x
-
-
-def check_sharing(per: str, group_size: int | None) -> None:
-    """Raise SchemeError unless `per` and `group_size` fit together."""
-    if per not in PER:
-        raise SchemeError(f"scales cannot be shared per '{per}'.", remedy=f"Choose one of: {', '.join(PER)}.")
-    if (per == "group") != (group_size is not None):
-        raise SchemeError("a group size and per='group' go together.", remedy="Give both, or neither.")
-    if group_size is not None and group_size < 1:
-        raise SchemeError(f"a group of {group_size} is not possible.", remedy="Choose at least 1.")
-
-
-def usable_scale(scale: np.ndarray[Any, np.dtype[np.float64]]) -> Floats:
-    """float32 scales; 1 for groups that hold nothing but (almost) zeros, whose codes are all zero then."""
-    return np.where(scale < SMALLEST_SCALE, 1.0, scale).astype(np.float32)
-
-
-def grouped_shape(shape: tuple[int, ...], axis: int, scheme: Linear) -> tuple[int, ...]:
-    """Shape in which scales broadcast: the tensor's own, or [channels, groups, columns] for groups.
-
-    Raises:
-        SchemeError: channels are not the first dimension, or groups do not divide the columns.
-    """
-    if scheme.group_size is None:
-        return shape
-    columns = columns_of(shape, axis)
-    if axis != 0 or columns % scheme.group_size:
-        raise SchemeError(
-            f"groups of {scheme.group_size} do not divide the {columns} columns of a tensor of shape {shape}.",
-            remedy="Choose a divisor, or per='channel'.",
+    def groups(self, shape: tuple[int, ...], axis: int = 0) -> Groups:
+        """What shares a scale in a tensor of `shape` whose output channel is `axis`."""
+        return make_groups(
+            shape,
+            axis,
+            rows_each=None if self.per == "tensor" else 1,
+            columns_each=self.group_size if self.per == "group" else None,
         )
-    return shape[0], columns // scheme.group_size, scheme.group_size
+
+    def to_json(self) -> dict[str, str | int | bool | None]:
+        """Plain data for `scheme_from_json`."""
+        return {
+            "kind": "linear",
+            "bits": self.bits,
+            "per": self.per,
+            "symmetric": self.symmetric,
+            "group_size": self.group_size,
+            "narrow": self.narrow,
+        }
+
+    def encode(self, x: npt.NDArray[np.floating], axis: int = 0) -> "LinearCodes":
+        """Round `x` to the grid that spans its least and greatest value, group by group.
+
+        Raises:
+            SchemeError: `x` is empty, not floating-point, or holds NaN or infinite values.
+        """
+        groups = self.groups(x.shape, axis)
+        check_finite(x)
+        rows = groups.to_rows(x.astype(np.float32, copy=False))
+        scale, zero_point = self.grid(groups.reduce(np.minimum, rows), groups.reduce(np.maximum, rows))
+        return self._round(rows, scale, zero_point, groups)
+
+    def encode_with(
+        self,
+        x: npt.NDArray[np.floating],
+        scale: npt.NDArray[np.floating],
+        *,
+        zero_point: npt.NDArray[np.integer] | None = None,
+        axis: int = 0,
+    ) -> "LinearCodes":
+        """Round `x` to a given grid: one scale (and zero point, if affine) a group.
+
+        Raises:
+            SchemeError: as `encode`, or the grid does not fit the scheme and shape.
+        """
+        groups = self.groups(x.shape, axis)
+        check_finite(x)
+        scale, zero_point = self._checked(scale, zero_point, groups)
+        return self._round(groups.to_rows(x.astype(np.float32, copy=False)), scale, zero_point, groups)
+
+    def from_codes(
+        self,
+        codes: npt.NDArray[np.integer],
+        scale: npt.NDArray[np.floating],
+        *,
+        zero_point: npt.NDArray[np.integer] | None = None,
+        axis: int = 0,
+    ) -> "LinearCodes":
+        """Codes that were chosen elsewhere, such as by a rounding method, in the shape of the tensor.
+
+        Raises:
+            SchemeError: codes out of range, or the grid does not fit the scheme and shape.
+        """
+        groups = self.groups(codes.shape, axis)
+        low, high = self.code_range
+        if not np.issubdtype(codes.dtype, np.integer) or codes.min() < low or codes.max() > high:
+            raise SchemeError(f"codes of {self.name} must be integers in {low}..{high}.")
+        scale, zero_point = self._checked(scale, zero_point, groups)
+        return LinearCodes(np.ascontiguousarray(codes, self.code_dtype), scale, zero_point, self, groups)
+
+    def grid(
+        self, low: npt.NDArray[np.floating], high: npt.NDArray[np.floating]
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.integer] | None]:
+        """Scale and zero point [groups] of the grids that cover `low`..`high` and zero."""
+        bottom, top = self.code_range
+        low = np.minimum(low.astype(np.float64), 0.0)
+        high = np.maximum(high.astype(np.float64), 0.0)
+        exact = np.maximum(high / top, low / bottom) if self.symmetric else (high - low) / top
+        scale = np.where(exact > 0, np.maximum(exact, SMALLEST), 1.0)
+        zero_point = None if self.symmetric else np.rint(-low / scale).clip(0, top)
+        codes = None if zero_point is None else zero_point.astype(self.code_dtype)
+        # At the very end of float32 the outermost code would decode to infinity.
+        reach = self._reach(codes)
+        rounded = np.minimum(scale, LARGEST / reach).astype(np.float32)
+        return np.where(rounded * reach > LARGEST, np.nextafter(rounded, np.float32(0)), rounded), codes
+
+    def _reach(self, zero_point: npt.NDArray[np.integer] | None) -> npt.NDArray[np.float64]:
+        """How many steps the outermost code lies from zero: [groups], or [1] if symmetric."""
+        bottom, top = self.code_range
+        middle = np.zeros(1) if zero_point is None else zero_point.astype(np.float64)
+        return np.maximum(middle - bottom, top - middle)
+
+    def _checked(
+        self, scale: npt.NDArray[np.floating], zero_point: npt.NDArray[np.integer] | None, groups: Groups
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.integer] | None]:
+        if (zero_point is None) != self.symmetric:
+            raise SchemeError(f"{self.name} takes {'no' if self.symmetric else 'a'} zero point.")
+        for what, values in (("scales", scale), ("zero points", zero_point)):
+            if values is not None and values.size != groups.count:
+                raise SchemeError(
+                    f"{self.name} needs {groups.count} {what} for shape {groups.shape}, got {values.size}."
+                )
+        low, high = self.code_range
+        with np.errstate(over="ignore"):  # judged in the next line
+            scale = scale.reshape(-1).astype(np.float32)
+        if zero_point is not None:
+            if zero_point.min() < low or zero_point.max() > high:
+                raise SchemeError(f"zero points of {self.name} must lie in {low}..{high}.")
+            zero_point = zero_point.reshape(-1).astype(self.code_dtype)
+        if not (scale.min() > 0 and (scale * self._reach(zero_point)).max() <= LARGEST):
+            raise SchemeError("scales must be positive, and small enough for every code to decode to a finite value.")
+        return np.maximum(scale, np.float32(SMALLEST)), zero_point
+
+    def _round(
+        self,
+        rows: npt.NDArray[np.float32],
+        scale: npt.NDArray[np.float32],
+        zero_point: npt.NDArray[np.integer] | None,
+        groups: Groups,
+    ) -> "LinearCodes":
+        with np.errstate(over="ignore"):  # infinity clips to the last code
+            steps = rows / groups.spread(scale)
+        np.rint(steps, out=steps)
+        if zero_point is not None:
+            steps += groups.spread(zero_point)
+        codes = steps.clip(*self.code_range, out=steps).astype(self.code_dtype)
+        return LinearCodes(groups.from_rows(codes), scale, zero_point, self, groups)
 
 
-def scale_shape(grouped: tuple[int, ...], axis: int, scheme: Linear) -> tuple[int, ...]:
-    """Shape of the scales, for codes of shape `grouped`."""
-    if scheme.per == "group":
-        return grouped[0], grouped[1], 1
-    return channel_shape(grouped, axis) if scheme.per == "channel" else (1,) * len(grouped)
+@dataclass(frozen=True)
+class LinearCodes:
+    """A tensor as codes on a linear grid.
 
+    Args:
+        codes: in the shape of the tensor; int8/int16 if symmetric, uint8/uint16 if affine.
+        scale: float32 [groups.count].
+        zero_point: None if symmetric, else [groups.count] in the type of the codes.
+        scheme: the grid's hyper-parameters.
+        groups: what shares a scale.
+    """
 
-def scale_axes(grouped: tuple[int, ...], axis: int, scheme: Linear) -> tuple[int, ...]:
-    """Dimensions over which one scale stretches."""
-    shape = scale_shape(grouped, axis, scheme)
-    return tuple(place for place in range(len(grouped)) if shape[place] == 1)
+    codes: npt.NDArray[np.integer]
+    scale: npt.NDArray[np.float32]
+    zero_point: npt.NDArray[np.integer] | None
+    scheme: Linear
+    groups: Groups
+
+    @property
+    def bits(self) -> int:
+        """Width of a code."""
+        return self.scheme.bits
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the tensor."""
+        return self.groups.shape
+
+    @property
+    def axis(self) -> int:
+        """The tensor's output channel."""
+        return self.groups.axis
+
+    @property
+    def group_size(self) -> int | None:
+        """Columns that share a scale, if not all of a channel."""
+        return self.scheme.group_size
+
+    @property
+    def symmetric(self) -> bool:
+        """Whether there is no zero point."""
+        return self.scheme.symmetric
+
+    @property
+    def parameter_counts(self) -> dict[str, int]:
+        """What is stored beside the codes: numbers of scales, zero points and code book entries."""
+        zero_points = 0 if self.zero_point is None else self.zero_point.size
+        return {"scales": self.scale.size, "zero_points": zero_points, "code_books": 0}
+
+    def unsigned(self) -> tuple[npt.NDArray[np.unsignedinteger], int]:
+        """Codes as 0..2^bits - 1 for packing, uint8 or uint16, and what to subtract to have them back."""
+        offset = 1 << (self.bits - 1) if self.symmetric else 0
+        return (self.codes.astype(np.int32) + offset).astype(np.uint8 if self.bits <= 8 else np.uint16), offset
+
+    @staticmethod
+    def from_unsigned(
+        codes: npt.NDArray[np.unsignedinteger],
+        scale: npt.NDArray[np.float32],
+        *,
+        zero_point: npt.NDArray[np.integer] | None,
+        scheme: Linear,
+        axis: int = 0,
+    ) -> "LinearCodes":
+        """The inverse of `unsigned`, for codes in the shape of the tensor."""
+        offset = 1 << (scheme.bits - 1) if scheme.symmetric else 0
+        return scheme.from_codes(codes.astype(np.int32) - offset, scale, zero_point=zero_point, axis=axis)
+
+    def decode(self) -> npt.NDArray[np.float32]:
+        """The tensor that a runtime sees, float32, to the bit."""
+        steps = self.groups.to_rows(self.codes).astype(np.int32)
+        if self.zero_point is not None:
+            steps -= self.groups.spread(self.zero_point.astype(np.int32))
+        return self.groups.from_rows(steps.astype(np.float32) * self.groups.spread(self.scale))

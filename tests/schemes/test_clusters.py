@@ -1,0 +1,114 @@
+"""Clusters: round trips, who shares a code book, half precision."""
+
+import hypothesis.extra.numpy as hnp
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+from lowbit.errors import SchemeError
+from lowbit.schemes.clusters import ClusterCodes, Clusters
+from lowbit.schemes.kmeans import kmeans_1d
+
+SCHEMES = [
+    Clusters(bits, per, group_size=2 if per == "group" else None, half=half)  # type: ignore[arg-type]
+    for bits in (1, 2, 3, 5, 8)
+    for per in ("tensor", "channel", "group")
+    for half in (False, True)
+]
+
+
+def book_of_each_value(codes: ClusterCodes) -> np.ndarray:
+    """The code book [2^bits] of each value, in the tensor's shape."""
+    groups = codes.groups
+    which = np.broadcast_to(groups.spread(np.arange(groups.count)), (groups.rows, groups.columns))
+    return codes.code_books[groups.from_rows(which)]
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    hnp.arrays(
+        np.float32,
+        hnp.array_shapes(min_dims=1, max_dims=4, max_side=6),
+        elements=st.floats(-6e4, 6e4, width=32) | st.floats(-1, 1, width=32),
+    ),
+    st.sampled_from(SCHEMES),
+    st.data(),
+)
+def test_any_tensor(x: np.ndarray, scheme: Clusters, data: st.DataObject) -> None:
+    axis = data.draw(st.integers(-x.ndim, x.ndim - 1))
+    codes = scheme.encode(x, axis)
+    assert codes.indices.shape == x.shape
+    assert codes.indices.dtype == np.uint8
+    assert codes.code_books.shape == (codes.groups.count, 1 << scheme.bits)
+    assert codes.code_books.dtype == np.float32
+    assert (np.diff(codes.code_books, axis=1) >= 0).all()
+    decoded = codes.decode()
+    assert decoded.dtype == np.float32
+    assert decoded.shape == x.shape
+    books = book_of_each_value(codes)
+    np.testing.assert_array_equal(decoded, np.take_along_axis(books, codes.indices[..., None].astype(int), -1)[..., 0])
+    nearest = np.abs(books.astype(np.float64) - x[..., None]).min(axis=-1)
+    np.testing.assert_array_equal(np.abs(decoded.astype(np.float64) - x), nearest)
+    if scheme.half:
+        np.testing.assert_array_equal(codes.code_books.astype(np.float16).astype(np.float32), codes.code_books)
+    elif x.size <= 1 << scheme.bits:
+        np.testing.assert_array_equal(decoded, x)
+    back = scheme.from_indices(codes.unsigned()[0], codes.code_books, axis=axis)
+    np.testing.assert_array_equal(back.decode().view(np.uint32), decoded.view(np.uint32))
+    same = scheme.encode_with(x, codes.code_books[:, ::-1], axis=axis)
+    np.testing.assert_array_equal(same.decode(), decoded)
+
+
+@pytest.mark.parametrize(
+    ("per", "size", "sets"), [("channel", None, [1] * 5), ("group", 2, [2, 2, 1]), ("tensor", None, [5])]
+)
+@pytest.mark.parametrize("axis", [0, 1])
+def test_each_group_is_clustered_by_itself(per: str, size: int | None, sets: list[int], axis: int) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(5, 40)).astype(np.float32) * np.logspace(-2, 2, 5, dtype=np.float32)[:, None]
+    importance = rng.random(x.shape) if axis else None
+    tensor, weights = (x.T, None if importance is None else importance.T) if axis else (x, importance)
+    codes = Clusters(2, per, group_size=size).encode(tensor, axis, importance=weights)  # type: ignore[arg-type]
+    start = 0
+    for book, count in zip(codes.code_books, sets, strict=True):
+        part = x[start : start + count].ravel()
+        masses = None if importance is None else importance[start : start + count].ravel()
+        np.testing.assert_allclose(book, kmeans_1d(part, 4, weights=masses)[0], rtol=1e-6)
+        start += count
+    assert codes.parameter_counts["code_books"] == 4 * len(sets)
+    assert codes.channels_per_book == (None if per == "tensor" else size or 1)
+
+
+def test_importance_draws_the_code_book() -> None:
+    x = np.array([0, 0.1, 5, 5.1], np.float32)
+    low = Clusters(1).encode(x, importance=np.array([1, 1, 0, 0.0]))
+    np.testing.assert_allclose(low.code_books, [[0, 0.1]])
+    np.testing.assert_array_equal(low.indices, [0, 1, 1, 1])
+
+
+def test_half_precision_assigns_anew() -> None:
+    x = np.array([1.0, 1.0001, 2049.0, 2050.0], np.float32)
+    codes = Clusters(2, half=True).encode(x)
+    np.testing.assert_array_equal(codes.code_books, [[1, 1, 2048, 2050]])
+    np.testing.assert_array_equal(codes.decode(), np.float32([1, 1, 2048, 2050]))
+
+
+def test_refusals() -> None:
+    for bits in (0, 9):
+        with pytest.raises(SchemeError, match="1 to 8 bits"):
+            Clusters(bits)
+    with pytest.raises(SchemeError, match="half-precision"):
+        Clusters(2, half=True).encode(np.array([1e5, 1], np.float32))
+    with pytest.raises(SchemeError, match="NaN"):
+        Clusters(2).encode(np.array([np.nan, 1], np.float32))
+    with pytest.raises(SchemeError, match="importance of shape"):
+        Clusters(2).encode(np.ones((2, 2), np.float32), importance=np.ones(4))
+    with pytest.raises(SchemeError, match="not negative"):
+        Clusters(2).encode(np.ones((2, 2), np.float32), importance=-np.ones((2, 2)))
+    with pytest.raises(SchemeError, match=r"indices of cluster1/tensor must be integers in 0\.\.1"):
+        Clusters(1).from_indices(np.array([0, 2]), np.zeros((1, 2)))
+    with pytest.raises(SchemeError, match="needs code books of shape"):
+        Clusters(1).from_indices(np.array([0, 1]), np.zeros((1, 3)))
+    with pytest.raises(SchemeError, match="NaN"):
+        Clusters(1).from_indices(np.array([0, 1]), np.array([[0, np.nan]]))
