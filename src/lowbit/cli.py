@@ -244,16 +244,17 @@ def recipes(as_json: JsonOption = False) -> None:
     """All recipes, with the widths they take."""
     from lowbit.quantization.recipes import RECIPES
 
-    rows = [
-        {"recipe": family, "bits": [widths[0], widths[-1]], "what": what}
-        for family, (widths, _, what) in RECIPES.items()
-    ]
     if as_json:
-        _print_json(rows)
-    else:
-        for row in rows:
-            name = "float" if row["recipe"] == "float" else f"{row['recipe']}{row['bits'][0]}..{row['bits'][1]}"  # type: ignore[index]
-            typer.echo(f"{name:<14} {row['what']}")
+        _print_json(
+            [
+                {"recipe": family, "bits": [widths[0], widths[-1]], "what": what}
+                for family, (widths, _, what) in RECIPES.items()
+            ]
+        )
+        return
+    for family, (widths, _, what) in RECIPES.items():
+        name = family if len(widths) == 1 else f"{family}{widths[0]}..{widths[-1]}"
+        typer.echo(f"{name:<14} {what}")
 
 
 @app.command()
@@ -276,18 +277,18 @@ def fetch(
 def main() -> None:
     """Run a command; errors for users become one sentence on standard error and an exit code."""
     try:
-        app(standalone_mode=False)
+        code = app(standalone_mode=False)
     except LowbitError as error:
         _fail(error)
-    except KeyboardInterrupt:
-        sys.stderr.write("Interrupted; nothing was written.\n")
-        sys.exit(EXIT_INTERRUPTED)
     except Exception as error:
         # Typer's own complaints (unknown option, missing argument) know how to show themselves and their exit code.
         if hasattr(error, "show") and hasattr(error, "exit_code"):
             error.show()
             sys.exit(error.exit_code)
         raise
+    if code == EXIT_INTERRUPTED:
+        sys.stderr.write("Interrupted; nothing was written.\n")
+    sys.exit(code)
 
 
 def _fail(error: LowbitError) -> None:
@@ -313,7 +314,7 @@ def _compare(
     strict: bool,
     as_json: bool,
 ) -> None:
-    """Compare in a staged folder, so that a failed run leaves nothing behind, then write the reports beside the files."""
+    """Compare in a staged folder, so that a failed run leaves nothing behind; the reports stand beside the files."""
     from lowbit.files import staged_folder
     from lowbit.measurement.compare import compare as run
     from lowbit.quantization.recipes import STUDY

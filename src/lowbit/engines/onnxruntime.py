@@ -39,8 +39,8 @@ def open_session(model: bytes | Path | str, *, threads: int, optimized_to: Path 
     options.inter_op_num_threads = 1
     if threads:
         options.intra_op_num_threads = threads
-    # Threads that spin while they wait steal time from whatever else is measured beside them.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "1" if threads else "0")
+    # Threads that go on spinning after a run steal time from whatever runs next, another session's timing for one.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     if optimized_to is not None:
         options.optimized_model_filepath = str(optimized_to)
     source = model if isinstance(model, bytes) else str(model)

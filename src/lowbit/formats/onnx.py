@@ -16,6 +16,7 @@ from lowbit.formats.names import Names
 from lowbit.formats.unpack import decoded
 from lowbit.graph.model import serialize
 from lowbit.graph.ops import layers
+from lowbit.graph.preprocessing import METADATA_KEY
 from lowbit.schemes.codes import LinearCodes
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -39,6 +40,9 @@ def to_onnx(encoded: Encoded) -> bytes:
             _replace_initializer(model.graph, value, decoded(codes, model.graph, names))
     _drop_unused(model.graph)
     model.metadata_props.update(encoded.metadata)
+    if encoded.model.preprocessing is not None:
+        # Stated by the user or by the model: the file shall say so too, then nobody has to state it again.
+        model.metadata_props[METADATA_KEY] = encoded.model.preprocessing.to_json()
     return serialize(ir.to_proto(model), encoded.model.source)
 
 

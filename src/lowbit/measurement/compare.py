@@ -84,7 +84,9 @@ def compare(
             calibration_images=seen.count,
             calibration_sha256=seen.fingerprint(),
         )
-    return dataclasses.replace(comparison, environment=where, model=_named(comparison, model))
+    # The float file is measured under its own name, but it was made from the user's.
+    named = dataclasses.replace(comparison.model, name=model.source, trained_parameters=model.trained_parameters)
+    return dataclasses.replace(comparison, environment=where, model=named)
 
 
 def candidate(quantized: Quantized, path: Path) -> Candidate:
@@ -134,7 +136,3 @@ def _statistics(model: Model, plans: Sequence[Plan], images: Images, *, progress
     """One pass serves every recipe."""
     tensors = {tensor for decision in plans for group in decision.scale_groups for tensor in group}
     return calibrate(model, images, tensors=sorted(tensors), progress=progress)
-
-
-def _named(comparison: Comparison, model: Model) -> Any:  # noqa: ANN401
-    return dataclasses.replace(comparison.model, name=model.source, trained_parameters=model.trained_parameters)

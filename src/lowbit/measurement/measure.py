@@ -2,6 +2,8 @@
 
 import dataclasses
 import datetime
+import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +29,6 @@ from lowbit.measurement.prediction import Prediction, predict
 from lowbit.measurement.results import (
     Comparison,
     Details,
-    Environment,
     Histogram,
     LayerCostRow,
     LayerRow,
@@ -128,7 +129,7 @@ def measure(
     ledgers = [read_ledger(candidate.path) for candidate in candidates]
     weights = [layer_weights(candidate.path) for candidate in candidates]
     costs = _cost(reference, batch=1)
-    shown = _examples(predictions, images, reference)
+    shown = _examples(predictions, images)
     rows = tuple(
         _row(
             candidate,
@@ -158,6 +159,7 @@ def measure(
         data_sha256=images.fingerprint(),
         load_average=load_average(),
         cpu_share=times["0"].cpu_share if times else None,
+        command=shlex.join(sys.argv) if sys.argv and Path(sys.argv[0]).name == "lowbit" else "",
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
     return Comparison(rows, where, _summary(reference, costs, images), _layer_costs(costs))
@@ -268,8 +270,8 @@ def _histograms(float_weights: Mapping[str, Array], weights: Mapping[str, Array]
     return tuple(found)
 
 
-def _examples(predictions: Sequence[Prediction], images: Images, model: Model) -> tuple[tuple[Any, ...], ...]:
-    how = model.preprocessing
+def _examples(predictions: Sequence[Prediction], images: Images) -> tuple[tuple[Any, ...], ...]:
+    how = images.preprocessing
     if len(predictions) < 2 or how is None:
         return tuple(() for _ in predictions[1:])
     return examples(
@@ -321,6 +323,3 @@ def _layer_costs(costs: Cost | None) -> tuple[LayerCostRow, ...]:
         )
         for layer in (costs.layers if costs else ())
     )
-
-
-__all__ = ["Candidate", "Environment", "measure", "paired"]

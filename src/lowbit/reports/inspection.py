@@ -117,8 +117,8 @@ def print_plan(plan: Plan, *, console: Console | None = None) -> None:
     ]
     console.print(_table(("tensor", "shape", "asked", "given", "reason"), rows, left=5))
     if plan.nodes:
-        rows = [(node.node, node.op, node.arithmetic, node.reason) for node in plan.nodes]
-        console.print(_table(("node", "op", "computes in", "reason"), rows, left=4))
+        nodes = [(node.node, node.op, node.arithmetic, node.reason) for node in plan.nodes]
+        console.print(_table(("node", "op", "computes in", "reason"), nodes, left=4))
         counted = Counter(node.arithmetic for node in plan.nodes)
         console.print(
             f"{counted['integer']} nodes run in integers, {counted['absorbed']} are absorbed by them, "

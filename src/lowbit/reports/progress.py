@@ -1,7 +1,7 @@
 """The progress bar with the time left, on a terminal; silence elsewhere."""
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from typing import TextIO, TypeVar
 
 from rich.console import Console
@@ -21,7 +21,7 @@ class Bar:
 
     def track(self, items: Iterable[Item], what: str, total: int | None = None) -> Iterator[Item]:
         """Yield `items` and advance a bar."""
-        if total is None and hasattr(items, "__len__"):
+        if total is None and isinstance(items, Sized):
             total = len(items)
         task = self._display.add_task(what, total=total)
         try:

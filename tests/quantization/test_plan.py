@@ -1,0 +1,159 @@
+import networks
+import numpy as np
+import onnx
+import pytest
+
+import lowbit
+from lowbit.calibration.ranges import RANGE_RULES
+from lowbit.errors import DataError, DowngradeError, ModelError, SchemeError
+from lowbit.quantization.recipes import RECIPES, STUDY, parse_recipe
+
+
+@pytest.fixture(scope="module")
+def model():
+    return lowbit.load(networks.residual_network())
+
+
+ALL = [f"{family}{bits if family != 'float' else ''}" for family, (widths, _, _) in RECIPES.items() for bits in widths]
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_row_of_the_table_parses_to_its_own_name_and_plans(model, name):
+    recipe = parse_recipe(name)
+    assert recipe.name == name
+    plan = lowbit.plan(model, recipe)
+    assert all(tensor.given is None or tensor.given.bits == recipe.bits for tensor in plan.tensors)
+    assert all((tensor.asked is None) == (name == "float") for tensor in plan.tensors if tensor.layers)
+
+
+def test_the_study_is_in_the_table():
+    assert [parse_recipe(name).name for name in STUDY] == list(STUDY)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("int9", {}, "'int' takes 2 to 8"),
+        ("cluster", {}, "'cluster' takes 1 to 8"),
+        ("linear1", {}, "'linear' takes 2 to 16"),
+        ("gptq4", {}, "no recipe 'gptq4'"),
+        ("linear4", {"ranges": "mse"}, "has no ranges"),
+        ("int8", {"ranges": "magic"}, "no range rule 'magic'"),
+        ("int8", {"symmetric": False}, "symmetric weights"),
+        ("int8", {"per": "group", "group_size": 4}, "per tensor or per channel"),
+        ("cluster4", {"symmetric": False}, "no zero point"),
+        ("linear4", {"per": "group"}, "group_size"),
+        ("linear4", {"per": "row"}, "granularity"),
+        ("float", {"per": "tensor"}, "quantizes nothing"),
+    ],
+)
+def test_impossible_recipes_are_refused(name, options, message):
+    with pytest.raises(SchemeError, match=message):
+        parse_recipe(name, **options)
+
+
+def test_integer_plan_says_how_each_node_computes(model):
+    plan = lowbit.plan(model, "int8")
+    arithmetic = {node.node: node.arithmetic for node in plan.nodes}
+    assert {name: kind for name, kind in arithmetic.items() if kind == "absorbed"} == {
+        f"{name}.clip": "absorbed" for name in ("stem", "wide", "deep", "last")
+    }
+    assert all(kind != "float" for kind in arithmetic.values())
+    assert not plan.downgrades
+    quantized = {tensor for group in plan.scale_groups for tensor in group}
+    assert "x" in quantized
+    assert "sum" in quantized
+    assert "stem" not in quantized  # only what is stored: behind the activation
+    assert "logits" not in quantized
+
+
+def test_an_activation_with_two_readers_is_not_absorbed():
+    proto = networks.residual_network()
+    for node in proto.graph.node:
+        if node.name == "sum":
+            node.input[0] = "wide.clip"
+            node.input[1] = "wide"
+    proto.graph.node.remove(next(node for node in proto.graph.node if node.name == "back"))
+    for tensor in proto.graph.initializer:
+        if tensor.name == "last.weight":
+            tensor.CopyFrom(onnx.numpy_helper.from_array(np.ones((32, 24, 1, 1), np.float32), tensor.name))
+    plan = lowbit.plan(lowbit.load(proto), "int8")
+    found = {node.node: node for node in plan.nodes}
+    assert found["wide.clip"].arithmetic == "float"
+    assert "used elsewhere" in found["wide.clip"].reason
+
+
+def test_tiny_tensors_stay_float_with_the_reason_and_strict_refuses(model):
+    plan = lowbit.plan(model, "cluster8")
+    tiny = [tensor for tensor in plan.tensors if tensor.downgraded]
+    assert tiny
+    assert all("tiny" in tensor.reason for tensor in tiny)
+    with pytest.raises(DowngradeError, match="tiny"):
+        lowbit.quantize(model, "cluster8", strict=True)
+    assert DowngradeError.exit_code == 3
+
+
+def test_batch_norm_statistics_are_never_quantized():
+    helper = onnx.helper
+    weights = {name: np.abs(np.random.default_rng(0).normal(size=3)).astype(np.float32) + 0.1 for name in "abcd"}
+    weights["w"] = np.random.default_rng(1).normal(size=(64, 3, 3, 3)).astype(np.float32)
+    nodes = [
+        helper.make_node("BatchNormalization", ["x", "a", "b", "c", "d"], ["n"], name="norm"),
+        helper.make_node("Conv", ["n", "w"], ["y"], name="conv"),
+    ]
+    graph = helper.make_graph(
+        nodes, "g", [helper.make_tensor_value_info("x", 1, ["n", 3, 16, 16])],
+        [helper.make_tensor_value_info("y", 1, None)],
+        [onnx.numpy_helper.from_array(array, name) for name, array in weights.items()],
+    )  # fmt: skip
+    model = lowbit.load(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8))
+    plan = lowbit.plan(model, "linear8")
+    reasons = {tensor.tensor: tensor.reason for tensor in plan.tensors if tensor.given is None}
+    assert reasons == dict.fromkeys("abcd", "batch-norm statistics are never quantized")
+    quantized = lowbit.quantize(model, "linear8")
+    assert list(quantized.encoded.weights) == ["w"]
+
+
+def test_plan_is_plain_data(model):
+    data = lowbit.plan(model, "int8").to_json()
+    assert data["tensors"][0]["asked"]["bits"] == 8
+    assert {"node", "op", "arithmetic", "reason"} == set(data["nodes"][0])
+
+
+def test_integer_recipes_need_images(model):
+    with pytest.raises(DataError, match="--calibration DIR"):
+        lowbit.quantize(model, "int8")
+
+
+def test_a_quantized_model_is_refused(model, tmp_path):
+    images = lowbit.open_images(list(networks.inputs(8)), None)
+    path = lowbit.quantize(model, "int8", calibration=images).save(tmp_path / "int8.onnx")
+    with pytest.raises(ModelError, match="quantized already"):
+        lowbit.quantize(path, "linear8")
+
+
+@pytest.mark.parametrize("ranges", ["minmax", "percentile", "mse", "entropy"])
+def test_range_rules_reach_the_file(model, ranges):
+    images = lowbit.open_images(list(networks.inputs(16)), None)
+    quantized = lowbit.quantize(model, parse_recipe("int8", ranges=ranges), calibration=images)
+    for (tensor,) in (group for group in quantized.plan.scale_groups if len(group) == 1):
+        low, high = RANGE_RULES[ranges](quantized.calibration.tensors[tensor], 256)
+        codes = quantized.encoded.activations[tensor]
+        assert codes.scale == pytest.approx((high - low) / 255, rel=1e-6)
+        assert codes.zero_point == round(-low / codes.scale)
+
+
+def test_statistics_do_not_depend_on_the_batch(model):
+    images = lowbit.open_images(list(networks.inputs(16)), None)
+    tensors = ["x", "sum", "mean"]
+    first = lowbit.calibrate(model, images, tensors=tensors, batch=16)
+    second = lowbit.calibrate(model, images, tensors=tensors, batch=5)
+    for name in tensors:
+        assert first.tensors[name].low == pytest.approx(second.tensors[name].low, rel=1e-6)
+        assert first.tensors[name].high == pytest.approx(second.tensors[name].high, rel=1e-6)
+        assert first.tensors[name].histogram.counts.sum() == second.tensors[name].histogram.counts.sum()
+
+
+def test_one_image_is_enough(model):
+    images = lowbit.open_images(list(networks.inputs(1)), None)
+    assert lowbit.quantize(model, "int8", calibration=images).calibration.images == 1

@@ -1,0 +1,303 @@
+"""The command line as its users meet it: answers, exit codes, one clear sentence for everything that can go wrong."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import networks
+import numpy as np
+import onnx
+import pytest
+from PIL import Image
+
+from lowbit import cli
+
+SIZE = ["--mean", "0.5", "--std", "0.25"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A model, evaluation and calibration images as a user would have them."""
+    root = tmp_path_factory.mktemp("user")
+    onnx.save(networks.residual_network(), root / "net.onnx")
+    generator = np.random.default_rng(0)
+    for part, count in (("test", 4), ("calibration", 3)):
+        for label in range(networks.CLASSES):
+            (root / part / f"class{label}").mkdir(parents=True)
+            for index in range(count):
+                pixels = generator.integers(0, 256, size=(networks.SIDE, networks.SIDE, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(root / part / f"class{label}" / f"{index}.png")
+    return root
+
+
+def run(*arguments, capsys):
+    """Exit code, standard output and standard error of `lowbit ARGUMENTS`, in this process."""
+    before = sys.argv
+    sys.argv = ["lowbit", *map(str, arguments)]
+    try:
+        cli.main()
+        code = 0
+    except SystemExit as stop:
+        code = stop.code or 0
+    finally:
+        sys.argv = before
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_inspect_counts_parameters_and_macs(folder, capsys):
+    code, out, _ = run("inspect", folder / "net.onnx", "--json", capsys=capsys)
+    data = json.loads(out)
+    assert code == 0
+    assert (
+        data["parameters"] == data["trained_parameters"] == sum(data["counts"].values()) - data["counts"]["constants"]
+    )
+    assert data["flops"] == 2 * data["macs"]
+    # stem: 12 outputs, 27 columns, 8x8 places
+    assert data["layers"][0]["macs"] == 12 * 27 * 64
+    assert sum(data["bytes"].values()) == data["file_bytes"] == (folder / "net.onnx").stat().st_size
+    code, out, _ = run("inspect", folder / "net.onnx", capsys=capsys)
+    assert code == 0
+    assert "1 MAC = 2 FLOPs" in out
+
+
+def test_plan_shows_what_was_asked_and_given(folder, capsys):
+    code, out, _ = run("plan", folder / "net.onnx", "-r", "int8", capsys=capsys)
+    assert code == 0
+    assert "absorbed" in out
+    code, _, err = run("plan", folder / "net.onnx", "-r", "cluster8", "--strict", capsys=capsys)
+    assert code == 3
+    assert "tiny" in err
+
+
+@pytest.mark.parametrize("recipe", ["int8", "linear4", "cluster3", "float"])
+def test_quantize_writes_a_file_that_measure_reads(folder, tmp_path, recipe, capsys):
+    output = tmp_path / "out.onnx"
+    calibration = ["--calibration", folder / "calibration"] if recipe == "int8" else []
+    code, out, _ = run(
+        "quantize", folder / "net.onnx", "-r", recipe, "-o", output, *calibration, *SIZE, "--json", capsys=capsys
+    )
+    assert code == 0
+    written = json.loads(out)
+    assert written["file_bytes"] == output.stat().st_size == sum(written["bytes"].values())
+    code, out, _ = run(
+        "measure", folder / "net.onnx", output, "--data", folder / "test", *SIZE, "--runs", "5", "--json", capsys=capsys
+    )
+    assert code == 0
+    rows = json.loads(out)["rows"]
+    assert [row["file"] for row in rows] == ["net.onnx", "out.onnx"]
+    assert rows[1]["kl"] >= 0
+    assert rows[1]["latency_ms"] > 0
+    assert rows[1]["peak_memory_bytes"] > 0
+
+
+def test_compare_writes_everything_and_prints_the_table(folder, tmp_path, capsys):
+    out_folder = tmp_path / "out"
+    code, out, _ = run(
+        "compare", folder / "net.onnx", "--data", folder / "test", "--calibration", folder / "calibration", *SIZE,
+        "--runs", "5", "--out", out_folder, capsys=capsys,
+    )  # fmt: skip
+    assert code == 0
+    assert "cluster2" in out
+    names = {path.name for path in out_folder.iterdir()}
+    recipes = ("float", "int8", "linear16", "linear8", "cluster8", "cluster4", "cluster2")
+    assert names == {"results.json", "results.csv", "report.html"} | {f"net-{recipe}.onnx" for recipe in recipes}
+    results = json.loads((out_folder / "results.json").read_text())
+    assert [row["recipe"] for row in results["rows"]] == list(recipes)
+    for row in results["rows"]:
+        assert row["file_bytes"] == (out_folder / row["file"]).stat().st_size == sum(row["details"]["ledger"].values())
+        assert {
+            "file_ratio", "weight_bytes", "weight_ratio", "theoretical_ratio", "parameters", "macs", "weight_mse",
+            "weight_sqnr_db", "accuracy", "accuracy_low", "accuracy_high", "loss", "flips", "latency_ms",
+            "latency_ratio", "load_memory_bytes", "peak_memory_bytes",
+        } <= set(row)  # fmt: skip
+    environment = results["environment"]
+    assert environment["data_sha256"] != environment["calibration_sha256"]
+    assert environment["model_sha256"]
+    assert environment["packages"]["onnxruntime"]
+
+
+def test_without_labels_agreement_takes_the_place_of_accuracy(folder, tmp_path, capsys):
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for index, path in enumerate(sorted((folder / "test").rglob("*.png"))):
+        (flat / f"{index}.png").write_bytes(path.read_bytes())
+    code, out, _ = run(
+        "compare", folder / "net.onnx", "--data", flat, *SIZE, "--recipes", "linear8", "--runs", "2", "--json",
+        "--out", tmp_path / "out", capsys=capsys,
+    )  # fmt: skip
+    rows = json.loads(out)["rows"]
+    assert code == 0
+    assert rows[1]["accuracy"] is None
+    assert 0 <= rows[1]["agreement"] <= 1
+
+
+def broken_models(folder, tmp_path):
+    data = (folder / "net.onnx").read_bytes()
+    (tmp_path / "truncated.onnx").write_bytes(data[: len(data) // 2])
+    (tmp_path / "text.onnx").write_text("this is no model")
+    (tmp_path / "empty.onnx").write_bytes(b"")
+    for name, change in (("nan", np.nan), ("inf", np.inf)):
+        proto = onnx.load_from_string(data)
+        tensor = next(tensor for tensor in proto.graph.initializer if tensor.name == "wide.weight")
+        array = onnx.numpy_helper.to_array(tensor).copy()
+        array.reshape(-1)[3] = change
+        tensor.CopyFrom(onnx.numpy_helper.from_array(array, tensor.name))
+        onnx.save(proto, tmp_path / f"{name}.onnx")
+    proto = onnx.load_from_string(data)
+    proto.opset_import[0].version = 999
+    onnx.save(proto, tmp_path / "opset.onnx")
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Relu", ["x"], ["y"])], "g",
+        [onnx.helper.make_tensor_value_info("x", 1, [1, 3, 16, 16])],
+        [onnx.helper.make_tensor_value_info("y", 1, [1, 3, 16, 16])],
+    )  # fmt: skip
+    onnx.save(
+        onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8),
+        tmp_path / "weightless.onnx",
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("truncated", "truncated.onnx"), ("text", "text.onnx"), ("empty", "empty"), ("nan", "wide.weight"),
+        ("inf", "wide.weight"), ("opset", "999"), ("weightless", "weight"), ("missing", "missing.onnx"),
+    ],
+)  # fmt: skip
+def test_bad_models_get_one_sentence_and_exit_code_2_and_nothing_is_written(folder, tmp_path, name, message, capsys):
+    broken_models(folder, tmp_path)
+    output = tmp_path / "out.onnx"
+    code, out, err = run("quantize", tmp_path / f"{name}.onnx", "-r", "linear8", "-o", output, capsys=capsys)
+    assert code == 2
+    assert err.startswith("Error: ")
+    assert message in err
+    assert "Traceback" not in err
+    assert out == ""
+    assert not output.exists()
+
+
+def image_folders(folder, tmp_path):
+    """Evaluation folders that are wrong in one way each."""
+    source = sorted((folder / "test").rglob("*.png"))[0].read_bytes()
+    (tmp_path / "nothing").mkdir()
+    for name in ("unreadable", "hollow", "strangers"):
+        for label in range(networks.CLASSES + 2 * (name == "strangers")):
+            (tmp_path / name / f"class{label}").mkdir(parents=True)
+            (tmp_path / name / f"class{label}" / "a.png").write_bytes(source)
+    (tmp_path / "unreadable" / "class1" / "a.png").write_bytes(source[:60])
+    (tmp_path / "hollow" / "class1" / "a.png").unlink()
+    np.savez(tmp_path / "size.npz", images=np.zeros((4, 20, 20, 3), np.uint8), labels=np.arange(4))
+    np.savez(tmp_path / "channels.npz", images=np.zeros((4, 16, 16, 1), np.uint8), labels=np.arange(4))
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ("nothing", "nothing"), ("unreadable", "a.png"), ("hollow", "class1"), ("strangers", "7"),
+        ("absent", "absent"), ("size.npz", "20"), ("channels.npz", "channel"),
+    ],
+)  # fmt: skip
+def test_bad_images_get_one_sentence_and_exit_code_2_and_nothing_is_written(folder, tmp_path, data, message, capsys):
+    image_folders(folder, tmp_path)
+    out_folder = tmp_path / "out"
+    code, _, err = run(
+        "compare", folder / "net.onnx", "--data", tmp_path / data, *SIZE, "--recipes", "linear8", "--runs", "2",
+        "--out", out_folder, capsys=capsys,
+    )  # fmt: skip
+    assert code == 2
+    assert message in err
+    assert not out_folder.exists() or not any(out_folder.iterdir())
+
+
+def test_calibration_images_that_are_evaluated_on_are_refused_unless_insisted(folder, tmp_path, capsys):
+    arguments = (
+        "compare", folder / "net.onnx", "--data", folder / "test", "--calibration", folder / "test", *SIZE,
+        "--recipes", "int8", "--runs", "2", "--out", tmp_path / "out",
+    )  # fmt: skip
+    code, _, err = run(*arguments, capsys=capsys)
+    assert code == 2
+    assert "--same-data" in err
+    assert run(*arguments, "--same-data", capsys=capsys)[0] == 0
+
+
+def test_an_output_that_cannot_be_written_is_named(folder, tmp_path, capsys):
+    (tmp_path / "file").write_text("in the way")
+    code, _, err = run(
+        "quantize", folder / "net.onnx", "-r", "linear8", "-o", tmp_path / "file" / "out.onnx", capsys=capsys
+    )
+    assert code == 2
+    assert "cannot write" in err
+    code, _, err = run(
+        "compare", folder / "net.onnx", "--data", folder / "test", *SIZE, "--recipes", "linear8", "--out",
+        tmp_path / "file", capsys=capsys,
+    )  # fmt: skip
+    assert code == 2
+    assert (tmp_path / "file").read_text() == "in the way"
+
+
+def test_a_failed_run_leaves_existing_results_alone(folder, tmp_path, capsys):
+    out_folder = tmp_path / "out"
+    out_folder.mkdir()
+    (out_folder / "results.json").write_text("precious")
+    code, _, _ = run(
+        "compare", folder / "net.onnx", "--data", folder / "test", *SIZE, "--recipes", "int8", "--out", out_folder,
+        capsys=capsys,
+    )  # fmt: skip
+    assert code == 2
+    assert [path.name for path in out_folder.iterdir()] == ["results.json"]
+    assert (out_folder / "results.json").read_text() == "precious"
+
+
+def test_images_without_stated_preprocessing_are_refused(folder, tmp_path, capsys):
+    code, _, err = run("measure", folder / "net.onnx", "--data", folder / "test", "--runs", "2", capsys=capsys)
+    assert code == 2
+    assert "--mean" in err
+
+
+def test_written_files_state_their_preprocessing(folder, tmp_path, capsys):
+    output = tmp_path / "out.onnx"
+    run("quantize", folder / "net.onnx", "-r", "linear8", "-o", output, *SIZE, capsys=capsys)
+    code, _, _ = run("measure", output, "--data", folder / "test", "--runs", "2", "--json", capsys=capsys)
+    assert code == 0
+
+
+def test_errors_are_json_too(folder, tmp_path, capsys):
+    code, out, _ = run("inspect", tmp_path / "none.onnx", "--json", capsys=capsys)
+    assert code == 2
+    assert json.loads(out)["error"] == "ModelError"
+
+
+@pytest.mark.parametrize("arguments", [["quantize"], ["compare", "--nonsense"], ["nothing"]])
+def test_wrong_usage_exits_with_2(arguments, capsys):
+    assert run(*arguments, capsys=capsys)[0] == 2
+
+
+def test_every_option_is_explained():
+    done = subprocess.run(
+        [sys.executable, "-m", "lowbit.cli", "compare", "--help"], capture_output=True, text=True, check=True
+    )
+    assert "--calibration" in done.stdout
+
+
+def test_help_imports_nothing_heavy():
+    code = "import sys; sys.argv = ['lowbit', '--help']\nfrom lowbit import cli\n"
+    code += "try:\n    cli.main()\nexcept SystemExit:\n    pass\n"
+    code += "print(sorted({'numpy', 'onnx', 'onnxruntime', 'PIL', 'torch', 'rich.progress'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip().splitlines()[-1] == "[]"
+
+
+def test_ctrl_c_exits_with_130_and_leaves_nothing(folder, tmp_path, monkeypatch, capsys):
+    import lowbit.quantization.quantize as module
+
+    def interrupted(*_args, **_options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "plan", interrupted)
+    output = tmp_path / "out.onnx"
+    code, _, err = run("quantize", folder / "net.onnx", "-r", "linear8", "-o", output, capsys=capsys)
+    assert code == 130
+    assert "Interrupted" in err
+    assert list(Path(tmp_path).iterdir()) == []
