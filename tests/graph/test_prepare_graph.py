@@ -364,6 +364,20 @@ def test_batch_norms_that_pytorch_folded_are_counted():
         assert load(model).trained_parameters == expected
 
 
+def test_equal_parameters_that_pytorch_merged_are_counted():
+    nodes = [
+        ("Identity", ["g"], ["g2"], {}),
+        ("Conv", ["x", "w"], ["c"], {}),
+        ("BatchNormalization", ["c", *NORM], ["d"], {}),
+        ("BatchNormalization", ["d", "g2", "s", "m", "v"], ["y"], {}),
+    ]
+    loaded = assert_same(
+        make(nodes, {"x": ["n", 3, 8, 8]}, ["y"], {"w": normal(1, 4, 3, 3, 3)} | norm(4)), {"x": normal(3, 1, 3, 8, 8)}
+    )
+    assert operators(loaded) == ["Conv"]
+    assert loaded.trained_parameters == 108 + 4 + 4 + 4
+
+
 def test_what_is_no_layer_is_named_with_its_reason():
     nodes = [
         ("MatMul", ["left", "x"], ["a"], {}),

@@ -67,7 +67,7 @@ ELEMENTWISE = (
     *("And", "Or", "Min", "Max", "BitShift", "BitwiseAnd"),
 )
 NEVER_LARGER = (
-    *("Identity", "Cast", "Neg", "Abs", "Sqrt", "Reciprocal", "Exp", "Log", "Floor", "Ceil", "Round", "Not", "Sign"),
+    *("Cast", "Neg", "Abs", "Sqrt", "Reciprocal", "Exp", "Log", "Floor", "Ceil", "Round", "Not", "Sign"),
     *("Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Concat", "Slice", "Clip", "DequantizeLinear"),
     *("ReduceSum", "ReduceProd", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceL2", "Shape", "Size"),
 )

@@ -78,7 +78,17 @@ def _from_proto(
         if entry.key == METADATA_KEY:
             preprocessing = Preprocessing.from_json(entry.value)
     proto = to_supported_opset(proto, source)
-    graph = ir.from_proto(proto)
+    try:
+        graph = ir.from_proto(proto)
+    except Exception as error:  # onnx_ir wraps whatever it stumbled over, innermost cause last
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        raise ModelError(
+            f"has a part that makes no sense: {str(cause).splitlines()[0] if str(cause) else type(cause).__name__}.",
+            where=source,
+            remedy="Copy or export the model again.",
+        ) from error
     del proto
     to_float32(graph)
     trained = prepare(graph, source, trained_parameters=trained_parameters)
@@ -164,6 +174,11 @@ def _from_torch(module: object, example: object | None) -> Model:
             remedy="pip install 'lowbit[train]'",
         ) from error
     examples = example if isinstance(example, tuple) else (example,)
+    # torch takes a first dimension of 1 for a constant: show it two images.
+    examples = tuple(
+        torch.cat([one, one]) if isinstance(one, torch.Tensor) and one.ndim and one.shape[0] == 1 else one
+        for one in examples
+    )
     trained = sum(parameter.numel() for parameter in module.parameters())
     training = {name: part.training for name, part in module.named_modules()}
     try:

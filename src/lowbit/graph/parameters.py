@@ -33,12 +33,18 @@ EXPORTER_RULE = "pkg.onnxscript.rewriter.rule_name"
 
 
 def count_parameters(graph: ir.Graph) -> int:
-    """Number of parameters held in the graph and its subgraphs; what several nodes share counts once."""
+    """Number of parameters held in the graph and its subgraphs; what several nodes share counts once.
+
+    An Identity of a constant counts as a parameter of its own: an older PyTorch exporter writes one where two
+    parameters happen to hold equal values.
+    """
     found: dict[int, int] = {}
     for node in graph.all_nodes():
         for index in PARAMETER_INPUTS.get(node.op_type, ()):
             value = node.inputs[index] if index < len(node.inputs) else None
-            array = constant(value)
+            maker = value.producer() if value is not None else None
+            copied = maker is not None and maker.op_type == "Identity" and len(maker.inputs) == 1
+            array = constant(maker.inputs[0] if maker is not None and copied else value)
             if array is None or array.dtype.kind != "f":
                 continue
             if (node.op_type in VECTORS_ONLY and array.size < 2) or (node.op_type == "Gather" and array.ndim < 2):

@@ -54,12 +54,13 @@ def prepare(model: ir.Model, source: str, *, trained_parameters: int | None = No
     strip_descriptions(model)
     infer_shapes(model)
     check_inference(graph, source)
+    copies = count_parameters(graph)
     remove_no_ops(graph)
     fold_constants(model)
     common.RemoveUnusedNodesPass()(model)
     check_finite(graph, source)
     if trained is None:
-        trained = count_parameters(graph) + fused
+        trained = max(copies, count_parameters(graph)) + fused
     infer_shapes(model)
     fold_gemm_factors(graph)
     fold_batch_norms(graph, source)
