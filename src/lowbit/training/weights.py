@@ -1,0 +1,163 @@
+"""Pretrained weights: the official ImageNet file, downloaded once and checked, or a file of the user's.
+
+Files are read by torch's weights-only loader, so that nothing in them can run. The file name of the official weights
+carries the first eight hex digits of their SHA-256 (torch's own convention), and that is what is checked.
+"""
+
+import contextlib
+import http.client
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from lowbit.errors import DataError, ModelError
+from lowbit.files import sha256_file
+from lowbit.progress import SILENT, Progress
+from lowbit.training.mobilenet import MobileNetV2
+
+IMAGENET_URL = "https://download.pytorch.org/models/mobilenet_v2-7ebf99e0.pth"
+IMAGENET_SHA256_PREFIX = "7ebf99e0"
+CHUNK_BYTES = 1 << 16
+LARGEST_DOWNLOAD = 1 << 30
+ATTEMPTS = 4
+
+
+def cache_folder() -> Path:
+    """Where downloads are kept: `LOWBIT_CACHE`, else `lowbit` in the user's cache folder."""
+    if folder := os.environ.get("LOWBIT_CACHE"):
+        return Path(folder)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lowbit"
+
+
+def fetch_imagenet(*, url: str = IMAGENET_URL, folder: Path | None = None, progress: Progress = SILENT) -> Path:
+    """Path of the official ImageNet weights, downloading them unless they are there already.
+
+    Raises:
+        DataError: the download failed, or what came is not that file.
+    """
+    target = (folder or cache_folder()) / url.rsplit("/", 1)[-1]
+    if target.is_file() and sha256_file(target).startswith(IMAGENET_SHA256_PREFIX):
+        return target
+    return download(url, target, sha256_prefix=IMAGENET_SHA256_PREFIX, progress=progress)
+
+
+def download(url: str, target: Path, *, sha256_prefix: str, progress: Progress = SILENT) -> Path:
+    """Fetch `url` to `target`, which appears only whole and with the expected SHA-256.
+
+    A broken transfer leaves `<target>.part`, and the next attempt, in this call or a later one, goes on from there.
+
+    Raises:
+        DataError: no answer, a break that does not heal, too large, or another hash.
+    """
+    part = target.with_name(target.name + ".part")
+    remedy = "Try again, or download it by other means and give the file with --weights FILE."
+    try:
+        part.parent.mkdir(parents=True, exist_ok=True)
+        for attempt in range(ATTEMPTS):
+            try:
+                _transfer(url, part, progress)
+                break
+            except (http.client.HTTPException, ConnectionError, TimeoutError) as error:
+                if attempt == ATTEMPTS - 1:
+                    raise DataError(f"the download broke off: {error!r}.", where=url, remedy=remedy) from error
+        digest = sha256_file(part)
+        if not digest.startswith(sha256_prefix):
+            part.unlink()
+            raise DataError(
+                f"the file has SHA-256 {digest[:16]}..., expected one that starts with {sha256_prefix}.",
+                where=url,
+                remedy=remedy,
+            )
+        os.replace(part, target)
+    except OSError as error:  # URLError is one of these
+        reason = getattr(error, "reason", None) or error
+        raise DataError(f"cannot download: {reason}.", where=url, remedy=remedy) from error
+    return target
+
+
+def _transfer(url: str, part: Path, progress: Progress) -> None:
+    """Append to `part` what it lacks; raises `IncompleteRead` when the server stops early."""
+    have = part.stat().st_size if part.is_file() else 0
+    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+    try:
+        response = urllib.request.urlopen(request, timeout=30)
+    except urllib.error.HTTPError as error:
+        if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and have:
+            return  # all of it is there; the hash decides
+        raise
+    with contextlib.closing(response):
+        resumed = have > 0 and response.status == http.HTTPStatus.PARTIAL_CONTENT
+        start = have if resumed else 0
+        length = response.headers.get("Content-Length")
+        expected = start + int(length) if length else None
+        if expected is not None and expected > LARGEST_DOWNLOAD:
+            raise DataError(f"the file would have {expected} bytes, at most {LARGEST_DOWNLOAD} fit.", where=url)
+        done = start
+        with part.open("ab" if resumed else "wb") as file:
+            chunks = iter(lambda: response.read(CHUNK_BYTES), b"")
+            left = -(-(expected - start) // CHUNK_BYTES) if expected is not None else None
+            for chunk in progress.track(chunks, f"downloading {part.stem}", total=left):
+                done += len(chunk)
+                if done > LARGEST_DOWNLOAD:
+                    raise DataError(f"the file has more than {LARGEST_DOWNLOAD} bytes.", where=url)
+                file.write(chunk)
+        if expected is not None and done < expected:
+            raise http.client.IncompleteRead(b"", expected - done)
+
+
+def read_state(path: Path | str) -> dict[str, torch.Tensor]:
+    """The tensors of a torch state-dict file.
+
+    Raises:
+        DataError: there is no such file, or it is no state dict (whole pickled modules are refused).
+    """
+    remedy = "Give a state dict as torch.save(model.state_dict(), FILE) writes it."
+    if not Path(path).is_file():
+        raise DataError("there is no such file.", where=str(path), remedy=remedy)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # the unpickler raises whatever a damaged file provokes
+        raise DataError("cannot be read as weights.", where=str(path), remedy=remedy) from error
+    if not isinstance(state, Mapping) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise DataError("holds no plain mapping of names to tensors.", where=str(path), remedy=remedy)
+    return dict(state)
+
+
+def load_weights(model: MobileNetV2, state: Mapping[str, torch.Tensor], *, source: str) -> bool:
+    """Copy `state` into `model`; a classifier for another number of classes stays as it was initialized.
+
+    Returns:
+        Whether the classifier came from `state` too.
+
+    Raises:
+        ModelError: names or shapes are not MobileNetV2's, the first ones named.
+    """
+    own = model.state_dict()
+    head = ("classifier.1.weight", "classifier.1.bias")
+    fits = all(key in state and state[key].shape == own[key].shape for key in head)
+    # A file may lack the counters that old batch norms did not have; they play no part in the arithmetic.
+    optional = {key for key in own if key.endswith("num_batches_tracked")} | set(head)
+    missing = [key for key in own if key not in state and key not in optional]
+    unknown = [key for key in state if key not in own]
+    shapes = [
+        f"{key} {tuple(value.shape)} instead of {tuple(own[key].shape)}"
+        for key, value in state.items()
+        if key in own and value.shape != own[key].shape and key not in head
+    ]
+    complaints = [
+        f"{what} {', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}"
+        for what, names in (("missing", missing), ("unknown", unknown), ("wrong shape:", shapes))
+        if names
+    ]
+    if complaints:
+        raise ModelError(
+            f"these are not the weights of a MobileNetV2 of width 1: {'; '.join(complaints)}.",
+            where=source,
+            remedy="Use torchvision's mobilenet_v2 state dict, or train with --from-scratch.",
+        )
+    model.load_state_dict({**own, **{key: state[key] for key in own if key in state and (fits or key not in head)}})
+    return fits
