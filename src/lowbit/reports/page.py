@@ -12,6 +12,7 @@ from lowbit.reports.sections import SECTIONS, quality_of
 from lowbit.reports.style import SCRIPT, STYLE
 
 CLOSE = 0.01  # a point of accuracy, or of agreement where there are no labels
+KEPT = 0.9  # a file that answers otherwise for more images than this leaves is another model, however accurate
 SIGNIFICANT = 0.05
 FASTER = 1.05
 
@@ -76,6 +77,7 @@ def _smallest(comparison: Comparison) -> tuple[str, str]:
         for row in comparison.rows[1:]
         if (value := quality(row)) is not None
         and value >= start - CLOSE
+        and (row.agreement is None or row.agreement >= KEPT)
         and (row.mcnemar_p is None or row.mcnemar_p >= SIGNIFICANT or value >= start)
     ]
     if not held:
