@@ -446,6 +446,32 @@ def test_quantized_models_are_recognized():
     assert not load(conv_model()).quantized
 
 
+@pytest.mark.parametrize("opset", [13, 17, 19, 21, 23])
+def test_quantized_weights_are_seen_as_the_runtime_sees_them(opset):
+    codes = np.random.default_rng(1).integers(-128, 128, (4, 3, 3, 3), dtype=np.int8)
+    scale, zero = np.float32([0.1, 0.02, 0.3, 0.7]), np.int8([0, 5, -7, 1])
+    nodes = [
+        ("DequantizeLinear", ["codes", "scale", "zero"], ["w"], {"axis": 0}),
+        ("DequantizeLinear", ["b32", "bscale"], ["b"], {"axis": 0}),
+        ("Conv", ["x", "w", "b"], ["y"], {}),
+    ]
+    weights = {
+        "codes": codes,
+        "scale": scale,
+        "zero": zero,
+        "b32": np.int32([9, -9, 1 << 24, 3]),
+        "bscale": scale * 0.5,
+    }
+    loaded = assert_same(
+        make(nodes, {"x": ["n", 3, 8, 8]}, ["y"], weights, opset=opset), {"x": normal(3, 1, 3, 8, 8)}, 1e-6
+    )
+    (layer,) = layers(loaded)
+    shape = (4, 1, 1, 1)
+    wanted = (codes.astype(np.int32) - zero.reshape(shape)).astype(np.float32) * scale.reshape(shape)
+    np.testing.assert_array_equal(loaded.weights[layer.weight], wanted)
+    assert loaded.trained_parameters == 108 + 4
+
+
 @pytest.mark.parametrize("name", ["rps128/mobilenet_v2.onnx", "cifar10/resnet20.onnx"])
 def test_real_models_compute_the_same(shared_data, name):
     path = shared_data / name
