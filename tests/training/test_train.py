@@ -106,6 +106,8 @@ def test_what_cannot_be_trained_is_refused_before_the_work(tmp_path: Path) -> No
         train("builtin:train", output=tmp_path / "m.onnx", weights=tmp_path / "w.pth", limit=6, size=SIZE)
     with pytest.raises(DataError, match="at least 1 and 32"):
         train("builtin:train", output=tmp_path / "m.onnx", from_scratch=True, epochs=0)
+    with pytest.raises(DataError, match="36 of the test images are training images too"):
+        train("builtin:train", output=tmp_path / "m.onnx", from_scratch=True, limit=36, size=SIZE, test="builtin:train")
     assert list(tmp_path.iterdir()) == [tmp_path / "file"]
 
 

@@ -65,6 +65,12 @@ def read_pixels(
     return PixelSet(opened.name, images, labels, opened.class_names, digest.hexdigest())
 
 
+def shared_images(first: PixelSet, second: PixelSet) -> int:
+    """How many images of `second` are, pixel for pixel, in `first`."""
+    known = {hashlib.sha256(image.data).digest() for image in first.images}
+    return sum(hashlib.sha256(image.data).digest() in known for image in second.images)
+
+
 def stratified_split(
     labels: npt.NDArray[np.int64], *, share: float, seed: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

@@ -33,7 +33,7 @@ from lowbit.training.augmentation import STRONG, STUDY, Augmentation, augment
 from lowbit.training.curve import Epoch, draw_curve
 from lowbit.training.export import to_onnx
 from lowbit.training.mobilenet import MobileNetV2, freeze, frozen_inference, parameter_count
-from lowbit.training.pixels import PixelSet, read_pixels, stratified_split
+from lowbit.training.pixels import PixelSet, read_pixels, shared_images, stratified_split
 from lowbit.training.weights import fetch_imagenet, load_weights, read_state
 
 IMAGENET = "imagenet"
@@ -152,6 +152,11 @@ def train(
         raise DataError(f"epochs={recipe.epochs} and size={size}: at least 1 and 32.", remedy="Choose larger values.")
     output = Path(output)
     images = read_pixels(data, size=size, limit=limit, progress=progress)
+    unseen = None if test is None else read_pixels(test, size=size, classes=images.class_names, progress=progress)
+    if unseen is not None and (shared := shared_images(images, unseen)):
+        raise DataError(
+            f"{shared} of the test images are training images too.", where=str(test), remedy="Give images of their own."
+        )
     _check_output(output)
     torch.manual_seed(seed)
     _keep_freed_memory()
@@ -165,15 +170,11 @@ def train(
     started = time.monotonic()
     history, best, validation = _fit(model, images, recipe, frozen, seed=seed, progress=progress)
     seconds = time.monotonic() - started
-    scored = None
-    test_sha256 = None
-    if test is not None:
-        unseen = read_pixels(test, size=size, classes=images.class_names, progress=progress)
-        scored, test_sha256 = score(model, unseen), unseen.sha256
+    scored = None if unseen is None else score(model, unseen)
     metrics = {
         "command": command,
         "data": {"source": str(data), "images": len(images), "classes": images.class_names, "sha256": images.sha256},
-        "test_data": None if test is None else {"source": str(test), "sha256": test_sha256},
+        "test_data": None if unseen is None else {"source": str(test), "sha256": unseen.sha256},
         "recipe": dataclasses.asdict(recipe),
         "seed": seed,
         "weights": None if from_scratch else str(weights),
@@ -301,6 +302,8 @@ def _fit(
         if recipe.patience is not None and epoch - best >= recipe.patience:
             progress.note(f"stopped: no better validation loss for {recipe.patience} epochs, epoch {best} is kept")
             break
+    for _ in ticks:  # a run that stopped early is done all the same
+        pass
     if not best_state:
         raise ModelError("the validation loss never was a number.", remedy="Check the images and the labels.")
     model.load_state_dict(best_state)
