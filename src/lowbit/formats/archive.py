@@ -1,0 +1,303 @@
+"""ONNX file <-> archive: where in the file weight codes and numbers lie, so that `packing/archive.py` can code them.
+
+The file is never rewritten: payloads are found as ranges of its bytes (a walk over the protobuf wire format), and the
+graph says what they are, from how each layer's weight is computed. What is not recognized is compressed as plain bytes,
+so any ONNX file comes back byte for byte, and lowbit's own ones and integer ones also become much smaller.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import NodeProto, TensorProto, numpy_helper
+
+from lowbit.errors import ModelError
+from lowbit.formats.ledger import LAYER_INPUTS
+from lowbit.packing.archive import Numbers, PackedCodes, Span, archive, expand_archive, symbols_of
+from lowbit.packing.container import is_archive
+from lowbit.packing.entropy import Layout
+from lowbit.packing.plan import MIN_SPAN_BYTES
+
+__all__ = ["is_archive", "pack", "stored_symbols", "unpack"]
+
+Integers = np.ndarray[Any, np.dtype[Any]]
+
+# data type -> (bits of a code, signed); 2 and 4 bits fill a byte from its low end, as lowbit's own planes do
+CODE_TYPES: dict[int, tuple[int, bool]] = {
+    TensorProto.UINT8: (8, False),
+    TensorProto.INT8: (8, True),
+    TensorProto.UINT16: (16, False),
+    TensorProto.INT16: (16, True),
+    TensorProto.UINT4: (4, False),
+    TensorProto.INT4: (4, True),
+}
+ITEM_BYTES: dict[int, int] = {
+    TensorProto.FLOAT: 4,
+    TensorProto.DOUBLE: 8,
+    TensorProto.FLOAT16: 2,
+    TensorProto.BFLOAT16: 2,
+    TensorProto.INT32: 4,
+    TensorProto.UINT32: 4,
+    TensorProto.INT64: 8,
+    TensorProto.UINT64: 8,
+}
+_ALONE_BYTES = 1 << 16  # larger payloads are compressed on their own, smaller ones with others of their sort
+_MOST_DEPTH = 64
+
+
+def pack(content: bytes) -> bytes:
+    """The archive of an ONNX file. It has been expanded again and compared with the file.
+
+    Raises:
+        ModelError: not an ONNX file, or its weights are in another file.
+    """
+    codes, numbers = _payloads(content)
+    return archive(content, list(codes.values()), numbers)
+
+
+def unpack(data: bytes) -> bytes:
+    """The ONNX file that was packed, byte for byte.
+
+    Raises:
+        ArchiveError: not an archive, newer, truncated, damaged in any way, or claiming impossible sizes.
+    """
+    return expand_archive(data)
+
+
+def stored_symbols(content: bytes) -> dict[str, Integers]:
+    """The codes that an ONNX file stores, unpacked to uint16 [count], by the name of the weight or stored tensor.
+
+    For entropies (`packing.entropy.entropy_bits`) and histograms. Signed codes are shifted to start from 0.
+
+    Raises:
+        ModelError: not an ONNX file, or its weights are in another file.
+    """
+    return {name: symbols_of(content, item) for name, item in _payloads(content)[0].items()}
+
+
+@dataclass(frozen=True)
+class _Tensor:
+    """A stored tensor and where its raw bytes are in the file."""
+
+    dims: tuple[int, ...]
+    data_type: int
+    span: Span
+
+
+@dataclass
+class _Chain:
+    """What is met on the way from a layer's weight back to its codes."""
+
+    planes: list[tuple[int, int, str]] = field(default_factory=list)  # shift, bits, stored tensor
+    shapes: list[tuple[int, ...]] = field(default_factory=list)
+    counts: list[int] = field(default_factory=list)
+
+
+def _payloads(content: bytes) -> tuple[dict[str, PackedCodes], list[Numbers]]:
+    try:
+        graph = onnx.load_from_string(content).graph
+    except Exception as error:
+        raise ModelError(
+            f"not a readable ONNX file: {error}", where="file to pack", remedy="Only ONNX files can be packed."
+        ) from error
+    for tensor in graph.initializer:
+        if tensor.data_location == TensorProto.EXTERNAL:
+            raise ModelError(
+                f"the data of '{tensor.name}' is in another file.",
+                where="file to pack",
+                remedy="Save the model as one file first: `lowbit.save(lowbit.load(path), new_path)` does.",
+            )
+    tensors = dict(_stored(content))
+    values = {tensor.name: tensor for tensor in graph.initializer}
+    producers = {output: node for node in graph.node for output in node.output}
+    codes: dict[str, PackedCodes] = {}
+    used: set[str] = set()
+    for node in graph.node:
+        weight = LAYER_INPUTS.get(node.op_type, (None, None))[0]
+        if weight is None or len(node.input) <= weight:
+            continue
+        chain = _Chain()
+        _follow(node.input[weight], 0, None, _MOST_DEPTH, tensors, values, producers, chain)
+        item = _codes(chain, tensors)
+        names = {name for _, _, name in chain.planes}
+        if item is not None and not used & names:
+            codes[node.input[weight]] = item
+            used |= names
+    for name, tensor in tensors.items():
+        # Short ones, such as zero points, stay where they are.
+        if name not in used and tensor.data_type in CODE_TYPES and tensor.span.length >= MIN_SPAN_BYTES:
+            chain = _Chain([(0, CODE_TYPES[tensor.data_type][0], name)])
+            item = _codes(chain, tensors)
+            if item is not None:
+                codes[name] = item
+                used.add(name)
+    return codes, _numbers(graph, tensors, used)
+
+
+def _follow(
+    name: str,
+    shift: int,
+    bits: int | None,
+    depth: int,
+    tensors: Mapping[str, _Tensor],
+    values: Mapping[str, TensorProto],
+    producers: Mapping[str, NodeProto],
+    chain: _Chain,
+) -> None:
+    """Walk back from a value to the planes of codes behind it; `bits` and `shift` are what was met so far."""
+    if name in tensors:
+        if tensors[name].data_type in CODE_TYPES:
+            chain.planes.append((shift, bits or CODE_TYPES[tensors[name].data_type][0], name))
+        return
+    node = producers.get(name)
+    if node is None or depth == 0 or not node.input:
+        return
+    upstream = [node.input[0]]
+    constant = _small_constant(node.input[1], values) if len(node.input) > 1 else None
+    if node.op_type == "Gather" and len(node.input) > 1:
+        upstream = [node.input[1]]
+    elif node.op_type == "Add" and len(node.input) == 2 and node.input[1] in producers:
+        upstream = list(node.input)
+    elif node.op_type == "Reshape" and constant is not None and -1 not in constant:
+        chain.shapes.append(constant)
+    elif node.op_type == "Mod" and constant is not None and len(constant) == 1 and constant[0] > 1:
+        bits = constant[0].bit_length() - 1
+    elif node.op_type == "Mul" and constant is not None and len(constant) == 1 and constant[0] > 0:
+        shift += constant[0].bit_length() - 1
+    elif node.op_type == "Slice" and len(node.input) == 3:
+        ends = _small_constant(node.input[2], values)
+        chain.counts += ends or ()
+    elif node.op_type not in ("Cast", "Div", "Sub", "Mul", "Add", "Reshape", "Slice", "Transpose", "DequantizeLinear"):
+        return
+    for value in upstream:
+        _follow(value, shift, bits, depth - 1, tensors, values, producers, chain)
+
+
+def _small_constant(name: str, values: Mapping[str, TensorProto]) -> tuple[int, ...] | None:
+    """The value of a short integer constant."""
+    tensor = values.get(name)
+    if tensor is None or tensor.data_type not in (TensorProto.INT32, TensorProto.INT64) or prod(tensor.dims) > 8:
+        return None
+    return tuple(int(value) for value in numpy_helper.to_array(tensor).reshape(-1))
+
+
+def _codes(chain: _Chain, tensors: Mapping[str, _Tensor]) -> PackedCodes | None:
+    """The planes of one tensor as one item, if they fit together."""
+    planes = sorted(chain.planes)
+    if not planes:
+        return None
+    shifts = [sum(bits for _, bits, _ in planes[:index]) for index in range(len(planes))]
+    lengths = [tensors[name].span.length for _, _, name in planes]
+    most = min(length * 8 // bits for length, (_, bits, _) in zip(lengths, planes, strict=True))
+    count = chain.counts[0] if chain.counts else most
+    # Tensors of 2 and 4 bits know their count, too: there may be padding behind it.
+    first = tensors[planes[0][2]]
+    if len(planes) == 1 and CODE_TYPES[first.data_type][0] == planes[0][1]:
+        count = prod(first.dims)
+        chain.shapes.append(first.dims)
+    fits = [length == -(-count * bits // 8) for length, (_, bits, _) in zip(lengths, planes, strict=True)]
+    if [shift for shift, _, _ in planes] != shifts or not all(fits) or count < 1 or sum(b for _, b, _ in planes) > 16:
+        return None
+    if any(bits not in (1, 2, 4, 8, 16) for _, bits, _ in planes) or len({name for _, _, name in planes}) < len(planes):
+        return None
+    shape = next((shape for shape in chain.shapes if prod(shape) == count), (count,))
+    return PackedCodes(
+        starts=tuple(tensors[name].span.start for _, _, name in planes),
+        widths=tuple(bits for _, bits, _ in planes),
+        layout=_layout(shape),
+        signed=len(planes) == 1 and CODE_TYPES[first.data_type] == (planes[0][1], True),
+    )
+
+
+def _layout(shape: tuple[int, ...]) -> Layout:
+    """[rows, columns, kernel...] of a weight; more than two kernel axes are taken as high ones."""
+    rows, columns, *kernel = (*shape, 1, 1)[: max(2, len(shape))]
+    return Layout(rows, columns, prod(kernel[:-1]), kernel[-1] if kernel else 1)
+
+
+def _numbers(graph: onnx.GraphProto, tensors: Mapping[str, _Tensor], used: set[str]) -> list[Numbers]:
+    """All else that is stored as numbers, with its like: of the same type, read by the same input of an operator."""
+    readers: dict[str, tuple[str, int]] = {}
+    for node in graph.node:
+        for index, name in enumerate(node.input):
+            readers.setdefault(name, (node.op_type, index))
+    groups: dict[tuple[int, object, str], list[Span]] = {}
+    for name, tensor in tensors.items():
+        item = ITEM_BYTES.get(tensor.data_type)
+        if name in used or item is None or tensor.span.length % item:
+            continue
+        alone = name if tensor.span.length >= _ALONE_BYTES else ""
+        groups.setdefault((tensor.data_type, readers.get(name), alone), []).append(tensor.span)
+    return [Numbers(tuple(spans), ITEM_BYTES[data_type]) for (data_type, _, _), spans in groups.items()]
+
+
+# Field numbers of onnx.proto, which never change: ModelProto.graph, GraphProto.initializer, TensorProto.*
+_GRAPH, _INITIALIZER, _DIMS, _DATA_TYPE, _NAME, _RAW_DATA = 7, 5, 1, 2, 8, 9
+
+
+def _stored(content: bytes) -> Iterator[tuple[str, _Tensor]]:
+    """Initializers of the main graph that keep their numbers as raw bytes, each name once."""
+    seen: set[str] = set()
+    view = memoryview(content)
+    for number, value in _fields(view, 0, len(content)):
+        if number != _GRAPH or not isinstance(value, Span):
+            continue
+        for inner, part in _fields(view, value.start, value.start + value.length):
+            if inner != _INITIALIZER or not isinstance(part, Span):
+                continue
+            name, tensor = _tensor(view, part)
+            if tensor.span.length and name not in seen:
+                seen.add(name)
+                yield name, tensor
+
+
+def _tensor(view: memoryview, part: Span) -> tuple[str, _Tensor]:
+    name, dims, data_type, raw = "", [], 0, Span(0, 0)
+    for number, value in _fields(view, part.start, part.start + part.length):
+        if isinstance(value, int):
+            if number == _DIMS:
+                dims.append(value)
+            elif number == _DATA_TYPE:
+                data_type = value
+        elif number == _NAME:
+            name = bytes(view[value.start : value.start + value.length]).decode("utf-8", "replace")
+        elif number == _RAW_DATA:
+            raw = value
+        elif number == _DIMS:  # packed
+            at = value.start
+            while at < value.start + value.length:
+                dim, at = _varint(view, at)
+                dims.append(dim)
+    return name, _Tensor(tuple(dims), data_type, raw)
+
+
+def _fields(view: memoryview, start: int, end: int) -> Iterator[tuple[int, int | Span]]:
+    """Fields of a protobuf message as (number, integer or the range of bytes); protobuf has parsed it before."""
+    while start < end:
+        tag, start = _varint(view, start)
+        number, wire_type = tag >> 3, tag & 7
+        if wire_type == 0:
+            value, start = _varint(view, start)
+            yield number, value
+        elif wire_type == 2:
+            length, start = _varint(view, start)
+            yield number, Span(start, length)
+            start += length
+        elif wire_type in (1, 5):
+            start += 8 if wire_type == 1 else 4
+        else:
+            raise ModelError(f"protobuf wire type {wire_type}.", where="file to pack", remedy="Save the model again.")
+
+
+def _varint(view: memoryview, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = view[at]
+        at += 1
+        value |= (byte & 127) << shift
+        if byte < 128:
+            return value, at
+        shift += 7

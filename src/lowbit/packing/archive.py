@@ -1,0 +1,359 @@
+"""A model file <-> a smaller one: weight codes entropy-coded, numbers by byte planes, the rest compressed.
+
+The content is any file of which it is known where codes and numbers lie (`PackedCodes`, `Numbers`: spans of bytes).
+These are cut out and coded on their own; what remains, the skeleton, is compressed as it is. Expanding puts all back to
+where it was, so the content returns byte for byte whatever wrote it, and SHA-256 says so. docs/format.md is the
+specification; `packing/container.py` the shell with the checksums; `packing/entropy.py` the coder.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+
+import numpy as np
+
+from lowbit.errors import ArchiveError
+from lowbit.packing.bits import pack, unpack
+from lowbit.packing.container import EXPANSION, HEADER_BYTES, STORED, compress, expand, read_container, write_container
+from lowbit.packing.entropy import (
+    METHODS,
+    Coding,
+    Decoder,
+    Encoder,
+    Layout,
+    choose_coding,
+    decode,
+    encode,
+    entropy_bits,
+)
+from lowbit.packing.plan import MIN_SPAN_BYTES, Reader, Writer, impossible
+
+Integers = np.ndarray[Any, np.dtype[Any]]
+
+MAX_KERNEL = 1024
+PLANE_WIDTHS = (1, 2, 4, 8, 16)
+ITEM_BYTES = (1, 2, 4, 8)
+_ENTROPY = 2  # method of a byte plane, beside STORED and LZMA of the container
+_WHOLE_BITS = 10  # wider codes are split: eight high bits, the rest
+_SAMPLE_BYTES = 1 << 16
+
+
+@dataclass(frozen=True)
+class Span:
+    """Bytes [start, start + length) of the content."""
+
+    start: int
+    length: int
+
+
+@dataclass(frozen=True)
+class PackedCodes:
+    """Codes of one tensor: the sum of planes, each shifted by the widths before it, each in its own span.
+
+    Attributes:
+        starts: where each plane begins in the content.
+        widths: bits of a code in each plane; `packing/bits.py` has the order within a byte. 16: little-endian words.
+        layout: how the codes stand to each other.
+        signed: the highest bit is a sign (two's complement), which matters for which codes are neighbors.
+    """
+
+    starts: tuple[int, ...]
+    widths: tuple[int, ...]
+    layout: Layout
+    signed: bool = False
+
+    @property
+    def bits(self) -> int:
+        """Bits of a code."""
+        return sum(self.widths)
+
+    @property
+    def spans(self) -> tuple[Span, ...]:
+        """Where the planes lie."""
+        count = self.layout.count
+        return tuple(Span(start, -(-count * width // 8)) for start, width in zip(self.starts, self.widths, strict=True))
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """Numbers of `item` bytes in any number of spans that are alike enough to be compressed together."""
+
+    spans: tuple[Span, ...]
+    item: int
+
+
+def archive(content: bytes, codes: Sequence[PackedCodes], numbers: Sequence[Numbers] = ()) -> bytes:
+    """The archive of `content`; the same input always gives the same bytes.
+
+    Spans must be disjoint. Codes whose planes would not come back bit for bit (padding that is not zero) and spans
+    below `MIN_SPAN_BYTES` are left in the skeleton. The result has been expanded again and compared.
+    """
+    encoder, number_encoder = Encoder(), Encoder()
+    plan = Writer()
+    kept = [
+        item for item in codes if min(span.length for span in item.spans) >= MIN_SPAN_BYTES and _repacks(content, item)
+    ]
+    plan.add(len(kept))
+    for item in kept:
+        _write_codes(content, item, plan, encoder)
+    stored: list[bytes] = []
+    groups = [
+        Numbers(tuple(span for span in group.spans if span.length >= MIN_SPAN_BYTES), group.item) for group in numbers
+    ]
+    groups = [group for group in groups if group.spans]
+    plan.add(len(groups))
+    for group in groups:
+        _write_numbers(content, group, plan, number_encoder, stored)
+    holes = sorted(
+        (span for part in (kept, groups) for item in part for span in item.spans), key=lambda span: span.start
+    )
+    skeleton = b"".join(content[span.start : span.start + span.length] for span in _gaps(holes, len(content)))
+    ready = (encoder.data, number_encoder.data, b"".join(stored))
+    sections = [compress(plan.data), compress(skeleton), *((STORED, data, len(data)) for data in ready)]
+    result = write_container(sections, content)
+    if EXPANSION * len(result) < len(content) or any(raw > len(content) + 64 for _, _, raw in sections):
+        # Nothing that a reader would refuse is ever written: such content is stored as it is.
+        nothing = Writer()
+        nothing.add(0)
+        nothing.add(0)
+        empty = (STORED, b"", 0)
+        result = write_container([(STORED, nothing.data, 2), (STORED, content, len(content)), *[empty] * 3], content)
+    if expand_archive(result) != content:
+        raise ArchiveError(
+            "does not come back byte for byte.", where="new archive", remedy="Please report this with the model."
+        )
+    return result
+
+
+def expand_archive(data: bytes) -> bytes:
+    """The content that `archive` was given, byte for byte.
+
+    Raises:
+        ArchiveError: not an archive, newer, truncated, damaged in any way, or claiming impossible sizes.
+    """
+    container = read_container(data)
+    plan = Reader(container.section(b"PLAN"))
+    content = bytearray(container.content_bytes)
+    decoder = Decoder(container.section(b"CODE"), "section CODE")
+    number_decoder = Decoder(container.section(b"NUMC"), "section NUMC")
+    stored = memoryview(container.section(b"NUMS"))
+    holes: list[Span] = []
+    entries = container.content_bytes // MIN_SPAN_BYTES
+    for _ in range(plan.next(entries)):
+        holes += _read_codes(content, plan, decoder)
+    for _ in range(plan.next(entries)):
+        spans, stored = _read_numbers(content, plan, number_decoder, stored)
+        holes += spans
+    if plan.left or len(stored) or not (decoder.exhausted and number_decoder.exhausted):
+        raise impossible("data is left over after the last tensor")
+    _fill(content, container.section(b"SKEL"), sorted(holes, key=lambda span: span.start))
+    result = bytes(content)
+    if sha256(result).digest() != container.content_sha256:
+        raise ArchiveError(
+            "the model that comes out is not the one that went in (SHA-256).",
+            where="archive",
+            remedy="Get the file again from its source, or pack the model again.",
+        )
+    return result
+
+
+def section_bytes(data: bytes) -> dict[str, int]:
+    """Bytes of a checked archive by part: header, plan, skeleton, codes, numbers; they sum to its length.
+
+    Raises:
+        ArchiveError: not an archive, newer, truncated or damaged.
+    """
+    stored = {name: len(section) for name, section in read_container(data).sections.items()}
+    return {
+        "header": HEADER_BYTES,
+        "plan": stored[b"PLAN"],
+        "skeleton": stored[b"SKEL"],
+        "codes": stored[b"CODE"],
+        "numbers": stored[b"NUMC"] + stored[b"NUMS"],
+    }
+
+
+def _write_codes(content: bytes, item: PackedCodes, plan: Writer, encoder: Encoder) -> None:
+    symbols = symbols_of(content, item)
+    layout = item.layout if _coded_as_is(item.layout) else Layout(item.layout.count)
+    plan.add(layout.rows, layout.columns, layout.kernel_height, layout.kernel_width, len(item.widths), int(item.signed))
+    for span, width in zip(item.spans, item.widths, strict=True):
+        plan.add(width)
+        plan.add_start(span.start, span.length)
+    low = _low_bits(item.bits)
+    _write_symbols(symbols >> low, layout, plan, encoder)
+    if low:
+        _write_symbols(symbols & ((1 << low) - 1), Layout(layout.count), plan, encoder)
+
+
+def _read_codes(content: bytearray, plan: Reader, decoder: Decoder) -> tuple[Span, ...]:
+    most = 8 * len(content)
+    layout = Layout(plan.next(most), plan.next(most), plan.next(most), plan.next(most))
+    planes, signed = plan.next(5), bool(plan.next(1))
+    if not planes or not 1 <= layout.count <= most or not _coded_as_is(layout):
+        raise impossible(f"codes in {planes} planes of {layout}")
+    starts, widths = [], []
+    for _ in range(planes):
+        widths.append(plan.next(16))
+        if widths[-1] not in PLANE_WIDTHS:
+            raise impossible(f"a plane of {widths[-1]} bits")
+        starts.append(plan.next_start(-(-layout.count * widths[-1] // 8), len(content)))
+    item = PackedCodes(tuple(starts), tuple(widths), layout, signed)
+    if item.bits > 16:
+        raise impossible(f"codes of {item.bits} bits")
+    low = _low_bits(item.bits)
+    symbols = _read_symbols(layout, item.bits - low, plan, decoder)
+    if low:
+        symbols = (symbols << low) | _read_symbols(Layout(layout.count), low, plan, decoder)
+    _put_symbols(content, item, symbols)
+    return item.spans
+
+
+def _write_numbers(content: bytes, group: Numbers, plan: Writer, encoder: Encoder, stored: list[bytes]) -> None:
+    plan.add(group.item, len(group.spans))
+    for span in group.spans:
+        plan.add(span.length // group.item)
+        plan.add_start(span.start, span.length)
+    joined = np.frombuffer(b"".join(content[span.start : span.start + span.length] for span in group.spans), np.uint8)
+    for place in range(group.item):
+        plane = np.ascontiguousarray(joined[place :: group.item])
+        layout = Layout(plane.size)
+        coding, bits = choose_coding(plane, layout)
+        method, data, _ = STORED, plane.tobytes(), 0
+        # Compressing megabytes of noise takes seconds, so a sample must look promising.
+        sample = plane[:_SAMPLE_BYTES]
+        if 8 * len(compress(sample.tobytes())[1]) < min(1.02 * entropy_bits(sample) + 4096, 8 * sample.size):
+            method, data, _ = compress(plane.tobytes())
+        if bits < 8 * len(data):
+            plan.add(_ENTROPY, coding.method, coding.alphabet, coding.center, coding.spread)
+            encode(plane, layout, coding, encoder)
+        else:
+            plan.add(method, len(data))
+            stored.append(data)
+
+
+def _read_numbers(
+    content: bytearray, plan: Reader, decoder: Decoder, stored: memoryview
+) -> tuple[list[Span], memoryview]:
+    item = plan.next(8)
+    if item not in ITEM_BYTES:
+        raise impossible(f"numbers of {item} bytes")
+    spans = []
+    for _ in range(plan.next(len(content) // MIN_SPAN_BYTES)):
+        length = plan.next(len(content) // item) * item
+        spans.append(Span(plan.next_start(length, len(content)), length))
+    total = sum(span.length for span in spans)
+    if not 0 < total <= len(content):
+        raise impossible(f"numbers in {total} bytes")
+    joined = np.zeros(total, np.uint8)
+    count = total // item
+    for place in range(item):
+        method = plan.next(_ENTROPY)
+        if method == _ENTROPY:
+            coding = _read_coding(plan, 256)
+            plane: Integers = decode(Layout(count), coding, decoder)
+        else:
+            length = plan.next(len(stored))
+            plane = np.frombuffer(expand(stored[:length], method, count, "section NUMS"), np.uint8)
+            stored = stored[length:]
+        joined[place::item] = plane
+    start = 0
+    for span in spans:
+        content[span.start : span.start + span.length] = joined[start : start + span.length].tobytes()
+        start += span.length
+    return spans, stored
+
+
+def _write_symbols(symbols: Integers, layout: Layout, plan: Writer, encoder: Encoder) -> None:
+    least = int(symbols.min())
+    symbols = (symbols - least).astype(np.int16)
+    coding, _ = choose_coding(symbols, layout)
+    plan.add(least, coding.method, coding.alphabet, coding.center, coding.spread)
+    encode(symbols, layout, coding, encoder)
+
+
+def _read_symbols(layout: Layout, bits: int, plan: Reader, decoder: Decoder) -> Integers:
+    least = plan.next((1 << bits) - 1)
+    coding = _read_coding(plan, max(2, (1 << bits) - least))
+    symbols = decode(layout, coding, decoder).astype(np.uint16)
+    symbols += np.uint16(least)
+    if int(symbols.max()) >= 1 << bits:
+        raise impossible(f"a code of {int(symbols.max())} in {bits} bits")
+    return symbols
+
+
+def _read_coding(plan: Reader, alphabet: int) -> Coding:
+    coding = Coding(plan.next(max(METHODS)), plan.next(alphabet), plan.next(alphabet), plan.next(255))
+    coding.check()
+    return coding
+
+
+def symbols_of(content: bytes | bytearray, item: PackedCodes) -> Integers:
+    """Codes [count] as uint16 in rising order: a sign bit is flipped."""
+    symbols = np.zeros(item.layout.count, np.uint16)
+    shift = 0
+    for span, width in zip(item.spans, item.widths, strict=True):
+        data = np.frombuffer(content, np.uint8, span.length, span.start)
+        plane = data.view("<u2") if width == 16 else unpack(data, width, item.layout.count)
+        symbols |= plane.astype(np.uint16) << np.uint16(shift)
+        shift += width
+    return symbols ^ np.uint16(1 << (item.bits - 1)) if item.signed else symbols
+
+
+def _put_symbols(content: bytearray, item: PackedCodes, symbols: Integers) -> None:
+    if item.signed:
+        symbols = symbols ^ np.uint16(1 << (item.bits - 1))
+    shift = 0
+    for span, width in zip(item.spans, item.widths, strict=True):
+        plane = (symbols >> np.uint16(shift)) & np.uint16((1 << width) - 1)
+        if width >= 8:
+            data = plane.astype("<u2" if width == 16 else np.uint8).tobytes()
+        else:
+            data = pack(plane.astype(np.uint8), width).tobytes()
+        content[span.start : span.start + span.length] = data
+        shift += width
+
+
+def _repacks(content: bytes, item: PackedCodes) -> bool:
+    """Whether the planes are exactly what `_put_symbols` would write: padding bits are zero."""
+    for span, width in zip(item.spans, item.widths, strict=True):
+        used = item.layout.count * width % 8
+        if used and content[span.start + span.length - 1] >> used:
+            return False
+    return True
+
+
+def _coded_as_is(layout: Layout) -> bool:
+    """Blocks need enough codes to be worth a call of the coder; other tensors are coded flat."""
+    return layout.kernel == 1 or (layout.kernel <= MAX_KERNEL and layout.rows * layout.columns >= 8)
+
+
+def _low_bits(bits: int) -> int:
+    """Low bits that are coded on their own because the alphabet would be too large."""
+    return bits - 8 if bits > _WHOLE_BITS else 0
+
+
+def _gaps(holes: Sequence[Span], length: int) -> Iterator[Span]:
+    """What the holes, sorted by start, leave of a content.
+
+    Raises:
+        ArchiveError: they overlap, or reach past the end.
+    """
+    start = 0
+    for hole in holes:
+        if hole.start < start or hole.start + hole.length > length:
+            raise impossible(f"a payload of {hole.length} bytes at {hole.start}, inside another")
+        yield Span(start, hole.start - start)
+        start = hole.start + hole.length
+    yield Span(start, length - start)
+
+
+def _fill(content: bytearray, skeleton: bytes, holes: Sequence[Span]) -> None:
+    gaps = list(_gaps(holes, len(content)))
+    if sum(gap.length for gap in gaps) != len(skeleton):
+        raise impossible(f"a skeleton of {len(skeleton)} bytes for gaps of {sum(gap.length for gap in gaps)}")
+    start = 0
+    for gap in gaps:
+        content[gap.start : gap.start + gap.length] = skeleton[start : start + gap.length]
+        start += gap.length
