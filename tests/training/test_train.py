@@ -107,7 +107,10 @@ def test_what_cannot_be_trained_is_refused_before_the_work(tmp_path: Path) -> No
     with pytest.raises(DataError, match="at least 1 and 32"):
         train("builtin:train", output=tmp_path / "m.onnx", from_scratch=True, epochs=0)
     with pytest.raises(DataError, match="36 of the test images are training images too"):
-        train("builtin:train", output=tmp_path / "m.onnx", from_scratch=True, limit=36, size=SIZE, test="builtin:train")
+        train(
+            "builtin:calibration", output=tmp_path / "m.onnx", from_scratch=True, limit=36, size=SIZE,
+            test="builtin:calibration",
+        )  # fmt: skip
     assert list(tmp_path.iterdir()) == [tmp_path / "file"]
 
 
