@@ -37,6 +37,7 @@ ITEM_BYTES = (1, 2, 4, 8)
 _ENTROPY = 2  # method of a byte plane, beside STORED and LZMA of the container
 _WHOLE_BITS = 10  # wider codes are split: eight high bits, the rest
 _SAMPLE_BYTES = 1 << 16
+_PIECE_CODES = 1 << 16  # a multiple of 8, so that every piece begins on a byte
 
 
 @dataclass(frozen=True)
@@ -182,7 +183,7 @@ def _write_codes(content: bytes, item: PackedCodes, plan: Writer, encoder: Encod
         plan.add(width)
         plan.add_start(span.start, span.length)
     low = _low_bits(item.bits)
-    _write_symbols(symbols >> low, layout, plan, encoder)
+    _write_symbols(symbols >> low if low else symbols, layout, plan, encoder)
     if low:
         _write_symbols(symbols & ((1 << low) - 1), Layout(layout.count), plan, encoder)
 
@@ -267,7 +268,7 @@ def _read_numbers(
 
 def _write_symbols(symbols: Integers, layout: Layout, plan: Writer, encoder: Encoder) -> None:
     least = int(symbols.min())
-    symbols = (symbols - least).astype(np.int16)
+    symbols = (symbols - np.uint16(least)).view(np.int16)
     coding, _ = choose_coding(symbols, layout)
     plan.add(least, coding.method, coding.alphabet, coding.center, coding.spread)
     encode(symbols, layout, coding, encoder)
@@ -276,7 +277,7 @@ def _write_symbols(symbols: Integers, layout: Layout, plan: Writer, encoder: Enc
 def _read_symbols(layout: Layout, bits: int, plan: Reader, decoder: Decoder) -> Integers:
     least = plan.next((1 << bits) - 1)
     coding = _read_coding(plan, max(2, (1 << bits) - least))
-    symbols = decode(layout, coding, decoder).astype(np.uint16)
+    symbols = decode(layout, coding, decoder).view(np.uint16)
     symbols += np.uint16(least)
     if int(symbols.max()) >= 1 << bits:
         raise impossible(f"a code of {int(symbols.max())} in {bits} bits")
@@ -292,26 +293,28 @@ def _read_coding(plan: Reader, alphabet: int) -> Coding:
 def symbols_of(content: bytes | bytearray, item: PackedCodes) -> Integers:
     """Codes [count] as uint16 in rising order: a sign bit is flipped."""
     symbols = np.zeros(item.layout.count, np.uint16)
-    shift = 0
-    for span, width in zip(item.spans, item.widths, strict=True):
-        data = np.frombuffer(content, np.uint8, span.length, span.start)
-        plane = data.view("<u2") if width == 16 else unpack(data, width, item.layout.count)
-        symbols |= plane.astype(np.uint16) << np.uint16(shift)
-        shift += width
+    for shift, width, first, last, start, end in _pieces(item):
+        data = np.frombuffer(content, np.uint8, end - start, start)
+        symbols[first:last] |= unpack(data, width, last - first).astype(np.uint16) << np.uint16(shift)
     return symbols ^ np.uint16(1 << (item.bits - 1)) if item.signed else symbols
 
 
 def _put_symbols(content: bytearray, item: PackedCodes, symbols: Integers) -> None:
     if item.signed:
-        symbols = symbols ^ np.uint16(1 << (item.bits - 1))
+        symbols ^= np.uint16(1 << (item.bits - 1))
+    for shift, width, first, last, start, end in _pieces(item):
+        plane = (symbols[first:last] >> np.uint16(shift)) & np.uint16((1 << width) - 1)
+        content[start:end] = pack(plane, width).tobytes()
+
+
+def _pieces(item: PackedCodes) -> Iterator[tuple[int, int, int, int, int, int]]:
+    """(shift, width, first code, end, first byte, end) of pieces of planes, small enough to be unpacked cheaply."""
     shift = 0
-    for span, width in zip(item.spans, item.widths, strict=True):
-        plane = (symbols >> np.uint16(shift)) & np.uint16((1 << width) - 1)
-        if width >= 8:
-            data = plane.astype("<u2" if width == 16 else np.uint8).tobytes()
-        else:
-            data = pack(plane.astype(np.uint8), width).tobytes()
-        content[span.start : span.start + span.length] = data
+    count = item.layout.count
+    for start, width in zip(item.starts, item.widths, strict=True):
+        for first in range(0, count, _PIECE_CODES):
+            last = min(count, first + _PIECE_CODES)
+            yield shift, width, first, last, start + first * width // 8, start - (-last * width // 8)
         shift += width
 
 

@@ -114,7 +114,9 @@ def read_container(data: bytes) -> Container:
 
 def compress(data: bytes) -> tuple[int, bytes, int]:
     """Data in the smaller of the two methods, as (method, stored data, raw bytes)."""
-    packed = lzma.compress(data, lzma.FORMAT_RAW, filters=_FILTERS)
+    # An encoder takes a dozen times the dictionary, and never needs one longer than the data.
+    dictionary = min(_FILTERS[0]["dict_size"], 1 << max(12, (len(data) - 1).bit_length()))
+    packed = lzma.compress(data, lzma.FORMAT_RAW, filters=[_FILTERS[0] | {"dict_size": dictionary}])
     return (LZMA, packed, len(data)) if len(packed) < len(data) else (STORED, data, len(data))
 
 

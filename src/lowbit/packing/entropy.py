@@ -266,7 +266,7 @@ def _planes_shape(layout: Layout, coding: Coding) -> tuple[int, int, int]:
 def _planes(symbols: Integers, layout: Layout, coding: Coding) -> Integers:
     """Symbols as [kernel, rows, columns]: one plane a kernel position; all in one column if contexts are not used."""
     kernel, rows, columns = _planes_shape(layout, coding)
-    return np.ascontiguousarray(symbols.astype(np.int16).reshape(rows, columns, kernel).transpose(2, 0, 1))
+    return np.ascontiguousarray(symbols.astype(np.int16, copy=False).reshape(rows, columns, kernel).transpose(2, 0, 1))
 
 
 def _blocks(kernel: int, rows: int, columns: int) -> Iterator[tuple[int, int, int, int, int]]:
@@ -348,7 +348,7 @@ class _Expectation:
     """Running means of magnitudes, and the contexts that follow from them."""
 
     def __init__(self, planes: Integers, layout: Layout, coding: Coding) -> None:
-        _, rows, columns = planes.shape
+        _, rows, columns = planes.shape if coding.method != FLAT else (0, 0, 0)
         self.planes = planes
         self.coding = coding
         self.kernel_width = layout.kernel_width
