@@ -301,3 +301,40 @@ def test_ctrl_c_exits_with_130_and_leaves_nothing(folder, tmp_path, monkeypatch,
     assert code == 130
     assert "Interrupted" in err
     assert list(Path(tmp_path).iterdir()) == []
+
+
+def test_pack_and_unpack_give_the_file_back_and_every_command_takes_the_archive(folder, tmp_path, capsys):
+    plain, packed, back = tmp_path / "a.onnx", tmp_path / "a.lowbit", tmp_path / "b.onnx"
+    run("quantize", folder / "net.onnx", "-r", "linear4", "-o", plain, *SIZE, capsys=capsys)
+    code, out, _ = run("pack", plain, "-o", packed, "--json", capsys=capsys)
+    assert code == 0
+    assert sum(json.loads(out)["sections"].values()) == packed.stat().st_size
+    assert run("unpack", packed, "-o", back, capsys=capsys)[0] == 0
+    assert back.read_bytes() == plain.read_bytes()
+    code, out, _ = run("inspect", packed, "--json", capsys=capsys)
+    assert code == 0
+    assert sum(json.loads(out)["bytes"].values()) == packed.stat().st_size
+    arguments = (
+        "measure",
+        folder / "net.onnx",
+        plain,
+        packed,
+        "--data",
+        folder / "test",
+        *SIZE,
+        "--runs",
+        "2",
+        "--json",
+    )
+    code, out, _ = run(*arguments, capsys=capsys)
+    rows = json.loads(out)["rows"]
+    assert code == 0
+    assert rows[2]["file_bytes"] == packed.stat().st_size == sum(rows[2]["details"]["ledger"].values())
+    assert rows[2]["kl"] == rows[1]["kl"]
+    damaged = bytearray(packed.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    packed.write_bytes(bytes(damaged))
+    code, _, err = run("unpack", packed, "-o", tmp_path / "c.onnx", capsys=capsys)
+    assert code == 2
+    assert err.startswith("Error: ")
+    assert not (tmp_path / "c.onnx").exists()

@@ -16,7 +16,7 @@ __version__ = "0.1.0"
 
 # public name -> the module that defines it
 PUBLIC = {
-    "load": "lowbit.graph.load",
+    "load": "lowbit.formats.opening",
     "save": "lowbit.graph.save",
     "Model": "lowbit.graph.model",
     "Preprocessing": "lowbit.graph.preprocessing",
@@ -44,8 +44,8 @@ if TYPE_CHECKING:
     from lowbit.data.images import open_images
     from lowbit.engines import open_session
     from lowbit.errors import LowbitError
+    from lowbit.formats.opening import load
     from lowbit.graph.cost import cost
-    from lowbit.graph.load import load
     from lowbit.graph.model import Model
     from lowbit.graph.preprocessing import Preprocessing
     from lowbit.graph.save import save

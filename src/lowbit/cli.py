@@ -54,8 +54,8 @@ def inspect(
     as_json: JsonOption = False,
 ) -> None:
     """Per layer and in total: shapes, parameters, MACs, FLOPs, bytes and ranges of the weights."""
+    from lowbit.formats.opening import load
     from lowbit.graph.cost import cost
-    from lowbit.graph.load import load
     from lowbit.reports.inspection import inspection_json, print_inspection
 
     loaded = load(model)
@@ -78,7 +78,7 @@ def plan(
     as_json: JsonOption = False,
 ) -> None:
     """What a recipe will do to each tensor and node, and why, before anything is touched."""
-    from lowbit.graph.load import load
+    from lowbit.formats.opening import load
     from lowbit.quantization.plan import plan as make_plan
     from lowbit.quantization.recipes import parse_recipe
     from lowbit.reports.inspection import print_plan
@@ -240,6 +240,45 @@ def demo(
 
 
 @app.command()
+def pack(
+    model: ModelArgument,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The archive to write.", metavar="FILE")],
+    as_json: JsonOption = False,
+) -> None:
+    """Entropy-code an ONNX file into an archive that gives it back byte for byte."""
+    from lowbit.files import write_atomically
+    from lowbit.formats.opening import pack_file
+    from lowbit.packing.archive import section_bytes
+
+    data = pack_file(model)
+    write_atomically(output, data)
+    before, parts = model.stat().st_size, section_bytes(data)
+    if as_json:
+        _print_json({"file": str(output), "file_bytes": len(data), "ratio": before / len(data), "sections": parts})
+    else:
+        typer.echo(f"{output}: {len(data):,} bytes, {before / len(data):.2f}x smaller than {model} ({before:,} bytes).")
+        typer.echo(", ".join(f"{name} {size:,}" for name, size in parts.items()))
+
+
+@app.command()
+def unpack(
+    archive: Annotated[Path, typer.Argument(help="An archive that `lowbit pack` wrote.", metavar="ARCHIVE")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The ONNX file to write.", metavar="FILE")],
+    as_json: JsonOption = False,
+) -> None:
+    """Give back the ONNX file that was packed, byte for byte."""
+    from lowbit.files import write_atomically
+    from lowbit.formats.opening import unpack_file
+
+    data = unpack_file(archive)
+    write_atomically(output, data)
+    if as_json:
+        _print_json({"file": str(output), "file_bytes": len(data)})
+    else:
+        typer.echo(f"{output}: {len(data):,} bytes.")
+
+
+@app.command()
 def recipes(as_json: JsonOption = False) -> None:
     """All recipes, with the widths they take."""
     from lowbit.quantization.recipes import RECIPES
@@ -357,7 +396,7 @@ def _load(
 ) -> "Model":
     """A model, with the preprocessing that the options state in place of what its metadata says."""
     from lowbit.data.options import with_preprocessing
-    from lowbit.graph.load import load
+    from lowbit.formats.opening import load
 
     return with_preprocessing(load(path), size=size, mean=mean, std=std, layout=layout)
 
@@ -369,9 +408,12 @@ def _images(source: str, model: "Model", limit: int | None) -> "Images":
 
 
 def _ledger(path: Path) -> "Ledger":
-    from lowbit.formats.ledger import read_ledger
+    import tempfile
 
-    return read_ledger(path)
+    from lowbit.formats.opening import file_ledger, opened
+
+    with tempfile.TemporaryDirectory(prefix="lowbit-") as folder:
+        return file_ledger(path, opened(path, Path(folder)))
 
 
 def _required(value: str | None, option: str) -> str:

@@ -17,6 +17,8 @@ from onnx import NodeProto, TensorProto, numpy_helper
 from lowbit.errors import ModelError
 
 KINDS = ("codes", "scales", "zero_points", "code_books", "float_weights", "biases", "constants", "graph", "padding")
+# An archive compresses all numbers that are no codes together.
+NUMBERS = "numbers"
 # operator -> (input that is the weight, input that is the bias)
 LAYER_INPUTS = {"Conv": (1, 2), "ConvTranspose": (1, 2), "Gemm": (1, 2), "MatMul": (1, None)}
 NARROW = frozenset((TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.FLOAT, TensorProto.DOUBLE))

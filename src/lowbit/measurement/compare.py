@@ -8,7 +8,7 @@ from typing import Any
 from lowbit.calibration.statistics import Statistics, calibrate
 from lowbit.data.images import Images, check_labels, open_images, overlap
 from lowbit.errors import DataError
-from lowbit.graph.load import load
+from lowbit.formats.opening import load
 from lowbit.graph.model import Model
 from lowbit.measurement.measure import RUNS, Candidate, measure
 from lowbit.measurement.results import Comparison

@@ -4,6 +4,7 @@ import dataclasses
 import datetime
 import shlex
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +16,10 @@ from lowbit.data.images import Images, check_labels
 from lowbit.engines import engine_version
 from lowbit.errors import DataError, ModelError
 from lowbit.files import sha256_file
-from lowbit.formats.ledger import Ledger, read_ledger
+from lowbit.formats.ledger import Ledger
+from lowbit.formats.opening import file_ledger, load, opened
 from lowbit.formats.reading import layer_weights
 from lowbit.graph.cost import Cost, cost
-from lowbit.graph.load import load
 from lowbit.graph.model import Model
 from lowbit.measurement import error
 from lowbit.measurement.accuracy import Score, score
@@ -97,12 +98,41 @@ def measure(
     candidates = [file if isinstance(file, Candidate) else Candidate(Path(file).stem, Path(file)) for file in files]
     if not candidates:
         raise DataError("there is no file to measure.", remedy="Name at least one ONNX file.")
+    with tempfile.TemporaryDirectory(prefix="lowbit-") as folder:
+        # Archives are measured as the ONNX files that they hold; their size is their own.
+        paths = [opened(candidate.path, Path(folder)) for candidate in candidates]
+        return _measured(
+            candidates,
+            paths,
+            images,
+            engine=engine,
+            threads=threads,
+            batch=batch,
+            runs=runs,
+            with_memory=with_memory,
+            progress=progress,
+        )
+
+
+def _measured(
+    candidates: Sequence[Candidate],
+    paths: Sequence[Path],
+    images: Images,
+    *,
+    engine: str,
+    threads: int,
+    batch: int,
+    runs: int,
+    with_memory: bool,
+    progress: Progress,
+) -> Comparison:
+    """`measure`, with the ONNX file of each candidate at hand."""
     reference = load(candidates[0].path)
     if images.labels is not None and reference.classes is not None:
         check_labels(images, reference.classes)
     predictions = [
-        predict(candidate.path, images, engine=engine, progress=progress, what=f"predicting: {candidate.recipe}")
-        for candidate in candidates
+        predict(path, images, engine=engine, progress=progress, what=f"predicting: {candidate.recipe}")
+        for candidate, path in zip(candidates, paths, strict=True)
     ]
     scores = [
         score(prediction, reference=None if index == 0 else predictions[0])
@@ -111,7 +141,7 @@ def measure(
     inputs = _inputs(images, batch)
     times = (
         latency(
-            {str(index): candidate.path for index, candidate in enumerate(candidates)},
+            {str(index): path for index, path in enumerate(paths)},
             inputs,
             engine=engine,
             threads=threads,
@@ -123,11 +153,11 @@ def measure(
         else {}
     )
     memories = [
-        memory(candidate.path, inputs, engine=engine, threads=threads) if with_memory else Memory(None, None)
-        for candidate in progress.track(candidates, "measuring memory", total=len(candidates))
+        memory(path, inputs, engine=engine, threads=threads) if with_memory else Memory(None, None)
+        for path in progress.track(paths, "measuring memory", total=len(paths))
     ]
-    ledgers = [read_ledger(candidate.path) for candidate in candidates]
-    weights = [layer_weights(candidate.path) for candidate in candidates]
+    ledgers = [file_ledger(candidate.path, path) for candidate, path in zip(candidates, paths, strict=True)]
+    weights = [layer_weights(path) for path in paths]
     costs = _cost(reference, batch=1)
     shown = _examples(predictions, images)
     rows = tuple(

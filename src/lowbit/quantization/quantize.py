@@ -14,7 +14,7 @@ from lowbit.errors import DataError
 from lowbit.files import write_atomically
 from lowbit.formats.encoded import ActivationCodes, BiasCodes, Codes, Encoded
 from lowbit.formats.onnx import to_onnx
-from lowbit.graph.load import load
+from lowbit.formats.opening import load
 from lowbit.graph.model import Model
 from lowbit.graph.ops import Layer, layers
 from lowbit.progress import SILENT, Progress

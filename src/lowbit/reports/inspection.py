@@ -24,6 +24,7 @@ COUNTED = {
     "zero_points": "zero points",
     "code_books": "code book entries",
     "constants": "other constants",
+    "numbers": "scales, biases, code books together",
 }
 
 

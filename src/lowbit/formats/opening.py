@@ -1,0 +1,119 @@
+"""Open whatever lowbit writes: an ONNX file as it stands, an archive by unpacking it first."""
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import onnx
+
+from lowbit.errors import ModelError, OutputError
+from lowbit.formats import archive
+from lowbit.formats.ledger import NUMBERS, Ledger, read_ledger
+from lowbit.graph import load as graph_load
+from lowbit.graph.model import Model
+from lowbit.packing.archive import section_bytes
+
+if TYPE_CHECKING:
+    import torch
+
+
+def load(
+    source: "str | os.PathLike[str] | bytes | onnx.ModelProto | torch.nn.Module | Model",
+    *,
+    example: object | None = None,
+) -> Model:
+    """Load a network and prepare it for quantization; the original is never changed.
+
+    Args:
+        source: an ONNX file or a lowbit archive, the bytes of either, an `onnx.ModelProto`, a `torch.nn.Module`, or a
+            `Model`, which comes back as it is.
+        example: for a torch module, one input tensor (or a tuple of them) with the batch as first dimension.
+
+    Raises:
+        ModelError: unreadable, damaged, hostile or unsupported; says which and what to do.
+        ArchiveError: a damaged archive.
+    """
+    if isinstance(source, bytes) and archive.is_archive(source):
+        return graph_load.load(archive.unpack(source))
+    if isinstance(source, str | os.PathLike):
+        path = Path(source)
+        if is_archive(path):
+            return dataclasses.replace(graph_load.load(archive.unpack(path.read_bytes())), source=str(path))
+    return graph_load.load(source, example=example)
+
+
+def is_archive(path: Path | str) -> bool:
+    """Whether a file begins as a lowbit archive does."""
+    try:
+        with Path(path).open("rb") as file:
+            return archive.is_archive(file.read(64))
+    except OSError:
+        return False
+
+
+def opened(path: Path | str, folder: Path) -> Path:
+    """The path of the ONNX file itself: `path`, or what an archive holds, unpacked into `folder`.
+
+    Raises:
+        ArchiveError: a damaged archive.
+        OutputError: `folder` cannot be written.
+    """
+    path = Path(path)
+    if not is_archive(path):
+        return path
+    target = folder / f"{len(list(folder.iterdir()))}-{path.stem}.onnx"
+    try:
+        target.write_bytes(archive.unpack(path.read_bytes()))
+    except OSError as error:
+        raise OutputError(f"cannot unpack: {error.strerror or error}.", where=str(folder)) from error
+    return target
+
+
+def file_ledger(path: Path | str, onnx_path: Path) -> Ledger:
+    """The ledger of a file: of an archive the bytes of its sections, with the counts of the ONNX file in it.
+
+    Raises:
+        ModelError: not an ONNX file.
+    """
+    inside = read_ledger(onnx_path)
+    path = Path(path)
+    if not is_archive(path):
+        return inside
+    data = path.read_bytes()
+    sections = section_bytes(data)
+    spent = dict.fromkeys(inside.bytes, 0)
+    spent["codes"] = sections["codes"]
+    spent[NUMBERS] = sections["numbers"]
+    spent["graph"] = len(data) - sections["codes"] - sections["numbers"]
+    return Ledger(spent, inside.counts, len(data), inside.layers)
+
+
+def pack_file(path: Path | str) -> bytes:
+    """The archive of an ONNX file.
+
+    Raises:
+        ModelError: it cannot be read, or is no ONNX file, or an archive already.
+    """
+    if is_archive(path):
+        raise ModelError("is an archive already.", where=str(path), remedy="Give the ONNX file.")
+    return archive.pack(_read(path))
+
+
+def unpack_file(path: Path | str) -> bytes:
+    """The ONNX file in an archive.
+
+    Raises:
+        ModelError: it cannot be read.
+        ArchiveError: not an archive, or a damaged one.
+    """
+    return archive.unpack(_read(path))
+
+
+def _read(path: Path | str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise ModelError(
+            f"cannot be read: {error.strerror or error}.", where=str(path), remedy="Check the path."
+        ) from error
