@@ -94,16 +94,22 @@ def _squared_error(centers: Doubles, weights: Doubles, interval: Interval, level
 
 
 def _divergence(centers: Doubles, weights: Doubles, interval: Interval, levels: int) -> float:
-    """KL(true || quantized), the mass of each level spread evenly over the bins that round to it.
+    """KL(clipped || quantized) over the bins inside the interval.
 
-    Clipped values share the end level, so cutting a tail off spreads mass thinly over it and is paid for here.
+    Clipped values pile up in the end bins of the true histogram but are missing in the quantized one, whose levels
+    spread their mass evenly over the bins that round to them: so clipping and coarseness are both paid for.
     """
     low, high = interval
     step = (high - low) / (levels - 1)
-    code = np.clip(np.round(centers / step), np.round(low / step), np.round(high / step))
-    _, level = np.unique(code, return_inverse=True)
-    mass = np.bincount(level, weights)
-    bins = np.bincount(level)
-    spread = (mass / bins)[level]
-    kept = weights > 0
-    return float((weights[kept] * np.log(weights[kept] / spread[kept])).sum())
+    inside = (centers >= low - step / 2) & (centers <= high + step / 2)
+    # With fewer bins than levels nothing would be coarse, and the narrowest interval would always win.
+    if inside.sum() < 2 or high - low < levels * np.diff(centers).min():
+        return np.inf
+    kept = weights[inside]
+    clipped = kept.copy()
+    clipped[0] += weights[centers < low - step / 2].sum()
+    clipped[-1] += weights[centers > high + step / 2].sum()
+    _, level = np.unique(np.round(centers[inside] / step), return_inverse=True)
+    spread = (np.bincount(level, kept) / np.bincount(level))[level]
+    spread /= spread.sum()
+    return float((clipped * np.log(clipped / spread)).sum())
