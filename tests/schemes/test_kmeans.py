@@ -60,13 +60,13 @@ def test_many_values_come_within_a_thousandth_of_the_least_error(kind: str, k: i
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_few_values_are_solved_exactly(kind: str) -> None:
-    values = draw(kind, count=1500)
-    for k in (2, 5, 16, 100):
+    values = draw(kind, count=500)
+    for k in (2, 5, 16, 250):
         assert squared_error(values, *kmeans_1d(values, k)) <= least_error(values, k) * (1 + 1e-9) + rounding(values)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(("count", "k"), [(100, 4), (1500, 4), (1500, 16), (3000, 64)])
+@pytest.mark.parametrize(("count", "k"), [(100, 4), (1500, 4), (1500, 16), (3000, 64), (600, 256)])
 def test_rows_come_within_a_thousandth_each(kind: str, count: int, k: int) -> None:
     rows = np.stack([draw(kind, seed, count) * 10.0**seed for seed in range(3)])
     centers, indices = kmeans_rows(rows, k)

@@ -6,11 +6,13 @@ prefix sums the cost of any interval takes two look-ups. Two steps build on that
 - `_best_cuts`: dynamic programming over clusters; the best last cut never moves left as the interval or the number of
   clusters grows (Monge property), so each layer is solved by divide and conquer in O(n log n). Small inputs are solved
   by it, exactly.
-- Large inputs first: the cuts may only lie on a grid of at least 8 k positions, dense where the density^(1/3) is, as
-  optimal clusters are (Panter and Dite 1951). Then `_best_in_band` repeats the dynamic program over a few positions
-  around each cut, all cuts jointly, three times ever finer.
+- Large inputs start from cuts that share out the density^(1/3), as optimal clusters do (Panter and Dite 1951); or, for
+  few clusters, from the best cuts on a grid of such positions. Then `_best_in_band` repeats the dynamic program over a
+  few positions around each cut, all cuts jointly, until nothing is gained, ever finer. A band wider than one cluster
+  lets a chain of cuts shift by one, which carries a cluster from where it is idle to where it is needed; Lloyd's
+  iteration cannot.
 
-Gives up: proof of optimality for large inputs (the tests hold it to 1e-3; usual is 1e-4), and any distance other than
+Gives up: proof of optimality for large inputs (the tests hold it to 1e-3), and any distance other than
 the squared one. Nothing is random.
 
 Sources: Wu 1991, "Optimal quantization by matrix searching"; Grønlund et al. 2017, "Fast exact k-means, k-medians and
@@ -25,15 +27,19 @@ from lowbit.errors import SchemeError
 Floats = npt.NDArray[np.float64]
 Positions = npt.NDArray[np.int64]
 
-EXACT_VALUES = 4096  # one row of at most this many distinct values is solved exactly
-GRID = 1024  # positions at least where the cuts of one long row may first lie
-GRID_ROWS = 128  # the same where there are many rows
-GRID_PER_CLUSTER = 8
-BAND_STEPS = (1 / 16, 1 / 64, 1 / 256)  # distance of the positions tried around a cut, in clusters
-BAND_REACH = np.arange(-12.0, 13.0)
-NEAREST_CHUNK = 1 << 17  # values looked up together
-BAND_PAIRS = 1 << 17  # pairs of positions looked at together: temporaries of 1 MB stay in cache
-CHUNK_CELLS = 1 << 17  # table cells of whole rows worked on together, for the same reason
+EXACT_CELLS = 1 << 13  # a single row is solved exactly up to this many values times clusters
+EXACT_ROW_VALUES = 128  # and each of many rows up to this many values,
+EXACT_PER_CLUSTER = 2  # both at least up to this many values a cluster
+MANY_REPEATS = 0.05  # share of values that equal the one before, from which on they are merged
+GRID = 256  # positions of the grid that few clusters start from
+GRID_CLUSTERS = 16  # how many are few
+# Distance of the positions tried around a cut, in clusters; how many on either side; passes at most.
+BANDS = ((1 / 4, 6, 60), (1 / 16, 17, 3), (1 / 64, 8, 1), (1 / 32, 33, 1), (1 / 64, 8, 1))
+WIDE_CLUSTERS = 128  # more clusters than this gain nothing from the last two bands, which cost half the time
+PASS_GAIN = 1e-4  # a pass that lowers the squared error by less, relatively, ends its band
+NEAREST_CHUNK = 1 << 17  # values looked up together: temporaries of 1 MB stay in cache
+BAND_PAIRS = 1 << 19  # pairs of positions looked at together, for the same reason
+CHUNK_CELLS = 1 << 17  # table cells of whole rows worked on together, too
 TINY = 1e-16  # keeps an empty interval from dividing by zero; no mass that matters is as small
 
 
@@ -44,7 +50,8 @@ def kmeans_1d(
 
     Returns:
         Centers [k], ascending (the largest is repeated where there are fewer distinct values than k), and for each
-        value the index of its nearest center. Exact up to 4096 distinct values, else within 1e-3 of the least error.
+        value the index of its nearest center. Exact for few values (`EXACT_CELLS`), else within 1e-3 of the least
+        error.
 
     Raises:
         SchemeError: no values, NaN or infinite values, k out of range, weights negative or of another shape.
@@ -67,17 +74,7 @@ def fit_1d(values: npt.NDArray[np.floating], k: int, *, weights: npt.NDArray[np.
         raise SchemeError(f"k-means expects a list of values, got shape {values.shape}.")
     _check(values, k, weights)
     ordered, masses = _sort(values[None], None if weights is None else weights[None])
-    changes = np.flatnonzero(ordered[0, 1:] != ordered[0, :-1]) + 1
-    if changes.size < EXACT_VALUES:
-        starts = np.concatenate(([0], changes))
-        if masses is None:
-            masses = np.diff(starts, append=values.size).astype(np.float64)[None]
-        else:
-            masses = np.add.reduceat(masses, starts, axis=1)
-        ordered = ordered[:, starts]
-    exact = ordered.shape[1] <= EXACT_VALUES
-    centers = _solve(ordered, masses, k, grid=EXACT_VALUES if exact else max(GRID, GRID_PER_CLUSTER * k))
-    return centers.reshape(k)
+    return _solve_merged(ordered, masses, k, exact=max(EXACT_CELLS // k, EXACT_PER_CLUSTER * k)).reshape(k)
 
 
 def fit_rows(values: npt.NDArray[np.floating], k: int, *, weights: npt.NDArray[np.floating] | None = None) -> Floats:
@@ -86,12 +83,21 @@ def fit_rows(values: npt.NDArray[np.floating], k: int, *, weights: npt.NDArray[n
         raise SchemeError(f"k-means by rows expects [rows, values], got shape {values.shape}.")
     _check(values, k, weights)
     rows, count = values.shape
-    grid = max(GRID_ROWS, GRID_PER_CLUSTER * k)
-    step = max(1, CHUNK_CELLS // max(count, min(count, grid) * k))
+    exact = max(EXACT_ROW_VALUES, EXACT_PER_CLUSTER * k)
+    step = max(1, CHUNK_CELLS // max(count, min(count, exact) * k))
     centers = np.empty((rows, k))
     for start in range(0, rows, step):
         part = slice(start, start + step)
-        centers[part] = _solve(*_sort(values[part], None if weights is None else weights[part]), k, grid=grid)
+        ordered, masses = _sort(values[part], None if weights is None else weights[part])
+        centers[part] = _solve(ordered, masses, k, exact=exact)
+        if count > exact:
+            # Positions count values, so runs of equal ones leave the bands too few to choose from.
+            repeats = np.count_nonzero(ordered[:, 1:] == ordered[:, :-1], axis=1)
+            for row in np.flatnonzero(repeats > MANY_REPEATS * count):
+                one = slice(row, row + 1)
+                centers[start + row] = _solve_merged(
+                    ordered[one], None if masses is None else masses[one], k, exact=exact
+                )
     return centers
 
 
@@ -142,8 +148,21 @@ def _sort(
     return np.take_along_axis(values, order, axis=1), masses
 
 
-def _solve(ordered: npt.NDArray[np.floating], masses: Floats | None, k: int, *, grid: int) -> Floats:
-    """Centers [rows, k] of ascending rows [rows, n]; exact if n is no more than `grid`."""
+def _solve_merged(ordered: npt.NDArray[np.floating], masses: Floats | None, k: int, *, exact: int) -> Floats:
+    """`_solve` for one row, with equal values merged if that makes it much shorter or short enough to be exact."""
+    starts = np.concatenate(([0], np.flatnonzero(ordered[0, 1:] != ordered[0, :-1]) + 1))
+    count = ordered.shape[1]
+    if starts.size <= exact or count - starts.size > MANY_REPEATS * count:
+        if masses is None:
+            masses = np.diff(starts, append=count).astype(np.float64)[None]
+        else:
+            masses = np.add.reduceat(masses, starts, axis=1)
+        ordered = ordered[:, starts]
+    return _solve(ordered, masses, k, exact=exact)
+
+
+def _solve(ordered: npt.NDArray[np.floating], masses: Floats | None, k: int, *, exact: int) -> Floats:
+    """Centers [rows, k] of ascending rows [rows, n]; the optimum if n is no more than `exact`."""
     rows, count = ordered.shape
     if count <= k:
         return np.pad(ordered.astype(np.float64), ((0, 0), (0, k - count)), mode="edge")
@@ -156,7 +175,15 @@ def _solve(ordered: npt.NDArray[np.floating], masses: Floats | None, k: int, *, 
     else:
         np.cumsum(masses, axis=1, out=mass[:, 1:])
         np.cumsum(masses * centred, axis=1, out=total[:, 1:])
-    cuts = _best_cuts(mass, total, k) if count <= grid else _near_cuts(centred, mass, total, k, grid)
+    if count <= exact:
+        cuts = _best_cuts(mass, total, k)
+    else:
+        squares = (
+            np.einsum("rn,rn->r", centred, centred)
+            if masses is None
+            else np.einsum("rn,rn,rn->r", centred, centred, masses)
+        )
+        cuts = _near_cuts(centred, mass, total, squares, k)
     distinct = np.count_nonzero(ordered[:, 1:] != ordered[:, :-1], axis=1) + 1
     for row in np.flatnonzero(distinct <= k):  # differences too small for the prefix sums to see
         changes = np.flatnonzero(ordered[row, 1:] != ordered[row, :-1]) + 1
@@ -224,16 +251,26 @@ def _best_cuts(mass: Floats, total: Floats, k: int) -> Positions:
     return cuts
 
 
-def _near_cuts(ordered: Floats, mass: Floats, total: Floats, k: int, grid: int) -> Positions:
-    """Nearly the best cuts [rows, k + 1]: the best on a grid of that many positions, then jointly moved off it."""
-    positions = _grid_positions(ordered, mass, grid)
-    on_grid = _best_cuts(np.take_along_axis(mass, positions, axis=1), np.take_along_axis(total, positions, axis=1), k)
-    cuts = np.take_along_axis(positions, on_grid, axis=1)
-    step_rows = max(1, BAND_PAIRS // BAND_REACH.size**2)
-    for first in range(0, len(cuts) if k > 1 else 0, step_rows):
-        part = slice(first, first + step_rows)
-        for step in BAND_STEPS:
-            cuts[part, 1:-1] = _best_in_band(mass[part], total[part], _around(cuts[part], BAND_REACH * step))
+def _near_cuts(ordered: Floats, mass: Floats, total: Floats, squares: Floats, k: int) -> Positions:
+    """Nearly the best cuts [rows, k + 1]; `squares` [rows] is the squared error of one cluster at zero."""
+    few = k <= GRID_CLUSTERS
+    cuts = _grid_positions(ordered, mass, min(GRID, ordered.shape[1]) if few else k)
+    if few:
+        on_grid = _best_cuts(np.take_along_axis(mass, cuts, axis=1), np.take_along_axis(total, cuts, axis=1), k)
+        cuts = np.take_along_axis(cuts, on_grid, axis=1)
+    for step, reach, passes in () if k == 1 else BANDS if k <= WIDE_CLUSTERS else BANDS[:3]:
+        offsets = np.arange(-reach, reach + 1, dtype=np.float64) * step
+        step_rows = max(1, BAND_PAIRS // (k * offsets.size**2))
+        for first in range(0, len(cuts), step_rows):
+            active = np.arange(first, min(first + step_rows, len(cuts)))
+            gain = np.full(active.size, -np.inf)
+            for _ in range(passes):
+                inner, better = _best_in_band(mass[active], total[active], _around(cuts[active], offsets))
+                cuts[active, 1:-1] = inner
+                going = better - gain > PASS_GAIN * (squares[active] - better)
+                active, gain = active[going], better[going]
+                if not active.size:
+                    break
     return cuts
 
 
@@ -267,24 +304,27 @@ def _around(cuts: Positions, offsets: Floats) -> Positions:
     return moved
 
 
-def _best_in_band(mass: Floats, total: Floats, band: Positions) -> Positions:
-    """The jointly best inner cuts [rows, k - 1] among `band` [rows, k - 1, positions]."""
+def _best_in_band(mass: Floats, total: Floats, band: Positions) -> tuple[Positions, Floats]:
+    """The jointly best inner cuts [rows, k - 1] among `band` [rows, k - 1, positions], and their gain [rows]."""
     rows, inner, width = band.shape
     masses = np.take_along_axis(mass, band.reshape(rows, -1), axis=1).reshape(band.shape)
     totals = np.take_along_axis(total, band.reshape(rows, -1), axis=1).reshape(band.shape)
-    gain = _gain(totals[:, 0], masses[:, 0])
-    choice = np.empty((inner, rows, width), np.intp)
+    between = masses[:, 1:, :, None] - masses[:, :-1, None, :]
+    pairs = _gain(totals[:, 1:, :, None] - totals[:, :-1, None, :], between)
+    np.copyto(pairs, -np.inf, where=between < 0)  # the cuts would have crossed
+    best = np.empty((inner, rows, 1, width))
+    best[0, :, 0] = _gain(totals[:, 0], masses[:, 0])
+    sums = np.empty((rows, width, width))
     for j in range(1, inner):
-        between = masses[:, j, :, None] - masses[:, j - 1, None, :]
-        gains = _gain(totals[:, j, :, None] - totals[:, j - 1, None, :], between)
-        gains += gain[:, None, :]
-        np.copyto(gains, -np.inf, where=between < 0)  # the cuts would have crossed
-        choice[j] = gains.argmax(axis=2)
-        gain = np.take_along_axis(gains, choice[j][..., None], axis=2)[..., 0]
-    picked = (gain + _gain(total[:, -1:] - totals[:, -1], mass[:, -1:] - masses[:, -1])).argmax(axis=1)
-    cuts = np.empty((rows, inner), np.int64)
-    for j in range(inner - 1, -1, -1):
-        cuts[:, j] = band[np.arange(rows), j, picked]
-        if j:
-            picked = choice[j, np.arange(rows), picked]
-    return np.maximum.accumulate(cuts, axis=1)  # cuts around values without any weight may still have crossed
+        np.add(pairs[:, j - 1], best[j - 1], out=sums)
+        np.maximum.reduce(sums, axis=2, out=best[j, :, 0])
+    whole = best[-1, :, 0] + _gain(total[:, -1:] - totals[:, -1], mass[:, -1:] - masses[:, -1])
+    picks = np.empty((inner, rows), np.int64)
+    picks[-1] = whole.argmax(axis=1)
+    lines = pairs.reshape(-1, width)
+    line = np.arange(rows) * ((inner - 1) * width)
+    for j in range(inner - 1, 0, -1):
+        picks[j - 1] = (lines.take(line + ((j - 1) * width + picks[j]), axis=0) + best[j - 1, :, 0]).argmax(axis=1)
+    cuts = np.take_along_axis(band, picks.T[:, :, None], axis=2)[:, :, 0]
+    # Cuts among values without any weight may still have crossed.
+    return np.maximum.accumulate(cuts, axis=1), whole.max(axis=1)
