@@ -20,6 +20,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 ENGINES: dict[str, tuple[str, str, str | None]] = {
     "onnxruntime": ("lowbit.engines.onnxruntime", "onnxruntime", None),
     "openvino": ("lowbit.engines.openvino", "openvino", "openvino"),
+    "litert": ("lowbit.engines.litert", "ai_edge_litert", "litert"),
 }
 
 

@@ -1,0 +1,170 @@
+"""Encoded -> a LiteRT (.tflite) file, written without TensorFlow.
+
+Images go in channels-last, as LiteRT computes; the metadata entry `lowbit.layout` says how the axes of the model's
+inputs and outputs were turned, and `lowbit.preprocessing` speaks of the file as it is. Full-integer models become int8
+operators (the uint8 codes minus 128, per-channel int8 weights, int32 biases) that XNNPACK runs in integers; weight-only
+ones are stored as int8 and computed in float.
+
+What is given up: one image size a file; weights in code books or of other widths than 8 bits, for which LiteRT has no
+form that it decodes once at load; operators outside `litert_operators.OPERATORS`. All of these are refused by name.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+
+from lowbit.errors import ModelError
+from lowbit.formats.encoded import ActivationCodes, Encoded
+from lowbit.formats.litert_file import serialize
+from lowbit.formats.litert_graph import CHANNELS_LAST, FileGraph, Form, Order
+from lowbit.formats.litert_operators import OPERATORS
+from lowbit.formats.litert_shapes import static_shapes
+from lowbit.graph.model import Node, Value
+from lowbit.graph.preprocessing import METADATA_KEY
+
+TYPES = ("float32", "int8", "uint8")
+# Read by `lowbit.engines.litert`.
+LAYOUT_KEY = "lowbit.layout"
+# Read by `lowbit.formats.litert_ledger`: how a weight differs from that of the model beyond the order of axes.
+LAYERS_KEY = "lowbit.layers"
+# Operators whose other inputs only say how; those are read as constants, or are in the shapes already.
+ONE_DATA_INPUT = {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Pad", "Slice", "Split", "Resize", "Clip", "Transpose"}
+ONE_DATA_INPUT |= {"Gather", "ReduceMean", "ReduceSum", "ReduceMax"}
+
+
+def to_litert(encoded: Encoded, *, input_type: str = "float32", output_type: str = "float32") -> bytes:
+    """The content of the .tflite file; the same input always gives the same bytes.
+
+    Args:
+        encoded: the model and its codes.
+        input_type: float32, int8 or uint8: what the model's inputs hold. Codes have the scale that calibration chose
+            for the (normalized) input.
+        output_type: the same for its outputs.
+
+    Raises:
+        ModelError: an operator, weights or a type that LiteRT has no form for; the message names it.
+        EngineError: the package `ai-edge-litert` is not installed.
+    """
+    for kind in (input_type, output_type):
+        if kind not in TYPES:
+            raise ModelError(f"LiteRT files hold {', '.join(TYPES)}, not '{kind}'.", where=encoded.model.source)
+    graph = FileGraph(encoded, static_shapes(encoded.model))
+    layout: dict[str, dict[str, Order]] = {"inputs": {}, "outputs": {}}
+    inputs = []
+    for value in encoded.model.graph.inputs:
+        order = _input_order(graph, value)
+        layout["inputs"][str(value.name)] = order
+        inputs.append(_input(graph, value, order, input_type))
+    for node in _needed(graph):
+        _write(graph, node)
+    outputs = []
+    for value in encoded.model.graph.outputs:
+        tensor, order = _output(graph, value, output_type)
+        layout["outputs"][str(value.name)] = order
+        outputs.append(tensor)
+    tensors = graph.tensors
+    if not graph.resizable:
+        tensors = [dataclasses.replace(tensor, batch_axis=None) for tensor in tensors]
+    return serialize(
+        tensors,
+        graph.operators,
+        inputs=inputs,
+        outputs=outputs,
+        metadata=_metadata(encoded, layout, graph.notes),
+        source=encoded.model.source,
+    )
+
+
+def _write(graph: FileGraph, node: Node) -> None:
+    name = str(node.name)
+    if name in graph.done:
+        return
+    if node.domain not in ("", "ai.onnx") or node.op_type not in OPERATORS:
+        raise graph.refuse(node, "has no form in the LiteRT files that lowbit writes")
+    OPERATORS[node.op_type](graph, node)
+
+
+def _needed(graph: FileGraph) -> list[Node]:
+    """The nodes that outputs are computed from, in order; not those that only compute shapes."""
+    pending = list(graph.model.graph.outputs)
+    needed: set[str] = set()
+    while pending:
+        node = pending.pop().producer()
+        if node is None or str(node.name) in needed:
+            continue
+        needed.add(str(node.name))
+        read = node.inputs[:1] if node.op_type in ONE_DATA_INPUT else node.inputs
+        pending += [value for value in read if value is not None]
+    return [node for node in graph.model.graph if str(node.name) in needed]
+
+
+def _input_order(graph: FileGraph, value: Value) -> Order:
+    """Images become channels-last, unless the model turns them around itself or takes them so."""
+    rank = len(graph.shape(str(value.name)))
+    readers = [node for node, _ in value.uses()]
+    turned = bool(readers) and all(
+        node.op_type == "Transpose" and tuple(node.attributes.get_ints("perm", [])) == (0, 3, 1, 2) for node in readers
+    )
+    return CHANNELS_LAST if rank == 4 and not turned else tuple(range(rank))
+
+
+def _input(graph: FileGraph, value: Value, order: Order, kind: str) -> int:
+    name = str(value.name)
+    if kind == "float32":
+        return graph.write(name, order)
+    codes = _codes(graph, name, "input")
+    if kind == "int8":
+        return graph.write(name, order, codes=codes)
+    shape = [graph.shape(name)[axis] for axis in order]
+    batch = graph.batch_place(name, order)
+    outside = graph.tensor(shape, codes=codes, name=name, batch_axis=batch, dtype="uint8")
+    inside = graph.tensor(shape, codes=codes, batch_axis=batch)
+    graph.operator("QUANTIZE", [outside], [inside], version=2)
+    graph.adopt(name, Form(inside, order, codes))
+    return outside
+
+
+def _output(graph: FileGraph, value: Value, kind: str) -> tuple[int, Order]:
+    """Index of a graph output in the type asked for, and the order of its axes."""
+    name = str(value.name)
+    integer = kind != "float32"
+    if integer:
+        _codes(graph, name, "output")
+    form = graph.read(value, integer=integer)
+    plain = tuple(range(len(form.order)))
+    if form.flat or form.order not in (plain, CHANNELS_LAST):
+        form = graph.read(value, order=plain, integer=integer)
+    tensor = form.tensor
+    old = graph.tensors[tensor]
+    if kind == "uint8" and form.codes is not None:
+        tensor = graph.tensor(old.shape, codes=form.codes, batch_axis=old.batch_axis, dtype="uint8")
+        graph.operator("QUANTIZE", [form.tensor], [tensor], version=2)
+        old = graph.tensors[tensor]
+    graph.tensors[tensor] = dataclasses.replace(old, name=name)
+    return tensor, form.order
+
+
+def _codes(graph: FileGraph, name: str, what: str) -> ActivationCodes:
+    if name not in graph.encoded.activations:
+        raise ModelError(
+            f"{what} '{name}' has no scale, so it cannot be integers.",
+            where=graph.model.source,
+            remedy=f"Leave its type float32, or calibrate it: give codes for '{name}'.",
+        )
+    return graph.encoded.activations[name]
+
+
+def _metadata(
+    encoded: Encoded, layout: Mapping[str, Mapping[str, Order]], notes: Mapping[str, Mapping[str, object]]
+) -> dict[str, str]:
+    entries = {key: value for key, value in encoded.model.ir.metadata_props.items() if key.startswith("lowbit.")}
+    entries |= encoded.metadata
+    known = encoded.model.preprocessing
+    if known is not None:
+        first = next(iter(layout["inputs"].values()))
+        turned = known.layout == "NCHW" and first == CHANNELS_LAST
+        entries[METADATA_KEY] = dataclasses.replace(known, layout="NHWC" if turned else known.layout).to_json()
+    if notes:
+        entries[LAYERS_KEY] = json.dumps(notes, sort_keys=True)
+    entries[LAYOUT_KEY] = json.dumps(layout, sort_keys=True)
+    return entries

@@ -1,0 +1,379 @@
+"""The .tflite graph under construction: every ONNX value in the forms in which something wants to read it.
+
+LiteRT computes channels-last. A value is therefore stored in any *order* of its axes (stored axis i holds the ONNX axis
+`order[i]`), as float32 or as int8 codes; converting operators (TRANSPOSE, RESHAPE, QUANTIZE, DEQUANTIZE) are written
+only when an operator asks for a form that is not there yet. So a convolutional network has no transpose at all, and an
+ONNX Transpose costs nothing: it only renames the axes.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lowbit.errors import ModelError
+from lowbit.formats.encoded import ActivationCodes, Encoded
+from lowbit.formats.litert_file import FileOperator, FileTensor
+from lowbit.formats.litert_shapes import Shapes, same_memory
+from lowbit.graph.edit import constant
+from lowbit.graph.model import Node, Value
+from lowbit.graph.ops import Layer, layers
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Order = tuple[int, ...]
+Option = int | float | bool | Sequence[int]
+
+CHANNELS_LAST: Order = (0, 2, 3, 1)
+# uint8 codes become int8 codes of the same values.
+SHIFT = 128
+NO_ACTIVATION, RELU, RELU_N1_TO_1, RELU6 = 0, 1, 2, 3
+FUSED = {(0.0, None): RELU, (-1.0, 1.0): RELU_N1_TO_1, (0.0, 6.0): RELU6}
+# Versions of operators whose int8 form is not version 2.
+INT8_VERSIONS = {"CONV_2D": 3, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 4, "RESHAPE": 1, "HARD_SWISH": 1}
+
+
+@dataclass(frozen=True)
+class Form:
+    """One stored form of a value.
+
+    Attributes:
+        tensor: index in the file.
+        order: stored axis i holds this axis of the ONNX value.
+        codes: scale and zero point (as of uint8) of int8 codes; None for float32.
+        flat: (C, H, W) if the last axis is a flattened image whose values lie in the order H, W, C.
+    """
+
+    tensor: int
+    order: Order
+    codes: ActivationCodes | None = None
+    flat: tuple[int, int, int] | None = None
+
+
+class FileGraph:
+    """Tensors and operators written so far, and the forms of each ONNX value among them."""
+
+    def __init__(self, encoded: Encoded, shapes: Shapes) -> None:
+        self.encoded = encoded
+        self.model = encoded.model
+        self.shapes = shapes
+        self.layers: dict[str, Layer] = {layer.node: layer for layer in layers(encoded.model)}
+        self.tensors: list[FileTensor] = []
+        self.operators: list[FileOperator] = []
+        # Nodes that an operator before them has done already.
+        self.done: set[str] = set(encoded.absorbed)
+        self._forms: dict[str, list[Form]] = {}
+        self._constants: dict[tuple[object, ...], int] = {}
+        self.resizable = shapes.resizable
+        # By node: what readers must undo to see its weight as in the model.
+        self.notes: dict[str, dict[str, object]] = {}
+
+    # What the model says
+
+    def refuse(self, node: Node, reason: str) -> ModelError:
+        """The error for a node that has no form in LiteRT."""
+        return ModelError(
+            f"operator {node.op_type} {reason}.",
+            where=f"{self.model.source}: node '{node.name}'",
+            remedy="Write an ONNX file instead, or export the model without this operator.",
+        )
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Shape of an ONNX value, with a batch of one.
+
+        Raises:
+            ModelError: shape inference could not tell.
+        """
+        if name not in self.shapes.single:
+            raise ModelError(
+                f"the shape of tensor '{name}' is not known, and LiteRT files have static shapes.",
+                where=self.model.source,
+                remedy="Export the model with a fixed image size.",
+            )
+        return self.shapes.single[name]
+
+    def integer(self, node: Node) -> bool:
+        """Whether a node shall compute in integers."""
+        return node.name in self.encoded.integer
+
+    def array(self, value: Value | None) -> Array | None:
+        """The content of a constant, corrected values first; None for anything else."""
+        if value is not None and value.name in self.encoded.floats:
+            return np.asarray(self.encoded.floats[str(value.name)])
+        return constant(value)
+
+    def target(self, node: Node, *, fuses: bool = True) -> tuple[str, int]:
+        """The value that a node's operator gives, and the fused activation: past a Relu or Clip that it takes over.
+
+        Args:
+            node: a node with one output.
+            fuses: whether its operator has a fused activation; if not, only saturation takes a Relu over.
+        """
+        output = node.outputs[0]
+        readers = list(output.uses())
+        reader = readers[0][0] if len(readers) == 1 and not output.is_graph_output() else None
+        if reader is None or reader.op_type not in ("Relu", "Clip") or reader.inputs[0] is not output:
+            return str(output.name), NO_ACTIVATION
+        activation = FUSED.get(self.bounds(reader), NO_ACTIVATION)
+        if reader.name in self.encoded.absorbed:
+            return str(reader.outputs[0].name), activation if fuses else NO_ACTIVATION
+        if self.integer(node) or not fuses or activation == NO_ACTIVATION:
+            return str(output.name), NO_ACTIVATION
+        self.done.add(str(reader.name))
+        return str(reader.outputs[0].name), activation
+
+    def bounds(self, node: Node) -> tuple[float | None, float | None]:
+        """Lower and upper bound of a Relu or Clip; None where it is open.
+
+        Raises:
+            ModelError: a bound that is computed.
+        """
+        if node.op_type == "Relu":
+            return 0.0, None
+        found: list[float | None] = [None, None]
+        for index, value in enumerate(node.inputs[1:3]):
+            if value is not None:
+                array = self.array(value)
+                if array is None or array.size != 1:
+                    raise self.refuse(node, "has bounds that are computed")
+                found[index] = float(array.item())
+        return found[0], found[1]
+
+    # Reading
+
+    def read(
+        self,
+        value: Value | None,
+        *,
+        order: Order | None = None,
+        integer: bool = False,
+        exact: bool = False,
+    ) -> Form:
+        """A form of a value that an operator can read; what is missing for it is written first.
+
+        Args:
+            value: an ONNX value.
+            order: order of axes that the operator needs; None takes whichever is there.
+            integer: int8 codes instead of float32.
+            exact: the codes must be those of `encoded.activations`, on which biases are based.
+        """
+        assert value is not None
+        name = str(value.name)
+        if name not in self._forms:
+            array = self.array(value)
+            if array is None:
+                raise ModelError(f"tensor '{name}' is not computed.", where=self.model.source)
+            return self._read_constant(name, array, order)
+        forms = self._forms[name]
+        wanted = self.encoded.activations[name] if integer and (exact or self._codes(forms) is None) else None
+        fitting = [form for form in forms if self._fits(form, integer, wanted)]
+        ordered = [form for form in (fitting or forms) if order is None or (form.order == order and not form.flat)]
+        form = (ordered or fitting or forms)[0]
+        if order is not None and (form.order != order or form.flat):
+            form = self._reordered(name, form, order)
+        if not self._fits(form, integer, wanted):
+            form = self._converted(name, form, wanted)
+        return form
+
+    def plain(self, value: Value | None, *, integer: bool = False) -> Form:
+        """A form in the order of ONNX."""
+        assert value is not None
+        return self.read(value, order=tuple(range(len(self.shape(str(value.name))))), integer=integer)
+
+    @staticmethod
+    def _codes(forms: list[Form]) -> ActivationCodes | None:
+        return next((form.codes for form in forms if form.codes is not None), None)
+
+    @staticmethod
+    def _fits(form: Form, integer: bool, wanted: ActivationCodes | None) -> bool:
+        if not integer:
+            return form.codes is None
+        return form.codes is not None and wanted in (None, form.codes)
+
+    def _converted(self, name: str, form: Form, codes: ActivationCodes | None) -> Form:
+        """The same order as float32 (codes None) or as int8 codes."""
+        result = replace(form, tensor=self._like(form, codes), codes=codes)
+        code = "DEQUANTIZE" if codes is None else "QUANTIZE"
+        version = 2 if form.codes is not None else 1
+        self.operators.append(
+            FileOperator(code, (form.tensor,), (result.tensor,), table=f"{code.title()}Options", version=version)
+        )
+        self._forms[name].append(result)
+        return result
+
+    def requantized(self, form: Form, codes: ActivationCodes) -> Form:
+        """The codes of a form in another scale; for one reader, not kept."""
+        if form.codes == codes:
+            return form
+        result = replace(form, tensor=self._like(form, codes), codes=codes)
+        self.operators.append(
+            FileOperator("QUANTIZE", (form.tensor,), (result.tensor,), table="QuantizeOptions", version=2)
+        )
+        return result
+
+    def _reordered(self, name: str, form: Form, order: Order) -> Form:
+        shape = self.shape(name)
+        if form.flat:
+            channels, height, width = form.flat
+            image = self.reshape(form.tensor, (-1, height, width, channels))
+            turned = self.transpose(image, (0, 3, 1, 2))
+            form = Form(self.reshape(turned, (-1, channels * height * width)), (0, 1), form.codes)
+        if form.order != order:
+            steps = tuple(form.order.index(axis) for axis in order)
+            probe = self.shapes.probe[name]
+            if same_memory(steps, [probe[axis] for axis in form.order]):
+                tensor = self.reshape(
+                    form.tensor, [shape[axis] for axis in order], batch_axis=self.batch_place(name, order)
+                )
+            else:
+                tensor = self.transpose(form.tensor, steps)
+            form = replace(form, tensor=tensor, order=order, flat=None)
+        self._forms[name].append(form)
+        return form
+
+    def _read_constant(self, name: str, array: Array, order: Order | None) -> Form:
+        order = order or tuple(range(array.ndim))
+        stored = np.transpose(array, order)
+        return Form(self.constant(stored.astype(np.float32), name=name if stored.nbytes > 64 else ""), order)
+
+    def batch_place(self, name: str, order: Order) -> int | None:
+        """Which stored axis is the batch, if it can change."""
+        axis = self.shapes.batch_axis(name)
+        return None if axis is None else order.index(axis)
+
+    # Writing
+
+    def constant(
+        self,
+        array: Array,
+        *,
+        name: str = "",
+        scale: npt.NDArray[np.float32] | None = None,
+        zero_point: int = 0,
+        axis: int = 0,
+    ) -> int:
+        """Index of a constant tensor; equal ones are stored once."""
+        content = np.ascontiguousarray(array)
+        steps = None if scale is None else scale.tobytes()
+        key = (str(array.dtype), array.shape, content.tobytes(), steps, zero_point, axis)
+        if key not in self._constants:
+            self._constants[key] = len(self.tensors)
+            self.tensors.append(FileTensor(array.shape, str(array.dtype), name, content, scale, zero_point, axis))
+        return self._constants[key]
+
+    def integers(self, values: Sequence[int]) -> int:
+        """Index of a constant int32 vector."""
+        return self.constant(np.array(values, np.int32))
+
+    def tensor(
+        self,
+        shape: Sequence[int],
+        *,
+        codes: ActivationCodes | None = None,
+        name: str = "",
+        batch_axis: int | None = None,
+        dtype: str = "",
+    ) -> int:
+        """Index of a new tensor that an operator or the caller fills: float32, or int8 (or uint8) with codes."""
+        kind = dtype or ("float32" if codes is None else "int8")
+        scale = None if codes is None else np.array([codes.scale], np.float32)
+        zero_point = 0 if codes is None else codes.zero_point - (SHIFT if kind == "int8" else 0)
+        self.tensors.append(
+            FileTensor(tuple(shape), kind, name, scale=scale, zero_point=zero_point, batch_axis=batch_axis)
+        )
+        return len(self.tensors) - 1
+
+    def write(
+        self,
+        name: str,
+        order: Order,
+        *,
+        codes: ActivationCodes | None = None,
+        flat: tuple[int, int, int] | None = None,
+    ) -> int:
+        """Index of a new tensor that holds an ONNX value in this form."""
+        shape = self.shape(name)
+        stored = [shape[axis] for axis in order]
+        index = self.tensor(stored, codes=codes, name=name, batch_axis=self.batch_place(name, order))
+        self.adopt(name, Form(index, order, codes, flat))
+        return index
+
+    def adopt(self, name: str, form: Form) -> None:
+        """Note that a value is there in this form."""
+        self._forms.setdefault(name, []).append(form)
+
+    def has(self, name: str) -> bool:
+        """Whether a value is there in some form."""
+        return name in self._forms
+
+    def operator(
+        self,
+        code: str,
+        inputs: Sequence[int],
+        outputs: Sequence[int],
+        *,
+        table: str | None = "",
+        options: Mapping[str, Option] | None = None,
+        version: int = 0,
+    ) -> None:
+        """Append an operator.
+
+        Args:
+            code: name in the schema's `BuiltinOperator`.
+            inputs: tensor indices, -1 for one that is left out.
+            outputs: tensor indices.
+            table: name of its options table; made from the code if empty, None if there is none.
+            options: its fields.
+            version: least version; by default that of int8 or of float, by the first input.
+        """
+        made = "".join(part.title() for part in code.split("_")) + "Options"
+        name = "" if table is None else table or made
+        if not version:
+            version = INT8_VERSIONS.get(code, 2) if self.tensors[inputs[0]].dtype == "int8" else 1
+        self.operators.append(FileOperator(code, tuple(inputs), tuple(outputs), options or {}, name, version))
+
+    def _like(self, form: Form, codes: ActivationCodes | None) -> int:
+        old = self.tensors[form.tensor]
+        return self.tensor(old.shape, codes=codes, batch_axis=old.batch_axis)
+
+    def derived(self, tensor: int, shape: Sequence[int], *, batch_axis: int | None = 0) -> int:
+        """A new tensor of another shape with the type and scale of an old one.
+
+        Args:
+            tensor: the old one.
+            shape: the new shape.
+            batch_axis: where the batch is now, if the old one has a batch.
+        """
+        old = self.tensors[tensor]
+        batch = batch_axis if old.batch_axis is not None else None
+        self.tensors.append(replace(old, shape=tuple(shape), name="", data=None, batch_axis=batch))
+        return len(self.tensors) - 1
+
+    def reshape(self, tensor: int, shape: Sequence[int], *, batch_axis: int | None = 0, result: int = -1) -> int:
+        """RESHAPE to a stored shape, of which the batch may be given as -1; the index of the result."""
+        target = list(shape)
+        old = self.tensors[tensor]
+        if -1 in target:
+            known = int(np.prod([size for size in target if size != -1]))
+            batch_axis = target.index(-1)
+            target[batch_axis] = int(np.prod(old.shape)) // known
+        index = result if result >= 0 else self.derived(tensor, target, batch_axis=batch_axis)
+        if self.tensors[index].batch_axis is not None:
+            batch = self.tensors[index].batch_axis
+            target = [-1 if axis == batch else size for axis, size in enumerate(target)]
+        self.operator("RESHAPE", [tensor, self.integers(target)], [index], options={"newShape": target})
+        return index
+
+    def transpose(self, tensor: int, steps: Sequence[int]) -> int:
+        """TRANSPOSE: axis i of the result is axis `steps[i]`; its index."""
+        old = self.tensors[tensor]
+        batch = None if old.batch_axis is None else list(steps).index(old.batch_axis)
+        index = self.derived(tensor, [old.shape[step] for step in steps], batch_axis=batch)
+        self.operator("TRANSPOSE", [tensor, self.integers(steps)], [index])
+        return index
+
+    def probe_shape(self, name: str) -> tuple[int, ...]:
+        """Shape with a batch that other dimensions are hardly a multiple of."""
+        self.shape(name)
+        return self.shapes.probe[name]

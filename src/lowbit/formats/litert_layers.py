@@ -1,0 +1,272 @@
+"""Layers with weights: Conv, ConvTranspose, Gemm and MatMul as LiteRT has them.
+
+Integer layers have int8 weights with a scale a channel and int32 biases. Weights-only codes are int8 constants behind a
+DEQUANTIZE, which XNNPACK carries out once, when the file is loaded; LiteRT's own form for them (int8 weights read by an
+operator with float inputs) would round the activations to 8 bits anew at each inference, which nobody asked for.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from lowbit.formats.encoded import ActivationCodes
+from lowbit.formats.litert_graph import CHANNELS_LAST, NO_ACTIVATION, FileGraph, Form, Option
+from lowbit.formats.litert_window import VALID, Window, pad, padded
+from lowbit.graph.columns import Geometry, convolution_pads, transposed_sizes
+from lowbit.graph.model import Node
+from lowbit.graph.ops import Layer
+from lowbit.schemes.codes import LinearCodes
+
+Floats = npt.NDArray[np.float32]
+
+
+def convolution(graph: FileGraph, node: Node) -> None:
+    """Conv: CONV_2D, or DEPTHWISE_CONV_2D where each output sees one channel."""
+    layer, geometry = _spatial_layer(graph, node)
+    integer = graph.integer(node)
+    x = graph.read(node.inputs[0], order=CHANNELS_LAST, integer=integer, exact=True)
+    name, activation = graph.target(node)
+    sizes = graph.tensors[x.tensor].shape[1:3]
+    outputs = graph.shape(name)[2:]
+    pads = convolution_pads(geometry, sizes)
+    windows = [
+        Window(extent, stride, before, size, count)
+        for extent, stride, (before, _), size, count in zip(
+            geometry.extents(), geometry.strides, pads, sizes, outputs, strict=True
+        )
+    ]
+    depthwise = layer.depthwise
+    # [O, I, H, W] -> [O, H, W, I], or for one input channel [1, H, W, O].
+    weight = _weight(graph, node, layer, (1, 2, 3, 0) if depthwise else (0, 2, 3, 1), channel=3 if depthwise else 0)
+    bias = _bias(graph, layer, integer=integer)
+    x, padding = padded(graph, x, windows)
+    options: dict[str, Option] = {"padding": padding, "fusedActivationFunction": activation}
+    options |= {"strideH": geometry.strides[0], "strideW": geometry.strides[1]}
+    options |= {"dilationHFactor": geometry.dilations[0], "dilationWFactor": geometry.dilations[1]}
+    if depthwise:
+        options["depthMultiplier"] = layer.out_channels // layer.groups
+    output = graph.write(name, CHANNELS_LAST, codes=graph.encoded.activations[name] if integer else None)
+    code, table = ("DEPTHWISE_CONV_2D", "DepthwiseConv2DOptions") if depthwise else ("CONV_2D", "Conv2DOptions")
+    graph.operator(code, [x.tensor, weight, bias], [output], table=table, options=options)
+
+
+def transposed_convolution(graph: FileGraph, node: Node) -> None:
+    """ConvTranspose: TRANSPOSE_CONV of the whole reach of the kernel, then cut to what the pads leave.
+
+    Its output shape is a constant of the file, so the batch cannot be changed any more.
+    """
+    layer, geometry = _spatial_layer(graph, node)
+    if graph.integer(node):
+        raise graph.refuse(node, "has no integer form here")
+    graph.resizable = False
+    x = graph.read(node.inputs[0], order=CHANNELS_LAST)
+    name = str(node.outputs[0].name)
+    batch, *sizes, _ = graph.tensors[x.tensor].shape
+    outputs, cuts = transposed_sizes(geometry, sizes)
+    # What output_padding asks for beyond the kernel's reach is as if the input went on with zeros.
+    missing = [
+        max(0, before + count - (stride * (size - 1) + extent))
+        for size, stride, extent, (before, _), count in zip(
+            sizes, geometry.strides, geometry.extents(), cuts, outputs, strict=True
+        )
+    ]
+    more = [-(-extra // stride) for extra, stride in zip(missing, geometry.strides, strict=True)]
+    if any(more):
+        x = pad(graph, x, [(0, 0), *((0, extra) for extra in more), (0, 0)])
+        sizes = [size + extra for size, extra in zip(sizes, more, strict=True)]
+    full = [
+        stride * (size - 1) + extent
+        for size, stride, extent in zip(sizes, geometry.strides, geometry.extents(), strict=True)
+    ]
+    codes = _codes(graph, node, layer)
+    weight = codes.codes if codes is not None else _float_weight(graph, layer)
+    if max(geometry.dilations) > 1:
+        # TRANSPOSE_CONV has no dilation: put the zeros into the kernel.
+        wide = np.zeros((*weight.shape[:2], *geometry.extents()), weight.dtype)
+        wide[:, :, :: geometry.dilations[0], :: geometry.dilations[1]] = weight
+        weight = wide
+        graph.notes[layer.node] = {"dilations": geometry.dilations}
+    bias = graph.array(node.inputs[2]) if layer.bias is not None else None
+    pieces = []
+    inputs = layer.weight_shape[0] // layer.groups
+    each = layer.out_channels // layer.groups
+    for group in range(layer.groups):
+        part = x.tensor if layer.groups == 1 else cut(graph, x, {3: (group * inputs, inputs)}).tensor
+        shape = [batch, *full, each]
+        pieces.append(graph.derived(x.tensor, shape))
+        kernel = _stored(graph, codes, weight[group * inputs :][:inputs].transpose(1, 2, 3, 0), layer, 0)
+        read = [graph.integers(shape), kernel, part]
+        if bias is not None:
+            read.append(graph.constant(bias.reshape(-1)[group * each :][:each].astype(np.float32)))
+        options: dict[str, Option] = {"padding": VALID, "fusedActivationFunction": NO_ACTIVATION}
+        options |= {"strideH": geometry.strides[0], "strideW": geometry.strides[1]}
+        graph.operator("TRANSPOSE_CONV", read, [pieces[-1]], options=options, version=3 if bias is not None else 1)
+    whole = pieces[0]
+    if len(pieces) > 1:
+        whole = graph.derived(whole, [batch, *full, layer.out_channels])
+        graph.operator("CONCATENATION", pieces, [whole], options={"axis": 3})
+    keep = {axis + 1: (cuts[axis][0], outputs[axis]) for axis in range(2) if full[axis] != outputs[axis]}
+    form = Form(whole, CHANNELS_LAST)
+    graph.adopt(name, cut(graph, form, keep) if keep else form)
+
+
+def cut(graph: FileGraph, form: Form, ranges: dict[int, tuple[int, int]], steps: dict[int, int] | None = None) -> Form:
+    """STRIDED_SLICE of a stored tensor.
+
+    Args:
+        graph: the graph to write to.
+        form: the tensor.
+        ranges: stored axis -> (first, how many are kept).
+        steps: stored axis -> step, 1 where it is not given.
+    """
+    old = graph.tensors[form.tensor]
+    rank = len(old.shape)
+    steps = steps or {}
+    begin, end, stride, shape, whole = [0] * rank, list(old.shape), [1] * rank, list(old.shape), (1 << rank) - 1
+    for axis, (first, count) in ranges.items():
+        step = steps.get(axis, 1)
+        last = first + step * (count - 1) + (1 if step > 0 else -1)
+        begin[axis], end[axis], stride[axis], shape[axis] = first, last, step, count
+        # A mask means: from the start, to the end. Backwards, "before the first" has no other spelling.
+        whole &= ~(1 << axis)
+    masks = {"beginMask": whole, "endMask": whole | sum(1 << axis for axis in ranges if end[axis] < 0)}
+    result = graph.derived(form.tensor, shape, batch_axis=old.batch_axis)
+    inputs = [form.tensor, *(graph.integers(values) for values in (begin, end, stride))]
+    graph.operator("STRIDED_SLICE", inputs, [result], options=masks)
+    return Form(result, form.order, form.codes, form.flat)
+
+
+def product(graph: FileGraph, node: Node) -> None:
+    """Gemm, and MatMul with a constant weight: FULLY_CONNECTED; without codes for its output, float behind integers."""
+    layer = graph.layers.get(str(node.name))
+    if layer is None:
+        if node.op_type == "MatMul":
+            _batched_product(graph, node)
+            return
+        raise graph.refuse(node, "has weights that are not constant, or transposes its input")
+    integer = graph.integer(node)
+    name, activation = graph.target(node)
+    codes = graph.encoded.activations.get(name) if integer else None
+    x = graph.read(node.inputs[0], integer=integer, exact=True)
+    rank = len(graph.shape(layer.input))
+    if not x.flat and x.order[-1] != rank - 1:
+        x = graph.read(node.inputs[0], order=tuple(range(rank)), integer=integer, exact=True)
+    weight = _product_weight(graph, node, layer, x, integer=codes is not None)
+    bias = -1
+    if layer.bias is not None and layer.bias_node is None:
+        bias = _bias(graph, layer, integer=codes is not None)
+    source = x.tensor
+    if integer and codes is None:
+        # The operator has no integer inputs with a float output: the values of the codes go in as float.
+        source = graph.tensor(graph.tensors[x.tensor].shape, batch_axis=graph.tensors[x.tensor].batch_axis)
+        graph.operator("DEQUANTIZE", [x.tensor], [source], version=2)
+    output = graph.write(name, x.order, codes=codes)
+    options: dict[str, Option] = {"fusedActivationFunction": activation, "keepNumDims": rank > 2}
+    inputs = [source, weight] if bias < 0 else [source, weight, bias]
+    graph.operator("FULLY_CONNECTED", inputs, [output], options=options)
+
+
+def _batched_product(graph: FileGraph, node: Node) -> None:
+    """MatMul of two computed values."""
+    if min(len(graph.shape(str(value.name))) for value in node.inputs if value is not None) < 2:
+        raise graph.refuse(node, "multiplies a vector")
+    factors = [graph.plain(value).tensor for value in node.inputs]
+    name = str(node.outputs[0].name)
+    output = graph.write(name, tuple(range(len(graph.shape(name)))))
+    graph.operator("BATCH_MATMUL", factors, [output], table="BatchMatMulOptions")
+
+
+def _spatial_layer(graph: FileGraph, node: Node) -> tuple[Layer, Geometry]:
+    layer = graph.layers.get(str(node.name))
+    if layer is None or layer.geometry is None:
+        raise graph.refuse(node, "has weights that are not constant")
+    if len(layer.kernel) != 2:
+        raise graph.refuse(node, f"works on {len(layer.kernel)} spatial dimensions, only 2 are written")
+    return layer, layer.geometry
+
+
+def _codes(graph: FileGraph, node: Node, layer: Layer) -> LinearCodes | None:
+    """The codes of a layer's weight, if it has any that LiteRT can hold.
+
+    Raises:
+        ModelError: code books, group-wise scales, or another width.
+    """
+    codes = graph.encoded.weights.get(layer.weight)
+    if codes is None:
+        return None
+    if not isinstance(codes, LinearCodes):
+        raise graph.refuse(node, f"has weights '{layer.weight}' in code books, which LiteRT runs at every inference")
+    if codes.bits not in (7, 8):
+        raise graph.refuse(node, f"has {codes.bits}-bit weights '{layer.weight}'; 8-bit ones can be written")
+    per_channel = codes.scale.size in (1, codes.shape[codes.axis])
+    if not per_channel or codes.axis != layer.channel_axis or codes.zero_point is not None:
+        raise graph.refuse(node, f"has weights '{layer.weight}' with scales by group or zero points")
+    return codes
+
+
+def _float_weight(graph: FileGraph, layer: Layer) -> Floats:
+    codes = graph.encoded.weights.get(layer.weight)
+    if codes is not None:
+        return codes.decode()
+    value = graph.model.values[layer.weight]
+    return np.asarray(graph.array(value), np.float32)
+
+
+def _weight(graph: FileGraph, node: Node, layer: Layer, order: tuple[int, ...], *, channel: int) -> int:
+    """Index of a layer's weight with its axes in this order, `channel` being the output channel."""
+    codes = _codes(graph, node, layer)
+    values = codes.codes if codes is not None else _float_weight(graph, layer)
+    return _stored(graph, codes, values.transpose(order), layer, channel, integer=graph.integer(node))
+
+
+def _stored(
+    graph: FileGraph,
+    codes: LinearCodes | None,
+    values: npt.NDArray[np.generic],
+    layer: Layer,
+    channel: int,
+    *,
+    integer: bool = False,
+) -> int:
+    """A float weight, or its codes as an int8 constant, behind a DEQUANTIZE unless the operator takes integers."""
+    if codes is None:
+        return graph.constant(values.astype(np.float32), name=layer.node)
+    scale = codes.scale.reshape(-1)
+    weight = graph.constant(values.astype(np.int8), name=layer.node, scale=scale, axis=channel)
+    if integer:
+        return weight
+    result = graph.tensor(values.shape)
+    graph.operator("DEQUANTIZE", [weight], [result], version=2 if scale.size == 1 else 5)
+    return result
+
+
+def _product_weight(graph: FileGraph, node: Node, layer: Layer, x: Form, *, integer: bool) -> int:
+    """Index of the weight [outputs, inputs], its columns in the order of the stored input."""
+    codes = _codes(graph, node, layer)
+    values: npt.NDArray[np.generic] = codes.codes if codes is not None else _float_weight(graph, layer)
+    matrix = values if layer.channel_axis == 0 else values.T
+    note: dict[str, object] = {} if layer.channel_axis == 0 else {"transposed": True}
+    if x.flat:
+        matrix = matrix.reshape(-1, *x.flat).transpose(0, 2, 3, 1).reshape(matrix.shape)
+        note["image"] = x.flat
+    if note:
+        graph.notes[layer.node] = note
+    return _stored(graph, codes, matrix, layer, 0, integer=integer)
+
+
+def _bias(graph: FileGraph, layer: Layer, *, integer: bool) -> int:
+    """Index of the bias: int32 in units of input scale times weight scale, or float32."""
+    known = graph.encoded.biases.get(layer.node)
+    if not integer:
+        if known is not None:
+            return graph.constant(known.decode())
+        array = graph.array(graph.model.values[layer.bias]) if layer.bias is not None else None
+        values = np.zeros(layer.out_channels) if array is None else array.reshape(-1)
+        return graph.constant(values.astype(np.float32))
+    if known is not None:
+        return graph.constant(known.codes, scale=known.scale.reshape(-1))
+    codes = graph.encoded.weights[layer.weight]
+    assert isinstance(codes, LinearCodes)
+    assert layer.bias is None or layer.bias_node is not None
+    x: ActivationCodes = graph.encoded.activations[layer.input]
+    scale = np.float32(x.scale) * codes.scale.reshape(-1)
+    return graph.constant(np.zeros(layer.out_channels, np.int32), scale=scale)

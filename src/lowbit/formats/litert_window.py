@@ -1,0 +1,89 @@
+"""Sliding windows: ONNX's explicit zeros around an image in terms of LiteRT's SAME and VALID."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lowbit.formats.litert_graph import SHIFT, FileGraph, Form
+
+SAME, VALID = 0, 1
+
+
+@dataclass(frozen=True)
+class Window:
+    """How a kernel moves over one spatial axis.
+
+    Attributes:
+        extent: inputs that the dilated kernel spans.
+        stride: step.
+        before: what is padded in front.
+        size: inputs.
+        outputs: positions that are computed.
+    """
+
+    extent: int
+    stride: int
+    before: int
+    size: int
+    outputs: int
+
+    @property
+    def needed(self) -> int:
+        """What the positions reach beyond the input, on both sides together."""
+        return max((self.outputs - 1) * self.stride + self.extent - self.size, 0)
+
+    @property
+    def after(self) -> int:
+        """What must be padded behind."""
+        return max((self.outputs - 1) * self.stride + self.extent - self.size - self.before, 0)
+
+    @property
+    def is_valid(self) -> bool:
+        """Whether this is VALID padding."""
+        fits = self.size >= self.extent
+        return self.before == 0 and fits and self.outputs == (self.size - self.extent) // self.stride + 1
+
+    @property
+    def is_same(self) -> bool:
+        """Whether this is SAME padding: as little as possible, the odd one behind."""
+        return self.outputs == -(-self.size // self.stride) and self.before == self.needed // 2
+
+
+def padded(graph: FileGraph, form: Form, windows: Sequence[Window], *, lowest: bool = False) -> tuple[Form, int]:
+    """A channels-last image with the padding that its windows need beyond LiteRT's own, and which that is.
+
+    Args:
+        graph: the graph to write to.
+        form: the image, [N, H, W, C].
+        windows: of its two spatial axes.
+        lowest: pad with the lowest value (for a maximum) instead of zero.
+    """
+    if all(window.is_valid for window in windows):
+        return form, VALID
+    if all(window.is_same for window in windows):
+        return form, SAME
+    amounts = [(0, 0), *((window.before, window.after) for window in windows), (0, 0)]
+    return pad(graph, form, amounts, lowest=lowest), VALID
+
+
+def pad(graph: FileGraph, form: Form, amounts: Sequence[tuple[int, int]], *, lowest: bool = False) -> Form:
+    """PAD a stored tensor with zeros (the zero point, for codes), or with the lowest value."""
+    old = graph.tensors[form.tensor]
+    shape = [size + before + after for size, (before, after) in zip(old.shape, amounts, strict=True)]
+    result = graph.derived(form.tensor, shape, batch_axis=old.batch_axis)
+    inputs = [form.tensor, graph.constant(np.array(amounts, np.int32))]
+    if not lowest or (form.codes is not None and form.codes.zero_point == 0):
+        graph.operator("PAD", inputs, [result])
+    else:
+        graph.operator("PADV2", [*inputs, _lowest(graph, form)], [result], table="PadV2Options")
+    return Form(result, form.order, form.codes)
+
+
+def _lowest(graph: FileGraph, form: Form) -> int:
+    if form.codes is None:
+        return graph.constant(np.array([np.finfo(np.float32).min], np.float32))
+    zero_point = form.codes.zero_point - SHIFT
+    return graph.constant(
+        np.array([-SHIFT], np.int8), scale=np.array([form.codes.scale], np.float32), zero_point=zero_point
+    )

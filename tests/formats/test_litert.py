@@ -1,0 +1,251 @@
+import dataclasses
+import sys
+
+import litert_cases as cases
+import numpy as np
+import pytest
+
+from lowbit.data.images import open_images
+from lowbit.engines import open_session
+from lowbit.engines.litert_reader import read_litert
+from lowbit.errors import EngineError, ModelError
+from lowbit.formats import litert_file
+from lowbit.formats.encoded import Encoded
+from lowbit.formats.litert import to_litert
+from lowbit.graph.load import load
+from lowbit.graph.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+from lowbit.quantization.quantize import affine_uint8, quantize
+from lowbit.quantization.recipes import parse_recipe
+
+pytest.importorskip("ai_edge_litert")
+
+
+def run(content, x, engine):
+    session = open_session(content, engine=engine, threads=1)
+    return session.run({session.input_names[0]: x})
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("name", cases.CASES)
+def test_every_operator_in_float_gives_what_onnx_runtime_gives(name, seed):
+    rng = np.random.default_rng([seed, len(name)])
+    model = cases.CASES[name](rng)
+    x = cases.inputs(model, rng)
+    wanted = run(model.to_bytes(), x, "onnxruntime")
+    found = run(to_litert(Encoded(model)), x, "litert")
+    assert found.keys() == wanted.keys()
+    for output in wanted:
+        assert found[output].shape == wanted[output].shape
+        np.testing.assert_allclose(found[output], wanted[output], rtol=1e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("name", cases.CASES)
+def test_every_operator_in_integers_gives_what_onnx_runtime_gives(name, seed):
+    rng = np.random.default_rng([seed, len(name), 8])
+    model = cases.CASES[name](rng)
+    x = cases.inputs(model, rng, 8)
+    quantized = cases.integer(model, rng)
+    exact = run(model.to_bytes(), x, "onnxruntime")
+    wanted = run(quantized.to_bytes(), x, "onnxruntime")
+    found = run(to_litert(quantized.encoded), x, "litert")
+    for output in wanted:
+        # Rounding may fall to the other side here and there; the error against float must not be larger.
+        size = np.abs(exact[output]).max()
+        assert np.abs(found[output] - wanted[output]).max() <= 0.03 * size
+        error = np.sqrt(np.mean((wanted[output] - exact[output]) ** 2))
+        assert np.sqrt(np.mean((found[output] - exact[output]) ** 2)) <= 1.3 * error + 0.003 * size
+
+
+@pytest.mark.parametrize("name", ["Conv", "Conv/depthwise", "Conv/grouped", "ConvTranspose", "Flatten+Gemm", "MatMul"])
+@pytest.mark.parametrize("per", ["channel", "tensor"])
+def test_weights_only_are_stored_as_codes_and_computed_as_decoded(name, per):
+    rng = np.random.default_rng(len(name))
+    model = cases.CASES[name](rng)
+    quantized = quantize(model, parse_recipe("linear8", per=per))
+    x = cases.inputs(model, rng)
+    content = to_litert(quantized.encoded)
+    wanted = run(quantized.to_bytes(), x, "onnxruntime")
+    for output, found in run(content, x, "litert").items():
+        np.testing.assert_allclose(found, wanted[output], rtol=1e-4, atol=1e-5)
+    codes = quantized.encoded.weights
+    assert codes
+    stored = sum(np.prod(tensor.shape) for tensor in stored_weights(content) if tensor.dtype == "int8")
+    assert stored >= sum(weight.codes.size for weight in codes.values())
+
+
+def stored_weights(content):
+    file = read_litert(content, "test")
+    return [tensor for tensor in file.graphs[0].tensors if tensor.buffer and tensor.name and len(tensor.shape) > 1]
+
+
+def small_network(rng):
+    """Convolutions with the strides, pads and shortcut of a residual network, and a classifier."""
+    nodes = [
+        ("Conv", ["x", "w0", "b0"], ["a"], {"pads": [1, 1, 1, 1], "strides": [2, 2]}),
+        ("Relu", ["a"], ["r"], {}),
+        ("Conv", ["r", "w1", "b1"], ["c"], {"pads": [1, 1, 1, 1], "group": 8}),
+        ("Clip", ["c", "zero", "six"], ["d"], {}),
+        ("Conv", ["d", "w2", "b2"], ["e"], {"pads": [1, 1, 1, 1], "strides": [2, 2]}),
+        ("Slice", ["r", "start", "end", "axis2", "two"], ["s"], {}),
+        ("Slice", ["s", "start", "end", "axis3", "two"], ["t"], {}),
+        ("Pad", ["t", "pads"], ["p"], {}),
+        ("Add", ["e", "p"], ["f"], {}),
+        ("Relu", ["f"], ["g"], {}),
+        ("AveragePool", ["g"], ["h"], {"kernel_shape": [2, 2], "strides": [2, 2]}),
+        ("ReduceMean", ["h"], ["m"], {"axes": [2, 3], "keepdims": 0}),
+        ("Gemm", ["m", "w3", "b3"], ["y"], {}),
+    ]
+    weights = {"w0": cases.normal(rng, 8, 3, 3, 3) / 4, "b0": cases.normal(rng, 8)}
+    weights |= {"w1": cases.normal(rng, 8, 1, 3, 3) / 2, "b1": cases.normal(rng, 8)}
+    weights |= {"w2": cases.normal(rng, 12, 8, 3, 3) / 6, "b2": cases.normal(rng, 12)}
+    weights |= {"w3": cases.normal(rng, 12, 5), "b3": cases.normal(rng, 5), "zero": np.float32(0), "six": np.float32(6)}
+    weights |= {"start": np.array([0]), "end": np.array([99]), "two": np.array([2]), "axis2": np.array([2])}
+    weights |= {"axis3": np.array([3]), "pads": np.array([0, 2, 0, 0, 0, 2, 0, 0])}
+    return cases.make(nodes, ["n", 3, 16, 16], weights)
+
+
+@pytest.fixture(scope="module")
+def network():
+    return small_network(np.random.default_rng(5))
+
+
+@pytest.fixture(scope="module")
+def quantized(network):
+    return cases.integer(network, np.random.default_rng(6))
+
+
+@pytest.mark.parametrize("recipe", ["float", "linear8", "int8"])
+def test_a_whole_network_is_one_part_run_by_xnnpack(network, quantized, recipe, tmp_path):
+    encoded = quantized.encoded if recipe == "int8" else quantize(network, recipe).encoded
+    open_session(to_litert(encoded), engine="litert", optimized_to=tmp_path / "ran.txt")
+    assert (tmp_path / "ran.txt").read_text() == "DELEGATE\n"
+
+
+def test_integer_networks_hold_int8_weights_by_channel_and_int32_biases(quantized):
+    file = read_litert(to_litert(quantized.encoded), "test")
+    tensors = file.graphs[0].tensors
+    convolutions = [op for op in file.graphs[0].operators if op.code in (3, 4) and tensors[op.inputs[1]].name]
+    assert len(convolutions) == 3
+    for op in convolutions:
+        x, weight, bias = (tensors[index] for index in op.inputs)
+        assert (x.dtype, weight.dtype, bias.dtype) == ("int8", "int8", "int32")
+        assert weight.axis == (0 if op.code == 3 else 3)
+        assert weight.scale.size == bias.scale.size == 4 * weight.shape[weight.axis]
+        scales = file.array(x.scale, "<f4") * file.array(weight.scale, "<f4")
+        np.testing.assert_array_equal(file.array(bias.scale, "<f4"), scales)
+        assert file.buffers[weight.buffer].start % 16 == 0
+
+
+@pytest.mark.parametrize("kind", ["int8", "uint8"])
+def test_inputs_and_outputs_can_be_integers(network, quantized, kind):
+    rng = np.random.default_rng(7)
+    x = cases.inputs(network, rng, 4)
+    wanted = run(quantized.to_bytes(), x, "onnxruntime")["y"]
+    low, high = float(wanted.min()) * 1.1, float(wanted.max()) * 1.1
+    activations = {**quantized.encoded.activations, "y": affine_uint8(low, high)}
+    encoded = dataclasses.replace(quantized.encoded, activations=activations)
+    content = to_litert(encoded, input_type=kind, output_type=kind)
+    tensors, graph = read_litert(content, "test").graphs[0].tensors, read_litert(content, "test").graphs[0]
+    assert {tensors[index].dtype for index in (*graph.inputs, *graph.outputs)} == {kind}
+    found = run(content, x, "litert")["y"]
+    assert np.abs(found - wanted).max() <= 2 * activations["y"].scale + 0.02 * np.abs(wanted).max()
+
+
+def test_integer_types_without_a_scale_are_refused(network, quantized):
+    with pytest.raises(ModelError, match="output 'y' has no scale"):
+        to_litert(quantized.encoded, output_type="int8")
+    with pytest.raises(ModelError, match="input 'x' has no scale"):
+        to_litert(Encoded(network), input_type="uint8")
+    with pytest.raises(ModelError, match="not 'int4'"):
+        to_litert(Encoded(network), input_type="int4")
+
+
+def test_the_same_input_gives_the_same_bytes(quantized):
+    assert to_litert(quantized.encoded) == to_litert(quantized.encoded)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        ("cluster4", "code books"),
+        ("linear4", "4-bit weights 'w0'"),
+        ("linear16", "16-bit weights"),
+        (parse_recipe("linear8", per="group", group_size=3), "scales by group"),
+        (parse_recipe("linear8", symmetric=False), "zero points"),
+    ],
+)
+def test_weights_that_litert_cannot_hold_are_refused_by_name(network, recipe, message):
+    with pytest.raises(ModelError, match=message) as caught:
+        to_litert(quantize(network, recipe).encoded)
+    assert "Conv0" in caught.value.where
+    assert caught.value.remedy
+
+
+def test_operators_outside_the_table_are_refused_by_name():
+    model = cases.make([("Conv", ["x", "w"], ["c"], {}), ("Erf", ["c"], ["y"], {})], ["n", 3, 4, 4], EYE)
+    with pytest.raises(ModelError, match="operator Erf") as caught:
+        to_litert(Encoded(model))
+    assert "Erf1" in caught.value.where
+
+
+EYE = {"w": np.eye(3, dtype=np.float32).reshape(3, 3, 1, 1)}
+
+
+def test_windows_on_which_runtimes_differ_are_refused():
+    pool = ("MaxPool", ["c"], ["y"], {"kernel_shape": [1, 1], "strides": [2, 2], "ceil_mode": 1})
+    model = cases.make([("Conv", ["x", "w"], ["c"], {}), pool], ["n", 3, 6, 6], EYE)
+    with pytest.raises(ModelError, match="outside the image"):
+        to_litert(Encoded(model))
+
+
+def test_a_size_that_is_not_known_is_refused_and_taken_from_the_preprocessing():
+    model = cases.make([("Conv", ["x", "w"], ["y"], {})], ["n", 3, "h", "w"], EYE)
+    with pytest.raises(ModelError, match="dimension 2 of input 'x'"):
+        to_litert(Encoded(model))
+    known = dataclasses.replace(model, preprocessing=Preprocessing(5, 6))
+    file = read_litert(to_litert(Encoded(known)), "test")
+    assert file.graphs[0].tensors[file.graphs[0].inputs[0]].shape == (1, 5, 6, 3)
+
+
+def test_metadata_tells_preprocessing_as_the_file_has_it(network):
+    known = dataclasses.replace(network, preprocessing=Preprocessing(16, 16, mean=(0.5, 0.4, 0.3)))
+    file = read_litert(to_litert(Encoded(known, metadata={"lowbit.recipe": "float"})), "test")
+    found = Preprocessing.from_json(file.text("lowbit.preprocessing"))
+    assert found == Preprocessing(16, 16, mean=(0.5, 0.4, 0.3), layout="NHWC")
+    assert file.text("lowbit.recipe") == "float"
+
+
+def test_shape_arithmetic_is_left_out():
+    """As older exporters write `x.view(x.size(0), -1)`."""
+    nodes = [("Conv", ["x", "w"], ["c"], {}), ("Shape", ["c"], ["s"], {}), ("Gather", ["s", "zero"], ["n"], {})]
+    nodes += [("Unsqueeze", ["n", "zeros"], ["u"], {}), ("Concat", ["u", "rest"], ["t"], {"axis": 0})]
+    nodes += [("Reshape", ["c", "t"], ["y"], {})]
+    weights = EYE | {"zero": np.array(0), "zeros": np.array([0]), "rest": np.array([-1])}
+    model = cases.make(nodes, ["n", 3, 4, 5], weights)
+    x = cases.inputs(model, np.random.default_rng(0))
+    wanted = run(model.to_bytes(), x, "onnxruntime")["y"]
+    np.testing.assert_allclose(run(to_litert(Encoded(model)), x, "litert")["y"], wanted, rtol=1e-5)
+
+
+def test_without_the_package_the_error_says_what_to_install(network, monkeypatch):
+    monkeypatch.setitem(sys.modules, litert_file.SCHEMA, None)
+    with pytest.raises(EngineError, match="ai-edge-litert") as caught:
+        to_litert(Encoded(network))
+    assert "lowbit[litert]" in caught.value.remedy
+
+
+@pytest.mark.parametrize("recipe", ["float", "linear8", "int8"])
+def test_trained_networks_answer_as_their_onnx_files(shared_data, recipe):
+    model = load(shared_data / "cifar10" / "resnet20.onnx")
+    model = dataclasses.replace(model, preprocessing=Preprocessing(32, 32, mean=IMAGENET_MEAN, std=IMAGENET_STD))
+    made = quantize(
+        model, recipe, calibration=open_images(shared_data / "cifar10" / "calibration", model.preprocessing, limit=64)
+    )
+    images = open_images(shared_data / "cifar10" / "test", model.preprocessing, limit=200)
+    onnx, litert = made.to_bytes(), to_litert(made.encoded)
+    pairs = [(run(onnx, batch.x, "onnxruntime"), run(litert, batch.x, "litert")) for batch in images.batches(50)]
+    wanted, found = (np.concatenate([pair[i]["logits"] for pair in pairs]) for i in (0, 1))
+    assert np.mean(wanted.argmax(1) == found.argmax(1)) >= 0.99
+    if recipe != "int8":
+        assert np.abs(wanted - found).max() <= 1e-5 * np.abs(wanted).max()
