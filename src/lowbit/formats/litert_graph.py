@@ -29,7 +29,7 @@ CHANNELS_LAST: Order = (0, 2, 3, 1)
 # uint8 codes become int8 codes of the same values.
 SHIFT = 128
 NO_ACTIVATION, RELU, RELU_N1_TO_1, RELU6 = 0, 1, 2, 3
-FUSED = {(0.0, None): RELU, (-1.0, 1.0): RELU_N1_TO_1, (0.0, 6.0): RELU6}
+FUSED: dict[tuple[float | None, float | None], int] = {(0.0, None): RELU, (-1.0, 1.0): RELU_N1_TO_1, (0.0, 6.0): RELU6}
 # Versions of operators whose int8 form is not version 2.
 INT8_VERSIONS = {"CONV_2D": 3, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 4, "RESHAPE": 1, "HARD_SWISH": 1}
 
@@ -111,8 +111,7 @@ class FileGraph:
             fuses: whether its operator has a fused activation; if not, only saturation takes a Relu over.
         """
         output = node.outputs[0]
-        readers = list(output.uses())
-        reader = readers[0][0] if len(readers) == 1 and not output.is_graph_output() else None
+        reader = self.only_reader(node)
         if reader is None or reader.op_type not in ("Relu", "Clip") or reader.inputs[0] is not output:
             return str(output.name), NO_ACTIVATION
         activation = FUSED.get(self.bounds(reader), NO_ACTIVATION)
@@ -139,6 +138,18 @@ class FileGraph:
                     raise self.refuse(node, "has bounds that are computed")
                 found[index] = float(array.item())
         return found[0], found[1]
+
+    def input_shape(self, node: Node) -> tuple[int, ...]:
+        """Shape of a node's first input."""
+        assert node.inputs[0] is not None
+        return self.shape(str(node.inputs[0].name))
+
+    @staticmethod
+    def only_reader(node: Node) -> Node | None:
+        """The one node that reads what this one gives; None if there are more, or it leaves the model."""
+        output = node.outputs[0]
+        readers = list(output.uses())
+        return readers[0][0] if len(readers) == 1 and not output.is_graph_output() else None
 
     # Reading
 
@@ -180,6 +191,11 @@ class FileGraph:
         """A form in the order of ONNX."""
         assert value is not None
         return self.read(value, order=tuple(range(len(self.shape(str(value.name))))), integer=integer)
+
+    def read_axes(self, node: Node) -> Form:
+        """A node's first input in any order of its real axes, with codes if the node computes in integers."""
+        x = self.read(node.inputs[0], integer=self.integer(node))
+        return self.plain(node.inputs[0], integer=self.integer(node)) if x.flat else x
 
     @staticmethod
     def _codes(forms: list[Form]) -> ActivationCodes | None:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from lowbit.formats.encoded import ActivationCodes
 from lowbit.formats.litert_graph import CHANNELS_LAST, NO_ACTIVATION, FileGraph, Form, Option
-from lowbit.formats.litert_window import VALID, Window, pad, padded
+from lowbit.formats.litert_window import VALID, Window, cut, pad, padded
 from lowbit.graph.columns import Geometry, convolution_pads, transposed_sizes
 from lowbit.graph.model import Node
 from lowbit.graph.ops import Layer
@@ -107,32 +107,6 @@ def transposed_convolution(graph: FileGraph, node: Node) -> None:
     keep = {axis + 1: (cuts[axis][0], outputs[axis]) for axis in range(2) if full[axis] != outputs[axis]}
     form = Form(whole, CHANNELS_LAST)
     graph.adopt(name, cut(graph, form, keep) if keep else form)
-
-
-def cut(graph: FileGraph, form: Form, ranges: dict[int, tuple[int, int]], steps: dict[int, int] | None = None) -> Form:
-    """STRIDED_SLICE of a stored tensor.
-
-    Args:
-        graph: the graph to write to.
-        form: the tensor.
-        ranges: stored axis -> (first, how many are kept).
-        steps: stored axis -> step, 1 where it is not given.
-    """
-    old = graph.tensors[form.tensor]
-    rank = len(old.shape)
-    steps = steps or {}
-    begin, end, stride, shape, whole = [0] * rank, list(old.shape), [1] * rank, list(old.shape), (1 << rank) - 1
-    for axis, (first, count) in ranges.items():
-        step = steps.get(axis, 1)
-        last = first + step * (count - 1) + (1 if step > 0 else -1)
-        begin[axis], end[axis], stride[axis], shape[axis] = first, last, step, count
-        # A mask means: from the start, to the end. Backwards, "before the first" has no other spelling.
-        whole &= ~(1 << axis)
-    masks = {"beginMask": whole, "endMask": whole | sum(1 << axis for axis in ranges if end[axis] < 0)}
-    result = graph.derived(form.tensor, shape, batch_axis=old.batch_axis)
-    inputs = [form.tensor, *(graph.integers(values) for values in (begin, end, stride))]
-    graph.operator("STRIDED_SLICE", inputs, [result], options=masks)
-    return Form(result, form.order, form.codes, form.flat)
 
 
 def product(graph: FileGraph, node: Node) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lowbit.formats.litert_graph import CHANNELS_LAST, FileGraph, Form
+from lowbit.graph.edit import flag
 from lowbit.graph.model import Node
 
 Indices = npt.NDArray[np.int32]
@@ -30,7 +31,7 @@ def resize(graph: FileGraph, node: Node) -> None:
     attributes = node.attributes
     mode = attributes.get_string("mode", "nearest")
     where = attributes.get_string("coordinate_transformation_mode", "half_pixel")
-    if where not in CORNERS or mode not in ("nearest", "linear") or attributes.get_int("antialias", 0):
+    if where not in CORNERS or mode not in ("nearest", "linear") or flag(node, "antialias"):
         raise graph.refuse(node, f"resizes by {mode} with {where}, or smooths first")
     x = graph.read(node.inputs[0], order=CHANNELS_LAST, integer=graph.integer(node))
     scales = _scales(graph, node, before, after)
@@ -113,7 +114,7 @@ def _nearest(size: int, count: int, scale: float, where: str, rounding: str) -> 
         "round_prefer_ceil": np.floor(position + 0.5),
         "round_prefer_floor": np.ceil(position - 0.5),
     }[rounding]
-    return np.clip(rounded, 0, size - 1).astype(np.int32)
+    return np.asarray(np.clip(rounded, 0, size - 1), np.int32)
 
 
 def _litert_nearest(size: int, count: int, corners: tuple[bool, bool]) -> Indices:
@@ -122,4 +123,4 @@ def _litert_nearest(size: int, count: int, corners: tuple[bool, bool]) -> Indice
     step = np.float32((size - 1) / (count - 1)) if align and count > 1 else np.float32(size / count)
     position = (np.arange(count, dtype=np.float32) + np.float32(0.5 if half else 0)) * step
     rounded = [math.floor(value + 0.5) if align else math.floor(value) for value in position.tolist()]
-    return np.clip(rounded, 0, size - 1).astype(np.int32)
+    return np.asarray(np.clip(rounded, 0, size - 1), np.int32)

@@ -1,11 +1,11 @@
-"""Sliding windows: ONNX's explicit zeros around an image in terms of LiteRT's SAME and VALID."""
+"""What windows need around an image, in terms of LiteRT's SAME and VALID, and how stored tensors grow and shrink."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from lowbit.formats.litert_graph import SHIFT, FileGraph, Form
+from lowbit.formats.litert_graph import SHIFT, FileGraph, Form, Option
 
 SAME, VALID = 0, 1
 
@@ -87,3 +87,47 @@ def _lowest(graph: FileGraph, form: Form) -> int:
     return graph.constant(
         np.array([-SHIFT], np.int8), scale=np.array([form.codes.scale], np.float32), zero_point=zero_point
     )
+
+
+def cut(graph: FileGraph, form: Form, ranges: dict[int, tuple[int, int]], steps: dict[int, int] | None = None) -> Form:
+    """STRIDED_SLICE of a stored tensor.
+
+    Args:
+        graph: the graph to write to.
+        form: the tensor.
+        ranges: stored axis -> (first, how many are kept).
+        steps: stored axis -> step, 1 where it is not given.
+    """
+    old = graph.tensors[form.tensor]
+    rank = len(old.shape)
+    steps = steps or {}
+    begin, end, stride, shape, whole = [0] * rank, list(old.shape), [1] * rank, list(old.shape), (1 << rank) - 1
+    for axis, (first, count) in ranges.items():
+        step = steps.get(axis, 1)
+        last = first + step * (count - 1) + (1 if step > 0 else -1)
+        begin[axis], end[axis], stride[axis], shape[axis] = first, last, step, count
+        # A mask means: from the start, to the end. Backwards, "before the first" has no other spelling.
+        whole &= ~(1 << axis)
+    masks = {"beginMask": whole, "endMask": whole | sum(1 << axis for axis in ranges if end[axis] < 0)}
+    result = graph.derived(form.tensor, shape, batch_axis=old.batch_axis)
+    inputs = [form.tensor, *(graph.integers(values) for values in (begin, end, stride))]
+    graph.operator("STRIDED_SLICE", inputs, [result], options=masks)
+    return Form(result, form.order, form.codes, form.flat)
+
+
+def ones_convolution(
+    graph: FileGraph, x: Form, output: int, kernel: tuple[int, int], strides: tuple[int, int], factor: float
+) -> None:
+    """A depthwise convolution all of whose weights are `factor`: in integers, codes of 1 with this scale."""
+    channels = graph.tensors[x.tensor].shape[3]
+    shape = (1, *kernel, channels)
+    if x.codes is None:
+        weight = graph.constant(np.full(shape, factor, np.float32))
+        bias = graph.constant(np.zeros(channels, np.float32))
+    else:
+        scale = np.array([factor], np.float32)
+        weight = graph.constant(np.ones(shape, np.int8), scale=scale, axis=3)
+        bias = graph.constant(np.zeros(channels, np.int32), scale=scale * np.float32(x.codes.scale))
+    options: dict[str, Option] = {"padding": VALID, "strideH": strides[0], "strideW": strides[1], "depthMultiplier": 1}
+    read = [x.tensor, weight, bias]
+    graph.operator("DEPTHWISE_CONV_2D", read, [output], table="DepthwiseConv2DOptions", options=options)
