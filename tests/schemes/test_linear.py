@@ -56,7 +56,10 @@ def test_any_tensor(x: np.ndarray, scheme: Linear, data: st.DataObject) -> None:
     scale = broadcast(codes, codes.scale).astype(np.float64)
     # An affine range moves by up to half a step to have its zero point on the grid, and float32 divides to 24 bits.
     slack = 0.5 + (0.5 if not scheme.symmetric else 0) + 2.0 ** (scheme.bits - 22)
-    assert (np.abs(decoded.astype(np.float64) - x) <= scale * slack).all()
+    middle = 0 if codes.zero_point is None else broadcast(codes, codes.zero_point).astype(np.float64)
+    # At the end of float32 scales are as large as leaves every code finite, and the extremes clip by up to a step.
+    capped = scale * np.maximum(middle - low, high - middle) > LARGEST * (1 - 1e-6)
+    assert (np.abs(decoded.astype(np.float64) - x) <= scale * (slack + capped)).all()
     assert (decoded[x == 0] == 0).all()
     again = scheme.encode_with(decoded, codes.scale, zero_point=codes.zero_point, axis=axis)
     np.testing.assert_array_equal(again.codes, codes.codes)
@@ -110,6 +113,15 @@ def test_a_last_group_may_be_short_and_never_crosses_channels() -> None:
 def test_constant_channels_at_the_edges(value: float, symmetric: bool, bits: int) -> None:
     decoded = Linear(bits, symmetric=symmetric).encode(np.full((3, 4), value, np.float32)).decode()
     np.testing.assert_allclose(decoded, np.float32(value), rtol=1e-6, atol=np.finfo(np.float32).tiny)
+
+
+def test_the_end_of_float32_clips_rather_than_overflows() -> None:
+    for scheme in (Linear(4, narrow=False), Linear(2, narrow=False), Linear(4, symmetric=False)):
+        codes = scheme.encode(np.array([3.2e38, -1e38], np.float32))
+        every = np.arange(scheme.code_range[0], scheme.code_range[1] + 1)[None].repeat(2, axis=0)
+        assert np.isfinite(scheme.from_codes(every, codes.scale, zero_point=codes.zero_point).decode()).all()
+    # 7 steps of the largest scale that keeps -8 steps finite
+    np.testing.assert_allclose(Linear(4, narrow=False).encode(np.array([3.2e38], np.float32)).decode(), LARGEST * 7 / 8)
 
 
 def test_sixteen_bits_span_both_ends_of_float32() -> None:

@@ -139,7 +139,11 @@ class Linear:
     def grid(
         self, low: npt.NDArray[np.floating], high: npt.NDArray[np.floating]
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.integer] | None]:
-        """Scale and zero point [groups] of the grids that cover `low`..`high` and zero."""
+        """Scale and zero point [groups] of the grids that cover `low`..`high` and zero.
+
+        Every code decodes to a finite value. Where that needs a smaller scale, so only with extremes at the very end of
+        float32 (the last eighth, for 4 bits with the full range), those extremes are clipped by up to a step.
+        """
         bottom, top = self.code_range
         low = np.minimum(low.astype(np.float64), 0.0)
         high = np.maximum(high.astype(np.float64), 0.0)
@@ -147,7 +151,6 @@ class Linear:
         scale = np.where(exact > 0, np.maximum(exact, SMALLEST), 1.0)
         zero_point = None if self.symmetric else np.rint(-low / scale).clip(0, top)
         codes = None if zero_point is None else zero_point.astype(self.code_dtype)
-        # At the very end of float32 the outermost code would decode to infinity.
         reach = self._reach(codes)
         rounded = np.minimum(scale, LARGEST / reach).astype(np.float32)
         return np.where(rounded * reach > LARGEST, np.nextafter(rounded, np.float32(0)), rounded), codes
