@@ -57,10 +57,6 @@ def _write(graph: FileGraph, x: Form, name: str, code: str, after: tuple[int, ..
 def _write_nearest(
     graph: FileGraph, x: Form, name: str, before: tuple[int, ...], after: tuple[int, ...], wanted: list[Indices]
 ) -> None:
-    doublings = (after[2] // before[2]).bit_length() - 1
-    if all(np.array_equal(wanted[i - 2], np.arange(after[i]) >> doublings) for i in (2, 3)) and doublings:
-        graph.adopt(name, _doubled(graph, x, doublings))
-        return
     for corners in ((False, False), (False, True), (True, False)):
         if all(np.array_equal(wanted[i - 2], _litert_nearest(before[i], after[i], corners)) for i in (2, 3)):
             _write(graph, x, name, "RESIZE_NEAREST_NEIGHBOR", after, corners)
@@ -72,18 +68,6 @@ def _write_nearest(
         graph.operator("GATHER", [x.tensor, graph.constant(indices)], [result], options={"axis": axis})
         x = Form(result, x.order, x.codes)
     graph.adopt(name, x)
-
-
-def _doubled(graph: FileGraph, x: Form, times: int) -> Form:
-    """Each pixel four times, by DEPTH_TO_SPACE of the image beside itself: XNNPACK has no nearest neighbor."""
-    for _ in range(times):
-        batch, height, width, channels = graph.tensors[x.tensor].shape
-        beside = graph.derived(x.tensor, (batch, height, width, 4 * channels))
-        graph.operator("CONCATENATION", [x.tensor] * 4, [beside], options={"axis": 3})
-        result = graph.derived(x.tensor, (batch, 2 * height, 2 * width, channels))
-        graph.operator("DEPTH_TO_SPACE", [beside], [result], options={"blockSize": 2})
-        x = Form(result, x.order, x.codes)
-    return x
 
 
 def _scales(graph: FileGraph, node: Node, before: tuple[int, ...], after: tuple[int, ...]) -> list[float]:
