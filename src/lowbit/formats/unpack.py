@@ -1,6 +1,6 @@
 """Packed codes -> float weights, as a chain of standard operators that runtimes fold into one constant at load.
 
-Only Cast, Div, Mod, Mul, Add, Reshape, Slice, Sub and Gather are used: both ONNX Runtime and OpenVINO fold them, which
+Only Cast, Div, Mod, Mul, Add, Reshape, Slice, Sub, Transpose and Gather are used: both ONNX Runtime and OpenVINO fold them, which
 neither holds for a lone DequantizeLinear nor for BitShift (docs/design.md, section 3). The arithmetic up to the codes
 is exact in int32; after them it is one subtraction and one product in float32, as in the scheme's own `decode`, so
 both agree bit for bit.
@@ -38,9 +38,12 @@ class Chain:
         self.nodes += other.nodes
         return self._append(ir.node(op, [self.value, other.value]))
 
-    def looked_up(self, table: Array) -> "Chain":
-        """Replace each index by the entry of a table."""
-        return self._append(ir.node("Gather", [self.names.constant(table), self.value]))
+    def looked_up(self, table: Array, *, half: bool) -> "Chain":
+        """Replace each index by the entry of a table, stored in half precision if it says that loses nothing."""
+        if not half:
+            return self._append(ir.node("Gather", [self.names.constant(table), self.value]))
+        self._append(ir.node("Gather", [self.names.constant(table.astype(np.float16)), self.value]))
+        return self.then("Cast", to=int(ir.DataType.FLOAT))
 
     def _append(self, node: ir.Node) -> "Chain":
         self.nodes.append(node)
@@ -75,11 +78,15 @@ def _linear(codes: LinearCodes, names: Names) -> Chain:
         # By way of int32: OpenVINO keeps a tensor that is cast from 8 bits to float compressed, and converts it at
         # every inference.
         chain.then("Cast", to=int(ir.DataType.INT32))
-    chain.then("Cast", to=int(ir.DataType.FLOAT))
     shape = (*groups.blocks, 1) if columns else groups.scale_shape
     if codes.zero_point is not None:
-        chain.then("Sub", codes.zero_point.reshape(shape).astype(np.float32))
-    elif offset:
+        # Zero points stay as narrow as the codes, and are subtracted before anything is a float.
+        if codes.bits == 16:
+            chain.then("Cast", to=int(ir.DataType.INT32))
+        zero = Chain(names.constant(codes.zero_point.reshape(shape), "z"), names)
+        chain.joined("Sub", zero.then("Cast", to=int(ir.DataType.INT32)))
+    chain.then("Cast", to=int(ir.DataType.FLOAT))
+    if offset:
         chain.then("Sub", np.float32(offset))
     chain.then("Mul", codes.scale.reshape(shape))
     return _from_whole_groups(chain, groups) if columns else chain
@@ -115,7 +122,7 @@ def _clusters(codes: ClusterCodes, names: Names) -> Chain:
         chain.then(
             "Add", firsts.reshape([groups.rows if axis == groups.axis else 1 for axis in range(len(codes.shape))])
         )
-    return chain.looked_up(codes.code_books.reshape(-1))
+    return chain.looked_up(codes.code_books.reshape(-1), half=codes.half)
 
 
 def _integers(symbols: Array, bits: int, names: Names) -> Chain:

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from lowbit.calibration.divergence import log_probabilities, mean_kl
 from lowbit.errors import DataError
 from lowbit.measurement.prediction import Prediction
 from lowbit.measurement.results import finite
 
 Z_95 = 1.959963984540054
 PROBABILITY_TOLERANCE = 1e-3
-PROBABILITY_FLOOR = float(np.finfo(np.float32).tiny)
 
 
 @dataclass(frozen=True)
@@ -103,20 +103,6 @@ def are_probabilities(outputs: NDArray[np.floating]) -> bool:
     return bool((np.abs(sums - 1) <= PROBABILITY_TOLERANCE).all())
 
 
-def log_probabilities(outputs: NDArray[np.floating], *, probabilities: bool) -> NDArray[np.float64]:
-    """log p [n, classes] in nats: log-softmax of logits, or the log of probabilities normalised again.
-
-    A probability of zero counts as the smallest normal float32 (-87 nats): it underflowed, nobody measured a zero.
-    """
-    x = outputs.astype(np.float64)
-    if probabilities:
-        x = np.maximum(x, PROBABILITY_FLOOR)
-        return np.asarray(np.log(x / x.sum(axis=1, keepdims=True)))
-    with np.errstate(invalid="ignore"):
-        x = x - x.max(axis=1, keepdims=True)
-        return np.asarray(x - np.log(np.exp(x).sum(axis=1, keepdims=True)))
-
-
 def predicted_classes(outputs: NDArray[np.floating]) -> NDArray[np.int64]:
     """The largest output of each row; -1 (never a label) where a row holds NaN or an infinity."""
     return np.where(np.isfinite(outputs).all(axis=1), outputs.argmax(axis=1), -1).astype(np.int64)
@@ -126,14 +112,6 @@ def cross_entropy(outputs: NDArray[np.floating], labels: NDArray[np.integer], *,
     """Mean of -log p(label) in nats."""
     logs = log_probabilities(outputs, probabilities=probabilities)
     return float(-logs[np.arange(len(labels)), labels].mean())
-
-
-def mean_kl(reference: NDArray[np.floating], outputs: NDArray[np.floating], *, probabilities: bool = False) -> float:
-    """Mean over images of KL(reference || outputs) = sum p (log p - log q), in nats; 0 for equal outputs."""
-    p = log_probabilities(reference, probabilities=probabilities)
-    q = log_probabilities(outputs, probabilities=probabilities)
-    # Rounding can leave -1e-17 where the two are equal.
-    return max(0.0, float((np.exp(p) * (p - q)).sum(axis=1).mean())) if np.isfinite(q).all() else math.nan
 
 
 def flips(reference: NDArray[np.integer], classes: NDArray[np.integer]) -> int:

@@ -1,0 +1,60 @@
+"""How far a file's answers are from the float model's: mean KL divergence of the softmax, on images without labels."""
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lowbit.data.images import Images
+from lowbit.engines import open_session
+from lowbit.graph.model import Model
+
+PROBABILITY_FLOOR = float(np.finfo(np.float32).tiny)
+BATCH = 16
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+def answers(model: bytes, source: Model, images: Images, *, limit: int, threads: int = 0) -> Array:
+    """First output for the first `limit` images, flattened to [images, values], float32.
+
+    Args:
+        model: the file's content.
+        source: the float model, for the name of its input and a fixed batch.
+        images: calibration images.
+        limit: how many to look at.
+        threads: threads of the runtime; 0 leaves it to the runtime.
+    """
+    session = open_session(model, threads=threads)
+    first = source.input.shape[0] if source.input.shape else None
+    size = first if isinstance(first, int) else BATCH
+    found = []
+    for part in images.batches(size, limit=min(limit, images.count)):
+        if isinstance(first, int) and len(part.x) < size:
+            continue
+        output = session.run({source.input.name: part.x})[session.output_names[0]]
+        found.append(np.asarray(output, np.float32).reshape(len(part.x), -1))
+    return np.concatenate(found)
+
+
+def log_probabilities(outputs: NDArray[np.floating], *, probabilities: bool) -> NDArray[np.float64]:
+    """log p [n, classes] in nats: log-softmax of logits, or the log of probabilities normalised again.
+
+    A probability of zero counts as the smallest normal float32 (-87 nats): it underflowed, nobody measured a zero.
+    """
+    x = outputs.astype(np.float64)
+    if probabilities:
+        x = np.maximum(x, PROBABILITY_FLOOR)
+        return np.asarray(np.log(x / x.sum(axis=1, keepdims=True)))
+    with np.errstate(invalid="ignore"):
+        x = x - x.max(axis=1, keepdims=True)
+        return np.asarray(x - np.log(np.exp(x).sum(axis=1, keepdims=True)))
+
+
+def mean_kl(reference: NDArray[np.floating], outputs: NDArray[np.floating], *, probabilities: bool = False) -> float:
+    """Mean over images of KL(reference || outputs) = sum p (log p - log q), in nats; 0 for equal outputs."""
+    p = log_probabilities(reference, probabilities=probabilities)
+    q = log_probabilities(outputs, probabilities=probabilities)
+    # Rounding can leave -1e-17 where the two are equal.
+    return max(0.0, float((np.exp(p) * (p - q)).sum(axis=1).mean())) if np.isfinite(q).all() else math.nan
