@@ -1,0 +1,122 @@
+"""Part of a model as a model of its own: from some tensors to others, with other values for some weights.
+
+Running a network piece by piece, with the activations of all calibration images kept in between, is what lets layers
+be quantized in order at the cost of one pass. Weights are looked up once; a piece copies only those it needs.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from lowbit.errors import ModelError
+from lowbit.graph.model import Model, serialize
+
+
+class Subgraphs:
+    """Cuts pieces out of one model.
+
+    Args:
+        model: the prepared graph; not changed.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._proto = model.to_proto()
+        self._nodes = list(self._proto.graph.node)
+        self._weights = {tensor.name: tensor for tensor in self._proto.graph.initializer}
+        self._reads = [tuple(_reads(node)) for node in self._nodes]
+        self._producer = {name: at for at, node in enumerate(self._nodes) for name in node.output if name}
+
+    @property
+    def count(self) -> int:
+        """Number of nodes, which are numbered in execution order."""
+        return len(self._nodes)
+
+    def position(self, node: str) -> int:
+        """Number of the node with this name."""
+        return next(at for at, found in enumerate(self._nodes) if found.name == node)
+
+    def produced_by(self, tensor: str) -> int:
+        """Number of the node that computes a tensor; -1 for inputs and weights."""
+        return self._producer.get(tensor, -1)
+
+    def computed(self) -> tuple[str, ...]:
+        """Every tensor that a node of the main graph computes."""
+        return tuple(self._producer)
+
+    def crossing(self, position: int) -> tuple[str, ...]:
+        """Computed tensors and inputs that nodes from `position` on read of what is there before it."""
+        before = {value.name for value in self._proto.graph.input} - set(self._weights)
+        before |= {name for name, at in self._producer.items() if at < position}
+        after = [name for reads in self._reads[position:] for name in reads]
+        return tuple(name for name in dict.fromkeys(after) if name in before)
+
+    def extract(
+        self, inputs: Collection[str], outputs: Sequence[str], *, weights: Mapping[str, np.ndarray]
+    ) -> tuple[bytes, tuple[str, ...]]:
+        """The piece that computes `outputs` from as few of `inputs` as it needs.
+
+        Args:
+            inputs: tensors whose values the caller has.
+            outputs: tensors wanted, none of them among `inputs`.
+            weights: values in place of those of the model, by initializer name.
+
+        Returns:
+            An ONNX file, and the names of the inputs that it takes.
+
+        Raises:
+            ModelError: an output is not computed in the main graph, or needs something that nobody has.
+        """
+        chosen: set[int] = set()
+        needed: dict[str, None] = {}
+        constants: dict[str, None] = {}
+        open_names = list(outputs)
+        while open_names:
+            name = open_names.pop()
+            if name in inputs:
+                needed[name] = None
+            elif name in self._weights:
+                constants[name] = None
+            elif name in self._producer:
+                at = self._producer[name]
+                if at not in chosen:
+                    chosen.add(at)
+                    open_names.extend(self._reads[at])
+            else:
+                raise ModelError(f"there is nothing that computes {name!r}.", where=self._model.source)
+        graph = onnx.helper.make_graph(
+            [self._nodes[at] for at in sorted(chosen)],
+            "piece",
+            [self._value_info(name) for name in sorted(needed)],
+            [self._value_info(name) for name in outputs],
+            [self._tensor(name, weights) for name in sorted(constants)],
+        )
+        proto = onnx.helper.make_model(graph, opset_imports=self._proto.opset_import, ir_version=self._proto.ir_version)
+        proto.functions.extend(self._proto.functions)
+        return serialize(proto, self._model.source), tuple(sorted(needed))
+
+    def _tensor(self, name: str, weights: Mapping[str, np.ndarray]) -> onnx.TensorProto:
+        if name not in weights:
+            stored: onnx.TensorProto = self._weights[name]
+            return stored
+        tensor: onnx.TensorProto = numpy_helper.from_array(np.ascontiguousarray(weights[name], np.float32), name)
+        return tensor
+
+    def _value_info(self, name: str) -> onnx.ValueInfoProto:
+        value = self._model.values[name]
+        kind = int(value.dtype) if value.dtype is not None else onnx.TensorProto.FLOAT
+        return onnx.helper.make_tensor_value_info(name, kind, None)
+
+
+def _reads(node: onnx.NodeProto) -> list[str]:
+    """Every tensor that a node reads, those of its subgraphs that come from outside included."""
+    names = [name for name in node.input if name]
+    for attribute in node.attribute:
+        for graph in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])):
+            own = {value.name for value in (*graph.input, *graph.initializer)}
+            own |= {name for inner in graph.node for name in inner.output}
+            names += [name for inner in graph.node for name in _reads(inner) if name not in own]
+            names += [value.name for value in graph.output if value.name not in own]
+    return names

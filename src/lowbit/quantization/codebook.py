@@ -1,0 +1,166 @@
+"""Clusters on the layer's objective: code books and indices chosen together.
+
+k-means minimises the squared error of the weights; here it is `sum over rows of (w - q)^T H (w - q)`, q_j = book[i_j].
+Beginning from k-means weighted with the diagonal of H, two steps alternate:
+
+- books fixed: indices by error feedback and coordinate descent (`lowbit.quantization.rounding`), kernels of few
+  columns exactly (`lowbit.quantization.depthwise`);
+- indices fixed: the books are a linear least-squares problem. With A the 0/1 matrix that spreads a book over a row,
+  `(sum A^T H A) book = sum A^T H w`, solved by conjugate gradients: a product with the matrix is a look-up, a product
+  with H and a sum per index, so that nothing larger than the weights is ever built.
+
+Only what lowers the objective is kept. With H = I this is k-means (Lloyd's two steps). Gives up: the global optimum.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from lowbit.quantization.depthwise import closest
+from lowbit.quantization.effort import Effort
+from lowbit.quantization.linear import EXACT_COLUMNS, EXACT_LEVELS
+from lowbit.quantization.rounding import BookGrid, Floats, Single, descent, feedback, inverse_factor, objective
+from lowbit.schemes.kmeans import fit_1d, fit_rows
+
+STEPS = 30  # of conjugate gradients
+RIDGE = 1e-6  # pulls entries that no weight uses, or that only others can tell apart, to where they are
+
+Doubles = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ClusterSolution:
+    """Indices and code books of a layer.
+
+    Attributes:
+        codes: indices [groups, rows, columns].
+        books: ascending [books, levels].
+        error: objective of each row [groups, rows].
+    """
+
+    codes: npt.NDArray[np.uint8]
+    books: Single
+    error: Doubles
+
+
+def solve_clusters(
+    weights: Floats,
+    second: Doubles,
+    bits: int,
+    effort: Effort,
+    *,
+    book: npt.NDArray[np.intp],
+    half: bool = False,
+) -> ClusterSolution:
+    """Cluster weights [groups, rows, columns] on `second`, H, positive definite [groups, columns, columns].
+
+    Args:
+        weights: what the layer shall come close to.
+        second: of its inputs.
+        bits: width of an index.
+        effort: how long to search.
+        book: which code book each row uses [groups, rows], from 0.
+        half: books hold only values that float16 has.
+    """
+    order = np.argsort(-np.einsum("gkk->k", second), kind="stable")
+    target = np.ascontiguousarray(weights[:, :, order], np.float32)
+    ordered = second[:, order][:, :, order]
+    matrix = ordered.astype(np.float32)
+    factor = inverse_factor(ordered)
+    books = _start(target, matrix, book, 1 << bits)
+    best: tuple[float, npt.NDArray[np.uint8], Single] | None = None
+    codes: npt.NDArray[np.uint8] | None = None
+    for turn in range(effort.rounds + 2):
+        books = _halved(books) if half else books
+        grid = _grid(books, book)
+        candidates = []
+        if codes is not None:
+            candidates.append(descent(target, grid.levels(codes), matrix, grid, sweeps=effort.sweeps))
+        if turn <= effort.rounds:
+            candidates.append(descent(target, feedback(target, factor, grid), matrix, grid, sweeps=effort.sweeps))
+        totals = [objective(target, candidate, matrix) for candidate in candidates]
+        # Rows are free to choose for themselves: the books are the same.
+        rounded = candidates[0]
+        if len(candidates) == 2:
+            rounded = np.where((totals[1] < totals[0])[..., None], candidates[1], rounded)
+        if effort.exact and target.shape[2] <= EXACT_COLUMNS and 1 << bits <= EXACT_LEVELS:
+            rounded = _exact(target, matrix, grid, rounded)
+        codes = grid.codes(rounded)
+        total = float(objective(target, rounded, matrix).sum())
+        if best is None or total < best[0]:
+            best = (total, codes, books)
+        books = fit_books(target, matrix, codes, books, book=book)
+    assert best is not None
+    _, codes, books = best
+    error = objective(target, _grid(books, book).levels(codes), matrix)
+    return ClusterSolution(codes[:, :, np.argsort(order)], books, error)
+
+
+def fit_books(
+    weights: Floats, second: Floats, codes: npt.NDArray[np.uint8], books: Single, *, book: npt.NDArray[np.intp]
+) -> Single:
+    """The best code books [books, levels] for these indices, ascending; entries without a weight stay."""
+    levels = books.shape[1]
+    flat = (book[..., None] * levels + codes).astype(np.intp)
+    size = books.size
+
+    def collect(values: Floats) -> Doubles:
+        return np.bincount(flat.ravel(), values.ravel(), minlength=size).astype(np.float64)
+
+    diagonal = collect(np.broadcast_to(np.einsum("gkk->gk", second)[:, None, :], flat.shape))
+    used = diagonal > 0
+    scale = np.where(used, diagonal, 1.0)
+    ridge = RIDGE * scale
+    solution = books.astype(np.float64).ravel()
+    error = weights - solution.astype(np.float32)[flat]
+    residual = collect(error @ second)
+    direction = residual / scale
+    energy = (residual * direction).reshape(-1, levels).sum(axis=1)
+    first = energy.copy()
+    for _ in range(STEPS):
+        curved = collect(direction.astype(np.float32)[flat] @ second) + ridge * direction
+        bend = (direction * curved).reshape(-1, levels).sum(axis=1)
+        step = np.repeat(np.where(bend > 0, energy / np.where(bend > 0, bend, 1.0), 0.0), levels)
+        solution += step * direction
+        residual -= step * curved
+        next_energy = (residual * residual / scale).reshape(-1, levels).sum(axis=1)
+        ratio = np.where(energy > 0, next_energy / np.where(energy > 0, energy, 1.0), 0.0)
+        direction = residual / scale + np.repeat(ratio, levels) * direction
+        energy = next_energy
+        if (energy <= 1e-10 * first).all():
+            break
+    found = np.where(used, solution, books.ravel()).reshape(books.shape)
+    return np.sort(found, axis=1).astype(np.float32)
+
+
+def _start(target: Single, second: Single, book: npt.NDArray[np.intp], levels: int) -> Single:
+    """k-means of each book's rows, weighted with the diagonal of H."""
+    importance = np.broadcast_to(np.einsum("gkk->gk", second)[:, None, :], target.shape)
+    count = int(book.max()) + 1
+    members = [book == at for at in range(count)]
+    if all(np.count_nonzero(member) == 1 for member in members):
+        order = np.argsort(book.ravel())
+        columns = target.shape[2]
+        return fit_rows(
+            target.reshape(-1, columns)[order], levels, weights=importance.reshape(-1, columns)[order]
+        ).astype(np.float32)
+    fitted = [fit_1d(target[member].ravel(), levels, weights=importance[member].ravel()) for member in members]
+    return np.stack(fitted).astype(np.float32)
+
+
+def _grid(books: Single, book: npt.NDArray[np.intp]) -> BookGrid:
+    return BookGrid(books[None] if len(books) == 1 else books[book])
+
+
+def _halved(books: Single) -> Single:
+    return np.sort(books.clip(-65504, 65504).astype(np.float16).astype(np.float32), axis=1)
+
+
+def _exact(target: Single, second: Single, grid: BookGrid, rounded: Single) -> Single:
+    groups, rows, columns = target.shape
+    levels = np.broadcast_to(grid.books, (groups, rows, grid.books.shape[2])).reshape(groups * rows, -1)
+    found, _ = closest(
+        target.reshape(-1, columns), np.repeat(second, rows, axis=0), levels, rounded.reshape(-1, columns)
+    )
+    return found.reshape(target.shape).astype(np.float32)

@@ -1,0 +1,35 @@
+"""How much work rounding may take: one table, chosen by name."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Effort:
+    """Limits of the search for the codes of one layer.
+
+    Attributes:
+        name: what the command line calls it.
+        scales: rungs of the ladder of scales.
+        sweeps: most passes of coordinate descent.
+        rounds: how often grid (or code book) and codes are re-solved in turn.
+        nudges: scales tried around the best one at the end.
+        exact: solve kernels of few columns to the proven optimum.
+        positions: input positions that a dense layer's moments are taken from, for each of its columns.
+        images: most calibration images that are looked at.
+    """
+
+    name: str
+    scales: int
+    sweeps: int
+    rounds: int
+    nudges: int
+    exact: bool
+    positions: int
+    images: int
+
+
+EFFORTS: dict[str, Effort] = {
+    "fast": Effort("fast", scales=8, sweeps=3, rounds=1, nudges=0, exact=False, positions=60, images=128),
+    "balanced": Effort("balanced", scales=12, sweeps=6, rounds=2, nudges=0, exact=True, positions=120, images=512),
+    "best": Effort("best", scales=24, sweeps=12, rounds=4, nudges=6, exact=True, positions=400, images=2048),
+}

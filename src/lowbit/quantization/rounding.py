@@ -1,0 +1,251 @@
+"""Rounding a weight matrix so that the layer's output changes least, not so that each weight does.
+
+For a group of a layer with weights W [rows, columns] and inputs x, the squared error of the outputs that rounding to Q
+causes is, per position,
+
+    tr((W - Q) H (W - Q)^T),    H = E[x x^T]  [columns, columns],
+
+one quadratic a row. Three steps act on it, each for all rows (and all groups) at once:
+
+- `feedback`: columns in turn; the error made in one is passed on to those not yet rounded, as the conditional optimum
+  of the quadratic says (Hassibi and Stork 1993, "Optimal brain surgeon"; Frantar et al. 2022, "GPTQ", equations 2 and 3
+  in their Cholesky form). The same as Babai's nearest plane.
+- `descent`: coordinate descent from there. With all other columns fixed the objective in one column is a parabola with
+  its minimum at `q + ((W - Q) H)_j / H_jj`; the level nearest to that is the best one, so no step is ever uphill.
+- the grid itself (`lowbit.quantization.linear`, `lowbit.quantization.codebook`) is re-solved in closed form between.
+
+With H = I both steps are round-to-nearest. Gives up: proof of the global optimum, which is a closest-vector problem;
+for kernels of few columns `lowbit.quantization.depthwise` has it.
+
+Shapes: W, Q [groups, rows, columns]; H [groups, columns, columns]; all arithmetic in float32 but the factorization.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.floating[Any]]
+Single = npt.NDArray[np.float32]
+
+BLOCK = 64  # columns whose updates are gathered into one matrix product
+# A step must win more than float32 arithmetic can pretend, or descent could go around in circles.
+LEAST_GAIN = 1e-5
+
+
+class Grid(Protocol):
+    """Levels that each row can be rounded to; arrays of values are [groups, rows]."""
+
+    def nearest(self, values: Single, column: int) -> Single:
+        """The level nearest to each value [groups, rows] of this column."""
+        ...
+
+    def rows(self, index: npt.NDArray[np.intp]) -> "Grid":
+        """The same grid for these rows alone."""
+        ...
+
+
+@dataclass(frozen=True)
+class UniformGrid:
+    """Levels `scale * (code - zero)`, code in low..top.
+
+    Args:
+        scale: positive [groups, rows, blocks]: blocks of columns have a scale each, usually there is one block.
+        zero: whole numbers, of the same shape.
+        block: which block each column is in [columns].
+        low: lowest code.
+        top: highest code.
+    """
+
+    scale: Single
+    zero: Single
+    block: npt.NDArray[np.intp]
+    low: int
+    top: int
+
+    def nearest(self, values: Single, column: int) -> Single:
+        """The level nearest to each value [groups, rows] of this column."""
+        scale, zero = self.scale[:, :, self.block[column]], self.zero[:, :, self.block[column]]
+        codes = np.rint(values / scale)
+        codes += zero
+        np.minimum(np.maximum(codes, self.low, out=codes), self.top, out=codes)
+        return np.asarray(scale * (codes - zero))
+
+    def codes(self, levels: Single) -> Single:
+        """Codes (whole numbers, float32) of values [groups, rows, columns]."""
+        codes = np.rint(levels / self.scale[:, :, self.block]) + self.zero[:, :, self.block]
+        return np.asarray(np.clip(codes, self.low, self.top))
+
+    def levels(self, codes: Single) -> Single:
+        """Values of codes [groups, rows, columns]."""
+        return np.asarray(self.scale[:, :, self.block] * (codes - self.zero[:, :, self.block]))
+
+    def rows(self, index: npt.NDArray[np.intp]) -> "UniformGrid":
+        """The same grid for these rows alone."""
+        return UniformGrid(self.scale[:, index], self.zero[:, index], self.block, self.low, self.top)
+
+
+@dataclass(frozen=True)
+class BookGrid:
+    """Levels from code books.
+
+    Args:
+        books: ascending [groups, rows, levels]; a dimension may be 1 where all share a book.
+    """
+
+    books: Single
+
+    def nearest(self, values: Single, column: int) -> Single:
+        """The level nearest to each value [groups, rows], the lower one of two; every column has the same levels."""
+        return np.take_along_axis(self.books, self._indices(values[..., None])[..., None], axis=-1)[..., 0]
+
+    def codes(self, levels: Single) -> npt.NDArray[np.uint8]:
+        """Indices of values [groups, rows, columns]."""
+        found = [self._indices(levels[..., at, None]) for at in range(levels.shape[-1])]
+        return np.stack(found, axis=-1).astype(np.uint8)
+
+    def levels(self, codes: npt.NDArray[np.integer[Any]]) -> Single:
+        """Values of indices [groups, rows, columns]."""
+        books = np.broadcast_to(self.books, (*codes.shape[:2], self.books.shape[-1]))
+        return np.take_along_axis(books, codes.astype(np.intp), axis=-1)
+
+    def rows(self, index: npt.NDArray[np.intp]) -> "BookGrid":
+        """The same grid for these rows alone."""
+        return self if self.books.shape[1] == 1 else BookGrid(self.books[:, index])
+
+    def _indices(self, values: Single) -> npt.NDArray[np.intp]:
+        if self.books.shape[:2] == (1, 1):
+            middles = (self.books[0, 0, 1:] + self.books[0, 0, :-1]) / 2
+            return np.asarray(np.searchsorted(middles, values[..., 0]))
+        return np.asarray(np.count_nonzero(values > (self.books[..., 1:] + self.books[..., :-1]) / 2, axis=-1))
+
+
+def damped(second: Floats, amount: float) -> npt.NDArray[np.float64]:
+    """H + amount * mean(diag H) * I, group by group, always positive definite.
+
+    Columns that were always zero (dead channels) keep their weights near where they are, and a singular H (fewer
+    positions than columns, inputs that depend on each other) can be factored. A group without any input becomes I.
+    """
+    diagonal = np.einsum("gkk->gk", second)
+    mean = diagonal.mean(axis=1)
+    mean = np.where(mean > 0, mean, 1.0)
+    result = np.asarray(second, np.float64) / mean[:, None, None]
+    at = np.arange(second.shape[-1])
+    result[:, at, at] += max(amount, 1e-9)
+    result[:, at, at] += (diagonal.mean(axis=1) <= 0)[:, None]
+    return np.asarray(result * mean[:, None, None])
+
+
+def inverse_factor(second: npt.NDArray[np.float64]) -> Single:
+    """Upper triangular U with H^-1 = U^T U for a positive definite H."""
+    reversed_factor = np.linalg.cholesky(second[:, ::-1, ::-1])[:, ::-1, ::-1]  # H = R R^T, R upper
+    return np.triu(np.linalg.inv(reversed_factor)).astype(np.float32)
+
+
+def objective(weights: Floats, rounded: Floats, second: Floats) -> npt.NDArray[np.float64]:
+    """The quadratic of each row, [groups, rows]."""
+    error = (weights - rounded).astype(second.dtype, copy=False)
+    return np.asarray(np.einsum("grk,grk->gr", error @ second, error), np.float64)
+
+
+def feedback(weights: Floats, factor: Single, grid: Grid) -> Single:
+    """Round column by column, passing each error on to the columns that follow (GPTQ, algorithm 1).
+
+    Args:
+        weights: [groups, rows, columns].
+        factor: `inverse_factor` of H.
+        grid: the levels of each row.
+    """
+    left = np.array(weights, np.float32)
+    rounded = np.empty_like(left)
+    columns = left.shape[-1]
+    for start in range(0, columns, BLOCK):
+        stop = min(start + BLOCK, columns)
+        block = np.ascontiguousarray(left[:, :, start:stop].transpose(2, 0, 1))
+        corner = factor[:, start:stop, start:stop]
+        errors = np.empty_like(block)
+        for at in range(stop - start):
+            level = grid.nearest(block[at], start + at)
+            rounded[:, :, start + at] = level
+            errors[at] = (block[at] - level) / corner[:, at, at, None]
+            block[at + 1 :] -= corner[:, at, at + 1 :].T[:, :, None] * errors[at]
+        if stop < columns:
+            left[:, :, stop:] -= errors.transpose(1, 2, 0) @ factor[:, start:stop, stop:]
+    return rounded
+
+
+def descent(weights: Floats, rounded: Single, second: Floats, grid: Grid, *, sweeps: int = 8) -> Single:
+    """Coordinate descent over all levels until no single step helps, or `sweeps` passes; never worse than it began.
+
+    Args:
+        weights: [groups, rows, columns].
+        rounded: where to begin; levels of `grid`.
+        second: H, positive definite.
+        grid: the levels of each row.
+        sweeps: most passes over the columns.
+    """
+    target = np.asarray(weights, np.float32)
+    matrix = np.asarray(second, np.float32)
+    result = np.array(rounded, np.float32)
+    if len(matrix) == 1:
+        return _descent_wide(target, result, matrix[0], grid, sweeps)
+    diagonal = np.einsum("gkk->gk", matrix)
+    slope = (target - result) @ matrix
+    for _ in range(sweeps):
+        moved = False
+        for at in range(target.shape[-1]):
+            step = _step(result[:, :, at], slope[:, :, at] / diagonal[:, at, None], grid, at)
+            if step.any():
+                moved = True
+                result[:, :, at] += step
+                slope -= step[:, :, None] * matrix[:, None, at]
+        if not moved:
+            break
+        result = _settled(result, grid)
+    return result
+
+
+def _descent_wide(target: Single, result: Single, matrix: Single, grid: Grid, sweeps: int) -> Single:
+    """One group: blocks of columns, and only rows that still move."""
+    diagonal = np.diag(matrix)
+    active = np.arange(result.shape[1])
+    columns = len(matrix)
+    for _ in range(sweeps):
+        here = grid.rows(active)
+        part = result[0, active]
+        slope = (target[0, active] - part) @ matrix
+        moved = np.zeros(len(active), bool)
+        for start in range(0, columns, BLOCK):
+            stop = min(start + BLOCK, columns)
+            local = np.ascontiguousarray(slope[:, start:stop].T)
+            corner = matrix[start:stop, start:stop]
+            steps = np.zeros_like(local)
+            for at in range(stop - start):
+                step = _step(part[None, :, start + at], local[None, at] / diagonal[start + at], here, start + at)[0]
+                if step.any():
+                    steps[at] = step
+                    part[:, start + at] += step
+                    local -= corner[at][:, None] * step
+            rows = steps.any(axis=0)
+            if rows.any():
+                moved |= rows
+                slope[rows] -= steps.T[rows] @ matrix[start:stop]
+        result[0, active] = part
+        active = active[moved]
+        if not active.size:
+            break
+    return _settled(result, grid)
+
+
+def _step(levels: Single, way: Single, grid: Grid, column: int) -> Single:
+    """How far each level moves when the best value is `way` off; 0 where the nearest level is no real gain."""
+    level = grid.nearest(levels + way, column)
+    step = level - levels
+    gain = np.abs(way) - np.abs(way - step)
+    return np.where(gain > LEAST_GAIN * np.abs(way), step, np.float32(0))
+
+
+def _settled(result: Single, grid: Grid) -> Single:
+    """Exactly the levels again, after sums of steps."""
+    return np.stack([grid.nearest(result[:, :, at], at) for at in range(result.shape[-1])], axis=-1)

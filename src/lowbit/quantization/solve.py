@@ -1,0 +1,96 @@
+"""One layer from its moments to its codes: re-fit the target, choose grid and codes, correct the bias."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from lowbit.calibration.moments import Moments
+from lowbit.graph.ops import Layer
+from lowbit.quantization.codebook import solve_clusters
+from lowbit.quantization.effort import Effort
+from lowbit.quantization.linear import solve_linear
+from lowbit.quantization.refit import refit_bias, refit_weights
+from lowbit.quantization.rounding import damped
+from lowbit.schemes.clusters import Clusters
+from lowbit.schemes.codes import Codes
+from lowbit.schemes.linear import Linear
+
+DAMPING = 1e-2  # of H while rounding
+REFIT_DAMPING = 0.1  # of H while re-fitting the target: higher, for what it fits is noise where positions are few
+FINE_BITS = 8  # from here on rounding hardly moves the output; the grid over the whole range is as good
+WIDEST = 4608  # columns whose second moment is worth its memory
+
+
+@dataclass(frozen=True)
+class LayerSolution:
+    """A solved layer.
+
+    Attributes:
+        codes: of its weight.
+        bias: corrected bias [output channels].
+        nearest: relative squared output error of plain rounding on this target.
+        error: of the codes; both as shares of the output's variance.
+    """
+
+    codes: Codes
+    bias: npt.NDArray[np.float32]
+    nearest: float
+    error: float
+
+
+def solve_layer(
+    layer: Layer, weight: npt.NDArray[np.floating], moments: Moments, scheme: Linear | Clusters, effort: Effort
+) -> LayerSolution:
+    """Codes and bias of a layer.
+
+    Args:
+        layer: where the weight belongs.
+        weight: trained, in the stored shape.
+        moments: of the layer's inputs and wanted outputs.
+        scheme: what the weight becomes.
+        effort: how long to search.
+    """
+    matrix = layer.to_matrix(np.asarray(weight, np.float64))
+    target = refit_weights(matrix, moments, damping=REFIT_DAMPING)
+    second = damped(moments.second, DAMPING)
+    fitted = layer.from_matrix(target).astype(np.float32)
+    plain = scheme.encode(fitted, layer.channel_axis)
+    codes = plain if scheme.bits > FINE_BITS or not _simple(layer) else _solved(layer, target, second, scheme, effort)
+    power = max(float(np.einsum("grk,gkl,grl->", target, moments.second, target, optimize=True)), 1e-30)
+
+    def share(found: Codes) -> float:
+        error = target - layer.to_matrix(found.decode())
+        return float(np.einsum("grk,gkl,grl->", error, moments.second, error, optimize=True)) / power
+
+    nearest, error = share(plain), share(codes)
+    if error > nearest:  # only the grid's shape (a coarser zero point, half precision) can bring this about
+        codes, error = plain, nearest
+    bias = refit_bias(layer.to_matrix(codes.decode().astype(np.float64)), moments)
+    return LayerSolution(codes, bias.reshape(-1).astype(np.float32), nearest, error)
+
+
+def _simple(layer: Layer) -> bool:
+    """Whether one row of the matrix is one channel of the weight's axis, and H is not too large."""
+    return not (layer.op == "ConvTranspose" and layer.groups > 1) and layer.columns <= WIDEST
+
+
+def _solved(
+    layer: Layer,
+    target: npt.NDArray[np.floating],
+    second: npt.NDArray[np.float64],
+    scheme: Linear | Clusters,
+    effort: Effort,
+) -> Codes:
+    groups, rows, _ = target.shape
+    if isinstance(scheme, Linear):
+        linear = solve_linear(target, second, scheme, effort)
+        stored = layer.from_matrix(linear.codes)
+        tied = scheme.per == "tensor"
+        scale = linear.scale.reshape(-1)[:1] if tied else linear.scale.reshape(-1)
+        zero = None if scheme.symmetric else (linear.zero.reshape(-1)[:1] if tied else linear.zero.reshape(-1))
+        return scheme.from_codes(stored, scale, zero_point=zero, axis=layer.channel_axis)
+    shared = scheme.groups(layer.weight_shape, layer.channel_axis)
+    book = np.broadcast_to(shared.spread(np.arange(shared.count)), (groups * rows, 1)).reshape(groups, rows)
+    clusters = solve_clusters(target, second, scheme.bits, effort, book=book, half=scheme.half)
+    return scheme.from_indices(layer.from_matrix(clusters.codes), clusters.books, axis=layer.channel_axis)

@@ -1,0 +1,192 @@
+"""The pass over the network: moments as defined, the target re-fitted, the same result with little memory."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from lowbit.calibration.moments import MomentSums, sampled
+from lowbit.engines import open_session
+from lowbit.graph.load import load
+from lowbit.graph.ops import layers
+from lowbit.graph.subgraph import Subgraphs
+from lowbit.quantization.effort import EFFORTS
+from lowbit.quantization.prefix import Replacement, walk
+from lowbit.quantization.refit import refit_bias, refit_weights
+from lowbit.quantization.solve import solve_layer
+from lowbit.schemes.clusters import Clusters
+from lowbit.schemes.linear import Linear
+
+
+@dataclass(frozen=True)
+class Part:
+    x: np.ndarray
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """As much of `Images` as the pass needs."""
+
+    x: np.ndarray
+    name: str = "made up"
+    labels: None = field(default=None)
+
+    @property
+    def count(self):
+        return len(self.x)
+
+    def batches(self, size=32, *, limit=None):
+        stop = min(limit or self.count, self.count)
+        return (Part(self.x[at : min(at + size, stop)]) for at in range(0, stop, size))
+
+
+def network(seed=0, *, channels=8):
+    """Conv, depthwise with ill-scaled and dead channels, pointwise into a residual sum, pooling, Gemm."""
+    generator = np.random.default_rng(seed)
+    ranges = 10.0 ** generator.uniform(-1, 1, channels)  # 100x apart, undone by the next layer
+    first = generator.standard_normal((channels, 3, 3, 3)) * 0.3
+    first[1] = 0  # a dead channel
+    depth = generator.standard_normal((channels, 1, 3, 3)) * ranges[:, None, None, None] * 0.5
+    point = generator.standard_normal((channels, channels, 1, 1)) / ranges[None, :, None, None] * 0.4
+    arrays = {
+        "w0": first, "b0": np.where(np.arange(channels) == 1, -1.0, 0.1), "w1": depth, "b1": ranges * 0.2,
+        "w2": point, "b2": generator.standard_normal(channels) * 0.1,
+        "w3": generator.standard_normal((5, channels)), "b3": generator.standard_normal(5),
+    }  # fmt: skip
+    nodes = [
+        helper.make_node("Conv", ["x", "w0", "b0"], ["c0"], name="first", pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["c0"], ["r0"], name="relu0"),
+        helper.make_node("Conv", ["r0", "w1", "b1"], ["c1"], name="depthwise", pads=[1, 1, 1, 1], group=channels),
+        helper.make_node("Relu", ["c1"], ["r1"], name="relu1"),
+        helper.make_node("Conv", ["r1", "w2", "b2"], ["c2"], name="pointwise"),
+        helper.make_node("Add", ["c2", "r0"], ["s"], name="sum"),
+        helper.make_node("GlobalAveragePool", ["s"], ["p"], name="pool"),
+        helper.make_node("Flatten", ["p"], ["f"], name="flat"),
+        helper.make_node("Gemm", ["f", "w3", "b3"], ["y"], name="last", transB=1),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "net",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, 10, 10])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 5])],
+        [numpy_helper.from_array(array.astype(np.float32), name) for name, array in arrays.items()],
+    )
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    onnx.checker.check_model(proto)
+    return load(proto)
+
+
+def pictures(count, seed=1):
+    generator = np.random.default_rng(seed)
+    coarse = generator.standard_normal((count, 3, 5, 5)).astype(np.float32)
+    return coarse.repeat(2, axis=2).repeat(2, axis=3)
+
+
+def outputs(model, replaced, x):
+    piece, _ = Subgraphs(model).extract([model.input.name], [model.outputs[0].name], weights=replaced)
+    return open_session(piece, threads=1).run({model.input.name: x})[model.outputs[0].name]
+
+
+def quantized(model, scheme, x, *, effort="balanced", memory=1 << 26):
+    def solve(layer, moments):
+        found = solve_layer(layer, model.weights[layer.weight], moments, scheme, EFFORTS[effort])
+        assert found.error <= found.nearest
+        return Replacement(found.codes.decode(), found.bias)
+
+    names = [layer.node for layer in layers(model)]
+    return walk(model, Pictures(x), names, solve, memory=memory, threads=1)
+
+
+@pytest.mark.parametrize(
+    "scheme",
+    [Linear(4), Linear(3, symmetric=False), Clusters(4), Clusters(2, "channel"), Clusters(3, "group", 4, half=True)],
+    ids=lambda scheme: scheme.name,
+)
+def test_outputs_are_far_nearer_than_plain_rounding(scheme):
+    model, unseen = network(), pictures(200, seed=9)
+    wanted = outputs(model, {}, unseen)
+    found = outputs(model, quantized(model, scheme, pictures(150)), unseen)
+    plain = {
+        layer.weight: scheme.encode(model.weights[layer.weight], layer.channel_axis).decode() for layer in layers(model)
+    }
+    naive = outputs(model, plain, unseen)
+    assert np.square(found - wanted).mean() < 0.2 * np.square(naive - wanted).mean()
+
+
+def test_memory_changes_the_way_and_not_the_result():
+    model, x = network(), pictures(40)
+    ample, none = (quantized(model, Linear(4), x, memory=memory) for memory in (1 << 26, 0))
+    assert ample.keys() == none.keys()
+    for name, value in ample.items():
+        np.testing.assert_allclose(value, none[name], rtol=1e-5, atol=1e-6, err_msg=name)
+
+
+def test_the_same_input_gives_the_same_bytes():
+    model, x = network(), pictures(40)
+    first, again = (quantized(model, Clusters(3), x) for _ in range(2))
+    assert all(np.array_equal(value, again[name]) for name, value in first.items())
+
+
+@pytest.mark.parametrize("name", ["first", "depthwise", "pointwise", "last"])
+@pytest.mark.parametrize("centred", [True, False])
+def test_moments_are_those_of_the_columns(name, centred):
+    model = network()
+    layer = next(layer for layer in layers(model) if layer.node == name)
+    tensors = [layer.output] + ([layer.input] if layer.input != "x" else [])
+    found = {"x": pictures(30)}
+    found |= open_session(model.with_outputs(tensors), threads=1).run(found)
+    sums = MomentSums(centred)
+    generator = np.random.default_rng(0)
+    for part in (slice(0, 11), slice(11, 30)):
+        sums.add(*sampled(layer, found[layer.input][part], found[layer.output][part], share=1.0, generator=generator))
+    moments = sums.result()
+    x = layer.to_columns(found[layer.input]).astype(np.float64)
+    t = layer.to_rows(found[layer.output]).astype(np.float64)
+    if centred:
+        np.testing.assert_allclose(moments.input_mean, x.mean(2), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(moments.output_mean, t.mean(2), rtol=1e-4, atol=1e-4)
+        x, t = x - x.mean(2, keepdims=True), t - t.mean(2, keepdims=True)
+    scale = np.abs(x).max() ** 2
+    np.testing.assert_allclose(moments.second, x @ x.transpose(0, 2, 1) / x.shape[2], rtol=1e-3, atol=1e-5 * scale)
+    wanted = t @ x.transpose(0, 2, 1) / x.shape[2]
+    np.testing.assert_allclose(moments.cross, wanted, rtol=1e-3, atol=1e-4 * np.abs(wanted).max())
+
+
+def test_a_share_of_the_positions_is_drawn_from_the_columns():
+    model = network()
+    layer = next(layer for layer in layers(model) if layer.node == "depthwise")
+    x, t = np.random.default_rng(0).standard_normal((2, 3, 8, 10, 10)).astype(np.float32)
+    columns, rows = sampled(layer, x, t, share=0.25, generator=np.random.default_rng(1))
+    everything = np.concatenate([layer.to_columns(x), layer.to_rows(t)], axis=1)
+    drawn = np.concatenate([columns, rows], axis=1)
+    assert drawn.shape[2] == 75
+    matches = (drawn[:, :, :, None] == everything[:, :, None, :]).all(axis=(0, 1))
+    assert matches.any(axis=1).all()
+
+
+def test_refit_finds_the_weights_that_undo_a_change_of_the_inputs():
+    generator = np.random.default_rng(3)
+    weights, bias = generator.standard_normal((1, 4, 6)), generator.standard_normal(4)
+    x = generator.standard_normal((1, 6, 5000)) + 2
+    change = np.eye(6) + 0.2 * generator.standard_normal((6, 6))
+    sums = MomentSums()
+    sums.add(change @ x + 0.5, weights @ x + bias[:, None])
+    moments = sums.result()
+    fitted = refit_weights(weights, moments, damping=1e-9)
+    np.testing.assert_allclose(fitted, weights @ np.linalg.inv(change), atol=1e-5)
+    wanted = bias - (fitted @ np.full((6, 1), 0.5))[0, :, 0]
+    np.testing.assert_allclose(refit_bias(fitted, moments)[0], wanted, atol=1e-4)
+
+
+def test_directions_never_seen_keep_their_trained_weights():
+    generator = np.random.default_rng(4)
+    weights = generator.standard_normal((1, 4, 6))
+    x = generator.standard_normal((1, 6, 500))
+    x[:, 2] = 0
+    sums = MomentSums()
+    sums.add(0.5 * x, weights @ x)
+    fitted = refit_weights(weights, sums.result(), damping=1e-3)
+    np.testing.assert_allclose(fitted[:, :, 2], weights[:, :, 2])
+    np.testing.assert_allclose(fitted[:, :, 3], 2 * weights[:, :, 3], rtol=2e-2)

@@ -1,0 +1,220 @@
+"""The rounding core: never uphill, exact where it says so, plain rounding where H is the identity."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lowbit.quantization.codebook import fit_books, solve_clusters
+from lowbit.quantization.depthwise import closest
+from lowbit.quantization.effort import EFFORTS
+from lowbit.quantization.linear import solve_linear
+from lowbit.quantization.rounding import (
+    BookGrid,
+    UniformGrid,
+    damped,
+    descent,
+    feedback,
+    inverse_factor,
+    objective,
+)
+from lowbit.schemes.clusters import Clusters
+from lowbit.schemes.linear import Linear
+
+BALANCED = EFFORTS["balanced"]
+
+
+def problem(seed, groups=1, rows=6, columns=20, *, correlation=0.9):
+    """Weights with ill-scaled channels, and a second moment of correlated, ill-scaled inputs."""
+    generator = np.random.default_rng(seed)
+    weights = generator.standard_normal((groups, rows, columns)) * 10 ** generator.uniform(-1, 1, (groups, rows, 1))
+    mixing = generator.standard_normal((groups, columns, columns)) + correlation * 3
+    mixing *= 10 ** generator.uniform(-1, 1, (groups, columns, 1))
+    return weights, mixing @ mixing.transpose(0, 2, 1) / columns
+
+
+def uniform(weights, bits=3, *, blocks=1):
+    half = 2 ** (bits - 1)
+    columns = weights.shape[2]
+    scale = np.repeat(np.abs(weights).max(axis=2, keepdims=True) / half, blocks, axis=2).astype(np.float32)
+    block = np.arange(columns) * blocks // columns
+    return UniformGrid(scale, np.full_like(scale, half), block, 0, 2 * half - 1)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    groups=st.sampled_from([1, 3]),
+    columns=st.integers(1, 150),
+    bits=st.integers(2, 5),
+    book=st.booleans(),
+)
+def test_descent_never_increases_the_objective(seed, groups, columns, bits, book):
+    weights, second = problem(seed, groups, 4, columns)
+    second = damped(second, 1e-3)
+    if book:
+        levels = np.sort(np.random.default_rng(seed).standard_normal((groups, 4, 2**bits)), axis=2).astype(np.float32)
+        grid = BookGrid(levels)
+    else:
+        grid = uniform(weights, bits, blocks=min(2, columns))
+    start = np.stack([grid.nearest(weights[:, :, at].astype(np.float32), at) for at in range(columns)], axis=-1)
+    before = objective(weights, start, second)
+    after = objective(weights, descent(weights, start, second, grid), second)
+    assert (after <= before * (1 + 1e-5)).all()
+
+
+def test_feedback_and_descent_beat_nearest_rounding_by_far():
+    weights, second = problem(1, rows=32, columns=130)
+    second = damped(second, 1e-2)
+    grid = uniform(weights)
+    nearest = grid.levels(grid.codes(weights.astype(np.float32)))
+    fed = feedback(weights, inverse_factor(second), grid)
+    moved = descent(weights, fed, second, grid)
+    errors = [objective(weights, found, second).sum() for found in (nearest, fed, moved)]
+    assert errors[2] < errors[1] < 0.3 * errors[0]
+
+
+@pytest.mark.parametrize("groups", [1, 4])
+def test_without_correlation_feedback_and_descent_are_round_to_nearest(groups):
+    weights, _ = problem(2, groups, 5, 70)
+    identity = np.broadcast_to(np.eye(70), (groups, 70, 70)).copy()
+    grid = uniform(weights)
+    nearest = grid.levels(grid.codes(weights.astype(np.float32)))
+    np.testing.assert_array_equal(feedback(weights, inverse_factor(identity), grid), nearest)
+    np.testing.assert_array_equal(descent(weights, nearest, identity, grid), nearest)
+
+
+def test_inverse_factor_is_one():
+    _, second = problem(3, 2, 1, 12)
+    second = damped(second, 1e-2)
+    factor = inverse_factor(second).astype(np.float64)
+    np.testing.assert_allclose(factor.transpose(0, 2, 1) @ factor @ second, np.eye(12)[None].repeat(2, 0), atol=1e-3)
+
+
+@pytest.mark.parametrize(("columns", "levels"), [(4, 8), (5, 4), (9, 2)])
+def test_closest_equals_brute_force(columns, levels):
+    weights, second = problem(columns, 12, 1, columns)
+    second = damped(second, 1e-6)
+    books = (
+        np.sort(np.random.default_rng(0).standard_normal((12, levels)), axis=1) * np.abs(weights[:, 0]).max(1)[:, None]
+    )
+    start = np.repeat(books[:, :1], columns, axis=1)
+    found, proven = closest(weights[:, 0], second, books, start)
+    assert proven.all()
+    for row in range(12):
+        every = np.array(list(itertools.product(books[row], repeat=columns)))
+        error = weights[row, 0] - every
+        best = np.einsum("nk,kl,nl->n", error, second[row], error).min()
+        mine = weights[row, 0] - found[row]
+        assert mine @ second[row] @ mine == pytest.approx(best, rel=1e-9)
+
+
+def test_depthwise_3x3_at_2_bits_is_the_optimum_of_all_262144():
+    weights, second = problem(11, 2, 1, 9)
+    second = damped(second, 1e-2)
+    solution = solve_linear(weights, second, Linear(2, symmetric=False), BALANCED)
+    assert solution.proven.all()
+    codes = np.array(list(itertools.product(range(4), repeat=9)))
+    for group in range(2):
+        levels = (codes - solution.zero[group, 0, 0]) * solution.scale[group, 0, 0].astype(np.float64)
+        error = weights[group, 0] - levels
+        best = np.einsum("nk,kl,nl->n", error, second[group], error, optimize=True).min()
+        assert solution.error[group, 0] == pytest.approx(best, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    "scheme", [Linear(4), Linear(3, symmetric=False), Linear(4, "tensor"), Linear(3, "group", group_size=7)]
+)
+def test_solved_grids_beat_plain_ones_and_codes_fit(scheme):
+    weights, second = problem(4, rows=10, columns=60)
+    second = damped(second, 1e-2)
+    solution = solve_linear(weights, second, scheme, BALANCED)
+    plain = scheme.encode(weights[0].astype(np.float32)).decode()[None]
+    assert solution.error.sum() < 0.5 * objective(weights, plain, second).sum()
+    low, high = scheme.code_range
+    assert solution.codes.min() >= low
+    assert solution.codes.max() <= high
+    blocks = np.arange(60) // 7 if scheme.per == "group" else np.zeros(60, int)
+    decoded = (solution.codes - solution.zero[:, :, blocks]) * solution.scale[:, :, blocks]
+    np.testing.assert_allclose(objective(weights, decoded, second), solution.error, rtol=1e-3)
+
+
+@pytest.mark.parametrize("effort", EFFORTS)
+def test_more_effort_is_no_worse_and_all_are_deterministic(effort):
+    weights, second = problem(5, rows=8, columns=40)
+    second = damped(second, 1e-2)
+    first, again = (solve_linear(weights, second, Linear(3, symmetric=False), EFFORTS[effort]) for _ in range(2))
+    np.testing.assert_array_equal(first.codes, again.codes)
+    np.testing.assert_array_equal(first.scale, again.scale)
+    best = solve_linear(weights, second, Linear(3, symmetric=False), EFFORTS["best"])
+    assert best.error.sum() <= first.error.sum() * 1.02
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+def test_clusters_without_correlation_are_k_means(bits):
+    weights = np.random.default_rng(6).standard_normal((1, 12, 30))
+    solution = solve_clusters(weights, np.eye(30)[None], bits, BALANCED, book=np.zeros((1, 12), int))
+    plain = Clusters(bits).encode(weights[0].astype(np.float32)).decode()
+    assert solution.error.sum() == pytest.approx(np.square(weights[0] - plain).sum(), rel=2e-3)
+
+
+@pytest.mark.parametrize("sharing", ["tensor", "channel", "group"])
+@pytest.mark.parametrize("groups", [1, 12])
+def test_clusters_beat_k_means_on_the_objective(sharing, groups):
+    rows, columns = (12, 40) if groups == 1 else (1, 9)
+    weights, second = problem(7, groups, rows, columns)
+    second = damped(second, 1e-2)
+    channel = np.arange(12).reshape(groups, rows)
+    book = {"tensor": 0 * channel, "channel": channel, "group": channel // 5}[sharing]
+    solution = solve_clusters(weights, second, 2, BALANCED, book=book, half=True)
+    plain = Clusters(2, sharing, group_size=5 if sharing == "group" else None)
+    nearest = plain.encode(weights.reshape(12, columns).astype(np.float32)).decode().reshape(weights.shape)
+    assert solution.error.sum() < 0.7 * objective(weights, nearest, second).sum()
+    decoded = solution.books[book[..., None], solution.codes]
+    np.testing.assert_allclose(objective(weights, decoded, second), solution.error, rtol=1e-3)
+    np.testing.assert_array_equal(solution.books, solution.books.astype(np.float16))
+
+
+def test_fitted_books_solve_the_normal_equations():
+    weights, second = problem(8, 1, 9, 25)
+    second = damped(second, 1e-1)
+    generator = np.random.default_rng(0)
+    codes = generator.integers(0, 4, (1, 9, 25)).astype(np.uint8)
+    book = np.zeros((1, 9), int)
+    found = fit_books(
+        weights.astype(np.float32), second.astype(np.float32), codes, np.zeros((1, 4), np.float32), book=book
+    )
+    spread = np.eye(4)[codes[0]]
+    normal = np.einsum("rka,kl,rlb->ab", spread, second[0], spread)
+    wanted = np.linalg.solve(normal, np.einsum("rka,kl,rl->a", spread, second[0], weights[0]))
+    np.testing.assert_allclose(found[0], np.sort(wanted), rtol=2e-2, atol=2e-2 * np.abs(wanted).max())
+
+
+@pytest.mark.parametrize("kind", ["dead channels", "singular", "no input at all", "huge range"])
+def test_hostile_second_moments_give_finite_codes(kind):
+    weights, second = problem(9, 2, 4, 24)
+    if kind == "dead channels":
+        second[:, 5:11] = 0
+        second[:, :, 5:11] = 0
+        weights[:, 2] = 0
+    elif kind == "singular":
+        second = second[:, :, :1] @ second[:, :1]
+        second = second + second.transpose(0, 2, 1)
+        second = np.einsum("gk,gl->gkl", second[:, 0], second[:, 0])
+    elif kind == "no input at all":
+        second = np.zeros_like(second)
+    else:
+        power = 10.0 ** np.linspace(-8, 8, 24)
+        second *= power[:, None] * power
+    second = damped(second, 1e-2)
+    linear = solve_linear(weights, second, Linear(4, symmetric=False), BALANCED)
+    clusters = solve_clusters(weights, second, 3, BALANCED, book=np.zeros((2, 4), int))
+    assert np.isfinite(linear.scale).all()
+    assert (linear.scale > 0).all()
+    assert np.isfinite(clusters.books).all()
+    if kind == "no input at all":  # nothing is known of the inputs: as near to the weights as the grid allows
+        decoded = (linear.codes - linear.zero) * linear.scale
+        plain = Linear(4, symmetric=False).encode(weights.reshape(8, 24).astype(np.float32)).decode()
+        assert np.square(decoded - weights).sum() <= np.square(plain.reshape(weights.shape) - weights).sum()
