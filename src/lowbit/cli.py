@@ -45,6 +45,7 @@ SizeOption = Annotated[str | None, typer.Option("--size", help="Input size, as H
 MeanOption = Annotated[str | None, typer.Option("--mean", help="Mean a channel, as 0.485,0.456,0.406 or 'imagenet'.")]
 StdOption = Annotated[str | None, typer.Option("--std", help="Standard deviation a channel, likewise.")]
 LayoutOption = Annotated[str | None, typer.Option("--layout", help="NCHW or NHWC.")]
+EffortOption = Annotated[str, typer.Option(help="How long to search for codes: fast, balanced or best.")]
 LimitOption = Annotated[int | None, typer.Option("--limit", help="Use at most so many images.", min=1)]
 
 
@@ -105,6 +106,7 @@ def quantize(
     ranges: Annotated[
         str | None, typer.Option(help="Range rule of activations: minmax, percentile, mse or entropy.")
     ] = None,
+    effort: EffortOption = "balanced",
     limit: LimitOption = None,
     size: SizeOption = None,
     mean: MeanOption = None,
@@ -121,14 +123,14 @@ def quantize(
     wanted = parse_recipe(recipe, per=per, group_size=group_size, symmetric=False if affine else None, ranges=ranges)
     with _progress(as_json) as progress:
         loaded = _load(model, size=size, mean=mean, std=std, layout=layout)
-        images = _images(calibration, loaded, limit) if calibration and wanted.integer else None
-        quantized = run(loaded, wanted, calibration=images, strict=strict, progress=progress)
+        images = _images(calibration, loaded, limit) if calibration else None
+        quantized = run(loaded, wanted, calibration=images, effort=effort, strict=strict, progress=progress)
         quantized.save(output)
     ledger = _ledger(output)
     if as_json:
-        _print_json(written_json(quantized.plan, output, ledger, source_bytes=model.stat().st_size))
+        _print_json(written_json(quantized, output, ledger, source_bytes=model.stat().st_size))
     else:
-        print_written(quantized.plan, output, ledger, source_bytes=model.stat().st_size)
+        print_written(quantized, output, ledger, source_bytes=model.stat().st_size)
 
 
 @app.command()
@@ -179,6 +181,7 @@ def compare(
     threads: ThreadsOption = 1,
     batch: BatchOption = 1,
     runs: RunsOption = 200,
+    effort: EffortOption = "balanced",
     limit: LimitOption = None,
     size: SizeOption = None,
     mean: MeanOption = None,
@@ -203,6 +206,7 @@ def compare(
         threads=threads,
         batch=batch,
         runs=runs,
+        effort=effort,
         same_data=same_data,
         strict=strict,
         as_json=as_json,
@@ -217,6 +221,7 @@ def demo(
     recipes: Annotated[str | None, typer.Option(help="Comma separated; the study's seven by default.")] = None,
     threads: ThreadsOption = 1,
     runs: RunsOption = 200,
+    effort: EffortOption = "balanced",
     as_json: JsonOption = False,
 ) -> None:
     """The whole study on the built-in model and images: nothing to download, nothing to prepare."""
@@ -233,6 +238,7 @@ def demo(
         threads=threads,
         batch=1,
         runs=runs,
+        effort=effort,
         same_data=False,
         strict=False,
         as_json=as_json,
@@ -349,6 +355,7 @@ def _compare(
     threads: int,
     batch: int,
     runs: int,
+    effort: str,
     same_data: bool,
     strict: bool,
     as_json: bool,
@@ -372,6 +379,7 @@ def _compare(
                 threads=threads,
                 batch=batch,
                 runs=runs,
+                effort=effort,
                 same_data=same_data,
                 strict=strict,
                 progress=progress,

@@ -1,7 +1,7 @@
 """The one noun of this room: a prepared network that nobody changes any more."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -126,6 +126,20 @@ class Model:
         """Hex SHA-256 of `to_bytes`."""
         return hashlib.sha256(self.to_bytes()).hexdigest()
 
+    def with_weights(self, values: Mapping[str, np.ndarray]) -> "Model":
+        """The same network with other values in some initializers, of the shapes and types that they have.
+
+        Raises:
+            ModelError: no initializer of that name, or another shape.
+        """
+        copy = ir.from_proto(self.to_proto())
+        for name, array in values.items():
+            old = copy.graph.initializers.get(name)
+            if old is None or old.const_value is None or tuple(old.const_value.shape) != array.shape:
+                raise ModelError(f"there is no initializer {name!r} of shape {array.shape}.", where=self.source)
+            old.const_value = ir.tensor(np.asarray(array, old.const_value.numpy().dtype, order="C"), name=name)
+        return Model(copy, self.trained_parameters, self.preprocessing, self.source)
+
     def with_outputs(self, names: Sequence[str]) -> bytes:
         """An ONNX file of the same graph whose outputs are these tensors, in this order: for calibration.
 
@@ -146,7 +160,6 @@ class Model:
 
 
 def serialize(proto: onnx.ModelProto, source: str) -> bytes:
-    """The bytes of a message, always the same for the same content; ModelError past 2 GB."""
     """The content of an ONNX file; the same message always gives the same bytes.
 
     Shapes that `proto` notes for initializers are dropped from it: the initializers say them themselves.

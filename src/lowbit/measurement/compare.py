@@ -5,15 +5,15 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from lowbit.calibration.statistics import Statistics, calibrate
 from lowbit.data.images import Images, check_labels, open_images, overlap
 from lowbit.errors import DataError
 from lowbit.formats.opening import load
 from lowbit.graph.model import Model
+from lowbit.graph.ops import layers
 from lowbit.measurement.measure import RUNS, Candidate, measure
-from lowbit.measurement.results import Comparison
+from lowbit.measurement.results import Comparison, Step
 from lowbit.progress import SILENT, Progress
-from lowbit.quantization.plan import Plan, plan
+from lowbit.quantization.plan import plan
 from lowbit.quantization.quantize import Quantized, quantize
 from lowbit.quantization.recipes import STUDY, Recipe, parse_recipe
 
@@ -29,6 +29,7 @@ def compare(
     threads: int = 1,
     batch: int = 1,
     runs: int = RUNS,
+    effort: str = "balanced",
     same_data: bool = False,
     strict: bool = False,
     progress: Progress = SILENT,
@@ -38,13 +39,15 @@ def compare(
     Args:
         model: a loaded model or the path of one.
         data: evaluation images, anything `open_images` takes.
-        calibration: calibration images; only needed by recipes that look at activations.
+        calibration: calibration images, without need of labels; recipes that leave activations float can do without,
+            but lose more.
         recipes: recipes or their names; `float` is measured first whether named or not.
         folder: where the files go; created if missing.
         engine: runtime that predicts and is timed.
         threads: threads of the runtime while timing.
         batch: images a run while timing.
         runs: timed runs of each file.
+        effort: how long quantizing may search: fast, balanced or best.
         same_data: insist on evaluating with images that were also used to calibrate.
         strict: refuse if anything asked for cannot be given.
         progress: told as the work goes on.
@@ -56,23 +59,23 @@ def compare(
         model = load(model)
     chosen = [parse_recipe(recipe) for recipe in recipes]
     chosen = [parse_recipe("float"), *(recipe for recipe in chosen if recipe.weights is not None)]
-    plans = [plan(model, recipe) for recipe in chosen]
-    if strict:
-        for decision in plans:
+    for recipe in chosen:
+        # Before anything takes time: what cannot be given is known from the graph alone.
+        decision = plan(model, recipe)
+        if strict:
             decision.require_all()
     images = data if isinstance(data, Images) else open_images(data, model.preprocessing)
     if images.labels is not None and model.classes is not None:
         check_labels(images, model.classes)
-    statistics, seen = None, None
-    if any(recipe.integer for recipe in chosen):
+    seen = None
+    if calibration is not None or any(recipe.integer for recipe in chosen):
         seen = calibration_images(model, calibration, images, same_data=same_data)
-        statistics = _statistics(model, plans, seen, progress=progress)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     stem = Path(model.source).stem
     candidates = []
     for recipe in chosen:
-        quantized = quantize(model, recipe, statistics=statistics, progress=progress)
+        quantized = quantize(model, recipe, calibration=seen, effort=effort, progress=progress)
         path = quantized.save(folder / f"{stem}-{recipe.name}.onnx")
         candidates.append(candidate(quantized, path))
     comparison = measure(candidates, images, engine=engine, threads=threads, batch=batch, runs=runs, progress=progress)
@@ -101,6 +104,17 @@ def candidate(quantized: Quantized, path: Path) -> Candidate:
         schemes=schemes,
         reasons=reasons,
         notes=decision.downgrades,
+        steps=tuple(
+            Step(
+                step.name,
+                step.kl_before,
+                step.kl_after,
+                step.seconds,
+                step.note if step.kept else f"dropped: it did not help ({step.note})",
+            )
+            for step in quantized.steps
+        ),
+        float_weights={layer.node: quantized.model.weights[layer.weight] for layer in layers(quantized.model)},
     )
 
 
@@ -130,9 +144,3 @@ def calibration_images(
             remedy="Give other images, or insist with --same-data.",
         )
     return seen
-
-
-def _statistics(model: Model, plans: Sequence[Plan], images: Images, *, progress: Progress) -> Statistics:
-    """One pass serves every recipe."""
-    tensors = {tensor for decision in plans for group in decision.scale_groups for tensor in group}
-    return calibrate(model, images, tensors=sorted(tensors), progress=progress)

@@ -58,6 +58,8 @@ class Candidate:
         reasons: by layer, why its weight stays float.
         notes: what was asked and not given.
         steps: what quantization ran.
+        float_weights: by layer, the float weights that were encoded, where those are not the first file's (channels
+            rescaled by equalization).
     """
 
     recipe: str
@@ -67,6 +69,7 @@ class Candidate:
     reasons: Mapping[str, str] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
     steps: tuple[Step, ...] = ()
+    float_weights: Mapping[str, Array] | None = None
 
 
 def measure(
@@ -169,7 +172,7 @@ def _measured(
             score_=scores[index],
             time=times.get(str(index)),
             memory_=memories[index],
-            float_weights=weights[0],
+            float_weights=weights[0] if candidate.float_weights is None else candidate.float_weights,
             weights=weights[index],
             costs=costs,
             shown=shown[index - 1] if index else (),

@@ -8,7 +8,6 @@ that it really runs); whatever is not in it stays float, with the reason.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-
 from lowbit.graph.model import Model, Node, Value
 from lowbit.graph.ops import Layer, layers
 
@@ -49,9 +48,8 @@ class IntegerPlan:
 
 # Operators that only move codes about: the output keeps the scale of the input.
 MOVES = frozenset(
-    "MaxPool Reshape Flatten Transpose Squeeze Unsqueeze Slice Gather Split DepthToSpace SpaceToDepth Expand Pad "
-    "Resize".split()
-)
+    ("MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Slice", "Gather", "Split")
+) | frozenset(("DepthToSpace", "SpaceToDepth", "Expand", "Pad", "Resize"))
 # Operators with integer kernels of their own, whose output has its own scale.
 COMPUTES = frozenset(("Add", "Mul", "Concat", "GlobalAveragePool", "AveragePool", "ReduceMean", "Sigmoid", "LeakyRelu"))
 WEIGHTED = frozenset(("Conv", "Gemm", "MatMul"))

@@ -17,6 +17,11 @@ FLOAT_BYTES = 4
 # What the nodes, names and shapes that decode one tensor add to a file, measured on written files.
 DECODE_BYTES = {"linear": 130, "cluster": 230}
 
+# Steps, in the order in which they are taken.
+EQUALIZATION = "equalization"
+ROUNDING = "rounding and bias correction"
+FINEST_BITS = 8
+
 BATCH_NORM_REASON = "batch-norm statistics are never quantized"
 
 
@@ -57,12 +62,16 @@ class Plan:
         tensors: one for each weight, and for each other float tensor that someone may ask about.
         nodes: for integer recipes, how each node computes; empty otherwise.
         scale_groups: activation tensors that become uint8; those in one group share one scale.
+        steps: what will be tried between plain encoding and the file; needs calibration images.
+        effort: how long the steps may search; a row of `EFFORTS`.
     """
 
     recipe: Recipe
     tensors: tuple[TensorPlan, ...]
     nodes: tuple[NodePlan, ...] = ()
     scale_groups: tuple[tuple[str, ...], ...] = ()
+    steps: tuple[str, ...] = ()
+    effort: str = "balanced"
 
     @property
     def quantized(self) -> tuple[TensorPlan, ...]:
@@ -99,12 +108,14 @@ class Plan:
         return json.loads(json.dumps(asdict(self), default=str))  # type: ignore[no-any-return]
 
 
-def plan(model: Model, recipe: str | Recipe) -> Plan:
+def plan(model: Model, recipe: str | Recipe, *, effort: str = "balanced", with_images: bool = True) -> Plan:
     """Decide what each tensor and node gets.
 
     Args:
         model: the prepared float model.
         recipe: a recipe or its name.
+        effort: how long the steps may search.
+        with_images: whether there will be calibration images; without them weights are encoded plainly.
 
     Raises:
         SchemeError: no such recipe.
@@ -129,12 +140,20 @@ def plan(model: Model, recipe: str | Recipe) -> Plan:
         by_weight.setdefault(layer.weight, []).append(layer)
     tensors = [_weight_plan(model, name, users, recipe) for name, users in by_weight.items()]
     tensors += _others(model, set(by_weight), found)
+    steps = _steps(recipe) if with_images else ()
     if not recipe.integer:
-        return Plan(recipe, tuple(tensors))
+        return Plan(recipe, tuple(tensors), steps=steps, effort=effort)
     integer = _integer_plan(model, by_weight)
     running = integer.named("integer")
     tensors = [_only_if_integer(tensor, running) for tensor in tensors]
-    return Plan(recipe, tuple(tensors), integer.nodes, integer.scale_groups)
+    return Plan(recipe, tuple(tensors), integer.nodes, integer.scale_groups, steps, effort)
+
+
+def _steps(recipe: Recipe) -> tuple[str, ...]:
+    """From 9 bits on rounding to nearest is as good as exact."""
+    if recipe.weights is None or recipe.bits > FINEST_BITS:
+        return ()
+    return (EQUALIZATION, ROUNDING) if recipe.integer else (ROUNDING,)
 
 
 def _weight_plan(model: Model, name: str, users: list[Layer], recipe: Recipe) -> TensorPlan:

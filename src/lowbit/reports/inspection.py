@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from rich.text import Text
 from lowbit.formats.ledger import Ledger
 from lowbit.graph.cost import Cost
 from lowbit.graph.model import Model
-from lowbit.quantization.plan import Plan, TensorPlan
+from lowbit.quantization.plan import Plan
+from lowbit.quantization.quantize import Quantized
 from lowbit.reports import units
 
 COUNTED = {
@@ -129,9 +131,12 @@ def print_plan(plan: Plan, *, console: Console | None = None) -> None:
     _print_downgrades(plan, console)
 
 
-def print_written(plan: Plan, path: Path, ledger: Ledger, *, source_bytes: int, console: Console | None = None) -> None:
-    """What was written, its size by sort, and what was asked for and not given."""
+def print_written(
+    quantized: Quantized, path: Path, ledger: Ledger, *, source_bytes: int, console: Console | None = None
+) -> None:
+    """What was written, its size by sort, the steps that ran, and what was asked for and not given."""
     console = console or Console()
+    plan = quantized.plan
     console.print(
         f"{path}: {plan.recipe.name}, {units.count(ledger.total)} bytes, "
         f"{source_bytes / ledger.total:.2f}x smaller than the model given; "
@@ -140,11 +145,18 @@ def print_written(plan: Plan, path: Path, ledger: Ledger, *, source_bytes: int, 
         highlight=False,
     )
     print_ledger(ledger, console=console)
+    for step in quantized.steps:
+        console.print(
+            f"{step.name}: KL from float {step.kl_before:.2g} -> {step.kl_after:.2g} on calibration images, "
+            f"{'kept' if step.kept else 'dropped'}, {step.seconds:.1f} s" + (f" ({step.note})" if step.note else ""),
+            highlight=False,
+        )
     _print_downgrades(plan, console)
 
 
-def written_json(plan: Plan, path: Path, ledger: Ledger, *, source_bytes: int) -> dict[str, Any]:
+def written_json(quantized: Quantized, path: Path, ledger: Ledger, *, source_bytes: int) -> dict[str, Any]:
     """The same as plain data."""
+    plan = quantized.plan
     return {
         "file": str(path),
         "recipe": plan.recipe.name,
@@ -154,6 +166,7 @@ def written_json(plan: Plan, path: Path, ledger: Ledger, *, source_bytes: int) -
         "bytes": dict(ledger.bytes),
         "counts": dict(ledger.counts),
         "downgrades": list(plan.downgrades),
+        "steps": [asdict(step) for step in quantized.steps],
         "plan": plan.to_json(),
     }
 
@@ -178,14 +191,3 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, left: int) ->
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     return table
-
-
-__all__ = [
-    "TensorPlan",
-    "inspection_json",
-    "print_inspection",
-    "print_ledger",
-    "print_plan",
-    "print_written",
-    "written_json",
-]

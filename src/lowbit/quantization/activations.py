@@ -1,0 +1,68 @@
+"""Activations and biases as integers: scales from ranges, biases in units of the products they are added to."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from lowbit.calibration.ranges import RANGE_RULES
+from lowbit.calibration.statistics import Statistics
+from lowbit.formats.encoded import ActivationCodes, BiasCodes, Codes
+from lowbit.graph.model import Model
+from lowbit.graph.ops import Layer
+from lowbit.quantization.plan import Plan
+from lowbit.schemes.codes import LinearCodes
+
+ACTIVATION_LEVELS = 256
+INT32_LIMIT = 2**31 - 1
+
+
+def activation_codes(decision: Plan, statistics: Statistics) -> dict[str, ActivationCodes]:
+    """Scale and zero point of every tensor that becomes uint8, one for each scale group, by the recipe's range rule."""
+    rule = RANGE_RULES[decision.recipe.ranges]
+    codes: dict[str, ActivationCodes] = {}
+    for group in decision.scale_groups:
+        intervals = [rule(statistics.tensors[tensor], ACTIVATION_LEVELS) for tensor in group]
+        low, high = min(interval[0] for interval in intervals), max(interval[1] for interval in intervals)
+        codes |= dict.fromkeys(group, affine_uint8(low, high))
+    return codes
+
+
+def affine_uint8(low: float, high: float) -> ActivationCodes:
+    """Scale and zero point with which 0..255 cover [low, high], low <= 0 <= high, and 0.0 is exact."""
+    scale = float(np.float32((high - low) / (ACTIVATION_LEVELS - 1)))
+    if not scale >= float(np.finfo(np.float32).tiny):
+        # A tensor that was always zero: any scale represents it.
+        return ActivationCodes(scale=1.0, zero_point=0)
+    return ActivationCodes(scale=scale, zero_point=round(-low / scale))
+
+
+def fit_biases(
+    model: Model,
+    running: list[Layer],
+    weights: Mapping[str, Codes],
+    activations: Mapping[str, ActivationCodes],
+) -> tuple[dict[str, Codes], dict[str, BiasCodes]]:
+    """int32 biases; a channel whose scale is too small for its bias to fit gets a larger scale first.
+
+    Batch norms folded with a tiny variance leave channels of nearly zero weights and a large bias: in units of their
+    own scale the bias would overflow int32, silently, as it does elsewhere (onnxruntime #21000).
+    """
+    adjusted = dict(weights)
+    for layer in running:
+        codes = adjusted[layer.weight]
+        if layer.bias is None or layer.bias_node is not None or not isinstance(codes, LinearCodes):
+            continue
+        bias = np.abs(model.weights[layer.bias].astype(np.float64))
+        least = bias / (activations[layer.input].scale * INT32_LIMIT * 0.5)
+        scale = codes.scale.reshape(-1)
+        if np.any(least > scale if scale.size > 1 else least.max(initial=0.0) > scale):
+            wanted = np.maximum(scale, least if scale.size > 1 else least.max()).astype(np.float32)
+            adjusted[layer.weight] = codes.scheme.encode_with(model.weights[layer.weight], wanted, axis=codes.axis)
+    biases = {}
+    for layer in running:
+        codes = adjusted[layer.weight]
+        if layer.bias is not None and layer.bias_node is None and isinstance(codes, LinearCodes):
+            scale = np.float32(activations[layer.input].scale) * codes.scale.reshape(-1)
+            exact = np.round(model.weights[layer.bias].astype(np.float64) / scale)
+            biases[layer.node] = BiasCodes(np.clip(exact, -INT32_LIMIT, INT32_LIMIT).astype(np.int32), scale)
+    return adjusted, biases

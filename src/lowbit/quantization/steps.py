@@ -1,0 +1,184 @@
+"""The steps between plan and codes, each kept only if it brings the file closer to the float model.
+
+Closeness is measured, not assumed: after each step the file is written, run on calibration images, and its mean KL
+divergence from the float model's answers compared with that before. So a step that a network does not like costs time
+but never accuracy, and the report can say what each one brought.
+"""
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lowbit.calibration.channels import channel_ranges
+from lowbit.calibration.divergence import answers, mean_kl
+from lowbit.calibration.moments import Moments
+from lowbit.calibration.statistics import Statistics, calibrate
+from lowbit.data.images import Images
+from lowbit.formats.encoded import Codes, Encoded
+from lowbit.formats.onnx import to_onnx
+from lowbit.graph.model import Model
+from lowbit.graph.ops import Layer, layers
+from lowbit.progress import SILENT, Progress
+from lowbit.quantization.activations import activation_codes, fit_biases
+from lowbit.quantization.effort import Effort
+from lowbit.quantization.equalization import equalizable, equalize
+from lowbit.quantization.plan import EQUALIZATION, ROUNDING, Plan
+from lowbit.quantization.prefix import Replacement, walk
+from lowbit.quantization.recipes import Recipe
+from lowbit.quantization.solve import solve_layer
+
+# Images that steps are judged on; more would hardly change a verdict.
+JUDGES = 256
+STRENGTHS = (0.5, 1.0)
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """One step that was tried.
+
+    Attributes:
+        name: as in the plan.
+        kl_before: mean KL from float without it, in nats, on calibration images.
+        kl_after: with it.
+        kept: whether it was kept: it is dropped if it did not help.
+        seconds: what it took.
+        note: a detail worth knowing.
+    """
+
+    name: str
+    kl_before: float
+    kl_after: float
+    kept: bool
+    seconds: float
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What the steps work on: see `quantize`."""
+
+    model: Model
+    plan: Plan
+    images: Images
+    effort: Effort
+    threads: int = 0
+    progress: Progress = SILENT
+
+
+def run_steps(work: Work) -> tuple[Encoded, tuple[StepResult, ...], Statistics | None]:
+    """Start from plain encoding and take the plan's steps one by one."""
+    reference = answers(work.model.to_bytes(), work.model, work.images, limit=JUDGES, threads=work.threads)
+
+    def judge(encoded: Encoded) -> float:
+        found = answers(to_onnx(encoded), work.model, work.images, limit=JUDGES, threads=work.threads)
+        kl = mean_kl(reference, found)
+        return kl if math.isfinite(kl) else math.inf
+
+    statistics = _statistics(work, work.model)
+    current = _encoded(work, work.model, encode_plainly(work.model, work.plan, work.progress), {}, statistics)
+    kl = judge(current)
+    results = []
+    if EQUALIZATION in work.plan.steps:
+        started = time.monotonic()
+        best, seen, note = current, statistics, ""
+        least = kl
+        ranges = channel_ranges(
+            work.model, work.images, equalizable(work.model), threads=work.threads, progress=work.progress
+        )
+        for strength in STRENGTHS:
+            equalized = equalize(work.model, ranges, strength=strength)
+            scaled = _statistics(work, equalized.model)
+            codes = encode_plainly(equalized.model, work.plan, work.progress)
+            candidate = _encoded(work, equalized.model, codes, {}, scaled)
+            found = judge(candidate)
+            if found < least:
+                best, least, seen = candidate, found, scaled
+                note = f"strength {strength}, {equalized.changed[0]} of {equalized.changed[1]} channels"
+        results.append(StepResult(EQUALIZATION, kl, least, least < kl, time.monotonic() - started, note))
+        current, kl, statistics = best, least, seen
+    if ROUNDING in work.plan.steps:
+        started = time.monotonic()
+        codes, floats = _rounded(work, current.model)
+        candidate = _encoded(work, current.model, codes, floats, statistics)
+        found = judge(candidate)
+        results.append(StepResult(ROUNDING, kl, found, found < kl, time.monotonic() - started, work.effort.name))
+        if found < kl:
+            current, kl = candidate, found
+    return current, tuple(results), statistics
+
+
+def encode_plainly(model: Model, plan: Plan, progress: Progress = SILENT) -> dict[str, Codes]:
+    """Every tensor by its scheme alone, as its weights suggest."""
+    return {
+        tensor.tensor: tensor.given.encode(model.weights[tensor.tensor], tensor.axis)
+        for tensor in progress.track(plan.quantized, f"encoding {plan.recipe.name}", total=len(plan.quantized))
+        if tensor.given is not None
+    }
+
+
+def metadata(recipe: Recipe) -> dict[str, str]:
+    """What a file says of its making."""
+    return {"lowbit.recipe": recipe.name}
+
+
+def _rounded(work: Work, model: Model) -> tuple[dict[str, Codes], dict[str, Array]]:
+    """Codes and corrected biases, layer by layer on the quantized prefix."""
+    schemes = {tensor.tensor: tensor.given for tensor in work.plan.quantized}
+    codes: dict[str, Codes] = {}
+
+    def solve(layer: Layer, moments: Moments) -> Replacement:
+        scheme = schemes[layer.weight]
+        assert scheme is not None
+        solution = solve_layer(layer, model.weights[layer.weight], moments, scheme, work.effort)
+        # A weight that several layers share is solved for the first of them.
+        codes.setdefault(layer.weight, solution.codes)
+        return Replacement(codes[layer.weight].decode(), solution.bias)
+
+    chosen = [layer.node for layer in layers(model) if layer.weight in schemes]
+    replaced = walk(
+        model,
+        work.images,
+        chosen,
+        solve,
+        positions=work.effort.positions,
+        limit=min(work.effort.images, work.images.count),
+        threads=work.threads,
+        progress=work.progress,
+    )
+    return codes, {name: value for name, value in replaced.items() if name not in schemes}
+
+
+def _encoded(
+    work: Work, model: Model, weights: Mapping[str, Codes], floats: Mapping[str, Array], statistics: Statistics | None
+) -> Encoded:
+    about = metadata(work.plan.recipe)
+    if statistics is None:
+        return Encoded(model, weights=weights, floats=floats, metadata=about)
+    activations = activation_codes(work.plan, statistics)
+    integer = frozenset(node.node for node in work.plan.nodes if node.arithmetic == "integer")
+    absorbed = frozenset(node.node for node in work.plan.nodes if node.arithmetic == "absorbed")
+    corrected = model.with_weights(floats) if floats else model
+    running = [layer for layer in layers(model) if layer.node in integer]
+    weights, biases = fit_biases(corrected, running, weights, activations)
+    return Encoded(
+        corrected,
+        weights=weights,
+        activations=activations,
+        biases=biases,
+        integer=integer,
+        absorbed=absorbed,
+        metadata=about,
+    )
+
+
+def _statistics(work: Work, model: Model) -> Statistics | None:
+    if not work.plan.recipe.integer:
+        return None
+    tensors = [tensor for group in work.plan.scale_groups for tensor in group]
+    return calibrate(model, work.images, tensors=tensors, threads=work.threads, progress=work.progress)
