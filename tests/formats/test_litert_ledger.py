@@ -12,6 +12,7 @@ from lowbit.formats.encoded import Encoded
 from lowbit.formats.litert import to_litert
 from lowbit.formats.litert_file import FileOperator, FileTensor, serialize
 from lowbit.formats.litert_ledger import litert_layer_weights, read_litert_ledger
+from lowbit.formats.onnx import to_onnx
 from lowbit.formats.reading import layer_weights
 from lowbit.quantization.quantize import quantize
 
@@ -26,9 +27,10 @@ WEIGHTED = ["Conv", "Conv/depthwise", "Conv/grouped", "ConvTranspose", "Gemm", "
 def test_lines_sum_to_the_file_and_weights_are_those_of_the_onnx_file(tmp_path, name, recipe, seed):
     rng = np.random.default_rng([seed, len(name)])
     model = cases.CASES[name](rng)
-    made = cases.integer(model, rng) if recipe == "int8" else quantize(model, recipe)
-    path, onnx = tmp_path / "a.tflite", made.save(tmp_path / "a.onnx")
-    path.write_bytes(to_litert(made.encoded))
+    encoded = cases.integer(model, rng) if recipe == "int8" else quantize(model, recipe).encoded
+    path, onnx = tmp_path / "a.tflite", tmp_path / "a.onnx"
+    path.write_bytes(to_litert(encoded))
+    onnx.write_bytes(to_onnx(encoded))
     ledger = read_litert_ledger(path)
     assert sum(ledger.bytes.values()) == ledger.total == path.stat().st_size
     assert min(ledger.bytes.values()) >= 0
@@ -36,7 +38,7 @@ def test_lines_sum_to_the_file_and_weights_are_those_of_the_onnx_file(tmp_path, 
     assert list(found) == list(wanted)
     for node in wanted:
         np.testing.assert_array_equal(found[node], wanted[node])
-    coded = sum(codes.codes.size for codes in made.encoded.weights.values())
+    coded = sum(codes.codes.size for codes in encoded.weights.values())
     dilated = name == "ConvTranspose" and ledger.counts["codes"] > coded
     assert ledger.counts["codes"] == coded or dilated
     assert [layer.node for layer in ledger.layers] == list(wanted)
@@ -45,7 +47,7 @@ def test_lines_sum_to_the_file_and_weights_are_those_of_the_onnx_file(tmp_path, 
 def test_each_number_is_counted_once_under_its_kind(tmp_path):
     made = cases.integer(cases.CASES["Flatten+Gemm"](np.random.default_rng(0)), np.random.default_rng(1))
     path = tmp_path / "a.tflite"
-    path.write_bytes(to_litert(made.encoded))
+    path.write_bytes(to_litert(made))
     ledger = read_litert_ledger(path)
     # Convolution of 3 to 4 channels and a product of 60 columns and 6 rows without a bias.
     assert ledger.counts["codes"] == ledger.bytes["codes"] == 4 * 3 + 60 * 6
@@ -83,7 +85,7 @@ def test_copies_that_no_layer_reads_are_constants_and_buffers_that_nothing_reads
 @pytest.fixture(scope="module")
 def content():
     made = cases.integer(cases.CASES["residual"](np.random.default_rng(0)), np.random.default_rng(1))
-    return to_litert(made.encoded)
+    return to_litert(made)
 
 
 def read_everything(data, path):
