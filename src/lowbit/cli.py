@@ -319,6 +319,58 @@ def fetch(
     _print_json({"folder": str(path)}) if as_json else typer.echo(f"Ready in {path}: train/ and test/.")
 
 
+@app.command()
+def train(
+    data: Annotated[str, typer.Argument(help="Folder of class folders, or builtin:train.", metavar="DATA")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The ONNX file to write.", metavar="FILE")],
+    from_scratch: Annotated[
+        bool, typer.Option("--from-scratch", help="Train everything from random weights, not only the last layers.")
+    ] = False,
+    weights: Annotated[
+        str, typer.Option(help="'imagenet' to download the official weights, or a local .pth file of the same names.")
+    ] = "imagenet",
+    test: Annotated[str | None, typer.Option(help="Images to test the finished network on, once.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="At most so many passes.", min=1)] = None,
+    size: Annotated[int, typer.Option(help="Side of the images, in pixels.", min=32)] = 128,
+    seed: Annotated[int, typer.Option(help="Decides split, order, augmentation and first weights.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Train the study's MobileNetV2 on a folder of class folders (extra: lowbit[train])."""
+    import shlex
+
+    from lowbit.errors import EngineError
+
+    try:
+        from lowbit.training.train import train as run
+    except ModuleNotFoundError as error:
+        raise EngineError(
+            f"the package '{error.name}' is not installed.", where="lowbit train", remedy="pip install 'lowbit[train]'"
+        ) from error
+    with _progress(as_json) as progress:
+        trained = run(
+            data,
+            output=output,
+            epochs=epochs,
+            from_scratch=from_scratch,
+            weights=weights,
+            seed=seed,
+            size=size,
+            test=test,
+            command=shlex.join(["lowbit", *sys.argv[1:]]),
+            progress=progress,
+        )
+    if as_json:
+        sys.stdout.write(trained.metrics.read_text())
+    else:
+        typer.echo(f"Wrote {trained.model}, {trained.metrics} and {trained.curve}: {trained.parameters:,} parameters.")
+        scores = [("validation", trained.validation), ("test", trained.test)]
+        for name, score in scores:
+            if score is not None:
+                typer.echo(
+                    f"{name}: accuracy {100 * score.accuracy:.2f} %, loss {score.loss:.3f}, {score.images} images."
+                )
+
+
 def main() -> None:
     """Run a command; errors for users become one sentence on standard error and an exit code."""
     try:
