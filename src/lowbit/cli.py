@@ -74,7 +74,9 @@ def plan(
     recipe: Annotated[str, typer.Option("--recipe", "-r", help="Such as int8, linear4, cluster2.")],
     per: Annotated[str | None, typer.Option(help="tensor, channel or group: what shares a scale or code book.")] = None,
     group_size: Annotated[int | None, typer.Option(help="How many, with --per group.", min=1)] = None,
-    affine: Annotated[bool, typer.Option("--affine", help="A zero point for each scale.")] = False,
+    affine: Annotated[
+        bool | None, typer.Option("--affine/--symmetric", help="A zero point for each scale, or none.")
+    ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Fail if anything asked for cannot be given.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -84,7 +86,7 @@ def plan(
     from lowbit.quantization.recipes import parse_recipe
     from lowbit.reports.inspection import print_plan
 
-    wanted = parse_recipe(recipe, per=per, group_size=group_size, symmetric=False if affine else None)
+    wanted = parse_recipe(recipe, per=per, group_size=group_size, symmetric=None if affine is None else not affine)
     decision = make_plan(load(model), wanted)
     if as_json:
         _print_json(decision.to_json())
@@ -102,7 +104,9 @@ def quantize(
     calibration: CalibrationOption = None,
     per: Annotated[str | None, typer.Option(help="tensor, channel or group: what shares a scale or code book.")] = None,
     group_size: Annotated[int | None, typer.Option(help="How many, with --per group.", min=1)] = None,
-    affine: Annotated[bool, typer.Option("--affine", help="A zero point for each scale.")] = False,
+    affine: Annotated[
+        bool | None, typer.Option("--affine/--symmetric", help="A zero point for each scale, or none.")
+    ] = None,
     ranges: Annotated[
         str | None, typer.Option(help="Range rule of activations: minmax, percentile, mse or entropy.")
     ] = None,
@@ -120,7 +124,9 @@ def quantize(
     from lowbit.quantization.recipes import parse_recipe
     from lowbit.reports.inspection import print_written, written_json
 
-    wanted = parse_recipe(recipe, per=per, group_size=group_size, symmetric=False if affine else None, ranges=ranges)
+    wanted = parse_recipe(
+        recipe, per=per, group_size=group_size, symmetric=None if affine is None else not affine, ranges=ranges
+    )
     with _progress(as_json) as progress:
         loaded = _load(model, size=size, mean=mean, std=std, layout=layout)
         images = _images(calibration, loaded, limit) if calibration else None
@@ -221,7 +227,7 @@ def demo(
     recipes: Annotated[str | None, typer.Option(help="Comma separated; the study's seven by default.")] = None,
     threads: ThreadsOption = 1,
     runs: RunsOption = 200,
-    effort: EffortOption = "balanced",
+    effort: EffortOption = "fast",
     as_json: JsonOption = False,
 ) -> None:
     """The whole study on the built-in model and images: nothing to download, nothing to prepare."""

@@ -38,6 +38,8 @@ def channel_ranges(
     progress: Progress = SILENT,
 ) -> dict[str, ChannelRange]:
     """Run the float model over the images once and keep how far each channel of the named tensors reaches."""
+    if not tensors:
+        return {}
     session = open_session(model.with_outputs(list(tensors)), threads=threads)
     first = model.input.shape[0] if model.input.shape else None
     size = first if isinstance(first, int) else BATCH

@@ -73,7 +73,7 @@ def calibrate(
     """
     names = list(dict.fromkeys(tensors))
     inside = [name for name in names if name != model.input.name]
-    session = open_session(model.with_outputs(inside), threads=threads)
+    session = open_session(model.with_outputs(inside) if inside else model.to_bytes(), threads=threads)
     statistics: dict[str, TensorStatistics] = {}
     count = 0
     fixed = model.input.shape[0] if model.input.shape else None

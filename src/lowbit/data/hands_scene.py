@@ -178,7 +178,7 @@ def _photograph(image: Image.Image, generator: np.random.Generator) -> Pixels:
     grain = generator.integers(0, 256, (2, size, size, 3), dtype=np.uint8).astype(np.float32)
     strength = uniform(6, 22) if uniform() < 0.2 else uniform(0, 6)  # standard deviation in levels
     pixels += (grain[0] - grain[1]) * np.float32(strength / 104.5)
-    return np.clip(pixels, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(pixels, 0, 255), np.uint8)
 
 
 def _soft_noise(generator: np.random.Generator, cells: int, size: int) -> npt.NDArray[np.float32]:

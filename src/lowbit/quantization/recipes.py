@@ -15,7 +15,7 @@ from lowbit.schemes.linear import Linear
 
 Scheme = Linear | Clusters
 
-ACTIVATION_BITS = 8
+MOST_AFFINE_BITS = 4
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,12 @@ def _integer(bits: int) -> Recipe:
 
 
 def _linear(bits: int) -> Recipe:
-    return Recipe(f"linear{bits}", Linear(bits, per="channel", symmetric=True))
+    # With few levels a grid that follows the weights' own range is worth its zero point.
+    return Recipe(f"linear{bits}", Linear(bits, per="channel", symmetric=bits > MOST_AFFINE_BITS))
 
 
 def _cluster(bits: int) -> Recipe:
-    return Recipe(f"cluster{bits}", Clusters(bits, per="tensor"))
+    return Recipe(f"cluster{bits}", Clusters(bits, per="tensor", half=True))
 
 
 # family -> (widths, what it makes of a width, one line for `lowbit recipes`)
@@ -82,7 +83,7 @@ def parse_recipe(
         name: family and bit width, for example `int8`, `linear4`, `cluster2`, or `float`.
         per: `tensor`, `channel` or `group`: what shares a scale or a code book.
         group_size: how many (columns of a linear scale, channels of a code book) with per="group".
-        symmetric: linear only: no zero point, or one for each scale.
+        symmetric: linear only: no zero point, or one for each scale; up to 4 bits the default is one.
         ranges: range rule for activations.
 
     Raises:

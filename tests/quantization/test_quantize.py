@@ -1,0 +1,74 @@
+"""Whole models: every recipe of the table on every network here, judged on what the written file answers."""
+
+import networks
+import numpy as np
+import pytest
+
+import lowbit
+from lowbit.calibration.divergence import answers, mean_kl
+from lowbit.quantization.effort import EFFORTS
+
+RECIPES = ("int8", "int4", "linear8", "linear4", "linear3", "linear2", "cluster4", "cluster3", "cluster2", "cluster1")
+
+
+@pytest.fixture(scope="module", params=[1.0, 10.0], ids=["even", "ill-scaled"])
+def model(request):
+    return lowbit.load(networks.residual_network(depthwise_scale=request.param))
+
+
+@pytest.fixture(scope="module")
+def images():
+    return lowbit.open_images(list(networks.inputs(64)), None)
+
+
+def kl(model, content):
+    unseen = lowbit.open_images(list(networks.inputs(64, seed=77)), None)
+    reference = answers(model.to_bytes(), model, unseen, limit=64)
+    return mean_kl(reference, answers(content, model, unseen, limit=64))
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_looking_at_images_helps_on_images_never_seen(model, images, recipe):
+    looked = lowbit.quantize(model, recipe, calibration=images, effort="fast")
+    found = kl(model, looked.to_bytes())
+    assert np.isfinite(found)
+    if recipe.startswith(("linear", "cluster")):
+        plain = lowbit.quantize(model, recipe)
+        assert found <= 1.1 * kl(model, plain.to_bytes()) + 1e-5
+
+
+@pytest.mark.parametrize("effort", EFFORTS)
+@pytest.mark.parametrize("recipe", ["int8", "linear3", "cluster3"])
+def test_every_effort_gives_a_valid_model_and_keeps_only_what_helps(model, images, effort, recipe):
+    quantized = lowbit.quantize(model, recipe, calibration=images, effort=effort)
+    assert quantized.steps
+    assert tuple(step.name for step in quantized.steps) == quantized.plan.steps
+    for step in quantized.steps:
+        assert step.kept == (step.kl_after < step.kl_before)
+    assert kl(model, quantized.to_bytes()) < 0.5
+
+
+def test_same_seed_same_bytes(model, images):
+    first = lowbit.quantize(model, "linear3", calibration=images, effort="fast").to_bytes()
+    assert first == lowbit.quantize(model, "linear3", calibration=images, effort="fast").to_bytes()
+
+
+def test_a_dead_channel_and_a_constant_input_are_no_obstacle(images):
+    proto = networks.residual_network()
+    for tensor in proto.graph.initializer:
+        if tensor.name in ("wide.weight", "wide.bias"):
+            array = networks.numpy_helper.to_array(tensor).copy()
+            array[:5] = 0.0
+            tensor.CopyFrom(networks.numpy_helper.from_array(array, tensor.name))
+    model = lowbit.load(proto)
+    black = lowbit.open_images([np.zeros((3, 16, 16), np.float32)] * 4, None, values="model")
+    for calibration in (images, black):
+        for recipe in ("linear3", "cluster2", "int8"):
+            quantized = lowbit.quantize(model, recipe, calibration=calibration, effort="balanced")
+            for codes in quantized.encoded.weights.values():
+                assert np.isfinite(codes.decode()).all()
+
+
+def test_unknown_effort_is_refused(model):
+    with pytest.raises(lowbit.LowbitError, match="balanced"):
+        lowbit.quantize(model, "linear4", effort="heroic")
