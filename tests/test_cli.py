@@ -5,12 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import networks
 import numpy as np
 import onnx
 import pytest
 from PIL import Image
 
+import networks
 from lowbit import cli
 
 SIZE = ["--mean", "0.5", "--std", "0.25"]

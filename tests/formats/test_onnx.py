@@ -2,12 +2,12 @@
 
 import collections
 
-import networks
 import numpy as np
 import onnx
 import pytest
 
 import lowbit
+import networks
 from lowbit.engines import installed_engines, open_session
 from lowbit.formats.ledger import read_ledger
 from lowbit.formats.reading import layer_weights

@@ -1,8 +1,8 @@
-import networks
 import numpy as np
 import pytest
 
 import lowbit
+import networks
 from lowbit.calibration.channels import channel_ranges
 from lowbit.engines import open_session
 from lowbit.quantization.equalization import equalizable, equalize

@@ -1,9 +1,9 @@
-import networks
 import numpy as np
 import onnx
 import pytest
 
 import lowbit
+import networks
 from lowbit.calibration.ranges import RANGE_RULES
 from lowbit.errors import DataError, DowngradeError, ModelError, SchemeError
 from lowbit.quantization.recipes import RECIPES, STUDY, parse_recipe

@@ -1,10 +1,10 @@
 """Whole models: every recipe of the table on every network here, judged on what the written file answers."""
 
-import networks
 import numpy as np
 import pytest
 
 import lowbit
+import networks
 from lowbit.calibration.divergence import answers, mean_kl
 from lowbit.quantization.effort import EFFORTS
 
