@@ -338,3 +338,23 @@ def test_pack_and_unpack_give_the_file_back_and_every_command_takes_the_archive(
     assert code == 2
     assert err.startswith("Error: ")
     assert not (tmp_path / "c.onnx").exists()
+
+
+def test_litert_files_are_written_and_measured_beside_onnx(folder, tmp_path, capsys):
+    pytest.importorskip("ai_edge_litert")
+    plain, lite = tmp_path / "a.onnx", tmp_path / "a.tflite"
+    how = ("-r", "int8", "--calibration", folder / "calibration", *SIZE)
+    assert run("quantize", folder / "net.onnx", *how, "-o", plain, capsys=capsys)[0] == 0
+    assert run("quantize", folder / "net.onnx", *how, "-o", lite, "--to", "litert", capsys=capsys)[0] == 0
+    arguments = ("measure", folder / "net.onnx", plain, lite, "--data", folder / "test", *SIZE, "--runs", "2", "--json")
+    code, out, _ = run(*arguments, capsys=capsys)
+    rows = json.loads(out)["rows"]
+    assert code == 0
+    assert [row["engine"] for row in rows] == ["onnxruntime", "onnxruntime", "litert"]
+    assert rows[2]["file_bytes"] == lite.stat().st_size == sum(rows[2]["details"]["ledger"].values())
+    assert rows[2]["weight_mse"] == pytest.approx(rows[1]["weight_mse"])
+    code, _, err = run(
+        "quantize", folder / "net.onnx", *how, "-o", tmp_path / "b.onnx", "--to", "litert", capsys=capsys
+    )
+    assert code == 2
+    assert ".tflite" in err

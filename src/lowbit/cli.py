@@ -110,6 +110,11 @@ def quantize(
     ranges: Annotated[
         str | None, typer.Option(help="Range rule of activations: minmax, percentile, mse or entropy.")
     ] = None,
+    to: Annotated[
+        str | None, typer.Option(help="onnx or litert; by the name of the output (.tflite) if left out.")
+    ] = None,
+    input_type: Annotated[str, typer.Option(help="LiteRT only: float32, int8 or uint8.")] = "float32",
+    output_type: Annotated[str, typer.Option(help="LiteRT only: float32, int8 or uint8.")] = "float32",
     effort: EffortOption = "balanced",
     limit: LimitOption = None,
     size: SizeOption = None,
@@ -124,6 +129,7 @@ def quantize(
     from lowbit.quantization.recipes import parse_recipe
     from lowbit.reports.inspection import print_written, written_json
 
+    _check_format(to, output)
     wanted = parse_recipe(
         recipe, per=per, group_size=group_size, symmetric=None if affine is None else not affine, ranges=ranges
     )
@@ -131,7 +137,7 @@ def quantize(
         loaded = _load(model, size=size, mean=mean, std=std, layout=layout)
         images = _images(calibration, loaded, limit) if calibration else None
         quantized = run(loaded, wanted, calibration=images, effort=effort, strict=strict, progress=progress)
-        quantized.save(output)
+        quantized.save(output, input_type=input_type, output_type=output_type)
     ledger = _ledger(output)
     if as_json:
         _print_json(written_json(quantized, output, ledger, source_bytes=model.stat().st_size))
@@ -480,6 +486,18 @@ def _ledger(path: Path) -> "Ledger":
 
     with tempfile.TemporaryDirectory(prefix="lowbit-") as folder:
         return file_ledger(path, opened(path, Path(folder)))
+
+
+def _check_format(to: str | None, output: Path) -> None:
+    """A format that was asked for must be the one that the output's name says."""
+    from lowbit.errors import OutputError
+
+    if to not in (None, "onnx", "litert"):
+        raise OutputError(f"no format is called '{to}'.", remedy="Choose onnx or litert.")
+    if to is not None and (to == "litert") != (output.suffix == ".tflite"):
+        raise OutputError(
+            f"--to {to} does not fit the name of the output.", where=str(output), remedy="LiteRT files end in .tflite."
+        )
 
 
 def _required(value: str | None, option: str) -> str:

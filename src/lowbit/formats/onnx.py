@@ -12,6 +12,7 @@ import numpy as np
 import onnx_ir as ir
 
 from lowbit.formats.encoded import ActivationCodes, Encoded
+from lowbit.formats.first_layer import widen_first_layers
 from lowbit.formats.names import Names
 from lowbit.formats.unpack import decoded
 from lowbit.graph.model import serialize
@@ -71,6 +72,7 @@ def _write_integer(graph: ir.Graph, encoded: Encoded, names: Names) -> None:
                 names.constant(np.uint8(codes.zero_point)),
             )
         _insert_pair(graph, value, scales[codes], quantized, names, encoded)
+    widen_first_layers(graph, encoded.integer, names)
 
 
 def _absorb(graph: ir.Graph, encoded: Encoded) -> dict[str, ActivationCodes]:

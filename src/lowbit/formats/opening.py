@@ -3,19 +3,24 @@
 import dataclasses
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import onnx
 
 from lowbit.errors import ModelError, OutputError
 from lowbit.formats import archive
 from lowbit.formats.ledger import NUMBERS, Ledger, read_ledger
+from lowbit.formats.litert_ledger import litert_layer_weights, read_litert_ledger
+from lowbit.formats.reading import layer_weights
 from lowbit.graph import load as graph_load
 from lowbit.graph.model import Model
 from lowbit.packing.archive import section_bytes
 
 if TYPE_CHECKING:
     import torch
+
+Array = np.ndarray[Any, np.dtype[Any]]
 
 
 def load(
@@ -52,6 +57,20 @@ def is_archive(path: Path | str) -> bool:
         return False
 
 
+def is_litert(path: Path | str) -> bool:
+    """Whether a file is one for LiteRT, by its name."""
+    return Path(path).suffix == ".tflite"
+
+
+def file_weights(path: Path | str) -> dict[str, Array]:
+    """The float weight of every layer as the runtime sees it, by node name.
+
+    Raises:
+        ModelError: not a readable model file.
+    """
+    return litert_layer_weights(path) if is_litert(path) else layer_weights(path)
+
+
 def opened(path: Path | str, folder: Path) -> Path:
     """The path of the ONNX file itself: `path`, or what an archive holds, unpacked into `folder`.
 
@@ -76,6 +95,8 @@ def file_ledger(path: Path | str, onnx_path: Path) -> Ledger:
     Raises:
         ModelError: not an ONNX file.
     """
+    if is_litert(path):
+        return read_litert_ledger(path)
     inside = read_ledger(onnx_path)
     path = Path(path)
     if not is_archive(path):

@@ -17,8 +17,7 @@ from lowbit.engines import engine_version
 from lowbit.errors import DataError, ModelError
 from lowbit.files import sha256_file
 from lowbit.formats.ledger import Ledger
-from lowbit.formats.opening import file_ledger, load, opened
-from lowbit.formats.reading import layer_weights
+from lowbit.formats.opening import file_ledger, file_weights, is_litert, load, opened
 from lowbit.graph.cost import Cost, cost
 from lowbit.graph.model import Model
 from lowbit.measurement import error
@@ -133,9 +132,10 @@ def _measured(
     reference = load(candidates[0].path)
     if images.labels is not None and reference.classes is not None:
         check_labels(images, reference.classes)
+    engines = ["litert" if is_litert(path) else engine for path in paths]
     predictions = [
-        predict(path, images, engine=engine, progress=progress, what=f"predicting: {candidate.recipe}")
-        for candidate, path in zip(candidates, paths, strict=True)
+        predict(path, images, engine=engines[index], progress=progress, what=f"predicting: {candidate.recipe}")
+        for index, (candidate, path) in enumerate(zip(candidates, paths, strict=True))
     ]
     scores = [
         score(prediction, reference=None if index == 0 else predictions[0])
@@ -146,7 +146,7 @@ def _measured(
         latency(
             {str(index): path for index, path in enumerate(paths)},
             inputs,
-            engine=engine,
+            engine={str(index): name for index, name in enumerate(engines)},
             threads=threads,
             batch=batch,
             runs=runs,
@@ -156,17 +156,17 @@ def _measured(
         else {}
     )
     memories = [
-        memory(path, inputs, engine=engine, threads=threads) if with_memory else Memory(None, None)
-        for path in progress.track(paths, "measuring memory", total=len(paths))
+        memory(path, inputs, engine=name, threads=threads) if with_memory else Memory(None, None)
+        for path, name in progress.track(zip(paths, engines, strict=True), "measuring memory", total=len(paths))
     ]
     ledgers = [file_ledger(candidate.path, path) for candidate, path in zip(candidates, paths, strict=True)]
-    weights = [layer_weights(path) for path in paths]
+    weights = [file_weights(path) for path in paths]
     costs = _cost(reference, batch=1)
     shown = _examples(predictions, images)
     rows = tuple(
         _row(
             candidate,
-            engine=engine,
+            engine=engines[index],
             first=ledgers[0],
             ledger=ledgers[index],
             score_=scores[index],
@@ -181,7 +181,7 @@ def _measured(
     )
     where = dataclasses.replace(
         environment(),
-        engine=f"{engine} {engine_version(engine)}",
+        engine=", ".join(f"{name} {engine_version(name)}" for name in dict.fromkeys(engines)),
         threads=threads,
         batch=batch,
         runs=runs,

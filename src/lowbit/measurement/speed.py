@@ -40,7 +40,7 @@ def latency(
     candidates: Mapping[str, bytes | Path],
     inputs: NDArray[np.float32],
     *,
-    engine: str = "onnxruntime",
+    engine: str | Mapping[str, str] = "onnxruntime",
     threads: int = 1,
     batch: int = 1,
     runs: int = 100,
@@ -48,6 +48,8 @@ def latency(
     progress: Progress = SILENT,
 ) -> dict[str, Latency]:
     """Time every candidate on the first `batch` of `inputs`; the first candidate is the one that ratios refer to.
+
+    `engine` is one for all, or one for each candidate by its name.
 
     Raises:
         DataError: fewer inputs than one batch, or no runs.
@@ -59,7 +61,8 @@ def latency(
             remedy="Give at least one batch of images and one run.",
         )
     x = np.ascontiguousarray(inputs[:batch])
-    sessions = [open_session(model, engine=engine, threads=threads) for model in candidates.values()]
+    engines = dict.fromkeys(candidates, engine) if isinstance(engine, str) else engine
+    sessions = [open_session(model, engine=engines[name], threads=threads) for name, model in candidates.items()]
     feeds = [{session.input_names[0]: x} for session in sessions]
     wall = np.zeros((runs, len(sessions)), np.int64)
     cpu = np.zeros((runs, len(sessions)), np.int64)

@@ -10,8 +10,9 @@ from lowbit.data.images import Images, open_images
 from lowbit.errors import DataError, SchemeError
 from lowbit.files import write_atomically
 from lowbit.formats.encoded import Encoded
+from lowbit.formats.litert import to_litert
 from lowbit.formats.onnx import to_onnx
-from lowbit.formats.opening import load
+from lowbit.formats.opening import is_litert, load
 from lowbit.graph.model import Model
 from lowbit.progress import SILENT, Progress
 from lowbit.quantization.effort import EFFORTS
@@ -45,12 +46,24 @@ class Quantized:
         """The content of the ONNX file."""
         return to_onnx(self.encoded)
 
-    def save(self, path: Path | str) -> Path:
-        """Write the ONNX file, whole or not at all.
+    def save(self, path: Path | str, *, input_type: str = "float32", output_type: str = "float32") -> Path:
+        """Write the file, whole or not at all: LiteRT if its name ends in .tflite, else ONNX.
+
+        Args:
+            path: where to.
+            input_type: LiteRT only: float32, int8 or uint8.
+            output_type: likewise.
 
         Raises:
             OutputError: the folder is not writable, or the disk is full.
+            ModelError: the format has no form for something in the model; the message names it.
         """
+        if is_litert(path):
+            return write_atomically(path, to_litert(self.encoded, input_type=input_type, output_type=output_type))
+        if (input_type, output_type) != ("float32", "float32"):
+            raise SchemeError(
+                "an ONNX file takes and gives float32.", remedy="Leave the types out, or write a .tflite."
+            )
         return write_atomically(path, self.to_bytes())
 
 
