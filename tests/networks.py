@@ -8,7 +8,9 @@ SIDE = 16
 CLASSES = 5
 
 
-def residual_network(*, seed: int = 0, depthwise_scale: float = 1.0, opset: int = 17) -> onnx.ModelProto:
+def residual_network(
+    *, seed: int = 0, depthwise_scale: float = 1.0, opset: int = 17, first: int = 12
+) -> onnx.ModelProto:
     """Convolution, depthwise and pointwise convolutions with ReLU6, a residual sum, a spatial mean, a classifier."""
     generator = np.random.default_rng(seed)
     weights: dict[str, np.ndarray] = {"low": np.float32(0), "high": np.float32(6)}
@@ -36,8 +38,8 @@ def residual_network(*, seed: int = 0, depthwise_scale: float = 1.0, opset: int 
         nodes.append(helper.make_node("Clip", [source, "low", "high"], [f"{source}.clip"], name=f"{source}.clip"))
         return f"{source}.clip"
 
-    stem = clipped(convolution("stem", "x", 3, 12, kernel=3, stride=2))
-    narrow = convolution("narrow", stem, 12, 8, kernel=1)
+    stem = clipped(convolution("stem", "x", 3, first, kernel=3, stride=2))
+    narrow = convolution("narrow", stem, first, 8, kernel=1)
     wide = clipped(convolution("wide", narrow, 8, 24, kernel=1))
     deep = clipped(convolution("deep", wide, 24, 24, kernel=3, group=24))
     back = convolution("back", deep, 24, 8, kernel=1)

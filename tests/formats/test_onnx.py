@@ -209,3 +209,39 @@ def test_padding_and_slicing_stay_on_codes(tmp_path):
     for engine in installed_engines()[:2]:
         result = open_session(path, engine=engine).run({"x": x})["y"]
         assert np.sqrt(np.mean((result - expected) ** 2) / np.mean(expected**2)) < 0.05
+
+
+def test_three_colors_become_four_channels_where_the_kernel_wants_them(images, tmp_path):
+    """ONNX Runtime's direct uint8 convolution takes multiples of four channels, and 16 outputs or more."""
+    proto = networks.residual_network(first=16)
+    model = lowbit.load(proto)
+    quantized, path = saved(model, "int8", tmp_path, calibration=images)
+    optimized = tmp_path / "optimized.onnx"
+    open_session(path, threads=1, optimized_to=optimized)
+    graph = onnx.load(optimized).graph
+    constants = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    first = next(node for node in graph.node if node.op_type == "QLinearConv")
+    assert constants[first.input[3]] == (16, 4, 3, 3)
+    assert [node.op_type for node in graph.node].count("Pad") == 1
+    # The file holds the weight in its own shape, and that is what is read from it.
+    np.testing.assert_array_equal(layer_weights(path)["stem"], quantized.encoded.weights["stem.weight"].decode())
+    assert read_ledger(path).counts["codes"] == sum(model.weights[layer.weight].size for layer in layers(model))
+    x = networks.inputs(8, seed=9)
+    plain = onnx.load(path)
+    reached = without_padding(plain)
+    expected = open_session(reached.SerializeToString(), threads=1).run({"x": x})["logits"]
+    np.testing.assert_array_equal(open_session(path, threads=1).run({"x": x})["logits"], expected)
+
+
+def without_padding(proto):
+    """The same file with every Pad taken out: what it would be for three channels."""
+    padded = {node.output[0]: node.input[0] for node in proto.graph.node if node.op_type == "Pad"}
+    assert len(padded) == 2
+    kept = [node for node in proto.graph.node if node.op_type != "Pad"]
+    for node in kept:
+        for position, name in enumerate(node.input):
+            node.input[position] = padded.get(name, name)
+    del proto.graph.node[:]
+    proto.graph.node.extend(kept)
+    del proto.graph.value_info[:]
+    return proto

@@ -49,7 +49,15 @@ def _constant_weights(proto: ModelProto) -> tuple[dict[str, str], list[NodeProto
     constant = {tensor.name for tensor in proto.graph.initializer}
     producers: dict[str, NodeProto] = {}
     wanted: dict[str, str] = {}
+    unpadded: dict[str, str] = {}
     for index, node in enumerate(proto.graph.node):
+        if node.op_type == "Pad" and node.input[0] in constant:
+            # Channels of zeros are how a runtime likes a weight, not what it is (`formats/first_layer.py`).
+            unpadded[node.output[0]] = node.input[0]
+            constant.add(node.output[0])
+            continue
+        for position, name in enumerate(node.input):
+            node.input[position] = unpadded.get(name, name)
         if all(name in constant for name in node.input if name):
             constant |= set(node.output)
             producers |= dict.fromkeys(node.output, node)
