@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from lowbit.graph.model import Model
+from lowbit.graph.preprocessing import Preprocessing
 from lowbit.schemes.codes import ClusterCodes, LinearCodes
 
 Codes = LinearCodes | ClusterCodes
@@ -45,6 +46,40 @@ class BiasCodes:
 
 
 @dataclass(frozen=True)
+class ByteLayer:
+    """A convolution that reads image bytes: see `lowbit.formats.input_bytes`.
+
+    Attributes:
+        weight: codes [outputs, channels and more, kernel...], in units of pixel values.
+        bias: what is added.
+        factors: by which the float weights of each color were multiplied.
+    """
+
+    weight: LinearCodes
+    bias: BiasCodes
+    factors: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class ByteInput:
+    """A file that takes images as bytes, and normalizes them itself.
+
+    Attributes:
+        preprocessing: what the float model wants done to an image.
+        layout: of the bytes: "NHWC", as image libraries give them, or "NCHW".
+        zero_point: pixel value from which the convolutions count; pads are this value.
+        fill: value of the channels added behind the colors.
+        layers: the convolutions that read the image, by node; empty if nodes in front of the model normalize in float.
+    """
+
+    preprocessing: Preprocessing
+    layout: str = "NHWC"
+    zero_point: int = 0
+    fill: int = 0
+    layers: Mapping[str, ByteLayer] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Encoded:
     """A model with the codes of its quantized tensors; everything not named here stays float.
 
@@ -57,6 +92,7 @@ class Encoded:
         absorbed: names of the ReLU and Clip nodes that the saturation of a neighbor replaces.
         floats: corrected values of tensors that stay float (biases, mostly), by initializer name.
         metadata: entries for the file's metadata.
+        byte_input: how the file takes image bytes; None for the model's own float input.
     """
 
     model: Model
@@ -67,3 +103,4 @@ class Encoded:
     absorbed: frozenset[str] = frozenset()
     floats: Mapping[str, Floats] = field(default_factory=dict)
     metadata: Mapping[str, str] = field(default_factory=dict)
+    byte_input: ByteInput | None = None

@@ -13,6 +13,7 @@ import onnx_ir as ir
 
 from lowbit.formats.encoded import ActivationCodes, Encoded
 from lowbit.formats.first_layer import widen_first_layers
+from lowbit.formats.input_bytes import write_byte_input
 from lowbit.formats.names import Names
 from lowbit.formats.unpack import decoded
 from lowbit.graph.model import serialize
@@ -39,11 +40,13 @@ def to_onnx(encoded: Encoded) -> bytes:
         for name, codes in encoded.weights.items():
             value = model.graph.initializers[name]
             _replace_initializer(model.graph, value, decoded(codes, model.graph, names))
-    _drop_unused(model.graph)
     model.metadata_props.update(encoded.metadata)
     if encoded.model.preprocessing is not None:
         # Stated by the user or by the model: the file shall say so too, then nobody has to state it again.
         model.metadata_props[METADATA_KEY] = encoded.model.preprocessing.to_json()
+    if encoded.byte_input is not None:
+        model.metadata_props.update(write_byte_input(model.graph, encoded.byte_input, names))
+    _drop_unused(model.graph)
     return serialize(ir.to_proto(model), encoded.model.source)
 
 

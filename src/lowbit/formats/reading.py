@@ -9,6 +9,7 @@ from onnx import ModelProto, NodeProto, helper
 
 from lowbit.engines import open_session
 from lowbit.errors import ModelError
+from lowbit.formats.input_bytes import FACTORS_KEY, in_float_units
 from lowbit.formats.ledger import LAYER_INPUTS
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -41,7 +42,9 @@ def layer_weights(path: Path | str) -> dict[str, Array]:
     )
     part = helper.make_model(graph, opset_imports=proto.opset_import, ir_version=proto.ir_version)
     values = open_session(part.SerializeToString(), threads=1).run({})
-    return {node: values[name] for node, name in wanted.items()}
+    weights = {node: values[name] for node, name in wanted.items()}
+    folded = next((entry.value for entry in proto.metadata_props if entry.key == FACTORS_KEY), None)
+    return weights if folded is None else in_float_units(weights, folded)
 
 
 def _constant_weights(proto: ModelProto) -> tuple[dict[str, str], list[NodeProto]]:

@@ -1,0 +1,297 @@
+"""Files that take image bytes: no float tensor between camera and classifier.
+
+The network wants x = (p s - m) / d of the pixel p, per color. A first convolution can take p itself. With a zero point
+z common to all colors
+
+    x = a (p - z) + t        a = s / d,  t = (z s - m) / d        (a and t per color)
+
+    W x + b = (W a) (p - z) + (sum over colors of W t) 1 + b
+
+where "1" is 1 inside the image and 0 in its padding, since padding is x = 0. So one more input channel holds a constant
+inside; the convolution's own padding (pixel value z) makes it 0 outside, and borders are as exact as everything else:
+no rounded mean pixel is painted around the image. Where the kernel wants four channels anyway (`first_layer`), this
+costs nothing. The pixel is not rounded, which the float input of an integer file is.
+
+Weights are rounded to nearest in their new units; the bias takes up what rounding does to an image of the mean color.
+Models whose input is read by anything but integer convolutions get Cast, Mul, Sub and Div in front: the arithmetic of
+`Preprocessing.apply`, bit for bit.
+"""
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+from lowbit.errors import ModelError
+from lowbit.formats.encoded import BiasCodes, ByteInput, ByteLayer, Encoded
+from lowbit.formats.first_layer import CHANNELS_AT_ONCE, wants_more_channels
+from lowbit.formats.names import Names
+from lowbit.graph.ops import Layer, layers
+from lowbit.graph.preprocessing import LAYOUTS, Preprocessing
+from lowbit.schemes.codes import LinearCodes
+
+# {node: factor of each color}: so that whoever reads the weights can give them in the units of the float model.
+FACTORS_KEY = "lowbit.byte_input"
+LONGEST_JSON = 1 << 16
+HIGHEST = 255
+INT32_LIMIT = 2**31 - 1
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+def with_byte_input(encoded: Encoded, *, preprocessing: Preprocessing | None = None, layout: str = "NHWC") -> Encoded:
+    """The same model for a file that takes uint8 images and normalizes them itself.
+
+    Args:
+        encoded: a model that takes floats.
+        preprocessing: what the float model wants done to an image; by default what it says itself.
+        layout: of the bytes, "NHWC" or "NCHW".
+
+    Raises:
+        ModelError: the preprocessing is not known, or does not fit the model's input; no such layout.
+    """
+    model = encoded.model
+    how = preprocessing or model.preprocessing
+    if how is None:
+        raise ModelError(
+            "it is not known how images become the model's input, so the file cannot do it.",
+            where=model.source,
+            remedy="Give --mean and --std, or leave --input uint8 out.",
+        )
+    if layout not in LAYOUTS:
+        raise ModelError(f"no layout is called '{layout}'.", remedy=f"Choose one of: {', '.join(LAYOUTS)}.")
+    image = (how.channels, how.height, how.width) if how.layout == "NCHW" else how.image_shape
+    shape = model.input.shape
+    if len(shape) != 4 or any(isinstance(dim, int) and dim != size for dim, size in zip(shape[1:], image, strict=True)):
+        raise ModelError(
+            f"the input is {list(shape)}, which is no batch of images {list(image)}.",
+            where=model.source,
+            remedy="Give the preprocessing that belongs to the model.",
+        )
+    folded = _foldable(encoded) if how.layout == "NCHW" else ()
+    zero_point = int(np.clip(np.rint(np.mean(how.mean) / how.scale), 0, HIGHEST)) if folded else 0
+    plans = [_moved(model.weights[layer.weight], how, zero_point) for layer in folded]
+    distance = _distance([weight for weight, _ in plans], [inside for _, inside in plans], zero_point)
+    found = {
+        layer.node: _byte_layer(encoded, layer, weight, inside, how, zero_point, distance)
+        for layer, (weight, inside) in zip(folded, plans, strict=True)
+    }
+    return replace(encoded, byte_input=ByteInput(how, layout, zero_point, zero_point + distance, found))
+
+
+def _foldable(encoded: Encoded) -> tuple[Layer, ...]:
+    """The integer convolutions that read the input, if nothing else does and all need the same channels."""
+    model = encoded.model
+    image = model.values[model.input.name]
+    reading = {str(user.name) for user, _ in image.uses()}
+    found = tuple(layer for layer in layers(model) if layer.input == model.input.name)
+    widths = {_channels(layer) for layer in found}
+    suits = all(
+        layer.op == "Conv"
+        and layer.groups == 1
+        and layer.node in encoded.integer
+        and isinstance(encoded.weights.get(layer.weight), LinearCodes)
+        for layer in found
+    )
+    if not suits or image.is_graph_output() or {layer.node for layer in found} != reading or len(widths) != 1:
+        return ()
+    return found
+
+
+def _channels(layer: Layer) -> int:
+    """How many input channels the convolution gets: the colors, the constant one, and what the kernel wants."""
+    channels = layer.weight_shape[1] + 1
+    more = -channels % CHANNELS_AT_ONCE if wants_more_channels(channels, layer.out_channels) else 0
+    return channels + more
+
+
+def _moved(weight: Array, how: Preprocessing, zero_point: int) -> tuple[Array, Array]:
+    """W a [outputs, colors, kernel...] and the sum of W t over colors [outputs, kernel...], in float64."""
+    spread = (1, -1, *[1] * (weight.ndim - 2))
+    factor, offset = _affine(how, zero_point)
+    exact = weight.astype(np.float64)
+    return exact * factor.reshape(spread), (exact * offset.reshape(spread)).sum(axis=1)
+
+
+def _affine(how: Preprocessing, zero_point: int) -> tuple[Array, Array]:
+    """a and t of each color."""
+    mean, std = np.asarray(how.mean, np.float64), np.asarray(how.std, np.float64)
+    return np.float64(how.scale) / std, (zero_point * np.float64(how.scale) - mean) / std
+
+
+def _distance(weights: list[Array], insides: list[Array], zero_point: int) -> int:
+    """How far from the zero point the constant channel lies: as near as its weights' size allows.
+
+    A near constant makes their rounding count less; but they must not be larger than the other weights of the output,
+    which share their scale.
+    """
+    needed = 1.0
+    for weight, inside in zip(weights, insides, strict=True):
+        largest = np.abs(weight).max(axis=tuple(range(1, weight.ndim)), initial=0.0)
+        wanted = np.abs(inside).max(axis=tuple(range(1, inside.ndim)), initial=0.0)
+        used = largest > 0
+        needed = max(needed, float((wanted[used] / largest[used]).max(initial=0.0)))
+    room = max(zero_point, HIGHEST - zero_point)
+    size = min(math.ceil(needed), room)
+    return size if zero_point + size <= HIGHEST else -size
+
+
+def _byte_layer(
+    encoded: Encoded, layer: Layer, weight: Array, inside: Array, how: Preprocessing, zero_point: int, distance: int
+) -> ByteLayer:
+    old = encoded.weights[layer.weight]
+    assert isinstance(old, LinearCodes)
+    outputs, colors = weight.shape[:2]
+    wide = np.zeros((outputs, _channels(layer), *weight.shape[2:]))
+    wide[:, :colors], wide[:, colors] = weight, inside / distance
+    bias = np.zeros(outputs) if layer.bias is None else encoded.model.weights[layer.bias].astype(np.float64).reshape(-1)
+    codes = old.scheme.encode(wide.astype(np.float32))
+    # As for any integer layer: a bias must fit into int32 in units of its channel's scale.
+    least = np.abs(bias) / (INT32_LIMIT * 0.5)
+    if codes.scale.size == 1:
+        least = least.max(keepdims=True, initial=0.0)
+    if np.any(least > codes.scale):
+        codes = old.scheme.encode_with(wide.astype(np.float32), np.maximum(codes.scale, least))
+    # The mean color is x = 0: whatever the rounded weights make of it is wrong.
+    pixel = np.full(wide.shape[1], float(distance))
+    pixel[:colors] = np.asarray(how.mean) / how.scale - zero_point
+    taps = codes.decode().astype(np.float64).reshape(outputs, wide.shape[1], -1).sum(axis=2)
+    corrected = np.rint((bias - taps @ pixel) / codes.scale).clip(-INT32_LIMIT, INT32_LIMIT).astype(np.int32)
+    return ByteLayer(codes, BiasCodes(corrected, codes.scale), tuple(_affine(how, zero_point)[0].tolist()))
+
+
+def write_byte_input(graph: ir.Graph, byte_input: ByteInput, names: Names) -> dict[str, str]:
+    """Turn the graph's float input into one of bytes; returns entries for the file's metadata.
+
+    Args:
+        graph: as written for floats, QuantizeLinear and all; changed. What nothing reads any more stays in it.
+        byte_input: what to do.
+        names: of `graph`.
+    """
+    how, image = byte_input.preprocessing, graph.inputs[0]
+    batch = image.shape[0] if image.shape is not None else None
+    sizes = how.image_shape if byte_input.layout == "NHWC" else (how.channels, how.height, how.width)
+    users = tuple(image.uses())
+    image.shape, image.dtype = ir.Shape([batch, *sizes]), ir.DataType.UINT8
+    if byte_input.layers:
+        _write_folded(graph, byte_input, names)
+    else:
+        _write_normalization(graph, byte_input, users, names)
+    own = replace(how, layout=byte_input.layout, scale=1.0, mean=(0.0,) * how.channels, std=(1.0,) * how.channels)
+    factors = {node: layer.factors for node, layer in byte_input.layers.items()}
+    return {"lowbit.preprocessing": own.to_json(), FACTORS_KEY: json.dumps(factors, sort_keys=True)}
+
+
+def _write_folded(graph: ir.Graph, byte_input: ByteInput, names: Names) -> None:
+    how, image, head = byte_input.preprocessing, graph.inputs[0], graph[0]
+    total = next(iter(byte_input.layers.values())).weight.codes.shape[1]
+    more = total - how.channels
+    # Turned around and padded as a matrix [colors, pixels]: between reshapes no runtime moves the padding to the
+    # innermost axis, where ONNX Runtime took 171 us for it instead of 6.
+    flat = byte_input.layout == "NHWC"
+    value = image
+    if flat:
+        value = _then(graph, head, names, "Reshape", value, np.array([0, how.height * how.width, how.channels]))
+        value = _then(graph, head, names, "Transpose", value, perm=[0, 2, 1])
+    pads = np.zeros(6 if flat else 8, np.int64)
+    pads[pads.size // 2 + 1] = more
+    value = _then(graph, head, names, "Pad", value, pads, np.uint8(byte_input.fill))
+    if flat:
+        value = _then(graph, head, names, "Reshape", value, np.array([0, total, how.height, how.width]))
+    value = _then(graph, head, names, "DequantizeLinear", value, np.float32(1.0), np.uint8(byte_input.zero_point))
+    for node in tuple(graph):
+        layer = byte_input.layers.get(str(node.name))
+        if layer is None:
+            continue
+        node.replace_input_with(0, value)
+        if len(node.inputs) < 3:
+            node.resize_inputs(3)
+        for index, codes, scale in (
+            (1, layer.weight.codes, layer.weight.scale),
+            (2, layer.bias.codes, layer.bias.scale),
+        ):
+            several = scale.size > 1
+            pair = ir.node(
+                "DequantizeLinear",
+                [names.constant(codes, "w"), names.constant(scale.reshape(-1) if several else scale.reshape(()), "s")],
+                attributes={"axis": 0} if several else {},
+            )
+            pair.outputs[0].name = names.fresh("d")
+            graph.insert_before(node, pair)
+            node.replace_input_with(index, pair.outputs[0])
+
+
+def _write_normalization(
+    graph: ir.Graph, byte_input: ByteInput, users: tuple[tuple[ir.Node, int], ...], names: Names
+) -> None:
+    how, value, head = byte_input.preprocessing, graph.inputs[0], graph[0]
+    if byte_input.layout != how.layout:
+        value = _then(
+            graph, head, names, "Transpose", value, perm=[0, 3, 1, 2] if how.layout == "NCHW" else [0, 2, 3, 1]
+        )
+    spread = (-1, 1, 1) if how.layout == "NCHW" else (-1,)
+    value = _then(graph, head, names, "Cast", value, to=int(ir.DataType.FLOAT))
+    value = _then(graph, head, names, "Mul", value, np.float32(how.scale))
+    value = _then(graph, head, names, "Sub", value, np.asarray(how.mean, np.float32).reshape(spread))
+    value = _then(graph, head, names, "Div", value, np.asarray(how.std, np.float32).reshape(spread))
+    for user, index in users:
+        user.replace_input_with(index, value)
+
+
+def _then(
+    graph: ir.Graph,
+    head: ir.Node,
+    names: Names,
+    op: str,
+    value: ir.Value,
+    *constants: Array | np.generic,
+    **attributes: int | list[int],
+) -> ir.Value:
+    """Append one node before `head`; its other inputs are constants."""
+    node = ir.node(op, [value, *(names.constant(constant) for constant in constants)], attributes=attributes)
+    node.outputs[0].name = names.fresh("i")
+    graph.insert_before(head, node)
+    return node.outputs[0]
+
+
+def byte_layout(model: bytes | Path | str) -> str | None:
+    """ "NHWC" or "NCHW" if the first input of an ONNX file is a batch of uint8 images, else None."""
+    try:
+        proto = (
+            onnx.load_from_string(model)
+            if isinstance(model, bytes)
+            else onnx.load(str(model), load_external_data=False)
+        )
+    except Exception:
+        # Not an ONNX file: the runtime that is asked to open it knows better what is wrong.
+        return None
+    constants = {tensor.name for tensor in proto.graph.initializer}
+    kind = next((value.type.tensor_type for value in proto.graph.input if value.name not in constants), None)
+    if kind is None or kind.elem_type != onnx.TensorProto.UINT8 or len(kind.shape.dim) != 4:
+        return None
+    return "NHWC" if kind.shape.dim[3].dim_value in (1, 3, 4) and kind.shape.dim[1].dim_value > 4 else "NCHW"
+
+
+def in_float_units(weights: dict[str, Array], text: str) -> dict[str, Array]:
+    """Weights of a file with folded normalization as the float model has them; other layers stay as they are.
+
+    Args:
+        weights: by node.
+        text: the file's metadata entry `FACTORS_KEY`; what is wrong in it is passed over.
+    """
+    try:
+        entries = json.loads(text) if len(text) <= LONGEST_JSON else {}
+        found = dict(weights)
+        for node, factors in entries.items():
+            factor = np.asarray(factors, np.float32)
+            weight = found[node]
+            if factor.ndim == 1 and factor.size <= weight.shape[1] and np.isfinite(1 / factor).all():
+                found[node] = weight[:, : factor.size] / factor.reshape(1, -1, *[1] * (weight.ndim - 2))
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
+        return weights
+    return found
