@@ -24,6 +24,7 @@ from lowbit.measurement import error
 from lowbit.measurement.accuracy import Score, score
 from lowbit.measurement.environment import environment
 from lowbit.measurement.examples import examples
+from lowbit.measurement.inputs import as_taken, first_batch
 from lowbit.measurement.memory import Memory, memory
 from lowbit.measurement.prediction import Prediction, predict
 from lowbit.measurement.results import (
@@ -141,11 +142,11 @@ def _measured(
         score(prediction, reference=None if index == 0 else predictions[0])
         for index, prediction in enumerate(predictions)
     ]
-    inputs = _inputs(images, batch)
+    inputs = [first_batch(as_taken(images, path), batch) for path in paths]
     times = (
         latency(
             {str(index): path for index, path in enumerate(paths)},
-            inputs,
+            {str(index): x for index, x in enumerate(inputs)},
             engine={str(index): name for index, name in enumerate(engines)},
             threads=threads,
             batch=batch,
@@ -156,8 +157,10 @@ def _measured(
         else {}
     )
     memories = [
-        memory(path, inputs, engine=name, threads=threads) if with_memory else Memory(None, None)
-        for path, name in progress.track(zip(paths, engines, strict=True), "measuring memory", total=len(paths))
+        memory(path, x, engine=name, threads=threads) if with_memory else Memory(None, None)
+        for path, name, x in progress.track(
+            zip(paths, engines, inputs, strict=True), "measuring memory", total=len(paths)
+        )
     ]
     ledgers = [file_ledger(candidate.path, path) for candidate, path in zip(candidates, paths, strict=True)]
     weights = [file_weights(path) for path in paths]
@@ -317,12 +320,6 @@ def _examples(predictions: Sequence[Prediction], images: Images) -> tuple[tuple[
         scale=how.scale,
         channels_last=how.layout == "NHWC",
     )
-
-
-def _inputs(images: Images, batch: int) -> Array:
-    """One batch; where there are fewer images than that they repeat."""
-    x = next(iter(images.batches(batch))).x
-    return np.ascontiguousarray(np.resize(x, (batch, *x.shape[1:]))) if len(x) < batch else x
 
 
 def _cost(model: Model, *, batch: int) -> Cost | None:

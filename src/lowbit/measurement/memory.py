@@ -12,6 +12,7 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +31,7 @@ class Memory:
 
 def memory(
     model: bytes | Path,
-    inputs: NDArray[np.float32],
+    inputs: NDArray[Any],
     *,
     engine: str = "onnxruntime",
     threads: int = 1,

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from lowbit.engines import open_session
 from lowbit.errors import DataError
+from lowbit.measurement.inputs import as_taken
 from lowbit.progress import SILENT, Progress
 
 
@@ -61,10 +62,13 @@ def predict(
 ) -> Prediction:
     """First output of `model` for every image; trailing axes of one (as in [n, classes, 1, 1]) are dropped.
 
+    A file that takes image bytes gets them.
+
     Raises:
         EngineError: the runtime refuses the model or the images.
         DataError: no images, or outputs that are not one row an image.
     """
+    images = as_taken(images, model)
     session = open_session(model, engine=engine, threads=threads)
     name, result = session.input_names[0], session.output_names[0]
     outputs: list[NDArray[np.float32]] = []

@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +39,7 @@ class Latency:
 
 def latency(
     candidates: Mapping[str, bytes | Path],
-    inputs: NDArray[np.float32],
+    inputs: NDArray[Any] | Mapping[str, NDArray[Any]],
     *,
     engine: str | Mapping[str, str] = "onnxruntime",
     threads: int = 1,
@@ -49,21 +50,23 @@ def latency(
 ) -> dict[str, Latency]:
     """Time every candidate on the first `batch` of `inputs`; the first candidate is the one that ratios refer to.
 
-    `engine` is one for all, or one for each candidate by its name.
+    `inputs` and `engine` are the same for all, or one for each candidate by its name.
 
     Raises:
         DataError: fewer inputs than one batch, or no runs.
         EngineError: the runtime refuses a candidate.
     """
-    if len(inputs) < batch or batch < 1 or runs < 1:
+    given = inputs if isinstance(inputs, Mapping) else dict.fromkeys(candidates, inputs)
+    fewest = min(len(x) for x in given.values())
+    if fewest < batch or batch < 1 or runs < 1:
         raise DataError(
-            f"{len(inputs)} inputs and {runs} runs cannot time batches of {batch}.",
+            f"{fewest} inputs and {runs} runs cannot time batches of {batch}.",
             remedy="Give at least one batch of images and one run.",
         )
-    x = np.ascontiguousarray(inputs[:batch])
+    batches = [np.ascontiguousarray(given[name][:batch]) for name in candidates]
     engines = dict.fromkeys(candidates, engine) if isinstance(engine, str) else engine
     sessions = [open_session(model, engine=engines[name], threads=threads) for name, model in candidates.items()]
-    feeds = [{session.input_names[0]: x} for session in sessions]
+    feeds = [{session.input_names[0]: x} for session, x in zip(sessions, batches, strict=True)]
     wall = np.zeros((runs, len(sessions)), np.int64)
     cpu = np.zeros((runs, len(sessions)), np.int64)
     collecting = gc.isenabled()
