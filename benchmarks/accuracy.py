@@ -1,0 +1,490 @@
+"""What each way of quantizing costs in accuracy: lowbit and its peers on the same models, images and measurements.
+
+    python benchmarks/accuracy.py --data ../shared/data [--models resnet20 rps128 builtin] [--tools lowbit nncf ...]
+    python benchmarks/accuracy.py --table       # fill the Markdown tables from the CSV
+
+Every tool gets the same float file and the same calibration images without labels, with its own defaults otherwise.
+What counts is measured on the files as written, against the float file's answers to test images that no tool has seen.
+A row is written as soon as it is measured and replaces the same row of an earlier run; losing and failing rows stay.
+"""
+
+import argparse
+import contextlib
+import csv
+import dataclasses
+import importlib.metadata
+import io
+import json
+import logging
+import re
+import shutil
+import subprocess
+import sys
+import time
+import venv
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+import lowbit
+from lowbit.data.images import Images
+from lowbit.data.options import with_preprocessing
+from lowbit.files import write_atomically
+from lowbit.formats.ledger import read_ledger
+from lowbit.formats.onnx import to_onnx
+from lowbit.graph.model import Model
+from lowbit.measurement.accuracy import score
+from lowbit.measurement.environment import environment
+from lowbit.measurement.prediction import Prediction, predict
+from lowbit.quantization.effort import EFFORTS
+from lowbit.quantization.steps import Work, run_steps
+from lowbit.training.assets import built_in_model
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+CSV = HERE / "results" / "accuracy.csv"
+READMES = (ROOT / "README.md", HERE / "README.md")
+BUILD = ROOT / "build"
+BATCH = 64
+QUICK = (64, 256)  # calibration and test images
+
+# (name, recipe, per); the order is that of the table
+RECIPES = (
+    ("int8", "int8", None),
+    ("int8 per tensor", "int8", "tensor"),
+    ("int4 (W4A8)", "int4", None),
+    *((name, name, None) for name in ("linear4", "linear3", "linear2", "cluster4", "cluster3", "cluster2")),
+)
+ONNXRUNTIME = tuple(
+    (f"{method.lower()}, per {per}{', int4 weights' if narrow else ''}", method, per == "channel", narrow)
+    for method, per, narrow in (
+        ("MinMax", "channel", False),
+        ("Percentile", "channel", False),
+        ("Entropy", "channel", False),
+        ("MinMax", "tensor", False),
+        ("Percentile", "tensor", False),
+        ("Entropy", "tensor", False),
+        ("MinMax", "channel", True),
+    )
+)
+NNCF = tuple(
+    (f"int8 {name}, {engine}", ("--backend", backend, *options))
+    for backend, engine in (("openvino", "OpenVINO"), ("onnx", "ONNX"))
+    for name, options in (
+        ("default", ()),
+        ("mixed preset", ("--mixed",)),
+        ("accurate bias correction", ("--accurate",)),
+        ("mixed, accurate bias correction", ("--mixed", "--accurate")),
+    )
+)
+AIMET = (
+    "not run: aimet-onnx 2.42.0 requires torch, which its package index gives with CUDA only "
+    "(pip install --dry-run: 17 nvidia-* packages)"
+)
+MODELS = ("resnet20", "rps128", "builtin")
+TOOLS = ("float", "lowbit", "plain", "onnxruntime", "nncf", "aimet")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model with the images it is quantized and measured on."""
+
+    name: str
+    path: Path
+    model: Model
+    calibration: Images
+    test: Images
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a tool made of a model: a file, and its answers where another engine gave them."""
+
+    seconds: float
+    path: Path | None = None
+    logits: np.ndarray | None = None
+    bits_per_weight: float | None = None
+    file_bytes: int | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the CSV. Accuracy in percent, KL and loss in nats, `seconds` those of quantizing alone."""
+
+    model: str
+    tool: str
+    recipe: str
+    bits_per_weight: float | None = None
+    file_bytes: int | None = None
+    accuracy: float | None = None
+    drop_points: float | None = None
+    kl: float | None = None
+    flips: int | None = None
+    loss: float | None = None
+    loss_ratio: float | None = None
+    seconds: float | None = None
+    note: str = ""
+
+
+Candidate = tuple[str, str, Callable[[Subject, Path], Made]]
+
+
+# --- models ---------------------------------------------------------------------------------------------------------
+
+
+def open_subject(name: str, data: Path, *, calibration: int, test: int | None) -> Subject:
+    """A model of this benchmark with its images, chosen alike from all classes."""
+    folders = {
+        "resnet20": (data / "cifar10" / "resnet20.onnx", data / "cifar10" / "calibration", data / "cifar10" / "test"),
+        "rps128": (data / "rps128" / "mobilenet_v2.onnx", data / "rps128" / "train", data / "rps128" / "test"),
+        "builtin": (built_in_model(), "builtin:calibration", "builtin:test"),
+    }
+    path, seen, unseen = folders[name]
+    model = lowbit.load(path)
+    if model.preprocessing is None:
+        model = with_preprocessing(model, mean="imagenet", std="imagenet")
+    images = lowbit.open_images(seen, model.preprocessing)
+    tests = lowbit.open_images(unseen, model.preprocessing, limit=test)
+    return Subject(name, path, model, images.subset(min(calibration, images.count)), tests)
+
+
+def arrays(subject: Subject, folder: Path) -> tuple[Path, Path]:
+    """The images as files of model inputs, for peers in environments of their own."""
+    paths = []
+    for name, images in (("calibration", subject.calibration), ("test", subject.test)):
+        path = folder.parent / f"{name}.npy"
+        if not path.exists():
+            np.save(path, np.concatenate([batch.x for batch in images.batches(BATCH)]))
+        paths.append(path)
+    return paths[0], paths[1]
+
+
+# --- tools ----------------------------------------------------------------------------------------------------------
+
+
+def candidates(tools: Sequence[str], *, quick: bool) -> Iterator[Candidate]:
+    """Everything that is compared, in the order of the table."""
+    recipes = [row for row in RECIPES if not quick or row[0] in ("int8", "linear4", "cluster4")]
+    if "lowbit" in tools:
+        for name, recipe, per in recipes:
+            yield "lowbit", name, lambda s, folder, r=recipe, p=per: by_lowbit(s, folder, r, p)
+    if "plain" in tools:
+        for name, recipe, per in recipes:
+            tool = "plain k-means" if recipe.startswith("cluster") else "plain rounding"
+            yield tool, name, lambda s, folder, r=recipe, p=per: plainly(s, folder, r, p)
+    if "onnxruntime" in tools:
+        for name, method, channel, narrow in ONNXRUNTIME[:1] if quick else ONNXRUNTIME:
+            yield "ONNX Runtime", name, lambda s, f, m=method, c=channel, n=narrow: by_onnxruntime(s, f, m, c, n)
+    if "nncf" in tools:
+        for name, options in NNCF[:1] if quick else NNCF:
+            yield "NNCF", name, lambda s, folder, o=options: by_nncf(s, folder, o)
+    if "aimet" in tools:
+        yield "AIMET", "AdaRound", lambda s, folder: Made(0.0, note=AIMET)
+
+
+def by_lowbit(subject: Subject, folder: Path, name: str, per: str | None) -> Made:
+    """lowbit as a user calls it."""
+    started = time.perf_counter()
+    quantized = lowbit.quantize(
+        subject.model, lowbit.parse_recipe(name, per=per), calibration=subject.calibration, effort="balanced"
+    )
+    path = quantized.save(folder / "model.onnx")
+    seconds = time.perf_counter() - started
+    kept = ", ".join(f"{step.name} {'kept' if step.kept else 'dropped'}" for step in quantized.steps)
+    return Made(seconds, path, note=kept)
+
+
+def plainly(subject: Subject, folder: Path, name: str, per: str | None) -> Made:
+    """The same recipe by its weights alone, or k-means without any more; ranges of activations are their extremes."""
+    started = time.perf_counter()
+    integer = lowbit.parse_recipe(name).integer
+    recipe = lowbit.parse_recipe(name, per=per, ranges="minmax" if integer else None)
+    if not integer:
+        path = lowbit.quantize(subject.model, recipe).save(folder / "model.onnx")
+        return Made(time.perf_counter() - started, path)
+    decided = dataclasses.replace(lowbit.plan(subject.model, recipe), steps=())
+    encoded, _, _ = run_steps(Work(subject.model, decided, subject.calibration, EFFORTS["balanced"]))
+    path = write_atomically(folder / "model.onnx", to_onnx(encoded))
+    return Made(time.perf_counter() - started, path, note="min-max ranges")
+
+
+def by_onnxruntime(subject: Subject, folder: Path, method: str, per_channel: bool, narrow: bool) -> Made:
+    """ONNX Runtime's static quantization after its own preprocessing: QDQ, uint8 activations, int8 weights."""
+    from onnxruntime import quantization
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    class Reader(quantization.CalibrationDataReader):
+        """One image at a time, as its documentation shows."""
+
+        def __init__(self) -> None:
+            self.images = ({subject.model.input.name: batch.x} for batch in subject.calibration.batches(1))
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            return next(self.images, None)
+
+    started = time.perf_counter()
+    # Symbolic shapes need sympy, and these models have none but the batch.
+    quant_pre_process(str(subject.path), str(folder / "prepared.onnx"), skip_symbolic_shape=True)
+    with contextlib.redirect_stdout(io.StringIO()):
+        quantization.quantize_static(
+            str(folder / "prepared.onnx"),
+            str(folder / "model.onnx"),
+            Reader(),
+            quant_format=quantization.QuantFormat.QDQ,
+            activation_type=quantization.QuantType.QUInt8,
+            weight_type=quantization.QuantType.QInt4 if narrow else quantization.QuantType.QInt8,
+            per_channel=per_channel,
+            calibrate_method=quantization.CalibrationMethod[method],
+        )
+    return Made(time.perf_counter() - started, folder / "model.onnx")
+
+
+def by_nncf(subject: Subject, folder: Path, options: Sequence[str]) -> Made:
+    """NNCF in its own environment; files of its OpenVINO backend answer there."""
+    python = peer("nncf")
+    images = arrays(subject, folder)
+    command = [python, HERE / "peers" / "nncf_int8.py", subject.path, *images, folder, *options]
+    run([*command, "--images", str(subject.calibration.count)])
+    result = json.loads((folder / "result.json").read_text())
+    if (folder / "logits.npy").exists():
+        return Made(
+            result["seconds"],
+            logits=np.load(folder / "logits.npy"),
+            bits_per_weight=result["bits_per_weight"],
+            file_bytes=result["file_bytes"],
+            note="measured in OpenVINO",
+        )
+    return Made(result["seconds"], folder / "model.onnx")
+
+
+def peer(name: str) -> Path:
+    """Python of a peer's own environment, made from `requirements/<name>.txt` the first time."""
+    folder = BUILD / "peers" / name
+    python, stamp = folder / "bin" / "python", folder / ".installed"
+    requirements = HERE / "requirements" / f"{name}.txt"
+    if not stamp.exists() or stamp.read_text() != requirements.read_text():
+        print(f"installing {requirements.name} into build/peers/{name}", flush=True)
+        venv.create(folder, with_pip=True)
+        run([python, "-m", "pip", "install", "--quiet", "--only-binary", ":all:", "-r", requirements])
+        stamp.write_text(requirements.read_text())
+    return python
+
+
+def run(command: Sequence[object]) -> None:
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{Path(str(command[1])).name}: {(done.stderr.strip().splitlines() or ['no output'])[-1]}")
+
+
+# --- measuring ------------------------------------------------------------------------------------------------------
+
+
+def measure(subject: Subject, candidate: Candidate, reference: Prediction, work: Path) -> Row:
+    """Quantize, write, read again, answer, score; a tool that fails gets a row that says so."""
+    tool, recipe, make = candidate
+    folder = work / re.sub(r"\W+", "-", f"{tool} {recipe}")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    row = Row(subject.name, tool, recipe)
+    try:
+        made = make(subject, folder)
+        if made.path is not None:
+            ledger = read_ledger(made.path)
+            made = dataclasses.replace(made, bits_per_weight=ledger.bits_per_weight, file_bytes=ledger.total)
+            answers = predict(made.path, subject.test, batch=BATCH)
+        elif made.logits is not None:
+            answers = Prediction(made.logits, reference.labels)
+        else:
+            return dataclasses.replace(row, note=made.note)
+    # Whatever a peer raises belongs in its row: the others still have to be measured.
+    except Exception as error:
+        reason = str(error).strip() or type(error).__name__
+        return dataclasses.replace(row, note=f"failed: {reason.splitlines()[0][:200]}".replace(str(ROOT), "."))
+    found = score(answers, reference=reference)
+    float_score = score(reference)
+    return dataclasses.replace(
+        row,
+        bits_per_weight=made.bits_per_weight,
+        file_bytes=made.file_bytes,
+        accuracy=100 * found.accuracy,
+        drop_points=100 * (float_score.accuracy - found.accuracy),
+        kl=found.kl,
+        flips=found.flips,
+        loss=found.loss,
+        loss_ratio=None if found.loss is None else found.loss / float_score.loss,
+        seconds=made.seconds,
+        note=made.note,
+    )
+
+
+def float_row(subject: Subject, reference: Prediction) -> Row:
+    """The file that all others are compared with; its note says what the numbers were made with."""
+    found, ledger, machine = score(reference), read_ledger(subject.path), environment()
+    peers = (line.strip() for line in (HERE / "requirements" / "nncf.txt").read_text().splitlines())
+    versions = [f"{name} {importlib.metadata.version(name)}" for name in ("lowbit", "onnxruntime")]
+    versions += [line.replace("==", " ") for line in peers if line.startswith(("nncf==", "openvino=="))]
+    return Row(
+        subject.name,
+        "float",
+        "float32",
+        bits_per_weight=ledger.bits_per_weight,
+        file_bytes=ledger.total,
+        accuracy=100 * found.accuracy,
+        drop_points=0.0,
+        kl=0.0,
+        flips=0,
+        loss=found.loss,
+        loss_ratio=1.0,
+        note=f"{subject.calibration.count} calibration images, {subject.test.count} test images; "
+        f"{machine.cpu}, {machine.cores} cores; {', '.join(versions)}",
+    )
+
+
+# --- CSV and tables -------------------------------------------------------------------------------------------------
+
+
+def read_rows(path: Path) -> list[Row]:
+    """What `write_rows` wrote; nothing if there is no such file."""
+    if not path.exists():
+        return []
+    kinds = {"flips": int, "file_bytes": int, **dict.fromkeys(("model", "tool", "recipe", "note"), str)}
+    with path.open(newline="", encoding="utf-8") as file:
+        return [
+            Row(**{k: (kinds.get(k, float)(v) if v or kinds.get(k) is str else None) for k, v in line.items()})
+            for line in csv.DictReader(file)
+        ]
+
+
+def write_rows(path: Path, rows: Iterable[Row]) -> None:
+    """Whole or not at all."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(field.name for field in dataclasses.fields(Row))
+    for row in rows:
+        values = dataclasses.astuple(row)
+        writer.writerow(f"{v:.6g}" if isinstance(v, float) else "" if v is None else v for v in values)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, text.getvalue().encode())
+
+
+def merged(rows: Iterable[Row], new: Row) -> list[Row]:
+    """`rows` with `new` in the place of the same model, tool and recipe, or at its place in the order of the table."""
+    kept = [row for row in rows if (row.model, row.tool, row.recipe) != (new.model, new.tool, new.recipe)]
+    order = {key: index for index, key in enumerate(table_order())}
+    models = list(dict.fromkeys([*MODELS, *(row.model for row in kept), new.model]))
+    return sorted(
+        [*kept, new], key=lambda row: (models.index(row.model), order.get((row.tool, row.recipe), len(order)))
+    )
+
+
+def table_order() -> list[tuple[str, str]]:
+    return [("float", "float32"), *((tool, recipe) for tool, recipe, _ in candidates(TOOLS, quick=False))]
+
+
+def markdown(rows: Iterable[Row], *, model: str | None = None) -> str:
+    """One table a model, with the conditions under its name; every row of the CSV, losing ones too."""
+    parts = []
+    rows = list(rows)
+    for name in dict.fromkeys(row.model for row in rows if model in (None, row.model)):
+        lines = [row for row in rows if row.model == name]
+        conditions = next((row.note for row in lines if row.tool == "float"), "")
+        parts.append(f"**{name}**: {conditions}.\n")
+        parts.append(
+            "| tool | recipe | bits per weight | file, KB | accuracy, % | drop, points | KL | flips | loss | s |"
+        )
+        parts.append("|---|---|--:|--:|--:|--:|--:|--:|--:|--:|")
+        parts += [_line(row) for row in lines]
+        parts.append("")
+    return "\n".join(parts)
+
+
+def _line(row: Row) -> str:
+    if row.accuracy is None:
+        note = row.note.replace("|", "\\|")
+        return f"| {row.tool} | {row.recipe}: {note} | | | | | | | | |"
+    cells = (
+        row.tool,
+        row.recipe,
+        _cell(row.bits_per_weight, ".2f"),
+        _cell(None if row.file_bytes is None else row.file_bytes / 1000, ".0f"),
+        _cell(row.accuracy, ".2f"),
+        _cell(row.drop_points, "+.2f") if row.tool != "float" else "",
+        _cell(row.kl, "#.2g" if row.kl and row.kl >= 1e-4 else ".1e") if row.tool != "float" else "",
+        _cell(row.flips, "d") if row.tool != "float" else "",
+        _cell(row.loss, ".4f") if row.tool == "float" else f"x {_cell(row.loss_ratio, '.3f')}",
+        _cell(row.seconds, ".1f"),
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def _cell(value: float | None, form: str) -> str:
+    return "" if value is None else format(value, form)
+
+
+MARKERS = re.compile(r"(<!-- accuracy table(?:: (\w+))? -->\n).*?(<!-- end accuracy table -->)", re.DOTALL)
+
+
+def filled(text: str, rows: Iterable[Row]) -> str:
+    """`text` with a table between `<!-- accuracy table -->` (or `<!-- accuracy table: resnet20 -->`) and its end."""
+    rows = list(rows)
+    return MARKERS.sub(lambda found: found[1] + "\n" + markdown(rows, model=found[2]) + "\n" + found[3], text)
+
+
+def fill_tables() -> None:
+    rows = read_rows(CSV)
+    for path in READMES:
+        if path.exists():
+            before = path.read_text(encoding="utf-8")
+            after = filled(before, rows)
+            if after != before:
+                write_atomically(path, after.encode())
+            print(f"{path.relative_to(ROOT)}: {len(MARKERS.findall(after))} tables")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--data", type=Path, default=ROOT.parent / "shared" / "data", help="folder of models and images"
+    )
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS)
+    parser.add_argument("--tools", nargs="+", choices=TOOLS, default=TOOLS)
+    parser.add_argument("--recipes", nargs="+", help="only rows of these recipes, as the table spells them")
+    parser.add_argument("--calibration-images", type=int, default=250)
+    parser.add_argument("--quick", action="store_true", help="few images and rows, into build/ instead of results/")
+    parser.add_argument("--table", action="store_true", help="only fill the Markdown tables from the CSV")
+    arguments = parser.parse_args()
+    if arguments.table:
+        fill_tables()
+        return
+    logging.getLogger().setLevel(logging.ERROR)
+    work, path = (
+        (BUILD / "accuracy-quick", BUILD / "accuracy-quick.csv") if arguments.quick else (BUILD / "accuracy", CSV)
+    )
+    calibration, test = QUICK if arguments.quick else (arguments.calibration_images, None)
+    for name in arguments.models:
+        shutil.rmtree(work / name, ignore_errors=True)
+        subject = open_subject(name, arguments.data, calibration=calibration, test=test)
+        reference = predict(subject.path, subject.test, batch=BATCH)
+        todo = [
+            candidate
+            for candidate in candidates(arguments.tools, quick=arguments.quick)
+            if arguments.recipes is None or candidate[1] in arguments.recipes
+        ]
+        row = float_row(subject, reference)
+        write_rows(path, merged(read_rows(path), row))
+        print(f"{name}: {row.accuracy:.2f} %, {row.note}", flush=True)
+        for index, candidate in enumerate(todo, 1):
+            row = measure(subject, candidate, reference, work / name)
+            write_rows(path, merged(read_rows(path), row))
+            numbers = (
+                row.note if row.accuracy is None else f"{row.accuracy:.2f} %, KL {row.kl:.5f}, {row.seconds:.1f} s"
+            )
+            print(f"{name} {index}/{len(todo)} {row.tool}, {row.recipe}: {numbers}", flush=True)
+    print(f"rows are in {path.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
