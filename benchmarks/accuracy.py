@@ -155,9 +155,8 @@ def arrays(subject: Subject, folder: Path) -> tuple[Path, Path]:
     """The images as files of model inputs, for peers in environments of their own."""
     paths = []
     for name, images in (("calibration", subject.calibration), ("test", subject.test)):
-        path = folder.parent / f"{name}.npy"
-        if not path.exists():
-            np.save(path, np.concatenate([batch.x for batch in images.batches(BATCH)]))
+        path = folder / f"{name}.npy"
+        np.save(path, np.concatenate([batch.x for batch in images.batches(BATCH)]))
         paths.append(path)
     return paths[0], paths[1]
 
@@ -248,6 +247,8 @@ def by_nncf(subject: Subject, folder: Path, options: Sequence[str]) -> Made:
     images = arrays(subject, folder)
     command = [python, HERE / "peers" / "nncf_int8.py", subject.path, *images, folder, *options]
     run([*command, "--images", str(subject.calibration.count)])
+    for path in images:
+        path.unlink()
     result = json.loads((folder / "result.json").read_text())
     if (folder / "logits.npy").exists():
         return Made(
@@ -465,7 +466,6 @@ def main() -> None:
     )
     calibration, test = QUICK if arguments.quick else (arguments.calibration_images, None)
     for name in arguments.models:
-        shutil.rmtree(work / name, ignore_errors=True)
         subject = open_subject(name, arguments.data, calibration=calibration, test=test)
         reference = predict(subject.path, subject.test, batch=BATCH)
         todo = [

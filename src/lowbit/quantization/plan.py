@@ -150,10 +150,10 @@ def plan(model: Model, recipe: str | Recipe, *, effort: str = "balanced", with_i
 
 
 def _steps(recipe: Recipe, effort: str) -> tuple[str, ...]:
-    """What pays: with weights of 8 bits alone rounding to nearest leaves nothing to see (KL around 1e-5)."""
+    """What pays: with weights of 8 bits rounding to nearest leaves nothing to see (KL around 1e-5)."""
     if recipe.weights is None:
         return ()
-    if recipe.integer:
+    if recipe.integer and effort != "fast":
         return (EQUALIZATION, ROUNDING)
     return (ROUNDING,) if recipe.bits <= (FINEST_BITS if effort == "best" else FINE_BITS) else ()
 
