@@ -26,6 +26,7 @@ ROOMS = (
     "measurement",
     "reports",
     "training",
+    "console",
     "cli",
 )
 FORMATS_ONLY = "formats stay at the edge: ask graph/ or formats/ for it"

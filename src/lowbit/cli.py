@@ -1,22 +1,27 @@
 """The command line: parse, call one library function, print. Heavy imports wait until a command needs them."""
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lowbit.console import (
+    check_format,
+    fail,
+    load_model,
+    open_data,
+    print_json,
+    progress_bar,
+    read_file_ledger,
+    required,
+)
 from lowbit.errors import LowbitError
 
 if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
-
     from lowbit.data.images import Images
-    from lowbit.formats.ledger import Ledger
     from lowbit.graph.model import Model
     from lowbit.measurement.results import Comparison
-    from lowbit.progress import Progress
 
 EXIT_INTERRUPTED = 130
 
@@ -61,9 +66,9 @@ def inspect(
 
     loaded = load(model)
     counted = cost(loaded)
-    ledger = _ledger(model)
+    ledger = read_file_ledger(model)
     if as_json:
-        _print_json(inspection_json(loaded, counted, ledger))
+        print_json(inspection_json(loaded, counted, ledger))
     else:
         print_inspection(loaded, counted, ledger)
 
@@ -89,7 +94,7 @@ def plan(
     wanted = parse_recipe(recipe, per=per, group_size=group_size, symmetric=None if affine is None else not affine)
     decision = make_plan(load(model), wanted)
     if as_json:
-        _print_json(decision.to_json())
+        print_json(decision.to_json())
     else:
         print_plan(decision)
     if strict:
@@ -129,18 +134,18 @@ def quantize(
     from lowbit.quantization.recipes import parse_recipe
     from lowbit.reports.inspection import print_written, written_json
 
-    _check_format(to, output)
+    check_format(to, output)
     wanted = parse_recipe(
         recipe, per=per, group_size=group_size, symmetric=None if affine is None else not affine, ranges=ranges
     )
-    with _progress(as_json) as progress:
-        loaded = _load(model, size=size, mean=mean, std=std, layout=layout)
-        images = _images(calibration, loaded, limit) if calibration else None
+    with progress_bar(as_json) as progress:
+        loaded = load_model(model, size=size, mean=mean, std=std, layout=layout)
+        images = open_data(calibration, loaded, limit) if calibration else None
         quantized = run(loaded, wanted, calibration=images, effort=effort, strict=strict, progress=progress)
         quantized.save(output, input_type=input_type, output_type=output_type)
-    ledger = _ledger(output)
+    ledger = read_file_ledger(output)
     if as_json:
-        _print_json(written_json(quantized, output, ledger, source_bytes=model.stat().st_size))
+        print_json(written_json(quantized, output, ledger, source_bytes=model.stat().st_size))
     else:
         print_written(quantized, output, ledger, source_bytes=model.stat().st_size)
 
@@ -166,10 +171,10 @@ def measure(
     """Measure any ONNX files side by side: accuracy, loss, size, latency, memory."""
     from lowbit.measurement.measure import measure as run
 
-    images_from = _required(data, "--data")
-    with _progress(as_json) as progress:
-        loaded = _load(files[0], size=size, mean=mean, std=std, layout=layout)
-        images = _images(images_from, loaded, limit)
+    images_from = required(data, "--data")
+    with progress_bar(as_json) as progress:
+        loaded = load_model(files[0], size=size, mean=mean, std=std, layout=layout)
+        images = open_data(images_from, loaded, limit)
         comparison = run(files, images, engine=engine, threads=threads, batch=batch, runs=runs, progress=progress)
     if out is not None:
         from lowbit.files import staged_folder
@@ -206,12 +211,12 @@ def compare(
     as_json: JsonOption = False,
 ) -> None:
     """Quantize by every recipe and measure all files: the table, results.json, results.csv and report.html."""
-    images_from = _required(data, "--data")
-    loaded = _load(model, size=size, mean=mean, std=std, layout=layout)
+    images_from = required(data, "--data")
+    loaded = load_model(model, size=size, mean=mean, std=std, layout=layout)
     _compare(
         loaded,
-        _images(images_from, loaded, limit),
-        _images(calibration, loaded, None) if calibration else None,
+        open_data(images_from, loaded, limit),
+        open_data(calibration, loaded, None) if calibration else None,
         recipes=recipes,
         out=out,
         engine=engine,
@@ -239,11 +244,11 @@ def demo(
     """The whole study on the built-in model and images: nothing to download, nothing to prepare."""
     from lowbit.training.assets import built_in_model
 
-    loaded = _load(built_in_model())
+    loaded = load_model(built_in_model())
     _compare(
         loaded,
-        _images("builtin:test", loaded, None),
-        _images("builtin:calibration", loaded, None),
+        open_data("builtin:test", loaded, None),
+        open_data("builtin:calibration", loaded, None),
         recipes=recipes,
         out=out,
         engine="onnxruntime",
@@ -272,7 +277,7 @@ def pack(
     write_atomically(output, data)
     before, parts = model.stat().st_size, section_bytes(data)
     if as_json:
-        _print_json({"file": str(output), "file_bytes": len(data), "ratio": before / len(data), "sections": parts})
+        print_json({"file": str(output), "file_bytes": len(data), "ratio": before / len(data), "sections": parts})
     else:
         typer.echo(f"{output}: {len(data):,} bytes, {before / len(data):.2f}x smaller than {model} ({before:,} bytes).")
         typer.echo(", ".join(f"{name} {size:,}" for name, size in parts.items()))
@@ -291,7 +296,7 @@ def unpack(
     data = unpack_file(archive)
     write_atomically(output, data)
     if as_json:
-        _print_json({"file": str(output), "file_bytes": len(data)})
+        print_json({"file": str(output), "file_bytes": len(data)})
     else:
         typer.echo(f"{output}: {len(data):,} bytes.")
 
@@ -302,7 +307,7 @@ def recipes(as_json: JsonOption = False) -> None:
     from lowbit.quantization.recipes import RECIPES
 
     if as_json:
-        _print_json(
+        print_json(
             [
                 {"recipe": family, "bits": [widths[0], widths[-1]], "what": what}
                 for family, (widths, _, what) in RECIPES.items()
@@ -326,9 +331,9 @@ def fetch(
 
     if what != "rps":
         raise DataError(f"no data set is called '{what}'.", remedy="Known: rps.")
-    with _progress(as_json) as progress:
+    with progress_bar(as_json) as progress:
         path = fetch_rps(folder, progress=progress)
-    _print_json({"folder": str(path)}) if as_json else typer.echo(f"Ready in {path}: train/ and test/.")
+    print_json({"folder": str(path)}) if as_json else typer.echo(f"Ready in {path}: train/ and test/.")
 
 
 @app.command()
@@ -358,7 +363,7 @@ def train(
         raise EngineError(
             f"the package '{error.name}' is not installed.", where="lowbit train", remedy="pip install 'lowbit[train]'"
         ) from error
-    with _progress(as_json) as progress:
+    with progress_bar(as_json) as progress:
         trained = run(
             data,
             output=output,
@@ -388,7 +393,7 @@ def main() -> None:
     try:
         code = app(standalone_mode=False)
     except LowbitError as error:
-        _fail(error)
+        fail(error)
     except Exception as error:
         # Typer's own complaints (unknown option, missing argument) know how to show themselves and their exit code.
         if hasattr(error, "show") and hasattr(error, "exit_code"):
@@ -398,14 +403,6 @@ def main() -> None:
     if code == EXIT_INTERRUPTED:
         sys.stderr.write("Interrupted; nothing was written.\n")
     sys.exit(code)
-
-
-def _fail(error: LowbitError) -> None:
-    if "--json" in sys.argv:
-        body = {"error": type(error).__name__, "what": error.what, "where": error.where, "remedy": error.remedy}
-        sys.stdout.write(json.dumps(body) + "\n")
-    sys.stderr.write(f"Error: {error}\n")
-    sys.exit(error.exit_code)
 
 
 def _compare(
@@ -432,7 +429,7 @@ def _compare(
 
     names = [name.strip() for name in recipes.split(",") if name.strip()] if recipes else STUDY
     with staged_folder(out) as stage:
-        with _progress(as_json) as progress:
+        with progress_bar(as_json) as progress:
             comparison = run(
                 model,
                 images,
@@ -461,61 +458,6 @@ def _show(comparison: "Comparison", as_json: bool) -> None:
         sys.stdout.write(comparison.to_json())
     else:
         print_comparison(comparison)
-
-
-def _load(
-    path: Path, *, size: str | None = None, mean: str | None = None, std: str | None = None, layout: str | None = None
-) -> "Model":
-    """A model, with the preprocessing that the options state in place of what its metadata says."""
-    from lowbit.data.options import with_preprocessing
-    from lowbit.formats.opening import load
-
-    return with_preprocessing(load(path), size=size, mean=mean, std=std, layout=layout)
-
-
-def _images(source: str, model: "Model", limit: int | None) -> "Images":
-    from lowbit.data.images import open_images
-
-    return open_images(source, model.preprocessing, limit=limit)
-
-
-def _ledger(path: Path) -> "Ledger":
-    import tempfile
-
-    from lowbit.formats.opening import file_ledger, opened
-
-    with tempfile.TemporaryDirectory(prefix="lowbit-") as folder:
-        return file_ledger(path, opened(path, Path(folder)))
-
-
-def _check_format(to: str | None, output: Path) -> None:
-    """A format that was asked for must be the one that the output's name says."""
-    from lowbit.errors import OutputError
-
-    if to not in (None, "onnx", "litert"):
-        raise OutputError(f"no format is called '{to}'.", remedy="Choose onnx or litert.")
-    if to is not None and (to == "litert") != (output.suffix == ".tflite"):
-        raise OutputError(
-            f"--to {to} does not fit the name of the output.", where=str(output), remedy="LiteRT files end in .tflite."
-        )
-
-
-def _required(value: str | None, option: str) -> str:
-    if value is None:
-        from lowbit.errors import DataError
-
-        raise DataError(f"{option} is missing.", remedy=f"Give {option} DIR, a .npz file, or builtin:test.")
-    return value
-
-
-def _progress(quiet: bool) -> "AbstractContextManager[Progress]":
-    from lowbit.reports.progress import bar
-
-    return bar(sys.stderr, quiet=quiet)
-
-
-def _print_json(data: object) -> None:
-    sys.stdout.write(json.dumps(data, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,85 @@
+"""What the commands share: opening what the user named, telling how it goes, and failing in one sentence."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from lowbit.errors import LowbitError
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from lowbit.data.images import Images
+    from lowbit.formats.ledger import Ledger
+    from lowbit.graph.model import Model
+    from lowbit.progress import Progress
+
+
+def fail(error: LowbitError) -> NoReturn:
+    """Print an error as one sentence, or as JSON where that was asked for, and leave with its exit code."""
+    if "--json" in sys.argv:
+        body = {"error": type(error).__name__, "what": error.what, "where": error.where, "remedy": error.remedy}
+        sys.stdout.write(json.dumps(body) + "\n")
+    sys.stderr.write(f"Error: {error}\n")
+    sys.exit(error.exit_code)
+
+
+def check_format(to: str | None, output: Path) -> None:
+    """A format that was asked for must be the one that the output's name says."""
+    from lowbit.errors import OutputError
+
+    if to not in (None, "onnx", "litert"):
+        raise OutputError(f"no format is called '{to}'.", remedy="Choose onnx or litert.")
+    if to is not None and (to == "litert") != (output.suffix == ".tflite"):
+        raise OutputError(
+            f"--to {to} does not fit the name of the output.", where=str(output), remedy="LiteRT files end in .tflite."
+        )
+
+
+def required(value: str | None, option: str) -> str:
+    """A value that the command cannot do without."""
+    if value is None:
+        from lowbit.errors import DataError
+
+        raise DataError(f"{option} is missing.", remedy=f"Give {option} DIR, a .npz file, or builtin:test.")
+    return value
+
+
+def progress_bar(quiet: bool) -> "AbstractContextManager[Progress]":
+    """A bar with the time left on standard error, if somebody watches."""
+    from lowbit.reports.progress import bar
+
+    return bar(sys.stderr, quiet=quiet)
+
+
+def print_json(data: object) -> None:
+    """Data as JSON on standard output."""
+    sys.stdout.write(json.dumps(data, indent=1) + "\n")
+
+
+def load_model(
+    path: Path, *, size: str | None = None, mean: str | None = None, std: str | None = None, layout: str | None = None
+) -> "Model":
+    """A model, with the preprocessing that the options state in place of what its metadata says."""
+    from lowbit.data.options import with_preprocessing
+    from lowbit.formats.opening import load
+
+    return with_preprocessing(load(path), size=size, mean=mean, std=std, layout=layout)
+
+
+def open_data(source: str, model: "Model", limit: int | None) -> "Images":
+    """Images for a model, from whatever the user named."""
+    from lowbit.data.images import open_images
+
+    return open_images(source, model.preprocessing, limit=limit)
+
+
+def read_file_ledger(path: Path) -> "Ledger":
+    """The ledger of an ONNX file, an archive or a LiteRT file."""
+    import tempfile
+
+    from lowbit.formats.opening import file_ledger, opened
+
+    with tempfile.TemporaryDirectory(prefix="lowbit-") as folder:
+        return file_ledger(path, opened(path, Path(folder)))
