@@ -34,7 +34,7 @@ def encoded(recipe="int8", proto=None, how=HOW):
     proto = proto or networks.residual_network(first=16)
     model = dataclasses.replace(lowbit.load(proto), preprocessing=how)
     images = [how.apply(image) for image in pictures(16, channels=how.channels, seed=5)]
-    return lowbit.quantize(model, recipe, calibration=images, effort="fast").encoded
+    return lowbit.quantize(model, recipe, calibration=images).encoded
 
 
 @pytest.fixture(scope="module")

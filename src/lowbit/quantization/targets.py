@@ -1,0 +1,52 @@
+"""What an integer file must be for the processor that it shall run on.
+
+Without VNNI x86 adds two products of uint8 and int8 in int16, which saturates (`lowbit.formats.saturation`): with
+weights of 7 bits it cannot, 255 * 2 * 63 = 32130. Depthwise layers are computed in 32 bits and keep all 8. ARM adds in
+int32 like VNNI does.
+"""
+
+from collections.abc import Collection
+from dataclasses import replace
+
+from lowbit.errors import SchemeError
+from lowbit.graph.ops import Layer
+from lowbit.schemes.linear import Linear
+
+VNNI_FLAGS = frozenset(("avx512_vnni", "avx_vnni", "amx_int8"))
+ARM_MACHINES = frozenset(("aarch64", "arm64"))
+MOST_BITS_WITHOUT_VNNI = 7
+
+# name -> what it stands for
+TARGETS: dict[str, str] = {
+    "x86-vnni": "x86 with AVX512-VNNI, AVX-VNNI or AMX: 8-bit weights, exact sums",
+    "x86": "any x86: 7-bit weights where the sums of two products would saturate without VNNI",
+    "arm": "64-bit ARM: 8-bit weights, exact sums",
+}
+
+
+def target_of(machine: str, flags: Collection[str]) -> str:
+    """The target that a machine is.
+
+    Args:
+        machine: as `platform.machine()` names it.
+        flags: of its processor, as Linux names them; an x86 that tells none counts as one without VNNI.
+    """
+    if machine.lower() in ARM_MACHINES:
+        return "arm"
+    return "x86-vnni" if VNNI_FLAGS & set(flags) else "x86"
+
+
+def weights_for(target: str, scheme: Linear, layer: Layer) -> tuple[Linear, str]:
+    """The scheme that a layer's integer weights get on a target, and why if it is not the one asked for.
+
+    Raises:
+        SchemeError: no such target.
+    """
+    if target not in TARGETS:
+        raise SchemeError(f"no target is called '{target}'.", remedy=f"Choose one of: {', '.join(TARGETS)}.")
+    if target != "x86" or layer.depthwise or scheme.bits <= MOST_BITS_WITHOUT_VNNI:
+        return scheme, ""
+    return (
+        replace(scheme, bits=MOST_BITS_WITHOUT_VNNI),
+        "sums of two products saturate at 16 bits on x86 without VNNI",
+    )
