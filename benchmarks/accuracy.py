@@ -283,8 +283,13 @@ def run(command: Sequence[object]) -> None:
 # --- measuring ------------------------------------------------------------------------------------------------------
 
 
-def measure(subject: Subject, candidate: Candidate, reference: Prediction, work: Path) -> Row:
-    """Quantize, write, read again, answer, score; a tool that fails gets a row that says so."""
+def measure(
+    subject: Subject, candidate: Candidate, reference: Prediction, work: Path, seen: dict[tuple[str, bytes], str]
+) -> Row:
+    """Quantize, write, read again, answer, score; a tool that fails gets a row that says so.
+
+    `seen` holds the recipe of every answer so far: an option that changed nothing is named, it is no second result.
+    """
     tool, recipe, make = candidate
     folder = work / re.sub(r"\W+", "-", f"{tool} {recipe}")
     shutil.rmtree(folder, ignore_errors=True)
@@ -304,6 +309,9 @@ def measure(subject: Subject, candidate: Candidate, reference: Prediction, work:
     except Exception as error:
         reason = str(error).strip() or type(error).__name__
         return dataclasses.replace(row, note=f"failed: {reason.splitlines()[0][:200]}".replace(str(ROOT), "."))
+    same = seen.setdefault((tool, answers.logits.tobytes()), recipe)
+    if same != recipe:
+        made = dataclasses.replace(made, note="; ".join(filter(None, (made.note, f"same answers as '{same}'"))))
     found = score(answers, reference=reference)
     float_score = score(reference)
     return dataclasses.replace(
@@ -406,9 +414,10 @@ def _line(row: Row) -> str:
     if row.accuracy is None:
         note = row.note.replace("|", "\\|")
         return f"| {row.tool} | {row.recipe}: {note} | | | | | | | | |"
+    same = re.search(r"same answers as '.*'", row.note)
     cells = (
         row.tool,
-        row.recipe,
+        f"{row.recipe} ({same[0]})" if same else row.recipe,
         _cell(row.bits_per_weight, ".2f"),
         _cell(None if row.file_bytes is None else row.file_bytes / 1000, ".0f"),
         _cell(row.accuracy, ".2f"),
@@ -476,8 +485,9 @@ def main() -> None:
         row = float_row(subject, reference)
         write_rows(path, merged(read_rows(path), row))
         print(f"{name}: {row.accuracy:.2f} %, {row.note}", flush=True)
+        seen: dict[tuple[str, bytes], str] = {}
         for index, candidate in enumerate(todo, 1):
-            row = measure(subject, candidate, reference, work / name)
+            row = measure(subject, candidate, reference, work / name, seen)
             write_rows(path, merged(read_rows(path), row))
             numbers = (
                 row.note if row.accuracy is None else f"{row.accuracy:.2f} %, KL {row.kl:.5f}, {row.seconds:.1f} s"

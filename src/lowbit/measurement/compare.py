@@ -110,7 +110,7 @@ def candidate(quantized: Quantized, path: Path) -> Candidate:
                 step.kl_before,
                 step.kl_after,
                 step.seconds,
-                step.note if step.kept else f"dropped: it did not help ({step.note})",
+                "; ".join(filter(None, (step.note, "" if step.kept else "dropped, it did not help"))),
             )
             for step in quantized.steps
         ),

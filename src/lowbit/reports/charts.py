@@ -197,7 +197,9 @@ def layer_costs(layers: Sequence[LayerCostRow], row: Row | None, width: float) -
 def weight_histogram(histogram: Histogram) -> Markup:
     """Float weights (area, height is the square root of the count) and the values that replace them (lines)."""
     width, height, base = 280.0, 112.0, 84.0
-    low, high = histogram.edges[0], histogram.edges[-1]
+    # A code book that was fitted to what the layer computes may reach beyond the weights.
+    book = histogram.code_book or ()
+    low, high = min(histogram.edges[0], *book[:1]), max(histogram.edges[-1], *book[-1:])
     span = high - low or 1.0
 
     def x(value: float) -> float:
@@ -208,8 +210,9 @@ def weight_histogram(histogram: Histogram) -> Markup:
         f"V{base - (base - 6) * math.sqrt(count) / peak:.1f}H{x(edge):.1f}"
         for count, edge in zip(histogram.counts, histogram.edges[1:], strict=True)
     )
-    parts: list[Markup] = [element("path", {"d": f"M0 {base:g}{steps}V{base:g}z", "class": "area"})]
-    book = histogram.code_book or ()
+    parts: list[Markup] = [
+        element("path", {"d": f"M{x(histogram.edges[0]):.1f} {base:g}{steps}V{base:g}z", "class": "area"})
+    ]
     if book:
         lines = "".join(f"M{x(v):.1f} {base - 62 if len(book) <= 32 else base - 40:g}V{base:g}" for v in book)
         weight = "book" if len(book) <= 32 else "book fine"
