@@ -199,7 +199,7 @@ def weight_histogram(histogram: Histogram) -> Markup:
     width, height, base = 280.0, 112.0, 84.0
     # A code book that was fitted to what the layer computes may reach beyond the weights.
     book = histogram.code_book or ()
-    low, high = min(histogram.edges[0], *book[:1]), max(histogram.edges[-1], *book[-1:])
+    low, high = min((histogram.edges[0], *book)), max((histogram.edges[-1], *book))
     span = high - low or 1.0
 
     def x(value: float) -> float:

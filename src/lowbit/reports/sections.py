@@ -94,8 +94,8 @@ def weight_errors(comparison: Comparison) -> Markup:
         lines.append((row.recipe, worst.name, units.decimal(worst.sqnr_db, 1), all_layers))
     words = (
         "Signal to quantization noise of the weights: the stronger the color, the more was lost in that layer. One bit "
-        "is worth 6 dB. Codes that were chosen for what a layer computes may leave the float weights on purpose: judge those "
-        "files by their KL."
+        "is worth 6 dB. Codes that were chosen for what a layer computes may leave the float weights on purpose: judge "
+        "those files by their KL."
     )
     weakest = table(("recipe", "weakest layer", "its SQNR, dB", "all layers, dB"), lines, text=(1,))
     return _figure(join([both(lambda width: layer_errors(rows, width)), ramp()]), words, weakest)
