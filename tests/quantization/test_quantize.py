@@ -42,6 +42,7 @@ def test_looking_at_images_helps_on_images_never_seen(model, images, recipe):
 def test_every_effort_gives_a_valid_model_and_keeps_only_what_helps(model, images, effort, recipe):
     quantized = lowbit.quantize(model, recipe, calibration=images, effort=effort)
     assert quantized.steps or (effort, recipe) == ("fast", "int8")
+    assert bool(quantized.encoded.activations) == bool(quantized.encoded.integer) == (recipe == "int8")
     assert tuple(step.name for step in quantized.steps) == quantized.plan.steps
     for step in quantized.steps:
         assert step.kept == (step.kl_after < step.kl_before)

@@ -111,7 +111,7 @@ def quantize(
             f"recipe '{recipe.name}' turns activations into integers and must see some images first.",
             remedy="Give calibration images: --calibration DIR, or calibration= in Python. A few hundred are plenty.",
         )
-    if calibration is None or not decision.steps:
+    if calibration is None or not (decision.steps or recipe.integer):
         return Quantized(decision, _plain(model, decision, progress))
     images = calibration if isinstance(calibration, Images) else open_images(calibration, model.preprocessing)
     work = Work(model, decision, images, EFFORTS[effort], threads, progress)

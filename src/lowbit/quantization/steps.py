@@ -73,6 +73,10 @@ class Work:
 
 def run_steps(work: Work) -> tuple[Encoded, tuple[StepResult, ...], Statistics | None]:
     """Start from plain encoding and take the plan's steps one by one."""
+    statistics = _statistics(work, work.model)
+    current = _encoded(work, work.model, encode_plainly(work.model, work.plan, work.progress), {}, statistics)
+    if not work.plan.steps:
+        return current, (), statistics
     reference = answers(work.model.to_bytes(), work.model, work.images, limit=JUDGES, threads=work.threads)
 
     def judge(encoded: Encoded) -> float:
@@ -80,8 +84,6 @@ def run_steps(work: Work) -> tuple[Encoded, tuple[StepResult, ...], Statistics |
         kl = mean_kl(reference, found)
         return kl if math.isfinite(kl) else math.inf
 
-    statistics = _statistics(work, work.model)
-    current = _encoded(work, work.model, encode_plainly(work.model, work.plan, work.progress), {}, statistics)
     kl = judge(current)
     results = []
     if EQUALIZATION in work.plan.steps:
