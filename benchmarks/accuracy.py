@@ -80,8 +80,8 @@ NNCF = tuple(
     )
 )
 AIMET = (
-    "not run: aimet-onnx 2.42.0 requires torch, which its package index gives with CUDA only "
-    "(pip install --dry-run: 17 nvidia-* packages)"
+    "not run: pip install --dry-run aimet-onnx (2.42.0) brings torch 2.15.0 with CUDA packages (14 nvidia-*, triton); "
+    "not tried with a torch for CPUs"
 )
 MODELS = ("resnet20", "rps128", "builtin")
 TOOLS = ("float", "lowbit", "plain", "onnxruntime", "nncf", "aimet")
@@ -422,7 +422,9 @@ def _line(row: Row) -> str:
         _cell(None if row.file_bytes is None else row.file_bytes / 1000, ".0f"),
         _cell(row.accuracy, ".2f"),
         _cell(row.drop_points, "+.2f") if row.tool != "float" else "",
-        _cell(row.kl, "#.2g" if row.kl and row.kl >= 1e-4 else ".1e") if row.tool != "float" else "",
+        _cell(row.kl, ".1e" if not row.kl or row.kl < 1e-4 else ".1f" if row.kl >= 10 else "#.2g")
+        if row.tool != "float"
+        else "",
         _cell(row.flips, "d") if row.tool != "float" else "",
         _cell(row.loss, ".4f") if row.tool == "float" else f"x {_cell(row.loss_ratio, '.3f')}",
         _cell(row.seconds, ".1f"),
