@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 BINS = 2048
-# One batch adds at most this many values of one tensor to its histogram; extremes always see every value.
-SAMPLES_A_BATCH = 1 << 16
+# One image adds at most this many values of one tensor to its histogram; extremes always see every value.
+SAMPLES_AN_IMAGE = 1 << 10
 # A tensor that spans less than this is as good as zero; the reciprocal of its bins must stay a float32.
 SMALLEST_SPAN = 2.0**-100
 
@@ -46,15 +46,15 @@ def empty_histogram() -> Histogram:
 
 
 def add_values(histogram: Histogram, x: Floats, *, low: float, high: float) -> Histogram:
-    """The histogram after seeing `x` too, or an evenly spread sample of it where it is large.
+    """The histogram after seeing some values too.
 
     Args:
         histogram: what was seen so far.
         x: finite values of any shape.
-        low: smallest value of x.
-        high: largest value of x.
+        low: smallest value of x, or of what x is a sample of.
+        high: largest value likewise.
     """
-    values = sample(x)
+    values = x.reshape(-1)
     if values.size == 0:
         return histogram
     seen = np.flatnonzero(histogram.counts)
@@ -76,10 +76,18 @@ def add_values(histogram: Histogram, x: Floats, *, low: float, high: float) -> H
 
 
 def sample(x: Floats) -> Floats:
-    """At most about `SAMPLES_A_BATCH` values of x, taken at a stride that shares no factor with powers of two."""
-    values = x.reshape(-1)
-    stride = -(-values.size // SAMPLES_A_BATCH)
-    return values[:: stride | 1] if stride > 1 else values
+    """At most `SAMPLES_AN_IMAGE` values of each image of x [N, ...], evenly spread.
+
+    Image by image, so that the sample does not depend on how images were put into batches.
+    """
+    images = x.reshape(len(x) if x.ndim > 1 else 1, -1)
+    return images[:, :: stride_for(images.shape[1])].reshape(-1)
+
+
+def stride_for(size: int) -> int:
+    """Which values of an image of `size` are looked at: every so-manieth, a number that shares no factor with 2."""
+    stride = -(-size // SAMPLES_AN_IMAGE)
+    return stride | 1 if stride > 1 else 1
 
 
 def _width_for(low: float, high: float) -> float:

@@ -1,19 +1,33 @@
 """One streaming pass over the calibration images: what each activation looked like, in bounded memory."""
 
+import math
+import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from lowbit.calibration.histogram import Histogram, add_values, empty_histogram
+from lowbit.calibration.histogram import (
+    SAMPLES_AN_IMAGE,
+    Histogram,
+    add_values,
+    empty_histogram,
+    sample,
+    stride_for,
+)
 from lowbit.data.images import Images
 from lowbit.engines import open_session
 from lowbit.errors import DataError, ModelError
 from lowbit.graph.model import Model
+from lowbit.graph.summaries import HIGH, LOW, SAMPLE, with_summaries
 from lowbit.progress import SILENT, Progress
 
-BATCH = 8
+MOST_IMAGES = 8
+# Floats that one run of the network hands over at most, as long as that is an image or more.
+MOST_FLOATS = 10_000_000
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -25,7 +39,7 @@ class TensorStatistics:
     Attributes:
         low: smallest value seen.
         high: largest value seen.
-        histogram: distribution of the values, of a sample of them where the tensor is large.
+        histogram: distribution of the values, of a sample of them where the tensor is large; empty if not asked for.
     """
 
     low: float
@@ -53,8 +67,9 @@ def calibrate(
     images: Images,
     *,
     tensors: Sequence[str],
-    batch: int = BATCH,
+    batch: int | None = None,
     threads: int = 0,
+    histograms: bool = True,
     progress: Progress = SILENT,
 ) -> Statistics:
     """Run the float model over the images once and keep range and histogram of each named tensor.
@@ -63,8 +78,10 @@ def calibrate(
         model: the prepared float model.
         images: calibration images; labels are not used.
         tensors: names of float tensors of the graph, the input included if it is wanted.
-        batch: images a run; memory grows with it, not with the number of images.
-        threads: threads of the runtime; 0 leaves it to the runtime.
+        batch: images a run; memory grows with it, not with the number of images. By default as many as `batch_for`
+            finds.
+        threads: threads of the runtime and of the counting; 0 leaves it to the runtime.
+        histograms: also keep histograms, which every range rule but min-max reads.
         progress: told after every batch.
 
     Raises:
@@ -73,21 +90,26 @@ def calibrate(
     """
     names = list(dict.fromkeys(tensors))
     inside = [name for name in names if name != model.input.name]
-    session = open_session(model.with_outputs(inside) if inside else model.to_bytes(), threads=threads)
+    large = {name: stride_for(size) for name in inside if (size := image_size(model, name)) > SAMPLES_AN_IMAGE}
+    small = [name for name in inside if name not in large]
+    session = open_session(with_summaries(model, small, large, samples=histograms), threads=threads)
     statistics: dict[str, TensorStatistics] = {}
     count = 0
     fixed = model.input.shape[0] if model.input.shape else None
-    size = fixed if isinstance(fixed, int) else batch
+    size = fixed if isinstance(fixed, int) else batch or batch_for(model, names)
     batches = images.batches(size)
-    for part in progress.track(batches, "calibrating", total=-(-images.count // size)):
-        # A model with a fixed batch cannot take the shorter last one: a whole batch is the honest unit there.
-        if fixed == size and len(part.x) < size:
-            continue
-        outputs = session.run({model.input.name: part.x})
-        outputs[model.input.name] = part.x
-        for name in names:
-            statistics[name] = _updated(statistics.get(name), outputs[name], name)
-        count += len(part.x)
+    with ThreadPoolExecutor(threads or _processors(), thread_name_prefix="lowbit-calibration") as pool:
+        for part in progress.track(batches, "calibrating", total=-(-images.count // size)):
+            # A model with a fixed batch cannot take the shorter last one: a whole batch is the honest unit there.
+            if fixed == size and len(part.x) < size:
+                continue
+            outputs = session.run({model.input.name: part.x})
+            outputs[model.input.name] = part.x
+
+            seen = pool.map(partial(_summary, outputs, histograms=histograms), names)
+            for name, summary in zip(names, seen, strict=True):
+                statistics[name] = _updated(statistics.get(name), name, *summary)
+            count += len(part.x)
     if count == 0:
         raise DataError(
             "there is no image to calibrate on.",
@@ -99,16 +121,41 @@ def calibrate(
     return Statistics(tensors=statistics, images=count, fingerprint=images.fingerprint())
 
 
-def _updated(before: TensorStatistics | None, x: Array, name: str) -> TensorStatistics:
-    low, high = float(x.min()), float(x.max())
-    if not (np.isfinite(low) and np.isfinite(high)):
+def batch_for(model: Model, tensors: Sequence[str]) -> int:
+    """How many images a run may take for its `tensors` to stay within `MOST_FLOATS`: from 1 to `MOST_IMAGES`."""
+    return max(1, min(MOST_IMAGES, MOST_FLOATS // max(1, sum(image_size(model, name) for name in tensors))))
+
+
+def image_size(model: Model, tensor: str) -> int:
+    """Values that a tensor [N, ...] holds of each image; 0 if some extent is not known before it runs."""
+    shape = model.values[tensor].shape if tensor in model.values else None
+    extents = [] if shape is None else list(shape)[1:]
+    return math.prod(extent if isinstance(extent, int) else 0 for extent in extents) if extents else 0
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _summary(outputs: Mapping[str, Array], name: str, *, histograms: bool) -> tuple[float, float, Array]:
+    """Least and greatest value of a batch, and the values for its histogram."""
+    if name in outputs:
+        x = outputs[name]
+        return float(x.min()), float(x.max()), sample(x) if histograms else x[:0]
+    low, high = outputs[LOW + name], outputs[HIGH + name]
+    return float(low), float(high), outputs[SAMPLE + name] if histograms else low.reshape(-1)[:0]
+
+
+def _updated(before: TensorStatistics | None, name: str, low: float, high: float, values: Array) -> TensorStatistics:
+    # A runtime may pass over NaN when it looks for extremes; a tensor that has some has them in its sample.
+    if not (np.isfinite(low) and np.isfinite(high) and np.isfinite(values).all()):
         raise ModelError(
             "the float model computes NaN or infinite values on a calibration image.",
             where=f"tensor '{name}'",
             remedy="Check the preprocessing (mean, std, layout) and the model itself.",
         )
     histogram = before.histogram if before else empty_histogram()
-    histogram = add_values(histogram, x, low=low, high=high)
+    histogram = add_values(histogram, values, low=low, high=high)
     if before:
         low, high = min(low, before.low), max(high, before.high)
     return TensorStatistics(low=low, high=high, histogram=histogram)

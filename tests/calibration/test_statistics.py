@@ -1,0 +1,87 @@
+"""One pass, the same whatever the batch, in memory that does not grow."""
+
+import numpy as np
+import pytest
+from onnx import helper, numpy_helper
+
+import lowbit
+from lowbit.calibration.histogram import SAMPLES_AN_IMAGE, sample
+from lowbit.calibration.statistics import MOST_FLOATS, MOST_IMAGES, batch_for, calibrate, image_size
+from lowbit.engines import open_session
+from lowbit.errors import ModelError
+from lowbit.graph.summaries import with_summaries
+
+SIDE = 48
+
+
+def wide_network(after: str = "Identity"):
+    """A tensor of 16 x 48 x 48 values an image, more than are sampled, and a small one."""
+    weight = np.random.default_rng(0).normal(size=(16, 3, 3, 3)).astype(np.float32)
+    graph = helper.make_graph(
+        [
+            helper.make_node("Conv", ["x", "w"], ["c"], name="conv", pads=[1] * 4),
+            helper.make_node(after, ["c"], ["wide"], name="wide"),
+            helper.make_node("GlobalAveragePool", ["wide"], ["y"], name="pool"),
+        ],
+        "wide",
+        [helper.make_tensor_value_info("x", 1, ["n", 3, SIDE, SIDE])],
+        [helper.make_tensor_value_info("y", 1, None)],
+        [numpy_helper.from_array(weight, "w")],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+@pytest.fixture(scope="module")
+def x():
+    return np.random.default_rng(1).normal(size=(10, 3, SIDE, SIDE)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return lowbit.load(wide_network("Neg"))
+
+
+def images_of(x):
+    return lowbit.open_images(list(x), None, values="model")
+
+
+def test_large_tensors_are_summed_up_inside_the_runtime_as_outside(model, x):
+    found = calibrate(model, images_of(x), tensors=["x", "wide", "y"], batch=4)
+    values = {"x": x} | open_session(model.with_outputs(["wide", "y"])).run({"x": x})
+    assert image_size(model, "wide") == 16 * SIDE * SIDE > SAMPLES_AN_IMAGE
+    for name, array in values.items():
+        statistics = found.tensors[name]
+        assert (statistics.low, statistics.high) == pytest.approx((array.min(), array.max()), rel=1e-5)
+        assert statistics.histogram.counts.sum() == sample(array).size
+        expected = np.histogram(
+            sample(array), bins=np.append(statistics.histogram.centers, np.inf) - 0.5 * statistics.histogram.width
+        )[0]
+        assert np.abs(expected - statistics.histogram.counts).sum() <= 0.002 * sample(array).size + 2
+
+
+def test_without_histograms_the_ranges_are_the_same(model, x):
+    whole = calibrate(model, images_of(x), tensors=["x", "wide", "y"])
+    bare = calibrate(model, images_of(x), tensors=["x", "wide", "y"], histograms=False)
+    for name, statistics in bare.tensors.items():
+        assert (statistics.low, statistics.high) == (whole.tensors[name].low, whole.tensors[name].high)
+        assert not statistics.histogram.counts.any()
+        assert whole.tensors[name].histogram.counts.any()
+
+
+def test_a_run_takes_as_many_images_as_its_tensors_allow(model):
+    assert batch_for(model, ["y"]) == MOST_IMAGES
+    assert batch_for(model, ["wide"]) == min(MOST_IMAGES, MOST_FLOATS // (16 * SIDE * SIDE))
+    assert batch_for(model, ["wide"] * 10_000) == 1
+
+
+@pytest.mark.parametrize("after", ["Sqrt", "Exp"])
+def test_what_is_not_finite_is_refused_by_name(x, after):
+    """Roots of negative values are NaN, exponentials of a hundred times these infinite."""
+    model = lowbit.load(wide_network(after))
+    with pytest.raises(ModelError, match="tensor 'wide': the float model computes NaN or infinite"):
+        calibrate(model, images_of(100 * x), tensors=["wide"])
+
+
+def test_summaries_of_nothing_there(model):
+    with pytest.raises(ModelError, match="no tensor named 'nowhere'"):
+        with_summaries(model, ["nowhere"], {})
