@@ -1,0 +1,71 @@
+"""What `lowbit inspect --speed` says: layer by layer what integers would bring on this processor, and a verdict."""
+
+from collections.abc import Sequence
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from lowbit.measurement.roofline import FLOAT, INTEGER, Outlook
+from lowbit.reports import units
+
+
+def print_outlook(outlook: Outlook, *, measured: float | None = None, console: Console | None = None) -> None:
+    """The layers, what was measured of the processor, and one sentence.
+
+    Args:
+        outlook: what is expected.
+        measured: how many times faster the integer file really was, if that is known already.
+        console: where to.
+    """
+    console = console or Console()
+    rows = [
+        (
+            layer.node,
+            layer.op,
+            units.amount(layer.macs),
+            units.size(layer.float_bytes),
+            units.size(layer.bytes),
+            layer.arithmetic,
+            f"{layer.float_us:,.1f}",
+            f"{layer.us:,.1f}",
+            layer.limit,
+            units.ratio(layer.gain),
+        )
+        for layer in outlook.layers
+    ]
+    total = (sum(layer.float_us for layer in outlook.layers), sum(layer.us for layer in outlook.layers))
+    rows.append(
+        ("all layers", "", units.amount(sum(layer.macs for layer in outlook.layers)), "", "", "",
+         f"{total[0]:,.1f}", f"{total[1]:,.1f}", "", units.ratio(outlook.gain))
+    )  # fmt: skip
+    heads = ("layer", "op", "MACs", "float bytes", "bytes", "runs in", "float µs", "µs", "limit", "gain")
+    console.print(_table(heads, rows, left=(0, 1, 5, 8)))
+    console.print(
+        f"{outlook.processor} ({', '.join(outlook.flags) or 'flags not known'})", highlight=False, markup=False
+    )
+    console.print(peaks_line(outlook), highlight=False, markup=False)
+    console.print(Text(outlook.verdict, style="bold"))
+    if measured is not None:
+        console.print(f"Expected {outlook.gain:.2f}x, measured {measured:.2f}x.", highlight=False)
+
+
+def peaks_line(outlook: Outlook) -> str:
+    """What the processor did on the small kernels, in one line."""
+    peaks, parts = outlook.peaks, []
+    for kind in (FLOAT, INTEGER):
+        rates = peaks.rates[kind]
+        dense, window, depthwise = (f"{1e-9 / s:,.0f}" for s in (rates.mac, rates.window_mac, rates.depthwise_mac))
+        parts.append(f"{kind} {dense} G MACs/s ({window} over windows, {depthwise} depthwise)")
+    bandwidth = f"{peaks.bandwidth / 1e9:,.0f} GB/s"
+    return f"Measured with {peaks.engine}, {peaks.threads} thread(s): {'; '.join(parts)}; {bandwidth}."
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, left: Sequence[int]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1), header_style="bold")
+    for place, head in enumerate(heads):
+        table.add_column(head, justify="left" if place in left else "right", overflow="fold")
+    for place, row in enumerate(rows):
+        table.add_row(*(Text(cell) for cell in row), end_section=place == len(rows) - 2)
+    return table
