@@ -86,6 +86,13 @@ def test_without_correlation_feedback_and_descent_are_round_to_nearest(groups):
     np.testing.assert_array_equal(descent(weights, nearest, identity, grid), nearest)
 
 
+def test_damping_does_not_depend_on_the_units_of_a_channel():
+    _, second = problem(12, rows=8, columns=30)
+    units = 2.0 ** np.random.default_rng(0).integers(-4, 5, 30)
+    plain, scaled = damped(second, 1e-2), damped(second * units * units[:, None], 1e-2)
+    np.testing.assert_allclose(scaled, plain * units * units[:, None], rtol=1e-5)
+
+
 def test_inverse_factor_is_one():
     _, second = problem(3, 2, 1, 12)
     second = damped(second, 1e-2)

@@ -29,7 +29,7 @@ from lowbit.graph.subgraph import Subgraphs
 from lowbit.progress import SILENT, Progress
 
 BATCH = 16
-MEMORY = 256 << 20  # bytes of activations kept between layers
+MEMORY = 160 << 20  # bytes of activations kept between layers
 FEWEST_POSITIONS = 16384  # of a layer's input that moments are taken from, if there are as many
 
 Array = np.ndarray[Any, np.dtype[Any]]

@@ -32,6 +32,8 @@ Single = npt.NDArray[np.float32]
 BLOCK = 64  # columns whose updates are gathered into one matrix product
 # A step must win more than float32 arithmetic can pretend, or descent could go around in circles.
 LEAST_GAIN = 1e-5
+# Power of a column, relative to the mean, below which it is noise of float32 sums.
+DEAD = 1e-10
 
 
 class Grid(Protocol):
@@ -122,19 +124,22 @@ class BookGrid:
 
 
 def damped(second: Floats, amount: float) -> npt.NDArray[np.float64]:
-    """H + amount * mean(diag H) * I, group by group, always positive definite.
+    """H + amount * diag(H), group by group, always positive definite.
 
-    Columns that were always zero (dead channels) keep their weights near where they are, and a singular H (fewer
-    positions than columns, inputs that depend on each other) can be factored. A group without any input becomes I.
+    Relative to each column's own power, so that the result does not depend on the units of a channel: with one amount
+    for all, inputs that are 100 times smaller than others would be nothing but damping. Columns that were always zero
+    (dead channels) get the mean power, which keeps their weights near where they are, and a singular H (fewer positions
+    than columns, inputs that depend on each other) can be factored. A group without any input becomes I.
     """
     diagonal = np.einsum("gkk->gk", second)
-    mean = diagonal.mean(axis=1)
+    mean = diagonal.mean(axis=1, keepdims=True)
     mean = np.where(mean > 0, mean, 1.0)
-    result = np.asarray(second, np.float64) / mean[:, None, None]
+    relative = diagonal / mean
+    dead = relative <= DEAD
+    result = np.asarray(second, np.float64) / mean[:, :, None]
     at = np.arange(second.shape[-1])
-    result[:, at, at] += max(amount, 1e-9)
-    result[:, at, at] += (diagonal.mean(axis=1) <= 0)[:, None]
-    return np.asarray(result * mean[:, None, None])
+    result[:, at, at] += np.where(dead, 1.0, max(amount, 1e-6) * relative)
+    return np.asarray(result * mean[:, :, None])
 
 
 def inverse_factor(second: npt.NDArray[np.float64]) -> Single:
