@@ -23,7 +23,8 @@ class OpenVinoSession:
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """All outputs by name."""
         try:
-            results = self._request.infer(dict(inputs))
+            # Shared, not copied: the arrays live until the outputs are copied out below.
+            results = self._request.infer(dict(inputs), share_inputs=True, share_outputs=True)
         except Exception as error:
             raise EngineError(f"the model does not run: {error}", where="openvino") from error
         return {name: np.array(results[name]) for name in self.output_names}
@@ -33,7 +34,12 @@ def open_session(model: bytes | Path | str, *, threads: int, optimized_to: Path 
     """See `lowbit.engines.session.open_session`."""
     core = openvino.Core()
     # float32 arithmetic: bfloat16, OpenVINO's own default where the processor has it, would be a second quantization.
-    properties: dict[str, str | int] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+    # No thread is tied to a processor: tied to one that other programs use, it waits while another is free.
+    properties: dict[str, str | int | bool] = {
+        "INFERENCE_PRECISION_HINT": "f32",
+        "PERFORMANCE_HINT": "LATENCY",
+        "ENABLE_CPU_PINNING": False,
+    }
     if threads:
         properties["INFERENCE_NUM_THREADS"] = threads
     try:

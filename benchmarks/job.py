@@ -1,0 +1,180 @@
+"""What the quantization job itself costs: seconds and memory of lowbit and its peers, in turns.
+
+    python benchmarks/job.py --data ../shared/data [--images 300 2520] [--rounds 5] [--jobs "lowbit, fast, minmax" ...]
+    python benchmarks/job.py --quick            # one round with few images into build/
+
+Every run is a fresh process; rounds go through all jobs, so that a busy machine is busy for all. lowbit reads, decodes
+and hashes image files, its peers get arrays that are ready: what they leave out is not held against them. Ratios are
+medians of ratios within rounds; what other programs took of the processors is in the rows. Failed rows stay.
+"""
+
+import argparse
+import csv
+import dataclasses
+import datetime
+import io
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from accuracy import peer
+from latency import MODELS, ROOT, busy_seconds
+from peers.job_worker import JOBS
+
+import lowbit
+from lowbit.data.options import with_preprocessing
+from lowbit.files import write_atomically
+from lowbit.measurement.environment import environment
+
+HERE = Path(__file__).resolve().parent
+BUILD = ROOT / "build" / "job"
+CSV = HERE / "results" / "job.csv"
+FLOOR, PEER = "bare forward passes", "ONNX Runtime, minmax"
+LONGEST = 1800.0
+
+
+@dataclass(frozen=True)
+class Row:
+    """One job on so many images."""
+
+    model: str
+    images: int
+    job: str
+    seconds: float | None = None
+    low: float | None = None
+    high: float | None = None
+    cpu_seconds: float | None = None
+    of_forward: float | None = None  # times the bare forward passes
+    of_onnxruntime: float | None = None  # times ONNX Runtime's min-max job
+    added_mb: float | None = None  # above the loaded model
+    peak_mb: float | None = None
+    rounds: int = 0
+    foreign_load: float | None = None
+    cpu: str = ""
+    date: str = ""
+    note: str = ""
+
+
+def inputs(data: Path, name: str, most: int) -> tuple[Path, Path, Path]:
+    """The float file, the folder of images, and the same images as the model's inputs."""
+    file, folder = MODELS[name]
+    model = lowbit.load(data / file)
+    model = with_preprocessing(model, size=str(model.input.shape[2]), mean="imagenet", std="imagenet")
+    images = lowbit.open_images(data / folder, model.preprocessing, limit=most)
+    BUILD.mkdir(parents=True, exist_ok=True)
+    path = BUILD / f"{name}-{images.count}.npy"
+    if not path.exists():
+        shape = (images.count, *next(iter(images.batches(1))).x.shape[1:])
+        array = np.lib.format.open_memmap(path, "w+", np.float32, shape)
+        for batch in images.batches(32):
+            array[batch.indices] = batch.x
+        array.flush()
+    return data / file, data / folder, path
+
+
+def once(job: str, model: Path, folder: Path, arrays: Path, count: int) -> dict[str, float]:
+    environment_name, files, _ = JOBS[job]
+    python = Path(sys.executable) if environment_name is None else peer(environment_name)
+    out = BUILD / "out"
+    out.mkdir(parents=True, exist_ok=True)
+    command = [python, HERE / "peers" / "job_worker.py", job, model, folder if files else arrays, count, out]
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False, timeout=LONGEST)
+    if done.returncode:
+        raise RuntimeError((done.stderr.strip().splitlines() or ["no output"])[-1][:200])
+    answer: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
+    return answer
+
+
+def measure(name: str, given: tuple[Path, Path, Path], count: int, jobs: Sequence[str], rounds: int) -> list[Row]:
+    seen: dict[str, list[dict[str, float]]] = {job: [] for job in jobs}
+    notes: dict[str, str] = {}
+    busy, started, own = busy_seconds(), time.perf_counter(), 0.0
+    for _ in range(rounds):
+        for job in jobs:
+            if job in notes:
+                continue
+            try:
+                seen[job].append(once(job, *given, count))
+                own += seen[job][-1]["cpu_seconds"]
+            except (RuntimeError, subprocess.TimeoutExpired, ValueError, IndexError) as error:
+                notes[job] = f"not run: {error}"
+    elapsed = time.perf_counter() - started
+    # What starting the processes took counts as foreign: an upper bound.
+    foreign = None if busy is None else max(0.0, (busy_seconds() or 0.0) - busy - own) / elapsed
+    machine, today = environment().cpu, datetime.date.today().isoformat()
+    return [
+        summarized(Row(name, count, job, cpu=machine, date=today), seen, notes.get(job, ""), foreign) for job in jobs
+    ]
+
+
+def summarized(row: Row, seen: dict[str, list[dict[str, float]]], note: str, foreign: float | None) -> Row:
+    """The row of one job, from what all jobs took in each round."""
+    runs = seen[row.job]
+    if note or not runs:
+        return dataclasses.replace(row, note=note)
+
+    def ratio(other: str) -> float | None:
+        pairs = list(zip(runs, seen.get(other, []), strict=False))
+        return round(float(np.median([a["seconds"] / b["seconds"] for a, b in pairs])), 3) if pairs else None
+
+    low, median, high = np.percentile([run["seconds"] for run in runs], (25, 50, 75))
+    return dataclasses.replace(
+        row,
+        seconds=round(float(median), 3),
+        low=round(float(low), 3),
+        high=round(float(high), 3),
+        cpu_seconds=round(float(np.median([run["cpu_seconds"] for run in runs])), 3),
+        of_forward=ratio(FLOOR),
+        of_onnxruntime=ratio(PEER),
+        added_mb=round(max(run["added_bytes"] for run in runs) / 1e6, 1),
+        peak_mb=round(max(run["peak_bytes"] for run in runs) / 1e6, 1),
+        rounds=len(runs),
+        foreign_load=None if foreign is None else round(foreign, 2),
+    )
+
+
+def write_rows(path: Path, new: Sequence[Row]) -> None:
+    """Add rows to a CSV; one replaces an earlier one of the same job."""
+    kept: dict[tuple[str, ...], dict[str, object]] = {}
+    if path.exists():
+        with path.open(newline="") as file:
+            kept = {(row["model"], row["images"], row["job"]): dict(row) for row in csv.DictReader(file)}
+    for row in new:
+        entry = {name: "" if value is None else value for name, value in dataclasses.asdict(row).items()}
+        kept[row.model, str(row.images), row.job] = entry
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [field.name for field in dataclasses.fields(Row)], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(kept.values())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, text.getvalue().encode())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=["rps128"])
+    parser.add_argument("--images", nargs="+", type=int, default=[300])
+    parser.add_argument("--jobs", nargs="+", choices=JOBS, default=list(JOBS))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--quick", action="store_true")
+    arguments = parser.parse_args()
+    counts = [16] if arguments.quick else arguments.images
+    path, rounds = (BUILD / "quick.csv", 1) if arguments.quick else (CSV, arguments.rounds)
+    for name in arguments.models:
+        given = inputs(arguments.data, name, max(counts))
+        for count in counts:
+            rows = measure(name, given, count, arguments.jobs, rounds)
+            write_rows(path, rows)
+            for row in rows:
+                print(f"{name} {count} {row.job:32} {row.note or f'{row.seconds:.2f} s'}  x{row.of_forward} of forward"
+                      f"  x{row.of_onnxruntime} of ONNX Runtime  +{row.added_mb} MB", flush=True)  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
