@@ -1,0 +1,193 @@
+"""`measure`, `compare` and `demo`: files side by side."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lowbit.commands.options import (
+    BatchOption,
+    CalibrationOption,
+    DataOption,
+    EffortOption,
+    EngineOption,
+    FolderOption,
+    JsonOption,
+    LayoutOption,
+    LimitOption,
+    MeanOption,
+    ModelArgument,
+    RecipesOption,
+    RunsOption,
+    SizeOption,
+    StdOption,
+    StrictOption,
+    ThreadsOption,
+)
+from lowbit.console import load_model, open_data, progress_bar, required
+
+if TYPE_CHECKING:
+    from lowbit.data.images import Images
+    from lowbit.graph.model import Model
+    from lowbit.measurement.results import Comparison
+
+
+def measure(
+    files: Annotated[
+        list[Path], typer.Argument(help="ONNX files of one model, the float one first.", metavar="FILE...")
+    ],
+    data: DataOption = None,
+    engine: EngineOption = "onnxruntime",
+    threads: ThreadsOption = 1,
+    batch: BatchOption = 1,
+    runs: RunsOption = 200,
+    limit: LimitOption = None,
+    size: SizeOption = None,
+    mean: MeanOption = None,
+    std: StdOption = None,
+    layout: LayoutOption = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Also write results and report.html here.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure any ONNX files side by side: accuracy, loss, size, latency, memory."""
+    from lowbit.measurement.measure import measure as run
+
+    images_from = required(data, "--data")
+    with progress_bar(as_json) as progress:
+        loaded = load_model(files[0], size=size, mean=mean, std=std, layout=layout)
+        images = open_data(images_from, loaded, limit)
+        comparison = run(files, images, engine=engine, threads=threads, batch=batch, runs=runs, progress=progress)
+    if out is not None:
+        from lowbit.files import staged_folder
+        from lowbit.reports.files import write_reports
+
+        with staged_folder(out) as stage:
+            write_reports(comparison, stage)
+    _show(comparison, as_json)
+
+
+def compare(
+    model: ModelArgument,
+    data: DataOption = None,
+    calibration: CalibrationOption = None,
+    recipes: RecipesOption = None,
+    out: FolderOption = Path("lowbit-out"),
+    engine: EngineOption = "onnxruntime",
+    threads: ThreadsOption = 1,
+    batch: BatchOption = 1,
+    runs: RunsOption = 200,
+    effort: EffortOption = "balanced",
+    limit: LimitOption = None,
+    size: SizeOption = None,
+    mean: MeanOption = None,
+    std: StdOption = None,
+    layout: LayoutOption = None,
+    same_data: Annotated[
+        bool, typer.Option("--same-data", help="Insist on evaluating with calibration images.")
+    ] = False,
+    strict: StrictOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Quantize by every recipe and measure all files: the table, results.json, results.csv and report.html."""
+    images_from = required(data, "--data")
+    loaded = load_model(model, size=size, mean=mean, std=std, layout=layout)
+    _compare(
+        loaded,
+        open_data(images_from, loaded, limit),
+        open_data(calibration, loaded, None) if calibration else None,
+        recipes=recipes,
+        out=out,
+        engine=engine,
+        threads=threads,
+        batch=batch,
+        runs=runs,
+        effort=effort,
+        same_data=same_data,
+        strict=strict,
+        as_json=as_json,
+    )
+
+
+def demo(
+    out: FolderOption = Path("lowbit-demo"),
+    recipes: RecipesOption = None,
+    threads: ThreadsOption = 1,
+    runs: RunsOption = 200,
+    effort: EffortOption = "fast",
+    as_json: JsonOption = False,
+) -> None:
+    """The whole study on the built-in model and images: nothing to download, nothing to prepare."""
+    from lowbit.training.assets import built_in_model
+
+    loaded = load_model(built_in_model())
+    _compare(
+        loaded,
+        open_data("builtin:test", loaded, None),
+        open_data("builtin:calibration", loaded, None),
+        recipes=recipes,
+        out=out,
+        engine="onnxruntime",
+        threads=threads,
+        batch=1,
+        runs=runs,
+        effort=effort,
+        same_data=False,
+        strict=False,
+        as_json=as_json,
+    )
+
+
+def _compare(
+    model: "Model",
+    images: "Images",
+    calibration: "Images | None",
+    *,
+    recipes: str | None,
+    out: Path,
+    engine: str,
+    threads: int,
+    batch: int,
+    runs: int,
+    effort: str,
+    same_data: bool,
+    strict: bool,
+    as_json: bool,
+) -> None:
+    """Compare in a staged folder, so that a failed run leaves nothing behind; the reports stand beside the files."""
+    from lowbit.files import staged_folder
+    from lowbit.measurement.compare import compare as run
+    from lowbit.quantization.recipes import STUDY
+    from lowbit.reports.files import write_reports
+
+    names = [name.strip() for name in recipes.split(",") if name.strip()] if recipes else STUDY
+    with staged_folder(out) as stage:
+        with progress_bar(as_json) as progress:
+            comparison = run(
+                model,
+                images,
+                calibration=calibration,
+                recipes=names,
+                folder=stage,
+                engine=engine,
+                threads=threads,
+                batch=batch,
+                runs=runs,
+                effort=effort,
+                same_data=same_data,
+                strict=strict,
+                progress=progress,
+            )
+        write_reports(comparison, stage)
+    _show(comparison, as_json)
+    if not as_json:
+        typer.echo(f"Files, results.json, results.csv and report.html are in {out}.")
+
+
+def _show(comparison: "Comparison", as_json: bool) -> None:
+    from lowbit.reports.terminal import print_comparison
+
+    if as_json:
+        sys.stdout.write(comparison.to_json())
+    else:
+        print_comparison(comparison)
