@@ -12,6 +12,7 @@ from PIL import Image
 
 import networks
 from lowbit import cli
+from lowbit.formats.input_bytes import byte_layout
 
 SIZE = ["--mean", "0.5", "--std", "0.25"]
 
@@ -358,3 +359,89 @@ def test_litert_files_are_written_and_measured_beside_onnx(folder, tmp_path, cap
     )
     assert code == 2
     assert ".tflite" in err
+
+
+def pixels_and_floats(folder, tmp_path, recipe, suffix, capsys):
+    """Files of one recipe that take floats and bytes."""
+    files = []
+    for kind in ("float32", "uint8"):
+        files.append(tmp_path / f"{recipe}-{kind}.{suffix}")
+        how = ("-r", recipe, "--calibration", folder / "calibration", *SIZE, "--effort", "fast", "--input", kind)
+        assert run("quantize", folder / "net.onnx", *how, "-o", files[-1], capsys=capsys)[0] == 0
+    return files
+
+
+@pytest.mark.parametrize("suffix", ["onnx", "tflite"])
+@pytest.mark.parametrize("recipe", ["int8", "linear8", "float"])
+def test_files_that_take_image_bytes_stand_beside_those_that_take_floats(folder, tmp_path, recipe, suffix, capsys):
+    if suffix == "tflite":
+        pytest.importorskip("ai_edge_litert")
+    files = pixels_and_floats(folder, tmp_path, recipe, suffix, capsys)
+    assert (byte_layout(files[0]), byte_layout(files[1])) == (None, "NHWC")
+    arguments = ("measure", folder / "net.onnx", *files, "--data", folder / "test", *SIZE, "--runs", "2", "--json")
+    code, out, _ = run(*arguments, capsys=capsys)
+    assert code == 0
+    _, floats, given = json.loads(out)["rows"]
+    assert given["weight_sqnr_db"] is None or abs(given["weight_sqnr_db"] - floats["weight_sqnr_db"]) < 1
+    assert given["kl"] <= max(2 * floats["kl"], 1e-9)
+    assert given["file_bytes"] == sum(given["details"]["ledger"].values())
+
+
+def test_channels_first_bytes(folder, tmp_path, capsys):
+    how = ("-r", "linear8", *SIZE, "--input", "uint8", "--input-layout", "nchw")
+    assert run("quantize", folder / "net.onnx", *how, "-o", tmp_path / "a.onnx", capsys=capsys)[0] == 0
+    assert byte_layout(tmp_path / "a.onnx") == "NCHW"
+
+
+@pytest.mark.parametrize(
+    ("options", "output", "message"),
+    [
+        (["--input", "uint16", *SIZE], "a.onnx", "float32 or uint8, not 'uint16'"),
+        (["--input", "int8", *SIZE], "a.onnx", "write a .tflite file"),
+        (["--input", "uint4", *SIZE], "a.tflite", "float32 or uint8 or int8"),
+        (["--output-type", "int8", *SIZE], "a.onnx", "the output of an ONNX file"),
+        (["--input", "uint8"], "a.onnx", "--mean and --std"),
+        (["--input", "uint8", "--input-layout", "HWCN", *SIZE], "a.onnx", "NCHW, NHWC"),
+        (["--input", "uint8", "--input-layout", "NCHW", *SIZE], "a.tflite", "channels-last"),
+        (["--input-layout", "NCHW", *SIZE], "a.onnx", "--input uint8"),
+        (["--target", "vax", *SIZE], "a.onnx", "native (this machine), x86-vnni, x86, arm"),
+        (["--target", "x86", *SIZE], "a.onnx", "recipe 'linear8' computes in float"),
+    ],
+)
+def test_forms_that_a_file_cannot_have(folder, tmp_path, options, output, message, capsys):
+    code, _, err = run(
+        "quantize", folder / "net.onnx", "-r", "linear8", *options, "-o", tmp_path / output, capsys=capsys
+    )
+    assert code == 2
+    assert message in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_compare_can_feed_bytes_to_all_files(folder, tmp_path, capsys):
+    out_folder = tmp_path / "out"
+    arguments = (
+        "compare", folder / "net.onnx", "--data", folder / "test", "--calibration", folder / "calibration", *SIZE,
+        "--recipes", "int8", "--runs", "3", "--effort", "fast", "--input", "uint8", "--target", "x86", "--json",
+        "--out", out_folder,
+    )  # fmt: skip
+    code, out, _ = run(*arguments, capsys=capsys)
+    results = json.loads(out)
+    assert code == 0
+    assert results["environment"]["target"] == "x86"
+    assert [byte_layout(out_folder / row["file"]) for row in results["rows"]] == ["NHWC", "NHWC"]
+    assert any("target x86" in note for note in results["rows"][1]["details"]["notes"])
+    assert results["rows"][1]["macs"] == results["rows"][0]["macs"] > 0
+    code, _, err = run(*arguments[:-1], tmp_path / "other", "--recipes", "linear8", capsys=capsys)
+    assert code == 2
+    assert "target" in err
+
+
+def test_plan_names_the_target_and_the_layers_it_changes(folder, capsys):
+    code, out, _ = run("plan", folder / "net.onnx", "-r", "int8", "--target", "x86", "--strict", capsys=capsys)
+    assert code == 0
+    assert "linear7/channel" in out
+    assert "Target: x86: any x86" in out
+    code, out, _ = run("plan", folder / "net.onnx", "-r", "int8", "--json", capsys=capsys)
+    assert json.loads(out)["target"] in ("x86-vnni", "x86", "arm")
+    code, out, _ = run("plan", folder / "net.onnx", "-r", "int8", capsys=capsys)
+    assert "(this machine)" in out

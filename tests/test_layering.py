@@ -15,6 +15,7 @@ ROOMS = (
     "errors",
     "files",
     "progress",
+    "processor",
     "graph",
     "schemes",
     "packing",

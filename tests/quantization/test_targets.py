@@ -5,8 +5,9 @@ import pytest
 import lowbit
 import networks
 from lowbit.errors import SchemeError
+from lowbit.formats.saturation import saturating
 from lowbit.graph.ops import layers
-from lowbit.quantization.targets import TARGETS, target_of, weights_for
+from lowbit.quantization.targets import TARGETS, resolved, target_of, weights_for
 from lowbit.schemes.linear import Linear
 
 
@@ -30,4 +31,41 @@ def test_only_dense_layers_lose_a_bit_and_only_without_vnni():
 
 def test_no_such_target():
     with pytest.raises(SchemeError, match="no target is called 'vax'"):
-        weights_for("vax", Linear(8), layers(lowbit.load(networks.residual_network()))[0])
+        resolved("vax")
+    assert resolved("native") in TARGETS
+    assert resolved("x86") == "x86"
+
+
+def test_the_plan_says_which_layers_get_seven_bits_and_why_and_strict_accepts_it():
+    model = lowbit.load(networks.residual_network())
+    plan = lowbit.plan(model, lowbit.parse_recipe("int8", target="x86"))
+    given = {tensor.layers[0]: tensor for tensor in plan.tensors if tensor.layers}
+    assert plan.target == "x86"
+    assert {name: tensor.given.bits for name, tensor in given.items()} == {
+        "stem": 7, "narrow": 7, "wide": 7, "deep": 8, "back": 7, "last": 7, "fc": 7,
+    }  # fmt: skip
+    assert all(tensor.asked == Linear(8, per="channel") for tensor in given.values())
+    assert "saturate" in given["wide"].reason
+    assert given["deep"].reason == ""
+    assert plan.downgrades == ()
+    plan.require_all()
+    (adaptation,) = plan.adaptations
+    assert "6 of 7" in adaptation
+    assert plan.to_json()["target"] == "x86"
+    assert lowbit.plan(model, lowbit.parse_recipe("int8", target="x86-vnni")).adaptations == ()
+    assert lowbit.plan(model, "int8").target == resolved("native")
+    assert lowbit.plan(model, "linear8").target == ""
+
+
+def test_written_files_hold_seven_bits():
+    model = lowbit.load(networks.residual_network())
+    images = lowbit.open_images(list(networks.inputs(8)), None)
+    for target, most in (("x86", 0), ("x86-vnni", 1)):
+        recipe = lowbit.parse_recipe("int8", target=target)
+        quantized = lowbit.quantize(model, recipe, calibration=images, effort="fast", strict=True)
+        assert (sum(saturating(quantized.to_bytes()).risky.values()) > 0) == bool(most)
+
+
+def test_only_integer_recipes_have_a_target():
+    with pytest.raises(SchemeError, match="computes in float"):
+        lowbit.parse_recipe("linear8", target="x86")

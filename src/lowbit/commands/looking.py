@@ -10,6 +10,7 @@ from lowbit.commands.options import (
     PerOption,
     RecipeOption,
     StrictOption,
+    TargetOption,
 )
 from lowbit.console import print_json, read_file_ledger
 
@@ -38,6 +39,7 @@ def plan(
     per: PerOption = None,
     group_size: GroupOption = None,
     affine: AffineOption = None,
+    target: TargetOption = None,
     strict: StrictOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -47,7 +49,9 @@ def plan(
     from lowbit.quantization.recipes import parse_recipe
     from lowbit.reports.inspection import print_plan
 
-    wanted = parse_recipe(recipe, per=per, group_size=group_size, symmetric=None if affine is None else not affine)
+    wanted = parse_recipe(
+        recipe, per=per, group_size=group_size, symmetric=None if affine is None else not affine, target=target
+    )
     decision = make_plan(load(model), wanted)
     if as_json:
         print_json(decision.to_json())

@@ -13,6 +13,8 @@ from lowbit.commands.options import (
     EffortOption,
     EngineOption,
     FolderOption,
+    InputLayoutOption,
+    InputOption,
     JsonOption,
     LayoutOption,
     LimitOption,
@@ -23,6 +25,7 @@ from lowbit.commands.options import (
     SizeOption,
     StdOption,
     StrictOption,
+    TargetOption,
     ThreadsOption,
 )
 from lowbit.console import load_model, open_data, progress_bar, required
@@ -73,6 +76,9 @@ def compare(
     calibration: CalibrationOption = None,
     recipes: RecipesOption = None,
     out: FolderOption = Path("lowbit-out"),
+    target: TargetOption = None,
+    input: InputOption = "float32",
+    input_layout: InputLayoutOption = "NHWC",
     engine: EngineOption = "onnxruntime",
     threads: ThreadsOption = 1,
     batch: BatchOption = 1,
@@ -97,7 +103,10 @@ def compare(
         open_data(images_from, loaded, limit),
         open_data(calibration, loaded, None) if calibration else None,
         recipes=recipes,
+        target=target,
         out=out,
+        input=input,
+        input_layout=input_layout.upper(),
         engine=engine,
         threads=threads,
         batch=batch,
@@ -126,7 +135,10 @@ def demo(
         open_data("builtin:test", loaded, None),
         open_data("builtin:calibration", loaded, None),
         recipes=recipes,
+        target=None,
         out=out,
+        input="float32",
+        input_layout="NHWC",
         engine="onnxruntime",
         threads=threads,
         batch=1,
@@ -144,7 +156,10 @@ def _compare(
     calibration: "Images | None",
     *,
     recipes: str | None,
+    target: str | None,
     out: Path,
+    input: str,
+    input_layout: str,
     engine: str,
     threads: int,
     batch: int,
@@ -157,18 +172,27 @@ def _compare(
     """Compare in a staged folder, so that a failed run leaves nothing behind; the reports stand beside the files."""
     from lowbit.files import staged_folder
     from lowbit.measurement.compare import compare as run
-    from lowbit.quantization.recipes import STUDY
+    from lowbit.quantization.recipes import STUDY, parse_recipe
     from lowbit.reports.files import write_reports
 
     names = [name.strip() for name in recipes.split(",") if name.strip()] if recipes else STUDY
+    chosen = [parse_recipe(name) for name in names]
+    integers = [recipe.integer for recipe in chosen]
+    # Where no recipe computes in integers all of them are asked, and the first says that it has no target.
+    chosen = [
+        parse_recipe(recipe, target=target) if whole or not any(integers) else recipe
+        for recipe, whole in zip(chosen, integers, strict=True)
+    ]
     with staged_folder(out) as stage:
         with progress_bar(as_json) as progress:
             comparison = run(
                 model,
                 images,
                 calibration=calibration,
-                recipes=names,
+                recipes=chosen,
                 folder=stage,
+                input=input,
+                input_layout=input_layout,
                 engine=engine,
                 threads=threads,
                 batch=batch,

@@ -34,3 +34,21 @@ RecipeOption = Annotated[str, typer.Option("--recipe", "-r", help="Such as int8,
 RecipesOption = Annotated[str | None, typer.Option("--recipes", help="Comma separated; the study's seven by default.")]
 StrictOption = Annotated[bool, typer.Option("--strict", help="Fail if anything asked for cannot be given.")]
 FolderOption = Annotated[Path, typer.Option("--out", help="Folder for files, results and report.", metavar="DIR")]
+InputOption = Annotated[
+    str,
+    typer.Option(
+        "--input",
+        help="What the file takes: float32 (normalized by the caller), uint8 (the bytes of images; the file "
+        "normalizes), int8 (codes, LiteRT only).",
+    ),
+]
+InputLayoutOption = Annotated[
+    str, typer.Option("--input-layout", help="Of image bytes: NHWC, as image libraries give them, or NCHW.")
+]
+TargetOption = Annotated[
+    str | None,
+    typer.Option(
+        "--target",
+        help="Processor that integers are made for: native (this machine; the default), x86-vnni, x86 or arm.",
+    ),
+]

@@ -10,6 +10,8 @@ from lowbit.commands.options import (
     CalibrationOption,
     EffortOption,
     GroupOption,
+    InputLayoutOption,
+    InputOption,
     JsonOption,
     LayoutOption,
     LimitOption,
@@ -20,6 +22,7 @@ from lowbit.commands.options import (
     SizeOption,
     StdOption,
     StrictOption,
+    TargetOption,
 )
 from lowbit.console import check_format, load_model, open_data, print_json, progress_bar, read_file_ledger
 
@@ -32,14 +35,18 @@ def quantize(
     per: PerOption = None,
     group_size: GroupOption = None,
     affine: AffineOption = None,
+    target: TargetOption = None,
     ranges: Annotated[
         str | None, typer.Option(help="Range rule of activations: minmax, percentile, mse or entropy.")
     ] = None,
     to: Annotated[
         str | None, typer.Option(help="onnx or litert; by the name of the output (.tflite) if left out.")
     ] = None,
-    input_type: Annotated[str, typer.Option(help="LiteRT only: float32, int8 or uint8.")] = "float32",
-    output_type: Annotated[str, typer.Option(help="LiteRT only: float32, int8 or uint8.")] = "float32",
+    input: InputOption = "float32",
+    input_layout: InputLayoutOption = "NHWC",
+    output_type: Annotated[
+        str, typer.Option(help="What the file gives: float32, or int8 or uint8 codes (LiteRT only).")
+    ] = "float32",
     effort: EffortOption = "balanced",
     limit: LimitOption = None,
     size: SizeOption = None,
@@ -50,19 +57,27 @@ def quantize(
     as_json: JsonOption = False,
 ) -> None:
     """Quantize a model and write the file."""
+    from lowbit.quantization.quantize import check_form
     from lowbit.quantization.quantize import quantize as run
     from lowbit.quantization.recipes import parse_recipe
     from lowbit.reports.inspection import print_written, written_json
 
     check_format(to, output)
+    form = {"input": input, "input_layout": input_layout.upper(), "output_type": output_type}
     wanted = parse_recipe(
-        recipe, per=per, group_size=group_size, symmetric=None if affine is None else not affine, ranges=ranges
+        recipe,
+        per=per,
+        group_size=group_size,
+        symmetric=None if affine is None else not affine,
+        ranges=ranges,
+        target=target,
     )
     with progress_bar(as_json) as progress:
         loaded = load_model(model, size=size, mean=mean, std=std, layout=layout)
+        check_form(loaded, output, **form)
         images = open_data(calibration, loaded, limit) if calibration else None
         quantized = run(loaded, wanted, calibration=images, effort=effort, strict=strict, progress=progress)
-        quantized.save(output, input_type=input_type, output_type=output_type)
+        quantized.save(output, **form)
     ledger = read_file_ledger(output)
     if as_json:
         print_json(written_json(quantized, output, ledger, source_bytes=model.stat().st_size))

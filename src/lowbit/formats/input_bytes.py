@@ -27,12 +27,13 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
+from lowbit.engines.litert_reader import read_litert
 from lowbit.errors import ModelError
 from lowbit.formats.encoded import BiasCodes, ByteInput, ByteLayer, Encoded
 from lowbit.formats.first_layer import CHANNELS_AT_ONCE, wants_more_channels
 from lowbit.formats.names import Names
 from lowbit.graph.ops import Layer, layers
-from lowbit.graph.preprocessing import LAYOUTS, Preprocessing
+from lowbit.graph.preprocessing import LAYOUTS, METADATA_KEY, Preprocessing
 from lowbit.schemes.codes import LinearCodes
 
 # {node: factor of each color}: so that whoever reads the weights can give them in the units of the float model.
@@ -182,9 +183,15 @@ def write_byte_input(graph: ir.Graph, byte_input: ByteInput, names: Names) -> di
         _write_folded(graph, byte_input, names)
     else:
         _write_normalization(graph, byte_input, users, names)
+    return byte_metadata(byte_input)
+
+
+def byte_metadata(byte_input: ByteInput) -> dict[str, str]:
+    """What the file says of itself: images as they are, and in which units its first weights stand."""
+    how = byte_input.preprocessing
     own = replace(how, layout=byte_input.layout, scale=1.0, mean=(0.0,) * how.channels, std=(1.0,) * how.channels)
     factors = {node: layer.factors for node, layer in byte_input.layers.items()}
-    return {"lowbit.preprocessing": own.to_json(), FACTORS_KEY: json.dumps(factors, sort_keys=True)}
+    return {METADATA_KEY: own.to_json(), FACTORS_KEY: json.dumps(factors, sort_keys=True)}
 
 
 def _write_folded(graph: ir.Graph, byte_input: ByteInput, names: Names) -> None:
@@ -260,7 +267,16 @@ def _then(
 
 
 def byte_layout(model: bytes | Path | str) -> str | None:
-    """ "NHWC" or "NCHW" if the first input of an ONNX file is a batch of uint8 images, else None."""
+    """ "NHWC" or "NCHW" if the first input of a file is a batch of uint8 images, else None.
+
+    A .tflite file with a uint8 input counts only if it says that it takes images: others hold codes of what the network
+    was trained on, in a scale of their own.
+    """
+    if not isinstance(model, bytes) and Path(model).suffix == ".tflite":
+        try:
+            return "NHWC" if FACTORS_KEY in read_litert(Path(model).read_bytes(), str(model)).metadata else None
+        except (OSError, ModelError):
+            return None
     try:
         proto = (
             onnx.load_from_string(model)

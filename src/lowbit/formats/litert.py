@@ -3,7 +3,7 @@
 Images go in channels-last, as LiteRT computes; the metadata entry `lowbit.layout` says how the axes of the model's
 inputs and outputs were turned, and `lowbit.preprocessing` speaks of the file as it is. Full-integer models become int8
 operators (the uint8 codes minus 128, per-channel int8 weights, int32 biases) that XNNPACK runs in integers; weight-only
-ones are stored as int8 and computed in float.
+ones are stored as int8 and computed in float. A model with a byte input takes image bytes (`litert_bytes`).
 
 What is given up: one image size a file; weights in code books or of other widths than 8 bits, for which LiteRT has no
 form that it decodes once at load; operators outside `litert_operators.OPERATORS`. All of these are refused by name.
@@ -15,6 +15,8 @@ from collections.abc import Mapping
 
 from lowbit.errors import ModelError
 from lowbit.formats.encoded import ActivationCodes, Encoded
+from lowbit.formats.input_bytes import byte_metadata
+from lowbit.formats.litert_bytes import for_bytes, write_bytes
 from lowbit.formats.litert_file import serialize
 from lowbit.formats.litert_graph import CHANNELS_LAST, FileGraph, Form, Order
 from lowbit.formats.litert_operators import OPERATORS
@@ -38,7 +40,7 @@ def to_litert(encoded: Encoded, *, input_type: str = "float32", output_type: str
     Args:
         encoded: the model and its codes.
         input_type: float32, int8 or uint8: what the model's inputs hold. Codes have the scale that calibration chose
-            for the (normalized) input.
+            for the (normalized) input; a byte input of `encoded` takes images instead.
         output_type: the same for its outputs.
 
     Raises:
@@ -48,10 +50,15 @@ def to_litert(encoded: Encoded, *, input_type: str = "float32", output_type: str
     for kind in (input_type, output_type):
         if kind not in TYPES:
             raise ModelError(f"LiteRT files hold {', '.join(TYPES)}, not '{kind}'.", where=encoded.model.source)
+    encoded = for_bytes(encoded)
     graph = FileGraph(encoded, static_shapes(encoded.model))
     layout: dict[str, dict[str, Order]] = {"inputs": {}, "outputs": {}}
     inputs = []
     for value in encoded.model.graph.inputs:
+        if encoded.byte_input is not None:
+            order = CHANNELS_LAST if encoded.byte_input.preprocessing.layout == "NCHW" else (0, 1, 2, 3)
+            inputs.append(write_bytes(graph, value, order))
+            continue
         order = _input_order(graph, value)
         layout["inputs"][str(value.name)] = order
         inputs.append(_input(graph, value, order, input_type))
@@ -160,7 +167,9 @@ def _metadata(
     entries = {key: value for key, value in encoded.model.ir.metadata_props.items() if key.startswith("lowbit.")}
     entries |= encoded.metadata
     known = encoded.model.preprocessing
-    if known is not None:
+    if encoded.byte_input is not None:
+        entries |= byte_metadata(encoded.byte_input)
+    elif known is not None:
         first = next(iter(layout["inputs"].values()))
         turned = known.layout == "NCHW" and first == CHANNELS_LAST
         entries[METADATA_KEY] = dataclasses.replace(known, layout="NHWC" if turned else known.layout).to_json()

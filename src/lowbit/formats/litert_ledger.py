@@ -15,6 +15,7 @@ import numpy as np
 
 from lowbit.engines.litert_reader import LiteRtFile, StoredGraph, StoredOperator, StoredTensor, read_litert
 from lowbit.errors import ModelError
+from lowbit.formats.input_bytes import FACTORS_KEY, in_float_units
 from lowbit.formats.ledger import KINDS, Ledger, StoredLayer
 from lowbit.formats.litert import LAYERS_KEY
 
@@ -115,7 +116,9 @@ def litert_layer_weights(path: Path | str) -> dict[str, Array]:
             if values.ndim != len(AXES[use.operator.code]):
                 raise ModelError(f"weight '{use.name}' has {values.ndim} dimensions.", where=str(path))
             pieces.setdefault(use.name, []).append(values.transpose(AXES[use.operator.code]))
-    return {name: _restored(np.concatenate(parts), notes.get(name, {}), path) for name, parts in pieces.items()}
+    weights = {name: _restored(np.concatenate(parts), notes.get(name, {}), path) for name, parts in pieces.items()}
+    folded = file.text(FACTORS_KEY)
+    return weights if folded is None else in_float_units(weights, folded)
 
 
 def decoded(file: LiteRtFile, tensor: StoredTensor, source: str) -> Array:

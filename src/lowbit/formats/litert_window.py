@@ -67,26 +67,33 @@ def padded(graph: FileGraph, form: Form, windows: Sequence[Window], *, lowest: b
     return pad(graph, form, amounts, lowest=lowest), VALID
 
 
-def pad(graph: FileGraph, form: Form, amounts: Sequence[tuple[int, int]], *, lowest: bool = False) -> Form:
-    """PAD a stored tensor with zeros (the zero point, for codes), or with the lowest value."""
+def pad(
+    graph: FileGraph,
+    form: Form,
+    amounts: Sequence[tuple[int, int]],
+    *,
+    lowest: bool = False,
+    code: int | None = None,
+) -> Form:
+    """PAD a stored tensor with zeros (the zero point, for codes), with the lowest value, or with one int8 code."""
     old = graph.tensors[form.tensor]
     shape = [size + before + after for size, (before, after) in zip(old.shape, amounts, strict=True)]
     result = graph.derived(form.tensor, shape, batch_axis=old.batch_axis)
     inputs = [form.tensor, graph.constant(np.array(amounts, np.int32))]
-    if not lowest or (form.codes is not None and form.codes.zero_point == 0):
+    if code is None and (not lowest or (form.codes is not None and form.codes.zero_point == 0)):
         graph.operator("PAD", inputs, [result])
     else:
-        graph.operator("PADV2", [*inputs, _lowest(graph, form)], [result], table="PadV2Options")
+        value = _filling(graph, form, -SHIFT if code is None else code)
+        graph.operator("PADV2", [*inputs, value], [result], table="PadV2Options")
     return Form(result, form.order, form.codes)
 
 
-def _lowest(graph: FileGraph, form: Form) -> int:
+def _filling(graph: FileGraph, form: Form, code: int) -> int:
+    """A code in the scale of a form, or the lowest float."""
     if form.codes is None:
         return graph.constant(np.array([np.finfo(np.float32).min], np.float32))
-    zero_point = form.codes.zero_point - SHIFT
-    return graph.constant(
-        np.array([-SHIFT], np.int8), scale=np.array([form.codes.scale], np.float32), zero_point=zero_point
-    )
+    scale, zero_point = np.array([form.codes.scale], np.float32), form.codes.zero_point - SHIFT
+    return graph.constant(np.array([code], np.int8), scale=scale, zero_point=zero_point)
 
 
 def cut(graph: FileGraph, form: Form, ranges: dict[int, tuple[int, int]], steps: dict[int, int] | None = None) -> Form:

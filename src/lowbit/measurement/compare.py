@@ -14,7 +14,7 @@ from lowbit.measurement.measure import RUNS, Candidate, measure
 from lowbit.measurement.results import Comparison, Step
 from lowbit.progress import SILENT, Progress
 from lowbit.quantization.plan import plan
-from lowbit.quantization.quantize import Quantized, quantize
+from lowbit.quantization.quantize import Quantized, check_form, quantize
 from lowbit.quantization.recipes import STUDY, Recipe, parse_recipe
 
 
@@ -25,6 +25,8 @@ def compare(
     calibration: Images | str | Path | Iterable[Any] | None = None,
     recipes: Sequence[str | Recipe] = STUDY,
     folder: Path | str,
+    input: str = "float32",
+    input_layout: str = "NHWC",
     engine: str = "onnxruntime",
     threads: int = 1,
     batch: int = 1,
@@ -43,6 +45,9 @@ def compare(
             but lose more.
         recipes: recipes or their names; `float` is measured first whether named or not.
         folder: where the files go; created if missing.
+        input: what the files take, the float one too: "float32", or "uint8" for the bytes of images. So bytes are
+            timed from the image to the answer, normalization included.
+        input_layout: of image bytes, "NHWC" or "NCHW".
         engine: runtime that predicts and is timed.
         threads: threads of the runtime while timing.
         batch: images a run while timing.
@@ -64,22 +69,24 @@ def compare(
         decision = plan(model, recipe)
         if strict:
             decision.require_all()
+    folder, stem = Path(folder), Path(model.source).stem
+    check_form(model, folder / f"{stem}.onnx", input=input, input_layout=input_layout)
     images = data if isinstance(data, Images) else open_images(data, model.preprocessing)
     if images.labels is not None and model.classes is not None:
         check_labels(images, model.classes)
     seen = None
     if calibration is not None or any(recipe.integer for recipe in chosen):
         seen = calibration_images(model, calibration, images, same_data=same_data)
-    folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    stem = Path(model.source).stem
     candidates = []
+    target = ""
     for recipe in chosen:
         quantized = quantize(model, recipe, calibration=seen, effort=effort, progress=progress)
-        path = quantized.save(folder / f"{stem}-{recipe.name}.onnx")
+        path = quantized.save(folder / f"{stem}-{recipe.name}.onnx", input=input, input_layout=input_layout)
         candidates.append(candidate(quantized, path))
+        target = quantized.plan.target or target
     comparison = measure(candidates, images, engine=engine, threads=threads, batch=batch, runs=runs, progress=progress)
-    where = comparison.environment
+    where = dataclasses.replace(comparison.environment, target=target)
     if seen is not None:
         where = dataclasses.replace(
             where,
@@ -103,7 +110,7 @@ def candidate(quantized: Quantized, path: Path) -> Candidate:
         bits=decision.recipe.bits,
         schemes=schemes,
         reasons=reasons,
-        notes=decision.downgrades,
+        notes=(*decision.downgrades, *decision.adaptations),
         steps=tuple(
             Step(
                 step.name,

@@ -153,6 +153,7 @@ class Environment:
     python: str
     packages: Mapping[str, str]
     engine: str = ""
+    target: str = ""  # what integers were made for
     threads: int = 0
     batch: int = 1
     runs: int = 0

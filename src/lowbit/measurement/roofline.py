@@ -22,7 +22,7 @@ from lowbit.engines import Session, open_session
 from lowbit.formats.kernels import KERNELS, Kernel, kernel
 from lowbit.graph.cost import LayerCost, cost
 from lowbit.graph.model import Model
-from lowbit.measurement.environment import processor
+from lowbit.processor import processor
 from lowbit.progress import SILENT, Progress
 from lowbit.quantization.plan import plan
 

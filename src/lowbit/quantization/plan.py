@@ -10,6 +10,7 @@ from lowbit.graph.model import Model
 from lowbit.graph.ops import Layer, layers
 from lowbit.quantization.integer import IntegerPlan, NodePlan, plan_integer
 from lowbit.quantization.recipes import Recipe, parse_recipe
+from lowbit.quantization.targets import resolved, weights_for
 from lowbit.schemes.clusters import Clusters
 from lowbit.schemes.linear import Linear
 
@@ -37,6 +38,7 @@ class TensorPlan:
         asked: scheme that the recipe asks for.
         given: scheme that it gets; None if it stays float.
         reason: why `given` differs from `asked`; empty if it does not.
+        adapted: whether it differs because the target computes otherwise: no downgrade, see `Plan.adaptations`.
     """
 
     tensor: str
@@ -46,11 +48,12 @@ class TensorPlan:
     asked: Linear | Clusters | None
     given: Linear | Clusters | None
     reason: str = ""
+    adapted: bool = False
 
     @property
     def downgraded(self) -> bool:
-        """Whether something was asked for and not given."""
-        return self.asked != self.given
+        """Whether something was asked for and cannot be given."""
+        return self.asked != self.given and not self.adapted
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,7 @@ class Plan:
         scale_groups: activation tensors that become uint8; those in one group share one scale.
         steps: what will be tried between plain encoding and the file; needs calibration images.
         effort: how long the steps may search; a row of `EFFORTS`.
+        target: processor that integers are made for, a row of `TARGETS`; empty where nothing computes in integers.
     """
 
     recipe: Recipe
@@ -72,6 +76,7 @@ class Plan:
     scale_groups: tuple[tuple[str, ...], ...] = ()
     steps: tuple[str, ...] = ()
     effort: str = "balanced"
+    target: str = ""
 
     @property
     def quantized(self) -> tuple[TensorPlan, ...]:
@@ -88,6 +93,24 @@ class Plan:
             if node.arithmetic == "float" and node.op in ("Conv", "ConvTranspose", "Gemm", "MatMul", "Add")
         ]
         return tuple(tensors + nodes)
+
+    @property
+    def adaptations(self) -> tuple[str, ...]:
+        """What differs from the recipe for the target's sake, in one sentence each.
+
+        `--strict` accepts it: 8 bits could be written, but with them the target would compute something else than the
+        file says; and whoever names a target (or a machine that is one) asks for exactly this.
+        """
+        changed = [tensor for tensor in self.tensors if tensor.adapted]
+        weights = sum(1 for tensor in self.tensors if tensor.layers)
+        reasons: dict[tuple[str, str], int] = {}
+        for tensor in changed:
+            key = (tensor.given.name if tensor.given else "float", tensor.reason)
+            reasons[key] = reasons.get(key, 0) + 1
+        return tuple(
+            f"{count} of {weights} weights get {given} for target {self.target}: {reason}"
+            for (given, reason), count in reasons.items()
+        )
 
     def require_all(self) -> None:
         """Refuse any difference between asked and given (`--strict`).
@@ -143,10 +166,11 @@ def plan(model: Model, recipe: str | Recipe, *, effort: str = "balanced", with_i
     steps = _steps(recipe, effort) if with_images else ()
     if not recipe.integer:
         return Plan(recipe, tuple(tensors), steps=steps, effort=effort)
+    target = resolved(recipe.target)
     integer = _integer_plan(model, by_weight)
     running = integer.named("integer")
-    tensors = [_only_if_integer(tensor, running) for tensor in tensors]
-    return Plan(recipe, tuple(tensors), integer.nodes, integer.scale_groups, steps, effort)
+    tensors = [_for_target(_only_if_integer(tensor, running), by_weight, target) for tensor in tensors]
+    return Plan(recipe, tuple(tensors), integer.nodes, integer.scale_groups, steps, effort, target)
 
 
 def _steps(recipe: Recipe, effort: str) -> tuple[str, ...]:
@@ -225,3 +249,15 @@ def _only_if_integer(tensor: TensorPlan, running: frozenset[str]) -> TensorPlan:
     if tensor.given is None or all(node in running for node in tensor.layers):
         return tensor
     return replace(tensor, given=None, reason="its layer does not run in integers")
+
+
+def _for_target(tensor: TensorPlan, by_weight: dict[str, list[Layer]], target: str) -> TensorPlan:
+    """The widest weights that the target computes with exactly; a shared tensor gets what all its layers can take."""
+    for layer in by_weight.get(tensor.tensor, ()):
+        if not isinstance(tensor.given, Linear):
+            break
+        given, reason = weights_for(target, tensor.given, layer)
+        if reason:
+            reason = f"{tensor.reason}; {reason}" if tensor.reason else reason
+            tensor = replace(tensor, given=given, reason=reason, adapted=not tensor.downgraded)
+    return tensor

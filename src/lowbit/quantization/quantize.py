@@ -10,6 +10,7 @@ from lowbit.data.images import Images, open_images
 from lowbit.errors import DataError, SchemeError
 from lowbit.files import write_atomically
 from lowbit.formats.encoded import Encoded
+from lowbit.formats.input_bytes import with_byte_input
 from lowbit.formats.litert import to_litert
 from lowbit.formats.onnx import to_onnx
 from lowbit.formats.opening import is_litert, load
@@ -42,29 +43,75 @@ class Quantized:
         """The float model this was made from."""
         return self.encoded.model
 
-    def to_bytes(self) -> bytes:
-        """The content of the ONNX file."""
-        return to_onnx(self.encoded)
+    def to_bytes(self, *, input: str = "float32", input_layout: str = "NHWC") -> bytes:
+        """The content of the ONNX file; see `save`."""
+        return to_onnx(self._taking(input, input_layout))
 
-    def save(self, path: Path | str, *, input_type: str = "float32", output_type: str = "float32") -> Path:
+    def save(
+        self,
+        path: Path | str,
+        *,
+        input: str = "float32",
+        input_layout: str = "NHWC",
+        output_type: str = "float32",
+    ) -> Path:
         """Write the file, whole or not at all: LiteRT if its name ends in .tflite, else ONNX.
 
         Args:
             path: where to.
-            input_type: LiteRT only: float32, int8 or uint8.
-            output_type: likewise.
+            input: what the file takes. "float32": what the model takes, normalized by the caller. "uint8": the bytes of
+                images; the file normalizes them itself. "int8" (LiteRT only): codes in the scale that the file states.
+            input_layout: of image bytes: "NHWC", as image libraries give them, or "NCHW" (ONNX only).
+            output_type: what it gives: "float32", or "int8" or "uint8" codes in the scale that it states (LiteRT only).
 
         Raises:
+            SchemeError: a type that the format does not have.
             OutputError: the folder is not writable, or the disk is full.
-            ModelError: the format has no form for something in the model; the message names it.
+            ModelError: the format has no form for something in the model, or image bytes are asked for and it is not
+                known how they are normalized; the message says which.
         """
+        check_form(self.model, path, input=input, input_layout=input_layout, output_type=output_type)
+        encoded = self._taking(input, input_layout)
         if is_litert(path):
-            return write_atomically(path, to_litert(self.encoded, input_type=input_type, output_type=output_type))
-        if (input_type, output_type) != ("float32", "float32"):
+            kind = input if input == "int8" else "float32"
+            return write_atomically(path, to_litert(encoded, input_type=kind, output_type=output_type))
+        return write_atomically(path, to_onnx(encoded))
+
+    def _taking(self, input: str, layout: str) -> Encoded:
+        return with_byte_input(self.encoded, layout=layout) if input == "uint8" else self.encoded
+
+
+def check_form(
+    model: Model,
+    path: Path | str,
+    *,
+    input: str = "float32",
+    input_layout: str = "NHWC",
+    output_type: str = "float32",
+) -> None:
+    """Refuse what `Quantized.save` would, before quantizing takes its time.
+
+    Raises:
+        SchemeError: a type that the format does not have, or a layout of bytes where none are taken.
+        ModelError: image bytes are asked for, and it is not known how they are normalized; or no such layout.
+    """
+    litert = is_litert(path)
+    for what, kind, known in (
+        ("input", input, ("float32", "uint8", "int8") if litert else ("float32", "uint8")),
+        ("output", output_type, ("float32", "uint8", "int8") if litert else ("float32",)),
+    ):
+        if kind not in known:
             raise SchemeError(
-                "an ONNX file takes and gives float32.", remedy="Leave the types out, or write a .tflite."
+                f"the {what} of {'a LiteRT' if litert else 'an ONNX'} file can be {' or '.join(known)}, not '{kind}'.",
+                remedy=f"Choose one of these{'' if litert else ', or write a .tflite file'}.",
             )
-        return write_atomically(path, self.to_bytes())
+    if input == "uint8":
+        with_byte_input(Encoded(model), layout=input_layout)
+    elif input_layout != "NHWC":
+        raise SchemeError(
+            f"a layout of image bytes was given, and the file takes {input}.",
+            remedy="Ask for bytes with --input uint8 (input= in Python), or leave the layout out.",
+        )
 
 
 def quantize(

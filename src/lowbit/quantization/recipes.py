@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from lowbit.calibration.ranges import RANGE_RULES
 from lowbit.errors import SchemeError
+from lowbit.quantization.targets import NATIVE, resolved
 from lowbit.schemes.clusters import Clusters
 from lowbit.schemes.linear import Linear
 
@@ -27,12 +28,14 @@ class Recipe:
         weights: scheme of every weight; None leaves all of them float.
         integer: weights and activations both become integers and the arithmetic is done in them.
         ranges: range rule for activations (a row of `RANGE_RULES`); only read if `integer`.
+        target: processor that integers are made for: a row of `TARGETS`, or `native`; only read if `integer`.
     """
 
     name: str
     weights: Scheme | None
     integer: bool = False
     ranges: str = "mse"
+    target: str = NATIVE
 
     @property
     def bits(self) -> int:
@@ -76,6 +79,7 @@ def parse_recipe(
     group_size: int | None = None,
     symmetric: bool | None = None,
     ranges: str | None = None,
+    target: str | None = None,
 ) -> Recipe:
     """The recipe of this name, with what was asked otherwise in place of its defaults.
 
@@ -85,6 +89,7 @@ def parse_recipe(
         group_size: how many (columns of a linear scale, channels of a code book) with per="group".
         symmetric: linear only: no zero point, or one for each scale; up to 4 bits the default is one.
         ranges: range rule for activations.
+        target: processor that integers are made for: `native` (this machine; the default), or a row of `TARGETS`.
 
     Raises:
         SchemeError: no such recipe, or a hyper-parameter that it does not take.
@@ -102,6 +107,14 @@ def parse_recipe(
                 f"recipe '{recipe.name}' leaves activations float and has no ranges.", remedy="Leave --ranges out."
             )
         recipe = replace(recipe, ranges=ranges)
+    if target is not None:
+        resolved(target)
+        if not recipe.integer:
+            raise SchemeError(
+                f"recipe '{recipe.name}' computes in float, which all processors do alike.",
+                remedy="Leave --target out.",
+            )
+        recipe = replace(recipe, target=target)
     return recipe
 
 

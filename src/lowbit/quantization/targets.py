@@ -1,20 +1,23 @@
-"""What an integer file must be for the processor that it shall run on.
+"""What an integer file must be for the processor that it shall run on: `native` is the one that lowbit runs on.
 
 Without VNNI x86 adds two products of uint8 and int8 in int16, which saturates (`lowbit.formats.saturation`): with
 weights of 7 bits it cannot, 255 * 2 * 63 = 32130. Depthwise layers are computed in 32 bits and keep all 8. ARM adds in
-int32 like VNNI does.
+int32 like VNNI does. This is what ONNX Runtime does; LiteRT's x86 kernels widen to 16 bits first and never saturate.
 """
 
+import platform
 from collections.abc import Collection
 from dataclasses import replace
 
 from lowbit.errors import SchemeError
 from lowbit.graph.ops import Layer
+from lowbit.processor import processor
 from lowbit.schemes.linear import Linear
 
 VNNI_FLAGS = frozenset(("avx512_vnni", "avx_vnni", "amx_int8"))
 ARM_MACHINES = frozenset(("aarch64", "arm64"))
 MOST_BITS_WITHOUT_VNNI = 7
+NATIVE = "native"
 
 # name -> what it stands for
 TARGETS: dict[str, str] = {
@@ -36,14 +39,34 @@ def target_of(machine: str, flags: Collection[str]) -> str:
     return "x86-vnni" if VNNI_FLAGS & set(flags) else "x86"
 
 
-def weights_for(target: str, scheme: Linear, layer: Layer) -> tuple[Linear, str]:
-    """The scheme that a layer's integer weights get on a target, and why if it is not the one asked for.
+def resolved(target: str) -> str:
+    """A row of `TARGETS`: the one named, or for `native` the one that this machine is.
 
     Raises:
         SchemeError: no such target.
     """
+    if target == NATIVE:
+        return target_of(platform.machine(), processor()[1])
     if target not in TARGETS:
-        raise SchemeError(f"no target is called '{target}'.", remedy=f"Choose one of: {', '.join(TARGETS)}.")
+        raise SchemeError(
+            f"no target is called '{target}'.", remedy=f"Choose one of: {NATIVE} (this machine), {', '.join(TARGETS)}."
+        )
+    return target
+
+
+def described(asked: str, target: str) -> str:
+    """One line on a target that was chosen, for people."""
+    return f"Target: {target}{' (this machine)' if asked == NATIVE else ''}: {TARGETS[target]}."
+
+
+def weights_for(target: str, scheme: Linear, layer: Layer) -> tuple[Linear, str]:
+    """The scheme that a layer's integer weights get on a target, and why if it is not the one asked for.
+
+    Args:
+        target: a row of `TARGETS`.
+        scheme: what the recipe asks for.
+        layer: whose weights.
+    """
     if target != "x86" or layer.depthwise or scheme.bits <= MOST_BITS_WITHOUT_VNNI:
         return scheme, ""
     return (

@@ -93,6 +93,8 @@ def footnotes(comparison: Comparison) -> tuple[str, ...]:
         version = e.packages.get(e.engine, "")
         engine = " ".join(word for word in (e.engine, version) if word)
         notes.append(f"Latency: {engine}, {threads}, batch {e.batch}, median of {e.runs} runs, files interleaved.")
+    if e.target:
+        notes.append(f"Integers are made for {e.target}.")
     if e.data_images:
         where = f" of {e.data}" if e.data else ""
         kind = "Accuracy" if comparison.has_labels else "Agreement with float"

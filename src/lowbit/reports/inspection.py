@@ -16,6 +16,7 @@ from lowbit.graph.cost import Cost
 from lowbit.graph.model import Model
 from lowbit.quantization.plan import Plan
 from lowbit.quantization.quantize import Quantized
+from lowbit.quantization.targets import described
 from lowbit.reports import units
 
 COUNTED = {
@@ -128,6 +129,7 @@ def print_plan(plan: Plan, *, console: Console | None = None) -> None:
             f"{counted['float']} stay float.",
             highlight=False,
         )
+    _print_target(plan, console)
     _print_downgrades(plan, console)
 
 
@@ -151,6 +153,7 @@ def print_written(
             f"{'kept' if step.kept else 'dropped'}, {step.seconds:.1f} s" + (f" ({step.note})" if step.note else ""),
             highlight=False,
         )
+    _print_target(plan, console)
     _print_downgrades(plan, console)
 
 
@@ -166,9 +169,18 @@ def written_json(quantized: Quantized, path: Path, ledger: Ledger, *, source_byt
         "bytes": dict(ledger.bytes),
         "counts": dict(ledger.counts),
         "downgrades": list(plan.downgrades),
+        "target": plan.target,
+        "adaptations": list(plan.adaptations),
         "steps": [asdict(step) for step in quantized.steps],
         "plan": plan.to_json(),
     }
+
+
+def _print_target(plan: Plan, console: Console) -> None:
+    if plan.target:
+        console.print(described(plan.recipe.target, plan.target), highlight=False)
+    for note in plan.adaptations:
+        console.print(f"  {note}.", highlight=False)
 
 
 def _print_downgrades(plan: Plan, console: Console) -> None:

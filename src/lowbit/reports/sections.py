@@ -178,6 +178,7 @@ def method(comparison: Comparison) -> Markup:
         "Packages": _list(*(f"{name} {version}" for name, version in e.packages.items())),
         "Timing": _list(e.engine, threads, f"batch {e.batch}", f"{e.runs} runs after {e.warmup} to warm up",
                         "files in turn, ratios within each turn") if e.runs else "",
+        "Integers made for": e.target,
         "Machine load": _list(*load),
         "Evaluated on": _data(e.data, e.data_images, e.data_sha256),
         "Calibrated on": _data(e.calibration, e.calibration_images, e.calibration_sha256),

@@ -1,0 +1,51 @@
+"""Which processor this is: its name, and those of its instruction sets that decide about 8-bit arithmetic."""
+
+import contextlib
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+# Instruction sets that decide how fast, and on x86 without VNNI even how exactly, 8-bit arithmetic runs.
+FLAGS = (
+    "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512_vnni", "avx_vnni", "avx512_bf16", "avx512_fp16",
+    "amx_int8", "amx_bf16", "asimd", "asimddp", "asimdhp", "i8mm", "bf16", "sve", "sve2",
+)  # fmt: skip
+
+
+def processor() -> tuple[str, tuple[str, ...]]:
+    """Name of the processor, and which of `FLAGS` it has."""
+    with contextlib.suppress(OSError):
+        return parse_cpuinfo(Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace"))
+    if sys.platform == "darwin":
+        with contextlib.suppress(OSError, subprocess.SubprocessError):
+            return parse_sysctl(
+                subprocess.run(
+                    ["/usr/sbin/sysctl", "machdep.cpu", "hw.optional"],
+                    capture_output=True, text=True, timeout=5, check=False,
+                ).stdout
+            )  # fmt: skip
+    return platform.processor() or platform.machine() or "unknown", ()
+
+
+def parse_cpuinfo(text: str) -> tuple[str, tuple[str, ...]]:
+    """Name and flags from /proc/cpuinfo, of x86 (`flags`) or ARM (`Features`)."""
+    fields: dict[str, str] = {}
+    for line in text.splitlines():
+        key, colon, value = line.partition(":")
+        if colon:
+            fields.setdefault(key.strip(), value.strip())
+    words = set((fields.get("flags") or fields.get("Features") or "").split())
+    name = fields.get("model name") or fields.get("Hardware") or platform.machine()
+    return name or "unknown", tuple(flag for flag in FLAGS if flag in words)
+
+
+def parse_sysctl(text: str) -> tuple[str, tuple[str, ...]]:
+    """Name and flags from macOS `sysctl machdep.cpu hw.optional`."""
+    fields = dict(line.split(": ", 1) for line in text.splitlines() if ": " in line)
+    words = set(
+        f"{fields.get('machdep.cpu.features', '')} {fields.get('machdep.cpu.leaf7_features', '')}".lower().split()
+    )
+    arm = {"asimddp": "hw.optional.arm.FEAT_DotProd", "i8mm": "hw.optional.arm.FEAT_I8MM"}
+    words |= {flag for flag, key in arm.items() if fields.get(key) == "1"}
+    return fields.get("machdep.cpu.brand_string", "unknown"), tuple(flag for flag in FLAGS if flag in words)
