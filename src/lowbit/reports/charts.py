@@ -231,7 +231,7 @@ def linear_ticks(low: float, high: float, most: int) -> list[float]:
     unit = 10 ** math.floor(math.log10(rough))
     step = next(unit * m for m in (1, 2, 5, 10) if unit * m >= rough * 0.999)
     first = math.ceil(low / step - 1e-9)
-    return [round((first + i) * step, 12) for i in range(int((high - first * step) / step + 1e-9) + 1)]
+    return [round((first + i) * step, 12) for i in range(math.floor((high - first * step) / step + 1e-9) + 1)]
 
 
 def log_ticks(low: float, high: float) -> list[float]:
