@@ -12,7 +12,11 @@ from PIL import Image
 
 import networks
 from lowbit import cli
+from lowbit.engines import installed_engines, session
+from lowbit.errors import EngineError
 from lowbit.formats.input_bytes import byte_layout
+from lowbit.measurement import entries, roofline
+from lowbit.quantization.targets import resolved
 
 SIZE = ["--mean", "0.5", "--std", "0.25"]
 
@@ -445,3 +449,114 @@ def test_plan_names_the_target_and_the_layers_it_changes(folder, capsys):
     assert json.loads(out)["target"] in ("x86-vnni", "x86", "arm")
     code, out, _ = run("plan", folder / "net.onnx", "-r", "int8", capsys=capsys)
     assert "(this machine)" in out
+
+
+def test_inspect_speed_says_beforehand_what_integers_bring(folder, capsys):
+    code, out, _ = run("inspect", folder / "net.onnx", "--speed", capsys=capsys)
+    assert code == 0
+    assert "int8 " in out
+    assert "GB/s" in out
+    code, out, _ = run("inspect", folder / "net.onnx", "--speed", "--batch", "2", "--json", capsys=capsys)
+    data = json.loads(out)
+    assert code == 0
+    assert data["batch"] == 2
+    assert data["verdict"].startswith("int8 ")
+    assert {layer["node"] for layer in data["layers"]} == {"stem", "narrow", "wide", "deep", "back", "last", "fc"}
+    assert all(
+        {"macs", "bytes", "float_bytes", "limit", "arithmetic", "gain"} <= layer.keys() for layer in data["layers"]
+    )
+    assert set(data["peaks"]["rates"]) == {"float", "integer"}
+    assert isinstance(data["flags"], list)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["inspect", "net.onnx", "--threads", "2"], "--speed"),
+        (["inspect", "net.onnx", "--speed", "--engine", "litert"], "onnxruntime, openvino"),
+        (["inspect", "net.onnx", "--speed", "--engine", "none"], "not known beforehand"),
+        (["measure", "net.onnx", "--data", "test", "--engine", "onnxruntime,tvm"], "no engine is called 'tvm'"),
+        (["measure", "net.onnx", "--data", "test", "--engine", ","], "auto for all that are installed"),
+        (["measure", "net.onnx", "--data", "test", "--engine", "litert"], "LiteRT opens .tflite files only"),
+        (["measure", "net.onnx", "--data", "test", "--emulate", "x86"], "nothing to emulate"),
+        (["measure", "net.onnx", "--data", "test", "--emulate", "arm"], "cannot be emulated"),
+    ],
+)
+def test_speed_options_that_make_no_sense(folder, monkeypatch, arguments, message, capsys):
+    monkeypatch.chdir(folder)
+    options = SIZE if arguments[0] == "measure" else []
+    code, _, err = run(*arguments, *options, capsys=capsys)
+    assert code == 2
+    assert message in err
+
+
+def test_quantize_says_beforehand_that_integers_will_not_be_faster(folder, tmp_path, monkeypatch, capsys):
+    how = ("quantize", folder / "net.onnx", "-r", "int8", "--calibration", folder / "calibration", *SIZE)
+    how = (*how, "--effort", "fast", "--json", "-o", tmp_path / "a.onnx")
+    rates = roofline.Rates(mac=1e-9, window_mac=1e-9, depthwise_mac=1e-9, output=1e-9, start=1e-6)
+    for faster in (False, True):
+        integers = roofline.Rates(1e-10, 1e-10, 1e-10, 1e-10, 1e-7) if faster else rates
+        peaks = roofline.Peaks({"float": rates, "integer": integers}, 1e10, 1, "onnxruntime")
+        monkeypatch.setattr(roofline, "measure_peaks", lambda found=peaks: found)
+        code, out, err = run(*how, capsys=capsys)
+        assert code == 0
+        assert ("Note: int8 will not be faster here" in err) != faster
+        assert json.loads(out)["verdict"].startswith("int8 should" if faster else "int8 will not")
+    other = next(target for target in ("arm", "x86") if target != resolved("native"))
+    code, out, err = run(*how, "--target", other, capsys=capsys)
+    assert code == 0
+    assert json.loads(out)["verdict"] == ""
+
+
+def test_several_engines_and_emulated_answers_each_have_a_row(folder, tmp_path, capsys):
+    engines = [name for name in ("onnxruntime", "openvino") if name in installed_engines()]
+    out_folder = tmp_path / "out"
+    arguments = (
+        "compare", folder / "net.onnx", "--data", folder / "test", "--calibration", folder / "calibration", *SIZE,
+        "--recipes", "int8,linear8", "--runs", "3", "--effort", "fast", "--engine", ",".join(engines),
+        "--target", "x86-vnni", "--emulate", "x86", "--out", out_folder,
+    )  # fmt: skip
+    code, out, _ = run(*arguments, "--json", capsys=capsys)
+    results = json.loads(out)
+    rows = results["rows"]
+    assert code == 0
+    expected = [("float", name) for name in engines] + [("int8", name) for name in engines]
+    expected += [("int8", "onnxruntime")] + [("linear8", name) for name in engines]
+    assert [(row["recipe"], row["engine"]) for row in rows] == expected
+    emulated = rows[2 * len(engines)]
+    assert (emulated["emulated"], emulated["label"]) == ("x86", "int8, emulated x86")
+    assert emulated["latency_ms"] is None
+    assert emulated["kl"] > 0
+    assert any("saturate" in note for note in emulated["details"]["notes"])
+    assert len(results["verdicts"]) == len(engines)
+    for row in rows:
+        assert (row["expected_ratio"] is not None) == (row["recipe"] == "int8" and not row["emulated"])
+        assert sum(row["details"]["ledger"].values()) == row["file_bytes"]
+    if len(engines) > 1:
+        assert rows[0]["label"] == "float, onnxruntime"
+        assert rows[0]["fastest_engine"] == rows[1]["fastest_engine"] in engines
+    page = (out_folder / "report.html").read_text()
+    assert "int8, emulated x86" in page
+    assert results["verdicts"][0].split(" (")[0] in page
+    code, out, _ = run(*arguments, capsys=capsys)
+    assert "Integers are made for x86-vnni." in " ".join(out.split())
+    assert "expected" in out
+
+
+def test_auto_measures_what_is_installed_and_opens_the_file(folder, monkeypatch, capsys):
+    def without_openvino(path, *, engine, threads):
+        if engine == "openvino":
+            raise EngineError("OpenVINO refuses the model.")
+
+    monkeypatch.setattr(entries, "open_session", without_openvino)
+    monkeypatch.setattr(session, "installed_engines", lambda: ("onnxruntime", "openvino"))
+    how = ("measure", folder / "net.onnx", "--data", folder / "test", *SIZE, "--runs", "2", "--json")
+    code, out, _ = run(*how, "--engine", "auto", capsys=capsys)
+    assert code == 0
+    assert [row["engine"] for row in json.loads(out)["rows"]] == ["onnxruntime"]
+    assert json.loads(out)["notes"] == ["net.onnx was not measured with openvino: OpenVINO refuses the model."]
+    monkeypatch.setattr(session, "installed_engines", lambda: ("openvino",))
+    code, _, err = run(*how, "--engine", "auto", capsys=capsys)
+    assert code == 2
+    assert "no engine that is installed opens the file" in err
+    assert run(*how, "--engine", "openvino", capsys=capsys)[0] == 2

@@ -11,6 +11,7 @@ from rich.console import Console
 import lowbit
 import networks
 from lowbit.engines import open_session
+from lowbit.errors import EngineError
 from lowbit.formats.kernels import KERNELS, Kernel, kernel
 from lowbit.graph.cost import cost
 from lowbit.measurement.roofline import (
@@ -114,15 +115,21 @@ def test_layers_that_stay_float_are_named():
 def test_report_and_json(model):
     found = outlook(model, peaks(), batch=2)
     file = io.StringIO()
-    print_outlook(found, measured=2.5, console=Console(file=file, width=160))
+    print_outlook(found, console=Console(file=file, width=160))
     text = file.getvalue()
     assert all(layer.node in text for layer in found.layers)
     assert found.verdict[:60] in text
-    assert "measured 2.50x" in text
     data = json.loads(json.dumps(found.to_json()))
     assert data["batch"] == 2
     assert data["gain"] == pytest.approx(found.gain)
+    assert data["faster"]
+    assert data["layers"][0]["gain"] == pytest.approx(found.layers[0].gain)
     assert data["layers"][0]["limit"] in ("arithmetic", "outputs", "memory", "start")
+
+
+def test_engines_without_the_small_kernels_are_refused():
+    with pytest.raises(EngineError, match="not known beforehand"):
+        measure_peaks(engine="litert")
 
 
 def test_this_processor_can_be_measured(model):

@@ -101,6 +101,7 @@ def sample_comparison() -> Comparison:
                 accuracy=right / 372, accuracy_low=low, accuracy_high=high, agreement=1 - flips / 372, loss=loss,
                 kl=kl, flips=flips, mcnemar_p=1.0 if flips < 20 else 2.4e-9, latency_ms=latency,
                 latency_low_ms=latency * 0.985, latency_high_ms=latency * 1.04, latency_ratio=1.57 / latency,
+                expected_ratio=1.7 if recipe == "int8" else None,
                 load_memory_bytes=21_400_000 - int(4e6 * (recipe == "int8")),
                 peak_memory_bytes=29_800_000 + int(9e6 * (bits < 8)),
                 details=Details(

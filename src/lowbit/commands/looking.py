@@ -1,9 +1,13 @@
 """`inspect`, `plan` and `recipes`: look before anything is touched."""
 
+from typing import Annotated
+
 import typer
 
 from lowbit.commands.options import (
     AffineOption,
+    BatchOption,
+    EngineOption,
     GroupOption,
     JsonOption,
     ModelArgument,
@@ -11,20 +15,41 @@ from lowbit.commands.options import (
     RecipeOption,
     StrictOption,
     TargetOption,
+    ThreadsOption,
 )
-from lowbit.console import print_json, read_file_ledger
+from lowbit.console import print_json, progress_bar, read_file_ledger
 
 
 def inspect(
     model: ModelArgument,
+    speed: Annotated[
+        bool, typer.Option("--speed", help="What int8 would bring on this processor, layer by layer, and why.")
+    ] = False,
+    engine: EngineOption = "onnxruntime",
+    threads: ThreadsOption = 1,
+    batch: BatchOption = 1,
     as_json: JsonOption = False,
 ) -> None:
-    """Per layer and in total: shapes, parameters, MACs, FLOPs, bytes and ranges of the weights."""
+    """Per layer and in total: shapes, parameters, MACs, FLOPs, bytes and ranges of the weights; or expected speed."""
+    from lowbit.errors import EngineError
     from lowbit.formats.opening import load
     from lowbit.graph.cost import cost
     from lowbit.reports.inspection import inspection_json, print_inspection
 
+    if not speed and (engine, threads, batch) != ("onnxruntime", 1, 1):
+        raise EngineError(
+            "--engine, --threads and --batch say how speed is looked at.", remedy="Add --speed, or leave them out."
+        )
     loaded = load(model)
+    if speed:
+        from lowbit.measurement.roofline import measure_peaks, outlook
+        from lowbit.reports.speed import print_outlook
+
+        with progress_bar(as_json) as progress:
+            peaks = measure_peaks(engine=engine, threads=threads, progress=progress)
+        found = outlook(loaded, peaks, batch=batch)
+        print_json({"model": loaded.source, **found.to_json()}) if as_json else print_outlook(found)
+        return
     counted = cost(loaded)
     ledger = read_file_ledger(model)
     if as_json:

@@ -11,6 +11,7 @@ from lowbit.commands.options import (
     CalibrationOption,
     DataOption,
     EffortOption,
+    EmulateOption,
     EngineOption,
     FolderOption,
     InputLayoutOption,
@@ -45,6 +46,7 @@ def measure(
     threads: ThreadsOption = 1,
     batch: BatchOption = 1,
     runs: RunsOption = 200,
+    emulate: EmulateOption = "",
     limit: LimitOption = None,
     size: SizeOption = None,
     mean: MeanOption = None,
@@ -60,7 +62,16 @@ def measure(
     with progress_bar(as_json) as progress:
         loaded = load_model(files[0], size=size, mean=mean, std=std, layout=layout)
         images = open_data(images_from, loaded, limit)
-        comparison = run(files, images, engine=engine, threads=threads, batch=batch, runs=runs, progress=progress)
+        comparison = run(
+            files,
+            images,
+            engine=engine,
+            threads=threads,
+            batch=batch,
+            runs=runs,
+            emulate=emulate,
+            progress=progress,
+        )
     if out is not None:
         from lowbit.files import staged_folder
         from lowbit.reports.files import write_reports
@@ -83,6 +94,7 @@ def compare(
     threads: ThreadsOption = 1,
     batch: BatchOption = 1,
     runs: RunsOption = 200,
+    emulate: EmulateOption = "",
     effort: EffortOption = "balanced",
     limit: LimitOption = None,
     size: SizeOption = None,
@@ -111,6 +123,7 @@ def compare(
         threads=threads,
         batch=batch,
         runs=runs,
+        emulate=emulate,
         effort=effort,
         same_data=same_data,
         strict=strict,
@@ -143,6 +156,7 @@ def demo(
         threads=threads,
         batch=1,
         runs=runs,
+        emulate="",
         effort=effort,
         same_data=False,
         strict=False,
@@ -164,6 +178,7 @@ def _compare(
     threads: int,
     batch: int,
     runs: int,
+    emulate: str,
     effort: str,
     same_data: bool,
     strict: bool,
@@ -197,6 +212,7 @@ def _compare(
                 threads=threads,
                 batch=batch,
                 runs=runs,
+                emulate=emulate,
                 effort=effort,
                 same_data=same_data,
                 strict=strict,

@@ -15,7 +15,15 @@ CalibrationOption = Annotated[
     typer.Option("--calibration", help="Calibration images; labels are not used.", metavar="DIR"),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on standard output.")]
-EngineOption = Annotated[str, typer.Option(help="onnxruntime, or openvino where it is installed.")]
+EngineOption = Annotated[
+    str,
+    typer.Option(
+        "--engine", help="onnxruntime, openvino or litert; several with commas; or auto: all that are installed."
+    ),
+]
+EmulateOption = Annotated[
+    str, typer.Option("--emulate", help="x86: also give the answers of integer ONNX files on x86 without VNNI.")
+]
 ThreadsOption = Annotated[int, typer.Option(help="Threads of the runtime while timing.", min=1)]
 BatchOption = Annotated[int, typer.Option(help="Images a run while timing.", min=1)]
 RunsOption = Annotated[int, typer.Option(help="Timed runs of each file; 0 leaves latency out.", min=0)]

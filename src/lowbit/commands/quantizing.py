@@ -1,7 +1,7 @@
 """`quantize`: one model, one recipe, one file."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -25,6 +25,10 @@ from lowbit.commands.options import (
     TargetOption,
 )
 from lowbit.console import check_format, load_model, open_data, print_json, progress_bar, read_file_ledger
+
+if TYPE_CHECKING:
+    from lowbit.graph.model import Model
+    from lowbit.quantization.recipes import Recipe
 
 
 def quantize(
@@ -76,10 +80,32 @@ def quantize(
         loaded = load_model(model, size=size, mean=mean, std=std, layout=layout)
         check_form(loaded, output, **form)
         images = open_data(calibration, loaded, limit) if calibration else None
+        verdict, faster = _verdict(loaded, wanted, output)
+        if not faster:
+            # Said before the work is done, and where it does not disturb what standard output is read for.
+            typer.echo(f"Note: {verdict}", err=True)
         quantized = run(loaded, wanted, calibration=images, effort=effort, strict=strict, progress=progress)
         quantized.save(output, **form)
     ledger = read_file_ledger(output)
     if as_json:
-        print_json(written_json(quantized, output, ledger, source_bytes=model.stat().st_size))
+        written = written_json(quantized, output, ledger, source_bytes=model.stat().st_size)
+        print_json({**written, "verdict": verdict})
     else:
         print_written(quantized, output, ledger, source_bytes=model.stat().st_size)
+
+
+def _verdict(model: "Model", recipe: "Recipe", output: Path) -> tuple[str, bool]:
+    """What integers will bring on this processor, and whether they are worth it; nothing where nobody can tell."""
+    from lowbit.errors import ModelError
+    from lowbit.formats.opening import is_litert
+    from lowbit.measurement.roofline import measure_peaks, outlook
+    from lowbit.quantization.targets import NATIVE, resolved
+
+    if not recipe.integer or is_litert(output) or resolved(recipe.target) != resolved(NATIVE):
+        return "", True
+    try:
+        found = outlook(model, measure_peaks(), recipe=recipe)
+    except ModelError:
+        # No sizes, or nothing to quantize: the work itself says what is wrong with the model.
+        return "", True
+    return found.verdict, found.faster

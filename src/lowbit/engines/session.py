@@ -24,6 +24,10 @@ ENGINES: dict[str, tuple[str, str, str | None]] = {
 }
 
 
+# Every engine that is installed.
+AUTO = "auto"
+
+
 class Session(Protocol):
     """One loaded model, ready to run."""
 
@@ -65,6 +69,24 @@ def engine_version(engine: str) -> str:
 def installed_engines() -> tuple[str, ...]:
     """Names of the engines that can be used now, in the order of the table."""
     return tuple(name for name, (_, package, _) in ENGINES.items() if importlib.util.find_spec(package) is not None)
+
+
+def chosen_engines(text: str) -> tuple[str, ...]:
+    """The engines that a user named: one, several with commas, or `auto` for all that are installed.
+
+    Raises:
+        EngineError: no such engine, or none.
+    """
+    if text.strip() == AUTO:
+        return installed_engines()
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    for name in names or ("",):
+        if name not in ENGINES:
+            raise EngineError(
+                f"no engine is called '{name}'.",
+                remedy=f"Choose one or more of: {', '.join(ENGINES)}, or {AUTO} for all that are installed.",
+            )
+    return names
 
 
 def _module(engine: str) -> Any:  # noqa: ANN401 - modules have no narrower type

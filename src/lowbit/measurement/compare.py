@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from lowbit.data.images import Images, check_labels, open_images, overlap
-from lowbit.errors import DataError
+from lowbit.engines import chosen_engines
+from lowbit.errors import DataError, ModelError
 from lowbit.formats.opening import load
+from lowbit.graph.cost import cost
 from lowbit.graph.model import Model
 from lowbit.graph.ops import layers
 from lowbit.measurement.measure import RUNS, Candidate, measure
 from lowbit.measurement.results import Comparison, Step
+from lowbit.measurement.roofline import MEASURED_ENGINES, Outlook, measure_peaks, outlook
 from lowbit.progress import SILENT, Progress
 from lowbit.quantization.plan import plan
 from lowbit.quantization.quantize import Quantized, check_form, quantize
@@ -31,6 +34,7 @@ def compare(
     threads: int = 1,
     batch: int = 1,
     runs: int = RUNS,
+    emulate: str = "",
     effort: str = "balanced",
     same_data: bool = False,
     strict: bool = False,
@@ -48,10 +52,11 @@ def compare(
         input: what the files take, the float one too: "float32", or "uint8" for the bytes of images. So bytes are
             timed from the image to the answer, normalization included.
         input_layout: of image bytes, "NHWC" or "NCHW".
-        engine: runtime that predicts and is timed.
+        engine: runtime that predicts and is timed: a name, several with commas, or `auto`; see `measure`.
         threads: threads of the runtime while timing.
         batch: images a run while timing.
         runs: timed runs of each file.
+        emulate: "x86" adds the answers of integer files on x86 without VNNI; see `measure`.
         effort: how long quantizing may search: fast, balanced or best.
         same_data: insist on evaluating with images that were also used to calibrate.
         strict: refuse if anything asked for cannot be given.
@@ -78,14 +83,28 @@ def compare(
     if calibration is not None or any(recipe.integer for recipe in chosen):
         seen = calibration_images(model, calibration, images, same_data=same_data)
     folder.mkdir(parents=True, exist_ok=True)
+    # Said before anything is timed, so that the timing can contradict it.
+    expected = _outlooks(model, chosen, engine=engine, threads=threads, batch=batch) if runs else {}
     candidates = []
     target = ""
     for recipe in chosen:
         quantized = quantize(model, recipe, calibration=seen, effort=effort, progress=progress)
         path = quantized.save(folder / f"{stem}-{recipe.name}.onnx", input=input, input_layout=input_layout)
-        candidates.append(candidate(quantized, path))
+        found = candidate(quantized, path)
+        if recipe.integer:
+            found = dataclasses.replace(found, expected={name: outlook.gain for name, outlook in expected.items()})
+        candidates.append(found)
         target = quantized.plan.target or target
-    comparison = measure(candidates, images, engine=engine, threads=threads, batch=batch, runs=runs, progress=progress)
+    comparison = measure(
+        candidates,
+        images,
+        engine=engine,
+        threads=threads,
+        batch=batch,
+        runs=runs,
+        emulate=emulate,
+        progress=progress,
+    )
     where = dataclasses.replace(comparison.environment, target=target)
     if seen is not None:
         where = dataclasses.replace(
@@ -96,7 +115,23 @@ def compare(
         )
     # The float file is measured under its own name, but it was made from the user's.
     named = dataclasses.replace(comparison.model, name=model.source, trained_parameters=model.trained_parameters)
-    return dataclasses.replace(comparison, environment=where, model=named)
+    verdicts = tuple(outlook.verdict for outlook in expected.values())
+    return dataclasses.replace(comparison, environment=where, model=named, verdicts=verdicts)
+
+
+def _outlooks(model: Model, recipes: Sequence[Recipe], *, engine: str, threads: int, batch: int) -> dict[str, Outlook]:
+    """What to expect of integers on each engine; nothing where no recipe computes in them or sizes are not known."""
+    recipe = next((recipe for recipe in recipes if recipe.integer), None)
+    if recipe is None:
+        return {}
+    names = [name for name in chosen_engines(engine) if name in MEASURED_ENGINES]
+    try:
+        cost(model, batch=batch)
+    except ModelError:
+        return {}
+    return {
+        name: outlook(model, measure_peaks(engine=name, threads=threads), batch=batch, recipe=recipe) for name in names
+    }
 
 
 def candidate(quantized: Quantized, path: Path) -> Candidate:

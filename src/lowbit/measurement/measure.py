@@ -17,11 +17,12 @@ from lowbit.engines import engine_version
 from lowbit.errors import DataError, ModelError
 from lowbit.files import sha256_file
 from lowbit.formats.ledger import Ledger
-from lowbit.formats.opening import file_ledger, file_weights, is_litert, load, opened
+from lowbit.formats.opening import file_ledger, file_weights, load, opened
 from lowbit.graph.cost import Cost, cost
 from lowbit.graph.model import Model
 from lowbit.measurement import error
 from lowbit.measurement.accuracy import Score, score
+from lowbit.measurement.entries import Entry, entries, label
 from lowbit.measurement.environment import environment
 from lowbit.measurement.examples import examples
 from lowbit.measurement.inputs import as_taken, first_batch
@@ -60,6 +61,7 @@ class Candidate:
         steps: what quantization ran.
         float_weights: by layer, the float weights that were encoded, where those are not the first file's (channels
             rescaled by equalization).
+        expected: by engine, how many times faster than float it should be there.
     """
 
     recipe: str
@@ -70,6 +72,7 @@ class Candidate:
     notes: tuple[str, ...] = ()
     steps: tuple[Step, ...] = ()
     float_weights: Mapping[str, Array] | None = None
+    expected: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
 def measure(
@@ -81,6 +84,7 @@ def measure(
     batch: int = 1,
     runs: int = RUNS,
     with_memory: bool = True,
+    emulate: str = "",
     progress: Progress = SILENT,
 ) -> Comparison:
     """Measure files on the same images; the first is the reference that the others are compared with.
@@ -88,11 +92,14 @@ def measure(
     Args:
         files: ONNX files of one model, the float one first.
         images: evaluation images; without labels agreement with the first file takes the place of accuracy.
-        engine: runtime that predicts, and whose latency and memory are measured.
+        engine: runtime that predicts, and whose latency and memory are measured: a name, several with commas, or
+            `auto` for all that are installed. With several each file has a row for each that opens it. LiteRT files
+            run in LiteRT, whatever is asked for.
         threads: threads of the runtime while timing.
         batch: images a run while timing.
         runs: timed runs of each file; 0 leaves latency out.
         with_memory: also measure memory, each file in a process of its own.
+        emulate: "x86" adds, behind each integer ONNX file, the answers that it gives on x86 without VNNI.
         progress: told as the work goes on.
 
     Raises:
@@ -104,25 +111,27 @@ def measure(
     with tempfile.TemporaryDirectory(prefix="lowbit-") as folder:
         # Archives are measured as the ONNX files that they hold; their size is their own.
         paths = [opened(candidate.path, Path(folder)) for candidate in candidates]
-        return _measured(
+        found, passed = entries(paths, engine=engine, emulate=emulate)
+        comparison = _measured(
             candidates,
             paths,
+            found,
             images,
-            engine=engine,
             threads=threads,
             batch=batch,
             runs=runs,
             with_memory=with_memory,
             progress=progress,
         )
+        return dataclasses.replace(comparison, notes=passed)
 
 
 def _measured(
     candidates: Sequence[Candidate],
     paths: Sequence[Path],
+    found: Sequence[Entry],
     images: Images,
     *,
-    engine: str,
     threads: int,
     batch: int,
     runs: int,
@@ -133,21 +142,23 @@ def _measured(
     reference = load(candidates[0].path)
     if images.labels is not None and reference.classes is not None:
         check_labels(images, reference.classes)
-    engines = ["litert" if is_litert(path) else engine for path in paths]
+    several = len({entry.engine for entry in found}) > 1
+    labels = [label(candidates[entry.file].recipe, entry, several=several) for entry in found]
     predictions = [
-        predict(path, images, engine=engines[index], progress=progress, what=f"predicting: {candidate.recipe}")
-        for index, (candidate, path) in enumerate(zip(candidates, paths, strict=True))
+        predict(entry.model, images, engine=entry.engine, progress=progress, what=f"predicting: {name}")
+        for entry, name in zip(found, labels, strict=True)
     ]
     scores = [
         score(prediction, reference=None if index == 0 else predictions[0])
         for index, prediction in enumerate(predictions)
     ]
-    inputs = [first_batch(as_taken(images, path), batch) for path in paths]
+    real = {str(index): entry for index, entry in enumerate(found) if not entry.emulated}
+    inputs = {index: first_batch(as_taken(images, entry.model), batch) for index, entry in real.items()}
     times = (
         latency(
-            {str(index): path for index, path in enumerate(paths)},
-            {str(index): x for index, x in enumerate(inputs)},
-            engine={str(index): name for index, name in enumerate(engines)},
+            {index: entry.model for index, entry in real.items()},
+            inputs,
+            engine={index: entry.engine for index, entry in real.items()},
             threads=threads,
             batch=batch,
             runs=runs,
@@ -156,35 +167,49 @@ def _measured(
         if runs
         else {}
     )
-    memories = [
-        memory(path, x, engine=name, threads=threads) if with_memory else Memory(None, None)
-        for path, name, x in progress.track(
-            zip(paths, engines, inputs, strict=True), "measuring memory", total=len(paths)
-        )
-    ]
+    memories = {
+        index: memory(entry.model, inputs[index], engine=entry.engine, threads=threads)
+        for index, entry in progress.track(real.items(), "measuring memory", total=len(real))
+        if with_memory
+    }
     ledgers = [file_ledger(candidate.path, path) for candidate, path in zip(candidates, paths, strict=True)]
     weights = [file_weights(path) for path in paths]
     costs = _cost(reference, batch=1)
     shown = _examples(predictions, images)
-    rows = tuple(
-        _row(
+    rows = []
+    for index, entry in enumerate(found):
+        candidate = candidates[entry.file]
+        row = _row(
             candidate,
-            engine=engines[index],
+            engine=entry.engine,
             first=ledgers[0],
-            ledger=ledgers[index],
+            ledger=ledgers[entry.file],
             score_=scores[index],
             time=times.get(str(index)),
-            memory_=memories[index],
+            memory_=memories.get(str(index), Memory(None, None)),
             float_weights=weights[0] if candidate.float_weights is None else candidate.float_weights,
-            weights=weights[index],
+            weights=weights[entry.file],
             costs=costs,
             shown=shown[index - 1] if index else (),
         )
-        for index, candidate in enumerate(candidates)
-    )
+        details = row.details
+        if entry.file in (before.file for before in found[:index]):
+            # What is in the file has been told with its first row.
+            details = dataclasses.replace(details, layers=(), histograms=(), steps=(), notes=scores[index].notes)
+        details = dataclasses.replace(details, notes=(*details.notes, *entry.notes))
+        rows.append(
+            dataclasses.replace(
+                row,
+                label="" if labels[index] == candidate.recipe else labels[index],
+                emulated=entry.emulated,
+                expected_ratio=None if entry.emulated else _expected(candidate, entry, found, times),
+                details=details,
+            )
+        )
+    engines = dict.fromkeys(entry.engine for entry in found)
     where = dataclasses.replace(
         environment(),
-        engine=", ".join(f"{name} {engine_version(name)}" for name in dict.fromkeys(engines)),
+        engine=", ".join(f"{name} {engine_version(name)}" for name in engines),
         threads=threads,
         batch=batch,
         runs=runs,
@@ -198,7 +223,33 @@ def _measured(
         command=shlex.join(sys.argv) if sys.argv and Path(sys.argv[0]).name == "lowbit" else "",
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
-    return Comparison(rows, where, _summary(reference, costs, images), _layer_costs(costs))
+    summary = _summary(reference, costs, images)
+    return Comparison(_with_fastest(rows, found), where, summary, _layer_costs(costs))
+
+
+def _expected(candidate: Candidate, entry: Entry, found: Sequence[Entry], times: Mapping[str, Latency]) -> float | None:
+    """The gain expected on this engine, in times of the reference: that of the float file on the same engine."""
+    gain = candidate.expected.get(entry.engine)
+    floats = (str(index) for index, other in enumerate(found) if other.file == 0 and other.engine == entry.engine)
+    time = times.get(next(floats, ""))
+    return None if gain is None or time is None else gain * time.ratio
+
+
+def _with_fastest(rows: Sequence[Row], found: Sequence[Entry]) -> tuple[Row, ...]:
+    """Name the engine that runs each file fastest, where several do."""
+    timed: dict[int, list[Row]] = {}
+    for row, entry in zip(rows, found, strict=True):
+        if row.latency_ms is not None:
+            timed.setdefault(entry.file, []).append(row)
+    best = {
+        file: min(those, key=lambda row: row.latency_ms or 0.0).engine
+        for file, those in timed.items()
+        if len(those) > 1
+    }
+    return tuple(
+        row if entry.emulated else dataclasses.replace(row, fastest_engine=best.get(entry.file, ""))
+        for row, entry in zip(rows, found, strict=True)
+    )
 
 
 def _row(

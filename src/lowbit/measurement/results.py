@@ -111,7 +111,16 @@ class Row:
     latency_ratio: float | None = None
     load_memory_bytes: int | None = None
     peak_memory_bytes: int | None = None
+    expected_ratio: float | None = None  # how many times faster, said before anything was timed
+    emulated: str = ""  # target whose answers these are, if this machine only emulates it
+    fastest_engine: str = ""  # of those that ran the file, if there are several
+    label: str = ""
     details: Details = field(default_factory=Details)
+
+    @property
+    def name(self) -> str:
+        """What the row is called: the recipe, with the engine where there are several."""
+        return self.label or self.recipe
 
     def scalars(self) -> dict[str, str | int | float | None]:
         """Every column but `details`, in order: one line of the CSV."""
@@ -174,13 +183,29 @@ class Environment:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The whole comparison: the float row first, then one row a file."""
+    """The whole comparison: the float row first, then one row a file, or several where several engines run it."""
 
     rows: tuple[Row, ...]
     environment: Environment
     model: ModelSummary
     layers: tuple[LayerCostRow, ...] = ()
     notes: tuple[str, ...] = ()
+    verdicts: tuple[str, ...] = ()  # what integers were expected to bring, one sentence an engine
+
+    @property
+    def files(self) -> tuple[Row, ...]:
+        """One row a file: the first of the engines that ran it, and no emulated ones."""
+        found: list[Row] = []
+        engines: set[str] = set()
+        for row in self.rows:
+            if row.emulated:
+                continue
+            # Files in other folders can have the same name, but a file has one row an engine.
+            if not found or row.file != found[-1].file or row.engine in engines:
+                found.append(row)
+                engines.clear()
+            engines.add(row.engine)
+        return tuple(found)
 
     @property
     def has_labels(self) -> bool:

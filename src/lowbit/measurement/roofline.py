@@ -19,18 +19,22 @@ from typing import Any
 import numpy as np
 
 from lowbit.engines import Session, open_session
+from lowbit.errors import EngineError
 from lowbit.formats.kernels import KERNELS, Kernel, kernel
 from lowbit.graph.cost import LayerCost, cost
 from lowbit.graph.model import Model
 from lowbit.processor import processor
 from lowbit.progress import SILENT, Progress
 from lowbit.quantization.plan import plan
+from lowbit.quantization.recipes import Recipe
 
 ROUNDS = 30
 COPIED = 1 << 23
 # Gains smaller than this are lost in what the estimate leaves out.
 WORTH_IT = 1.1
 FLOAT, INTEGER = "float", "integer"
+# Those that run the small kernels, which are ONNX files.
+MEASURED_ENGINES = ("onnxruntime", "openvino")
 ITEM_BYTES = {FLOAT: 4, INTEGER: 1}
 
 
@@ -129,17 +133,28 @@ class Outlook:
         """How many times faster all layers together become."""
         return _gain(self.layers)
 
+    @property
+    def faster(self) -> bool:
+        """Whether integers are worth it here."""
+        return bool(self.gain >= WORTH_IT)
+
     def to_json(self) -> dict[str, Any]:
         """Plain data for `json.dumps`."""
-        return {**asdict(self), "gain": self.gain}
+        layers = [{**asdict(layer), "gain": layer.gain} for layer in self.layers]
+        return {**asdict(self), "layers": layers, "gain": self.gain, "faster": self.faster}
 
 
 def measure_peaks(*, engine: str = "onnxruntime", threads: int = 1, progress: Progress = SILENT) -> Peaks:
     """Run the small kernels, floats and integers in turn; takes about a second.
 
     Raises:
-        EngineError: the runtime is not there.
+        EngineError: the runtime is not there, or runs no ONNX files.
     """
+    if engine not in MEASURED_ENGINES:
+        raise EngineError(
+            f"what to expect of engine '{engine}' is not known beforehand.",
+            remedy=f"Choose one of: {', '.join(MEASURED_ENGINES)}; or measure files with it.",
+        )
     kernels = {name: kernel(name) for name in KERNELS}
     found = {
         name: _seconds(item, engine=engine, threads=threads)
@@ -168,7 +183,7 @@ def rates_of(kernels: Mapping[str, Kernel], seconds: Mapping[str, float]) -> Rat
     return Rates(float(mac), max(window, mac), net["depthwise"] / kernels["depthwise"].macs, float(output), start)
 
 
-def outlook(model: Model, peaks: Peaks, *, batch: int = 1, recipe: str = "int8") -> Outlook:
+def outlook(model: Model, peaks: Peaks, *, batch: int = 1, recipe: str | Recipe = "int8") -> Outlook:
     """What to expect of a model on a measured processor.
 
     Args:

@@ -51,6 +51,8 @@ COLUMNS = (
            "Median of one inference"),
     Column("faster", "×", lambda r: units.ratio(r.latency_ratio), lambda r: r.latency_ratio, 1, 1,
            "Float time over this time, median within rounds"),
+    Column("expected", "×", lambda r: units.ratio(r.expected_ratio), lambda r: r.expected_ratio, 7, 0,
+           "How many times faster it should be, by what the processor did on small kernels beforehand"),
     Column("load", "MB", lambda r: units.megabytes(r.load_memory_bytes), lambda r: r.load_memory_bytes, 12, -1,
            "Memory that a fresh process gains by loading the model"),
     Column("peak", "MB", lambda r: units.megabytes(r.peak_memory_bytes), lambda r: r.peak_memory_bytes, 11, -1,
@@ -79,8 +81,9 @@ def best_of(column: Column, rows: tuple[Row, ...]) -> float | None:
 def footnotes(comparison: Comparison) -> tuple[str, ...]:
     """How to read the numbers, in full sentences; warnings first."""
     e, rows = comparison.environment, comparison.rows
+    first = rows[0].label or "float"
     notes = [
-        f"{row.recipe} is slower than float here ({units.ratio(row.latency_ratio)})."
+        f"{row.name} is slower than {first} here ({units.ratio(row.latency_ratio)})."
         for row in rows[1:]
         if row.latency_ratio is not None and row.latency_ratio < 0.95
     ]
@@ -93,6 +96,17 @@ def footnotes(comparison: Comparison) -> tuple[str, ...]:
         version = e.packages.get(e.engine, "")
         engine = " ".join(word for word in (e.engine, version) if word)
         notes.append(f"Latency: {engine}, {threads}, batch {e.batch}, median of {e.runs} runs, files interleaved.")
+    best = {row.recipe: row for row in rows if row.fastest_engine == row.engine}
+    if best:
+        named = (f"{recipe} {row.engine} ({units.milliseconds(row.latency_ms)} ms)" for recipe, row in best.items())
+        notes.append(f"Fastest engine for each file: {', '.join(named)}.")
+    notes += [
+        f"{row.name}: expected {units.ratio(row.expected_ratio)} as fast as float, "
+        f"measured {units.ratio(row.latency_ratio)}."
+        for row in rows
+        if row.expected_ratio is not None
+    ]
+    notes += comparison.verdicts
     if e.target:
         notes.append(f"Integers are made for {e.target}.")
     if e.data_images:
@@ -108,5 +122,5 @@ def footnotes(comparison: Comparison) -> tuple[str, ...]:
 
 def complaints(comparison: Comparison) -> tuple[str, ...]:
     """Everything that was asked for and not given, each with its recipe."""
-    own = [f"{row.recipe}: {note}" for row in comparison.rows for note in row.details.notes]
+    own = [f"{row.name}: {note}" for row in comparison.rows for note in row.details.notes]
     return (*comparison.notes, *own)

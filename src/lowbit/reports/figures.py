@@ -46,9 +46,9 @@ def latency_bars(rows: Sequence[Row]) -> Markup:
         if rows[0].latency_ms is not None and row is not rows[0]:
             marks.append(element("i", {"class": "mark", "style": _share("left", rows[0].latency_ms / longest)}))
         faster = "" if row is rows[0] or row.latency_ratio is None else f" · {units.ratio(row.latency_ratio)}"
-        hint = f"{row.recipe}: median {time:.3f} ms, quartiles {low:.3f} to {high:.3f} ms"
+        hint = f"{row.name}: median {time:.3f} ms, quartiles {low:.3f} to {high:.3f} ms"
         lines += [
-            element("span", {}, row.recipe),
+            element("span", {}, row.name),
             element("span", {"class": "track", "title": hint}, *marks),
             element("span", {}, f"{units.milliseconds(time)} ms", element("span", {"class": "soft"}, faster)),
         ]
@@ -107,7 +107,7 @@ def example_cards(rows: Sequence[Row]) -> Markup:
     seen: dict[int, list[tuple[str, Example]]] = {}
     for row in rows:
         for example in row.details.examples:
-            seen.setdefault(example.image, []).append((row.recipe, example))
+            seen.setdefault(example.image, []).append((row.name, example))
     cards = []
     for image, said in sorted(seen.items(), key=lambda item: (-len(item[1]), item[0]))[:CARDS]:
         first = said[0][1]

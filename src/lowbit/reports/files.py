@@ -44,7 +44,7 @@ def results_markdown(comparison: Comparison, *, titles: tuple[str, ...] = ()) ->
     columns = [c for c in columns_of(comparison) if not titles or c.title in titles]
     heads = ["recipe", *(f"{c.title} {c.unit}".strip() for c in columns)]
     lines = [heads, ["---", *("---:" for _ in columns)]]
-    lines += [[row.recipe, *(c.text(row) for c in columns)] for row in comparison.rows]
+    lines += [[row.name, *(c.text(row) for c in columns)] for row in comparison.rows]
     return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
 
 

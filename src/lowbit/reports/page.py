@@ -50,14 +50,14 @@ def findings(comparison: Comparison) -> tuple[tuple[str, str, str], ...]:
     first, others = comparison.rows[0], comparison.rows[1:]
     found = []
     timed = [row for row in others if row.latency_ratio is not None]
-    near = [row for row in others if row.kl is not None]
+    near = [row for row in comparison.files[1:] if row.kl is not None]
     if any(quality_of(comparison)(row) is not None for row in others):
         found.append(("Smallest within a point of float", *_smallest(comparison)))
     if timed:
         row = max(timed, key=lambda row: row.latency_ratio or 0.0)
         answer, why = "float", "no file runs faster than float here"
         if (row.latency_ratio or 0.0) >= FASTER:
-            answer = f"{row.recipe}, {units.ratio(row.latency_ratio)} faster"
+            answer = f"{row.name}, {units.ratio(row.latency_ratio)} faster"
             why = f"{units.milliseconds(row.latency_ms)} ms against {units.milliseconds(first.latency_ms)} ms"
         found.append(("Fastest", answer, why))
     if near:
@@ -74,7 +74,7 @@ def _smallest(comparison: Comparison) -> tuple[str, str]:
     start = (comparison.rows[0].accuracy or 0.0) if comparison.has_labels else 1.0
     held = [
         row
-        for row in comparison.rows[1:]
+        for row in comparison.files[1:]
         if (value := quality(row)) is not None
         and value >= start - CLOSE
         and (row.agreement is None or row.agreement >= KEPT)

@@ -32,7 +32,7 @@ def all_files(comparison: Comparison) -> Markup:
         )
     lines = []
     for place, row in enumerate(comparison.rows):
-        cells = [element("th", {"scope": "row", "title": row.file}, row.recipe)]
+        cells = [element("th", {"scope": "row", "title": row.file}, row.name)]
         for column, top in zip(columns, best, strict=True):
             value = column.value(row)
             kind = f"{_reach(column)} best" if place and top is not None and value == top else _reach(column)
@@ -54,7 +54,7 @@ def accuracy_and_size(comparison: Comparison) -> Markup:
     """The trade-off, with agreement in place of accuracy where there are no labels."""
     quality = quality_of(comparison)
     points = []
-    for place, row in enumerate(comparison.rows):
+    for place, row in enumerate(comparison.files):
         value = quality(row) if place or comparison.has_labels else 1.0
         if value is not None and row.file_bytes > 0:
             points.append(Point(row.recipe, row.file_bytes, value, row.accuracy_low, row.accuracy_high, place == 0))
@@ -77,14 +77,14 @@ def latency(comparison: Comparison) -> Markup:
 
 def size(comparison: Comparison) -> Markup:
     """The ledger of every file."""
-    if not any(row.details.ledger for row in comparison.rows):
+    if not any(row.details.ledger for row in comparison.files):
         return NOTHING
-    return element("figure", {}, ledger_bars(comparison.rows))
+    return element("figure", {}, ledger_bars(comparison.files))
 
 
 def weight_errors(comparison: Comparison) -> Markup:
     """The heat map of SQNR, and the weakest layer of every file in words."""
-    rows = [row for row in comparison.rows[1:] if any(layer.sqnr_db is not None for layer in row.details.layers)]
+    rows = [row for row in comparison.files[1:] if any(layer.sqnr_db is not None for layer in row.details.layers)]
     if not rows:
         return NOTHING
     lines = []
@@ -105,7 +105,7 @@ def work_and_bytes(comparison: Comparison) -> Markup:
     """MACs and bytes by layer, drawn for float and the smallest file, and as a table for every file."""
     if not comparison.layers:
         return NOTHING
-    quantized = [row for row in comparison.rows[1:] if row.details.layers]
+    quantized = [row for row in comparison.files[1:] if row.details.layers]
     smallest = min(quantized, key=lambda row: row.file_bytes, default=None)
     known = [{layer.name: layer for layer in row.details.layers} for row in quantized]
     lines = []
@@ -127,7 +127,7 @@ def work_and_bytes(comparison: Comparison) -> Markup:
 
 def weights(comparison: Comparison) -> Markup:
     """Histograms with the code books drawn in."""
-    tiles = histogram_tiles(comparison.rows)
+    tiles = histogram_tiles(comparison.files)
     words = (
         "Gray: the float weights (the height is the square root of the count). Lines: the values that the file has "
         "in their place."
@@ -145,12 +145,12 @@ def misclassified(comparison: Comparison) -> Markup:
 def making(comparison: Comparison) -> Markup:
     """Steps that ran with what each brought, and the numbers that every file stores."""
     steps = []
-    for row in comparison.rows:
+    for row in comparison.files:
         for place, step in enumerate(row.details.steps):
             name = f"{step.name} ({step.note})" if step.note else step.name
             change = (units.divergence(step.kl_before), units.divergence(step.kl_after), units.decimal(step.seconds, 1))
             steps.append(("" if place else row.recipe, name, *change))
-    counted = [row for row in comparison.rows if row.details.parameter_counts]
+    counted = [row for row in comparison.files if row.details.parameter_counts]
     kinds = list(dict.fromkeys(kind for row in counted for kind, n in row.details.parameter_counts.items() if n))
     counts = []
     for row in counted:

@@ -1,6 +1,7 @@
 """What `lowbit inspect --speed` says: layer by layer what integers would bring on this processor, and a verdict."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 from rich import box
 from rich.console import Console
@@ -11,21 +12,13 @@ from lowbit.measurement.roofline import FLOAT, INTEGER, Outlook
 from lowbit.reports import units
 
 
-def print_outlook(outlook: Outlook, *, measured: float | None = None, console: Console | None = None) -> None:
-    """The layers, what was measured of the processor, and one sentence.
-
-    Args:
-        outlook: what is expected.
-        measured: how many times faster the integer file really was, if that is known already.
-        console: where to.
-    """
+def print_outlook(outlook: Outlook, *, console: Console | None = None) -> None:
+    """The layers, what was measured of the processor, and one sentence."""
     console = console or Console()
     rows = [
         (
             layer.node,
-            layer.op,
             units.amount(layer.macs),
-            units.size(layer.float_bytes),
             units.size(layer.bytes),
             layer.arithmetic,
             f"{layer.float_us:,.1f}",
@@ -37,18 +30,19 @@ def print_outlook(outlook: Outlook, *, measured: float | None = None, console: C
     ]
     total = (sum(layer.float_us for layer in outlook.layers), sum(layer.us for layer in outlook.layers))
     rows.append(
-        ("all layers", "", units.amount(sum(layer.macs for layer in outlook.layers)), "", "", "",
+        ("all layers", units.amount(sum(layer.macs for layer in outlook.layers)), "", "",
          f"{total[0]:,.1f}", f"{total[1]:,.1f}", "", units.ratio(outlook.gain))
     )  # fmt: skip
-    heads = ("layer", "op", "MACs", "float bytes", "bytes", "runs in", "float µs", "µs", "limit", "gain")
-    console.print(_table(heads, rows, left=(0, 1, 5, 8)))
+    heads = ("layer", "MACs", "bytes", "runs in", "float µs", "µs", "limit", "gain")
+    console.print(_table(heads, rows, left=(0, 3, 6)))
+    for layer in outlook.layers:
+        if layer.reason:
+            console.print(f"{layer.node} stays float: {layer.reason}.", highlight=False, markup=False)
     console.print(
         f"{outlook.processor} ({', '.join(outlook.flags) or 'flags not known'})", highlight=False, markup=False
     )
     console.print(peaks_line(outlook), highlight=False, markup=False)
     console.print(Text(outlook.verdict, style="bold"))
-    if measured is not None:
-        console.print(f"Expected {outlook.gain:.2f}x, measured {measured:.2f}x.", highlight=False)
 
 
 def peaks_line(outlook: Outlook) -> str:
@@ -65,7 +59,9 @@ def peaks_line(outlook: Outlook) -> str:
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, left: Sequence[int]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1), header_style="bold")
     for place, head in enumerate(heads):
-        table.add_column(head, justify="left" if place in left else "right", overflow="fold")
+        side: Literal["left", "right"] = "left" if place in left else "right"
+        # Names give way where space is short, numbers do not.
+        table.add_column(head, justify=side, overflow="fold", no_wrap=place > 0)
     for place, row in enumerate(rows):
         table.add_row(*(Text(cell) for cell in row), end_section=place == len(rows) - 2)
     return table

@@ -39,7 +39,7 @@ def comparison_text(comparison: Comparison, *, width: int = 100) -> str:
 def comparison_table(comparison: Comparison, *, width: int) -> Table:
     """The table for a terminal of `width` cells."""
     rows = comparison.rows
-    longest = max((cell_len(row.recipe) for row in rows), default=0)
+    longest = max((cell_len(row.name) for row in rows), default=0)
     name_cells = max(len("recipe"), min(NAME_CELLS, longest))
     columns = fitting(columns_of(comparison), comparison, width - name_cells)
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1), header_style="bold")
@@ -52,7 +52,7 @@ def comparison_table(comparison: Comparison, *, width: int) -> Table:
             Text(column.text(row), style="bold green" if place and top is not None and column.value(row) == top else "")
             for column, top in zip(columns, best, strict=True)
         ]
-        table.add_row(Text(row.recipe, style="" if place else "italic"), *texts, end_section=place == 0)
+        table.add_row(Text(row.name, style="" if place else "italic"), *texts, end_section=place == 0)
     return table
 
 

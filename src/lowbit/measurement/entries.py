@@ -1,0 +1,115 @@
+"""What is measured: each file on each engine that is asked for and reads it, and answers that are only emulated."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lowbit.engines import AUTO, chosen_engines, open_session
+from lowbit.errors import DataError, EngineError, SchemeError
+from lowbit.formats.opening import is_litert
+from lowbit.formats.saturation import saturating
+
+# Targets whose answers can be emulated elsewhere, and which processors those are.
+EMULATED = {"x86": "x86 without VNNI"}
+# The runtime whose kernels are emulated.
+EMULATED_ENGINE = "onnxruntime"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One row to be measured.
+
+    Attributes:
+        file: index of the file.
+        engine: that runs it.
+        model: what runs: the file, or one that gives the emulated answers.
+        emulated: target whose answers these are; empty for real ones. Emulated ones have no time and no memory.
+        notes: what a reader must know.
+    """
+
+    file: int
+    engine: str
+    model: Path | bytes
+    emulated: str = ""
+    notes: tuple[str, ...] = ()
+
+
+def entries(paths: Sequence[Path], *, engine: str, emulate: str = "") -> tuple[tuple[Entry, ...], tuple[str, ...]]:
+    """The rows for some files, file by file, and what could not be measured.
+
+    Args:
+        paths: of ONNX and .tflite files.
+        engine: name of an engine, several with commas, or `auto`: those installed, passing over files that one refuses.
+        emulate: a row of `EMULATED`, or empty.
+
+    Raises:
+        EngineError: no such engine, or one that refuses a file (with `auto`: all of them do).
+        SchemeError: no such emulation.
+        DataError: no file has anything that emulation would change.
+    """
+    if emulate and emulate not in EMULATED:
+        raise SchemeError(
+            f"'{emulate}' cannot be emulated.", remedy=f"Choose {', '.join(EMULATED)}: other targets add exactly."
+        )
+    names = chosen_engines(engine)
+    found: list[Entry] = []
+    passed: list[str] = []
+    for index, path in enumerate(paths):
+        opened = []
+        refusals = []
+        for name in _reading(path, names):
+            try:
+                open_session(path, engine=name, threads=1)
+            except EngineError as error:
+                if engine != AUTO:
+                    raise
+                refusals.append(f"{path.name} was not measured with {name}: {error.what}")
+                continue
+            opened.append(Entry(index, name, path))
+        if not opened:
+            raise EngineError(
+                "no engine that is installed opens the file.",
+                where=str(path),
+                remedy="; ".join(refusals),
+            )
+        found += opened
+        passed += refusals
+        if emulate and not is_litert(path):
+            found += _emulated(index, path, emulate)
+    if emulate and not any(entry.emulated for entry in found):
+        raise DataError(
+            "no file multiplies integers as ONNX Runtime does, so there is nothing to emulate.",
+            remedy="Leave --emulate out, or give an int8 ONNX file.",
+        )
+    return tuple(found), tuple(passed)
+
+
+def label(recipe: str, entry: Entry, *, several: bool) -> str:
+    """What a row is called: the recipe, the engine where there are several, and whether it is emulated."""
+    if entry.emulated:
+        return f"{recipe}, emulated {entry.emulated}"
+    return f"{recipe}, {entry.engine}" if several else recipe
+
+
+def _reading(path: Path, names: Sequence[str]) -> tuple[str, ...]:
+    """The engines for a file: LiteRT files run in LiteRT only, whatever is asked for, and nothing else does."""
+    if is_litert(path):
+        return ("litert",)
+    others = tuple(name for name in names if name != "litert")
+    if not others:
+        raise EngineError(
+            "LiteRT opens .tflite files only.", where=str(path), remedy="Add onnxruntime or openvino: --engine auto."
+        )
+    return others
+
+
+def _emulated(index: int, path: Path, target: str) -> list[Entry]:
+    found = saturating(path)
+    if not found.pairs:
+        return []
+    risky, pairs = sum(found.risky.values()), sum(found.pairs.values())
+    notes = (
+        f"what the file answers on {EMULATED[target]}, where sums of two products saturate at 16 bits: "
+        f"{risky:,} of {pairs:,} pairs of weights can.",
+    )
+    return [Entry(index, EMULATED_ENGINE, found.content, target, notes)]
