@@ -62,10 +62,11 @@ class ByteLayer:
 
 @dataclass(frozen=True)
 class ByteInput:
-    """A file that takes images as bytes, and normalizes them itself.
+    """A file that computes on image bytes: it takes them, or finds them again in the normalized floats that it takes.
 
     Attributes:
         preprocessing: what the float model wants done to an image.
+        floats: whether the file takes the model's own floats.
         layout: of the bytes: "NHWC", as image libraries give them, or "NCHW".
         zero_point: pixel value from which the convolutions count; pads are this value.
         fill: value of the channels added behind the colors.
@@ -77,6 +78,7 @@ class ByteInput:
     zero_point: int = 0
     fill: int = 0
     layers: Mapping[str, ByteLayer] = field(default_factory=dict)
+    floats: bool = False
 
 
 @dataclass(frozen=True)

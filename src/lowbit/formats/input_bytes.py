@@ -12,6 +12,10 @@ inside; the convolution's own padding (pixel value z) makes it 0 outside, and bo
 no rounded mean pixel is painted around the image. Where the kernel wants four channels anyway (`first_layer`), this
 costs nothing. The pixel is not rounded, which the float input of an integer file is.
 
+Floats that were made from bytes can be turned back: with a scale and a zero point a color, QuantizeLinear gives p to
+the bit. So a file that takes the model's own floats can compute on bytes as well, and its input, which one scale for
+all colors would round once more, is exact; floats between the bytes are rounded to the nearest one.
+
 Weights are rounded to nearest in their new units; the bias takes up what rounding does to an image of the mean color.
 Models whose input is read by anything but integer convolutions get Cast, Mul, Sub and Div in front: the arithmetic of
 `Preprocessing.apply`, bit for bit.
@@ -41,6 +45,8 @@ FACTORS_KEY = "lowbit.byte_input"
 LONGEST_JSON = 1 << 16
 HIGHEST = 255
 INT32_LIMIT = 2**31 - 1
+# How far a pixel value may lie from a whole number before it is rounded.
+LARGEST_REST = 0.4
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -83,6 +89,26 @@ def with_byte_input(encoded: Encoded, *, preprocessing: Preprocessing | None = N
         for layer, (weight, inside) in zip(folded, plans, strict=True)
     }
     return replace(encoded, byte_input=ByteInput(how, layout, zero_point, zero_point + distance, found))
+
+
+def with_exact_input(encoded: Encoded) -> Encoded | None:
+    """The same model, with the float input taken as the bytes it was made from; None if that is not possible.
+
+    Args:
+        encoded: a model whose preprocessing is known.
+    """
+    how = encoded.model.preprocessing
+    if how is None or how.layout != "NCHW" or how.scale <= 0 or min(how.std) <= 0 or not _foldable(encoded):
+        return None
+    pixels = np.asarray(how.mean, np.float64) / how.scale
+    if pixels.min() < 0 or pixels.max() > HIGHEST:
+        return None
+    shape = encoded.model.input.shape
+    if len(shape) != 4 or shape[1] != how.channels:
+        return None
+    found = with_byte_input(encoded, layout="NCHW")
+    assert found.byte_input is not None
+    return replace(found, byte_input=replace(found.byte_input, floats=True))
 
 
 def _foldable(encoded: Encoded) -> tuple[Layer, ...]:
@@ -175,12 +201,15 @@ def write_byte_input(graph: ir.Graph, byte_input: ByteInput, names: Names) -> di
         names: of `graph`.
     """
     how, image = byte_input.preprocessing, graph.inputs[0]
+    if byte_input.floats:
+        _write_folded(graph, byte_input, _found_bytes(graph, how, names), names)
+        return {FACTORS_KEY: _factors(byte_input)}
     batch = image.shape[0] if image.shape is not None else None
     sizes = how.image_shape if byte_input.layout == "NHWC" else (how.channels, how.height, how.width)
     users = tuple(image.uses())
     image.shape, image.dtype = ir.Shape([batch, *sizes]), ir.DataType.UINT8
     if byte_input.layers:
-        _write_folded(graph, byte_input, names)
+        _write_folded(graph, byte_input, image, names)
     else:
         _write_normalization(graph, byte_input, users, names)
     return byte_metadata(byte_input)
@@ -190,12 +219,29 @@ def byte_metadata(byte_input: ByteInput) -> dict[str, str]:
     """What the file says of itself: images as they are, and in which units its first weights stand."""
     how = byte_input.preprocessing
     own = replace(how, layout=byte_input.layout, scale=1.0, mean=(0.0,) * how.channels, std=(1.0,) * how.channels)
-    factors = {node: layer.factors for node, layer in byte_input.layers.items()}
-    return {METADATA_KEY: own.to_json(), FACTORS_KEY: json.dumps(factors, sort_keys=True)}
+    return {METADATA_KEY: own.to_json(), FACTORS_KEY: _factors(byte_input)}
 
 
-def _write_folded(graph: ir.Graph, byte_input: ByteInput, names: Names) -> None:
-    how, image, head = byte_input.preprocessing, graph.inputs[0], graph[0]
+def _factors(byte_input: ByteInput) -> str:
+    return json.dumps({node: layer.factors for node, layer in byte_input.layers.items()}, sort_keys=True)
+
+
+def _found_bytes(graph: ir.Graph, how: Preprocessing, names: Names) -> ir.Value:
+    """uint8 [N, C, H, W] from the float input: p = x d / s + m / s, with m / s split into a zero point and the rest."""
+    mean, std = np.asarray(how.mean, np.float64), np.asarray(how.std, np.float64)
+    pixels, steps = mean / how.scale, how.scale / std
+    zero_points = np.rint(pixels)
+    rest = pixels - zero_points
+    value, head = graph.inputs[0], graph[0]
+    if np.abs(rest).max() > LARGEST_REST:
+        # Exactly between two whole numbers, as with a mean of 0.5, float32 noise would decide.
+        value = _then(graph, head, names, "Add", value, (rest * steps).astype(np.float32).reshape(1, -1, 1, 1))
+    scale, zero_point = steps.astype(np.float32), zero_points.astype(np.uint8)
+    return _then(graph, head, names, "QuantizeLinear", value, scale, zero_point, axis=1)
+
+
+def _write_folded(graph: ir.Graph, byte_input: ByteInput, image: ir.Value, names: Names) -> None:
+    how, head = byte_input.preprocessing, graph[0]
     total = next(iter(byte_input.layers.values())).weight.codes.shape[1]
     more = total - how.channels
     # Turned around and padded as a matrix [colors, pixels]: between reshapes no runtime moves the padding to the

@@ -50,6 +50,9 @@ def to_litert(encoded: Encoded, *, input_type: str = "float32", output_type: str
     for kind in (input_type, output_type):
         if kind not in TYPES:
             raise ModelError(f"LiteRT files hold {', '.join(TYPES)}, not '{kind}'.", where=encoded.model.source)
+    if encoded.byte_input is not None and encoded.byte_input.floats:
+        # Only QuantizeLinear of ONNX has a scale a color.
+        encoded = dataclasses.replace(encoded, byte_input=None)
     encoded = for_bytes(encoded)
     graph = FileGraph(encoded, static_shapes(encoded.model))
     layout: dict[str, dict[str, Order]] = {"inputs": {}, "outputs": {}}

@@ -14,6 +14,10 @@ from lowbit.errors import ModelError
 from lowbit.graph.model import Model, serialize
 
 
+# scale, lowest and highest step of a grid that a tensor is rounded to
+Rounded = tuple[float, int, int]
+
+
 class Subgraphs:
     """Cuts pieces out of one model.
 
@@ -54,7 +58,12 @@ class Subgraphs:
         return tuple(name for name in dict.fromkeys(after) if name in before)
 
     def extract(
-        self, inputs: Collection[str], outputs: Sequence[str], *, weights: Mapping[str, np.ndarray]
+        self,
+        inputs: Collection[str],
+        outputs: Sequence[str],
+        *,
+        weights: Mapping[str, np.ndarray],
+        rounded: Mapping[str, Rounded] | None = None,
     ) -> tuple[bytes, tuple[str, ...]]:
         """The piece that computes `outputs` from as few of `inputs` as it needs.
 
@@ -62,6 +71,7 @@ class Subgraphs:
             inputs: tensors whose values the caller has.
             outputs: tensors wanted, none of them among `inputs`.
             weights: values in place of those of the model, by initializer name.
+            rounded: tensors that are rounded to a grid as soon as they are computed.
 
         Returns:
             An ONNX file, and the names of the inputs that it takes.
@@ -86,12 +96,18 @@ class Subgraphs:
                     open_names.extend(self._reads[at])
             else:
                 raise ModelError(f"there is nothing that computes {name!r}.", where=self._model.source)
+        nodes: list[onnx.NodeProto] = []
+        tensors = [self._tensor(name, weights) for name in sorted(constants)]
+        for at in sorted(chosen):
+            added, grids = _with_rounding(self._nodes[at], rounded or {})
+            nodes += added
+            tensors += grids
         graph = onnx.helper.make_graph(
-            [self._nodes[at] for at in sorted(chosen)],
+            nodes,
             "piece",
             [self._value_info(name) for name in sorted(needed)],
             [self._value_info(name) for name in outputs],
-            [self._tensor(name, weights) for name in sorted(constants)],
+            tensors,
         )
         proto = onnx.helper.make_model(graph, opset_imports=self._proto.opset_import, ir_version=self._proto.ir_version)
         proto.functions.extend(self._proto.functions)
@@ -108,6 +124,37 @@ class Subgraphs:
         value = self._model.values[name]
         kind = int(value.dtype) if value.dtype is not None else onnx.TensorProto.FLOAT
         return onnx.helper.make_tensor_value_info(name, kind, None)
+
+
+def _with_rounding(
+    node: onnx.NodeProto, rounded: Mapping[str, Rounded]
+) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
+    """The node, and behind it what rounds its outputs: by Div, Round, Clip and Mul.
+
+    Not by QuantizeLinear and DequantizeLinear: between these ONNX Runtime would round the float weights as well.
+    """
+    names = [name for name in node.output if name in rounded]
+    if not names:
+        return [node], []
+    own = onnx.NodeProto()
+    own.CopyFrom(node)
+    nodes, tensors = [own], []
+    for name in names:
+        scale, low, high = rounded[name]
+        exact, divided, whole, clipped = (f"{name}/{part}" for part in ("exact", "divided", "whole", "clipped"))
+        own.output[list(own.output).index(name)] = exact
+        grid = [f"{name}/{part}" for part in ("scale", "low", "high")]
+        tensors += [
+            numpy_helper.from_array(np.array(value, np.float32), at)
+            for at, value in zip(grid, (scale, low, high), strict=True)
+        ]
+        nodes += [
+            onnx.helper.make_node("Div", [exact, grid[0]], [divided]),
+            onnx.helper.make_node("Round", [divided], [whole]),
+            onnx.helper.make_node("Clip", [whole, grid[1], grid[2]], [clipped]),
+            onnx.helper.make_node("Mul", [clipped, grid[0]], [name]),
+        ]
+    return nodes, tensors
 
 
 def _reads(node: onnx.NodeProto) -> list[str]:

@@ -25,7 +25,7 @@ from lowbit.engines import Session, open_session
 from lowbit.errors import DataError
 from lowbit.graph.model import Model
 from lowbit.graph.ops import Layer, layers, single_consumer
-from lowbit.graph.subgraph import Subgraphs
+from lowbit.graph.subgraph import Rounded, Subgraphs
 from lowbit.progress import SILENT, Progress
 
 BATCH = 16
@@ -58,6 +58,7 @@ def walk(
     chosen: Sequence[str],
     solve: Solve,
     *,
+    rounded: Mapping[str, Rounded] | None = None,
     positions: int = 120,
     limit: int | None = None,
     memory: int = MEMORY,
@@ -72,6 +73,7 @@ def walk(
         images: calibration images; labels are not used.
         chosen: names of the nodes to solve; all others stay float.
         solve: told the moments of a layer, returns its new weight and bias.
+        rounded: activations that the quantized network rounds, with their grids.
         positions: input positions that moments are taken from, for each column of the layer's matrix.
         limit: most images that are looked at.
         memory: bytes of activations kept between layers.
@@ -85,7 +87,7 @@ def walk(
     Raises:
         DataError: there is no image, or too few for the model's fixed batch.
     """
-    path = _Path(model, images, limit=limit, memory=memory, threads=threads)
+    path = _Path(model, images, rounded or {}, limit=limit, memory=memory, threads=threads)
     todo = [layer for layer in layers(model) if layer.node in set(chosen)]
     readers: dict[str, int] = {}
     for layer in layers(model):
@@ -104,8 +106,18 @@ def walk(
 class _Path:
     """Both networks on their way, and where they stand."""
 
-    def __init__(self, model: Model, images: Images, *, limit: int | None, memory: int, threads: int) -> None:
+    def __init__(
+        self,
+        model: Model,
+        images: Images,
+        rounded: Mapping[str, Rounded],
+        *,
+        limit: int | None,
+        memory: int,
+        threads: int,
+    ) -> None:
         self.model = model
+        self.rounded = rounded
         self.pieces = Subgraphs(model)
         self.threads = threads
         self.replaced: dict[str, npt.NDArray[np.float32]] = {}
@@ -132,7 +144,7 @@ class _Path:
         shortcut = self._shortcut(layer)
         wanted = [layer.output] + ([shortcut] if shortcut else [])
         given = [layer.input] + ([shortcut] if shortcut else [])
-        target, source = self._run(wanted, {}), self._run(given, self.replaced)
+        target, source = self._run(wanted), self._run_quantized(given)
         sums = MomentSums(centred)
         generator = np.random.default_rng(seed)
         share = 1.0
@@ -169,25 +181,33 @@ class _Path:
                 break
         else:
             return
-        floats, quantized = self._run(names, {}), self._run(names, self.replaced)
+        floats, quantized = self._run(names), self._run_quantized(names)
         kept = self.kept
         moved: list[tuple[Tensors, Tensors]] = []
         for at, (before, after) in enumerate(self._batches()):
             # Until the first layer is solved both paths are one.
             one = floats(before)
-            moved.append((one, quantized(after) if self.replaced else one))
+            moved.append((one, quantized(after) if self.replaced or self.rounded else one))
             if kept is not None:
                 kept[at] = ({}, {})
         self.kept, self.at = moved, cut
 
-    def _run(self, names: Sequence[str], weights: Mapping[str, Array]) -> Callable[[Tensors], Tensors]:
+    def _run_quantized(self, names: Sequence[str]) -> Callable[[Tensors], Tensors]:
+        return self._run(names, self.replaced, self.rounded)
+
+    def _run(
+        self,
+        names: Sequence[str],
+        weights: Mapping[str, Array] | None = None,
+        rounded: Mapping[str, Rounded] | None = None,
+    ) -> Callable[[Tensors], Tensors]:
         """What computes these tensors from those that are kept."""
         available = self.pieces.crossing(self.at)
         missing = [name for name in dict.fromkeys(names) if name not in available]
         session: Session | None = None
         inputs: tuple[str, ...] = ()
         if missing:
-            piece, inputs = self.pieces.extract(available, missing, weights=weights)
+            piece, inputs = self.pieces.extract(available, missing, weights=weights or {}, rounded=rounded)
             session = open_session(piece, threads=self.threads)
 
         def run(kept: Tensors) -> Tensors:
@@ -204,7 +224,13 @@ class _Path:
         name = self.model.input.name
         for number, part in enumerate(self.images.batches(self.batch, limit=self.limit)):
             if not (self.fixed and (len(part.x) < self.batch or number >= self.count)):
-                yield {name: part.x}, {name: part.x}
+                yield {name: part.x}, {name: self._rounded_input(part.x)}
+
+    def _rounded_input(self, x: Array) -> Array:
+        if self.model.input.name not in self.rounded:
+            return x
+        scale, low, high = self.rounded[self.model.input.name]
+        return np.clip(np.rint(x / np.float32(scale)), low, high).astype(np.float32) * np.float32(scale)
 
     def _batch_count(self) -> int:
         return self.count if self.fixed else -(-self.count // self.batch)
