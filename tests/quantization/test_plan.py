@@ -5,6 +5,7 @@ import pytest
 import lowbit
 import networks
 from lowbit.calibration.ranges import RANGE_RULES
+from lowbit.engines import open_session
 from lowbit.errors import DataError, DowngradeError, ModelError, SchemeError
 from lowbit.quantization.recipes import RECIPES, STUDY, parse_recipe
 
@@ -67,7 +68,8 @@ def test_integer_plan_says_how_each_node_computes(model):
     assert "logits" not in quantized
 
 
-def test_an_activation_with_two_readers_is_not_absorbed():
+def with_two_readers(change=lambda proto: None):
+    """The network with an activation whose input is read by the sum too."""
     proto = networks.residual_network()
     for node in proto.graph.node:
         if node.name == "sum":
@@ -77,10 +79,76 @@ def test_an_activation_with_two_readers_is_not_absorbed():
     for tensor in proto.graph.initializer:
         if tensor.name == "last.weight":
             tensor.CopyFrom(onnx.numpy_helper.from_array(np.ones((32, 24, 1, 1), np.float32), tensor.name))
-    plan = lowbit.plan(lowbit.load(proto), "int8")
+    change(proto)
+    return lowbit.load(proto)
+
+
+def test_an_activation_with_two_readers_bounds_the_codes():
+    plan = lowbit.plan(with_two_readers(), "int8")
     found = {node.node: node for node in plan.nodes}
-    assert found["wide.clip"].arithmetic == "float"
-    assert "used elsewhere" in found["wide.clip"].reason
+    assert found["wide.clip"].arithmetic == "integer"
+    assert any({"wide", "wide.clip"} <= set(group) for group in plan.scale_groups), "on one grid"
+
+
+def test_an_activation_stays_float_where_that_is_cheaper_or_the_only_way():
+    def softsign(proto):
+        at = [node.name for node in proto.graph.node].index("wide.clip") + 1
+        proto.graph.node.insert(at, onnx.helper.make_node("Softsign", ["wide.clip"], ["soft"], name="soft"))
+        for node in proto.graph.node:
+            if node.name in ("sum", "deep"):
+                node.input[0] = "soft"
+
+    found = {node.node: node for node in lowbit.plan(with_two_readers(softsign), "int8").nodes}
+    assert (found["wide.clip"].arithmetic, found["wide.clip"].reason) == ("float", "what reads it is float")
+
+    def computed(proto):
+        (node,) = [node for node in proto.graph.node if node.name == "wide.clip"]
+        at = list(proto.graph.node).index(node)
+        top = onnx.helper.make_node("ReduceMax", ["wide"], ["top"], name="top", keepdims=0)
+        proto.graph.node.insert(at, top)
+        node.input[2] = "top"
+
+    found = {node.node: node for node in lowbit.plan(with_two_readers(computed), "int8").nodes}
+    assert (found["wide.clip"].arithmetic, found["wide.clip"].reason) == ("float", "its bounds are computed")
+
+
+@pytest.mark.parametrize("bounds", [(0.0, 6.0), (-0.5, 0.25), (None, 1.0), (0.3, None), None])
+def test_bounded_codes_are_what_bounded_values_round_to(bounds, tmp_path):
+    """The written Clip of codes against float between two conversions on the same grid: not one code differs."""
+
+    def change(proto):
+        (node,) = [node for node in proto.graph.node if node.name == "wide.clip"]
+        if bounds is None:
+            node.op_type = "Relu"
+            del node.input[1:]
+            return
+        for place, bound in enumerate(bounds, start=1):
+            name = f"bound{place}"
+            node.input[place] = "" if bound is None else name
+            if bound is not None:
+                proto.graph.initializer.append(onnx.numpy_helper.from_array(np.float32(bound), name))
+
+    model = with_two_readers(change)
+    images = lowbit.open_images(list(networks.inputs(16)), None)
+    quantized = lowbit.quantize(model, "int8", calibration=images, effort="fast")
+    proto = onnx.load_from_string(quantized.to_bytes())
+    (clip,) = [node for node in proto.graph.node if node.op_type == "Clip"]
+    proto.graph.output.append(onnx.helper.make_tensor_value_info(clip.input[0], onnx.TensorProto.UINT8, None))
+    proto.graph.output.append(onnx.helper.make_tensor_value_info(clip.output[0], onnx.TensorProto.UINT8, None))
+    path = tmp_path / "optimized.onnx"
+    session = open_session(proto.SerializeToString(), threads=1, optimized_to=path)
+    found = session.run({"x": networks.inputs(16, seed=9)})
+    before, after = found[clip.input[0]], found[clip.output[0]]
+    codes = quantized.encoded.activations["wide"]
+    assert codes == quantized.encoded.activations["wide.clip"]
+    values = (before.astype(np.float32) - codes.zero_point) * np.float32(codes.scale)
+    low, high = (0.0, None) if bounds is None else bounds
+    bounded = np.clip(values, -np.inf if low is None else low, np.inf if high is None else high)
+    expected = np.clip(np.rint(bounded / np.float32(codes.scale)) + codes.zero_point, 0, 255)
+    np.testing.assert_array_equal(after, expected)
+    assert len(np.unique(after)) > 3
+    kinds = {node.op_type for node in onnx.load(path).graph.node}
+    assert not kinds & {"Relu", "Conv", "Add", "Gemm"}, "nothing computes in float"
 
 
 def test_tiny_tensors_stay_float_with_the_reason_and_strict_refuses(model):

@@ -205,6 +205,8 @@ def _insert_pair(
         producer.replace_input_with(2, scale[1])
         value.dtype = ir.DataType.UINT8
         codes = value
+    elif producer is not None and producer.op_type in ("Relu", "Clip") and producer.name in encoded.integer:
+        codes = _bounded(graph, producer, quantized, names, encoded.activations[name])
     else:
         quantize = ir.node("QuantizeLinear", [value, *scale])
         codes = quantize.outputs[0]
@@ -226,6 +228,29 @@ def _insert_pair(
         graph.outputs[list(graph.outputs).index(value)] = output
         value.name, output.name = output.name, name
         quantized[name] = codes
+
+
+def _bounded(
+    graph: ir.Graph, node: ir.Node, quantized: dict[str, ir.Value], names: Names, scale: ActivationCodes
+) -> ir.Value:
+    """Relu or Clip as a Clip of codes: rounding keeps order, so that bounds round like values do."""
+    bounds: list[float | None] = [0.0, None]
+    if node.op_type == "Clip":
+        given = [*node.inputs[1:], None, None][:2]
+        bounds = [
+            None if bound is None or bound.const_value is None else bound.const_value.numpy().item() for bound in given
+        ]
+    limits = [
+        default if bound is None else int(np.clip(np.rint(bound / scale.scale) + scale.zero_point, 0, 255))
+        for bound, default in zip(bounds, (0, 255), strict=True)
+    ]
+    assert node.inputs[0] is not None
+    codes = quantized[str(node.inputs[0].name)]
+    clip = ir.node("Clip", [codes, *(names.constant(np.uint8(limit)) for limit in limits)], name=f"{node.name}.codes")
+    clip.outputs[0].name = names.fresh("q")
+    clip.outputs[0].dtype, clip.outputs[0].shape = ir.DataType.UINT8, node.outputs[0].shape
+    graph.insert_after(node, clip)
+    return clip.outputs[0]
 
 
 def _drop_unused(graph: ir.Graph) -> None:
