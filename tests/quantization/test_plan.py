@@ -151,6 +151,53 @@ def test_bounded_codes_are_what_bounded_values_round_to(bounds, tmp_path):
     assert not kinds & {"Relu", "Conv", "Add", "Gemm"}, "nothing computes in float"
 
 
+def concatenated(*activations):
+    """A convolution for each activation ("", "Relu" or "Clip"), side by side, and one that reads them all."""
+    generator = np.random.default_rng(0)
+    weights = {"low": np.float32(0), "high": np.float32(0.5)}
+    nodes, parts = [], []
+    for index, activation in enumerate(activations):
+        weights[f"w{index}"] = generator.normal(scale=0.3, size=(8, 3, 3, 3)).astype(np.float32)
+        nodes.append(onnx.helper.make_node("Conv", ["x", f"w{index}"], [f"c{index}"], name=f"c{index}", pads=[1] * 4))
+        parts.append(f"c{index}")
+        if activation:
+            bounds = ["low", "high"] if activation == "Clip" else []
+            nodes.append(onnx.helper.make_node(activation, [f"c{index}", *bounds], [f"a{index}"], name=f"a{index}"))
+            parts[-1] = f"a{index}"
+    nodes.append(onnx.helper.make_node("Concat", parts, ["whole"], name="whole", axis=1))
+    weights["last"] = generator.normal(scale=0.2, size=(5, 8 * len(parts), 1, 1)).astype(np.float32)
+    nodes.append(onnx.helper.make_node("Conv", ["whole", "last"], ["y"], name="y"))
+    graph = onnx.helper.make_graph(
+        nodes, "g", [onnx.helper.make_tensor_value_info("x", 1, ["n", 3, 16, 16])],
+        [onnx.helper.make_tensor_value_info("y", 1, None)],
+        [onnx.numpy_helper.from_array(np.asarray(array), name) for name, array in weights.items()],
+    )  # fmt: skip
+    return lowbit.load(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8))
+
+
+@pytest.mark.parametrize(
+    ("activations", "shared"),
+    [
+        (("", ""), {"c0", "c1"}),
+        (("Relu", "Relu"), {"a0", "a1"}),
+        (("Relu", ""), {"c1"}),
+        (("Clip", "Clip"), set()),
+        (("Clip", "", "Relu"), {"c1"}),
+    ],
+)
+def test_what_only_a_concat_reads_is_rounded_once_unless_saturation_stands_for_its_bounds(activations, shared):
+    model = concatenated(*activations)
+    plan = lowbit.plan(model, "int8")
+    (group,) = [group for group in plan.scale_groups if "whole" in group]
+    assert set(group) == {"whole", *shared}
+    x = networks.inputs(16)
+    images = lowbit.open_images(list(x), None)
+    content = lowbit.quantize(model, "int8", calibration=images, effort="fast").to_bytes()
+    exact = open_session(model.to_bytes(), threads=1).run({"x": x})["y"]
+    found = open_session(content, threads=1).run({"x": x})["y"]
+    assert np.sqrt(np.mean((found - exact) ** 2)) < 0.03 * np.sqrt(np.mean(exact**2))
+
+
 def test_tiny_tensors_stay_float_with_the_reason_and_strict_refuses(model):
     plan = lowbit.plan(model, "cluster8")
     tiny = [tensor for tensor in plan.tensors if tensor.downgraded]

@@ -238,10 +238,46 @@ def _scale_groups(model: Model, decided: Mapping[str, NodePlan]) -> tuple[tuple[
             root = find(str(target.name))
             if node.op_type in MOVES | BOUNDS and find(inputs[0]) != root:
                 parent[root] = find(inputs[0])
+            for value in _given_in_scale_of(node, decided):
+                if find(str(value.name)) != find(root):
+                    parent[find(str(value.name))] = find(root)
     groups: dict[str, list[str]] = {}
     for name in parent:
         groups.setdefault(find(name), []).append(name)
     return tuple(tuple(group) for group in groups.values())
+
+
+def _given_in_scale_of(node: Node, decided: Mapping[str, NodePlan]) -> list[Value]:
+    """Inputs of a Concat that can be given in the scale of its output: nothing else reads them, or ties their scale.
+
+    They are then rounded once, where otherwise they would be rounded to their own grids and again to that of the whole.
+    Where saturation stands for a Relu zero must stay the lowest code, so with those either all inputs are such or none
+    of them shares.
+    """
+    if node.op_type != "Concat":
+        return []
+    positive = _is_positive(node.outputs[0], decided)
+    found = []
+    for value in node.inputs:
+        producer = value.producer() if value is not None else None
+        if value is None or producer is None or len(list(value.uses())) > 1 or value.is_graph_output():
+            continue
+        plan = decided[str(producer.name)]
+        tied = plan.arithmetic == "integer" and plan.op in MOVES | BOUNDS
+        saturates = plan.arithmetic == "absorbed" or plan.op == "Concat"
+        if not tied and (positive or not saturates):
+            found.append(value)
+    return found
+
+
+def _is_positive(value: Value, decided: Mapping[str, NodePlan]) -> bool:
+    """Whether a tensor consists of absorbed Relus only."""
+    producer = value.producer()
+    if producer is None:
+        return False
+    if producer.op_type == "Concat":
+        return all(part is not None and _is_positive(part, decided) for part in producer.inputs)
+    return producer.op_type == "Relu" and decided[str(producer.name)].arithmetic == "absorbed"
 
 
 def _stored(output: Value, decided: Mapping[str, NodePlan]) -> Value:
