@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from lowbit.formats.averages import write_averages
 from lowbit.formats.encoded import ActivationCodes, Encoded
 from lowbit.formats.first_layer import widen_first_layers
 from lowbit.formats.input_bytes import write_byte_input
@@ -62,7 +63,7 @@ def _replace_initializer(graph: ir.Graph, value: ir.Value, replacement: ir.Value
 
 def _write_integer(graph: ir.Graph, encoded: Encoded, names: Names) -> None:
     activations = _absorb(graph, encoded)
-    activations = _pool_means(graph, encoded, activations, names)
+    activations = write_averages(graph, encoded, activations, names)
     _write_weights(graph, encoded, names)
     scales: dict[ActivationCodes, tuple[ir.Value, ir.Value]] = {}
     quantized: dict[str, ir.Value] = {}
@@ -98,38 +99,6 @@ def _absorb(graph: ir.Graph, encoded: Encoded) -> dict[str, ActivationCodes]:
         if codes is not None:
             activations[name] = codes
     return activations
-
-
-def _pool_means(
-    graph: ir.Graph, encoded: Encoded, activations: Mapping[str, ActivationCodes], names: Names
-) -> dict[str, ActivationCodes]:
-    """A mean over all positions becomes a GlobalAveragePool, for which runtimes have an integer kernel."""
-    result = dict(activations)
-    for node in tuple(graph):
-        if node.op_type != "ReduceMean" or node.name not in encoded.integer:
-            continue
-        output = node.outputs[0]
-        keeps = bool(node.attributes.get_int("keepdims", 1))
-        pool = ir.node("GlobalAveragePool", [node.inputs[0]], name=node.name)
-        new = [pool]
-        if not keeps:
-            pooled = pool.outputs[0]
-            pooled.name = names.fresh("p")
-            pooled.dtype = ir.DataType.FLOAT
-            result[pooled.name] = activations[str(output.name)]
-            new.append(ir.node("Flatten", [pooled], attributes={"axis": 1}))
-        graph.insert_before(node, new)
-        last = new[-1].outputs[0]
-        last.shape, last.dtype = output.shape, ir.DataType.FLOAT
-        if output.is_graph_output():
-            graph.outputs[list(graph.outputs).index(output)] = last
-        for user, index in tuple(output.uses()):
-            user.replace_input_with(index, last)
-        name = output.name
-        graph.remove(node, safe=True)
-        output.name = None
-        last.name = name
-    return result
 
 
 def _write_weights(graph: ir.Graph, encoded: Encoded, names: Names) -> None:
