@@ -35,6 +35,8 @@ PUBLIC = {
     "Quantized": "lowbit.quantization.quantize",
     "measure": "lowbit.measurement.measure",
     "compare": "lowbit.measurement.compare",
+    "measure_peaks": "lowbit.measurement.roofline",
+    "outlook": "lowbit.measurement.roofline",
     "Comparison": "lowbit.measurement.results",
     "LowbitError": "lowbit.errors",
 }
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
     from lowbit.measurement.compare import compare
     from lowbit.measurement.measure import measure
     from lowbit.measurement.results import Comparison
+    from lowbit.measurement.roofline import measure_peaks, outlook
     from lowbit.quantization.plan import Plan, plan
     from lowbit.quantization.quantize import Quantized, quantize
     from lowbit.quantization.recipes import Recipe, parse_recipe
@@ -74,8 +77,10 @@ __all__ = [
     "cost",
     "load",
     "measure",
+    "measure_peaks",
     "open_images",
     "open_session",
+    "outlook",
     "parse_recipe",
     "plan",
     "quantize",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NoReturn
 from lowbit.errors import LowbitError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from contextlib import AbstractContextManager
 
     from lowbit.data.images import Images
@@ -66,6 +67,30 @@ def load_model(
     from lowbit.formats.opening import load
 
     return with_preprocessing(load(path), size=size, mean=mean, std=std, layout=layout)
+
+
+def load_measured(
+    files: "Sequence[Path]",
+    *,
+    size: str | None = None,
+    mean: str | None = None,
+    std: str | None = None,
+    layout: str | None = None,
+) -> "Model":
+    """The model that says how images are prepared: the first file, or the first that takes floats if that takes bytes.
+
+    A file that takes image bytes says only that it wants them as they are.
+    """
+    from lowbit.formats.opening import is_litert
+
+    loaded = load_model(files[0], size=size, mean=mean, std=std, layout=layout)
+    for path in files[1:]:
+        if loaded.input.dtype.name != "uint8":
+            break
+        if not is_litert(path):
+            other = load_model(path, size=size, mean=mean, std=std, layout=layout)
+            loaded = other if other.input.dtype.name != "uint8" else loaded
+    return loaded
 
 
 def open_data(source: str, model: "Model", limit: int | None) -> "Images":

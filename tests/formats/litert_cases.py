@@ -93,6 +93,14 @@ def grouped_conv(rng):
     return make([("Conv", ["x", "w", "b"], ["y"], kw)], ["n", groups * 4, 9, 8], weights)
 
 
+def bounded_codes(rng):
+    """A Relu or Clip of what is read elsewhere too: nothing absorbs it, so integers bound the codes."""
+    bounds = {"l": np.float32(pick(rng, 0.0, -0.5)), "h": np.float32(pick(rng, 0.7, 6.0))}
+    first = pick(rng, ("Relu", ["c"], ["r"], {}), ("Clip", ["c", "l", "h"], ["r"], {}))
+    nodes = [("Conv", ["x", "w", "b"], ["c"], {}), first, ("Add", ["c", "r"], ["y"], {})]
+    return make(nodes, ["n", 3, 6, 5], conv(rng, 3, 4, [1, 1]) | bounds)
+
+
 def relu_conv(rng):
     low, high = pick(rng, (0, 6), (-1, 1), (0, 2.5), (-0.5, None))
     bounds = {"low": np.float32(low)} | ({} if high is None else {"high": np.float32(high)})
@@ -355,6 +363,7 @@ CASES = {
     "Gelu/tanh": lambda rng: unary(rng, "Gelu", approximate="tanh"),
     "Sqrt": root,
     "Clip": clip,
+    "Clip of codes": bounded_codes,
     "PRelu": prelu,
     "BatchNormalization": batch_norm,
     "Concat": concat,

@@ -3,14 +3,17 @@ import sys
 
 import litert_cases as cases
 import numpy as np
+import onnx
 import pytest
 
+import networks
 from lowbit.data.images import open_images
 from lowbit.engines import open_session
 from lowbit.engines.litert_reader import read_litert
 from lowbit.errors import EngineError, ModelError
 from lowbit.formats import litert_file
 from lowbit.formats.encoded import Encoded
+from lowbit.formats.input_bytes import with_byte_input
 from lowbit.formats.litert import to_litert
 from lowbit.formats.onnx import to_onnx
 from lowbit.graph.load import load
@@ -153,6 +156,42 @@ def test_inputs_and_outputs_can_be_integers(network, quantized, kind):
     assert {tensors[index].dtype for index in (*graph.inputs, *graph.outputs)} == {kind}
     found = run(content, x, "litert")["y"]
     assert np.abs(found - wanted).max() <= 2 * activations["y"].scale + 0.02 * np.abs(wanted).max()
+
+
+@pytest.mark.parametrize("recipe", ["int8", "linear8", "float"])
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_image_bytes_give_what_the_onnx_file_gives(recipe, layout):
+    """Up to the border: the same codes, the same constant channel, the same padding."""
+    proto = networks.residual_network(first=16)
+    if layout == "NHWC":
+        turned = onnx.helper.make_node("Transpose", ["x"], ["turned"], name="turn", perm=[0, 3, 1, 2])
+        proto.graph.node.insert(0, turned)
+        proto.graph.node[1].input[0] = "turned"
+        for dim, size in zip(proto.graph.input[0].type.tensor_type.shape.dim[1:], (16, 16, 3), strict=True):
+            dim.dim_value = size
+    how = Preprocessing(16, 16, layout=layout, mean=IMAGENET_MEAN, std=IMAGENET_STD)
+    model = dataclasses.replace(load(proto), preprocessing=how)
+    pixels = np.repeat(np.random.default_rng(0).integers(0, 256, (16, 16, 4, 3), np.uint8), 4, axis=2)
+    images = open_images((pixels, np.zeros(16, np.int64)), how)
+    quantized = quantize(model, recipe, calibration=images, effort="fast")
+    encoded = with_byte_input(quantized.encoded)
+    assert bool(encoded.byte_input.layers) == (recipe == "int8" and layout == "NCHW")
+    content = to_litert(encoded)
+    found, wanted = run(content, pixels, "litert")["logits"], run(to_onnx(encoded), pixels, "onnxruntime")["logits"]
+    np.testing.assert_allclose(found, wanted, atol=(0.02 if recipe == "int8" else 1e-4) * np.abs(wanted).max())
+    floats = np.stack([how.apply(image) for image in pixels])
+    plain = run(to_litert(quantized.encoded), floats, "litert")["logits"]
+    assert np.abs(found - plain).max() < 0.1 * np.abs(plain).max()
+    file = read_litert(content, "test")
+    tensors, graph = file.graphs[0].tensors, file.graphs[0]
+    assert [(tensors[i].dtype, tensors[i].shape[1:]) for i in graph.inputs] == [("uint8", (16, 16, 3))]
+    assert Preprocessing.from_json(file.text("lowbit.preprocessing")).layout == "NHWC"
+
+
+def test_channels_first_bytes_are_refused(network):
+    how = Preprocessing(*network.input.shape[2:], channels=network.input.shape[1], mean=(0.0,) * 3, std=(1.0,) * 3)
+    with pytest.raises(ModelError, match="channels-last"):
+        to_litert(with_byte_input(Encoded(network), preprocessing=how, layout="NCHW"))
 
 
 def test_integer_types_without_a_scale_are_refused(network, quantized):

@@ -5,6 +5,7 @@ import pytest
 import lowbit
 import networks
 from lowbit.calibration.ranges import RANGE_RULES
+from lowbit.engines import open_session
 from lowbit.errors import DataError, DowngradeError, ModelError, SchemeError
 from lowbit.quantization.recipes import RECIPES, STUDY, parse_recipe
 
@@ -67,7 +68,8 @@ def test_integer_plan_says_how_each_node_computes(model):
     assert "logits" not in quantized
 
 
-def test_an_activation_with_two_readers_is_not_absorbed():
+def with_two_readers(change=lambda proto: None):
+    """The network with an activation whose input is read by the sum too."""
     proto = networks.residual_network()
     for node in proto.graph.node:
         if node.name == "sum":
@@ -77,10 +79,123 @@ def test_an_activation_with_two_readers_is_not_absorbed():
     for tensor in proto.graph.initializer:
         if tensor.name == "last.weight":
             tensor.CopyFrom(onnx.numpy_helper.from_array(np.ones((32, 24, 1, 1), np.float32), tensor.name))
-    plan = lowbit.plan(lowbit.load(proto), "int8")
+    change(proto)
+    return lowbit.load(proto)
+
+
+def test_an_activation_with_two_readers_bounds_the_codes():
+    plan = lowbit.plan(with_two_readers(), "int8")
     found = {node.node: node for node in plan.nodes}
-    assert found["wide.clip"].arithmetic == "float"
-    assert "used elsewhere" in found["wide.clip"].reason
+    assert found["wide.clip"].arithmetic == "integer"
+    assert any({"wide", "wide.clip"} <= set(group) for group in plan.scale_groups), "on one grid"
+
+
+def test_an_activation_stays_float_where_that_is_cheaper_or_the_only_way():
+    def softsign(proto):
+        at = [node.name for node in proto.graph.node].index("wide.clip") + 1
+        proto.graph.node.insert(at, onnx.helper.make_node("Softsign", ["wide.clip"], ["soft"], name="soft"))
+        for node in proto.graph.node:
+            if node.name in ("sum", "deep"):
+                node.input[0] = "soft"
+
+    found = {node.node: node for node in lowbit.plan(with_two_readers(softsign), "int8").nodes}
+    assert (found["wide.clip"].arithmetic, found["wide.clip"].reason) == ("float", "what reads it is float")
+
+    def computed(proto):
+        (node,) = [node for node in proto.graph.node if node.name == "wide.clip"]
+        at = list(proto.graph.node).index(node)
+        top = onnx.helper.make_node("ReduceMax", ["wide"], ["top"], name="top", keepdims=0)
+        proto.graph.node.insert(at, top)
+        node.input[2] = "top"
+
+    found = {node.node: node for node in lowbit.plan(with_two_readers(computed), "int8").nodes}
+    assert (found["wide.clip"].arithmetic, found["wide.clip"].reason) == ("float", "its bounds are computed")
+
+
+@pytest.mark.parametrize("bounds", [(0.0, 6.0), (-0.5, 0.25), (None, 1.0), (0.3, None), None])
+def test_bounded_codes_are_what_bounded_values_round_to(bounds, tmp_path):
+    """The written Clip of codes against float between two conversions on the same grid: not one code differs."""
+
+    def change(proto):
+        (node,) = [node for node in proto.graph.node if node.name == "wide.clip"]
+        if bounds is None:
+            node.op_type = "Relu"
+            del node.input[1:]
+            return
+        for place, bound in enumerate(bounds, start=1):
+            name = f"bound{place}"
+            node.input[place] = "" if bound is None else name
+            if bound is not None:
+                proto.graph.initializer.append(onnx.numpy_helper.from_array(np.float32(bound), name))
+
+    model = with_two_readers(change)
+    images = lowbit.open_images(list(networks.inputs(16)), None)
+    quantized = lowbit.quantize(model, "int8", calibration=images, effort="fast")
+    proto = onnx.load_from_string(quantized.to_bytes())
+    (clip,) = [node for node in proto.graph.node if node.op_type == "Clip"]
+    proto.graph.output.append(onnx.helper.make_tensor_value_info(clip.input[0], onnx.TensorProto.UINT8, None))
+    proto.graph.output.append(onnx.helper.make_tensor_value_info(clip.output[0], onnx.TensorProto.UINT8, None))
+    path = tmp_path / "optimized.onnx"
+    session = open_session(proto.SerializeToString(), threads=1, optimized_to=path)
+    found = session.run({"x": networks.inputs(16, seed=9)})
+    before, after = found[clip.input[0]], found[clip.output[0]]
+    codes = quantized.encoded.activations["wide"]
+    assert codes == quantized.encoded.activations["wide.clip"]
+    values = (before.astype(np.float32) - codes.zero_point) * np.float32(codes.scale)
+    low, high = (0.0, None) if bounds is None else bounds
+    bounded = np.clip(values, -np.inf if low is None else low, np.inf if high is None else high)
+    expected = np.clip(np.rint(bounded / np.float32(codes.scale)) + codes.zero_point, 0, 255)
+    np.testing.assert_array_equal(after, expected)
+    assert len(np.unique(after)) > 3
+    kinds = {node.op_type for node in onnx.load(path).graph.node}
+    assert not kinds & {"Relu", "Conv", "Add", "Gemm"}, "nothing computes in float"
+
+
+def concatenated(*activations):
+    """A convolution for each activation ("", "Relu" or "Clip"), side by side, and one that reads them all."""
+    generator = np.random.default_rng(0)
+    weights = {"low": np.float32(0), "high": np.float32(0.5)}
+    nodes, parts = [], []
+    for index, activation in enumerate(activations):
+        weights[f"w{index}"] = generator.normal(scale=0.3, size=(8, 3, 3, 3)).astype(np.float32)
+        nodes.append(onnx.helper.make_node("Conv", ["x", f"w{index}"], [f"c{index}"], name=f"c{index}", pads=[1] * 4))
+        parts.append(f"c{index}")
+        if activation:
+            bounds = ["low", "high"] if activation == "Clip" else []
+            nodes.append(onnx.helper.make_node(activation, [f"c{index}", *bounds], [f"a{index}"], name=f"a{index}"))
+            parts[-1] = f"a{index}"
+    nodes.append(onnx.helper.make_node("Concat", parts, ["whole"], name="whole", axis=1))
+    weights["last"] = generator.normal(scale=0.2, size=(5, 8 * len(parts), 1, 1)).astype(np.float32)
+    nodes.append(onnx.helper.make_node("Conv", ["whole", "last"], ["y"], name="y"))
+    graph = onnx.helper.make_graph(
+        nodes, "g", [onnx.helper.make_tensor_value_info("x", 1, ["n", 3, 16, 16])],
+        [onnx.helper.make_tensor_value_info("y", 1, None)],
+        [onnx.numpy_helper.from_array(np.asarray(array), name) for name, array in weights.items()],
+    )  # fmt: skip
+    return lowbit.load(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8))
+
+
+@pytest.mark.parametrize(
+    ("activations", "shared"),
+    [
+        (("", ""), {"c0", "c1"}),
+        (("Relu", "Relu"), {"a0", "a1"}),
+        (("Relu", ""), {"c1"}),
+        (("Clip", "Clip"), set()),
+        (("Clip", "", "Relu"), {"c1"}),
+    ],
+)
+def test_what_only_a_concat_reads_is_rounded_once_unless_saturation_stands_for_its_bounds(activations, shared):
+    model = concatenated(*activations)
+    plan = lowbit.plan(model, "int8")
+    (group,) = [group for group in plan.scale_groups if "whole" in group]
+    assert set(group) == {"whole", *shared}
+    x = networks.inputs(16)
+    images = lowbit.open_images(list(x), None)
+    content = lowbit.quantize(model, "int8", calibration=images, effort="fast").to_bytes()
+    exact = open_session(model.to_bytes(), threads=1).run({"x": x})["y"]
+    found = open_session(content, threads=1).run({"x": x})["y"]
+    assert np.sqrt(np.mean((found - exact) ** 2)) < 0.03 * np.sqrt(np.mean(exact**2))
 
 
 def test_tiny_tensors_stay_float_with_the_reason_and_strict_refuses(model):

@@ -29,7 +29,7 @@ from lowbit.commands.options import (
     TargetOption,
     ThreadsOption,
 )
-from lowbit.console import load_model, open_data, progress_bar, required
+from lowbit.console import load_measured, load_model, open_data, progress_bar, required
 
 if TYPE_CHECKING:
     from lowbit.data.images import Images
@@ -60,7 +60,7 @@ def measure(
 
     images_from = required(data, "--data")
     with progress_bar(as_json) as progress:
-        loaded = load_model(files[0], size=size, mean=mean, std=std, layout=layout)
+        loaded = load_measured(files, size=size, mean=mean, std=std, layout=layout)
         images = open_data(images_from, loaded, limit)
         comparison = run(
             files,

@@ -78,7 +78,7 @@ def quantize(
     )
     with progress_bar(as_json) as progress:
         loaded = load_model(model, size=size, mean=mean, std=std, layout=layout)
-        check_form(loaded, output, **form)
+        check_form(loaded, wanted, output, **form)
         images = open_data(calibration, loaded, limit) if calibration else None
         verdict, faster = _verdict(loaded, wanted, output)
         if not faster:

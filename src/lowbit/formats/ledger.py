@@ -188,7 +188,8 @@ def _walk(
         names.setdefault(name, "codes" if coded else kind)
         return True
     node = producers.get(name)
-    if node is None:
+    if node is None or node.op_type == "ConstantOfShape":
+        # Ones of an average (`formats/averages.py`) are nobody's weights.
         return False
     behind = [kind] + ["constants"] * (len(node.input) - 1)
     if node.op_type == "DequantizeLinear":

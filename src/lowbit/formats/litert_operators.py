@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 
 from lowbit.formats.encoded import ActivationCodes
-from lowbit.formats.litert_graph import NO_ACTIVATION, RELU6, FileGraph, Form, Option, Order
+from lowbit.formats.litert_graph import NO_ACTIVATION, RELU6, SHIFT, FileGraph, Form, Option, Order
 from lowbit.formats.litert_layers import convolution, product, transposed_convolution
 from lowbit.formats.litert_moves import (
     concatenation,
@@ -123,10 +123,11 @@ def unary(graph: FileGraph, node: Node) -> None:
 def clip(graph: FileGraph, node: Node) -> None:
     """Clip: RELU and RELU6 where the bounds are theirs, else MAXIMUM and MINIMUM."""
     low, high = graph.bounds(node)
-    x = graph.read(node.inputs[0])
+    integer = graph.integer(node)
+    x = graph.read(node.inputs[0], integer=integer, exact=integer)
     name = str(node.outputs[0].name)
     if low == 0.0 and high in (None, 6.0):
-        output = graph.write(name, x.order, flat=x.flat)
+        output = graph.write(name, x.order, codes=x.codes, flat=x.flat)
         graph.operator("RELU" if high is None else "RELU6", [x.tensor], [output], table=None)
         return
     limits = [(code, bound) for code, bound in (("MAXIMUM", low), ("MINIMUM", high)) if bound is not None]
@@ -135,15 +136,23 @@ def clip(graph: FileGraph, node: Node) -> None:
         last = index == len(limits) - 1
         old = graph.tensors[tensor]
         result = (
-            graph.write(name, x.order, flat=x.flat)
+            graph.write(name, x.order, codes=x.codes, flat=x.flat)
             if last
             else graph.derived(tensor, old.shape, batch_axis=old.batch_axis)
         )
-        limit = graph.constant(np.array(bound, np.float32))
-        graph.operator(code, [tensor, limit], [result], table="MaximumMinimumOptions")
+        graph.operator(code, [tensor, _limit(graph, x, bound)], [result], table="MaximumMinimumOptions")
         tensor = result
     if not limits:
         graph.adopt(name, x)
+
+
+def _limit(graph: FileGraph, x: Form, bound: float) -> int:
+    """A bound as a constant of the type and scale of what it bounds."""
+    if x.codes is None:
+        return graph.constant(np.array(bound, np.float32))
+    code = np.clip(np.rint(bound / x.codes.scale) + x.codes.zero_point, 0, 255) - SHIFT
+    scale, zero_point = np.array([x.codes.scale], np.float32), x.codes.zero_point - SHIFT
+    return graph.constant(np.array(code, np.int8), scale=scale, zero_point=zero_point)
 
 
 def hard_sigmoid(graph: FileGraph, node: Node) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from lowbit.formats.averages import write_averages
 from lowbit.formats.encoded import ActivationCodes, Encoded
 from lowbit.formats.first_layer import widen_first_layers
 from lowbit.formats.input_bytes import write_byte_input
@@ -62,7 +63,7 @@ def _replace_initializer(graph: ir.Graph, value: ir.Value, replacement: ir.Value
 
 def _write_integer(graph: ir.Graph, encoded: Encoded, names: Names) -> None:
     activations = _absorb(graph, encoded)
-    activations = _pool_means(graph, encoded, activations, names)
+    activations = write_averages(graph, encoded, activations, names)
     _write_weights(graph, encoded, names)
     scales: dict[ActivationCodes, tuple[ir.Value, ir.Value]] = {}
     quantized: dict[str, ir.Value] = {}
@@ -98,38 +99,6 @@ def _absorb(graph: ir.Graph, encoded: Encoded) -> dict[str, ActivationCodes]:
         if codes is not None:
             activations[name] = codes
     return activations
-
-
-def _pool_means(
-    graph: ir.Graph, encoded: Encoded, activations: Mapping[str, ActivationCodes], names: Names
-) -> dict[str, ActivationCodes]:
-    """A mean over all positions becomes a GlobalAveragePool, for which runtimes have an integer kernel."""
-    result = dict(activations)
-    for node in tuple(graph):
-        if node.op_type != "ReduceMean" or node.name not in encoded.integer:
-            continue
-        output = node.outputs[0]
-        keeps = bool(node.attributes.get_int("keepdims", 1))
-        pool = ir.node("GlobalAveragePool", [node.inputs[0]], name=node.name)
-        new = [pool]
-        if not keeps:
-            pooled = pool.outputs[0]
-            pooled.name = names.fresh("p")
-            pooled.dtype = ir.DataType.FLOAT
-            result[pooled.name] = activations[str(output.name)]
-            new.append(ir.node("Flatten", [pooled], attributes={"axis": 1}))
-        graph.insert_before(node, new)
-        last = new[-1].outputs[0]
-        last.shape, last.dtype = output.shape, ir.DataType.FLOAT
-        if output.is_graph_output():
-            graph.outputs[list(graph.outputs).index(output)] = last
-        for user, index in tuple(output.uses()):
-            user.replace_input_with(index, last)
-        name = output.name
-        graph.remove(node, safe=True)
-        output.name = None
-        last.name = name
-    return result
 
 
 def _write_weights(graph: ir.Graph, encoded: Encoded, names: Names) -> None:
@@ -205,6 +174,8 @@ def _insert_pair(
         producer.replace_input_with(2, scale[1])
         value.dtype = ir.DataType.UINT8
         codes = value
+    elif producer is not None and producer.op_type in ("Relu", "Clip") and producer.name in encoded.integer:
+        codes = _bounded(graph, producer, quantized, names, encoded.activations[name])
     else:
         quantize = ir.node("QuantizeLinear", [value, *scale])
         codes = quantize.outputs[0]
@@ -226,6 +197,29 @@ def _insert_pair(
         graph.outputs[list(graph.outputs).index(value)] = output
         value.name, output.name = output.name, name
         quantized[name] = codes
+
+
+def _bounded(
+    graph: ir.Graph, node: ir.Node, quantized: dict[str, ir.Value], names: Names, scale: ActivationCodes
+) -> ir.Value:
+    """Relu or Clip as a Clip of codes: rounding keeps order, so that bounds round like values do."""
+    bounds: list[float | None] = [0.0, None]
+    if node.op_type == "Clip":
+        given = [*node.inputs[1:], None, None][:2]
+        bounds = [
+            None if bound is None or bound.const_value is None else bound.const_value.numpy().item() for bound in given
+        ]
+    limits = [
+        default if bound is None else int(np.clip(np.rint(bound / scale.scale) + scale.zero_point, 0, 255))
+        for bound, default in zip(bounds, (0, 255), strict=True)
+    ]
+    assert node.inputs[0] is not None
+    codes = quantized[str(node.inputs[0].name)]
+    clip = ir.node("Clip", [codes, *(names.constant(np.uint8(limit)) for limit in limits)], name=f"{node.name}.codes")
+    clip.outputs[0].name = names.fresh("q")
+    clip.outputs[0].dtype, clip.outputs[0].shape = ir.DataType.UINT8, node.outputs[0].shape
+    graph.insert_after(node, clip)
+    return clip.outputs[0]
 
 
 def _drop_unused(graph: ir.Graph) -> None:

@@ -61,7 +61,8 @@ def _constant_weights(proto: ModelProto) -> tuple[dict[str, str], list[NodeProto
             continue
         for position, name in enumerate(node.input):
             node.input[position] = unpadded.get(name, name)
-        if all(name in constant for name in node.input if name):
+        # Ones of an average (`formats/averages.py`) are nobody's weights.
+        if node.op_type != "ConstantOfShape" and all(name in constant for name in node.input if name):
             constant |= set(node.output)
             producers |= dict.fromkeys(node.output, node)
         weight = LAYER_INPUTS.get(node.op_type, (None, None))[0]

@@ -75,7 +75,7 @@ def compare(
         if strict:
             decision.require_all()
     folder, stem = Path(folder), Path(model.source).stem
-    check_form(model, folder / f"{stem}.onnx", input=input, input_layout=input_layout)
+    check_form(model, chosen[0], folder / f"{stem}.onnx", input=input, input_layout=input_layout)
     images = data if isinstance(data, Images) else open_images(data, model.preprocessing)
     if images.labels is not None and model.classes is not None:
         check_labels(images, model.classes)

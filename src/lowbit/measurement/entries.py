@@ -55,25 +55,15 @@ def entries(paths: Sequence[Path], *, engine: str, emulate: str = "") -> tuple[t
     found: list[Entry] = []
     passed: list[str] = []
     for index, path in enumerate(paths):
-        opened = []
-        refusals = []
-        for name in _reading(path, names):
-            try:
-                open_session(path, engine=name, threads=1)
-            except EngineError as error:
-                if engine != AUTO:
-                    raise
-                refusals.append(f"{path.name} was not measured with {name}: {error.what}")
-                continue
-            opened.append(Entry(index, name, path))
-        if not opened:
-            raise EngineError(
-                "no engine that is installed opens the file.",
-                where=str(path),
-                remedy="; ".join(refusals),
-            )
-        found += opened
-        passed += refusals
+        reading = _reading(path, names)
+        if engine == AUTO:
+            refusals = {name: refusal for name in reading if (refusal := _refusal(path, name))}
+            reading = tuple(name for name in reading if name not in refusals)
+            said = [f"{path.name} was not measured with {name}: {refusal}" for name, refusal in refusals.items()]
+            if not reading:
+                raise EngineError("no engine that is installed opens the file.", where=str(path), remedy=" ".join(said))
+            passed += said
+        found += [Entry(index, name, path) for name in reading]
         if emulate and not is_litert(path):
             found += _emulated(index, path, emulate)
     if emulate and not any(entry.emulated for entry in found):
@@ -101,6 +91,15 @@ def _reading(path: Path, names: Sequence[str]) -> tuple[str, ...]:
             "LiteRT opens .tflite files only.", where=str(path), remedy="Add onnxruntime or openvino: --engine auto."
         )
     return others
+
+
+def _refusal(path: Path, engine: str) -> str:
+    """What an engine says against a file; empty if it opens it."""
+    try:
+        open_session(path, engine=engine, threads=1)
+    except EngineError as error:
+        return error.what
+    return ""
 
 
 def _emulated(index: int, path: Path, target: str) -> list[Entry]:

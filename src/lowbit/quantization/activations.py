@@ -27,6 +27,14 @@ def activation_codes(decision: Plan, statistics: Statistics) -> dict[str, Activa
     return codes
 
 
+def output_codes(model: Model, decision: Plan, statistics: Statistics) -> dict[str, ActivationCodes]:
+    """Scale and zero point of every float output of the model, for files that give codes."""
+    rule = RANGE_RULES[decision.recipe.ranges]
+    seen = statistics.tensors
+    names = [output.name for output in model.outputs if output.name in seen]
+    return {name: affine_uint8(*rule(seen[name], ACTIVATION_LEVELS)) for name in names}
+
+
 def affine_uint8(low: float, high: float) -> ActivationCodes:
     """Scale and zero point with which 0..255 cover [low, high], low <= 0 <= high, and 0.0 is exact."""
     scale = float(np.float32((high - low) / (ACTIVATION_LEVELS - 1)))

@@ -50,6 +50,9 @@ class IntegerPlan:
 MOVES = frozenset(
     ("MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Slice", "Gather", "Split")
 ) | frozenset(("DepthToSpace", "SpaceToDepth", "Expand", "Pad", "Resize"))
+# Bounds, where no neighbor's saturation does their work: written on the codes themselves, in the scale of the input, on
+# whose grid their result lies exactly. In float between two conversions they took 3 to 6 times as long.
+BOUNDS = frozenset(("Relu", "Clip"))
 # Operators with integer kernels of their own, whose output has its own scale.
 COMPUTES = frozenset(("Add", "Mul", "Concat", "GlobalAveragePool", "AveragePool", "ReduceMean", "Sigmoid", "LeakyRelu"))
 WEIGHTED = frozenset(("Conv", "Gemm", "MatMul"))
@@ -73,6 +76,7 @@ def plan_integer(model: Model, *, layer_reasons: Mapping[str, str] | None = None
         decided[name] = NodePlan(name, node.op_type, "float" if reason else "integer", reason)
     _drop_idle_moves(model, decided)
     _absorb(model, decided)
+    _bound_codes(model, decided)
     return IntegerPlan(tuple(decided.values()), _scale_groups(model, decided))
 
 
@@ -93,15 +97,15 @@ def _obstacle(node: Node, layer: Layer | None, decided: Mapping[str, NodePlan]) 
         if any(value is None or _is_constant(value) for value in _activation_inputs(node)):
             return "one operand is a constant"
         return _special(node)
-    if op in ("Relu", "Clip"):
-        return "its input is used elsewhere too, or is float"
+    if op in BOUNDS:
+        return "its input is float"
     return "no integer kernel"
 
 
 def _fed_by(value: Value | None, decided: Mapping[str, NodePlan]) -> bool:
     """Whether a value comes from a node that runs in integers, an activation that it will absorb included."""
     producer = value.producer() if value is not None else None
-    if producer is not None and producer.op_type in ("Relu", "Clip"):
+    if producer is not None and producer.op_type in BOUNDS:
         before = producer.inputs[0].producer() if producer.inputs[0] is not None else None
         return before is not None and decided[str(before.name)].arithmetic == "integer"
     return producer is not None and decided[str(producer.name)].arithmetic == "integer"
@@ -173,18 +177,43 @@ def _drop_idle_moves(model: Model, decided: dict[str, NodePlan]) -> None:
 def _absorb(model: Model, decided: dict[str, NodePlan]) -> None:
     """Relu and Clip behind an integer node with no other reader: saturation at 0 and 255 does their work."""
     for node in model.graph:
-        if node.op_type not in ("Relu", "Clip") or node.inputs[0] is None:
+        if node.op_type not in BOUNDS or node.inputs[0] is None:
             continue
         value = node.inputs[0]
         producer = value.producer()
         if producer is None or len(list(value.uses())) != 1 or value.is_graph_output():
             continue
         before = decided[str(producer.name)]
-        bounds = [bound for bound in node.inputs[1:] if bound is not None]
-        if before.arithmetic != "integer" or before.op in MOVES or any(bound.const_value is None for bound in bounds):
+        if before.arithmetic != "integer" or before.op in MOVES or not _has_constant_bounds(node):
             continue
         name = str(node.name)
         decided[name] = NodePlan(name, node.op_type, "absorbed", f"saturation of {before.node}")
+
+
+def _bound_codes(model: Model, decided: dict[str, NodePlan]) -> None:
+    """Relu and Clip that nothing absorbs, between integers: bounds on the codes."""
+    for node in model.graph:
+        name, value = str(node.name), node.inputs[0] if node.inputs else None
+        if node.op_type not in BOUNDS or decided[name].arithmetic != "float" or value is None:
+            continue
+        if not _is_stored(value, decided):
+            continue
+        reason = "" if _has_constant_bounds(node) else "its bounds are computed"
+        if not _read_by_integers(node.outputs[0], decided):
+            reason = "what reads it is float"
+        decided[name] = replace(decided[name], arithmetic="float" if reason else "integer", reason=reason)
+
+
+def _has_constant_bounds(node: Node) -> bool:
+    return all(bound is None or bound.const_value is not None for bound in node.inputs[1:])
+
+
+def _is_stored(value: Value, decided: Mapping[str, NodePlan]) -> bool:
+    """Whether a tensor is written as codes anyway: an integer node gives it, and one other than the last reads it."""
+    producer = value.producer()
+    if producer is None or decided[str(producer.name)].arithmetic not in ("integer", "absorbed"):
+        return False
+    return producer.op_type not in FLOAT_OUTPUT or _read_by_integers(value, decided)
 
 
 def _scale_groups(model: Model, decided: Mapping[str, NodePlan]) -> tuple[tuple[str, ...], ...]:
@@ -207,12 +236,48 @@ def _scale_groups(model: Model, decided: Mapping[str, NodePlan]) -> tuple[tuple[
             if node.op_type in FLOAT_OUTPUT and not _read_by_integers(target, decided):
                 continue
             root = find(str(target.name))
-            if node.op_type in MOVES and find(inputs[0]) != root:
+            if node.op_type in MOVES | BOUNDS and find(inputs[0]) != root:
                 parent[root] = find(inputs[0])
+            for value in _given_in_scale_of(node, decided):
+                if find(str(value.name)) != find(root):
+                    parent[find(str(value.name))] = find(root)
     groups: dict[str, list[str]] = {}
     for name in parent:
         groups.setdefault(find(name), []).append(name)
     return tuple(tuple(group) for group in groups.values())
+
+
+def _given_in_scale_of(node: Node, decided: Mapping[str, NodePlan]) -> list[Value]:
+    """Inputs of a Concat that can be given in the scale of its output: nothing else reads them, or ties their scale.
+
+    They are then rounded once, where otherwise they would be rounded to their own grids and again to that of the whole.
+    Where saturation stands for a Relu zero must stay the lowest code, so with those either all inputs are such or none
+    of them shares.
+    """
+    if node.op_type != "Concat":
+        return []
+    positive = _is_positive(node.outputs[0], decided)
+    found = []
+    for value in node.inputs:
+        producer = value.producer() if value is not None else None
+        if value is None or producer is None or len(list(value.uses())) > 1 or value.is_graph_output():
+            continue
+        plan = decided[str(producer.name)]
+        tied = plan.arithmetic == "integer" and plan.op in MOVES | BOUNDS
+        saturates = plan.arithmetic == "absorbed" or plan.op == "Concat"
+        if not tied and (positive or not saturates):
+            found.append(value)
+    return found
+
+
+def _is_positive(value: Value, decided: Mapping[str, NodePlan]) -> bool:
+    """Whether a tensor consists of absorbed Relus only."""
+    producer = value.producer()
+    if producer is None:
+        return False
+    if producer.op_type == "Concat":
+        return all(part is not None and _is_positive(part, decided) for part in producer.inputs)
+    return producer.op_type == "Relu" and decided[str(producer.name)].arithmetic == "absorbed"
 
 
 def _stored(output: Value, decided: Mapping[str, NodePlan]) -> Value:

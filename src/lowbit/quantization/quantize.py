@@ -1,7 +1,7 @@
 """Quantize a model: decide, then do; the value that comes out can be saved."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from lowbit.formats.onnx import to_onnx
 from lowbit.formats.opening import is_litert, load
 from lowbit.graph.model import Model
 from lowbit.progress import SILENT, Progress
+from lowbit.quantization.activations import output_codes
 from lowbit.quantization.effort import EFFORTS
 from lowbit.quantization.plan import Plan, plan
 from lowbit.quantization.recipes import Recipe, parse_recipe
@@ -70,8 +71,11 @@ class Quantized:
             ModelError: the format has no form for something in the model, or image bytes are asked for and it is not
                 known how they are normalized; the message says which.
         """
-        check_form(self.model, path, input=input, input_layout=input_layout, output_type=output_type)
+        check_form(self.model, self.plan.recipe, path, input=input, input_layout=input_layout, output_type=output_type)
         encoded = self._taking(input, input_layout)
+        if output_type != "float32" and self.calibration is not None:
+            known = output_codes(self.model, self.plan, self.calibration)
+            encoded = replace(encoded, activations=known | dict(encoded.activations))
         if is_litert(path):
             kind = input if input == "int8" else "float32"
             return write_atomically(path, to_litert(encoded, input_type=kind, output_type=output_type))
@@ -83,6 +87,7 @@ class Quantized:
 
 def check_form(
     model: Model,
+    recipe: Recipe,
     path: Path | str,
     *,
     input: str = "float32",
@@ -92,7 +97,7 @@ def check_form(
     """Refuse what `Quantized.save` would, before quantizing takes its time.
 
     Raises:
-        SchemeError: a type that the format does not have, or a layout of bytes where none are taken.
+        SchemeError: a type that the format or the recipe does not have, or a layout of bytes where none are taken.
         ModelError: image bytes are asked for, and it is not known how they are normalized; or no such layout.
     """
     litert = is_litert(path)
@@ -105,6 +110,11 @@ def check_form(
                 f"the {what} of {'a LiteRT' if litert else 'an ONNX'} file can be {' or '.join(known)}, not '{kind}'.",
                 remedy=f"Choose one of these{'' if litert else ', or write a .tflite file'}.",
             )
+    if not recipe.integer and (input == "int8" or output_type != "float32"):
+        raise SchemeError(
+            f"recipe '{recipe.name}' computes in float, so its file has no codes to take or give.",
+            remedy="Leave the types out, or use an int recipe.",
+        )
     if input == "uint8":
         with_byte_input(Encoded(model), layout=input_layout)
     elif input_layout != "NHWC":

@@ -183,4 +183,6 @@ def _statistics(work: Work, model: Model) -> Statistics | None:
     if not work.plan.recipe.integer:
         return None
     tensors = [tensor for group in work.plan.scale_groups for tensor in group]
+    # Outputs too: a file may give codes, though none of the kernels before needs their scale.
+    tensors += [output.name for output in model.outputs if output.dtype == np.float32]
     return calibrate(model, work.images, tensors=tensors, threads=work.threads, progress=work.progress)

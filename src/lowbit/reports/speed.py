@@ -11,16 +11,21 @@ from rich.text import Text
 from lowbit.measurement.roofline import FLOAT, INTEGER, Outlook
 from lowbit.reports import units
 
+# Cells of all columns but the names, whose ends tell more than their beginnings.
+NUMBER_CELLS, FEWEST_NAME_CELLS = 66, 12
+SHORT = {FLOAT: "float", INTEGER: "int"}
+
 
 def print_outlook(outlook: Outlook, *, console: Console | None = None) -> None:
     """The layers, what was measured of the processor, and one sentence."""
     console = console or Console()
+    room = max(FEWEST_NAME_CELLS, console.width - NUMBER_CELLS)
     rows = [
         (
-            layer.node,
+            layer.node if len(layer.node) <= room else f"…{layer.node[1 - room :]}",
             units.amount(layer.macs),
             units.size(layer.bytes),
-            layer.arithmetic,
+            SHORT[layer.arithmetic],
             f"{layer.float_us:,.1f}",
             f"{layer.us:,.1f}",
             layer.limit,
@@ -33,7 +38,7 @@ def print_outlook(outlook: Outlook, *, console: Console | None = None) -> None:
         ("all layers", units.amount(sum(layer.macs for layer in outlook.layers)), "", "",
          f"{total[0]:,.1f}", f"{total[1]:,.1f}", "", units.ratio(outlook.gain))
     )  # fmt: skip
-    heads = ("layer", "MACs", "bytes", "runs in", "float µs", "µs", "limit", "gain")
+    heads = ("layer", "MACs", "bytes", "in", "float µs", "µs", "limit", "gain")
     console.print(_table(heads, rows, left=(0, 3, 6)))
     for layer in outlook.layers:
         if layer.reason:
@@ -57,11 +62,10 @@ def peaks_line(outlook: Outlook) -> str:
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, left: Sequence[int]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1), header_style="bold")
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     for place, head in enumerate(heads):
         side: Literal["left", "right"] = "left" if place in left else "right"
-        # Names give way where space is short, numbers do not.
-        table.add_column(head, justify=side, overflow="fold", no_wrap=place > 0)
+        table.add_column(head, justify=side, no_wrap=True)
     for place, row in enumerate(rows):
         table.add_row(*(Text(cell) for cell in row), end_section=place == len(rows) - 2)
     return table

@@ -1,0 +1,154 @@
+"""Average pools of integer files, in the form for which runtimes have a fast integer kernel.
+
+A mean over all positions becomes GlobalAveragePool: ONNX Runtime has no integer ReduceMean. An AveragePool over windows
+becomes a depthwise convolution whose codes are all 1 and whose scale is 1 / (window size), the same sum with the same
+single rounding. ONNX Runtime's integer AveragePool takes one value at a time (96 channels of 28x28, windows of 3x3: 410
+us, where float takes 33 and the convolution 35), so that networks with such pools ran slower than in float; OpenVINO
+takes the same time for both. The ones are made by a ConstantOfShape that runtimes fold while loading.
+
+Where padding is not counted windows at the border are divided by less: the convolution's result is multiplied by
+(window size) / (values counted), whose codes are exact; at the border this rounds a second time, which padding of half
+a window makes up to 4 times as large. Pools padded further, that round their size up, or whose image size is not known
+stay as they are.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from lowbit.formats.encoded import ActivationCodes, Encoded
+from lowbit.formats.names import Names
+
+HIGHEST = 255
+LARGEST_FACTOR = 4
+
+Activations = dict[str, ActivationCodes]
+
+
+def write_averages(
+    graph: ir.Graph, encoded: Encoded, activations: Mapping[str, ActivationCodes], names: Names
+) -> Activations:
+    """Rewrite the pools that run in integers; returns the codes of activations, those of new tensors included.
+
+    Args:
+        graph: not quantized yet; changed.
+        encoded: which nodes run in integers.
+        activations: codes by tensor.
+        names: of `graph`.
+    """
+    result = dict(activations)
+    for node in tuple(graph):
+        if node.name not in encoded.integer:
+            continue
+        if node.op_type == "ReduceMean":
+            _write_global(graph, node, result, names)
+        elif node.op_type == "AveragePool" and (window := _window(node)) is not None:
+            _write_convolution(graph, node, window, result, names)
+    return result
+
+
+@dataclass(frozen=True)
+class _Window:
+    """What a pool does: its channels and kernel, and how many values each output counts; None if all of them."""
+
+    channels: int
+    kernel: tuple[int, ...]
+    counted: npt.NDArray[np.int64] | None
+
+
+def _window(node: ir.Node) -> _Window | None:
+    """The geometry of a pool over images; None for one that stays as it is."""
+    given, output = node.inputs[0], node.outputs[0]
+    shape = given.shape if given is not None else None
+    attributes = node.attributes
+    by_hand = attributes.get_string("auto_pad", "NOTSET") in ("NOTSET", "VALID")
+    if shape is None or len(shape) != 4 or not isinstance(shape[1], int) or not by_hand:
+        return None
+    if attributes.get_int("ceil_mode", 0):
+        return None
+    kernel = tuple(attributes.get_ints("kernel_shape", []))
+    pads = attributes.get_ints("pads", [0] * 4)
+    if not any(pads) or attributes.get_int("count_include_pad", 0) == 1:
+        return _Window(shape[1], kernel, None)
+    if output.shape is None or any(not isinstance(size, int) for size in (*shape[2:], *output.shape[2:])):
+        return None
+    strides, dilations = attributes.get_ints("strides", [1, 1]), attributes.get_ints("dilations", [1, 1])
+    lines = []
+    for axis in range(2):
+        size, outputs = shape[2 + axis], output.shape[2 + axis]
+        assert isinstance(size, int)
+        assert isinstance(outputs, int)
+        first = np.arange(outputs)[:, None] * strides[axis] - pads[axis]
+        places = first + np.arange(kernel[axis]) * dilations[axis]
+        lines.append(((places >= 0) & (places < size)).sum(axis=1))
+    counted = np.outer(*lines)
+    if LARGEST_FACTOR * int(counted.min()) < math.prod(kernel):
+        return None
+    exact = math.lcm(*np.unique(counted).tolist()) <= HIGHEST * int(counted.min())
+    return _Window(shape[1], kernel, counted) if exact else None
+
+
+def _write_convolution(graph: ir.Graph, node: ir.Node, window: _Window, activations: Activations, names: Names) -> None:
+    size = math.prod(window.kernel)
+    one = ir.tensor(np.ones(1, np.int8))
+    shape = names.constant(np.array([window.channels, 1, *window.kernel]))
+    ones = ir.node("ConstantOfShape", [shape], attributes={"value": one})
+    ones.outputs[0].name = names.fresh("w")
+    weight = _dequantized(ones.outputs[0], np.float32(1 / size), names)
+    convolution = ir.node(
+        "Conv", [node.inputs[0], weight.outputs[0]], attributes={"group": window.channels}, name=node.name
+    )
+    for name, attribute in node.attributes.items():
+        if name in ("kernel_shape", "strides", "pads", "dilations", "auto_pad"):
+            convolution.attributes.add(attribute)
+    new = [ones, weight, convolution]
+    if window.counted is not None:
+        # Codes `least / counted` in units of `size / least` are whole numbers.
+        least = math.lcm(*np.unique(window.counted).tolist())
+        codes = names.constant((least // window.counted).astype(np.uint8)[None, None])
+        factor = _dequantized(codes, np.float32(size / least), names, zero_point=names.constant(np.uint8(0)))
+        average = convolution.outputs[0]
+        average.name, average.dtype, average.shape = names.fresh("p"), ir.DataType.FLOAT, node.outputs[0].shape
+        activations[average.name] = activations[str(node.outputs[0].name)]
+        new += [factor, ir.node("Mul", [average, factor.outputs[0]], name=f"{node.name}.border")]
+    graph.insert_before(node, new)
+    _take_over(graph, node, new[-1].outputs[0])
+
+
+def _dequantized(codes: ir.Value, scale: np.float32, names: Names, *, zero_point: ir.Value | None = None) -> ir.Node:
+    inputs = [codes, names.constant(scale), *([] if zero_point is None else [zero_point])]
+    node = ir.node("DequantizeLinear", inputs)
+    node.outputs[0].name = names.fresh("d")
+    return node
+
+
+def _write_global(graph: ir.Graph, node: ir.Node, activations: Activations, names: Names) -> None:
+    output = node.outputs[0]
+    pool = ir.node("GlobalAveragePool", [node.inputs[0]], name=node.name)
+    new = [pool]
+    if not node.attributes.get_int("keepdims", 1):
+        pooled = pool.outputs[0]
+        pooled.name = names.fresh("p")
+        pooled.dtype = ir.DataType.FLOAT
+        activations[pooled.name] = activations[str(output.name)]
+        new.append(ir.node("Flatten", [pooled], attributes={"axis": 1}))
+    graph.insert_before(node, new)
+    _take_over(graph, node, new[-1].outputs[0])
+
+
+def _take_over(graph: ir.Graph, node: ir.Node, value: ir.Value) -> None:
+    """Let `value` stand for the output of a node, which leaves the graph."""
+    output = node.outputs[0]
+    value.shape, value.dtype = output.shape, ir.DataType.FLOAT
+    if output.is_graph_output():
+        graph.outputs[list(graph.outputs).index(output)] = value
+    for user, index in tuple(output.uses()):
+        user.replace_input_with(index, value)
+    name = output.name
+    graph.remove(node, safe=True)
+    output.name = None
+    value.name = name
