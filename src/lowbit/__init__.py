@@ -33,6 +33,8 @@ PUBLIC = {
     "Plan": "lowbit.quantization.plan",
     "quantize": "lowbit.quantization.quantize",
     "Quantized": "lowbit.quantization.quantize",
+    "pack": "lowbit.quantization.pack",
+    "Packed": "lowbit.quantization.pack",
     "measure": "lowbit.measurement.measure",
     "compare": "lowbit.measurement.compare",
     "Comparison": "lowbit.measurement.results",
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
     from lowbit.measurement.compare import compare
     from lowbit.measurement.measure import measure
     from lowbit.measurement.results import Comparison
+    from lowbit.quantization.pack import Packed, pack
     from lowbit.quantization.plan import Plan, plan
     from lowbit.quantization.quantize import Quantized, quantize
     from lowbit.quantization.recipes import Recipe, parse_recipe
@@ -64,6 +67,7 @@ __all__ = [
     "Linear",
     "LowbitError",
     "Model",
+    "Packed",
     "Plan",
     "Preprocessing",
     "Quantized",
@@ -76,6 +80,7 @@ __all__ = [
     "measure",
     "open_images",
     "open_session",
+    "pack",
     "parse_recipe",
     "plan",
     "quantize",
