@@ -56,7 +56,9 @@ RECIPE = "rate"
 FINER = 0.25
 CHEAPEST, DEAREST = 1e-26, 1e4  # prices between which a dial may turn
 FIT = 0.985  # an archive of this share of the size asked for is close enough
-TRIALS = 5
+TRIALS = 6
+CAUTION = 0.9  # how much less to aim at after archives that were too large
+FIRST_BITS_A_BYTE = 8.4  # estimated bits for a byte of archive, before there was one: contexts save a little
 DROP_TRIALS = 7
 FIRST_BITS = 3.0  # where the search for a drop begins
 JUDGES = 256
@@ -240,16 +242,20 @@ class _Search:
                 where=self.model.source,
                 remedy="Ask for more" + ("." if self.short_names else ", or for short names, which take less."),
             )
-        ratio, best = 0.95, None
-        for _ in range(TRIALS):
-            price = self.price_for((most * (1 + FIT) / 2 - least) * 8 / ratio)
+        aim, best = most * (1 + FIT) / 2, None
+        # (estimated bits of codes, bytes of the archive): what is known, and how one follows from the other.
+        known: list[tuple[float, int]] = [(0.0, least)]
+        for number in range(TRIALS):
+            price = self.price_for(_between(known, aim))
             found = self.trial(price)
-            taken = self.trials[-1].archive_bytes
+            taken = len(found.archive)
+            known.append((self.estimate(price), taken))
             if taken <= most and (best is None or taken > len(best.archive)):
                 best = found
-            if best is not None and (len(best.archive) >= FIT * most or price <= CHEAPEST):
+            if best is not None and (len(best.archive) >= FIT * most or self.step_is_finest(price)):
                 break
-            ratio = max(taken - least, 1) * 8 / max(self.estimate(price), 1)
+            if best is None and number:
+                aim = least + CAUTION * (aim - least)
         if best is None:
             raise SchemeError(
                 f"no archive of at most {most:,} bytes was found; the smallest tried takes "
@@ -399,6 +405,17 @@ class _Search:
             progress=self.progress,
         )
         return Encoded(self.model, weights=codes, metadata={"lowbit.recipe": RECIPE})
+
+
+def _between(known: list[tuple[float, int]], aim: float) -> float:
+    """Estimated bits at which an archive of `aim` bytes is to be expected, straight from what is known."""
+    bits, taken = max((point for point in known if point[1] <= aim), key=lambda point: point[1], default=known[0])
+    above = [point for point in known if point[1] > aim]
+    if above:
+        more, larger = min(above, key=lambda point: point[1])
+        return max(1.0, bits + (more - bits) * (aim - taken) / (larger - taken))
+    each = FIRST_BITS_A_BYTE if bits == 0 else bits / (taken - known[0][1])
+    return bits + each * (aim - taken)
 
 
 def _solved(layer: Layer, weight: Array, moments: Moments, price: float) -> Codes:
