@@ -385,7 +385,7 @@ class _Search:
         def solve(layer: Layer, moments: Moments) -> Replacement:
             own = price / self.sensitivity[layer.node].cost
             if layer.weight not in codes:
-                codes[layer.weight] = _solved(layer, self.model.weights[layer.weight], moments, own)
+                codes[layer.weight] = solved_layer(layer, self.model.weights[layer.weight], moments, own)
             decoded = codes[layer.weight].decode()
             if layer.bias not in movable or layer.bias is None:
                 return Replacement(decoded, None)
@@ -418,7 +418,8 @@ def _between(known: list[tuple[float, int]], aim: float) -> float:
     return bits + each * (aim - taken)
 
 
-def _solved(layer: Layer, weight: Array, moments: Moments, price: float) -> Codes:
+def solved_layer(layer: Layer, weight: Array, moments: Moments, price: float) -> Codes:
+    """Codes of one layer at a price in units of its own output error, at the width that they need."""
     target = refit_weights(layer.to_matrix(np.asarray(weight, np.float64)), moments, damping=REFIT_DAMPING)
     found = solve_rate(layer, target, damped(moments.second, DAMPING), price)
     bits = max(2, int(np.abs(found.codes).max()).bit_length() + 1)
