@@ -33,6 +33,8 @@ PUBLIC = {
     "Plan": "lowbit.quantization.plan",
     "quantize": "lowbit.quantization.quantize",
     "Quantized": "lowbit.quantization.quantize",
+    "pack": "lowbit.quantization.pack",
+    "Packed": "lowbit.quantization.pack",
     "measure": "lowbit.measurement.measure",
     "compare": "lowbit.measurement.compare",
     "measure_peaks": "lowbit.measurement.roofline",
@@ -55,6 +57,7 @@ if TYPE_CHECKING:
     from lowbit.measurement.measure import measure
     from lowbit.measurement.results import Comparison
     from lowbit.measurement.roofline import measure_peaks, outlook
+    from lowbit.quantization.pack import Packed, pack
     from lowbit.quantization.plan import Plan, plan
     from lowbit.quantization.quantize import Quantized, quantize
     from lowbit.quantization.recipes import Recipe, parse_recipe
@@ -67,6 +70,7 @@ __all__ = [
     "Linear",
     "LowbitError",
     "Model",
+    "Packed",
     "Plan",
     "Preprocessing",
     "Quantized",
@@ -81,6 +85,7 @@ __all__ = [
     "open_images",
     "open_session",
     "outlook",
+    "pack",
     "parse_recipe",
     "plan",
     "quantize",

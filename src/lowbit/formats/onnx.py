@@ -16,7 +16,7 @@ from lowbit.formats.encoded import ActivationCodes, Encoded
 from lowbit.formats.first_layer import widen_first_layers
 from lowbit.formats.input_bytes import write_byte_input
 from lowbit.formats.names import Names
-from lowbit.formats.unpack import decoded
+from lowbit.formats.unpack import HALF_FROM, decoded, halved, held_by_half
 from lowbit.graph.model import serialize
 from lowbit.graph.ops import layers
 from lowbit.graph.preprocessing import METADATA_KEY
@@ -41,6 +41,9 @@ def to_onnx(encoded: Encoded) -> bytes:
         for name, codes in encoded.weights.items():
             value = model.graph.initializers[name]
             _replace_initializer(model.graph, value, decoded(codes, model.graph, names))
+        for name, array in encoded.floats.items():
+            if array.size >= HALF_FROM and held_by_half(array):
+                _replace_initializer(model.graph, model.graph.initializers[name], halved(array, model.graph, names))
     model.metadata_props.update(encoded.metadata)
     if encoded.model.preprocessing is not None:
         # Stated by the user or by the model: the file shall say so too, then nobody has to state it again.

@@ -26,6 +26,7 @@ from lowbit.progress import SILENT, Progress
 from lowbit.quantization.activations import activation_codes, fit_biases
 from lowbit.quantization.effort import Effort
 from lowbit.quantization.equalization import equalizable, equalize
+from lowbit.quantization.narrow import narrow_bias
 from lowbit.quantization.plan import EQUALIZATION, ROUNDING, Plan
 from lowbit.quantization.prefix import Replacement, walk
 from lowbit.quantization.recipes import Recipe
@@ -140,7 +141,9 @@ def _rounded(work: Work, model: Model) -> tuple[dict[str, Codes], dict[str, Arra
         solution = solve_layer(layer, model.weights[layer.weight], moments, scheme, work.effort)
         # A weight that several layers share is solved for the first of them.
         codes.setdefault(layer.weight, solution.codes)
-        return Replacement(codes[layer.weight].decode(), solution.bias)
+        # Integer biases are made from these later; float ones are stored.
+        bias = solution.bias if work.plan.recipe.integer else narrow_bias(solution.bias)
+        return Replacement(codes[layer.weight].decode(), bias)
 
     chosen = [layer.node for layer in layers(model) if layer.weight in schemes]
     replaced = walk(

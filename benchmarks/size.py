@@ -1,0 +1,355 @@
+"""Bytes against accuracy: archives, NNCodec, fixed widths and general compressors on the same models and images.
+
+    python benchmarks/size.py --data ../shared/data [--models resnet20 rps128] [--tools lowbit nncodec ...]
+    python benchmarks/size.py --table           # fill the Markdown tables and draw the plot from the CSV
+
+Every row is a file and what it answers to test images that no tool has seen; KL is the mean divergence of its softmax
+from the float file's, in nats. All bytes of lowbit's files are counted: codes, scales, biases, graph. Of NNCodec only
+the bitstream of the weights is; its biases stay float and cost it nothing. A row is written when it is measured.
+"""
+
+import argparse
+import csv
+import dataclasses
+import io
+import itertools
+import json
+import lzma
+import math
+import re
+import shutil
+import sys
+import time
+import venv
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import accuracy
+from accuracy import BATCH, BUILD, HERE, READMES, ROOT, Subject, open_subject
+
+import lowbit
+from lowbit.files import write_atomically
+from lowbit.graph.ops import layers
+from lowbit.measurement.accuracy import score
+from lowbit.measurement.prediction import Prediction, predict
+
+CSV = HERE / "results" / "size.csv"
+PLOT = HERE / "results" / "size.svg"
+MODELS = ("resnet20", "rps128")
+EQUAL_KL = (0.03, 0.09)
+BITS = {"resnet20": (1.5, 1.75, 2.0, 2.25, 2.5, 3.0, 4.0), "rps128": (1.25, 1.6, 2.0, 2.7, 4.0)}
+RECIPES = ("linear4", "linear3", "linear2", "cluster4", "cluster3", "cluster2")
+QPS = (-38, -35, -32, -29, -26, -23, -20)
+NNCODEC = "nncodec==2.1.3"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the CSV: accuracy in percent, KL in nats, seconds of making the file (for NNCodec, of encoding)."""
+
+    model: str
+    tool: str
+    setting: str
+    bytes: int
+    bits_per_weight: float
+    smaller: float
+    accuracy: float
+    drop_points: float
+    kl: float
+    flips: int
+    seconds: float
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Made:
+    """Bytes, and the answers that come with them."""
+
+    bytes: int
+    answers: Prediction
+    seconds: float
+    note: str = ""
+
+
+Candidate = tuple[str, str, Callable[[], Made]]
+
+
+def candidates(subject: Subject, tools: Sequence[str], reference: Prediction, work: Path) -> Iterator[Candidate]:
+    """Everything that is compared, in the order of the table."""
+    float_file = subject.path.read_bytes()
+    if "controls" in tools:
+        yield "float", "float32 file", lambda: Made(len(float_file), reference, 0.0)
+        for name, compress in (("xz -9", lambda data: lzma.compress(data, preset=9)), ("zstd -19", zstd)):
+            yield f"{name} of float", "float32 file", lambda c=compress: compressed(float_file, reference, c)
+        yield "zstd -19 of int8", "linear8", lambda: int8_codes(subject, work)
+    if "fixed" in tools:
+        for recipe in RECIPES:
+            yield "lowbit, fixed width", recipe, lambda r=recipe: fixed(subject, r, work, packed=False)
+            yield "lowbit, fixed width, archived", recipe, lambda r=recipe: fixed(subject, r, work, packed=True)
+    if "nncodec" in tools:
+        for qp in QPS:
+            yield "NNCodec", f"qp {qp}", lambda q=qp: by_nncodec(subject, q, work)
+    if "lowbit" in tools:
+        for bits in BITS[subject.name]:
+            yield "lowbit pack", f"--bits-per-weight {bits:g}", lambda b=bits: by_lowbit(subject, b, work)
+
+
+def by_lowbit(subject: Subject, bits: float, work: Path) -> Made:
+    """lowbit as a user calls it."""
+    started = time.perf_counter()
+    packed = lowbit.pack(subject.model, calibration=subject.calibration, bits_per_weight=bits, short_names=True)
+    seconds = time.perf_counter() - started
+    path = packed.save(work / "model.lowbit")
+    return Made(path.stat().st_size, answered(lowbit.load(path).to_bytes(), subject), seconds)
+
+
+def fixed(subject: Subject, recipe: str, work: Path, *, packed: bool) -> Made:
+    """A packed ONNX file of fixed width, or its archive; quantized once for both."""
+    path = work / f"{recipe}.onnx"
+    seconds = 0.0
+    if not path.exists():
+        started = time.perf_counter()
+        lowbit.quantize(subject.model, recipe, calibration=subject.calibration).save(path)
+        seconds = time.perf_counter() - started
+    size = len(lowbit.pack(path, short_names=True).archive) if packed else path.stat().st_size
+    return Made(size, answered(path, subject), seconds)
+
+
+def int8_codes(subject: Subject, work: Path) -> Made:
+    """Codes of one byte each, channel by channel, through zstd; scales and all else are not counted."""
+    quantized = lowbit.quantize(subject.model, "linear8")
+    codes = b"".join(codes.codes.tobytes() for codes in quantized.encoded.weights.values())
+    path = quantized.save(work / "linear8.onnx")
+    return Made(len(zstd(codes)), answered(path, subject), 0.0, "codes alone")
+
+
+def compressed(content: bytes, reference: Prediction, compress: Callable[[bytes], bytes]) -> Made:
+    started = time.perf_counter()
+    return Made(len(compress(content)), reference, time.perf_counter() - started)
+
+
+def zstd(data: bytes) -> bytes:
+    import zstandard
+
+    return zstandard.ZstdCompressor(level=19).compress(data)
+
+
+def by_nncodec(subject: Subject, qp: int, work: Path) -> Made:
+    """Its defaults (dependent quantization, parameter optimization) on the folded weights; biases stay float."""
+    names = {f"t{index}.weight": layer.weight for index, layer in enumerate(layers(subject.model))}
+    np.savez(work / "weights.npz", **{short: subject.model.weights[name] for short, name in names.items()})
+    script = HERE / "peers" / "nncodec_sweep.py"
+    accuracy.run([nncodec_python(), script, work / "weights.npz", work, qp])
+    result = json.loads((work / "result.json").read_text())[0]
+    decoded = np.load(work / f"qp{qp}.npz")
+    model = subject.model.with_weights({name: decoded[short] for short, name in names.items()})
+    seconds = result["encode_seconds"]
+    return Made(result["bytes"], answered(model.to_bytes(), subject), seconds, "weights alone")
+
+
+def nncodec_python() -> Path:
+    """Python of its own environment, made the first time; the package itself is built with g++."""
+    folder = BUILD / "peers" / "nncodec"
+    python, stamp = folder / "bin" / "python", folder / ".installed"
+    requirements = HERE / "requirements" / "nncodec.txt"
+    if not stamp.exists() or stamp.read_text() != requirements.read_text():
+        print(f"installing {NNCODEC} into build/peers/nncodec", flush=True)
+        venv.create(folder, with_pip=True)
+        pip = [python, "-m", "pip", "install", "--quiet"]
+        accuracy.run([*pip, "--only-binary", ":all:", "-r", requirements])
+        accuracy.run([*pip, "--no-deps", "--no-build-isolation", NNCODEC])
+        stamp.write_text(requirements.read_text())
+    return python
+
+
+def answered(model: Path | bytes, subject: Subject) -> Prediction:
+    return predict(model, subject.test, batch=BATCH)
+
+
+def measured(subject: Subject, candidate: Candidate, reference: Prediction) -> Row:
+    tool, setting, make = candidate
+    made = make()
+    found, float_score = score(made.answers, reference=reference), score(reference)
+    weights = sum(subject.model.weights[name].size for name in {layer.weight for layer in layers(subject.model)})
+    return Row(
+        subject.name,
+        tool,
+        setting,
+        made.bytes,
+        8 * made.bytes / weights,
+        subject.path.stat().st_size / made.bytes,
+        100 * (found.accuracy or 0),
+        100 * ((float_score.accuracy or 0) - (found.accuracy or 0)),
+        found.kl or 0.0,
+        found.flips or 0,
+        made.seconds,
+        made.note,
+    )
+
+
+# --- CSV, table, plot -----------------------------------------------------------------------------------------------
+
+
+def read_rows(path: Path) -> list[Row]:
+    """What `write_rows` wrote; nothing if there is no such file."""
+    if not path.exists():
+        return []
+    kinds = {"bytes": int, "flips": int, **dict.fromkeys(("model", "tool", "setting", "note"), str)}
+    with path.open(newline="", encoding="utf-8") as file:
+        return [Row(**{k: kinds.get(k, float)(v) for k, v in line.items()}) for line in csv.DictReader(file)]
+
+
+def write_rows(path: Path, rows: Iterable[Row]) -> None:
+    """Whole or not at all."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(field.name for field in dataclasses.fields(Row))
+    for row in rows:
+        writer.writerow(f"{v:.6g}" if isinstance(v, float) else v for v in dataclasses.astuple(row))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, text.getvalue().encode())
+
+
+def merged(rows: Iterable[Row], new: Row) -> list[Row]:
+    """`rows` with `new` in the place of the same model, tool and setting; sorted by model, then by tool and bytes."""
+    kept = [row for row in rows if (row.model, row.tool, row.setting) != (new.model, new.tool, new.setting)]
+    tools = list(dict.fromkeys(row.tool for row in [*kept, new]))
+    known = ("float", "xz -9 of float", "zstd -19 of float", "zstd -19 of int8", "lowbit, fixed width")
+    known += ("lowbit, fixed width, archived", "NNCodec", "lowbit pack")
+    order = {tool: index for index, tool in enumerate([*known, *tools])} | {t: i for i, t in enumerate(known)}
+    models = [*MODELS, *(row.model for row in kept), new.model]
+    return sorted([*kept, new], key=lambda row: (models.index(row.model), order[row.tool], -row.bytes))
+
+
+def bits_at(rows: Iterable[Row], tool: str, kl: float) -> float | None:
+    """Bits per weight of a tool at a KL, straight between its two neighbors in log KL; None outside its rows."""
+    points = sorted((row.kl, row.bits_per_weight) for row in rows if row.tool == tool and row.kl > 0)
+    for (near, much), (far, little) in itertools.pairwise(points):
+        if near <= kl <= far and near < far:
+            share = math.log(kl / near) / math.log(far / near)
+            return much + (little - much) * share
+    return None
+
+
+def markdown(rows: Iterable[Row], *, model: str | None = None, short: bool = False) -> str:
+    """What is saved at equal KL, then every row (or, if short, those of NNCodec and of `lowbit pack`)."""
+    rows = list(rows)
+    parts = []
+    for name in dict.fromkeys(row.model for row in rows if model in (None, row.model)):
+        own = [row for row in rows if row.model == name]
+        for kl in EQUAL_KL:
+            ours, theirs = bits_at(own, "lowbit pack", kl), bits_at(own, "NNCodec", kl)
+            if ours and theirs:
+                parts.append(
+                    f"**{name}** at KL {kl:g}: lowbit pack {ours:.2f} bits a weight, NNCodec {theirs:.2f}: "
+                    f"{100 * (1 - ours / theirs):.0f} % fewer bytes.\n"
+                )
+        parts.append("| model | tool | setting | bytes | bits per weight | smaller | KL | drop, points | flips | s |")
+        parts.append("|---|---|---|--:|--:|--:|--:|--:|--:|--:|")
+        shown = [row for row in own if not short or row.tool in ("float", "NNCodec", "lowbit pack")]
+        parts += [_line(row) for row in shown]
+        parts.append("")
+    return "\n".join(parts)
+
+
+def _line(row: Row) -> str:
+    tool = f"{row.tool} ({row.note})" if row.note else row.tool
+    cells = (row.model, tool, row.setting, f"{row.bytes:,}", f"{row.bits_per_weight:.2f}", f"{row.smaller:.1f}x")
+    kl = "0" if row.kl == 0 else f"{row.kl:.1e}" if row.kl < 1e-4 else f"{row.kl:#.2g}"
+    return f"| {' | '.join(cells)} | {kl} | {row.drop_points:+.2f} | {row.flips} | {row.seconds:.1f} |"
+
+
+MARKERS = re.compile(r"(<!-- size table(?:: (\w+))?( short)? -->\n).*?(<!-- end size table -->)", re.DOTALL)
+
+
+def filled(text: str, rows: Iterable[Row]) -> str:
+    """`text` with a table between `<!-- size table -->` (or `<!-- size table: resnet20 short -->`) and its end."""
+    rows = list(rows)
+    return MARKERS.sub(lambda m: f"{m[1]}\n{markdown(rows, model=m[2], short=bool(m[3]))}\n{m[4]}", text)
+
+
+COLORS = {"lowbit pack": "#0a7d4f", "NNCodec": "#c2410c", "lowbit, fixed width": "#3b6fb6"}
+WIDTH, HEIGHT, EDGE = 760, 420, 56
+
+
+def plot(rows: Iterable[Row], model: str = "resnet20") -> str:
+    """KL against bits per weight, one line a tool, both axes logarithmic; lower left is better."""
+    own = [row for row in rows if row.model == model and row.tool in COLORS and row.kl > 0]
+    low, high = min(row.bits_per_weight for row in own) / 1.1, max(row.bits_per_weight for row in own) * 1.1
+    least, most = min(row.kl for row in own) / 1.3, max(row.kl for row in own) * 1.3
+
+    def x(bits: float) -> float:
+        return EDGE + (WIDTH - EDGE - 20) * math.log(bits / low) / math.log(high / low)
+
+    def y(kl: float) -> float:
+        return HEIGHT - EDGE + (2 * EDGE - HEIGHT) * math.log(kl / least) / math.log(most / least)
+
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}"',
+        'font-family="sans-serif" font-size="12">',
+        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#fff"/>',
+        f'<text x="{EDGE}" y="20">KL from float, nats ({model}; lower is better)</text>',
+        f'<text x="{WIDTH - 20}" y="{HEIGHT - 12}" text-anchor="end">bits per weight</text>',
+    ]
+    for kl in (10.0**n * step for n in range(-4, 2) for step in (1, 3)):
+        if least <= kl <= most:
+            parts.append(f'<path d="M{EDGE} {y(kl):.1f}H{WIDTH - 20}" stroke="#ddd"/>')
+            parts.append(f'<text x="{EDGE - 6}" y="{y(kl) + 4:.1f}" text-anchor="end">{kl:g}</text>')
+    for bits in (1, 1.5, 2, 3, 4, 5, 6, 8):
+        if low <= bits <= high:
+            parts.append(f'<path d="M{x(bits):.1f} {EDGE}V{HEIGHT - EDGE}" stroke="#ddd"/>')
+            parts.append(f'<text x="{x(bits):.1f}" y="{HEIGHT - EDGE + 18}" text-anchor="middle">{bits:g}</text>')
+    for index, (tool, color) in enumerate(COLORS.items()):
+        points = sorted((row.bits_per_weight, row.kl) for row in own if row.tool == tool)
+        if tool != "lowbit, fixed width":
+            way = " ".join(f"{x(bits):.1f},{y(kl):.1f}" for bits, kl in points)
+            parts.append(f'<polyline points="{way}" fill="none" stroke="{color}" stroke-width="2"/>')
+        parts += [f'<circle cx="{x(bits):.1f}" cy="{y(kl):.1f}" r="4" fill="{color}"/>' for bits, kl in points]
+        parts.append(f'<text x="{WIDTH - 24}" y="{40 + 18 * index}" text-anchor="end" fill="{color}">{tool}</text>')
+    return "\n".join([*parts, "</svg>", ""])
+
+
+def fill_tables() -> None:
+    rows = read_rows(CSV)
+    write_atomically(PLOT, plot(rows).encode())
+    for path in READMES:
+        before = path.read_text(encoding="utf-8")
+        after = filled(before, rows)
+        if after != before:
+            write_atomically(path, after.encode())
+        print(f"{path.relative_to(ROOT)}: {len(MARKERS.findall(after))} tables")
+
+
+TOOLS = ("controls", "fixed", "nncodec", "lowbit")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data", help="models and images")
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS)
+    parser.add_argument("--tools", nargs="+", choices=TOOLS, default=TOOLS)
+    parser.add_argument("--calibration-images", type=int, default=250)
+    parser.add_argument("--table", action="store_true", help="only fill tables and plot from the CSV")
+    arguments = parser.parse_args()
+    if arguments.table:
+        fill_tables()
+        return
+    for name in arguments.models:
+        subject = open_subject(name, arguments.data, calibration=arguments.calibration_images, test=None)
+        reference = predict(subject.path, subject.test, batch=BATCH)
+        work = BUILD / "size" / name
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(parents=True)
+        for candidate in candidates(subject, arguments.tools, reference, work):
+            row = measured(subject, candidate, reference)
+            write_rows(CSV, merged(read_rows(CSV), row))
+            print(_line(row), flush=True)
+
+
+if __name__ == "__main__":
+    main()

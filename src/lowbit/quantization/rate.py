@@ -1,0 +1,231 @@
+"""Codes chosen for what they cost and for what they hurt: one layer's part of the smallest file.
+
+With target W, second moment H of the inputs, a step s and integer codes k, a layer takes
+
+    J = tr((W - s k) H (W - s k)^T) + price * bits(k)
+
+where `bits` is what the entropy coder of the archive would spend (`packing.entropy.context_costs`: tables of the very
+contexts that it will use) and `price` is in units of output error for a bit. Three steps lower it in turn:
+
+- the step: at high rate an entropy-coded grid has D = s^2 / 12 a weight and dD/dR = -2 ln 2 D, so the slope `price`
+  asks for `s^2 = 6 price / (ln 2 g)` with g the mean curvature that error feedback leaves (the geometric mean of
+  1 / U_jj^2, H^-1 = U^T U). With zeros this cheap a somewhat wider step (`WIDER`) is better.
+- `feedback`: columns in turn as in `quantization.rounding`, but each weight takes the level that is best for
+  `(v - s k)^2 / U_jj^2 + price * bits(k)`. That is exact for J up to what later columns do, since the objective is the
+  sum of these squares.
+- `descent`: coordinate descent on J from there.
+
+The coder's tables depend on the codes, so tables and codes are found in turn. A dead zone, zero rows and zero columns
+come out by themselves. At last the step is fitted to the codes in closed form.
+
+Sources: Sullivan 1996, "Efficient scalar quantization of exponential and Laplacian random variables"; rate-distortion
+optimized quantization as in video coding (Karczewicz et al. 2008, VCEG-AH21); error feedback: Frantar et al. 2022,
+"GPTQ". Gives up: the optimum, which is a trellis over all weights at once.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from lowbit.graph.ops import Layer
+from lowbit.packing.entropy import Coding, Layout, choose_coding, context_costs
+from lowbit.quantization.rounding import BLOCK, Floats, Single, inverse_factor
+
+LARGEST = 127  # a code is at most 8 bits wide in the ONNX file
+WIDER = 1.2
+ROUNDS = 1  # how often codes and the coder's tables are found in turn
+SWEEPS = 2
+BEYOND_BITS = 24.0  # for a code that the coder's alphabet does not have
+LEAST_GAIN = 1e-5
+
+Codes = npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class RateSolution:
+    """A layer's codes.
+
+    Attributes:
+        codes: [groups, rows, columns], from -`LARGEST` to `LARGEST`.
+        step: distance of two levels.
+        distortion: tr((W - step codes) H (W - step codes)^T), summed over groups.
+        bits: what the coder needs for the codes.
+    """
+
+    codes: Codes
+    step: np.float32
+    distortion: float
+    bits: float
+
+
+def high_rate_step(second: npt.NDArray[np.float64], factor: Single, price: float) -> float:
+    """The step at which one bit more of an entropy-coded grid saves `price` of distortion."""
+    inverse = np.einsum("gkk->gk", factor).astype(np.float64)
+    curvature = float(np.exp(-2.0 * np.log(inverse).mean()))
+    return float(np.sqrt(6.0 * price / (np.log(2.0) * curvature)))
+
+
+def solve_rate(layer: Layer, target: Floats, second: npt.NDArray[np.float64], price: float) -> RateSolution:
+    """Codes of a layer at a price.
+
+    Args:
+        layer: how the matrix stands to the stored weight, whose order the coder sees.
+        target: wanted weights [groups, rows, columns].
+        second: H, positive definite [groups, columns, columns].
+        price: output error (in units of the objective) that is worth one bit.
+    """
+    order = np.argsort(-np.einsum("gkk->gk", second).mean(axis=0), kind="stable")
+    ordered = second[:, order][:, :, order]
+    factor = inverse_factor(ordered)
+    step = max(WIDER * high_rate_step(ordered, factor, price), float(np.abs(target).max()) / LARGEST, 1e-30)
+    problem = _Problem(layer, np.asarray(target, np.float32), second.astype(np.float32), factor, order, step, price)
+    codes = np.rint(problem.target / problem.step).clip(-LARGEST, LARGEST).astype(np.int32)
+    rates = _Rates.of(codes, layer)
+    for _ in range(ROUNDS):
+        codes = problem.feedback(rates)
+        rates = rates.again(codes)
+    codes = problem.descent(problem.feedback(rates), rates)
+    fitted = problem.fitted_step(codes)
+    error = target - codes * np.float64(fitted)
+    distortion = float(np.einsum("grk,grk->", error @ second, error))
+    return RateSolution(codes, fitted, distortion, rates.again(codes).total)
+
+
+@dataclass(frozen=True)
+class _Rates:
+    """What each code would cost at each place, in bits: `bits[context, code + center]`."""
+
+    layer: Layer
+    coding: Coding
+    layout: Layout
+    bits: Single
+    context: npt.NDArray[np.intp]
+    center: int
+    total: float
+
+    @staticmethod
+    def of(codes: Codes, layer: Layer) -> "_Rates":
+        """The coder's tables after these codes, with the contexts that serve them best."""
+        layout = _layout(layer)
+        symbols, _ = _symbols(codes, layer)
+        coding, _ = choose_coding(symbols, layout)
+        return _Rates._with(codes, layer, layout, coding)
+
+    def again(self, codes: Codes) -> "_Rates":
+        """The same contexts after other codes."""
+        return _Rates._with(codes, self.layer, self.layout, self.coding)
+
+    @staticmethod
+    def _with(codes: Codes, layer: Layer, layout: Layout, coding: Coding) -> "_Rates":
+        symbols, low = _symbols(codes, layer)
+        count = int(symbols.max()) + 1
+        middle = int(np.searchsorted(np.cumsum(np.bincount(symbols, minlength=count)), (symbols.size + 1) // 2))
+        adapted = replace(coding, alphabet=max(2, count), center=middle)
+        costs = context_costs(symbols, layout, adapted)
+        context = layer.to_matrix(costs.context.reshape(layer.weight_shape)).astype(np.intp)
+        return _Rates(layer, adapted, layout, costs.bits.astype(np.float32), context, -low, costs.total)
+
+    def at(self, codes: Single, column: int) -> Single:
+        """Bits of candidate codes [candidates, groups, rows] of one column."""
+        symbols = codes.astype(np.intp) + self.center
+        inside = symbols.clip(0, self.bits.shape[1] - 1)
+        cost = self.bits[self.context[:, :, column], inside]
+        beyond = symbols != inside
+        return np.asarray(np.where(beyond, np.float32(BEYOND_BITS), cost), np.float32) if beyond.any() else cost
+
+
+@dataclass(frozen=True)
+class _Problem:
+    """What stays the same while a layer is solved."""
+
+    layer: Layer
+    target: Single
+    second: Single
+    factor: Single
+    order: npt.NDArray[np.intp]
+    step: float
+    price: float
+
+    def feedback(self, rates: _Rates) -> Codes:
+        """Column by column, each error passed on to the columns that follow."""
+        left = self.target[:, :, self.order]
+        codes = np.empty(left.shape, np.int32)
+        columns = left.shape[-1]
+        step = np.float32(self.step)
+        for start in range(0, columns, BLOCK):
+            stop = min(start + BLOCK, columns)
+            block = np.ascontiguousarray(left[:, :, start:stop].transpose(2, 0, 1))
+            corner = self.factor[:, start:stop, start:stop]
+            errors = np.empty_like(block)
+            for at in range(stop - start):
+                inverse = corner[:, at, at, None]
+                column = int(self.order[start + at])
+                best = self._best(block[at], np.float32(1) / (inverse * inverse), rates, column)
+                codes[:, :, column] = best
+                errors[at] = (block[at] - best * step) / inverse
+                block[at + 1 :] -= corner[:, at, at + 1 :].T[:, :, None] * errors[at]
+            if stop < columns:
+                left[:, :, stop:] -= errors.transpose(1, 2, 0) @ self.factor[:, start:stop, stop:]
+        return codes
+
+    def descent(self, codes: Codes, rates: _Rates) -> Codes:
+        """Coordinate descent on distortion and bits, with the tables as they are."""
+        codes = codes.copy()
+        step = np.float32(self.step)
+        slope = (self.target - codes * step) @ self.second
+        diagonal = np.einsum("gkk->gk", self.second)
+        for _ in range(SWEEPS):
+            moved = False
+            for column in range(codes.shape[-1]):
+                now = codes[:, :, column]
+                curve = diagonal[:, column, None]
+                wanted = np.asarray(now * step, np.float32) + slope[:, :, column] / curve
+                best = self._best(wanted, curve, rates, column, now)
+                change = (best - now) * step
+                if change.any():
+                    moved = True
+                    codes[:, :, column] = best
+                    slope -= change[:, :, None] * self.second[:, None, column]
+            if not moved:
+                break
+        return codes
+
+    def _best(
+        self, values: Single, curve: Single, rates: _Rates, column: int, now: npt.NDArray[np.int32] | None = None
+    ) -> Single:
+        """The code of each value [groups, rows] that is best for `curve * error^2 + price * bits`.
+
+        Tried are the nearest, the next two towards zero, zero, and `now`, which stays unless another is really better.
+        """
+        nearest = np.rint(values / np.float32(self.step)).clip(-LARGEST, LARGEST)
+        inwards = np.sign(nearest)
+        tried = [nearest, nearest - inwards, nearest - np.minimum(np.abs(nearest), 2) * inwards, np.zeros_like(nearest)]
+        if now is not None:
+            tried.insert(0, now.astype(np.float32))
+        candidates = np.stack(tried)
+        error = values - candidates * np.float32(self.step)
+        cost = curve * error * error + np.float32(self.price) * rates.at(candidates, column)
+        if now is not None:
+            cost[0] *= np.float32(1 - LEAST_GAIN)
+        return np.asarray(np.take_along_axis(candidates, cost.argmin(axis=0)[None], axis=0)[0], np.float32)
+
+    def fitted_step(self, codes: Codes) -> np.float32:
+        """The best step for these codes: `w^T H k / k^T H k`."""
+        curved = codes.astype(np.float32) @ self.second
+        top = float(np.einsum("grk,grk->", curved, self.target, dtype=np.float64))
+        bottom = float(np.einsum("grk,grk->", curved, codes, dtype=np.float64))
+        fitted = np.float32(top / bottom) if bottom > 0 else np.float32(self.step)
+        return fitted if fitted > 0 else np.float32(self.step)
+
+
+def _symbols(codes: Codes, layer: Layer) -> tuple[npt.NDArray[np.int16], int]:
+    """Codes as the coder sees them, from 0 on in the stored order, and the code that is 0."""
+    low = int(codes.min())
+    return (layer.from_matrix(codes) - low).reshape(-1).astype(np.int16), low
+
+
+def _layout(layer: Layer) -> Layout:
+    """Rows, columns and kernel of the stored weight, as `formats.archive` will find them in the file."""
+    rows, columns, *kernel = layer.weight_shape
+    return Layout(rows, columns, int(np.prod(kernel[:-1], dtype=int)), kernel[-1] if kernel else 1)

@@ -1,0 +1,87 @@
+"""Short names: the same answers bit for bit from a smaller file, whatever graphs are inside each other."""
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+import lowbit
+import networks
+from lowbit.engines import open_session
+from lowbit.errors import ModelError
+from lowbit.formats.shortened import shortened
+
+
+def answers(content, **inputs):
+    session = open_session(content, threads=1)
+    return session.run(inputs)[session.output_names[0]]
+
+
+@pytest.mark.parametrize("recipe", ["float", "linear3", "cluster4", "int8"])
+def test_the_answers_stay_and_the_file_shrinks(recipe):
+    model = lowbit.load(networks.residual_network())
+    x = networks.inputs(6)
+    content = lowbit.quantize(model, recipe, calibration=x, effort="fast").to_bytes()
+    short = shortened(content)
+    assert len(short) < len(content) - 500
+    assert shortened(short) == short
+    np.testing.assert_array_equal(answers(short, x=x), answers(content, x=x))
+    graph = onnx.load_from_string(short).graph
+    assert [value.name for value in (*graph.input, *graph.output)] == ["x", "logits"]
+    assert max(len(tensor.name) for tensor in graph.initializer) <= 2
+    assert not graph.value_info
+    assert not any(node.name for node in graph.node)
+    before = onnx.load_from_string(content)
+    assert list(onnx.load_from_string(short).metadata_props) == list(before.metadata_props)
+
+
+def test_graphs_in_graphs_keep_their_meaning():
+    long = "a_name_from_outside"
+    branches = [
+        helper.make_graph(
+            [helper.make_node("Add", [long, name], [f"{name}_result"])],
+            name,
+            [],
+            [helper.make_tensor_value_info(f"{name}_result", TensorProto.FLOAT, None)],
+            [numpy_helper.from_array(np.float32(value), name)],
+        )
+        for name, value in (("shadowing_then", 1), ("shadowing_else", 2))
+    ]
+    graph = helper.make_graph(
+        [
+            helper.make_node("Relu", ["a"], [long]),
+            helper.make_node("If", ["b"], ["result"], then_branch=branches[0], else_branch=branches[1]),
+            helper.make_node("Mul", ["result", long], ["c"]),
+        ],
+        "outer",
+        [
+            helper.make_tensor_value_info("a", TensorProto.FLOAT, [3]),
+            helper.make_tensor_value_info("b", TensorProto.BOOL, []),
+        ],
+        [helper.make_tensor_value_info("c", TensorProto.FLOAT, [3])],
+    )
+    content = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
+    short = shortened(content)
+    assert b"shadowing" not in short
+    assert long.encode() not in short
+    for flag in (True, False):
+        inputs = {"a": np.array([-1, 2, 3], np.float32), "b": np.array(flag)}
+        np.testing.assert_array_equal(answers(short, **inputs), answers(content, **inputs))
+
+
+def test_names_never_meet_those_of_inputs_and_outputs():
+    nodes = [helper.make_node("Relu", ["a"], ["inner"]), helper.make_node("Neg", ["inner"], ["b"])]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("a", TensorProto.FLOAT, [2])],
+        [helper.make_tensor_value_info("b", TensorProto.FLOAT, [2])],
+    )
+    content = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
+    short = onnx.load_from_string(shortened(content))
+    assert [list(node.output) for node in short.graph.node] == [["c"], ["b"]]
+
+
+def test_what_is_no_file_is_refused():
+    with pytest.raises(ModelError, match="not a readable ONNX file"):
+        shortened(b"\x00\x01 no")

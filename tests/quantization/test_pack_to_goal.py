@@ -1,0 +1,158 @@
+"""Dials: goals are kept, archives hold standard files that compute what the codes say, and impossible goals say so."""
+
+import numpy as np
+import onnx
+import pytest
+
+import lowbit
+import networks
+from lowbit.engines import open_session
+from lowbit.errors import DataError, ModelError, SchemeError
+from lowbit.formats.archive import unpack
+from lowbit.formats.reading import layer_weights
+from lowbit.graph.ops import layers
+from lowbit.quantization.pack import bias_codes, drop, pack
+
+FLOOR = 0.05  # of the size asked for that may be left over
+
+
+@pytest.fixture(scope="module")
+def model():
+    return lowbit.load(networks.residual_network(first=24))
+
+
+@pytest.fixture(scope="module")
+def images():
+    return lowbit.open_images(networks.inputs(24, seed=5), None)
+
+
+def answers(content, x):
+    session = open_session(content, threads=1)
+    return session.run({session.input_names[0]: x})[session.output_names[0]]
+
+
+@pytest.mark.parametrize("size", [2600, 3000])
+def test_the_archive_fits_and_opens_to_the_file_that_computes_its_codes(model, images, size, tmp_path):
+    packed = pack(model, calibration=images, size=size, effort="fast")
+    assert (1 - FLOOR) * size <= len(packed.archive) <= size
+    assert packed.trials[-1].archive_bytes == len(packed.archive)
+    path = packed.save(tmp_path / "m.lowbit")
+    assert unpack(path.read_bytes()) == packed.content
+    assert lowbit.load(path).classes == networks.CLASSES
+    (tmp_path / "m.onnx").write_bytes(packed.content)
+    seen = layer_weights(tmp_path / "m.onnx")
+    codes = packed.quantized.encoded.weights
+    for layer in layers(model):
+        np.testing.assert_array_equal(seen[layer.node], codes[layer.weight].decode())
+    decoded = model.with_weights({name: value.decode() for name, value in codes.items()})
+    x = networks.inputs(8, seed=9)
+    np.testing.assert_allclose(answers(packed.content, x), answers(decoded.to_bytes(), x), rtol=1e-5, atol=1e-5)
+    # Every layer is stored at the width of its own codes, and biases take no float.
+    for tensor in packed.quantized.plan.quantized:
+        assert tensor.given == codes[tensor.tensor].scheme
+        assert np.abs(codes[tensor.tensor].codes).max() < 1 << (tensor.given.bits - 1)
+    assert {layer.bias for layer in layers(model)} <= set(codes)
+
+
+def test_more_bits_hurt_less_and_the_same_call_gives_the_same_bytes(model, images):
+    few, many = (pack(model, calibration=images, bits_per_weight=bits, effort="fast") for bits in (11.0, 13.0))
+    assert few.trials[-1].bits_per_weight <= 11 < many.trials[-1].bits_per_weight <= 13
+    assert many.trials[-1].kl < few.trials[-1].kl
+    assert pack(model, calibration=images, bits_per_weight=11.0, effort="fast").archive == few.archive
+
+
+def test_short_names_leave_more_room_for_codes(model, images):
+    plain, short = (
+        pack(model, calibration=images, size=2600, effort="fast", short_names=short) for short in (False, True)
+    )
+    assert short.trials[-1].kl < plain.trials[-1].kl
+
+
+def test_a_drop_is_kept_on_images_that_were_not_calibrated_on(model, images):
+    labels = answers(model.to_bytes(), networks.inputs(40, seed=6)).argmax(axis=1)
+    data = lowbit.open_images(list(zip(networks.inputs(40, seed=6), labels.tolist(), strict=True)), None)
+    exact, loose = (pack(model, calibration=images, max_drop=most, data=data, effort="fast") for most in (2.5, 30.0))
+    assert exact.trials[-1].drop <= 2.5
+    assert loose.trials[-1].drop <= 30
+    assert len(loose.archive) < len(exact.archive)
+    fitting = [trial.archive_bytes for trial in loose.trials if trial.drop <= 30]
+    assert len(loose.archive) == min(fitting)
+
+
+def test_without_labels_a_drop_is_the_share_of_changed_answers():
+    before = np.eye(4, 3, dtype=np.float32)[:, ::-1]
+    after = before.copy()
+    after[0] = [9, 0, 0]
+    after[1] = np.nan
+    assert drop(before, after, None) == 50
+    assert drop(before, after, np.array([2, 0, 0, 0])) == 25
+
+
+def test_biases_are_as_fine_as_asked_and_whole_bytes():
+    bias = np.random.default_rng(0).normal(size=64)
+    for step, bits in ((0.1, 8), (1e-3, 16), (1e-9, 16), (1.0, 8)):
+        codes = bias_codes(bias, step)
+        assert codes.bits == bits
+        reach = max(step, np.abs(bias).max() / 32767)
+        np.testing.assert_allclose(codes.decode(), bias, atol=0.51 * reach)
+    assert not bias_codes(np.zeros(3), 0.0).decode().any()
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "says"),
+    [
+        ({"size": 3000, "bits_per_weight": 3.0}, SchemeError, "size and bits_per_weight are 2 goals"),
+        ({"size": 0}, SchemeError, "size of 0 is no goal"),
+        ({"max_drop": float("nan")}, SchemeError, "is no goal"),
+        ({"size": 3000, "effort": "heroic"}, SchemeError, "no effort is called 'heroic'"),
+        ({"size": 900}, SchemeError, "with every weight zero"),
+        ({"size": 3000, "calibration": None}, DataError, "there are none"),
+        ({"max_drop": 1.0}, DataError, "not used to calibrate"),
+        ({"size": 3000, "data": networks.inputs(3, seed=5)}, DataError, "are calibration images too"),
+    ],
+)
+def test_goals_that_cannot_be_say_why(model, images, options, error, says):
+    with pytest.raises(error, match=says):
+        pack(model, **({"calibration": images, "effort": "fast"} | options))
+
+
+def test_a_drop_that_no_grid_reaches_says_so(model, images):
+    # Two images on the two sides of a border, so near to it that only the float network can tell them apart.
+    x = networks.inputs(64, seed=6)
+    classes = answers(model.to_bytes(), x).argmax(axis=1)
+    one, other = x[0], x[np.flatnonzero(classes != classes[0])[0]]
+    for _ in range(18):
+        middle = (one + other) / 2
+        same = answers(model.to_bytes(), middle[None]).argmax() == classes[0]
+        one, other = (middle, other) if same else (one, middle)
+    labels = answers(model.to_bytes(), np.stack([one, other])).argmax(axis=1).tolist()
+    assert labels[0] != labels[1]
+    data = lowbit.open_images([(one, labels[0]), (other, labels[1])], None)
+    with pytest.raises(SchemeError, match=r"at most 1 points lost was not reached: 50\.00 are lost"):
+        pack(model, calibration=images, max_drop=1.0, data=data, effort="fast")
+
+
+def test_without_a_goal_the_file_is_packed_as_it_stands(model, tmp_path):
+    path = tmp_path / "m.onnx"
+    path.write_bytes(model.to_bytes())
+    packed = pack(path)
+    assert packed.content == path.read_bytes() == unpack(packed.archive)
+    assert packed.quantized is None
+    short = pack(path, short_names=True)
+    assert len(short.archive) < len(packed.archive)
+    x = networks.inputs(4)
+    np.testing.assert_array_equal(answers(short.content, x), answers(packed.content, x))
+    assert pack(model, short_names=True).archive == short.archive
+    with pytest.raises(ModelError, match="is an archive already"):
+        pack(packed.save(tmp_path / "m.lowbit"))
+
+
+def test_a_bias_that_layers_share_stays_float(images):
+    proto = networks.residual_network(first=24)
+    for node in proto.graph.node:
+        if node.name == "back":
+            node.input[2] = "narrow.bias"
+    proto = onnx.ModelProto.FromString(proto.SerializeToString())
+    packed = pack(lowbit.load(proto), calibration=images, bits_per_weight=12, effort="fast")
+    assert "narrow.bias" not in packed.quantized.encoded.weights
+    assert "deep.bias" in packed.quantized.encoded.weights

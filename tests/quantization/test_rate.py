@@ -1,0 +1,94 @@
+"""Rate-aware rounding: cheaper than plain rounding for what it does, and its bits are those of the real coder."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import lowbit
+import networks
+from lowbit.graph.ops import layers
+from lowbit.packing.entropy import Encoder, Layout, choose_coding, encode
+from lowbit.quantization.rate import LARGEST, high_rate_step, solve_rate
+from lowbit.quantization.rounding import damped, inverse_factor
+
+
+@pytest.fixture(scope="module")
+def found():
+    return {layer.node: layer for layer in layers(lowbit.load(networks.residual_network(first=24)))}
+
+
+def problem(layer, seed=0):
+    """A target and inputs that depend on each other."""
+    generator = np.random.default_rng(seed)
+    shape = layer.to_matrix(np.zeros(layer.weight_shape)).shape
+    mixed = generator.normal(size=(shape[0], shape[2], shape[2])) / np.sqrt(shape[2]) + np.eye(shape[2])
+    second = damped(mixed @ mixed.transpose(0, 2, 1), 1e-2)
+    return generator.standard_t(5, size=shape) * 0.1, second
+
+
+def cost(target, second, codes, step, bits, price):
+    error = target - codes * np.float64(step)
+    return float(np.einsum("grk,grk->", error @ second, error)) + price * bits
+
+
+def coded_bits(layer, codes):
+    rows, columns, *kernel = layer.weight_shape
+    layout = Layout(rows, columns, int(np.prod(kernel[:-1], dtype=int)), kernel[-1] if kernel else 1)
+    symbols = (layer.from_matrix(codes) - codes.min()).reshape(-1).astype(np.int16)
+    coding, _ = choose_coding(symbols, layout)
+    encoder = Encoder()
+    encode(symbols, layout, coding, encoder)
+    return 8 * len(encoder.data)
+
+
+@pytest.mark.parametrize("node", ["stem", "wide", "deep", "last", "fc"])
+@pytest.mark.parametrize("price", [1e-5, 1e-3])
+def test_it_beats_plain_rounding_at_every_price(found, node, price):
+    layer = found[node]
+    target, second = problem(layer)
+    solution = solve_rate(layer, target, second, price)
+    own = cost(target, second, solution.codes, solution.step, solution.bits, price)
+    assert own == pytest.approx(solution.distortion + price * solution.bits, rel=1e-6)
+    order = np.arange(target.shape[-1])
+    best = high_rate_step(second[:, order][:, :, order], inverse_factor(second), price)
+    for share in (0.5, 1.0, 1.5, 2.0):
+        plain = np.rint(target / (best * share)).clip(-LARGEST, LARGEST).astype(np.int32)
+        assert own < cost(target, second, plain, best * share, coded_bits(layer, plain), price)
+
+
+@pytest.mark.parametrize("node", ["stem", "deep", "last"])
+def test_its_bits_are_those_that_the_coder_writes(found, node):
+    layer = found[node]
+    target, second = problem(layer, 1)
+    solution = solve_rate(layer, target, second, 1e-4)
+    # The coder may find a better context for the codes in the end, and ends on a whole word.
+    assert coded_bits(layer, solution.codes) <= 1.02 * solution.bits + 64
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.floats(-7, 1), st.integers(0, 99))
+def test_a_higher_price_never_takes_more_bits_or_less_distortion(found, exponent, seed):
+    layer = found["back"]
+    target, second = problem(layer, seed)
+    cheap, dear = (solve_rate(layer, target, second, 10.0**at) for at in (exponent, exponent + 1))
+    assert dear.bits <= cheap.bits
+    assert dear.distortion >= cheap.distortion
+    assert max(np.abs(cheap.codes).max(), np.abs(dear.codes).max()) <= LARGEST
+
+
+def test_at_an_absurd_price_nothing_is_left_and_at_none_the_grid_is_the_finest(found):
+    layer = found["last"]
+    target, second = problem(layer)
+    assert not solve_rate(layer, target, second, 1e9).codes.any()
+    finest = solve_rate(layer, target, second, 1e-20)
+    assert np.abs(finest.codes).max() == LARGEST
+    np.testing.assert_allclose(finest.codes * finest.step, target, atol=3 * np.abs(target).max() / LARGEST)
+
+
+def test_a_layer_of_zeros_stays_one(found):
+    layer = found["deep"]
+    target, second = problem(layer)
+    solution = solve_rate(layer, np.zeros_like(target), second, 1e-4)
+    assert not solution.codes.any()
+    assert solution.step > 0
