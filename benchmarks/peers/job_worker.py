@@ -143,8 +143,9 @@ def by_nncf(fast: bool) -> Callable[..., Callable[[], object]]:
 # name -> (tool's environment or None for lowbit's own, takes image files, what makes the job)
 JOBS: dict[str, tuple[str | None, bool, Callable[..., Callable[[], object]]]] = {
     "bare forward passes": (None, False, forward),
-    "lowbit, fast, minmax": (None, True, by_lowbit("fast", "minmax")),
-    "lowbit, balanced, mse": (None, True, by_lowbit("balanced", "mse")),
+    "lowbit, minmax": (None, True, by_lowbit("fast", "minmax")),
+    "lowbit, mse": (None, True, by_lowbit("fast", "mse")),
+    "lowbit, mse, effort balanced": (None, True, by_lowbit("balanced", "mse")),
     "ONNX Runtime, minmax": (None, False, by_onnxruntime("MinMax")),
     "ONNX Runtime, percentile": (None, False, by_onnxruntime("Percentile")),
     "ONNX Runtime, entropy": (None, False, by_onnxruntime("Entropy")),

@@ -37,7 +37,7 @@ class TensorStatistics:
     """What calibration learned of one activation tensor.
 
     Attributes:
-        low: smallest value seen.
+        low: smallest value seen; 0 for a large tensor that is known to hold none below it.
         high: largest value seen.
         histogram: distribution of the values, of a sample of them where the tensor is large; empty if not asked for.
     """
@@ -92,7 +92,9 @@ def calibrate(
     inside = [name for name in names if name != model.input.name]
     large = {name: stride_for(size) for name in inside if (size := image_size(model, name)) > SAMPLES_AN_IMAGE}
     small = [name for name in inside if name not in large]
-    session = open_session(with_summaries(model, small, large, samples=histograms), threads=threads)
+    # Looking for extremes passes over NaN; where no sample would show it, the model's answers must.
+    answers = [] if histograms else [value.name for value in model.outputs if value.name not in names]
+    session = open_session(with_summaries(model, [*small, *answers], large, samples=histograms), threads=threads)
     statistics: dict[str, TensorStatistics] = {}
     count = 0
     fixed = model.input.shape[0] if model.input.shape else None
@@ -105,8 +107,10 @@ def calibrate(
                 continue
             outputs = session.run({model.input.name: part.x})
             outputs[model.input.name] = part.x
-
-            seen = pool.map(partial(_summary, outputs, histograms=histograms), names)
+            for name in answers:
+                _require_finite(name, outputs[name])
+            # Without histograms there is hardly anything to do, and handing it to threads would take longer.
+            seen = (pool.map if histograms else map)(partial(_summary, outputs, histograms=histograms), names)
             for name, summary in zip(names, seen, strict=True):
                 statistics[name] = _updated(statistics.get(name), name, *summary)
             count += len(part.x)
@@ -142,20 +146,25 @@ def _summary(outputs: Mapping[str, Array], name: str, *, histograms: bool) -> tu
     if name in outputs:
         x = outputs[name]
         return float(x.min()), float(x.max()), sample(x) if histograms else x[:0]
-    low, high = outputs[LOW + name], outputs[HIGH + name]
-    return float(low), float(high), outputs[SAMPLE + name] if histograms else low.reshape(-1)[:0]
+    high = outputs[HIGH + name]
+    low = float(outputs[LOW + name]) if LOW + name in outputs else 0.0
+    return low, float(high), outputs[SAMPLE + name] if histograms else high.reshape(-1)[:0]
 
 
 def _updated(before: TensorStatistics | None, name: str, low: float, high: float, values: Array) -> TensorStatistics:
     # A runtime may pass over NaN when it looks for extremes; a tensor that has some has them in its sample.
-    if not (np.isfinite(low) and np.isfinite(high) and np.isfinite(values).all()):
-        raise ModelError(
-            "the float model computes NaN or infinite values on a calibration image.",
-            where=f"tensor '{name}'",
-            remedy="Check the preprocessing (mean, std, layout) and the model itself.",
-        )
+    _require_finite(name, low, high, values)
     histogram = before.histogram if before else empty_histogram()
     histogram = add_values(histogram, values, low=low, high=high)
     if before:
         low, high = min(low, before.low), max(high, before.high)
     return TensorStatistics(low=low, high=high, histogram=histogram)
+
+
+def _require_finite(name: str, *values: float | Array) -> None:
+    if not all(np.isfinite(value).all() for value in values):
+        raise ModelError(
+            "the float model computes NaN or infinite values on a calibration image.",
+            where=f"tensor '{name}'",
+            remedy="Check the preprocessing (mean, std, layout) and the model itself.",
+        )
