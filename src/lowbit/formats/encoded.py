@@ -79,6 +79,10 @@ class ByteInput:
     layers: Mapping[str, ByteLayer] = field(default_factory=dict)
 
 
+# Operators with kernels that take integers in and give float out.
+FLOAT_OUTPUT = frozenset(("Gemm", "MatMul"))
+
+
 @dataclass(frozen=True)
 class Encoded:
     """A model with the codes of its quantized tensors; everything not named here stays float.
@@ -104,3 +108,17 @@ class Encoded:
     floats: Mapping[str, Floats] = field(default_factory=dict)
     metadata: Mapping[str, str] = field(default_factory=dict)
     byte_input: ByteInput | None = None
+
+
+def float_outputs(encoded: Encoded) -> frozenset[str]:
+    """Outputs of the model that an integer product gives as float, where the file's outputs are float.
+
+    Its kernel does both in one, and rounding the answers to 8 bits would gain nothing.
+    """
+    found = set()
+    for value in encoded.model.graph.outputs:
+        producer = value.producer()
+        if producer is not None and producer.op_type in FLOAT_OUTPUT and producer.name in encoded.integer:
+            if not any(user.name in encoded.integer for user, _ in value.uses()):
+                found.add(str(value.name))
+    return frozenset(found)
