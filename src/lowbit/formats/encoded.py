@@ -115,10 +115,11 @@ def float_outputs(encoded: Encoded) -> frozenset[str]:
 
     Its kernel does both in one, and rounding the answers to 8 bits would gain nothing.
     """
-    found = set()
-    for value in encoded.model.graph.outputs:
-        producer = value.producer()
-        if producer is not None and producer.op_type in FLOAT_OUTPUT and producer.name in encoded.integer:
-            if not any(user.name in encoded.integer for user, _ in value.uses()):
-                found.add(str(value.name))
-    return frozenset(found)
+    return frozenset(
+        str(value.name)
+        for value in encoded.model.graph.outputs
+        if (producer := value.producer()) is not None
+        and producer.op_type in FLOAT_OUTPUT
+        and producer.name in encoded.integer
+        and not any(user.name in encoded.integer for user, _ in value.uses())
+    )
