@@ -74,16 +74,16 @@ def forward(model: str, calibration: str, count: int, out: Path) -> Callable[[],
 
 def by_lowbit(effort: str, ranges: str) -> Callable[..., Callable[[], object]]:
     def made(model: str, calibration: str, count: int, out: Path) -> Callable[[], object]:
-        import lowbit
+        # By name, since lowbit imports what a name needs only when it is asked for.
+        from lowbit import load, open_images, parse_recipe, quantize
         from lowbit.data.options import with_preprocessing
-        from lowbit.quantization.recipes import parse_recipe
 
         def job() -> None:
-            loaded = lowbit.load(model)
+            loaded = load(model)
             loaded = with_preprocessing(loaded, size=str(loaded.input.shape[2]), mean="imagenet", std="imagenet")
-            images = lowbit.open_images(calibration, loaded.preprocessing, limit=count)
+            images = open_images(calibration, loaded.preprocessing, limit=count)
             recipe = parse_recipe("int8", ranges=ranges)
-            lowbit.quantize(loaded, recipe, calibration=images, effort=effort).save(out / "model.onnx")
+            quantize(loaded, recipe, calibration=images, effort=effort).save(out / "model.onnx")
 
         return job
 

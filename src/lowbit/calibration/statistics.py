@@ -1,11 +1,17 @@
-"""One streaming pass over the calibration images: what each activation looked like, in bounded memory."""
+"""One streaming pass over the calibration images: what each activation looked like, in bounded memory.
+
+Several batches run at the same time, each in one thread, rather than one batch in several threads: the network has a
+hundred small operators, and threads that wait for each other at every one of them took 1.8 times the processor time
+(MobileNetV2, two cores).
+"""
 
 import math
 import os
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -18,14 +24,16 @@ from lowbit.calibration.histogram import (
     sample,
     stride_for,
 )
-from lowbit.data.images import Images
-from lowbit.engines import open_session
+from lowbit.data.images import Batch, Images
+from lowbit.engines import Session, open_session
 from lowbit.errors import DataError, ModelError
 from lowbit.graph.model import Model
 from lowbit.graph.summaries import HIGH, LOW, SAMPLE, with_summaries
 from lowbit.progress import SILENT, Progress
 
 MOST_IMAGES = 8
+# Batches that run at the same time; further threads work inside their operators.
+MOST_RUNS = 4
 # Floats that one run of the network hands over at most, as long as that is an image or more.
 MOST_FLOATS = 10_000_000
 
@@ -80,7 +88,7 @@ def calibrate(
         tensors: names of float tensors of the graph, the input included if it is wanted.
         batch: images a run; memory grows with it, not with the number of images. By default as many as `batch_for`
             finds.
-        threads: threads of the runtime and of the counting; 0 leaves it to the runtime.
+        threads: threads in all; 0 takes as many as there are processors.
         histograms: also keep histograms, which every range rule but min-max reads.
         progress: told after every batch.
 
@@ -94,26 +102,24 @@ def calibrate(
     small = [name for name in inside if name not in large]
     # Looking for extremes passes over NaN; where no sample would show it, the model's answers must.
     answers = [] if histograms else [value.name for value in model.outputs if value.name not in names]
-    session = open_session(with_summaries(model, [*small, *answers], large, samples=histograms), threads=threads)
+    several = threads or _processors()
+    runs = min(several, MOST_RUNS)
+    summaries = with_summaries(model, [*small, *answers], large, samples=histograms)
+    session = open_session(summaries, threads=max(1, several // runs))
     statistics: dict[str, TensorStatistics] = {}
     count = 0
     fixed = model.input.shape[0] if model.input.shape else None
     size = fixed if isinstance(fixed, int) else batch or batch_for(model, names)
-    batches = images.batches(size)
-    with ThreadPoolExecutor(threads or _processors(), thread_name_prefix="lowbit-calibration") as pool:
-        for part in progress.track(batches, "calibrating", total=-(-images.count // size)):
-            # A model with a fixed batch cannot take the shorter last one: a whole batch is the honest unit there.
-            if fixed == size and len(part.x) < size:
-                continue
-            outputs = session.run({model.input.name: part.x})
-            outputs[model.input.name] = part.x
-            for name in answers:
-                _require_finite(name, outputs[name])
-            # Without histograms there is hardly anything to do, and handing it to threads would take longer.
-            seen = (pool.map if histograms else map)(partial(_summary, outputs, histograms=histograms), names)
-            for name, summary in zip(names, seen, strict=True):
-                statistics[name] = _updated(statistics.get(name), name, *summary)
-            count += len(part.x)
+    # A model with a fixed batch cannot take the shorter last one: a whole batch is the honest unit there.
+    batches = (part for part in images.batches(size) if fixed != size or len(part.x) == size)
+    seen = _in_turn(session, model.input.name, batches, runs)
+    for part, outputs in progress.track(seen, "calibrating", total=-(-images.count // size)):
+        for name in answers:
+            _require_finite(name, outputs[name])
+        for name in names:
+            found = _summary(outputs, name, histograms=histograms)
+            statistics[name] = _updated(statistics.get(name), name, *found)
+        count += len(part.x)
     if count == 0:
         raise DataError(
             "there is no image to calibrate on.",
@@ -123,6 +129,29 @@ def calibrate(
             else "Give at least one image.",
         )
     return Statistics(tensors=statistics, images=count, fingerprint=images.fingerprint())
+
+
+def _in_turn(
+    session: Session, name: str, batches: Iterable[Batch], runs: int
+) -> Iterator[tuple[Batch, Mapping[str, Array]]]:
+    """Every batch with its outputs, in order, while up to `runs` of them are on their way."""
+
+    def run(part: Batch) -> tuple[Batch, Mapping[str, Array]]:
+        return part, session.run({name: part.x}) | {name: part.x}
+
+    waiting = iter(batches)
+    with ThreadPoolExecutor(runs, thread_name_prefix="lowbit-calibration") as pool:
+        pending: deque[Future[tuple[Batch, Mapping[str, Array]]]] = deque(
+            pool.submit(run, part) for part in islice(waiting, runs)
+        )
+        try:
+            while pending:
+                result = pending.popleft().result()
+                pending.extend(pool.submit(run, part) for part in islice(waiting, 1))
+                yield result
+        finally:
+            for future in pending:
+                future.cancel()
 
 
 def batch_for(model: Model, tensors: Sequence[str]) -> int:
@@ -162,7 +191,7 @@ def _updated(before: TensorStatistics | None, name: str, low: float, high: float
 
 
 def _require_finite(name: str, *values: float | Array) -> None:
-    if not all(np.isfinite(value).all() for value in values):
+    if not all(math.isfinite(value) if isinstance(value, float) else np.isfinite(value).all() for value in values):
         raise ModelError(
             "the float model computes NaN or infinite values on a calibration image.",
             where=f"tensor '{name}'",
