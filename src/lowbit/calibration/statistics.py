@@ -34,7 +34,7 @@ from lowbit.progress import SILENT, Progress
 MOST_IMAGES = 8
 # Batches that run at the same time; further threads work inside their operators.
 MOST_RUNS = 4
-# Floats that one run of the network hands over at most, as long as that is an image or more.
+# Floats of the tensors that are looked at in all batches on their way, as long as that is an image a batch or more.
 MOST_FLOATS = 10_000_000
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -86,8 +86,8 @@ def calibrate(
         model: the prepared float model.
         images: calibration images; labels are not used.
         tensors: names of float tensors of the graph, the input included if it is wanted.
-        batch: images a run; memory grows with it, not with the number of images. By default as many as `batch_for`
-            finds.
+        batch: images a run; memory grows with it, not with the number of images. By default runs at the same time
+            share what `batch_for` finds.
         threads: threads in all; 0 takes as many as there are processors.
         histograms: also keep histograms, which every range rule but min-max reads.
         progress: told after every batch.
@@ -109,7 +109,7 @@ def calibrate(
     statistics: dict[str, TensorStatistics] = {}
     count = 0
     fixed = model.input.shape[0] if model.input.shape else None
-    size = fixed if isinstance(fixed, int) else batch or batch_for(model, names)
+    size = fixed if isinstance(fixed, int) else batch or max(1, batch_for(model, names) // runs)
     # A model with a fixed batch cannot take the shorter last one: a whole batch is the honest unit there.
     batches = (part for part in images.batches(size) if fixed != size or len(part.x) == size)
     seen = _in_turn(session, model.input.name, batches, runs)
