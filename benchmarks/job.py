@@ -1,18 +1,19 @@
 """What the quantization job itself costs: seconds and memory of lowbit and its peers, in turns.
 
-    python benchmarks/job.py --data ../shared/data [--images 300 2520] [--rounds 5] [--jobs "lowbit, fast, minmax" ...]
+    python benchmarks/job.py --data ../shared/data [--images 300 2520] [--rounds 5] [--jobs "lowbit, minmax" ...]
     python benchmarks/job.py --quick            # one round with few images into build/
+    python benchmarks/job.py --table            # tables from the CSV
 
 Every run is a fresh process; rounds go through all jobs, so that a busy machine is busy for all. lowbit reads, decodes
 and hashes image files, its peers get arrays that are ready: what they leave out is not held against them. Ratios are
-medians of ratios within rounds; what other programs took of the processors is in the rows. Failed rows stay.
+medians of ratios within rounds; what other programs took of the processors is in the rows. The jobs of one number of
+images are written when measured and replace their earlier rows; with some jobs only, give also those that ratios need.
+Failed rows stay.
 """
 
 import argparse
-import csv
 import dataclasses
 import datetime
-import io
 import json
 import subprocess
 import sys
@@ -23,18 +24,18 @@ from pathlib import Path
 
 import numpy as np
 from accuracy import peer
-from latency import MODELS, ROOT, busy_seconds
+from latency_files import MODELS
 from peers.job_worker import JOBS
+from rows import ROOT, add_rows, busy_seconds, cell, fill_readmes, read_rows
 
 import lowbit
 from lowbit.data.options import with_preprocessing
-from lowbit.files import write_atomically
 from lowbit.measurement.environment import environment
 
 HERE = Path(__file__).resolve().parent
 BUILD = ROOT / "build" / "job"
 CSV = HERE / "results" / "job.csv"
-FLOOR, PEER = "bare forward passes", "ONNX Runtime, minmax"
+FLOOR, PEER, NNCF = "bare forward passes", "ONNX Runtime, minmax", "NNCF, fast bias correction"
 LONGEST = 1800.0
 
 
@@ -51,9 +52,10 @@ class Row:
     cpu_seconds: float | None = None
     of_forward: float | None = None  # times the bare forward passes
     of_onnxruntime: float | None = None  # times ONNX Runtime's min-max job
+    of_nncf: float | None = None  # times NNCF's job with fast bias correction
     added_mb: float | None = None  # above the loaded model
     peak_mb: float | None = None
-    rounds: int = 0
+    rounds: int | None = None
     foreign_load: float | None = None
     cpu: str = ""
     date: str = ""
@@ -102,7 +104,7 @@ def measure(name: str, given: tuple[Path, Path, Path], count: int, jobs: Sequenc
                 seen[job].append(once(job, *given, count))
                 own += seen[job][-1]["cpu_seconds"]
             except (RuntimeError, subprocess.TimeoutExpired, ValueError, IndexError) as error:
-                notes[job] = f"not run: {error}"
+                notes[job] = f"not run: {error}".replace(str(ROOT), ".")
     elapsed = time.perf_counter() - started
     # What starting the processes took counts as foreign: an upper bound.
     foreign = None if busy is None else max(0.0, (busy_seconds() or 0.0) - busy - own) / elapsed
@@ -131,6 +133,7 @@ def summarized(row: Row, seen: dict[str, list[dict[str, float]]], note: str, for
         cpu_seconds=round(float(np.median([run["cpu_seconds"] for run in runs])), 3),
         of_forward=ratio(FLOOR),
         of_onnxruntime=ratio(PEER),
+        of_nncf=ratio(NNCF),
         added_mb=round(max(run["added_bytes"] for run in runs) / 1e6, 1),
         peak_mb=round(max(run["peak_bytes"] for run in runs) / 1e6, 1),
         rounds=len(runs),
@@ -138,42 +141,66 @@ def summarized(row: Row, seen: dict[str, list[dict[str, float]]], note: str, for
     )
 
 
-def write_rows(path: Path, new: Sequence[Row]) -> None:
-    """Add rows to a CSV; one replaces an earlier one of the same job."""
-    kept: dict[tuple[str, ...], dict[str, object]] = {}
-    if path.exists():
-        with path.open(newline="") as file:
-            kept = {(row["model"], row["images"], row["job"]): dict(row) for row in csv.DictReader(file)}
-    for row in new:
-        entry = {name: "" if value is None else value for name, value in dataclasses.asdict(row).items()}
-        kept[row.model, str(row.images), row.job] = entry
-    text = io.StringIO()
-    writer = csv.DictWriter(text, [field.name for field in dataclasses.fields(Row)], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(kept.values())
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, text.getvalue().encode())
+def key(row: Row) -> tuple[object, ...]:
+    return row.model, row.images, row.job
+
+
+def markdown(rows: Sequence[Row], model: str | None = None) -> str:
+    """One table a model and number of images."""
+    parts: list[str] = []
+    for name, images in dict.fromkeys((row.model, row.images) for row in rows if model in (None, row.model)):
+        own = [row for row in rows if (row.model, row.images) == (name, images)]
+        loads = [row.foreign_load for row in own if row.foreign_load is not None]
+        parts += [
+            f"**{name}, {images} images**: {own[0].cpu}, {own[0].date}; {own[0].rounds} rounds; "
+            f"other programs kept {max(loads, default=0):.1f} processors busy.\n",
+            "| job | s | quartiles | processor, s | x bare passes | x ONNX Runtime minmax | x NNCF fast "
+            "| memory above the model, MB |",
+            "|---|--:|--:|--:|--:|--:|--:|--:|",
+        ]
+        for row in own:
+            if row.seconds is None:
+                note = row.note.replace("|", "\\|")
+                parts.append(f"| {row.job}: {note} | | | | | | | |")
+                continue
+            cells = (
+                f"{row.seconds:.2f}",
+                f"{row.low:.2f} - {row.high:.2f}",
+                cell(row.cpu_seconds, ".2f"),
+                cell(row.of_forward, ".2f"),
+                cell(row.of_onnxruntime, ".2f"),
+                cell(row.of_nncf, ".2f"),
+                cell(row.added_mb, ".0f"),
+            )
+            parts.append(f"| {row.job} | {' | '.join(cells)} |")
+        parts.append("")
+    return "\n".join(parts)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
     parser.add_argument("--models", nargs="+", choices=MODELS, default=["rps128"])
-    parser.add_argument("--images", nargs="+", type=int, default=[300])
+    parser.add_argument("--images", nargs="+", type=int, default=[300, 2520])
     parser.add_argument("--jobs", nargs="+", choices=JOBS, default=list(JOBS))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--table", action="store_true", help="only fill the tables from the CSV")
     arguments = parser.parse_args()
+    if arguments.table:
+        fill_readmes("job", lambda model: markdown(read_rows(CSV, Row), model))
+        return
     counts = [16] if arguments.quick else arguments.images
     path, rounds = (BUILD / "quick.csv", 1) if arguments.quick else (CSV, arguments.rounds)
     for name in arguments.models:
         given = inputs(arguments.data, name, max(counts))
         for count in counts:
             rows = measure(name, given, count, arguments.jobs, rounds)
-            write_rows(path, rows)
+            add_rows(path, rows, key)
             for row in rows:
-                print(f"{name} {count} {row.job:32} {row.note or f'{row.seconds:.2f} s'}  x{row.of_forward} of forward"
-                      f"  x{row.of_onnxruntime} of ONNX Runtime  +{row.added_mb} MB", flush=True)  # fmt: skip
+                ratios = f"x{row.of_forward} of forward, x{row.of_onnxruntime} of ONNX Runtime, x{row.of_nncf} of NNCF"
+                numbers = row.note or f"{row.seconds:.2f} s  {ratios}  +{row.added_mb} MB"
+                print(f"{name} {count} {row.job:32} {numbers}", flush=True)
 
 
 if __name__ == "__main__":

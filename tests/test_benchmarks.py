@@ -1,12 +1,18 @@
-"""The accuracy benchmark's CSV and tables: nothing of a row is lost on its way into a README."""
+"""The benchmarks' CSV files, tables and plots: nothing of a row is lost on its way into a README."""
 
 import dataclasses
+import importlib
 import importlib.util
 import sys
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
+import onnx
 import pytest
+
+import lowbit
+from lowbit.graph.cost import cost
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -89,3 +95,92 @@ def test_tables_in_the_repository_are_those_of_the_csv(accuracy, readme):
     if accuracy.filled(text, []) == accuracy.filled(text, rows) or "<!-- accuracy table -->\n<!-- end" in text:
         pytest.skip("no table has been put here yet")
     assert accuracy.filled(text, rows) == text, "run python benchmarks/accuracy.py --table"
+
+
+BENCHMARKS = ("latency", "job", "scale")
+
+
+@pytest.fixture
+def benchmark(request, monkeypatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    return importlib.import_module(request.param)
+
+
+def example(module, **values):
+    """A row with a value of its own in every column."""
+    numbers = iter(range(2, 100))
+    given = {
+        field.name: values.get(field.name, field.name if "str" in str(field.type) else next(numbers))
+        for field in dataclasses.fields(module.Row)
+    }
+    return module.Row(**given)
+
+
+@pytest.mark.parametrize("benchmark", BENCHMARKS, indirect=True)
+def test_measured_rows_replace_themselves_and_come_back(benchmark, tmp_path):
+    rows = importlib.import_module("rows")
+    name = dataclasses.fields(benchmark.Row)[0].name
+    first, second = example(benchmark), example(benchmark, **{name: "another"})
+    path = tmp_path / "deeper" / "rows.csv"
+    assert rows.read_rows(path, benchmark.Row) == []
+    rows.add_rows(path, [first, second], benchmark.key)
+    again = dataclasses.replace(first, cpu="newer", note="")
+    assert rows.add_rows(path, [again], benchmark.key) == [again, second]
+    assert rows.read_rows(path, benchmark.Row) == [again, second]
+
+
+@pytest.mark.parametrize("benchmark", BENCHMARKS, indirect=True)
+def test_rows_that_failed_are_in_the_table_with_their_reason(benchmark):
+    failed = dataclasses.replace(
+        example(benchmark, note="not run: no | such thing"),
+        **{field.name: None for field in dataclasses.fields(benchmark.Row) if "None" in str(field.type)},
+    )
+    table = benchmark.markdown([example(benchmark), failed])
+    assert "not run: no \\| such thing" in table
+    lines = [line.replace("\\|", "") for line in table.splitlines() if line.startswith("|")]
+    assert len({line.count("|") for line in lines}) == 1
+
+
+@pytest.mark.parametrize("benchmark", BENCHMARKS, indirect=True)
+@pytest.mark.parametrize("readme", ["README.md", "benchmarks/README.md"])
+def test_generated_tables_are_those_of_their_csv(benchmark, readme):
+    rows = importlib.import_module("rows")
+    text = (ROOT / readme).read_text(encoding="utf-8")
+    measured = rows.read_rows(benchmark.CSV, benchmark.Row)
+    name = benchmark.__name__
+    assert rows.filled(text, name, lambda model: benchmark.markdown(measured, model)) == text, (
+        f"run python benchmarks/{name}.py --table"
+    )
+
+
+@pytest.mark.parametrize("benchmark", ["latency"], indirect=True)
+def test_ratios_are_taken_within_rounds(benchmark):
+    """A machine that is ten times slower in every other round changes no ratio."""
+    row = example(benchmark, engine="onnxruntime", note="")
+    tools = ("float", "lowbit int8", "peer a", "peer b", benchmark.NORMALIZED, benchmark.BYTES, "failed")
+    base = [dataclasses.replace(row, tool=tool) for tool in tools]
+    wall = np.array([[8.0, 2.0, 5.0, 4.0, 3.0, 1.0, np.nan]]) * np.array([[1e6], [1e7]] * 10)
+    found = {row.tool: row for row in benchmark.summarized(base, wall, 0.5)}
+    assert found["lowbit int8"].faster_than_float == 4.0
+    assert (found["lowbit int8"].of_best_peer, found["lowbit int8"].best_peer) == (0.5, "peer b")
+    assert found[benchmark.BYTES].faster_than_normalized == 3.0
+    assert found["peer a"].of_best_peer is None
+    assert found["failed"] == base[-1]
+
+
+@pytest.mark.parametrize("benchmark", ["latency"], indirect=True)
+def test_plots_in_the_repository_are_those_of_the_csv(benchmark):
+    rows = importlib.import_module("rows").read_rows(benchmark.CSV, benchmark.Row)
+    for name in dict.fromkeys(row.model for row in rows):
+        drawn = benchmark.CSV.with_name(f"latency-{name}.svg").read_text(encoding="utf-8")
+        assert drawn == benchmark.drawing(rows, name), "run python benchmarks/latency.py --table"
+
+
+def test_networks_of_the_scale_benchmark_are_as_large_as_they_claim(monkeypatch):
+    """Small ones only: the others take seconds to fill with random weights."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    networks = importlib.import_module("scale_networks")
+    proto = networks.mobilenet_v2()
+    onnx.checker.check_model(proto, full_check=True)
+    found = cost(lowbit.load(proto))
+    assert (found.parameters, round(found.macs / 1e6)) == (3_487_816, 301)

@@ -74,16 +74,16 @@ def forward(model: str, calibration: str, count: int, out: Path) -> Callable[[],
 
 def by_lowbit(effort: str, ranges: str) -> Callable[..., Callable[[], object]]:
     def made(model: str, calibration: str, count: int, out: Path) -> Callable[[], object]:
-        import lowbit
+        # By name, since lowbit imports what a name needs only when it is asked for.
+        from lowbit import load, open_images, parse_recipe, quantize
         from lowbit.data.options import with_preprocessing
-        from lowbit.quantization.recipes import parse_recipe
 
         def job() -> None:
-            loaded = lowbit.load(model)
+            loaded = load(model)
             loaded = with_preprocessing(loaded, size=str(loaded.input.shape[2]), mean="imagenet", std="imagenet")
-            images = lowbit.open_images(calibration, loaded.preprocessing, limit=count)
+            images = open_images(calibration, loaded.preprocessing, limit=count)
             recipe = parse_recipe("int8", ranges=ranges)
-            lowbit.quantize(loaded, recipe, calibration=images, effort=effort).save(out / "model.onnx")
+            quantize(loaded, recipe, calibration=images, effort=effort).save(out / "model.onnx")
 
         return job
 
@@ -143,8 +143,9 @@ def by_nncf(fast: bool) -> Callable[..., Callable[[], object]]:
 # name -> (tool's environment or None for lowbit's own, takes image files, what makes the job)
 JOBS: dict[str, tuple[str | None, bool, Callable[..., Callable[[], object]]]] = {
     "bare forward passes": (None, False, forward),
-    "lowbit, fast, minmax": (None, True, by_lowbit("fast", "minmax")),
-    "lowbit, balanced, mse": (None, True, by_lowbit("balanced", "mse")),
+    "lowbit, minmax": (None, True, by_lowbit("fast", "minmax")),
+    "lowbit, mse": (None, True, by_lowbit("fast", "mse")),
+    "lowbit, mse, effort balanced": (None, True, by_lowbit("balanced", "mse")),
     "ONNX Runtime, minmax": (None, False, by_onnxruntime("MinMax")),
     "ONNX Runtime, percentile": (None, False, by_onnxruntime("Percentile")),
     "ONNX Runtime, entropy": (None, False, by_onnxruntime("Entropy")),

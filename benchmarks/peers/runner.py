@@ -2,10 +2,10 @@
 
     runner.py RUNTIME FILE BATCH THREADS     then a line on standard input for each run
 
-Runtimes: onnxruntime, openvino, openvino-default (its own choice of precision), litert, torch, torch-compile (the
-network of `lowbit.training`, random weights; FILE is its number of classes). Inputs are random. Prints one JSON line
-when it is ready and, for every line it reads, one with the nanoseconds of wall and processor time. It knows nothing of
-the others: `benchmarks/latency.py` makes them take turns.
+A runtime with `-normalized` behind its name takes image bytes, normalizes them in numpy and answers with classes; files
+that take bytes themselves answer with classes too. Inputs are random. Prints one JSON line when it is ready and, for
+every line it reads, one with the nanoseconds of wall and processor time. It knows nothing of the others:
+`benchmarks/latency.py` makes them take turns.
 """
 
 import gc
@@ -13,13 +13,28 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Any
 
 import numpy as np
 
 WARMUP = 10
+MEAN, STD = (np.array(values, np.float32) for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+SCALE = np.float32(1 / 255)
 
 
-def onnxruntime_session(path: str, batch: int, threads: int) -> tuple[Callable[[], object], str]:
+@dataclass(frozen=True)
+class Session:
+    """A loaded network: what runs it on one batch, and what it takes."""
+
+    run: Callable[[Any], Any]
+    shape: tuple[int, ...]  # of its input, batch included
+    dtype: str
+    version: str
+
+
+def onnxruntime_session(path: str, batch: int, threads: int) -> Session:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -29,87 +44,130 @@ def onnxruntime_session(path: str, batch: int, threads: int) -> tuple[Callable[[
     options.add_session_config_entry("session.force_spinning_stop", "1")
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     value = session.get_inputs()[0]
-    feed = {value.name: random(value.shape, "uint8" if value.type == "tensor(uint8)" else "float32", batch)}
-    return lambda: session.run(None, feed), onnxruntime.__version__
+    dtype = "uint8" if value.type == "tensor(uint8)" else "float32"
+    return Session(
+        lambda x: session.run(None, {value.name: x})[0], (batch, *value.shape[1:]), dtype, onnxruntime.__version__
+    )
 
 
-def openvino_session(path: str, batch: int, threads: int, **more: str | bool) -> tuple[Callable[[], object], str]:
+def openvino_session(path: str, batch: int, threads: int, **more: str | bool) -> Session:
     import openvino
 
     settings = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY", "ENABLE_CPU_PINNING": False, **more}
     compiled = openvino.Core().compile_model(path, "CPU", settings)
     request, port = compiled.create_infer_request(), compiled.inputs[0]
-    shape = [dim.get_length() if dim.is_static else None for dim in port.partial_shape]
-    x = random(shape, "uint8" if port.element_type == openvino.Type.u8 else "float32", batch)
-    return lambda: request.infer([x], share_inputs=True, share_outputs=True), openvino.__version__
+    shape = (batch, *(dim.get_length() for dim in list(port.partial_shape)[1:]))
+    dtype = "uint8" if port.element_type == openvino.Type.u8 else "float32"
+    return Session(
+        lambda x: request.infer([x], share_inputs=True, share_outputs=True)[0], shape, dtype, openvino.__version__
+    )
 
 
-def litert_session(path: str, batch: int, threads: int) -> tuple[Callable[[], object], str]:
-    from importlib import metadata
-
+def litert_session(path: str, batch: int, threads: int) -> Session:
     from ai_edge_litert.interpreter import Interpreter
 
     runtime = Interpreter(model_path=path, num_threads=threads)
     detail = runtime.get_input_details()[0]
-    runtime.resize_tensor_input(detail["index"], [batch, *detail["shape"][1:]])
+    shape = (batch, *detail["shape"][1:].tolist())
+    runtime.resize_tensor_input(detail["index"], shape)
     runtime.allocate_tensors()
-    x = random([batch, *detail["shape"][1:].tolist()], np.dtype(detail["dtype"]).name, batch)
+    output = runtime.get_output_details()[0]["index"]
 
-    def once() -> None:
+    def run(x: Any) -> Any:
         runtime.set_tensor(detail["index"], x)
         runtime.invoke()
-        runtime.get_tensor(runtime.get_output_details()[0]["index"])
+        return runtime.get_tensor(output)
 
-    return once, metadata.version("ai-edge-litert")
+    return Session(run, shape, np.dtype(detail["dtype"]).name, metadata.version("ai-edge-litert"))
 
 
-def torch_session(classes: str, batch: int, threads: int, *, compiled: bool) -> tuple[Callable[[], object], str]:
+def torch_session(path: str, batch: int, threads: int, *, way: str) -> Session:
     import torch
-
-    from lowbit.training.mobilenet import MobileNetV2
+    from from_onnx import Network
 
     torch.set_num_threads(threads)
-    model: Callable[[torch.Tensor], torch.Tensor] = MobileNetV2(int(classes)).eval()
-    x = torch.from_numpy(random([None, 3, 128, 128], "float32", batch))
-    if compiled:
-        model = torch.compile(model)
+    network = Network(path).eval()
+    shape, version = (batch, *network.image), str(torch.__version__)
+    model: Callable[[Any], Any] = network
+    with torch.no_grad():
+        if way == "torchao":
+            model, version = torchao_int8(network, torch.from_numpy(random(shape, "float32")))
+        if way != "eager":
+            torch._inductor.config.freezing = True
+            model = torch.compile(model)
 
-    def once() -> None:
-        with torch.inference_mode():
-            model(x)
+    def run(x: Any) -> Any:
+        with torch.no_grad():
+            return model(torch.from_numpy(x)).numpy()
 
-    return once, torch.__version__
+    return Session(run, shape, "float32", version)
 
 
-def random(shape: list[object], dtype: str, batch: int) -> np.ndarray:
-    sizes = [size if isinstance(size, int) else batch for size in shape]
-    sizes[0] = batch
+def torchao_int8(network: Any, x: Any) -> tuple[Callable[[Any], Any], str]:
+    """Static int8 by torchao's quantizer for x86, as its guide does it."""
+    import torch
+    from torchao.quantization.pt2e import move_exported_model_to_eval
+    from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+    from torchao.quantization.pt2e.quantizer import x86_inductor_quantizer as x86
+
+    exported = torch.export.export(network, (x,)).module()
+    quantizer = x86.X86InductorQuantizer().set_global(x86.get_default_x86_inductor_quantization_config())
+    prepared = prepare_pt2e(exported, quantizer)
+    prepared(x)
+    converted = convert_pt2e(prepared)
+    move_exported_model_to_eval(converted)
+    return converted, f"{metadata.version('torchao')}, torch {torch.__version__}"
+
+
+def random(shape: tuple[int, ...], dtype: str) -> np.ndarray:
     generator = np.random.default_rng(0)
     if dtype == "float32":
-        return generator.normal(size=sizes).astype(np.float32)
+        return generator.normal(size=shape).astype(np.float32)
     limits = np.iinfo(dtype)
-    return generator.integers(limits.min, limits.max + 1, size=sizes, dtype=dtype)
+    return generator.integers(limits.min, limits.max + 1, size=shape, dtype=dtype)
 
 
-RUNTIMES: dict[str, Callable[[str, int, int], tuple[Callable[[], object], str]]] = {
+def normalized(pixels: np.ndarray) -> np.ndarray:
+    """Images [N, H, W, 3] as the network's input, by the arithmetic of `lowbit.graph.preprocessing`."""
+    x = pixels.astype(np.float32) * SCALE
+    x -= MEAN
+    x /= STD
+    return np.ascontiguousarray(x.transpose(0, 3, 1, 2))
+
+
+RUNTIMES: dict[str, Callable[[str, int, int], Session]] = {
     "onnxruntime": onnxruntime_session,
     "openvino": lambda *given: openvino_session(*given, INFERENCE_PRECISION_HINT="f32"),
     "openvino-default": openvino_session,
     "litert": litert_session,
-    "torch": lambda *given: torch_session(*given, compiled=False),
-    "torch-compile": lambda *given: torch_session(*given, compiled=True),
+    "torch": lambda *given: torch_session(*given, way="eager"),
+    "torch-compile": lambda *given: torch_session(*given, way="compile"),
+    "torchao": lambda *given: torch_session(*given, way="torchao"),
 }
 
 
 def main(runtime: str, path: str, batch: str, threads: str) -> None:
-    once, version = RUNTIMES[runtime](path, int(batch), int(threads))
+    session = RUNTIMES[runtime.removesuffix("-normalized")](path, int(batch), int(threads))
+    takes_bytes = session.dtype == "uint8" or runtime.endswith("-normalized")
+    once: Callable[[Any], Any] = session.run
+    if runtime.endswith("-normalized"):
+        count, channels, height, width = session.shape
+        x = random((count, height, width, channels), "uint8")
+
+        def once(pixels: Any) -> Any:
+            return session.run(normalized(pixels))
+    else:
+        x = random(session.shape, session.dtype)
+
     for _ in range(WARMUP):
-        once()
+        once(x)
     gc.disable()
-    print(json.dumps({"version": version}), flush=True)
+    print(json.dumps({"version": session.version}), flush=True)
     for _ in sys.stdin:
         cpu, start = time.process_time_ns(), time.perf_counter_ns()
-        once()
+        found = once(x)
+        if takes_bytes:
+            found.argmax(axis=-1)
         print(json.dumps([time.perf_counter_ns() - start, time.process_time_ns() - cpu]), flush=True)
 
 

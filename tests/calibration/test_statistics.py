@@ -82,6 +82,23 @@ def test_what_is_not_finite_is_refused_by_name(x, after):
         calibrate(model, images_of(100 * x), tensors=["wide"])
 
 
+@pytest.mark.parametrize("after", ["Sqrt", "Exp"])
+def test_without_histograms_what_is_not_finite_shows_in_the_answers(x, after):
+    model = lowbit.load(wide_network(after))
+    with pytest.raises(ModelError, match="the float model computes NaN or infinite"):
+        calibrate(model, images_of(100 * x), tensors=["wide"], histograms=False)
+
+
+@pytest.mark.parametrize("histograms", [True, False])
+def test_behind_a_relu_nothing_below_zero_is_looked_for(x, histograms):
+    model = lowbit.load(wide_network("Relu"))
+    assert b"lowest of wide" not in with_summaries(model, [], {"wide": 37}, samples=histograms)
+    assert b"lowest of c" in with_summaries(model, [], {"c": 37}, samples=histograms)
+    found = calibrate(model, images_of(x), tensors=["wide"], histograms=histograms).tensors["wide"]
+    wide = open_session(model.with_outputs(["wide"])).run({"x": x})["wide"]
+    assert (found.low, found.high) == (0.0, pytest.approx(wide.max(), rel=1e-5))
+
+
 def test_summaries_of_nothing_there(model):
     with pytest.raises(ModelError, match="no tensor named 'nowhere'"):
         with_summaries(model, ["nowhere"], {})

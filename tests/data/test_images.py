@@ -210,3 +210,27 @@ def test_labels_must_fit_the_outputs(folder):
     with pytest.raises(DataError, match=r"image 1: the label is 5, the model has 5 outputs \(0 to 4\)"):
         check_labels(arrays, 5)
     check_labels(open_images(folder / "a", P), 2)
+
+
+def test_digests_of_images_that_a_pass_has_decoded_are_those_of_a_fresh_look(folder):
+    """A pass notes them on the way; half a pass notes half of them."""
+    fresh = open_images(folder, P)
+    passed = open_images(folder, P)
+    next(iter(passed.batches(1)))
+    half = passed.digests
+    assert half == fresh.digests
+    again = open_images(folder, P)
+    assert sum(len(batch.x) for batch in again.batches(2)) == again.count
+    assert again.fingerprint() == fresh.fingerprint()
+
+
+def test_links_lead_to_the_file_that_they_stand_for(folder):
+    """Through a linked folder and a linked file alike, so that no image counts twice."""
+    first = next(path for path in sorted(folder.rglob("*.png")))
+    linked = folder.parent / "linked"
+    linked.symlink_to(folder, target_is_directory=True)
+    alone = folder.parent / "alone"
+    alone.mkdir()
+    (alone / "name.png").symlink_to(first)
+    assert open_images(linked, P).source.places == open_images(folder, P).source.places
+    assert open_images(alone, P).source.places == (first.resolve(),)

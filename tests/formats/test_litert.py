@@ -194,9 +194,30 @@ def test_channels_first_bytes_are_refused(network):
         to_litert(with_byte_input(Encoded(network), preprocessing=how, layout="NCHW"))
 
 
-def test_integer_types_without_a_scale_are_refused(network, quantized):
+@pytest.mark.parametrize("tail", [("Relu",), ("Relu", "Softmax"), ("Softmax",), ()])
+@pytest.mark.parametrize("kind", ["float32", "int8", "uint8"])
+def test_what_a_last_product_gives_is_the_same_in_onnx_and_litert(tail, kind):
+    """An activation that the product absorbs is done in both, and answers can be integers without further ado."""
+    rng = np.random.default_rng(0)
+    weights = cases.conv(rng, 3, 4, [3, 3]) | {"m": cases.normal(rng, 4 * 4 * 4, 6) / 8, "mb": cases.normal(rng, 6)}
+    names = [f"t{index}" for index in range(len(tail) + 1)]
+    nodes = [("Conv", ["x", "w", "b"], ["c"], {}), ("Flatten", ["c"], ["f"], {"axis": 1})]
+    nodes += [("Gemm", ["f", "m", "mb"], ["t0"], {})]
+    nodes += [(op, [names[index]], [names[index + 1]], {}) for index, op in enumerate(tail)]
+    model = cases.make(nodes, ["n", 3, 6, 6], weights, outputs=(names[-1],))
+    x = cases.normal(rng, 16, 3, 6, 6)
+    encoded = quantize(model, "int8", calibration=list(x), effort="fast").encoded
+    wanted = run(model.to_bytes(), x, "onnxruntime")[names[-1]]
+    found = run(to_onnx(encoded), x, "onnxruntime")[names[-1]]
+    lite = run(to_litert(encoded, output_type=kind), x, "litert")[names[-1]]
+    step = 1 / 256 if tail[-1:] == ("Softmax",) else encoded.activations[names[-1]].scale
+    assert np.abs(found - wanted).max() < 0.02 * np.abs(wanted).max() + step
+    assert np.abs(lite - found).max() <= (1e-4 if kind == "float32" else step)
+
+
+def test_integer_types_without_a_scale_are_refused(network):
     with pytest.raises(ModelError, match="output 'y' has no scale"):
-        to_litert(quantized, output_type="int8")
+        to_litert(Encoded(network), output_type="int8")
     with pytest.raises(ModelError, match="input 'x' has no scale"):
         to_litert(Encoded(network), input_type="uint8")
     with pytest.raises(ModelError, match="not 'int4'"):

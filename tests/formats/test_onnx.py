@@ -5,11 +5,12 @@ import collections
 import numpy as np
 import onnx
 import pytest
+from onnx import helper, numpy_helper
 
 import lowbit
 import networks
 from lowbit.engines import installed_engines, open_session
-from lowbit.formats.ledger import read_ledger
+from lowbit.formats.ledger import count_bytes, read_ledger
 from lowbit.formats.reading import layer_weights
 from lowbit.graph.ops import layers
 from lowbit.quantization.recipes import parse_recipe
@@ -156,6 +157,21 @@ def test_ledger_sums_to_the_file(model, images, recipe, tmp_path):
     assert ledger.weight_count == sum(model.weights[layer.weight].size for layer in layers(model))
     assert ledger.counts["codes"] == sum(codes.codes.size if hasattr(codes, "codes") else codes.indices.size
                                          for codes in quantized.encoded.weights.values())  # fmt: skip
+
+
+def test_counting_takes_no_longer_for_a_product_of_activations_behind_many_sums():
+    """Sixty doublings in a row: a walk through every path behind the product would never end."""
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["t0"])]
+    nodes += [helper.make_node("Add", [f"t{i}", f"t{i}"], [f"t{i + 1}"]) for i in range(60)]
+    nodes += [helper.make_node("Transpose", ["t60"], ["u"]), helper.make_node("MatMul", ["t60", "u"], ["y"])]
+    weight = numpy_helper.from_array(np.eye(4, dtype=np.float32), "w")
+    graph = helper.make_graph(
+        nodes, "g", [helper.make_tensor_value_info("x", 1, [4, 4])], [helper.make_tensor_value_info("y", 1, [4, 4])],
+        [weight],
+    )  # fmt: skip
+    ledger = count_bytes(helper.make_model(graph), 1000)
+    assert [layer.op for layer in ledger.layers] == ["MatMul"]
+    assert ledger.bytes["float_weights"] == 64
 
 
 @pytest.mark.parametrize(("recipe", "bits"), [("linear4", 4), ("cluster2", 2), ("cluster3", 3), ("linear12", 12)])

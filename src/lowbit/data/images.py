@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lowbit.data import arrays, decode, npz, sources
-from lowbit.data.sources import Labels, Place, Source
+from lowbit.data.sources import Labels, Source
 from lowbit.errors import DataError
 from lowbit.graph.preprocessing import Preprocessing
 
@@ -99,15 +99,15 @@ class Images:
         return self._batches(size, range(self.count if limit is None else min(limit, self.count)))
 
     def _batches(self, size: int, chosen: Sequence[int]) -> Iterator[Batch]:
-        places = self.source.places
-        inputs = _read_ahead(lambda i: self._input(places[i]), chosen, parallel=self.source.parallel)
+        inputs = _read_ahead(self._input, chosen, parallel=self.source.parallel)
         for start in range(0, len(chosen), size):
             indices = np.asarray(chosen[start : start + size], dtype=np.int64)
             x = np.stack(list(islice(inputs, len(indices))))
             yield Batch(x, None if self.labels is None else self.labels[indices], indices)
 
-    def _input(self, place: Place) -> npt.NDArray[np.float32]:
+    def _input(self, index: int) -> npt.NDArray[np.float32]:
         p, source = self.preprocessing, self.source
+        place = source.places[index]
         if source.values == "model" or p is None:
             x = source.read(place, 3).astype(np.float32, copy=False)
             if p is not None and x.shape != arrays.input_shape(p):
@@ -118,6 +118,9 @@ class Images:
                 )
             return x
         pixels = source.pixels(place, p.channels)
+        if index not in self._noted:
+            # While it is decoded anyway: a calibration's fingerprint would decode everything once more.
+            self._noted[index] = _digest_of(pixels)
         return p.apply(decode.resize(pixels, p.height, p.width) if source.resizable else pixels)
 
     @cached_property
@@ -165,17 +168,22 @@ class Images:
         """SHA-256 of each image's decoded pixels and shape, before resizing; of the floats for a model's inputs.
 
         The same picture in another lossless format, in another file or as an array has the same digest. Decodes every
-        image the first time.
+        image that no pass has decoded yet.
         """
-        places = self.source.places
-        return tuple(_read_ahead(lambda i: self._digest(places[i]), range(self.count), parallel=self.source.parallel))
+        return tuple(_read_ahead(self._digest, range(self.count), parallel=self.source.parallel))
 
-    def _digest(self, place: Place) -> str:
+    @cached_property
+    def _noted(self) -> dict[int, str]:
+        """Digests of images that some pass has decoded, by index."""
+        return {}
+
+    def _digest(self, index: int) -> str:
+        if index in self._noted:
+            return self._noted[index]
         source = self.source
+        place = source.places[index]
         is_image = source.values != "model" and source.layout is not None
-        array = source.pixels(place, self._channels) if is_image else source.read(place, self._channels)
-        header = f"{array.dtype.str} {array.shape} ".encode()
-        return hashlib.sha256(header + np.ascontiguousarray(array).tobytes()).hexdigest()
+        return _digest_of(source.pixels(place, self._channels) if is_image else source.read(place, self._channels))
 
     def fingerprint(self) -> str:
         """Hex SHA-256 of all digests with their labels; does not depend on file names or order."""
@@ -281,6 +289,11 @@ def overlap(a: Images, b: Images) -> int:
     # `a.digests` decodes all of `a`, but is remembered: the report needs it for the fingerprint anyway.
     digests = a.digests
     return a.count - len(elsewhere) + sum(digests[i] in known for i in elsewhere)
+
+
+def _digest_of(array: npt.NDArray[np.generic]) -> str:
+    header = f"{array.dtype.str} {array.shape} ".encode()
+    return hashlib.sha256(header + np.ascontiguousarray(array).tobytes()).hexdigest()
 
 
 def _chosen(labels: Labels | None, count: int, limit: int, seed: int) -> list[int]:

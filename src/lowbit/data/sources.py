@@ -110,7 +110,7 @@ def from_folder(folder: Path, classes: Sequence[str] | None = None) -> Source:
         raise DataError("the folder has no images.", where=str(folder), remedy=remedy)
     name = folder.name or str(folder.resolve())
     if loose:
-        return Source(name, "file", tuple(path.resolve() for path in loose), decode.decode_file)
+        return Source(name, "file", _resolved(loose), decode.decode_file)
     for class_name, files in found.items():
         if not files:
             raise DataError(
@@ -132,9 +132,15 @@ def from_folder(folder: Path, classes: Sequence[str] | None = None) -> Source:
                 where=str(folder / class_name),
                 remedy="Correct the class names, or remove the folder.",
             )
-    labeled = [(path.resolve(), names.index(class_name)) for class_name, files in found.items() for path in files]
-    labels = np.array([label for _, label in labeled], dtype=np.int64)
-    return Source(name, "file", tuple(path for path, _ in labeled), decode.decode_file, labels, names)
+    labels = [names.index(class_name) for class_name, files in found.items() for _ in files]
+    paths = _resolved([path for files in found.values() for path in files])
+    return Source(name, "file", paths, decode.decode_file, np.array(labels, dtype=np.int64), names)
+
+
+def _resolved(paths: Sequence[Path]) -> tuple[Path, ...]:
+    """Where files really are, so that one file has one place; each folder is followed once, not for each file in it."""
+    folders = {folder: folder.resolve() for folder in dict.fromkeys(path.parent for path in paths)}
+    return tuple(path.resolve() if path.is_symlink() else folders[path.parent] / path.name for path in paths)
 
 
 def from_file(path: Path) -> Source:

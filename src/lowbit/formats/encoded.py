@@ -81,6 +81,10 @@ class ByteInput:
     floats: bool = False
 
 
+# Operators with kernels that take integers in and give float out.
+FLOAT_OUTPUT = frozenset(("Gemm", "MatMul"))
+
+
 @dataclass(frozen=True)
 class Encoded:
     """A model with the codes of its quantized tensors; everything not named here stays float.
@@ -106,3 +110,18 @@ class Encoded:
     floats: Mapping[str, Floats] = field(default_factory=dict)
     metadata: Mapping[str, str] = field(default_factory=dict)
     byte_input: ByteInput | None = None
+
+
+def float_outputs(encoded: Encoded) -> frozenset[str]:
+    """Outputs of the model that an integer product gives as float, where the file's outputs are float.
+
+    Its kernel does both in one, and rounding the answers to 8 bits would gain nothing.
+    """
+    return frozenset(
+        str(value.name)
+        for value in encoded.model.graph.outputs
+        if (producer := value.producer()) is not None
+        and producer.op_type in FLOAT_OUTPUT
+        and producer.name in encoded.integer
+        and not any(user.name in encoded.integer for user, _ in value.uses())
+    )

@@ -14,12 +14,12 @@ import json
 from collections.abc import Mapping
 
 from lowbit.errors import ModelError
-from lowbit.formats.encoded import ActivationCodes, Encoded
+from lowbit.formats.encoded import ActivationCodes, Encoded, float_outputs
 from lowbit.formats.input_bytes import byte_metadata
 from lowbit.formats.litert_bytes import for_bytes, write_bytes
 from lowbit.formats.litert_file import serialize
 from lowbit.formats.litert_graph import CHANNELS_LAST, FileGraph, Form, Order
-from lowbit.formats.litert_operators import OPERATORS
+from lowbit.formats.litert_operators import OPERATORS, SIGMOID_CODES
 from lowbit.formats.litert_shapes import static_shapes
 from lowbit.graph.model import Node, Value
 from lowbit.graph.preprocessing import METADATA_KEY
@@ -54,7 +54,10 @@ def to_litert(encoded: Encoded, *, input_type: str = "float32", output_type: str
         # Only QuantizeLinear of ONNX has a scale a color.
         encoded = dataclasses.replace(encoded, byte_input=None)
     encoded = for_bytes(encoded)
+    if output_type != "float32":
+        encoded = _with_fixed_codes(encoded)
     graph = FileGraph(encoded, static_shapes(encoded.model))
+    graph.float_outputs = float_outputs(encoded) if output_type == "float32" else frozenset()
     layout: dict[str, dict[str, Order]] = {"inputs": {}, "outputs": {}}
     inputs = []
     for value in encoded.model.graph.inputs:
@@ -83,6 +86,16 @@ def to_litert(encoded: Encoded, *, input_type: str = "float32", output_type: str
         metadata=_metadata(encoded, layout, graph.notes),
         source=encoded.model.source,
     )
+
+
+def _with_fixed_codes(encoded: Encoded) -> Encoded:
+    """Probabilities need no calibration: LiteRT fixes their scale."""
+    fixed = {
+        str(value.name): SIGMOID_CODES
+        for value in encoded.model.graph.outputs
+        if (producer := value.producer()) is not None and producer.op_type in ("Softmax", "Sigmoid")
+    }
+    return dataclasses.replace(encoded, activations=fixed | dict(encoded.activations))
 
 
 def _write(graph: FileGraph, node: Node) -> None:

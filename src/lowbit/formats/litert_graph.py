@@ -66,6 +66,8 @@ class FileGraph:
         self._forms: dict[str, list[Form]] = {}
         self._constants: dict[tuple[object, ...], int] = {}
         self.resizable = shapes.resizable
+        # Outputs that products shall give as float although they have codes.
+        self.float_outputs: frozenset[str] = frozenset()
         # By node: what readers must undo to see its weight as in the model.
         self.notes: dict[str, dict[str, object]] = {}
 

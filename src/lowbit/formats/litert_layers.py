@@ -119,7 +119,7 @@ def product(graph: FileGraph, node: Node) -> None:
         raise graph.refuse(node, "has weights that are not constant, or transposes its input")
     integer = graph.integer(node)
     name, activation = graph.target(node)
-    codes = graph.encoded.activations.get(name) if integer else None
+    codes = graph.encoded.activations.get(name) if integer and name not in graph.float_outputs else None
     x = graph.read(node.inputs[0], integer=integer, exact=True)
     rank = len(graph.shape(layer.input))
     if not x.flat and x.order[-1] != rank - 1:

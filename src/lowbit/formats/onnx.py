@@ -12,7 +12,7 @@ import numpy as np
 import onnx_ir as ir
 
 from lowbit.formats.averages import write_averages
-from lowbit.formats.encoded import ActivationCodes, Encoded
+from lowbit.formats.encoded import ActivationCodes, Encoded, float_outputs
 from lowbit.formats.first_layer import widen_first_layers
 from lowbit.formats.input_bytes import write_byte_input
 from lowbit.formats.names import Names
@@ -84,7 +84,8 @@ def _write_integer(graph: ir.Graph, encoded: Encoded, names: Names) -> None:
 
 def _absorb(graph: ir.Graph, encoded: Encoded) -> dict[str, ActivationCodes]:
     """Take out the activations that saturation replaces; their codes move to the tensor before them."""
-    activations = dict(encoded.activations)
+    floats = float_outputs(encoded)
+    activations = {name: codes for name, codes in encoded.activations.items() if name not in floats}
     for node in tuple(graph):
         if node.name not in encoded.absorbed:
             continue

@@ -1,7 +1,9 @@
 """A model that gives extremes and a sample of its inner tensors, so that nobody has to carry them out of the runtime.
 
 The runtime finds least and greatest value while it has the tensor in hand; fetching it and looking again in numpy took
-1.6 times as long as the network itself (MobileNetV2, one thread).
+1.6 times as long as the network itself (MobileNetV2, one thread). What is known beforehand is not looked for: nothing
+behind a ReLU is below zero. Where no sample is wanted, an image's greatest values are found by a pooling over all
+positions, for which ONNX Runtime need not first turn its blocks of channels back into images (a third of the pass).
 """
 
 from collections.abc import Collection, Mapping
@@ -13,6 +15,8 @@ from lowbit.errors import ModelError
 from lowbit.graph.model import Model, serialize
 
 LOW, HIGH, SAMPLE = "lowest of ", "highest of ", "sample of "
+# Operators whose outputs are never below zero.
+NEVER_NEGATIVE = frozenset(("Relu", "Sigmoid", "Softmax"))
 
 
 def with_summaries(model: Model, whole: Collection[str], sampled: Mapping[str, int], *, samples: bool = True) -> bytes:
@@ -21,8 +25,9 @@ def with_summaries(model: Model, whole: Collection[str], sampled: Mapping[str, i
     Args:
         model: the prepared model.
         whole: tensors to give as they are.
-        sampled: tensors [N, ...] to give as `LOW + name` and `HIGH + name`, scalars over the whole batch, and as
-            `SAMPLE + name` [N, values], every so-manieth value of each image: the number is that stride.
+        sampled: tensors [N, ...] to give as `LOW + name` (unless `never_negative`) and `HIGH + name`, scalars over the
+            whole batch, and as `SAMPLE + name` [N, values], every so-manieth value of each image: the number is that
+            stride.
         samples: whether samples are wanted at all.
 
     Raises:
@@ -48,9 +53,16 @@ def with_summaries(model: Model, whole: Collection[str], sampled: Mapping[str, i
         for what, values in (("flat", (0, -1)), ("start", (0,)), ("end", (np.iinfo(np.int64).max,)), ("axis", (1,)))
     )
     for name, stride in sampled.items():
-        for op, what in (("ReduceMin", LOW), ("ReduceMax", HIGH)):
-            proto.graph.node.append(helper.make_node(op, [name], [what + name], name=what + name, keepdims=0))
-            give(what + name)
+        if not never_negative(model, name):
+            proto.graph.node.append(helper.make_node("ReduceMin", [name], [LOW + name], name=LOW + name, keepdims=0))
+            give(LOW + name)
+        source = name
+        shape = model.values[name].shape
+        if not samples and shape is not None and len(shape) == 4:
+            source = f"highest by channel of {name}"
+            proto.graph.node.append(helper.make_node("GlobalMaxPool", [name], [source], name=source))
+        proto.graph.node.append(helper.make_node("ReduceMax", [source], [HIGH + name], name=HIGH + name, keepdims=0))
+        give(HIGH + name)
         if samples:
             rows, step = f"rows of {name}", constant(f"stride of {name}", stride)
             proto.graph.node.append(helper.make_node("Reshape", [name, flat], [rows], name=rows))
@@ -59,3 +71,12 @@ def with_summaries(model: Model, whole: Collection[str], sampled: Mapping[str, i
             )
             give(SAMPLE + name)
     return serialize(proto, model.source)
+
+
+def never_negative(model: Model, tensor: str) -> bool:
+    """Whether a tensor is known to hold no value below zero."""
+    producer = model.values[tensor].producer()
+    if producer is None or producer.op_type != "Clip":
+        return producer is not None and producer.op_type in NEVER_NEGATIVE
+    low = producer.inputs[1] if len(producer.inputs) > 1 else None
+    return low is not None and low.const_value is not None and float(low.const_value.numpy().min()) >= 0.0

@@ -8,6 +8,7 @@ that it really runs); whatever is not in it stays float, with the reason.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
+from lowbit.formats.encoded import FLOAT_OUTPUT
 from lowbit.graph.model import Model, Node, Value
 from lowbit.graph.ops import Layer, layers
 
@@ -35,7 +36,8 @@ class IntegerPlan:
 
     Attributes:
         nodes: one for each node, in execution order.
-        scale_groups: tensors that become uint8; those in one group share scale and zero point.
+        scale_groups: tensors that become uint8; those in one group share scale and zero point. The answers of a last
+            product are among them for files whose outputs are integers; others give them as float.
     """
 
     nodes: tuple[NodePlan, ...]
@@ -56,8 +58,6 @@ BOUNDS = frozenset(("Relu", "Clip"))
 # Operators with integer kernels of their own, whose output has its own scale.
 COMPUTES = frozenset(("Add", "Mul", "Concat", "GlobalAveragePool", "AveragePool", "ReduceMean", "Sigmoid", "LeakyRelu"))
 WEIGHTED = frozenset(("Conv", "Gemm", "MatMul"))
-# These also have kernels that take integers in and give float out: nothing is gained by rounding a last logit.
-FLOAT_OUTPUT = frozenset(("Gemm", "MatMul"))
 
 
 def plan_integer(model: Model, *, layer_reasons: Mapping[str, str] | None = None) -> IntegerPlan:
@@ -233,7 +233,9 @@ def _scale_groups(model: Model, decided: Mapping[str, NodePlan]) -> tuple[tuple[
             find(name)
         for output in node.outputs:
             target = _stored(output, decided)
-            if node.op_type in FLOAT_OUTPUT and not _read_by_integers(target, decided):
+            leaves = target.is_graph_output() or _read_by_integers(target, decided)
+            # An activation that the node absorbs is done by saturation, and there is none without a scale.
+            if node.op_type in FLOAT_OUTPUT and target is output and not leaves:
                 continue
             root = find(str(target.name))
             if node.op_type in MOVES | BOUNDS and find(inputs[0]) != root:
