@@ -42,7 +42,7 @@ CSV = HERE / "results" / "size.csv"
 PLOT = HERE / "results" / "size.svg"
 MODELS = ("resnet20", "rps128")
 EQUAL_KL = (0.03, 0.09)
-BITS = {"resnet20": (1.5, 1.75, 2.0, 2.25, 2.5, 3.0, 4.0), "rps128": (1.25, 1.6, 2.0, 2.7, 4.0)}
+BITS = {"resnet20": (1.5, 1.75, 2.0, 2.25, 2.5, 3.0, 4.0), "rps128": (1.2, 1.6, 2.7)}
 RECIPES = ("linear4", "linear3", "linear2", "cluster4", "cluster3", "cluster2")
 QPS = (-38, -35, -32, -29, -26, -23, -20)
 NNCODEC = "nncodec==2.1.3"

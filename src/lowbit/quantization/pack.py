@@ -55,8 +55,9 @@ from lowbit.schemes.linear import Linear
 RECIPE = "rate"
 FINER = 0.25
 CHEAPEST, DEAREST = 1e-26, 1e4  # prices between which a dial may turn
-FIT = 0.985  # an archive of this share of the size asked for is close enough
-TRIALS = 6
+FIT = 0.98  # an archive of this share of the size asked for is close enough
+TRIALS = 7
+SEARCH = "fast"  # effort of what only looks for the price
 CAUTION = 0.9  # how much less to aim at after archives that were too large
 FIRST_BITS_A_BYTE = 8.4  # estimated bits for a byte of archive, before there was one: contexts save a little
 DROP_TRIALS = 7
@@ -224,7 +225,7 @@ class _Search:
         decision = plan(model, Recipe(RECIPE, Linear(8, per="tensor")), effort=effort.name, with_images=False)
         names = {tensor.tensor for tensor in decision.quantized}
         chosen = [layer.node for layer in layers(model) if layer.weight in names]
-        found = sensitivities(model, images, chosen, effort, threads=threads, progress=progress)
+        found = sensitivities(model, images, chosen, EFFORTS[SEARCH], threads=threads, progress=progress)
         judges = images if data is None else data
         limit = min(JUDGES, judges.count) if data is None else judges.count
         reference = answers(model.to_bytes(), model, judges, limit=limit, threads=threads)
@@ -245,17 +246,25 @@ class _Search:
         aim, best = most * (1 + FIT) / 2, None
         # (estimated bits of codes, bytes of the archive): what is known, and how one follows from the other.
         known: list[tuple[float, int]] = [(0.0, least)]
+        price = self.price_for(_between(known, aim))
+        # What an archive takes depends little on the effort, so the price is first looked for at the lowest.
+        rough = self.effort.name != SEARCH
         for number in range(TRIALS):
-            price = self.price_for(_between(known, aim))
-            found = self.trial(price)
+            found = self.trial(price, EFFORTS[SEARCH] if rough else self.effort)
             taken = len(found.archive)
             known.append((self.estimate(price), taken))
-            if taken <= most and (best is None or taken > len(best.archive)):
-                best = found
-            if best is not None and (len(best.archive) >= FIT * most or self.step_is_finest(price)):
-                break
-            if best is None and number:
-                aim = least + CAUTION * (aim - least)
+            fits = FIT * most <= taken <= most or (taken <= most and self.step_is_finest(price))
+            if rough and (fits or number + 4 >= TRIALS):
+                # The same price once more in earnest; from then on only that counts.
+                rough, known = False, known[:1]
+                continue
+            if not rough:
+                if taken <= most and (best is None or taken > len(best.archive)):
+                    best = found
+                if fits:
+                    break
+                aim = most * (1 + FIT) / 2 if best is not None else least + CAUTION * (aim - least)
+            price = self.price_for(_between(known, aim))
         if best is None:
             raise SchemeError(
                 f"no archive of at most {most:,} bytes was found; the smallest tried takes "
@@ -271,7 +280,7 @@ class _Search:
         good: tuple[float, Packed] | None = None
         bad: float | None = None
         for _ in range(DROP_TRIALS):
-            found = self.trial(price)
+            found = self.trial(price, self.effort)
             drop = self.trials[-1].drop
             if drop is not None and drop <= most:
                 good = price, found
@@ -325,9 +334,9 @@ class _Search:
             low, high = (middle, high) if self.estimate(math.exp(middle)) > bits else (low, middle)
         return math.exp(high)
 
-    def trial(self, price: float) -> Packed:
+    def trial(self, price: float, effort: Effort) -> Packed:
         """The network at a price, written, weighed and judged."""
-        encoded = self.solve(price)
+        encoded = self.solve(price, effort)
         content = self.content(encoded)
         packed = archive.pack(content)
         judges = self.images if self.data is None else self.data
@@ -377,7 +386,7 @@ class _Search:
                 readers[layer.bias] = readers.get(layer.bias, 0) + (1 if layer.node in self.sensitivity else 2)
         return {name for name, count in readers.items() if count == 1}
 
-    def solve(self, price: float) -> Encoded:
+    def solve(self, price: float, effort: Effort) -> Encoded:
         """Codes of all layers at a price, each on what the quantized layers before it give."""
         codes: dict[str, Codes] = {}
         movable = self.movable()
@@ -399,8 +408,8 @@ class _Search:
             self.images,
             list(self.sensitivity),
             solve,
-            positions=self.effort.positions,
-            limit=min(self.effort.images, self.images.count),
+            positions=effort.positions,
+            limit=min(effort.images, self.images.count),
             threads=self.threads,
             progress=self.progress,
         )

@@ -1,0 +1,76 @@
+"""The size benchmark's CSV, tables and plot: what stands in the repository is what was measured."""
+
+import dataclasses
+import importlib.util
+import sys
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def size():
+    spec = importlib.util.spec_from_file_location("size_benchmark", ROOT / "benchmarks" / "size.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def rows(size):
+    one = size.Row("resnet20", "NNCodec", "qp -32", 160_000, 4.0, 7.0, 80.5, 0.5, 0.01, 99, 0.4, "weights alone")
+    two = dataclasses.replace(one, setting="qp -26", bytes=80_000, bits_per_weight=2.0, kl=0.16)
+    three = dataclasses.replace(one, tool="lowbit pack", setting="a", bytes=80_000, bits_per_weight=2.0, note="")
+    four = dataclasses.replace(three, setting="b", bytes=40_000, bits_per_weight=1.0, kl=0.16)
+    return [one, two, three, four]
+
+
+def test_rows_come_back_and_find_their_places(size, rows, tmp_path):
+    path = tmp_path / "deeper" / "rows.csv"
+    found = []
+    for row in reversed(rows):
+        found = size.merged(found, row)
+    assert found == rows
+    size.write_rows(path, found)
+    assert size.read_rows(path) == rows
+    assert size.merged(rows, dataclasses.replace(rows[1], kl=0.2))[1].kl == 0.2
+
+
+def test_equal_kl_is_read_off_a_straight_line_in_log_kl(size, rows):
+    assert size.bits_at(rows, "NNCodec", 0.04) == pytest.approx(3.0)
+    assert size.bits_at(rows, "NNCodec", 0.16) == pytest.approx(2.0)
+    assert size.bits_at(rows, "NNCodec", 0.5) is None
+    assert "lowbit pack 1.60 bits a weight, NNCodec 3.21: 50 % fewer bytes" in size.markdown(rows)
+
+
+def test_tables_have_every_row(size, rows):
+    table = size.markdown(rows)
+    assert "| resnet20 | NNCodec (weights alone) | qp -32 | 160,000 | 4.00 | 7.0x | 0.010 | +0.50 | 99 | 0.4 |" in table
+    assert len([line for line in table.splitlines() if line.startswith("| resnet20")]) == len(rows)
+    fixed = dataclasses.replace(rows[0], tool="lowbit, fixed width")
+    assert "fixed width" not in size.markdown([fixed, *rows], short=True)
+    text = "a\n<!-- size table: resnet20 short -->\nold\n<!-- end size table -->\nb\n"
+    once = size.filled(text, rows)
+    assert "old" not in once
+    assert size.filled(once, rows) == once
+
+
+def test_the_plot_has_every_point(size, rows):
+    drawn = ElementTree.fromstring(size.plot(rows))
+    assert len(drawn.findall("{http://www.w3.org/2000/svg}circle")) == len(rows)
+
+
+def test_the_repository_shows_what_its_csv_says(size):
+    rows = size.read_rows(size.CSV)
+    assert {row.model for row in rows} == set(size.MODELS)
+    assert size.PLOT.read_text() == size.plot(rows), "run python benchmarks/size.py --table"
+    for path in size.READMES:
+        text = path.read_text(encoding="utf-8")
+        assert size.MARKERS.search(text)
+        assert size.filled(text, rows) == text, "run python benchmarks/size.py --table"
