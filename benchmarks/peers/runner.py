@@ -59,7 +59,10 @@ def openvino_session(path: str, batch: int, threads: int, **more: str | bool) ->
     shape = (batch, *(dim.get_length() for dim in list(port.partial_shape)[1:]))
     dtype = "uint8" if port.element_type == openvino.Type.u8 else "float32"
     return Session(
-        lambda x: request.infer([x], share_inputs=True, share_outputs=True)[0], shape, dtype, openvino.__version__
+        lambda x: request.infer([x], share_inputs=True, share_outputs=True)[0],
+        shape,
+        dtype,
+        openvino.__version__.split("-")[0],
     )
 
 
@@ -116,7 +119,7 @@ def torchao_int8(network: Any, x: Any) -> tuple[Callable[[Any], Any], str]:
     prepared(x)
     converted = convert_pt2e(prepared)
     move_exported_model_to_eval(converted)
-    return converted, f"{metadata.version('torchao')}, torch {torch.__version__}"
+    return converted, f"{torch.__version__}, torchao {metadata.version('torchao')}"
 
 
 def random(shape: tuple[int, ...], dtype: str) -> np.ndarray:
