@@ -13,7 +13,6 @@ from onnx import numpy_helper
 from lowbit.errors import ModelError
 from lowbit.graph.model import Model, serialize
 
-
 # scale, lowest and highest step of a grid that a tensor is rounded to
 Rounded = tuple[float, int, int]
 
