@@ -35,9 +35,9 @@ from lowbit.graph.subgraph import Rounded, Subgraphs
 from lowbit.processor import cores, in_order
 from lowbit.progress import SILENT, Progress
 
-BATCH = 8
-MEMORY = 128 << 20  # bytes of activations kept between layers
-HELD = 48 << 20  # bytes of targets that one run of the float network leaves, unless a single layer needs more
+BATCH = 4  # images a run; twice as many cost 100 MB and gain little
+MEMORY = 96 << 20  # bytes of activations kept between layers
+HELD = 24 << 20  # bytes of targets that one run of the float network leaves, unless a single layer needs more
 FEWEST_POSITIONS = 16384  # of a layer's input that moments are taken from, if there are as many
 
 Array = np.ndarray[Any, np.dtype[Any]]
