@@ -1,6 +1,10 @@
 """The processor, from what Linux and macOS say about it."""
 
-from lowbit.processor import parse_cpuinfo, parse_sysctl, processor
+import time
+
+import pytest
+
+from lowbit.processor import in_order, parse_cpuinfo, parse_sysctl, processor
 
 X86 = """processor\t: 0
 model name\t: AMD EPYC 9R14
@@ -28,3 +32,26 @@ def test_this_processor():
     name, flags = processor()
     assert name
     assert all(isinstance(flag, str) for flag in flags)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_work_on_threads_comes_back_in_order_and_never_runs_far_ahead(threads):
+    begun = []
+
+    def work(item):
+        time.sleep(0.002 * (item % 3))
+        return item * item
+
+    def items():
+        for item in range(20):
+            begun.append(item)
+            yield item
+
+    for at, found in enumerate(in_order(work, items(), threads=threads)):
+        assert found == at * at
+        assert len(begun) <= at + threads + 2
+
+
+def test_an_error_in_a_thread_reaches_the_caller():
+    with pytest.raises(ZeroDivisionError):
+        list(in_order(lambda item: 1 // item, [1, 0, 1], threads=2))

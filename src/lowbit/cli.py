@@ -1,5 +1,6 @@
 """The command line: one table of commands, and what becomes of errors. Heavy imports wait until they are needed."""
 
+import os
 import sys
 from collections.abc import Callable
 
@@ -38,6 +39,9 @@ for command in COMMANDS:
 
 def main() -> None:
     """Run a command; errors for users become one sentence on standard error and an exit code."""
+    # Read when numpy is imported, later than here. Work is shared by batches of images; threads inside products of
+    # matrices would only wait for each other, at the price of as much processor time again.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         code = app(standalone_mode=False)
     except LowbitError as error:

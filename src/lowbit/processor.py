@@ -1,16 +1,48 @@
-"""Which processor this is: its name, and those of its instruction sets that decide about 8-bit arithmetic."""
+"""Which processor this is, its instruction sets that decide about 8-bit arithmetic, and work shared by its cores."""
 
 import contextlib
+import os
 import platform
 import subprocess
 import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 # Instruction sets that decide how fast, and on x86 without VNNI even how exactly, 8-bit arithmetic runs.
 FLAGS = (
     "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512_vnni", "avx_vnni", "avx512_bf16", "avx512_fp16",
     "amx_int8", "amx_bf16", "asimd", "asimddp", "asimdhp", "i8mm", "bf16", "sve", "sve2",
 )  # fmt: skip
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def in_order(function: Callable[[Item], Result], items: Iterable[Item], *, threads: int) -> Iterator[Result]:
+    """`map(function, items)`, in order, on threads that stay at most one result ahead of what they work on."""
+    if threads <= 1:
+        yield from map(function, items)
+        return
+    waiting = iter(items)
+    with ThreadPoolExecutor(threads, thread_name_prefix="lowbit") as pool:
+        pending: deque[Future[Result]] = deque(pool.submit(function, item) for item in islice(waiting, threads + 1))
+        try:
+            while pending:
+                result = pending.popleft().result()
+                pending.extend(pool.submit(function, item) for item in islice(waiting, 1))
+                yield result
+        finally:
+            for future in pending:
+                future.cancel()
 
 
 def processor() -> tuple[str, tuple[str, ...]]:

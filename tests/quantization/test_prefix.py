@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from lowbit.calibration.moments import MomentSums, sampled
+from lowbit.calibration.moments import MomentSums, columns_at, targets
 from lowbit.engines import open_session
 from lowbit.graph.load import load
 from lowbit.graph.ops import layers
@@ -140,7 +140,8 @@ def test_moments_are_those_of_the_columns(name, centred):
     sums = MomentSums(centred)
     generator = np.random.default_rng(0)
     for part in (slice(0, 11), slice(11, 30)):
-        sums.add(*sampled(layer, found[layer.input][part], found[layer.output][part], share=1.0, generator=generator))
+        aim = targets(layer, found[layer.output][part], share=1.0, generator=generator)
+        sums.add(columns_at(layer, found[layer.input][part], aim), aim.rows)
     moments = sums.result()
     x = layer.to_columns(found[layer.input]).astype(np.float64)
     t = layer.to_rows(found[layer.output]).astype(np.float64)
@@ -158,7 +159,8 @@ def test_a_share_of_the_positions_is_drawn_from_the_columns():
     model = network()
     layer = next(layer for layer in layers(model) if layer.node == "depthwise")
     x, t = np.random.default_rng(0).standard_normal((2, 3, 8, 10, 10)).astype(np.float32)
-    columns, rows = sampled(layer, x, t, share=0.25, generator=np.random.default_rng(1))
+    aim = targets(layer, t, share=0.25, generator=np.random.default_rng(1))
+    columns, rows = columns_at(layer, x, aim), aim.rows
     everything = np.concatenate([layer.to_columns(x), layer.to_rows(t)], axis=1)
     drawn = np.concatenate([columns, rows], axis=1)
     assert drawn.shape[2] == 75

@@ -8,6 +8,7 @@ Sums are taken around the first batch's mean, so that float32 products do not lo
 mean, and added up in float64. A layer without bias cannot correct a mean: its moments are about zero instead.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,7 @@ from lowbit.graph.ops import Layer
 
 Array = npt.NDArray[np.floating[Any]]
 Doubles = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,25 @@ class Moments:
     positions: int
 
 
+@dataclass(frozen=True)
+class Products:
+    """One batch's share of the sums, around the first batch's mean.
+
+    Attributes:
+        xx: x x^T [groups, columns, columns].
+        tx: t x^T [groups, rows, columns].
+        x: sum of x [groups, columns].
+        t: sum of t [groups, rows].
+        positions: how many were summed.
+    """
+
+    xx: Array
+    tx: Array
+    x: Doubles
+    t: Doubles
+    positions: int
+
+
 @dataclass
 class MomentSums:
     """Running sums for one layer; `centred` is whether a bias can take up the mean."""
@@ -58,14 +79,34 @@ class MomentSums:
         if self._shift_x is None or self._shift_t is None:
             self._shift_x = x.mean(axis=2, keepdims=True) * self.centred
             self._shift_t = t.mean(axis=2, keepdims=True) * self.centred
+        self.merge(self.products(x, t))
+
+    def products(self, x: Array, t: Array) -> "Products":
+        """What a batch after the first adds: reads nothing that `merge` changes, so threads can share the work."""
+        if self._shift_x is None or self._shift_t is None:
+            raise ValueError("the first batch must be added before products of others are taken")
         x = x - self._shift_x
         t = t - self._shift_t
         transposed = x.transpose(0, 2, 1)
-        self._xx = self._xx + (x @ transposed).astype(np.float64)
-        self._tx = self._tx + (t @ transposed).astype(np.float64)
-        self._x = self._x + x.sum(axis=2, dtype=np.float64)
-        self._t = self._t + t.sum(axis=2, dtype=np.float64)
-        self.count += x.shape[2]
+        return Products(
+            x @ transposed,
+            t @ transposed,
+            x.sum(axis=2, dtype=np.float64),
+            t.sum(axis=2, dtype=np.float64),
+            x.shape[2],
+        )
+
+    def merge(self, products: "Products") -> None:
+        """Add a batch's products; always in the same order, or the last bits of the sums differ."""
+        if self.count == 0:
+            self._xx, self._tx = products.xx.astype(np.float64), products.tx.astype(np.float64)
+            self._x, self._t = products.x, products.t
+        else:
+            self._xx += products.xx
+            self._tx += products.tx
+            self._x += products.x
+            self._t += products.t
+        self.count += products.positions
 
     def result(self) -> Moments:
         """The moments of all batches together."""
@@ -79,56 +120,78 @@ class MomentSums:
         return Moments(second, cross, x + self._shift_x[:, :, 0], t + self._shift_t[:, :, 0], self.count)
 
 
-def sampled(layer: Layer, x: Array, t: Array, *, share: float, generator: np.random.Generator) -> tuple[Array, Array]:
-    """Columns of inputs `x` and outputs `t` of one batch, at a random `share` of the positions.
+@dataclass(frozen=True)
+class Targets:
+    """Wanted outputs of one batch at the positions that are looked at.
+
+    Attributes:
+        rows: [groups, rows, positions].
+        sizes: spatial extents of the whole output.
+        keep: which positions; None for all.
+    """
+
+    rows: Array
+    sizes: tuple[int, ...]
+    keep: Indices | None
+
+
+def targets(layer: Layer, t: Array, *, share: float, generator: np.random.Generator) -> Targets:
+    """A random `share` of the positions of an output: for a convolution the same places of each image of the batch.
 
     Args:
         layer: a layer of the model.
-        x: its input [N, channels, ...], or [..., features] for a matrix product.
-        t: the wanted output at the same images.
+        t: its wanted output [N, channels, ...], or [..., features] for a matrix product.
         share: of the positions that are looked at; 1 takes all.
         generator: decides which.
-
-    Returns:
-        x as [groups, columns, positions], t as [groups, rows, positions].
     """
-    if layer.op == "Conv" and layer.geometry is not None:
-        return _sampled_convolution(layer, x, t, share, generator)
-    columns = layer.to_columns(x)
-    outputs = layer.to_rows(t)
-    if share < 1:
-        keep = np.sort(generator.permutation(columns.shape[2])[: max(1, round(share * columns.shape[2]))])
-        columns, outputs = columns[:, :, keep], outputs[:, :, keep]
-    return columns, outputs
-
-
-def _sampled_convolution(
-    layer: Layer, x: Array, t: Array, share: float, generator: np.random.Generator
-) -> tuple[Array, Array]:
-    """The windows that are wanted and no others: copying all of them first would cost more than the products."""
-    geometry = layer.geometry
-    assert geometry is not None
     sizes = t.shape[2:]
-    places = int(np.prod(sizes))
-    keep = np.arange(places)
+    positions = math.prod(sizes) if _is_convolution(layer) else t.size // layer.out_channels
+    keep = None
     if share < 1:
-        keep = np.sort(generator.permutation(places)[: max(1, round(share * places))])
-    images, channels, groups = len(x), x.shape[1], layer.groups
-    outputs = (
-        t.reshape(images, groups, -1, places)[..., keep].transpose(1, 2, 0, 3).reshape(groups, -1, images * len(keep))
-    )
+        keep = np.sort(generator.permutation(positions)[: max(1, round(share * positions))])
+    return Targets(rows_at(layer, t, keep), sizes, keep)
+
+
+def rows_at(layer: Layer, t: Array, keep: Indices | None) -> Array:
+    """An output at some positions, [groups, rows, positions]; a copy, so that the whole of it can be forgotten."""
+    if keep is None:
+        return np.array(layer.to_rows(t))
+    if not _is_convolution(layer):
+        return np.asarray(layer.to_rows(t)[:, :, keep])
+    images, channels = t.shape[:2]
+    result = np.empty((channels, images, len(keep)), t.dtype)
+    for at in range(images):
+        np.take(t[at].reshape(channels, -1), keep, axis=1, out=result[:, at], mode="clip")
+    return result.reshape(layer.groups, channels // layer.groups, -1)
+
+
+def columns_at(layer: Layer, x: Array, where: Targets) -> Array:
+    """The inputs that these positions are computed from, [groups, columns, positions].
+
+    Only the windows that are wanted are copied: all of them would cost more than the products.
+    """
+    if where.keep is None:
+        return layer.to_columns(x)
+    geometry = layer.geometry
+    if geometry is None or not _is_convolution(layer):
+        return np.asarray(layer.to_columns(x)[:, :, where.keep])
     pads = convolution_pads(geometry, x.shape[2:])
     if any(before or after for before, after in pads):
         x = np.pad(x, [(0, 0), (0, 0), *pads])
-    rank = len(sizes)
-    at = np.unravel_index(keep, sizes)
-    corners = [place * stride for place, stride in zip(at, geometry.strides, strict=True)]
-    offsets = np.unravel_index(np.arange(int(np.prod(geometry.kernel))), geometry.kernel)
+    images, channels = x.shape[:2]
+    places = np.unravel_index(where.keep, where.sizes)
+    corners = [place * stride for place, stride in zip(places, geometry.strides, strict=True)]
+    offsets = np.unravel_index(np.arange(math.prod(geometry.kernel)), geometry.kernel)
     steps = [offset * dilation for offset, dilation in zip(offsets, geometry.dilations, strict=True)]
-    flat = np.ravel_multi_index(
-        tuple(step[:, None] + corner[None] for step, corner in zip(steps, corners, strict=True)), x.shape[2 : 2 + rank]
+    read = np.ravel_multi_index(
+        tuple(step[:, None] + corner[None] for step, corner in zip(steps, corners, strict=True)), x.shape[2:]
     )
-    # [images, channels, kernel, positions] -> [groups, channels / groups * kernel, images * positions]
-    windows = x.reshape(images, channels, -1)[:, :, flat]
-    windows = windows.transpose(1, 2, 0, 3)
-    return windows.reshape(groups, channels // groups * flat.shape[0], images * len(keep)), outputs
+    result = np.empty((channels, len(read), images, read.shape[1]), x.dtype)
+    for at in range(images):
+        taken = np.take(x[at].reshape(channels, -1), read.ravel(), axis=1)
+        result[:, :, at] = taken.reshape(channels, *read.shape)
+    return result.reshape(layer.groups, channels // layer.groups * len(read), -1)
+
+
+def _is_convolution(layer: Layer) -> bool:
+    return layer.op == "Conv" and layer.geometry is not None

@@ -1,39 +1,48 @@
 """The pass over the network, layer by layer, each seeing what the already quantized layers before it really give.
 
 Two networks run side by side over the calibration images: the float one says what a layer's output should be (t), the
-quantized one what the layer gets (x). Both advance together: what their tensors held at the last cut is kept for all
-images, each layer's inputs are computed from there, and where a cut is small enough it becomes the next place to start
-from, so that the whole pass costs little more than two runs of the network. Where cuts are large (the wide tensors
-inside a MobileNet block), they are computed again from the last small one. With many images even that may not fit: then
-the images themselves stay the cut, and memory is bounded at the price of time.
+quantized one what the layer gets (x). What their tensors held at the last cut is kept for all images, and each layer's
+inputs are computed from there. Where a cut is small enough it becomes the next place to start from; where cuts are
+large (the wide tensors inside a MobileNet block), several layers are computed from the last small one. The float
+network does not wait for solutions: one run of it from cut to cut gives the targets of all layers between, at the
+positions that are looked at and no others. So the whole pass costs one run of the float network and two or three of the
+quantized one. With many images even small cuts may not fit: then the images themselves stay the cut, and memory is
+bounded at the price of time.
+
+Batches are shared by threads, with one thread of the runtime each, and what they give is added up in their order, so
+that the number of threads does not change the result.
 
 A convolution whose output goes straight into a sum is aimed at the float *sum*, less what the other branch now gives
 (the shortcut's error is made good here, before it can travel on; compare the block-wise targets of Li et al. 2021,
 "BRECQ").
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from lowbit.calibration.moments import Moments, MomentSums, sampled
+from lowbit.calibration.moments import Moments, MomentSums, Targets, columns_at, rows_at, targets
 from lowbit.data.images import Images
 from lowbit.engines import Session, open_session
 from lowbit.errors import DataError
 from lowbit.graph.model import Model
 from lowbit.graph.ops import Layer, layers, single_consumer
 from lowbit.graph.subgraph import Rounded, Subgraphs
+from lowbit.processor import cores, in_order
 from lowbit.progress import SILENT, Progress
 
-BATCH = 16
-MEMORY = 160 << 20  # bytes of activations kept between layers
+BATCH = 4  # images a run; twice as many cost 100 MB and gain little
+MEMORY = 96 << 20  # bytes of activations kept between layers
+HELD = 24 << 20  # bytes of targets that one run of the float network leaves, unless a single layer needs more
 FEWEST_POSITIONS = 16384  # of a layer's input that moments are taken from, if there are as many
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Tensors = dict[str, Array]
+Job = tuple[int, Tensors]  # number of a batch, and its tensors
 
 
 @dataclass(frozen=True)
@@ -77,7 +86,7 @@ def walk(
         positions: input positions that moments are taken from, for each column of the layer's matrix.
         limit: most images that are looked at.
         memory: bytes of activations kept between layers.
-        threads: threads of the runtime; 0 leaves it to the runtime.
+        threads: that share the images; 0 takes as many as there are cores.
         seed: decides which positions are looked at.
         progress: told after every layer.
 
@@ -87,20 +96,38 @@ def walk(
     Raises:
         DataError: there is no image, or too few for the model's fixed batch.
     """
-    path = _Path(model, images, rounded or {}, limit=limit, memory=memory, threads=threads)
     todo = [layer for layer in layers(model) if layer.node in set(chosen)]
+    path = _Path(
+        model,
+        images,
+        rounded or {},
+        todo,
+        positions=positions,
+        limit=limit,
+        memory=memory,
+        threads=threads or cores(),
+        seed=seed,
+    )
     readers: dict[str, int] = {}
     for layer in layers(model):
         if layer.bias is not None:
             readers[layer.bias] = readers.get(layer.bias, 0) + 1
     for layer in progress.track(todo, "rounding", total=len(todo)):
         movable = layer.bias is not None and readers[layer.bias] == 1
-        moments = path.moments(layer, positions=positions, centred=movable, seed=seed)
+        moments = path.moments(layer, centred=movable)
         found = solve(layer, moments)
         path.replaced[layer.weight] = found.weight
         if movable and found.bias is not None and layer.bias is not None:
             path.replaced[layer.bias] = found.bias
     return path.replaced
+
+
+@dataclass
+class _Stand:
+    """How far one of the two networks has come: `kept` are the tensors of each batch that nodes from `at` on read."""
+
+    at: int = 0
+    kept: deque[Tensors] | None = None  # None: the images themselves
 
 
 class _Path:
@@ -111,15 +138,21 @@ class _Path:
         model: Model,
         images: Images,
         rounded: Mapping[str, Rounded],
+        todo: Sequence[Layer],
         *,
+        positions: int,
         limit: int | None,
         memory: int,
         threads: int,
+        seed: int,
     ) -> None:
         self.model = model
         self.rounded = rounded
+        self.todo = todo
         self.pieces = Subgraphs(model)
+        self.positions = positions
         self.threads = threads
+        self.seed = seed
         self.replaced: dict[str, npt.NDArray[np.float32]] = {}
         self.images = images
         self.limit = limit
@@ -133,31 +166,89 @@ class _Path:
                 remedy=f"Give at least {self.batch if isinstance(first, int) else 1}.",
             )
         self.fixed = isinstance(first, int)
-        self.at = 0  # kept tensors are those that nodes from here on read
-        self.kept: list[tuple[Tensors, Tensors]] | None = None  # float and quantized, for each batch
-        self.sizes = self._sizes()
         self.budget = memory
+        self.sizes = self._sizes()
+        self.float = _Stand()
+        self.quantized = _Stand()
+        self.targets: dict[str, list[Targets]] = {}  # of each batch, by node
 
-    def moments(self, layer: Layer, *, positions: int, centred: bool, seed: int) -> Moments:
+    def moments(self, layer: Layer, *, centred: bool) -> Moments:
         """Moments of the layer's inputs on the quantized path with the float path's outputs."""
-        self._advance(self.pieces.position(layer.node))
+        if layer.node not in self.targets:
+            self._look_ahead(layer)
+        wanted = self.targets.pop(layer.node)
         shortcut = self._shortcut(layer)
-        wanted = [layer.output] + ([shortcut] if shortcut else [])
-        given = [layer.input] + ([shortcut] if shortcut else [])
-        target, source = self._run(wanted), self._run_quantized(given)
+        source = self._run(
+            self.quantized, [layer.input] + ([shortcut] if shortcut else []), self.replaced, self.rounded
+        )
+
+        def looked_at(job: Job) -> tuple[Array, Array]:
+            number, kept = job
+            found, aim = source(kept), wanted[number]
+            t = aim.rows - rows_at(layer, found[shortcut], aim.keep) if shortcut else aim.rows
+            return columns_at(layer, found[layer.input], aim), t
+
         sums = MomentSums(centred)
-        generator = np.random.default_rng(seed)
-        share = 1.0
-        for kept in self._batches():
-            floats, quantized = target(kept[0]), source(kept[1])
-            t, x = floats[layer.output], quantized[layer.input]
-            if shortcut:
-                t = t + (floats[shortcut] - quantized[shortcut])
-            if sums.count == 0:
-                total = t.size // layer.out_channels * self._batch_count()
-                share = min(1.0, max(FEWEST_POSITIONS, positions * layer.columns) / total)
-            sums.add(*sampled(layer, x, t, share=share, generator=generator))
+        jobs = enumerate(self._batches(self.quantized, rounded=True))
+        sums.add(*looked_at(next(jobs)))
+        for products in in_order(lambda job: sums.products(*looked_at(job)), jobs, threads=self.threads):
+            sums.merge(products)
         return sums.result()
+
+    def _look_ahead(self, layer: Layer) -> None:
+        """Move the quantized path to the layer's cut, and run the float path to the next with targets on the way."""
+        first = self.todo.index(layer)
+        cut = self._cut(layer)
+        if cut > self.quantized.at:
+            names = self.pieces.crossing(cut)
+            run = self._run(self.quantized, names, self.replaced, self.rounded)
+            batches = self._batches(self.quantized, rounded=True, last=True)
+            self.quantized = _Stand(cut, deque(in_order(run, batches, threads=self.threads)))
+        last, held = first + 1, self._target_bytes(layer)
+        while last < len(self.todo) and self._cut(self.todo[last]) == cut:
+            held += self._target_bytes(self.todo[last])
+            if held > HELD:
+                break
+            last += 1
+        following = max(cut, self._cut(self.todo[last])) if last < len(self.todo) else cut
+        ahead = self.pieces.crossing(following) if following > self.float.at else ()
+        stretch = self.todo[first:last]
+        shortcuts = {each.node: self._shortcut(each) for each in stretch}
+        outputs = [each.output for each in stretch] + [name for name in shortcuts.values() if name]
+        run = self._run(self.float, [*outputs, *ahead])
+
+        def aims(job: Job) -> tuple[list[Targets], Tensors]:
+            number, kept = job
+            found = run(kept)
+            result = []
+            for each in stretch:
+                shortcut, t = shortcuts[each.node], found[each.output]
+                generator = np.random.default_rng((self.seed, number))
+                t = t + found[shortcut] if shortcut else t
+                result.append(targets(each, t, share=self._share(each), generator=generator))
+            return result, {name: found[name] for name in ahead}
+
+        moved: deque[Tensors] = deque()
+        self.targets = {each.node: [] for each in stretch}
+        jobs = enumerate(self._batches(self.float, rounded=False, last=bool(ahead)))
+        for found, kept in in_order(aims, jobs, threads=self.threads):
+            for each, aim in zip(stretch, found, strict=True):
+                self.targets[each.node].append(aim)
+            moved.append(kept)
+        if ahead:
+            self.float = _Stand(following, moved)
+
+    def _share(self, layer: Layer) -> float:
+        """Share of the layer's positions that its moments are taken from."""
+        total = self._positions(layer)
+        return min(1.0, max(FEWEST_POSITIONS, self.positions * layer.columns) / total)
+
+    def _positions(self, layer: Layer) -> int:
+        """Places of the layer's output in all images."""
+        return max(1, self.sizes[layer.output] // (4 * layer.out_channels) * self._batch_count())
+
+    def _target_bytes(self, layer: Layer) -> int:
+        return round(self._share(layer) * self._positions(layer)) * layer.out_channels * 4
 
     def _shortcut(self, layer: Layer) -> str | None:
         """The other branch of the sum that the layer's output goes straight into, if it is there before."""
@@ -172,43 +263,29 @@ class _Path:
         same = self.sizes.get(other) is not None and self.sizes.get(other) == self.sizes.get(layer.output)
         return other if same and 0 <= at < self.pieces.position(layer.node) else None
 
-    def _advance(self, position: int) -> None:
-        """Keep the tensors of the last cut up to `position` that fits into memory."""
-        for cut in range(position, self.at, -1):
-            names = self.pieces.crossing(cut)
-            size = sum(self.sizes.get(name, 0) for name in names)
+    def _cut(self, layer: Layer) -> int:
+        """The last cut up to the layer that fits into memory; 0, the images, if there is none."""
+        for cut in range(self.pieces.position(layer.node), self.quantized.at, -1):
+            size = sum(self.sizes.get(name, 0) for name in self.pieces.crossing(cut))
             if 2 * size * self._batch_count() <= self.budget:
-                break
-        else:
-            return
-        floats, quantized = self._run(names), self._run_quantized(names)
-        kept = self.kept
-        moved: list[tuple[Tensors, Tensors]] = []
-        for at, (before, after) in enumerate(self._batches()):
-            # Until the first layer is solved both paths are one.
-            one = floats(before)
-            moved.append((one, quantized(after) if self.replaced or self.rounded else one))
-            if kept is not None:
-                kept[at] = ({}, {})
-        self.kept, self.at = moved, cut
-
-    def _run_quantized(self, names: Sequence[str]) -> Callable[[Tensors], Tensors]:
-        return self._run(names, self.replaced, self.rounded)
+                return cut
+        return self.quantized.at
 
     def _run(
         self,
+        stand: _Stand,
         names: Sequence[str],
         weights: Mapping[str, Array] | None = None,
         rounded: Mapping[str, Rounded] | None = None,
     ) -> Callable[[Tensors], Tensors]:
         """What computes these tensors from those that are kept."""
-        available = self.pieces.crossing(self.at)
+        available = self.pieces.crossing(stand.at)
         missing = [name for name in dict.fromkeys(names) if name not in available]
         session: Session | None = None
         inputs: tuple[str, ...] = ()
         if missing:
             piece, inputs = self.pieces.extract(available, missing, weights=weights or {}, rounded=rounded)
-            session = open_session(piece, threads=self.threads)
+            session = open_session(piece, threads=1)
 
         def run(kept: Tensors) -> Tensors:
             found = {name: kept[name] for name in names if name in available}
@@ -216,15 +293,19 @@ class _Path:
 
         return run
 
-    def _batches(self) -> Any:  # noqa: ANN401
-        """Float and quantized tensors at the cut, batch by batch."""
-        if self.kept is not None:
-            yield from self.kept
+    def _batches(self, stand: _Stand, *, rounded: bool, last: bool = False) -> Iterator[Tensors]:
+        """Tensors at the cut, batch by batch; forgotten as they are given if it is the last time."""
+        if stand.kept is not None and not last:
+            yield from stand.kept
+            return
+        while stand.kept:
+            yield stand.kept.popleft()
+        if stand.kept is not None:
             return
         name = self.model.input.name
         for number, part in enumerate(self.images.batches(self.batch, limit=self.limit)):
             if not (self.fixed and (len(part.x) < self.batch or number >= self.count)):
-                yield {name: part.x}, {name: self._rounded_input(part.x)}
+                yield {name: self._rounded_input(part.x) if rounded else part.x}
 
     def _rounded_input(self, x: Array) -> Array:
         if self.model.input.name not in self.rounded:
@@ -239,9 +320,10 @@ class _Path:
         """Bytes of each computed tensor for one batch, by running the float network on the first."""
         name = self.model.input.name
         x = next(iter(self.images.batches(self.batch if self.fixed else 1, limit=self.limit))).x
-        numeric = [tensor for tensor in self.pieces.computed() if self._has_size(tensor)]
+        needed = {layer.output for layer in self.todo}
+        numeric = [tensor for tensor in self.pieces.computed() if tensor in needed or self._has_size(tensor)]
         piece, inputs = self.pieces.extract([name], numeric, weights={})
-        found = open_session(piece, threads=self.threads).run({name: x} if name in inputs else {})
+        found = open_session(piece, threads=1).run({name: x} if name in inputs else {})
         times = 1 if self.fixed else self.batch
         return {name: x.nbytes * times} | {tensor: value.nbytes * times for tensor, value in found.items()}
 

@@ -21,6 +21,7 @@ Shapes: W, Q [groups, rows, columns]; H [groups, columns, columns]; all arithmet
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -39,8 +40,8 @@ DEAD = 1e-10
 class Grid(Protocol):
     """Levels that each row can be rounded to; arrays of values are [groups, rows]."""
 
-    def nearest(self, values: Single, column: int) -> Single:
-        """The level nearest to each value [groups, rows] of this column."""
+    def nearest(self, values: Single, column: int | slice) -> Single:
+        """The level nearest to each value [groups, rows] of this column, or [groups, rows, columns] of these."""
         ...
 
     def rows(self, index: npt.NDArray[np.intp]) -> "Grid":
@@ -66,13 +67,21 @@ class UniformGrid:
     low: int
     top: int
 
-    def nearest(self, values: Single, column: int) -> Single:
-        """The level nearest to each value [groups, rows] of this column."""
-        scale, zero = self.scale[:, :, self.block[column]], self.zero[:, :, self.block[column]]
-        codes = np.rint(values / scale)
+    def nearest(self, values: Single, column: int | slice) -> Single:
+        """The level nearest to each value [groups, rows] of this column, or [groups, rows, columns] of these."""
+        if self.scale.shape[2] > 1:
+            scale, zero = self.scale[:, :, self.block[column]], self.zero[:, :, self.block[column]]
+        elif isinstance(column, slice):
+            scale, zero = self.scale, self.zero
+        else:
+            scale, zero = self.scale[:, :, 0], self.zero[:, :, 0]
+        codes = values / scale
+        np.rint(codes, out=codes)
         codes += zero
         np.minimum(np.maximum(codes, self.low, out=codes), self.top, out=codes)
-        return np.asarray(scale * (codes - zero))
+        codes -= zero
+        codes *= scale
+        return np.asarray(codes)
 
     def codes(self, levels: Single) -> Single:
         """Codes (whole numbers, float32) of values [groups, rows, columns]."""
@@ -98,9 +107,17 @@ class BookGrid:
 
     books: Single
 
-    def nearest(self, values: Single, column: int) -> Single:
-        """The level nearest to each value [groups, rows], the lower one of two; every column has the same levels."""
-        return np.take_along_axis(self.books, self._indices(values[..., None])[..., None], axis=-1)[..., 0]
+    @cached_property
+    def _middles(self) -> Single:
+        return np.asarray((self.books[..., 1:] + self.books[..., :-1]) / 2)
+
+    def nearest(self, values: Single, column: int | slice) -> Single:
+        """The level nearest to each value, the lower one of two; every column has the same levels."""
+        if self.books.shape[:2] == (1, 1):
+            return np.asarray(self.books[0, 0][np.searchsorted(self._middles[0, 0], values)])
+        if values.ndim == 2:
+            return np.take_along_axis(self.books, self._indices(values[..., None])[..., None], axis=-1)[..., 0]
+        return self.levels(self.codes(values))
 
     def codes(self, levels: Single) -> npt.NDArray[np.uint8]:
         """Indices of values [groups, rows, columns]."""
@@ -118,9 +135,8 @@ class BookGrid:
 
     def _indices(self, values: Single) -> npt.NDArray[np.intp]:
         if self.books.shape[:2] == (1, 1):
-            middles = (self.books[0, 0, 1:] + self.books[0, 0, :-1]) / 2
-            return np.asarray(np.searchsorted(middles, values[..., 0]))
-        return np.asarray(np.count_nonzero(values > (self.books[..., 1:] + self.books[..., :-1]) / 2, axis=-1))
+            return np.asarray(np.searchsorted(self._middles[0, 0], values[..., 0]))
+        return np.asarray(np.count_nonzero(values > self._middles, axis=-1))
 
 
 def damped(second: Floats, amount: float) -> npt.NDArray[np.float64]:
@@ -212,7 +228,11 @@ def descent(weights: Floats, rounded: Single, second: Floats, grid: Grid, *, swe
 
 
 def _descent_wide(target: Single, result: Single, matrix: Single, grid: Grid, sweeps: int) -> Single:
-    """One group: blocks of columns, and only rows that still move."""
+    """One group: blocks of columns, and only rows that still move.
+
+    Rows do not see each other, so within a block each jumps to its own next column that can move: a few steps for all
+    rows together, where going through the columns one by one would mostly find nothing to do.
+    """
     diagonal = np.diag(matrix)
     active = np.arange(result.shape[1])
     columns = len(matrix)
@@ -223,19 +243,19 @@ def _descent_wide(target: Single, result: Single, matrix: Single, grid: Grid, sw
         moved = np.zeros(len(active), bool)
         for start in range(0, columns, BLOCK):
             stop = min(start + BLOCK, columns)
-            local = np.ascontiguousarray(slope[:, start:stop].T)
-            corner = matrix[start:stop, start:stop]
-            steps = np.zeros_like(local)
-            for at in range(stop - start):
-                step = _step(part[None, :, start + at], local[None, at] / diagonal[start + at], here, start + at)[0]
-                if step.any():
-                    steps[at] = step
-                    part[:, start + at] += step
-                    local -= corner[at][:, None] * step
-            rows = steps.any(axis=0)
+            steps = _block_steps(
+                part[:, start:stop],
+                slope[:, start:stop],
+                matrix[start:stop, start:stop],
+                diagonal[start:stop],
+                here,
+                slice(start, stop),
+            )
+            rows = steps.any(axis=1)
             if rows.any():
                 moved |= rows
-                slope[rows] -= steps.T[rows] @ matrix[start:stop]
+                part[:, start:stop] += steps
+                slope[rows] -= steps[rows] @ matrix[start:stop]
         result[0, active] = part
         active = active[moved]
         if not active.size:
@@ -243,7 +263,29 @@ def _descent_wide(target: Single, result: Single, matrix: Single, grid: Grid, sw
     return _settled(result, grid)
 
 
-def _step(levels: Single, way: Single, grid: Grid, column: int) -> Single:
+def _block_steps(levels: Single, slope: Single, corner: Single, diagonal: Single, grid: Grid, columns: slice) -> Single:
+    """Steps [rows, columns] of one pass over a block of columns, each row going from left to right."""
+    steps = np.zeros_like(levels)
+    place = np.arange(levels.shape[1])
+    rows = np.arange(len(levels))
+    after = np.full(len(levels), -1)  # the column that each row stepped in last
+    while rows.size:
+        step = _step(levels[None], (slope / diagonal)[None], grid, columns)[0]
+        can = (step != 0) & (place > after[:, None])
+        left = np.flatnonzero(can.any(axis=1))
+        if not left.size:
+            break
+        if left.size < len(rows):
+            rows, levels, slope, grid = rows[left], levels[left], slope[left], grid.rows(left)
+            step, can = step[left], can[left]
+        after = can.argmax(axis=1)
+        taken = step[np.arange(len(rows)), after]
+        steps[rows, after] = taken
+        slope = slope - taken[:, None] * corner[after]
+    return steps
+
+
+def _step(levels: Single, way: Single, grid: Grid, column: int | slice) -> Single:
     """How far each level moves when the best value is `way` off; 0 where the nearest level is no real gain."""
     level = grid.nearest(levels + way, column)
     step = level - levels
@@ -253,4 +295,4 @@ def _step(levels: Single, way: Single, grid: Grid, column: int) -> Single:
 
 def _settled(result: Single, grid: Grid) -> Single:
     """Exactly the levels again, after sums of steps."""
-    return np.stack([grid.nearest(result[:, :, at], at) for at in range(result.shape[-1])], axis=-1)
+    return grid.nearest(result, slice(None))
