@@ -16,6 +16,9 @@ Doubles = np.ndarray[Any, np.dtype[np.float64]]
 
 # Share of the values that the percentile rule keeps inside, on both sides together.
 PERCENTILE = 0.9999
+# How many times a squared clipping error counts by the output rule. With 4 to 256 the activations of ResNet20 and
+# MobileNetV2 lost about the same, with 1 (mse) a fifth more.
+COHERENCE = 32.0
 # Shares of the full range that a search tries: finely near all of it, then by ratio for tensors with far outliers.
 SHARES = np.concatenate([np.linspace(1.0, 0.3, 71), np.geomspace(0.29, 0.003, 40)])
 
@@ -46,6 +49,15 @@ def mse(statistics: TensorStatistics, levels: int) -> Interval:
     return _search(statistics, levels, _squared_error)
 
 
+def output(statistics: TensorStatistics, levels: int) -> Interval:
+    """The interval with the least squared error at what reads the tensor, which sums over windows of it.
+
+    Rounding errors in a window have either sign and average out; what is clipped there is too small throughout, and
+    adds up. So the search of `mse`, with clipping counted `COHERENCE` times.
+    """
+    return _search(statistics, levels, _error_at_output)
+
+
 def entropy(statistics: TensorStatistics, levels: int) -> Interval:
     """The interval whose quantized histogram diverges least from the true one, in Kullback-Leibler divergence.
 
@@ -58,6 +70,7 @@ RANGE_RULES: dict[str, Callable[[TensorStatistics, int], Interval]] = {
     "minmax": minmax,
     "percentile": percentile,
     "mse": mse,
+    "output": output,
     "entropy": entropy,
 }
 
@@ -91,6 +104,11 @@ def _squared_error(centers: Doubles, weights: Doubles, interval: Interval, level
     step = (high - low) / (levels - 1)
     rounded = np.clip(np.round(centers / step), np.round(low / step), np.round(high / step)) * step
     return float(weights @ np.square(centers - rounded))
+
+
+def _error_at_output(centers: Doubles, weights: Doubles, interval: Interval, levels: int) -> float:
+    clipped = float(weights @ np.square(centers - np.clip(centers, *interval)))
+    return _squared_error(centers, weights, interval, levels) + (COHERENCE - 1.0) * clipped
 
 
 def _divergence(centers: Doubles, weights: Doubles, interval: Interval, levels: int) -> float:

@@ -19,6 +19,7 @@ FLOAT_BYTES = 4
 DECODE_BYTES = {"linear": 130, "cluster": 230}
 
 # Steps, in the order in which they are taken.
+EXACT_INPUT = "input as image bytes"
 EQUALIZATION = "equalization"
 ROUNDING = "rounding and bias correction"
 FINE_BITS, FINEST_BITS = 7, 8
@@ -177,8 +178,11 @@ def _steps(recipe: Recipe, effort: str) -> tuple[str, ...]:
     """What pays: with weights of 8 bits rounding to nearest leaves nothing to see (KL around 1e-5)."""
     if recipe.weights is None:
         return ()
-    if recipe.integer and effort != "fast":
-        return (EQUALIZATION, ROUNDING)
+    if recipe.integer:
+        # Narrow weights of the layer that reads the image are worth more than its input's last bit: they are rounded
+        # on what it computes, which those in units of bytes are not.
+        exact = (EXACT_INPUT,) if recipe.bits >= FINE_BITS else ()
+        return exact if effort == "fast" else (*exact, EQUALIZATION, ROUNDING)
     return (ROUNDING,) if recipe.bits <= (FINEST_BITS if effort == "best" else FINE_BITS) else ()
 
 

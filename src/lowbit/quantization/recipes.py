@@ -34,7 +34,7 @@ class Recipe:
     name: str
     weights: Scheme | None
     integer: bool = False
-    ranges: str = "mse"
+    ranges: str = "output"
     target: str = NATIVE
 
     @property

@@ -19,6 +19,7 @@ from lowbit.calibration.moments import Moments
 from lowbit.calibration.statistics import Statistics, calibrate
 from lowbit.data.images import Images
 from lowbit.formats.encoded import Codes, Encoded
+from lowbit.formats.input_bytes import with_exact_input
 from lowbit.formats.onnx import to_onnx
 from lowbit.graph.model import Model
 from lowbit.graph.ops import Layer, layers
@@ -27,7 +28,7 @@ from lowbit.quantization.activations import activation_codes, fit_biases
 from lowbit.quantization.effort import Effort
 from lowbit.quantization.equalization import equalizable, equalize
 from lowbit.quantization.narrow import narrow_bias
-from lowbit.quantization.plan import EQUALIZATION, ROUNDING, Plan
+from lowbit.quantization.plan import EQUALIZATION, EXACT_INPUT, ROUNDING, Plan
 from lowbit.quantization.prefix import Replacement, walk
 from lowbit.quantization.recipes import Recipe
 from lowbit.quantization.solve import solve_layer
@@ -75,8 +76,9 @@ class Work:
 def run_steps(work: Work) -> tuple[Encoded, tuple[StepResult, ...], Statistics | None]:
     """Start from plain encoding and take the plan's steps one by one."""
     statistics = _statistics(work, work.model)
-    current = _encoded(work, work.model, encode_plainly(work.model, work.plan, work.progress), {}, statistics)
-    if not work.plan.steps:
+    plain = _encoded(work, work.model, encode_plainly(work.model, work.plan, work.progress), {}, statistics)
+    current = _on_bytes(work, plain)
+    if not {EQUALIZATION, ROUNDING} & set(work.plan.steps):
         return current, (), statistics
     reference = answers(work.model.to_bytes(), work.model, work.images, limit=JUDGES, threads=work.threads)
 
@@ -87,6 +89,9 @@ def run_steps(work: Work) -> tuple[Encoded, tuple[StepResult, ...], Statistics |
 
     kl = judge(current)
     results = []
+    if current is not plain:
+        # Kept in any case: exact is exact, and what the images at hand say of it is chance.
+        results.append(StepResult(EXACT_INPUT, judge(plain), kl, True, 0.0))
     if EQUALIZATION in work.plan.steps:
         started = time.monotonic()
         best, seen, note = current, statistics, ""
@@ -98,7 +103,7 @@ def run_steps(work: Work) -> tuple[Encoded, tuple[StepResult, ...], Statistics |
             equalized = equalize(work.model, ranges, strength=strength)
             scaled = _statistics(work, equalized.model)
             codes = encode_plainly(equalized.model, work.plan, work.progress)
-            candidate = _encoded(work, equalized.model, codes, {}, scaled)
+            candidate = _on_bytes(work, _encoded(work, equalized.model, codes, {}, scaled))
             found = judge(candidate)
             if found < least:
                 best, least, seen = candidate, found, scaled
@@ -107,13 +112,18 @@ def run_steps(work: Work) -> tuple[Encoded, tuple[StepResult, ...], Statistics |
         current, kl, statistics = best, least, seen
     if ROUNDING in work.plan.steps:
         started = time.monotonic()
-        codes, floats = _rounded(work, current.model)
-        candidate = _encoded(work, current.model, codes, floats, statistics)
+        codes, floats = _rounded(work, current)
+        candidate = _on_bytes(work, _encoded(work, current.model, codes, floats, statistics))
         found = judge(candidate)
         results.append(StepResult(ROUNDING, kl, found, found < kl, time.monotonic() - started, work.effort.name))
         if found < kl:
             current, kl = candidate, found
     return current, tuple(results), statistics
+
+
+def _on_bytes(work: Work, encoded: Encoded) -> Encoded:
+    """With the float input taken as image bytes, if the plan says so and the model allows it."""
+    return (with_exact_input(encoded) or encoded) if EXACT_INPUT in work.plan.steps else encoded
 
 
 def encode_plainly(model: Model, plan: Plan, progress: Progress = SILENT) -> dict[str, Codes]:
@@ -130,10 +140,18 @@ def metadata(recipe: Recipe) -> dict[str, str]:
     return {"lowbit.recipe": recipe.name}
 
 
-def _rounded(work: Work, model: Model) -> tuple[dict[str, Codes], dict[str, Array]]:
-    """Codes and corrected biases, layer by layer on the quantized prefix."""
+def _rounded(work: Work, before: Encoded) -> tuple[dict[str, Codes], dict[str, Array]]:
+    """Codes and corrected biases, layer by layer on the quantized prefix, activations included."""
+    model = before.model
     schemes = {tensor.tensor: tensor.given for tensor in work.plan.quantized}
-    codes: dict[str, Codes] = {}
+    rounded = {name: (grid.scale, -grid.zero_point, 255 - grid.zero_point) for name, grid in before.activations.items()}
+    # Layers that read image bytes have their codes in other units: the walk passes them in float.
+    bytewise = before.byte_input.layers if before.byte_input is not None else {}
+    if bytewise:
+        rounded.pop(model.input.name, None)
+    codes: dict[str, Codes] = {
+        layer.weight: before.weights[layer.weight] for layer in layers(model) if layer.node in bytewise
+    }
 
     def solve(layer: Layer, moments: Moments) -> Replacement:
         scheme = schemes[layer.weight]
@@ -145,12 +163,13 @@ def _rounded(work: Work, model: Model) -> tuple[dict[str, Codes], dict[str, Arra
         bias = solution.bias if work.plan.recipe.integer else narrow_bias(solution.bias)
         return Replacement(codes[layer.weight].decode(), bias)
 
-    chosen = [layer.node for layer in layers(model) if layer.weight in schemes]
+    chosen = [layer.node for layer in layers(model) if layer.weight in schemes and layer.node not in bytewise]
     replaced = walk(
         model,
         work.images,
         chosen,
         solve,
+        rounded=rounded,
         positions=work.effort.positions,
         limit=min(work.effort.images, work.images.count),
         threads=work.threads,
