@@ -49,6 +49,21 @@ def test_every_effort_gives_a_valid_model_and_keeps_only_what_helps(model, image
     assert kl(model, quantized.to_bytes()) < 0.5
 
 
+@pytest.mark.parametrize(
+    ("recipe", "per", "share"),
+    [("int8", "channel", 0.1), ("int8", "tensor", 0.05), ("linear4", "channel", 0.05), ("cluster4", "tensor", 0.1)],
+)
+def test_channels_a_hundredfold_apart_come_close_to_float(images, recipe, per, share):
+    model = lowbit.load(networks.depthwise_network(seed=1))
+    asked = lowbit.parse_recipe(recipe, per=per)
+    found = lowbit.quantize(model, asked, calibration=images)
+    step = next(step for step in found.steps if step.name == "equalization")
+    assert step.kept
+    assert step.kl_after < share * step.kl_before
+    plain = step.kl_before
+    assert kl(model, found.to_bytes()) < share * plain
+
+
 def test_same_seed_same_bytes(model, images):
     first = lowbit.quantize(model, "linear3", calibration=images, effort="fast").to_bytes()
     assert first == lowbit.quantize(model, "linear3", calibration=images, effort="fast").to_bytes()

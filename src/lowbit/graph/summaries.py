@@ -4,7 +4,7 @@ The runtime finds least and greatest value while it has the tensor in hand; fetc
 1.6 times as long as the network itself (MobileNetV2, one thread).
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
@@ -13,6 +13,7 @@ from lowbit.errors import ModelError
 from lowbit.graph.model import Model, serialize
 
 LOW, HIGH, SAMPLE = "lowest of ", "highest of ", "sample of "
+MOST, POWER = "reach of ", "power of "
 
 
 def with_summaries(model: Model, whole: Collection[str], sampled: Mapping[str, int], *, samples: bool = True) -> bytes:
@@ -58,4 +59,27 @@ def with_summaries(model: Model, whole: Collection[str], sampled: Mapping[str, i
                 helper.make_node("Slice", [rows, start, end, axis, step], [SAMPLE + name], name=SAMPLE + name)
             )
             give(SAMPLE + name)
+    return serialize(proto, model.source)
+
+
+def with_channel_summaries(model: Model, tensors: Sequence[str]) -> bytes:
+    """An ONNX file of the same graph that gives `MOST + name` and `POWER + name` of tensors [N, channels, ...].
+
+    Both are [N, channels, 1, ...]: the largest magnitude and the mean square over positions.
+    """
+    proto = model.to_proto()
+    del proto.graph.output[:]
+    for name in tensors:
+        shape = model.values[name].shape
+        for op, inputs, pool, what in (
+            ("Abs", [name], "GlobalMaxPool", MOST),
+            ("Mul", [name, name], "GlobalAveragePool", POWER),
+        ):
+            # A tensor [N, channels] has no positions to reduce.
+            flat = shape is None or len(shape) < 3
+            inner = what + name if flat else f"{op} for {what}{name}"
+            proto.graph.node.append(helper.make_node(op, inputs, [inner], name=inner))
+            if not flat:
+                proto.graph.node.append(helper.make_node(pool, [inner], [what + name], name=what + name))
+            proto.graph.output.append(helper.make_tensor_value_info(what + name, TensorProto.FLOAT, None))
     return serialize(proto, model.source)

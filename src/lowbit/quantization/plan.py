@@ -21,7 +21,7 @@ DECODE_BYTES = {"linear": 130, "cluster": 230}
 # Steps, in the order in which they are taken.
 EQUALIZATION = "equalization"
 ROUNDING = "rounding and bias correction"
-FINE_BITS, FINEST_BITS = 7, 8
+COARSE_BITS, FINE_BITS, FINEST_BITS = 4, 7, 8
 
 BATCH_NORM_REASON = "batch-norm statistics are never quantized"
 
@@ -178,6 +178,11 @@ def _steps(recipe: Recipe, effort: str) -> tuple[str, ...]:
     if recipe.weights is None:
         return ()
     if recipe.integer and effort != "fast":
+        return (EQUALIZATION, ROUNDING)
+    if recipe.integer and recipe.weights.per == "tensor":
+        # Without it one layer of channels of very different scale costs everything.
+        return (EQUALIZATION,)
+    if recipe.bits <= COARSE_BITS:
         return (EQUALIZATION, ROUNDING)
     return (ROUNDING,) if recipe.bits <= (FINEST_BITS if effort == "best" else FINE_BITS) else ()
 

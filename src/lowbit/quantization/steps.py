@@ -25,7 +25,7 @@ from lowbit.graph.ops import Layer, layers
 from lowbit.progress import SILENT, Progress
 from lowbit.quantization.activations import activation_codes, fit_biases
 from lowbit.quantization.effort import Effort
-from lowbit.quantization.equalization import equalizable, equalize
+from lowbit.quantization.equalization import equalizable, equalizations
 from lowbit.quantization.plan import EQUALIZATION, ROUNDING, Plan
 from lowbit.quantization.prefix import Replacement, walk
 from lowbit.quantization.recipes import Recipe
@@ -33,7 +33,9 @@ from lowbit.quantization.solve import solve_layer
 
 # Images that steps are judged on; more would hardly change a verdict.
 JUDGES = 256
-STRENGTHS = (0.5, 1.0)
+# Rounding makes up for most of what plain encoding loses: where weights are all that is rounded, scaling channels has
+# to be this much better before it to be better after it too.
+CLEARLY = 0.5
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -93,15 +95,14 @@ def run_steps(work: Work) -> tuple[Encoded, tuple[StepResult, ...], Statistics |
         ranges = channel_ranges(
             work.model, work.images, equalizable(work.model), threads=work.threads, progress=work.progress
         )
-        for strength in STRENGTHS:
-            equalized = equalize(work.model, ranges, strength=strength)
+        for way, equalized in equalizations(work.model, work.plan, ranges):
             scaled = _statistics(work, equalized.model)
             codes = encode_plainly(equalized.model, work.plan, work.progress)
             candidate = _encoded(work, equalized.model, codes, {}, scaled)
             found = judge(candidate)
-            if found < least:
+            if found < least * (1.0 if work.plan.recipe.integer else CLEARLY):
                 best, least, seen = candidate, found, scaled
-                note = f"strength {strength}, {equalized.changed[0]} of {equalized.changed[1]} channels"
+                note = f"{way}, {equalized.changed[0]} of {equalized.changed[1]} channels"
         results.append(StepResult(EQUALIZATION, kl, least, least < kl, time.monotonic() - started, note))
         current, kl, statistics = best, least, seen
     if ROUNDING in work.plan.steps:
