@@ -4,6 +4,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from lowbit.engines import open_session
+
 SIDE = 16
 CLASSES = 5
 
@@ -57,6 +59,81 @@ def residual_network(
         [numpy_helper.from_array(array, name) for name, array in weights.items()],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+
+
+def depthwise_network(*, seed: int = 0, clip: float | None = None, spread: float = 100.0) -> onnx.ModelProto:
+    """Depthwise and pointwise convolutions whose channels are `spread` apart, as training with batch norms leaves them.
+
+    Each batch norm takes what comes in to mean 0 and variance 1 and gives it scale and shift of its own, from
+    1 / sqrt(spread) to sqrt(spread) of the usual; the next layer makes up for that. Every sixth channel is dead: it
+    never passes the ReLU, and the batch norm behind it, which has seen nothing but zeros, divides by the root of its
+    epsilon.
+
+    Args:
+        seed: of the weights.
+        clip: bound of the activations: 6 for ReLU6; None for ReLU.
+        spread: of the scales of channels.
+    """
+    generator = np.random.default_rng(seed)
+    weights: dict[str, np.ndarray] = {"low": np.float32(0), "high": np.float32(clip or 0)}
+    nodes: list[onnx.NodeProto] = []
+    x = inputs(64, seed=99)
+    scales, name = np.ones(3), "x"
+    for block, (outputs, group, stride) in enumerate(
+        [(18, 1, 2), (18, 18, 1), (24, 1, 1), (24, 24, 2), (30, 1, 1), (30, 30, 1), (36, 1, 1)]
+    ):
+        channels, kernel = len(scales), 3 if group > 1 or not block else 1
+        w = generator.normal(size=(outputs, channels // group, kernel, kernel))
+        w /= np.sqrt(w[0].size) * (scales.reshape(-1, 1, 1, 1) if group > 1 else scales.reshape(1, -1, 1, 1))
+        convolution, norm, active = f"conv{block}", f"norm{block}", f"active{block}"
+        weights[f"{convolution}.weight"] = w.astype(np.float32)
+        pads = [kernel // 2] * 4
+        node = helper.make_node(
+            "Conv", [name, f"{convolution}.weight"], [convolution], name=convolution, group=group,
+            kernel_shape=[kernel] * 2, strides=[stride] * 2, pads=pads,
+        )  # fmt: skip
+        x = _run([node], weights, name, x, convolution)
+        mean, variance = x.mean(axis=(0, 2, 3)), x.var(axis=(0, 2, 3))
+        scales = spread ** generator.uniform(-0.5, 0.5, size=outputs)
+        shift = scales * generator.normal(scale=0.5, size=outputs)
+        shift[::6] = -20 * scales[::6]
+        for part, value in (("scale", scales), ("shift", shift), ("mean", mean), ("variance", variance)):
+            weights[f"{norm}.{part}"] = value.astype(np.float32)
+        parts = [f"{norm}.{part}" for part in ("scale", "shift", "mean", "variance")]
+        given, limits = [norm], ["low", "high"] if clip else []
+        after = [
+            helper.make_node("BatchNormalization", [convolution, *parts], [norm], name=norm, epsilon=1e-5),
+            helper.make_node("Clip" if clip else "Relu", given + limits, [active], name=active),
+        ]
+        x, name = _run(after, weights, convolution, x, active), active
+        nodes += [node, *after]
+    nodes.append(helper.make_node("GlobalAveragePool", [name], ["mean"], name="mean"))
+    nodes.append(helper.make_node("Flatten", ["mean"], ["flat"], name="flat"))
+    weights["fc.weight"] = (generator.normal(size=(CLASSES, len(scales))) / np.minimum(scales, clip or np.inf)).astype(
+        np.float32
+    )
+    # Every class is the answer to some image.
+    weights["fc.bias"] = -weights["fc.weight"] @ x.mean(axis=(0, 2, 3)).astype(np.float32)
+    nodes.append(helper.make_node("Gemm", ["flat", "fc.weight", "fc.bias"], ["logits"], name="fc", transB=1))
+    return _model(nodes, weights, ("x", ["n", 3, SIDE, SIDE]), ("logits", ["n", CLASSES]))
+
+
+def _run(nodes: list[onnx.NodeProto], weights: dict[str, np.ndarray], source: str, x: np.ndarray, output: str):
+    used = {name for node in nodes for name in node.input}
+    parts = {name: array for name, array in weights.items() if name in used}
+    model = _model(nodes, parts, (source, ["n", *x.shape[1:]]), (output, None))
+    return open_session(model.SerializeToString(), threads=1).run({source: x})[output]
+
+
+def _model(nodes: list[onnx.NodeProto], weights: dict[str, np.ndarray], given: tuple, made: tuple) -> onnx.ModelProto:
+    graph = helper.make_graph(
+        nodes,
+        "network",
+        [helper.make_tensor_value_info(given[0], TensorProto.FLOAT, given[1])],
+        [helper.make_tensor_value_info(made[0], TensorProto.FLOAT, made[1])],
+        [numpy_helper.from_array(array, name) for name, array in weights.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
 def inputs(count: int, *, seed: int = 1) -> np.ndarray:

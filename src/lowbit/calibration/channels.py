@@ -1,4 +1,8 @@
-"""How far each channel of an activation reaches: one streaming pass."""
+"""How far each channel of an activation reaches, and how strong it is: one streaming pass.
+
+The runtime reduces each tensor to one number an image and channel while it has it in hand, so that neither memory nor
+time depends on the size of the tensors that are looked at.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +13,7 @@ import numpy as np
 from lowbit.data.images import Images
 from lowbit.engines import open_session
 from lowbit.graph.model import Model
+from lowbit.graph.summaries import MOST, POWER, with_channel_summaries
 from lowbit.progress import SILENT, Progress
 
 BATCH = 8
@@ -18,15 +23,15 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 @dataclass(frozen=True)
 class ChannelRange:
-    """Reach of each channel (dimension 1) of a tensor.
+    """What the images do to each channel (dimension 1) of a tensor.
 
     Attributes:
-        highest: largest value seen, [channels].
-        usual: mean over images of the largest magnitude, [channels]: what one image needs, outliers aside.
+        highest: largest magnitude seen, [channels], float64.
+        power: mean square over images and positions, [channels], float64.
     """
 
     highest: Array
-    usual: Array
+    power: Array
 
 
 def channel_ranges(
@@ -37,24 +42,23 @@ def channel_ranges(
     threads: int = 0,
     progress: Progress = SILENT,
 ) -> dict[str, ChannelRange]:
-    """Run the float model over the images once and keep how far each channel of the named tensors reaches."""
+    """Run the float model over the images once and keep reach and power of each channel of the named tensors."""
     if not tensors:
         return {}
-    session = open_session(model.with_outputs(list(tensors)), threads=threads)
+    session = open_session(with_channel_summaries(model, tensors), threads=threads)
     first = model.input.shape[0] if model.input.shape else None
     size = first if isinstance(first, int) else BATCH
-    highest: dict[str, Array] = {}
-    totals: dict[str, Array] = {}
+    highest = {name: np.zeros(1) for name in tensors}
+    power = {name: np.zeros(1) for name in tensors}
     count = 0
     for part in progress.track(images.batches(size), "looking at channels", total=-(-images.count // size)):
         if isinstance(first, int) and len(part.x) < size:
             continue
         found = session.run({model.input.name: part.x})
         for name in tensors:
-            x = found[name].reshape(*found[name].shape[:2], -1)
-            top, bottom = x.max(axis=2), x.min(axis=2)
-            most = np.maximum(top, -bottom).sum(axis=0, dtype=np.float64)
-            highest[name] = np.maximum(highest[name], top.max(axis=0)) if name in highest else top.max(axis=0)
-            totals[name] = totals[name] + most if name in totals else most
+            most = found[MOST + name].reshape(len(part.x), -1)
+            square = found[POWER + name].reshape(len(part.x), -1)
+            highest[name] = np.maximum(highest[name], most.max(axis=0))
+            power[name] = power[name] + square.sum(axis=0, dtype=np.float64)
         count += len(part.x)
-    return {name: ChannelRange(highest[name], totals[name] / max(1, count)) for name in tensors if name in highest}
+    return {name: ChannelRange(highest[name], power[name] / count) for name in tensors} if count else {}

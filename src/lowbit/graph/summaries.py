@@ -6,7 +6,7 @@ behind a ReLU is below zero. Where no sample is wanted, an image's greatest valu
 positions, for which ONNX Runtime need not first turn its blocks of channels back into images (a third of the pass).
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
@@ -17,6 +17,7 @@ from lowbit.graph.model import Model, serialize
 LOW, HIGH, SAMPLE = "lowest of ", "highest of ", "sample of "
 # Operators whose outputs are never below zero.
 NEVER_NEGATIVE = frozenset(("Relu", "Sigmoid", "Softmax"))
+MOST, POWER = "reach of ", "power of "
 
 
 def with_summaries(model: Model, whole: Collection[str], sampled: Mapping[str, int], *, samples: bool = True) -> bytes:
@@ -80,3 +81,26 @@ def never_negative(model: Model, tensor: str) -> bool:
         return producer is not None and producer.op_type in NEVER_NEGATIVE
     low = producer.inputs[1] if len(producer.inputs) > 1 else None
     return low is not None and low.const_value is not None and float(low.const_value.numpy().min()) >= 0.0
+
+
+def with_channel_summaries(model: Model, tensors: Sequence[str]) -> bytes:
+    """An ONNX file of the same graph that gives `MOST + name` and `POWER + name` of tensors [N, channels, ...].
+
+    Both are [N, channels, 1, ...]: the largest magnitude and the mean square over positions.
+    """
+    proto = model.to_proto()
+    del proto.graph.output[:]
+    for name in tensors:
+        shape = model.values[name].shape
+        for op, inputs, pool, what in (
+            ("Abs", [name], "GlobalMaxPool", MOST),
+            ("Mul", [name, name], "GlobalAveragePool", POWER),
+        ):
+            # A tensor [N, channels] has no positions to reduce.
+            flat = shape is None or len(shape) < 3
+            inner = what + name if flat else f"{op} for {what}{name}"
+            proto.graph.node.append(helper.make_node(op, inputs, [inner], name=inner))
+            if not flat:
+                proto.graph.node.append(helper.make_node(pool, [inner], [what + name], name=what + name))
+            proto.graph.output.append(helper.make_tensor_value_info(what + name, TensorProto.FLOAT, None))
+    return serialize(proto, model.source)

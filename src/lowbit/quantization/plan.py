@@ -22,7 +22,7 @@ DECODE_BYTES = {"linear": 130, "cluster": 230}
 EXACT_INPUT = "input as image bytes"
 EQUALIZATION = "equalization"
 ROUNDING = "rounding and bias correction"
-FINE_BITS, FINEST_BITS = 7, 8
+COARSE_BITS, FINE_BITS, FINEST_BITS = 4, 7, 8
 
 BATCH_NORM_REASON = "batch-norm statistics are never quantized"
 
@@ -182,7 +182,12 @@ def _steps(recipe: Recipe, effort: str) -> tuple[str, ...]:
         # Narrow weights of the layer that reads the image are worth more than its input's last bit: they are rounded
         # on what it computes, which those in units of bytes are not.
         exact = (EXACT_INPUT,) if recipe.bits >= FINE_BITS else ()
-        return exact if effort == "fast" else (*exact, EQUALIZATION, ROUNDING)
+        if effort != "fast":
+            return (*exact, EQUALIZATION, ROUNDING)
+        # Per tensor one layer of channels of very different scale costs everything.
+        return (*exact, EQUALIZATION) if recipe.weights.per == "tensor" else exact
+    if recipe.bits <= COARSE_BITS:
+        return (EQUALIZATION, ROUNDING)
     return (ROUNDING,) if recipe.bits <= (FINEST_BITS if effort == "best" else FINE_BITS) else ()
 
 

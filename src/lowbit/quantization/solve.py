@@ -19,7 +19,6 @@ from lowbit.schemes.linear import Linear
 
 DAMPING = 1e-2  # of H while rounding
 REFIT_DAMPING = 0.1  # of H while re-fitting the target: higher, for what it fits is noise where positions are few
-FINE_BITS = 8  # from here on rounding hardly moves the output; the grid over the whole range is as good
 WIDEST = 4608  # columns whose second moment is worth its memory
 
 
@@ -57,7 +56,9 @@ def solve_layer(
     second = damped(moments.second, DAMPING)
     fitted = layer.from_matrix(target).astype(np.float32)
     plain = scheme.encode(fitted, layer.channel_axis)
-    codes = plain if scheme.bits > FINE_BITS or not _simple(layer) else _solved(layer, target, second, scheme, effort)
+    # Fine codes hardly move the output: the grid over the whole range of a channel is as good.
+    fine = scheme.bits > 8 or (scheme.bits > effort.widest and scheme.per != "tensor")
+    codes = plain if fine or not _simple(layer) else _solved(layer, target, second, scheme, effort)
     power = max(float(np.einsum("grk,gkl,grl->", target, moments.second, target, optimize=True)), 1e-30)
 
     def share(found: Codes) -> float:
