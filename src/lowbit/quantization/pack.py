@@ -378,13 +378,13 @@ class _Search:
             codes[name] = bias_codes(np.zeros(self.model.weights[name].size), 1.0)
         return Encoded(self.model, weights=codes, metadata={"lowbit.recipe": RECIPE})
 
-    def movable(self) -> set[str]:
-        """Biases that one quantized layer reads, and nobody else."""
+    def movable(self) -> tuple[str, ...]:
+        """Biases that one quantized layer reads, and nobody else, in the order of the layers."""
         readers: dict[str, int] = {}
         for layer in layers(self.model):
             if layer.bias is not None:
                 readers[layer.bias] = readers.get(layer.bias, 0) + (1 if layer.node in self.sensitivity else 2)
-        return {name for name, count in readers.items() if count == 1}
+        return tuple(name for name, count in readers.items() if count == 1)
 
     def solve(self, price: float, effort: Effort) -> Encoded:
         """Codes of all layers at a price, each on what the quantized layers before it give."""
