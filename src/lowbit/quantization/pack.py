@@ -11,7 +11,8 @@ The price is found by the dial, each trial being a whole pass whose archive is w
 - `size`, `bits_per_weight`: first guess from the order-0 entropy of the rounded weights, then corrected by what the
   archive really takes; the largest archive that fits wins.
 - `max_drop`: bisection on the points of accuracy lost on labelled images (never those of calibration); without labels,
-  on the percentage of predictions that change, which the points lost cannot exceed.
+  on the percentage of predictions that change, which the points lost cannot exceed. The winner was chosen on these
+  images, the smallest of several that pass, so its drop on others is to be expected a little larger.
 
 Scales are one a tensor: at one price all rows of a layer want the same step, and what rows and columns differ in is
 what the coder's contexts learn. docs/design.md has the measurements.
