@@ -1,5 +1,10 @@
 """Dials: goals are kept, archives hold standard files that compute what the codes say, and impossible goals say so."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import onnx
 import pytest
@@ -59,6 +64,28 @@ def test_more_bits_hurt_less_and_the_same_call_gives_the_same_bytes(model, image
     assert few.trials[-1].bits_per_weight <= 11 < many.trials[-1].bits_per_weight <= 13
     assert many.trials[-1].kl < few.trials[-1].kl
     assert pack(model, calibration=images, bits_per_weight=11.0, effort="fast").archive == few.archive
+
+
+def test_the_bytes_do_not_depend_on_the_process():
+    # Nothing may follow the order of a set, which differs from one Python to the next.
+    script = (
+        "import hashlib, lowbit, networks\n"
+        "packed = lowbit.pack(lowbit.load(networks.residual_network()), calibration=networks.inputs(8),"
+        " bits_per_weight=18, effort='fast')\n"
+        "print(hashlib.sha256(packed.archive).hexdigest())"
+    )
+    paths = os.pathsep.join([str(Path(networks.__file__).parent), str(Path(lowbit.__file__).parents[1])])
+    said = {
+        subprocess.run(
+            [sys.executable, "-c", script],
+            env=os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": paths},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(said) == 1
 
 
 def test_short_names_leave_more_room_for_codes(model, images):

@@ -11,7 +11,8 @@ The price is found by the dial, each trial being a whole pass whose archive is w
 - `size`, `bits_per_weight`: first guess from the order-0 entropy of the rounded weights, then corrected by what the
   archive really takes; the largest archive that fits wins.
 - `max_drop`: bisection on the points of accuracy lost on labelled images (never those of calibration); without labels,
-  on the percentage of predictions that change, which the points lost cannot exceed.
+  on the percentage of predictions that change, which the points lost cannot exceed. The winner was chosen on these
+  images, the smallest of several that pass, so its drop on others is to be expected a little larger.
 
 Scales are one a tensor: at one price all rows of a layer want the same step, and what rows and columns differ in is
 what the coder's contexts learn. docs/design.md has the measurements.
@@ -378,13 +379,13 @@ class _Search:
             codes[name] = bias_codes(np.zeros(self.model.weights[name].size), 1.0)
         return Encoded(self.model, weights=codes, metadata={"lowbit.recipe": RECIPE})
 
-    def movable(self) -> set[str]:
-        """Biases that one quantized layer reads, and nobody else."""
+    def movable(self) -> tuple[str, ...]:
+        """Biases that one quantized layer reads, and nobody else, in the order of the layers."""
         readers: dict[str, int] = {}
         for layer in layers(self.model):
             if layer.bias is not None:
                 readers[layer.bias] = readers.get(layer.bias, 0) + (1 if layer.node in self.sensitivity else 2)
-        return {name for name, count in readers.items() if count == 1}
+        return tuple(name for name, count in readers.items() if count == 1)
 
     def solve(self, price: float, effort: Effort) -> Encoded:
         """Codes of all layers at a price, each on what the quantized layers before it give."""
