@@ -101,7 +101,14 @@ def quantized(model, scheme, x, *, effort="balanced", memory=1 << 26):
 
 @pytest.mark.parametrize(
     "scheme",
-    [Linear(4), Linear(3, symmetric=False), Clusters(4), Clusters(2, "channel"), Clusters(3, "group", 4, half=True)],
+    [
+        Linear(4),
+        Linear(3, symmetric=False),
+        Clusters(4),
+        Clusters(2, "channel"),
+        Clusters(3, "group", 4, half=True),
+        Clusters(3, half=True, scaled=True),
+    ],
     ids=lambda scheme: scheme.name,
 )
 def test_outputs_are_far_nearer_than_plain_rounding(scheme):

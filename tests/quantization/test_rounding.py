@@ -162,7 +162,7 @@ def test_more_effort_is_no_worse_and_all_are_deterministic(effort):
 @pytest.mark.parametrize("bits", [2, 4])
 def test_clusters_without_correlation_are_k_means(bits):
     weights = np.random.default_rng(6).standard_normal((1, 12, 30))
-    solution = solve_clusters(weights, np.eye(30)[None], bits, BALANCED, book=np.zeros((1, 12), int))
+    solution = solve_clusters(weights, np.eye(30)[None], Clusters(bits), BALANCED, book=np.zeros((1, 12), int))
     plain = Clusters(bits).encode(weights[0].astype(np.float32)).decode()
     assert solution.error.sum() == pytest.approx(np.square(weights[0] - plain).sum(), rel=2e-3)
 
@@ -175,7 +175,7 @@ def test_clusters_beat_k_means_on_the_objective(sharing, groups):
     second = damped(second, 1e-2)
     channel = np.arange(12).reshape(groups, rows)
     book = {"tensor": 0 * channel, "channel": channel, "group": channel // 5}[sharing]
-    solution = solve_clusters(weights, second, 2, BALANCED, book=book, half=True)
+    solution = solve_clusters(weights, second, Clusters(2, half=True), BALANCED, book=book)
     plain = Clusters(2, sharing, group_size=5 if sharing == "group" else None)
     nearest = plain.encode(weights.reshape(12, columns).astype(np.float32)).decode().reshape(weights.shape)
     assert solution.error.sum() < 0.7 * objective(weights, nearest, second).sum()
@@ -217,7 +217,7 @@ def test_hostile_second_moments_give_finite_codes(kind):
         second *= power[:, None] * power
     second = damped(second, 1e-2)
     linear = solve_linear(weights, second, Linear(4, symmetric=False), BALANCED)
-    clusters = solve_clusters(weights, second, 3, BALANCED, book=np.zeros((2, 4), int))
+    clusters = solve_clusters(weights, second, Clusters(3), BALANCED, book=np.zeros((2, 4), int))
     assert np.isfinite(linear.scale).all()
     assert (linear.scale > 0).all()
     assert np.isfinite(clusters.books).all()

@@ -20,6 +20,8 @@ EXAMPLES: list[Scheme] = [
     Clusters(4),
     Clusters(7, "channel", half=True),
     Clusters(2, "group", group_size=3),
+    Clusters(3, half=True, scaled=True),
+    Clusters(2, "group", group_size=2, scaled=True),
 ]
 
 

@@ -23,6 +23,7 @@ Models whose input is read by anything but integer convolutions get Cast, Mul, S
 
 import json
 import math
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ from lowbit.errors import ModelError
 from lowbit.formats.encoded import BiasCodes, ByteInput, ByteLayer, Encoded
 from lowbit.formats.first_layer import CHANNELS_AT_ONCE, wants_more_channels
 from lowbit.formats.names import Names
+from lowbit.graph.model import Model
 from lowbit.graph.ops import Layer, layers
 from lowbit.graph.preprocessing import LAYOUTS, METADATA_KEY, Preprocessing
 from lowbit.schemes.codes import LinearCodes
@@ -91,21 +93,24 @@ def with_byte_input(encoded: Encoded, *, preprocessing: Preprocessing | None = N
     return replace(encoded, byte_input=ByteInput(how, layout, zero_point, zero_point + distance, found))
 
 
-def with_exact_input(encoded: Encoded) -> Encoded | None:
-    """The same model, with the float input taken as the bytes it was made from; None if that is not possible.
+def reads_bytes(model: Model, integer: Collection[str]) -> bool:
+    """Whether the float input can be taken as the image bytes it was made from.
 
     Args:
-        encoded: a model whose preprocessing is known.
+        model: the float model.
+        integer: names of the nodes that run in integers.
     """
-    how = encoded.model.preprocessing
-    if how is None or how.layout != "NCHW" or how.scale <= 0 or min(how.std) <= 0 or not _foldable(encoded):
-        return None
+    how, shape = model.preprocessing, model.input.shape
+    if how is None or how.layout != "NCHW" or how.scale <= 0 or min(how.std) <= 0:
+        return False
+    if not _reading(model, integer) or len(shape) != 4 or shape[1] != how.channels:
+        return False
     pixels = np.asarray(how.mean, np.float64) / how.scale
-    if pixels.min() < 0 or pixels.max() > HIGHEST:
-        return None
-    shape = encoded.model.input.shape
-    if len(shape) != 4 or shape[1] != how.channels:
-        return None
+    return bool(pixels.min() >= 0 and pixels.max() <= HIGHEST)
+
+
+def with_exact_input(encoded: Encoded) -> Encoded:
+    """The same model, with the float input taken as the bytes it was made from, which `reads_bytes` must allow."""
     found = with_byte_input(encoded, layout="NCHW")
     assert found.byte_input is not None
     return replace(found, byte_input=replace(found.byte_input, floats=True))
@@ -113,18 +118,16 @@ def with_exact_input(encoded: Encoded) -> Encoded | None:
 
 def _foldable(encoded: Encoded) -> tuple[Layer, ...]:
     """The integer convolutions that read the input, if nothing else does and all need the same channels."""
-    model = encoded.model
+    found = _reading(encoded.model, encoded.integer)
+    return found if all(isinstance(encoded.weights.get(layer.weight), LinearCodes) for layer in found) else ()
+
+
+def _reading(model: Model, integer: Collection[str]) -> tuple[Layer, ...]:
     image = model.values[model.input.name]
     reading = {str(user.name) for user, _ in image.uses()}
     found = tuple(layer for layer in layers(model) if layer.input == model.input.name)
     widths = {_channels(layer) for layer in found}
-    suits = all(
-        layer.op == "Conv"
-        and layer.groups == 1
-        and layer.node in encoded.integer
-        and isinstance(encoded.weights.get(layer.weight), LinearCodes)
-        for layer in found
-    )
+    suits = all(layer.op == "Conv" and layer.groups == 1 and layer.node in integer for layer in found)
     if not suits or image.is_graph_output() or {layer.node for layer in found} != reading or len(widths) != 1:
         return ()
     return found

@@ -146,7 +146,10 @@ def _clusters(codes: ClusterCodes, names: Names) -> Chain:
         chain.then(
             "Add", firsts.reshape([groups.rows if axis == groups.axis else 1 for axis in range(len(codes.shape))])
         )
-    return chain.looked_up(codes.code_books.reshape(-1), half=codes.half)
+    chain.looked_up(codes.code_books.reshape(-1), half=codes.half)
+    if codes.scale is not None:
+        chain.scaled(codes.scale.reshape([-1 if axis == groups.axis else 1 for axis in range(len(codes.shape))]))
+    return chain
 
 
 def _integers(symbols: Array, bits: int, names: Names) -> Chain:

@@ -9,6 +9,9 @@ Beginning from k-means weighted with the diagonal of H, two steps alternate:
   `(sum A^T H A) book = sum A^T H w`, solved by conjugate gradients: a product with the matrix is a look-up, a product
   with H and a sum per index, so that nothing larger than the weights is ever built.
 
+Where channels have scales, levels are `scale * book`: the books are solved for the scaled rows, and between the steps
+each scale is the best one for its row's indices, `w^T H u / u^T H u` with u = book[i].
+
 Only what lowers the objective is kept. With H = I this is k-means (Lloyd's two steps). Gives up: the global optimum.
 """
 
@@ -21,9 +24,11 @@ from lowbit.quantization.depthwise import closest
 from lowbit.quantization.effort import Effort
 from lowbit.quantization.linear import EXACT_COLUMNS, EXACT_LEVELS
 from lowbit.quantization.rounding import BookGrid, Floats, Single, descent, feedback, inverse_factor, objective
+from lowbit.schemes.clusters import Clusters
 from lowbit.schemes.kmeans import fit_1d, fit_rows
 
 STEPS = 30  # of conjugate gradients
+SMALLEST = np.float32(1e-30)
 RIDGE = 1e-6  # pulls entries that no weight uses, or that only others can tell apart, to where they are
 
 Doubles = npt.NDArray[np.float64]
@@ -36,44 +41,41 @@ class ClusterSolution:
     Attributes:
         codes: indices [groups, rows, columns].
         books: ascending [books, levels].
+        scale: [groups, rows]; None without scales.
         error: objective of each row [groups, rows].
     """
 
     codes: npt.NDArray[np.uint8]
     books: Single
+    scale: Single | None
     error: Doubles
 
 
 def solve_clusters(
-    weights: Floats,
-    second: Doubles,
-    bits: int,
-    effort: Effort,
-    *,
-    book: npt.NDArray[np.intp],
-    half: bool = False,
+    weights: Floats, second: Doubles, scheme: Clusters, effort: Effort, *, book: npt.NDArray[np.intp]
 ) -> ClusterSolution:
     """Cluster weights [groups, rows, columns] on `second`, H, positive definite [groups, columns, columns].
 
     Args:
         weights: what the layer shall come close to.
         second: of its inputs.
-        bits: width of an index.
+        scheme: width of an index, whether books hold only what float16 has, whether rows have scales.
         effort: how long to search.
         book: which code book each row uses [groups, rows], from 0.
-        half: books hold only values that float16 has.
     """
     order = np.argsort(-np.einsum("gkk->k", second), kind="stable")
     target = np.ascontiguousarray(weights[:, :, order], np.float32)
     ordered = second[:, order][:, :, order]
     matrix = ordered.astype(np.float32)
     factor = inverse_factor(ordered)
-    books = _start(target, matrix, book, 1 << bits)
-    best: tuple[float, npt.NDArray[np.uint8], Single] | None = None
+    levels = 1 << scheme.bits
+    scale = _first_scale(target, matrix, scheme) if scheme.scaled else np.ones(target.shape[:2], np.float32)
+    books = _start(target, matrix, book, levels, scale)
+    best: tuple[float, npt.NDArray[np.uint8], Single, Single] | None = None
     codes: npt.NDArray[np.uint8] | None = None
     for turn in range(effort.rounds + 2):
-        books = _halved(books) if half else books
-        grid = _grid(books, book)
+        books = _halved(books) if scheme.half else books
+        grid = _grid(books, book, scale if scheme.scaled else None)
         candidates = []
         if codes is not None:
             candidates.append(descent(target, grid.levels(codes), matrix, grid, sweeps=effort.sweeps))
@@ -84,23 +86,36 @@ def solve_clusters(
         rounded = candidates[0]
         if len(candidates) == 2:
             rounded = np.where((totals[1] < totals[0])[..., None], candidates[1], rounded)
-        if effort.exact and target.shape[2] <= EXACT_COLUMNS and 1 << bits <= EXACT_LEVELS:
+        if effort.exact and target.shape[2] <= EXACT_COLUMNS and levels <= EXACT_LEVELS:
             rounded = _exact(target, matrix, grid, rounded)
         codes = grid.codes(rounded)
         total = float(objective(target, rounded, matrix).sum())
         if best is None or total < best[0]:
-            best = (total, codes, books)
-        books = fit_books(target, matrix, codes, books, book=book)
+            best = (total, codes, books, scale)
+        if scheme.scaled:
+            scale = _best_scale(target, matrix, _grid(books, book, None).levels(codes), scale, scheme)
+        books = fit_books(target, matrix, codes, books, book=book, scale=scale)
     assert best is not None
-    _, codes, books = best
-    error = objective(target, _grid(books, book).levels(codes), matrix)
-    return ClusterSolution(codes[:, :, np.argsort(order)], books, error)
+    _, codes, books, scale = best
+    error = objective(target, _grid(books, book, scale if scheme.scaled else None).levels(codes), matrix)
+    return ClusterSolution(codes[:, :, np.argsort(order)], books, scale if scheme.scaled else None, error)
 
 
 def fit_books(
-    weights: Floats, second: Floats, codes: npt.NDArray[np.uint8], books: Single, *, book: npt.NDArray[np.intp]
+    weights: Floats,
+    second: Floats,
+    codes: npt.NDArray[np.uint8],
+    books: Single,
+    *,
+    book: npt.NDArray[np.intp],
+    scale: Single | None = None,
 ) -> Single:
-    """The best code books [books, levels] for these indices, ascending; entries without a weight stay."""
+    """The best code books [books, levels] for these indices, ascending; entries without a weight stay.
+
+    With scales [groups, rows] those of `w ~ scale * book`, w, H and book as above.
+    """
+    # Entry b of a book counts in a row as `scale * b`: so do its slopes.
+    factors = np.ones((1, 1, 1), np.float32) if scale is None else scale[..., None]
     levels = books.shape[1]
     flat = (book[..., None] * levels + codes).astype(np.intp)
     size = books.size
@@ -108,18 +123,18 @@ def fit_books(
     def collect(values: Floats) -> Doubles:
         return np.bincount(flat.ravel(), values.ravel(), minlength=size).astype(np.float64)
 
-    diagonal = collect(np.broadcast_to(np.einsum("gkk->gk", second)[:, None, :], flat.shape))
+    diagonal = collect(np.broadcast_to(np.einsum("gkk->gk", second)[:, None, :] * factors**2, flat.shape))
     used = diagonal > 0
     scale = np.where(used, diagonal, 1.0)
     ridge = RIDGE * scale
     solution = books.astype(np.float64).ravel()
-    error = weights - solution.astype(np.float32)[flat]
-    residual = collect(error @ second)
+    error = weights - factors * solution.astype(np.float32)[flat]
+    residual = collect(factors * (error @ second))
     direction = residual / scale
     energy = (residual * direction).reshape(-1, levels).sum(axis=1)
     first = energy.copy()
     for _ in range(STEPS):
-        curved = collect(direction.astype(np.float32)[flat] @ second) + ridge * direction
+        curved = collect(factors * ((factors * direction.astype(np.float32)[flat]) @ second)) + ridge * direction
         bend = (direction * curved).reshape(-1, levels).sum(axis=1)
         step = np.repeat(np.where(bend > 0, energy / np.where(bend > 0, bend, 1.0), 0.0), levels)
         solution += step * direction
@@ -134,9 +149,27 @@ def fit_books(
     return np.sort(found, axis=1).astype(np.float32)
 
 
-def _start(target: Single, second: Single, book: npt.NDArray[np.intp], levels: int) -> Single:
-    """k-means of each book's rows, weighted with the diagonal of H."""
-    importance = np.broadcast_to(np.einsum("gkk->gk", second)[:, None, :], target.shape)
+def _first_scale(target: Single, second: Single, scheme: Clusters) -> Single:
+    """What each row's weights are in the mean, where inputs make them count [groups, rows]."""
+    importance = np.einsum("gkk->gk", second)[:, None, :]
+    share = (importance * np.square(target)).sum(axis=2) / np.maximum(importance.sum(axis=2), SMALLEST)
+    return scheme.fitting(np.sqrt(share).reshape(-1)).reshape(share.shape)
+
+
+def _best_scale(target: Single, second: Single, normal: Single, scale: Single, scheme: Clusters) -> Single:
+    """The scale of each row for its indices; the old one where there is none that is positive."""
+    curved = normal @ second
+    top, bottom = (curved * target).sum(axis=2), (curved * normal).sum(axis=2)
+    sound = (top > 0) & (bottom > 0)
+    found = np.where(sound, top / np.where(sound, bottom, 1.0), scale)
+    return scheme.fitting(found.reshape(-1)).reshape(scale.shape)
+
+
+def _start(target: Single, second: Single, book: npt.NDArray[np.intp], levels: int, scale: Single) -> Single:
+    """k-means of each book's rows in units of their scales, weighted with the diagonal of H."""
+    importance = np.einsum("gkk->gk", second)[:, None, :] * np.square(scale)[..., None]
+    importance = np.broadcast_to(importance, target.shape)
+    target = target / scale[..., None]
     count = int(book.max()) + 1
     members = [book == at for at in range(count)]
     if all(np.count_nonzero(member) == 1 for member in members):
@@ -149,8 +182,9 @@ def _start(target: Single, second: Single, book: npt.NDArray[np.intp], levels: i
     return np.stack(fitted).astype(np.float32)
 
 
-def _grid(books: Single, book: npt.NDArray[np.intp]) -> BookGrid:
-    return BookGrid(books[None] if len(books) == 1 else books[book])
+def _grid(books: Single, book: npt.NDArray[np.intp], scale: Single | None) -> BookGrid:
+    spread = books[None] if len(books) == 1 else books[book]
+    return BookGrid(spread if scale is None else scale[..., None] * spread)
 
 
 def _halved(books: Single) -> Single:

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from lowbit.errors import DowngradeError, ModelError
+from lowbit.formats.input_bytes import reads_bytes
 from lowbit.graph.model import Model
 from lowbit.graph.ops import Layer, layers
 from lowbit.quantization.integer import IntegerPlan, NodePlan, plan_integer
@@ -170,6 +171,8 @@ def plan(model: Model, recipe: str | Recipe, *, effort: str = "balanced", with_i
     target = resolved(recipe.target)
     integer = _integer_plan(model, by_weight)
     running = integer.named("integer")
+    if not reads_bytes(model, running):
+        steps = tuple(step for step in steps if step != EXACT_INPUT)
     tensors = [_for_target(_only_if_integer(tensor, running), by_weight, target) for tensor in tensors]
     return Plan(recipe, tuple(tensors), integer.nodes, integer.scale_groups, steps, effort, target)
 
@@ -220,7 +223,8 @@ def _encoded_bytes(scheme: Linear | Clusters, shape: tuple[int, ...], axis: int)
     books = {"tensor": 1, "channel": channels, "group": -(-channels // (scheme.group_size or 1))}[scheme.per]
     codes = -(-size * scheme.bits // 8)
     if isinstance(scheme, Clusters):
-        return codes + books * (1 << scheme.bits) * (2 if scheme.half else FLOAT_BYTES) + DECODE_BYTES["cluster"]
+        item = 2 if scheme.half else FLOAT_BYTES
+        return codes + (books * (1 << scheme.bits) + scheme.scaled * channels) * item + DECODE_BYTES["cluster"]
     if scheme.per == "group":
         books = channels * -(-(size // channels) // (scheme.group_size or 1))
     floats = 1 if scheme.symmetric else 2

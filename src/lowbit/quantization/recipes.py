@@ -57,7 +57,7 @@ def _linear(bits: int) -> Recipe:
 
 
 def _cluster(bits: int) -> Recipe:
-    return Recipe(f"cluster{bits}", Clusters(bits, per="tensor", half=True))
+    return Recipe(f"cluster{bits}", Clusters(bits, per="tensor", half=True, scaled=True))
 
 
 # family -> (widths, what it makes of a width, one line for `lowbit recipes`)
@@ -65,7 +65,7 @@ RECIPES: dict[str, tuple[range, Callable[[int], Recipe], str]] = {
     "float": (range(32, 33), _float, "nothing quantized: the prepared model as it stands"),
     "int": (range(2, 9), _integer, "full integer: weights of these bits, uint8 activations, int32 biases"),
     "linear": (range(2, 17), _linear, "weights only, evenly spaced values with a scale per channel"),
-    "cluster": (range(1, 9), _cluster, "weights only, k-means code book per tensor"),
+    "cluster": (range(1, 9), _cluster, "weights only, k-means code book per tensor and a scale per channel"),
 }
 
 # What the study compares, in the order of its table.
@@ -148,4 +148,6 @@ def _changed(recipe: Recipe, changes: dict[str, object]) -> Scheme:
         )
     if isinstance(recipe.weights, Clusters) and "symmetric" in changes:
         raise SchemeError("a code book has no zero point.", remedy="Leave --affine out.")
+    if isinstance(recipe.weights, Clusters) and changes.get("per") == "channel":
+        changes |= {"scaled": False}  # its own book has its range already
     return replace(recipe.weights, **changes)  # type: ignore[arg-type]

@@ -94,5 +94,8 @@ def _solved(
         return scheme.from_codes(stored, scale, zero_point=zero, axis=layer.channel_axis)
     shared = scheme.groups(layer.weight_shape, layer.channel_axis)
     book = np.broadcast_to(shared.spread(np.arange(shared.count)), (groups * rows, 1)).reshape(groups, rows)
-    clusters = solve_clusters(target, second, scheme.bits, effort, book=book, half=scheme.half)
-    return scheme.from_indices(layer.from_matrix(clusters.codes), clusters.books, axis=layer.channel_axis)
+    clusters = solve_clusters(target, second, scheme, effort, book=book)
+    factors = None if clusters.scale is None else clusters.scale.reshape(-1)
+    return scheme.from_indices(
+        layer.from_matrix(clusters.codes), clusters.books, scale=factors, axis=layer.channel_axis
+    )

@@ -130,8 +130,8 @@ def run_steps(work: Work) -> tuple[Encoded, tuple[StepResult, ...], Statistics |
 
 
 def _on_bytes(work: Work, encoded: Encoded) -> Encoded:
-    """With the float input taken as image bytes, if the plan says so and the model allows it."""
-    return (with_exact_input(encoded) or encoded) if EXACT_INPUT in work.plan.steps else encoded
+    """With the float input taken as image bytes, if the plan says so."""
+    return with_exact_input(encoded) if EXACT_INPUT in work.plan.steps else encoded
 
 
 def encode_plainly(model: Model, plan: Plan, progress: Progress = SILENT) -> dict[str, Codes]:

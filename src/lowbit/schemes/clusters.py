@@ -2,7 +2,9 @@
 
     x ~ code_book[index]
 
-Decoding is one Gather, so exact in any runtime. With `half` the code book holds only values that float16 has, and can
+Decoding is one Gather, so exact in any runtime. With `scaled` a channel multiplies what it finds by a scale of its own,
+`x ~ code_book[index] * scale[channel]` (one float32 product): channels of different range can then share one book, for
+two bytes each instead of a book each. With `half` the code book holds only values that float16 has, and can
 be stored as such; values are assigned anew after that rounding. A tensor with no more distinct values than the code
 book has entries is kept exactly (unless `half`). Gives up: uniform spacing, so no integer arithmetic on the codes.
 
@@ -19,6 +21,8 @@ from lowbit.schemes.groups import Granularity, Groups, check_finite, check_granu
 from lowbit.schemes.kmeans import fit_1d, fit_rows, nearest
 
 FLOAT16_MAX = float(np.finfo(np.float16).max)
+HALF_LEAST = float(np.finfo(np.float16).smallest_normal)
+SMALLEST = float(np.finfo(np.float32).smallest_normal)
 
 
 @dataclass(frozen=True)
@@ -29,23 +33,28 @@ class Clusters:
         bits: width of an index.
         per: what shares a code book.
         group_size: channels in a group (the last group may be smaller), for per="group" only.
-        half: round code books to values that float16 holds.
+        half: round code books, and scales where float16 has them to full precision, to values that float16 holds.
+        scaled: each channel has a scale; where every channel has a code book that would be one number too many.
     """
 
     bits: int
     per: Granularity = "tensor"
     group_size: int | None = None
     half: bool = False
+    scaled: bool = False
 
     def __post_init__(self) -> None:
         if not 1 <= self.bits <= 8:
             raise SchemeError(f"clusters have 1 to 8 bits, not {self.bits}.")
         check_granularity(self.per, self.group_size)
+        if self.scaled and self.per == "channel":
+            raise SchemeError("a channel with a code book of its own needs no scale.", remedy="Leave scaled out.")
 
     @property
     def name(self) -> str:
         """Short name, such as cluster4/tensor or cluster2/group16/half."""
-        return f"cluster{self.bits}/{self.per}{self.group_size or ''}{'/half' if self.half else ''}"
+        more = f"{'/half' if self.half else ''}{'/scaled' if self.scaled else ''}"
+        return f"cluster{self.bits}/{self.per}{self.group_size or ''}{more}"
 
     def groups(self, shape: tuple[int, ...], axis: int = 0) -> Groups:
         """What shares a code book in a tensor of `shape` whose output channel is `axis`."""
@@ -60,6 +69,7 @@ class Clusters:
             "per": self.per,
             "group_size": self.group_size,
             "half": self.half,
+            "scaled": self.scaled,
         }
 
     def encode(
@@ -77,21 +87,39 @@ class Clusters:
             raise SchemeError(f"importance of shape {importance.shape} does not fit a tensor of shape {x.shape}.")
         rows = groups.to_rows(x.astype(np.float32, copy=False))
         weights = None if importance is None else groups.to_rows(importance)
-        return self._assign(rows, self._fit(rows, weights, groups), groups)
+        if not self.scaled:
+            return self._assign(rows, self._fit(rows, weights, groups), groups)
+        scale = self.fitting(np.sqrt(np.square(rows, dtype=np.float64).mean(axis=1)))
+        power = np.broadcast_to(np.square(scale, dtype=np.float64)[:, None], rows.shape)
+        normal = rows / scale[:, None]
+        books = self._fit(normal, power if weights is None else power * weights, groups)
+        return self._assign(normal, books, groups, scale)
 
     def encode_with(
-        self, x: npt.NDArray[np.floating], code_books: npt.NDArray[np.floating], *, axis: int = 0
+        self,
+        x: npt.NDArray[np.floating],
+        code_books: npt.NDArray[np.floating],
+        *,
+        scale: npt.NDArray[np.floating] | None = None,
+        axis: int = 0,
     ) -> "ClusterCodes":
-        """The nearest entries of given code books [groups, 2^bits], which are sorted first."""
+        """The nearest entries of given code books [groups, 2^bits], which are sorted first, with scales [channels]."""
         groups = self.groups(x.shape, axis)
         check_finite(x)
         books = np.sort(self._checked(code_books, groups), axis=1)
-        return self._assign(groups.to_rows(x.astype(np.float32, copy=False)), books, groups)
+        factors = self._checked_scale(scale, groups)
+        rows = groups.to_rows(x.astype(np.float32, copy=False))
+        return self._assign(rows if factors is None else rows / factors[:, None], books, groups, factors)
 
     def from_indices(
-        self, indices: npt.NDArray[np.integer], code_books: npt.NDArray[np.floating], *, axis: int = 0
+        self,
+        indices: npt.NDArray[np.integer],
+        code_books: npt.NDArray[np.floating],
+        *,
+        scale: npt.NDArray[np.floating] | None = None,
+        axis: int = 0,
     ) -> "ClusterCodes":
-        """Indices that were chosen elsewhere, in the shape of the tensor, with their code books [groups, 2^bits].
+        """Indices that were chosen elsewhere, in the shape of the tensor, with code books [groups, 2^bits] and scales.
 
         Raises:
             SchemeError: an index without an entry, or code books that do not fit the scheme and shape.
@@ -99,7 +127,30 @@ class Clusters:
         groups = self.groups(indices.shape, axis)
         if not np.issubdtype(indices.dtype, np.integer) or indices.min() < 0 or indices.max() >= 1 << self.bits:
             raise SchemeError(f"indices of {self.name} must be integers in 0..{(1 << self.bits) - 1}.")
-        return ClusterCodes(np.ascontiguousarray(indices, np.uint8), self._checked(code_books, groups), self, groups)
+        books, factors = self._checked(code_books, groups), self._checked_scale(scale, groups)
+        return ClusterCodes(np.ascontiguousarray(indices, np.uint8), books, self, groups, factors)
+
+    def fitting(self, scale: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
+        """Positive float32 scales near these [channels]; channels of nothing but zeros get 1.
+
+        With `half` they are values of float16, unless some of them lie where it has fewer digits.
+        """
+        scale = np.where(scale > 0, np.maximum(scale, SMALLEST), 1.0)
+        if self.half and scale.min() >= HALF_LEAST and scale.max() <= FLOAT16_MAX:
+            scale = scale.astype(np.float16)
+        return scale.astype(np.float32)
+
+    def _checked_scale(self, scale: npt.NDArray[np.floating] | None, groups: Groups) -> npt.NDArray[np.float32] | None:
+        if (scale is not None) != self.scaled:
+            raise SchemeError(f"{self.name} takes {'scales' if self.scaled else 'no scale'}.")
+        if scale is None:
+            return None
+        if scale.shape != (groups.rows,):
+            raise SchemeError(f"{self.name} needs {groups.rows} scales for shape {groups.shape}, got {scale.shape}.")
+        check_finite(scale)
+        if scale.min() < SMALLEST:
+            raise SchemeError("scales must be positive.")
+        return scale.astype(np.float32)
 
     def _fit(
         self, rows: npt.NDArray[np.float32], weights: npt.NDArray[np.floating] | None, groups: Groups
@@ -133,12 +184,18 @@ class Clusters:
         check_finite(code_books)
         return code_books.astype(np.float32)
 
-    def _assign(self, rows: npt.NDArray[np.float32], books: npt.NDArray[np.float32], groups: Groups) -> "ClusterCodes":
+    def _assign(
+        self,
+        rows: npt.NDArray[np.float32],
+        books: npt.NDArray[np.float32],
+        groups: Groups,
+        scale: npt.NDArray[np.float32] | None = None,
+    ) -> "ClusterCodes":
         indices = np.empty(rows.shape, np.uint8)
         for book, start in zip(books, range(0, groups.rows, groups.rows_each), strict=True):
             part = rows[start : start + groups.rows_each]
             indices[start : start + groups.rows_each] = nearest(part.reshape(-1), book).reshape(part.shape)
-        return ClusterCodes(groups.from_rows(indices), books, self, groups)
+        return ClusterCodes(groups.from_rows(indices), books, self, groups, scale)
 
 
 @dataclass(frozen=True)
@@ -151,12 +208,14 @@ class ClusterCodes:
             are fewer clusters than entries.
         scheme: the hyper-parameters.
         groups: what shares a code book; `groups.spread(np.arange(groups.count))` is each channel's.
+        scale: float32 [channels], or None.
     """
 
     indices: npt.NDArray[np.uint8]
     code_books: npt.NDArray[np.float32]
     scheme: Clusters
     groups: Groups
+    scale: npt.NDArray[np.float32] | None = None
 
     @property
     def bits(self) -> int:
@@ -186,7 +245,11 @@ class ClusterCodes:
     @property
     def parameter_counts(self) -> dict[str, int]:
         """What is stored beside the codes: numbers of scales, zero points and code book entries."""
-        return {"scales": 0, "zero_points": 0, "code_books": self.code_books.size}
+        return {
+            "scales": 0 if self.scale is None else self.scale.size,
+            "zero_points": 0,
+            "code_books": self.code_books.size,
+        }
 
     def unsigned(self) -> tuple[npt.NDArray[np.uint8], int]:
         """Indices for packing, and the offset 0, as `LinearCodes.unsigned`."""
@@ -195,6 +258,10 @@ class ClusterCodes:
     def decode(self) -> npt.NDArray[np.float32]:
         """The tensor that a runtime sees, float32, to the bit."""
         if self.groups.count == 1:
-            return np.take(self.code_books[0], self.indices)
-        firsts = self.groups.spread(np.arange(self.groups.count) << self.bits)
-        return self.groups.from_rows(np.take(self.code_books, self.groups.to_rows(self.indices) + firsts))
+            values = np.take(self.code_books[0], self.indices)
+        else:
+            firsts = self.groups.spread(np.arange(self.groups.count) << self.bits)
+            values = self.groups.from_rows(np.take(self.code_books, self.groups.to_rows(self.indices) + firsts))
+        if self.scale is None:
+            return values
+        return self.groups.from_rows(self.groups.to_rows(values) * self.scale[:, None])
