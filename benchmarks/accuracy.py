@@ -56,6 +56,7 @@ RECIPES = (
     ("int8 per tensor", "int8", "tensor"),
     ("int4 (W4A8)", "int4", None),
     *((name, name, None) for name in ("linear4", "linear3", "linear2", "cluster4", "cluster3", "cluster2")),
+    *((f"{name} per channel", name, "channel") for name in ("cluster4", "cluster3", "cluster2")),
 )
 ONNXRUNTIME = tuple(
     (f"{method.lower()}, per {per}{', int4 weights' if narrow else ''}", method, per == "channel", narrow)

@@ -73,6 +73,13 @@ def test_percentile_and_mse_cut_an_outlier_that_minmax_keeps():
     assert RANGE_RULES["minmax"](statistics, 16)[1] == 100.0
 
 
+def test_output_range_cuts_less_than_mse():
+    x = np.random.default_rng(3).laplace(size=100_000)
+    statistics = statistics_of(x)
+    highs = [RANGE_RULES[rule](statistics, 256)[1] for rule in ("mse", "output", "minmax")]
+    assert highs[0] < highs[1] < highs[2]
+
+
 def test_mse_range_is_the_best_of_a_fine_grid():
     """The searched interval is as good as exhaustive search over symmetric clips, measured on the values themselves."""
     x = np.random.default_rng(2).laplace(size=100_000)

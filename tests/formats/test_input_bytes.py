@@ -14,10 +14,18 @@ import lowbit
 import networks
 from lowbit.engines import installed_engines, open_session
 from lowbit.errors import ModelError
-from lowbit.formats.input_bytes import FACTORS_KEY, byte_layout, in_float_units, with_byte_input
+from lowbit.formats.input_bytes import (
+    FACTORS_KEY,
+    byte_layout,
+    in_float_units,
+    reads_bytes,
+    with_byte_input,
+    with_exact_input,
+)
 from lowbit.formats.ledger import read_ledger
 from lowbit.formats.onnx import to_onnx
 from lowbit.formats.reading import layer_weights
+from lowbit.graph.ops import layers
 from lowbit.graph.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from lowbit.schemes.linear import Linear
 
@@ -198,3 +206,41 @@ def test_strange_metadata_leaves_weights_alone(text):
     weights = {"stem": np.ones((2, 4, 1, 1), np.float32)}
     with np.errstate(divide="ignore"):
         assert in_float_units(weights, text)["stem"].shape == (2, 4, 1, 1), FACTORS_KEY
+
+
+@pytest.mark.parametrize("engine", [engine for engine in installed_engines() if engine != "litert"])
+@pytest.mark.parametrize(
+    ("mean", "std"), [(IMAGENET_MEAN, IMAGENET_STD), ((0.5,) * 3, (0.5,) * 3), ((0.0,) * 3, (1.0,) * 3)]
+)
+def test_floats_are_taken_as_the_bytes_they_were_made_from(mean, std, engine):
+    """The file of floats gives to the bit what the file of bytes gives, halves between two bytes included."""
+    how = Preprocessing(SIDE, SIDE, mean=mean, std=std)
+    given = encoded(how=how)
+    assert given.byte_input is not None
+    assert given.byte_input.floats
+    pixels = pictures(8, seed=3)
+    floats = np.stack([how.apply(image) for image in pixels])
+    bytewise = to_onnx(with_byte_input(given, layout="NCHW"))
+    wanted = run(bytewise, np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)), engine)
+    np.testing.assert_array_equal(run(to_onnx(given), floats, engine), wanted)
+
+
+def test_input_is_left_as_it_is_where_bytes_cannot_be_found():
+    model = dataclasses.replace(lowbit.load(networks.residual_network(first=16)), preprocessing=HOW)
+    steps = lowbit.plan(model, "int8").steps
+    assert steps[0] == "input as image bytes"
+    assert lowbit.plan(dataclasses.replace(model, preprocessing=None), "int8").steps == steps[1:]
+    dark = dataclasses.replace(model, preprocessing=dataclasses.replace(HOW, mean=(-1.0,) * 3))
+    assert lowbit.plan(dark, "int8").steps == steps[1:]
+    assert "input as image bytes" not in lowbit.plan(model, "int4").steps
+    assert not reads_bytes(model, ())
+
+
+def test_codes_of_an_exact_input_are_read_in_float_units(tmp_path):
+    given = encoded()
+    path = tmp_path / "exact.onnx"
+    path.write_bytes(to_onnx(with_exact_input(given)))
+    first = next(iter(given.byte_input.layers))
+    found = layer_weights(path)[first]
+    trained = given.model.weights[next(layer.weight for layer in layers(given.model) if layer.node == first)]
+    assert np.abs(found - trained).max() < 0.02 * np.abs(trained).max()

@@ -199,3 +199,23 @@ def test_directions_never_seen_keep_their_trained_weights():
     fitted = refit_weights(weights, sums.result(), damping=1e-3)
     np.testing.assert_allclose(fitted[:, :, 2], weights[:, :, 2])
     np.testing.assert_allclose(fitted[:, :, 3], 2 * weights[:, :, 3], rtol=2e-2)
+
+
+def test_rounded_activations_are_what_the_next_layer_sees():
+    """A bias behind a coarse grid is corrected for what that grid does on the whole."""
+    model, x = network(), pictures(60)
+    grids = {"r0": (0.7, 0, 3), "x": (0.5, -3, 3)}
+    seen = {}
+
+    def solve(layer, moments):
+        seen[layer.node] = moments
+        return Replacement(model.weights[layer.weight], None)
+
+    walk(model, Pictures(x), ["depthwise"], solve, rounded=grids, threads=1)
+    piece, _ = Subgraphs(model).extract(["x"], ["r0"], weights={})
+    inputs = np.clip(np.rint(x / np.float32(0.5)), -3, 3) * np.float32(0.5)
+    inner = open_session(piece, threads=1).run({"x": inputs})["r0"]
+    rounded = np.clip(np.rint(inner / np.float32(0.7)), 0, 3) * np.float32(0.7)
+    middle = seen["depthwise"].input_mean[:, 4]  # the centre of the kernel sees every position
+    np.testing.assert_allclose(middle, rounded.mean(axis=(0, 2, 3)), atol=0.05 * rounded.max())
+    assert np.abs(middle - inner.mean(axis=(0, 2, 3))).max() > 0.05

@@ -94,7 +94,61 @@ def test_half_precision_assigns_anew() -> None:
     np.testing.assert_array_equal(codes.decode(), np.float32([1, 1, 2048, 2050]))
 
 
+@settings(max_examples=100, deadline=None)
+@given(
+    hnp.arrays(np.float32, st.tuples(st.integers(1, 6), st.integers(1, 6)), elements=st.floats(-1e3, 1e3, width=32)),
+    st.sampled_from([1, 2, 4, 8]),
+    st.booleans(),
+    st.integers(0, 1),
+)
+def test_a_scale_for_each_channel(x: np.ndarray, bits: int, half: bool, axis: int) -> None:
+    scheme = Clusters(bits, half=half, scaled=True)
+    codes = scheme.encode(x, axis)
+    assert codes.scale is not None
+    assert codes.scale.shape == (x.shape[axis],)
+    assert (codes.scale > 0).all()
+    scale = codes.scale.reshape((-1, 1) if axis == 0 else (1, -1))
+    np.testing.assert_array_equal(codes.decode(), codes.code_books[0][codes.indices] * scale)
+    assert np.isfinite(codes.decode()).all()
+    back = scheme.from_indices(codes.unsigned()[0], codes.code_books, scale=codes.scale, axis=axis)
+    np.testing.assert_array_equal(back.decode().view(np.uint32), codes.decode().view(np.uint32))
+    same = scheme.encode_with(x, codes.code_books, scale=codes.scale, axis=axis)
+    np.testing.assert_array_equal(same.indices, codes.indices)
+
+
+def test_channels_a_thousandfold_apart_share_a_book_if_they_have_scales() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(8, 50)).astype(np.float32) * np.logspace(-3, 0, 8, dtype=np.float32)[:, None]
+
+    def worst(scheme: Clusters) -> float:
+        error = np.square(scheme.encode(x).decode() - x).sum(axis=1) / np.square(x).sum(axis=1)
+        return float(error.max())
+
+    assert worst(Clusters(3, half=True, scaled=True)) < 0.1
+    assert worst(Clusters(3, half=True)) > 0.9
+
+
+def test_scales_are_half_precision_only_where_it_has_all_its_digits() -> None:
+    scheme = Clusters(2, half=True, scaled=True)
+    rows = np.ones((2, 4), np.float32) * np.float32([[1.2345678], [2.3456789]])
+    scale = scheme.encode(rows).scale
+    assert scale is not None
+    np.testing.assert_array_equal(scale, scale.astype(np.float16).astype(np.float32))
+    tiny = scheme.encode(rows * np.float32([[1], [1e-7]])).scale
+    np.testing.assert_allclose(tiny, [1.2345678, 2.3456789e-7], rtol=1e-6)
+
+
 def test_refusals() -> None:
+    with pytest.raises(SchemeError, match="needs no scale"):
+        Clusters(2, "channel", scaled=True)
+    with pytest.raises(SchemeError, match="takes scales"):
+        Clusters(1, scaled=True).from_indices(np.array([[0, 1]]), np.zeros((1, 2)))
+    with pytest.raises(SchemeError, match="takes no scale"):
+        Clusters(1).from_indices(np.array([[0, 1]]), np.zeros((1, 2)), scale=np.ones(1))
+    with pytest.raises(SchemeError, match="needs 1 scales"):
+        Clusters(1, scaled=True).from_indices(np.array([[0, 1]]), np.zeros((1, 2)), scale=np.ones(2))
+    with pytest.raises(SchemeError, match="positive"):
+        Clusters(1, scaled=True).from_indices(np.array([[0, 1]]), np.zeros((1, 2)), scale=np.zeros(1))
     for bits in (0, 9):
         with pytest.raises(SchemeError, match="1 to 8 bits"):
             Clusters(bits)

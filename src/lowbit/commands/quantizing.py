@@ -41,7 +41,8 @@ def quantize(
     affine: AffineOption = None,
     target: TargetOption = None,
     ranges: Annotated[
-        str | None, typer.Option(help="Range rule of activations: minmax, percentile, mse, output (mse with clipping counted more) or entropy.")
+        str | None,
+        typer.Option(help="Range rule of activations: minmax, percentile, mse, output or entropy."),
     ] = None,
     to: Annotated[
         str | None, typer.Option(help="onnx or litert; by the name of the output (.tflite) if left out.")
