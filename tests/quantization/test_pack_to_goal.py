@@ -183,3 +183,19 @@ def test_a_bias_that_layers_share_stays_float(images):
     packed = pack(lowbit.load(proto), calibration=images, bits_per_weight=12, effort="fast")
     assert "narrow.bias" not in packed.quantized.encoded.weights
     assert "deep.bias" in packed.quantized.encoded.weights
+
+
+def test_a_layer_too_wide_to_weigh_is_named():
+    weight = onnx.numpy_helper.from_array(np.ones((2, 5000), np.float32), "w")
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Gemm", ["x", "w"], ["y"], name="wide", transB=1)],
+        "net",
+        [onnx.helper.make_tensor_value_info("x", 1, ["n", 5000])],
+        [onnx.helper.make_tensor_value_info("y", 1, ["n", 2])],
+        [weight],
+    )
+    model = lowbit.load(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8))
+    seen = lowbit.open_images(list(np.ones((4, 5000), np.float32)), None, values="model")
+    with pytest.raises(lowbit.LowbitError, match="5,000 inputs an output") as caught:
+        lowbit.pack(model, calibration=seen, bits_per_weight=3.0)
+    assert "wide" in str(caught.value)

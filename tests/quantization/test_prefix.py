@@ -13,7 +13,7 @@ from lowbit.graph.load import load
 from lowbit.graph.ops import layers
 from lowbit.graph.subgraph import Subgraphs
 from lowbit.quantization.effort import EFFORTS
-from lowbit.quantization.prefix import Replacement, walk
+from lowbit.quantization.prefix import WIDEST, Replacement, walk
 from lowbit.quantization.refit import refit_bias, refit_weights
 from lowbit.quantization.solve import solve_layer
 from lowbit.schemes.clusters import Clusters
@@ -219,3 +219,34 @@ def test_rounded_activations_are_what_the_next_layer_sees():
     middle = seen["depthwise"].input_mean[:, 4]  # the centre of the kernel sees every position
     np.testing.assert_allclose(middle, rounded.mean(axis=(0, 2, 3)), atol=0.05 * rounded.max())
     assert np.abs(middle - inner.mean(axis=(0, 2, 3))).max() > 0.05
+
+
+def test_layers_of_very_many_inputs_get_a_bias_without_second_moments():
+    generator = np.random.default_rng(4)
+    weight = generator.standard_normal((6, WIDEST + 8)) / 64
+    graph = helper.make_graph(
+        [helper.make_node("Gemm", ["x", "w", "b"], ["y"], name="wide", transB=1)],
+        "net",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", WIDEST + 8])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 6])],
+        [
+            numpy_helper.from_array(array.astype(np.float32), name)
+            for name, array in {"w": weight, "b": np.zeros(6)}.items()
+        ],
+    )
+    model = load(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9))
+    x = (2 + generator.standard_normal((40, WIDEST + 8))).astype(np.float32)
+    seen = []
+
+    def solve(layer, moments):
+        seen.append(moments.second.size)
+        found = solve_layer(layer, model.weights[layer.weight], moments, Linear(3), EFFORTS["balanced"])
+        return Replacement(found.codes.decode(), found.bias)
+
+    replaced = walk(model, Pictures(x), ["wide"], solve, threads=1)
+    assert seen == [0]
+    wanted, found = outputs(model, {}, x), outputs(model, replaced, x)
+    plain = Linear(3).encode(model.weights["w"]).decode()
+    np.testing.assert_array_equal(replaced["w"], plain)
+    np.testing.assert_allclose(found.mean(axis=0), wanted.mean(axis=0), atol=1e-3)
+    assert np.abs(outputs(model, {"w": plain}, x).mean(axis=0) - wanted.mean(axis=0)).max() > 0.1

@@ -28,7 +28,7 @@ class Moments:
     """What rounding needs to know of a layer's inputs and wanted outputs.
 
     Attributes:
-        second: [groups, columns, columns].
+        second: [groups, columns, columns]; [groups, 0, 0] where only means were asked for.
         cross: [groups, rows, columns].
         input_mean: [groups, columns]; zero if taken about zero.
         output_mean: [groups, rows]; zero if taken about zero.
@@ -66,6 +66,7 @@ class MomentSums:
     """Running sums for one layer; `centred` is whether a bias can take up the mean."""
 
     centred: bool = True
+    joint: bool = True  # without, only means are summed up: second moments of very many columns would fill the memory
     count: int = 0
     _shift_x: Array | None = None
     _shift_t: Array | None = None
@@ -87,9 +88,9 @@ class MomentSums:
             raise ValueError("the first batch must be added before products of others are taken")
         x = x - self._shift_x
         t = t - self._shift_t
-        transposed = x.transpose(0, 2, 1)
+        transposed = x.transpose(0, 2, 1) if self.joint else np.empty((len(x), x.shape[2], 0), x.dtype)
         return Products(
-            x @ transposed,
+            x @ transposed if self.joint else np.empty((len(x), 0, 0), x.dtype),
             t @ transposed,
             x.sum(axis=2, dtype=np.float64),
             t.sum(axis=2, dtype=np.float64),
@@ -113,6 +114,8 @@ class MomentSums:
         if self._shift_x is None or self._shift_t is None:
             raise ValueError("no batch was added")
         second, cross, x, t = (total / self.count for total in (self._xx, self._tx, self._x, self._t))
+        if not self.joint:
+            return Moments(second, cross, x + self._shift_x[:, :, 0], t + self._shift_t[:, :, 0], self.count)
         if not self.centred:
             return Moments(second, cross, np.zeros_like(x), np.zeros_like(t), self.count)
         second = second - x[:, :, None] * x[:, None, :]

@@ -35,6 +35,7 @@ from lowbit.graph.subgraph import Rounded, Subgraphs
 from lowbit.processor import cores, in_order
 from lowbit.progress import SILENT, Progress
 
+WIDEST = 4608  # columns whose second moment is worth its memory (162 MB in float64)
 BATCH = 4  # images a run; twice as many cost 100 MB and gain little
 MEMORY = 96 << 20  # bytes of activations kept between layers
 HELD = 24 << 20  # bytes of targets that one run of the float network leaves, unless a single layer needs more
@@ -188,7 +189,7 @@ class _Path:
             t = aim.rows - rows_at(layer, found[shortcut], aim.keep) if shortcut else aim.rows
             return columns_at(layer, found[layer.input], aim), t
 
-        sums = MomentSums(centred)
+        sums = MomentSums(centred, joint=layer.columns <= WIDEST)
         jobs = enumerate(self._batches(self.quantized, rounded=True))
         sums.add(*looked_at(next(jobs)))
         for products in in_order(lambda job: sums.products(*looked_at(job)), jobs, threads=self.threads):

@@ -21,11 +21,12 @@ import numpy as np
 from lowbit.calibration.divergence import answers, mean_kl
 from lowbit.calibration.moments import Moments
 from lowbit.data.images import Images
+from lowbit.errors import ModelError
 from lowbit.graph.model import Model
 from lowbit.graph.ops import Layer, layers
 from lowbit.progress import SILENT, Progress
 from lowbit.quantization.effort import Effort
-from lowbit.quantization.prefix import Replacement, walk
+from lowbit.quantization.prefix import WIDEST, Replacement, walk
 from lowbit.quantization.rate import high_rate_step
 from lowbit.quantization.refit import refit_bias
 from lowbit.quantization.rounding import UniformGrid, damped, feedback, inverse_factor
@@ -74,6 +75,12 @@ def sensitivities(
     found: dict[str, tuple[float, float, float]] = {}
 
     def probe(layer: Layer, moments: Moments) -> Replacement:
+        if moments.second.size == 0:
+            raise ModelError(
+                f"it has {layer.columns:,} inputs an output, and codes are weighed against bits up to {WIDEST:,}.",
+                where=f"layer '{layer.node}'",
+                remedy="Quantize by a linear or cluster recipe, and pack the file that it gives.",
+            )
         weight = model.weights[layer.weight]
         matrix = layer.to_matrix(np.asarray(weight, np.float64))
         second = damped(moments.second, DAMPING)

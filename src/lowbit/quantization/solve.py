@@ -19,7 +19,6 @@ from lowbit.schemes.linear import Linear
 
 DAMPING = 1e-2  # of H while rounding
 REFIT_DAMPING = 0.1  # of H while re-fitting the target: higher, for what it fits is noise where positions are few
-WIDEST = 4608  # columns whose second moment is worth its memory
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,7 @@ class LayerSolution:
         codes: of its weight.
         bias: corrected bias [output channels].
         nearest: relative squared output error of plain rounding on this target.
-        error: of the codes; both as shares of the output's variance.
+        error: of the codes; both as shares of the output's variance, 0 where second moments are not known.
     """
 
     codes: Codes
@@ -51,6 +50,10 @@ def solve_layer(
         scheme: what the weight becomes.
         effort: how long to search.
     """
+    if moments.second.size == 0:  # too wide for second moments: plain codes, and the bias that goes with them
+        codes = scheme.encode(np.asarray(weight, np.float32), layer.channel_axis)
+        bias = refit_bias(layer.to_matrix(codes.decode().astype(np.float64)), moments)
+        return LayerSolution(codes, bias.reshape(-1).astype(np.float32), 0.0, 0.0)
     matrix = layer.to_matrix(np.asarray(weight, np.float64))
     target = refit_weights(matrix, moments, damping=REFIT_DAMPING)
     second = damped(moments.second, DAMPING)
@@ -73,8 +76,8 @@ def solve_layer(
 
 
 def _simple(layer: Layer) -> bool:
-    """Whether one row of the matrix is one channel of the weight's axis, and H is not too large."""
-    return not (layer.op == "ConvTranspose" and layer.groups > 1) and layer.columns <= WIDEST
+    """Whether one row of the matrix is one channel of the weight's axis."""
+    return not (layer.op == "ConvTranspose" and layer.groups > 1)
 
 
 def _solved(
