@@ -10,13 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from lowbit.calibration.statistics import batch_for
 from lowbit.data.images import Images
 from lowbit.engines import open_session
 from lowbit.graph.model import Model
 from lowbit.graph.summaries import MOST, POWER, with_channel_summaries
 from lowbit.progress import SILENT, Progress
-
-BATCH = 8
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -47,7 +46,7 @@ def channel_ranges(
         return {}
     session = open_session(with_channel_summaries(model, tensors), threads=threads)
     first = model.input.shape[0] if model.input.shape else None
-    size = first if isinstance(first, int) else BATCH
+    size = first if isinstance(first, int) else batch_for(model, tensors)
     highest = {name: np.zeros(1) for name in tensors}
     power = {name: np.zeros(1) for name in tensors}
     count = 0

@@ -11,7 +11,7 @@ from lowbit.engines import open_session
 from lowbit.graph.model import Model
 
 PROBABILITY_FLOOR = float(np.finfo(np.float32).tiny)
-BATCH = 16
+BATCH = 4  # larger ones gain nothing and take memory
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
