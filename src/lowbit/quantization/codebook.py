@@ -183,8 +183,9 @@ def _start(target: Single, second: Single, book: npt.NDArray[np.intp], levels: i
 
 
 def _grid(books: Single, book: npt.NDArray[np.intp], scale: Single | None) -> BookGrid:
-    spread = books[None] if len(books) == 1 else books[book]
-    return BookGrid(spread if scale is None else scale[..., None] * spread)
+    if len(books) == 1:
+        return BookGrid(books[None], scale)
+    return BookGrid(books[book] if scale is None else scale[..., None] * books[book])
 
 
 def _halved(books: Single) -> Single:
@@ -193,7 +194,8 @@ def _halved(books: Single) -> Single:
 
 def _exact(target: Single, second: Single, grid: BookGrid, rounded: Single) -> Single:
     groups, rows, columns = target.shape
-    levels = np.broadcast_to(grid.books, (groups, rows, grid.books.shape[2])).reshape(groups * rows, -1)
+    books = grid.books if grid.scale is None else grid.scale[..., None] * grid.books
+    levels = np.broadcast_to(books, (groups, rows, grid.books.shape[2])).reshape(groups * rows, -1)
     found, _ = closest(
         target.reshape(-1, columns), np.repeat(second, rows, axis=0), levels, rounded.reshape(-1, columns)
     )

@@ -103,9 +103,11 @@ class BookGrid:
 
     Args:
         books: ascending [groups, rows, levels]; a dimension may be 1 where all share a book.
+        scale: positive [groups, rows], by which rows multiply the one book of all; None without.
     """
 
     books: Single
+    scale: Single | None = None
 
     @cached_property
     def _middles(self) -> Single:
@@ -113,30 +115,34 @@ class BookGrid:
 
     def nearest(self, values: Single, column: int | slice) -> Single:
         """The level nearest to each value, the lower one of two; every column has the same levels."""
-        if self.books.shape[:2] == (1, 1):
-            return np.asarray(self.books[0, 0][np.searchsorted(self._middles[0, 0], values)])
-        if values.ndim == 2:
-            return np.take_along_axis(self.books, self._indices(values[..., None])[..., None], axis=-1)[..., 0]
-        return self.levels(self.codes(values))
+        flat = values.ndim == 2  # one column alone
+        codes = self.codes(values[..., None] if flat else values)
+        levels = self.levels(codes)
+        return levels[..., 0] if flat else levels
 
     def codes(self, levels: Single) -> npt.NDArray[np.uint8]:
         """Indices of values [groups, rows, columns]."""
-        found = [self._indices(levels[..., at, None]) for at in range(levels.shape[-1])]
-        return np.stack(found, axis=-1).astype(np.uint8)
+        if self.books.shape[:2] == (1, 1):
+            normal = levels if self.scale is None else levels / self.scale[..., None]
+            return np.searchsorted(self._middles[0, 0], normal).astype(np.uint8)
+        codes = np.zeros(levels.shape, np.uint8)
+        for at in range(self._middles.shape[-1]):
+            codes += levels > self._middles[..., at, None]
+        return codes
 
     def levels(self, codes: npt.NDArray[np.integer[Any]]) -> Single:
         """Values of indices [groups, rows, columns]."""
+        if self.books.shape[:2] == (1, 1):
+            found = self.books[0, 0][codes]
+            return np.asarray(found if self.scale is None else found * self.scale[..., None])
         books = np.broadcast_to(self.books, (*codes.shape[:2], self.books.shape[-1]))
         return np.take_along_axis(books, codes.astype(np.intp), axis=-1)
 
     def rows(self, index: npt.NDArray[np.intp]) -> "BookGrid":
         """The same grid for these rows alone."""
+        if self.scale is not None:
+            return BookGrid(self.books, self.scale[:, index])
         return self if self.books.shape[1] == 1 else BookGrid(self.books[:, index])
-
-    def _indices(self, values: Single) -> npt.NDArray[np.intp]:
-        if self.books.shape[:2] == (1, 1):
-            return np.asarray(np.searchsorted(self._middles[0, 0], values[..., 0]))
-        return np.asarray(np.count_nonzero(values > self._middles, axis=-1))
 
 
 def damped(second: Floats, amount: float) -> npt.NDArray[np.float64]:
