@@ -9,9 +9,14 @@ import lowbit
 import networks
 from lowbit.errors import ModelError
 from lowbit.formats.archive import is_archive, pack, stored_symbols, unpack
+from lowbit.formats.encoded import Encoded
+from lowbit.formats.ledger import read_ledger
+from lowbit.formats.onnx import to_onnx
+from lowbit.graph.ops import layers
 from lowbit.packing.archive import section_bytes
 from lowbit.packing.entropy import entropy_bits
 from lowbit.quantization.recipes import parse_recipe
+from lowbit.schemes.clusters import Clusters
 
 WEIGHT_ONLY = [f"linear{bits}" for bits in range(2, 17)] + [f"cluster{bits}" for bits in range(1, 9)]
 
@@ -153,3 +158,17 @@ def test_contexts_pay_on_a_network_of_kernels(shared_data, tmp_path):
     content = written(model, "linear4", tmp_path)[1]
     bound = sum(entropy_bits(item) for item in stored_symbols(content).values()) / 8
     assert len(pack(content)) < bound, "the whole file is smaller than the entropy of its codes"
+
+
+@pytest.mark.parametrize("scheme", [Clusters(4, "channel", half=True), Clusters(3, "group", group_size=2), Clusters(2)])
+def test_layers_that_share_a_look_up_are_all_counted(scheme, tmp_path):
+    """Where each channel's code book begins is no code, and no reason to count a layer twice or not at all."""
+    model = lowbit.load(networks.residual_network())
+    weights = {layer.weight: model.weights[layer.weight] for layer in layers(model)}
+    codes = {layer.weight: scheme.encode(weights[layer.weight], layer.channel_axis) for layer in layers(model)}
+    path = tmp_path / "model.onnx"
+    path.write_bytes(to_onnx(Encoded(model, weights=codes)))
+    ledger = read_ledger(path)
+    assert ledger.counts["codes"] == sum(weight.size for weight in weights.values())
+    assert ledger.counts["code_books"] == sum(found.code_books.size for found in codes.values())
+    assert sum(ledger.bytes.values()) == path.stat().st_size

@@ -218,7 +218,9 @@ def _walk(
         factor = stored.get(node.input[1]) or (stored.get(other.input[0]) if other is not None else None)
         behind = [kind, side if factor is not None and factor.data_type in NARROW else "constants"]
     elif node.op_type in ("Add", "Concat"):
-        behind = [kind] * len(node.input)
+        # Bit planes are joined; where each channel's code book begins is no code.
+        starts = [name in stored and stored[name].data_type == TensorProto.INT32 for name in node.input]
+        behind = ["constants" if start else kind for start in starts]
     constant = True
     for read, part in zip(node.input, behind, strict=False):
         # No short cut: whatever is stored behind any input gets its kind.
