@@ -95,7 +95,7 @@ def by_lowbit(model: Model, images: Images, path: Path, folder: Path) -> Iterato
         yield Candidate(engine, "lowbit int8, normalized in numpy", f"{engine}-normalized", file)
         yield Candidate(engine, "lowbit int8, bytes in", engine, given)
     yield Candidate("litert", "lowbit int8", "litert", quantized.save(folder / "lowbit.tflite"))
-    codes = quantized.save(folder / "lowbit-int8.tflite", input_type="int8")
+    codes = quantized.save(folder / "lowbit-int8.tflite", input="int8")
     yield Candidate("litert", "lowbit int8, int8 in", "litert", codes)
 
 
