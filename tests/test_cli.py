@@ -388,6 +388,7 @@ def test_files_that_take_image_bytes_stand_beside_those_that_take_floats(folder,
     assert code == 0
     _, floats, given = json.loads(out)["rows"]
     assert given["weight_sqnr_db"] is None or abs(given["weight_sqnr_db"] - floats["weight_sqnr_db"]) < 1
+    # Three times, for rounding another input another way moves a KL of 1e-4 by chance; a wrong border moves it tenfold.
     assert given["kl"] <= max(3 * floats["kl"], 1e-9)
     assert given["file_bytes"] == sum(given["details"]["ledger"].values())
 
