@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from lowbit.errors import ModelError
+from lowbit.formats.opening import pack_file
 from test_cli import SIZE, folder, run
 
 __all__ = ["folder"]
@@ -58,3 +60,10 @@ def test_what_cannot_be_is_refused_and_nothing_is_written(folder, tmp_path, caps
     assert code == 2
     assert says in err
     assert not list(tmp_path.iterdir())
+
+
+def test_an_empty_file_is_refused_and_nothing_is_written(tmp_path):
+    empty = tmp_path / "empty.onnx"
+    empty.touch()
+    with pytest.raises(ModelError, match="is empty"):
+        pack_file(empty)

@@ -118,7 +118,10 @@ def pack_file(path: Path | str) -> bytes:
     """
     if is_archive(path):
         raise ModelError("is an archive already.", where=str(path), remedy="Give the ONNX file.")
-    return archive.pack(_read(path))
+    data = _read(path)
+    if not data:  # which would be a message without fields, and so an ONNX file
+        raise ModelError("is empty.", where=str(path), remedy="Copy or export the model again.")
+    return archive.pack(data)
 
 
 def unpack_file(path: Path | str) -> bytes:
