@@ -152,7 +152,7 @@ def candidate(quantized: Quantized, path: Path) -> Candidate:
                 step.kl_before,
                 step.kl_after,
                 step.seconds,
-                "; ".join(filter(None, (step.note, "" if step.kept else "dropped, it did not help"))),
+                "; ".join(filter(None, (step.note, "" if step.kept else "dropped, it did not help enough"))),
             )
             for step in quantized.steps
         ),

@@ -2,16 +2,14 @@
 
 The network computes the same when each channel c of an activation is divided by s_c, if the rows of the layers that
 write it are divided by s_c too and the columns of the layers that read it multiplied (`lowbit.quantization.ties`). What
-rounding costs is not the same: channels share a scale, and the widest sets it for the others. Two ways to choose s:
+rounding costs is not the same: channels share a scale, and the widest sets it for the others. So s = exp(u), with u the
+minimum of the noise of all rounded weights and activations together (`lowbit.quantization.noise`).
 
-    for activations alone    s_c = (largest share of a rounded tensor's range that any of them needs for c) ^ strength,
-                             so that no tensor's range grows and only narrow channels are stretched
-    for all that is rounded  s = exp(u), u the minimum of the noise of weights and activations together
-                             (`lowbit.quantization.noise`)
-
-A ReLU6 passes a factor through only where it is inactive. That must hold for every image, so it is proven
-(`lowbit.quantization.bounds`): a channel that never exceeds b <= 6 may be stretched by 6 / b at the most, and a channel
-without that proof keeps s_c = 1. Letting the bound move along, as a vector, would take a node of its own at run time.
+A ReLU6 passes a factor through only where it is inactive: a channel that never exceeds b <= 6 may be stretched by 6 / b
+at the most, and one that may reach 6 keeps s_c = 1. Where activations stay float that must hold for every image, so it
+is proven (`lowbit.quantization.bounds`). Where they are rounded, they are cut off at what calibration images showed
+anyway: there b is the largest value seen, and `MARGIN` beyond it; what goes beyond that is cut off elsewhere than at 6.
+Letting the bound move along, as a vector, would take a node of its own at run time.
 
 Sources: Nagel et al. 2019, "Data-free quantization through weight equalization and bias correction" (arXiv 1906.04721),
 section 4.1, which equalizes the weight ranges of one pair of layers after the other and takes ReLU6 for ReLU; here
@@ -19,7 +17,7 @@ residual streams, activations and rows with scales of their own are in one objec
 an operator that `ties` does not know.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,16 +28,16 @@ from lowbit.graph.model import Model
 from lowbit.graph.ops import layers
 from lowbit.quantization.bounds import activation_bounds
 from lowbit.quantization.noise import minimize, noise_terms
-from lowbit.quantization.plan import Plan
 from lowbit.quantization.ties import Ties, find_ties
 from lowbit.schemes.clusters import Clusters
 from lowbit.schemes.linear import Linear
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-STRENGTHS = (0.5, 1.0)
 # Factors beyond this, up or down, hardly help any more, and float32 should not be asked for more.
 LARGEST_FACTOR = 1024.0
+# How far beyond what calibration images show other images may go before a moved bound cuts them off.
+MARGIN = 1.25
 
 
 @dataclass(frozen=True)
@@ -67,43 +65,6 @@ def equalizable(model: Model) -> tuple[str, ...]:
     return tuple(name for name in ties.roots if name in wanted) if ties.tensors else ()
 
 
-def equalizations(model: Model, plan: Plan, ranges: Mapping[str, ChannelRange]) -> Iterator[tuple[str, Equalized]]:
-    """What is worth trying for the tensors that a plan rounds, each way with its name.
-
-    Args:
-        model: the prepared float model.
-        plan: says which weights and activations are rounded, and how.
-        ranges: of the `equalizable` tensors.
-    """
-    rounded = [tensor for group in plan.scale_groups for tensor in group]
-    if rounded:
-        for strength in STRENGTHS:
-            yield f"activations, strength {strength}", equalize_activations(model, ranges, rounded, strength=strength)
-    schemes = {tensor.tensor: tensor.given for tensor in plan.quantized if tensor.given is not None}
-    yield "least noise", equalize_network(model, ranges, schemes, plan.scale_groups)
-
-
-def equalize_activations(
-    model: Model, ranges: Mapping[str, ChannelRange], rounded: Sequence[str], *, strength: float = 1.0
-) -> Equalized:
-    """Rescale channels so that those which share an activation's range fill it evenly.
-
-    Args:
-        model: the prepared float model.
-        ranges: of the `equalizable` tensors.
-        rounded: activations that will be rounded; what others need does not matter.
-        strength: 1 equalizes fully, 0 not at all; factors are taken to this power.
-    """
-    ties = find_ties(model)
-    shares = np.zeros(ties.count)
-    for name in rounded:
-        if name in ranges and (widest := ranges[name].highest.max()) > 0:
-            np.maximum.at(shares, ties.roots[name], ranges[name].highest / widest)
-    shares[shares == 0] = 1.0
-    least, most = factor_limits(model, ties)
-    return rescaled(model, ties, np.clip(strength * np.log(shares), least, most))
-
-
 def equalize_network(
     model: Model,
     ranges: Mapping[str, ChannelRange],
@@ -119,16 +80,27 @@ def equalize_network(
         groups: activations that will be rounded; those in one group share a scale.
     """
     ties = find_ties(model)
-    least, most = factor_limits(model, ties)
+    # Where activations are rounded, they are cut off at what was seen anyway.
+    least, most = factor_limits(model, ties, seen=ranges if groups else None)
     return rescaled(model, ties, minimize(noise_terms(model, ties, ranges, schemes, groups), least, most))
 
 
-def factor_limits(model: Model, ties: Ties) -> tuple[Array, Array]:
-    """Least and greatest log s with which the network computes the same on all images, for each set of channels."""
+def factor_limits(model: Model, ties: Ties, *, seen: Mapping[str, ChannelRange] | None = None) -> tuple[Array, Array]:
+    """Least and greatest log s for each set of channels, so that no bound of a Clip that matters moves.
+
+    Args:
+        model: the prepared float model.
+        ties: of its channels.
+        seen: what calibration images did; a channel that stayed clear of its bound on them then counts as free. Without
+            it only proofs count, and the network computes the same on all images.
+    """
     reach = np.zeros(ties.count)
     bounds = activation_bounds(model) if ties.clips else {}
-    for name, limit in ties.clips:
-        np.maximum.at(reach, ties.roots[name], np.maximum(bounds[name].high, 0.0) / limit)
+    for source, output, limit in ties.clips:
+        most = bounds[source].high
+        if seen is not None and output in seen:
+            most = np.minimum(most, MARGIN * seen[output].highest)
+        np.maximum.at(reach, ties.roots[source], np.maximum(most, 0.0) / limit)
     free = ~(ties.fixed | (reach > 1.0))
     widest = np.log(LARGEST_FACTOR)
     least = np.log(np.clip(reach, 1 / LARGEST_FACTOR, 1.0))

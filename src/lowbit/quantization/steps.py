@@ -28,7 +28,7 @@ from lowbit.graph.ops import Layer, layers
 from lowbit.progress import SILENT, Progress
 from lowbit.quantization.activations import activation_codes, fit_biases
 from lowbit.quantization.effort import Effort
-from lowbit.quantization.equalization import equalizable, equalizations
+from lowbit.quantization.equalization import Equalized, equalizable, equalize_network
 from lowbit.quantization.narrow import narrow_bias
 from lowbit.quantization.plan import EQUALIZATION, EXACT_INPUT, ROUNDING, Plan
 from lowbit.quantization.prefix import Replacement, walk
@@ -99,21 +99,16 @@ def run_steps(work: Work) -> tuple[Encoded, tuple[StepResult, ...], Statistics |
         results.append(StepResult(EXACT_INPUT, judge(plain), kl, True, 0.0))
     if EQUALIZATION in work.plan.steps:
         started = time.monotonic()
-        best, seen, note = current, statistics, ""
-        least = kl
-        ranges = channel_ranges(
-            work.model, work.images, equalizable(work.model), threads=work.threads, progress=work.progress
-        )
-        for way, equalized in equalizations(work.model, work.plan, ranges):
-            scaled = _statistics(work, equalized.model)
-            codes = encode_plainly(equalized.model, work.plan, work.progress)
-            candidate = _on_bytes(work, _encoded(work, equalized.model, codes, {}, scaled))
-            found = judge(candidate)
-            if found < least * (1.0 if work.plan.recipe.integer else CLEARLY):
-                best, least, seen = candidate, found, scaled
-                note = f"{way}, {equalized.changed[0]} of {equalized.changed[1]} channels"
-        results.append(StepResult(EQUALIZATION, kl, least, least < kl, time.monotonic() - started, note))
-        current, kl, statistics = best, least, seen
+        equalized = _equalized(work)
+        scaled = _statistics(work, equalized.model)
+        codes = encode_plainly(equalized.model, work.plan, work.progress)
+        candidate = _on_bytes(work, _encoded(work, equalized.model, codes, {}, scaled))
+        found = judge(candidate)
+        kept = found < kl * (1.0 if work.plan.recipe.integer else CLEARLY)
+        note = f"{equalized.changed[0]} of {equalized.changed[1]} channels"
+        results.append(StepResult(EQUALIZATION, kl, found, kept, time.monotonic() - started, note))
+        if kept:
+            current, kl, statistics = candidate, found, scaled
     if ROUNDING in work.plan.steps:
         started, note = time.monotonic(), work.effort.name
         candidate = _rounded(work, current, statistics)
@@ -132,6 +127,13 @@ def run_steps(work: Work) -> tuple[Encoded, tuple[StepResult, ...], Statistics |
 def _on_bytes(work: Work, encoded: Encoded) -> Encoded:
     """With the float input taken as image bytes, if the plan says so."""
     return with_exact_input(encoded) if EXACT_INPUT in work.plan.steps else encoded
+
+
+def _equalized(work: Work) -> Equalized:
+    model, plan = work.model, work.plan
+    ranges = channel_ranges(model, work.images, equalizable(model), threads=work.threads, progress=work.progress)
+    schemes = {tensor.tensor: tensor.given for tensor in plan.quantized if tensor.given is not None}
+    return equalize_network(model, ranges, schemes, plan.scale_groups)
 
 
 def encode_plainly(model: Model, plan: Plan, progress: Progress = SILENT) -> dict[str, Codes]:

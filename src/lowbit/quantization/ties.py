@@ -27,14 +27,14 @@ class Ties:
         roots: by tensor, for each channel the number of the set of channels that shares its factor.
         count: how many sets there are.
         fixed: bool [count], sets that keep the factor 1.
-        clips: inputs of a Clip from 0 that the ties pass through, with its upper bound.
+        clips: each Clip from 0 that the ties pass through: its input, its output, its upper bound.
         layers: layers that can be rescaled on both sides, by node; a fixed side keeps its scale.
     """
 
     roots: Mapping[str, Array]
     count: int
     fixed: Array
-    clips: tuple[tuple[str, float], ...]
+    clips: tuple[tuple[str, str, float], ...]
     layers: Mapping[str, Layer]
 
     @property
@@ -64,7 +64,7 @@ class _Walk:
         self.ids: dict[str, Array] = {}
         self.parent: list[int] = []
         self.locked: set[int] = set()
-        self.clips: list[tuple[str, float]] = []
+        self.clips: list[tuple[str, str, float]] = []
 
     def visit(self) -> None:
         """Every node, in order."""
@@ -143,7 +143,7 @@ class _Walk:
         if low is None or high is None or float(low) != 0.0 or not self.same(node):
             return False
         assert node.inputs[0] is not None
-        self.clips.append((str(node.inputs[0].name), float(high)))
+        self.clips.append((str(node.inputs[0].name), str(node.outputs[0].name), float(high)))
         return True
 
     def total(self, node: Node) -> bool:
