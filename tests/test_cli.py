@@ -410,6 +410,24 @@ def test_litert_files_can_take_and_give_codes(folder, tmp_path, kind, capsys):
     assert codes["flips"] <= floats["flips"] + 1
 
 
+def test_steps_are_chosen_by_name_and_shown_before_and_after(folder, tmp_path, capsys):
+    # Before it is known how images are normalized there are no bytes to find in the input.
+    for steps, names in (("none", []), ("exact-input,bias", ["input as image bytes", "bias correction"])):
+        how = (folder / "net.onnx", "-r", "int8", "--steps", steps, "--json")
+        code, out, _ = run("plan", *how, capsys=capsys)
+        assert code == 0
+        assert json.loads(out)["steps"] == [
+            name for name in names if name != "input as image bytes"
+        ]  # no normalization
+        more = ("--calibration", folder / "calibration", *SIZE, "-o", tmp_path / "a.onnx")
+        code, out, _ = run("quantize", *how, *more, capsys=capsys)
+        assert code == 0
+        assert [step["name"] for step in json.loads(out)["steps"]] == names
+    code, _, err = run("plan", folder / "net.onnx", "-r", "int8", "--steps", "luck", capsys=capsys)
+    assert code == 2
+    assert "no step is called 'luck'" in err
+
+
 def test_channels_first_bytes(folder, tmp_path, capsys):
     how = ("-r", "linear8", *SIZE, "--input", "uint8", "--input-layout", "nchw")
     assert run("quantize", folder / "net.onnx", *how, "-o", tmp_path / "a.onnx", capsys=capsys)[0] == 0
