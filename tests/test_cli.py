@@ -582,10 +582,29 @@ def test_several_engines_and_emulated_answers_each_have_a_row(folder, tmp_path, 
     assert "expected" in out
 
 
-def test_auto_measures_what_is_installed_and_opens_the_file(folder, monkeypatch, capsys):
+def test_auto_measures_what_is_installed_and_runs_the_file(folder, monkeypatch, capsys):
     def without_openvino(path, *, engine, threads):
         if engine == "openvino":
             raise EngineError("OpenVINO refuses the model.")
+        return session.open_session(path, engine=engine, threads=threads)
+
+    class Failing:
+        input_names = ("x",)
+
+        def run(self, inputs):
+            raise EngineError("the model does not run: no kernel.", where="openvino")
+
+    def opens_but_fails(path, *, engine, threads):
+        return Failing() if engine == "openvino" else session.open_session(path, engine=engine, threads=threads)
+
+    monkeypatch.setattr(session, "installed_engines", lambda: ("onnxruntime", "openvino"))
+    monkeypatch.setattr(entries, "open_session", opens_but_fails)
+    how = ("measure", folder / "net.onnx", "--data", folder / "test", *SIZE, "--runs", "2", "--json")
+    code, out, _ = run(*how, "--engine", "auto", capsys=capsys)
+    assert code == 0
+    assert [row["engine"] for row in json.loads(out)["rows"]] == ["onnxruntime"]
+    said = "net.onnx was not measured with openvino: the model does not run: no kernel."
+    assert json.loads(out)["notes"] == [said]
 
     monkeypatch.setattr(entries, "open_session", without_openvino)
     monkeypatch.setattr(session, "installed_engines", lambda: ("onnxruntime", "openvino"))
@@ -597,5 +616,5 @@ def test_auto_measures_what_is_installed_and_opens_the_file(folder, monkeypatch,
     monkeypatch.setattr(session, "installed_engines", lambda: ("openvino",))
     code, _, err = run(*how, "--engine", "auto", capsys=capsys)
     assert code == 2
-    assert "no engine that is installed opens the file" in err
+    assert "no engine that is installed runs the file" in err
     assert "OpenVINO refuses" in err
