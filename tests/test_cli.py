@@ -410,6 +410,24 @@ def test_litert_files_can_take_and_give_codes(folder, tmp_path, kind, capsys):
     assert codes["flips"] <= floats["flips"] + 1
 
 
+def test_steps_are_chosen_by_name_and_shown_before_and_after(folder, tmp_path, capsys):
+    # Before it is known how images are normalized there are no bytes to find in the input.
+    for steps, names in (("none", []), ("exact-input,bias", ["input as image bytes", "bias correction"])):
+        how = (folder / "net.onnx", "-r", "int8", "--steps", steps, "--json")
+        code, out, _ = run("plan", *how, capsys=capsys)
+        assert code == 0
+        assert json.loads(out)["steps"] == [
+            name for name in names if name != "input as image bytes"
+        ]  # no normalization
+        more = ("--calibration", folder / "calibration", *SIZE, "-o", tmp_path / "a.onnx")
+        code, out, _ = run("quantize", *how, *more, capsys=capsys)
+        assert code == 0
+        assert [step["name"] for step in json.loads(out)["steps"]] == names
+    code, _, err = run("plan", folder / "net.onnx", "-r", "int8", "--steps", "luck", capsys=capsys)
+    assert code == 2
+    assert "no step is called 'luck'" in err
+
+
 def test_channels_first_bytes(folder, tmp_path, capsys):
     how = ("-r", "linear8", *SIZE, "--input", "uint8", "--input-layout", "nchw")
     assert run("quantize", folder / "net.onnx", *how, "-o", tmp_path / "a.onnx", capsys=capsys)[0] == 0
@@ -564,10 +582,29 @@ def test_several_engines_and_emulated_answers_each_have_a_row(folder, tmp_path, 
     assert "expected" in out
 
 
-def test_auto_measures_what_is_installed_and_opens_the_file(folder, monkeypatch, capsys):
+def test_auto_measures_what_is_installed_and_runs_the_file(folder, monkeypatch, capsys):
     def without_openvino(path, *, engine, threads):
         if engine == "openvino":
             raise EngineError("OpenVINO refuses the model.")
+        return session.open_session(path, engine=engine, threads=threads)
+
+    class Failing:
+        input_names = ("x",)
+
+        def run(self, inputs):
+            raise EngineError("the model does not run: no kernel.", where="openvino")
+
+    def opens_but_fails(path, *, engine, threads):
+        return Failing() if engine == "openvino" else session.open_session(path, engine=engine, threads=threads)
+
+    monkeypatch.setattr(session, "installed_engines", lambda: ("onnxruntime", "openvino"))
+    monkeypatch.setattr(entries, "open_session", opens_but_fails)
+    how = ("measure", folder / "net.onnx", "--data", folder / "test", *SIZE, "--runs", "2", "--json")
+    code, out, _ = run(*how, "--engine", "auto", capsys=capsys)
+    assert code == 0
+    assert [row["engine"] for row in json.loads(out)["rows"]] == ["onnxruntime"]
+    said = "net.onnx was not measured with openvino: the model does not run: no kernel."
+    assert json.loads(out)["notes"] == [said]
 
     monkeypatch.setattr(entries, "open_session", without_openvino)
     monkeypatch.setattr(session, "installed_engines", lambda: ("onnxruntime", "openvino"))
@@ -579,5 +616,5 @@ def test_auto_measures_what_is_installed_and_opens_the_file(folder, monkeypatch,
     monkeypatch.setattr(session, "installed_engines", lambda: ("openvino",))
     code, _, err = run(*how, "--engine", "auto", capsys=capsys)
     assert code == 2
-    assert "no engine that is installed opens the file" in err
+    assert "no engine that is installed runs the file" in err
     assert "OpenVINO refuses" in err

@@ -72,7 +72,7 @@ def forward(model: str, calibration: str, count: int, out: Path) -> Callable[[],
     return job
 
 
-def by_lowbit(effort: str, ranges: str) -> Callable[..., Callable[[], object]]:
+def by_lowbit(effort: str, ranges: str, steps: tuple[str, ...] | None = None) -> Callable[..., Callable[[], object]]:
     def made(model: str, calibration: str, count: int, out: Path) -> Callable[[], object]:
         # By name, since lowbit imports what a name needs only when it is asked for.
         from lowbit import load, open_images, parse_recipe, quantize
@@ -83,7 +83,7 @@ def by_lowbit(effort: str, ranges: str) -> Callable[..., Callable[[], object]]:
             loaded = with_preprocessing(loaded, size=str(loaded.input.shape[2]), mean="imagenet", std="imagenet")
             images = open_images(calibration, loaded.preprocessing, limit=count)
             recipe = parse_recipe("int8", ranges=ranges)
-            quantize(loaded, recipe, calibration=images, effort=effort).save(out / "model.onnx")
+            quantize(loaded, recipe, calibration=images, effort=effort, steps=steps).save(out / "model.onnx")
 
         return job
 
@@ -143,8 +143,13 @@ def by_nncf(fast: bool) -> Callable[..., Callable[[], object]]:
 # name -> (tool's environment or None for lowbit's own, takes image files, what makes the job)
 JOBS: dict[str, tuple[str | None, bool, Callable[..., Callable[[], object]]]] = {
     "bare forward passes": (None, False, forward),
-    "lowbit, minmax": (None, True, by_lowbit("fast", "minmax")),
-    "lowbit, mse": (None, True, by_lowbit("fast", "mse")),
+    "lowbit, minmax": (None, True, by_lowbit("fast", "minmax", ("exact-input",))),
+    "lowbit, mse": (None, True, by_lowbit("fast", "mse", ("exact-input",))),
+    "lowbit, careful ranges + bias correction": (
+        None,
+        True,
+        by_lowbit("fast", "output", ("exact-input", "bias")),
+    ),
     "lowbit, mse, effort balanced": (None, True, by_lowbit("balanced", "mse")),
     "ONNX Runtime, minmax": (None, False, by_onnxruntime("MinMax")),
     "ONNX Runtime, percentile": (None, False, by_onnxruntime("Percentile")),

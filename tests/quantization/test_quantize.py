@@ -7,6 +7,8 @@ import lowbit
 import networks
 from lowbit.calibration.divergence import answers, mean_kl
 from lowbit.quantization.effort import EFFORTS
+from lowbit.quantization.plan import BIAS
+from lowbit.quantization.steps import LIKELY
 
 RECIPES = ("int8", "int4", "linear8", "linear4", "linear3", "linear2", "cluster4", "cluster3", "cluster2", "cluster1")
 
@@ -41,11 +43,12 @@ def test_looking_at_images_helps_on_images_never_seen(model, images, recipe):
 @pytest.mark.parametrize("recipe", ["int8", "linear3", "cluster3"])
 def test_every_effort_gives_a_valid_model_and_keeps_only_what_helps(model, images, effort, recipe):
     quantized = lowbit.quantize(model, recipe, calibration=images, effort=effort)
-    assert quantized.steps or (effort, recipe) == ("fast", "int8")
+    assert quantized.steps
     assert bool(quantized.encoded.activations) == bool(quantized.encoded.integer) == (recipe == "int8")
     assert tuple(step.name for step in quantized.steps) == quantized.plan.steps
     for step in quantized.steps:
-        assert not step.kept or step.kl_after < step.kl_before
+        # Bias correction by itself has the benefit of the doubt.
+        assert not step.kept or step.kl_after < step.kl_before * (LIKELY if step.name == BIAS else 1.0)
     assert kl(model, quantized.to_bytes()) < 0.5
 
 

@@ -7,15 +7,18 @@ import typer
 from lowbit.commands.options import (
     AffineOption,
     BatchOption,
+    EffortOption,
     EngineOption,
     GroupOption,
     JsonOption,
     ModelArgument,
     PerOption,
     RecipeOption,
+    StepsOption,
     StrictOption,
     TargetOption,
     ThreadsOption,
+    listed,
 )
 from lowbit.console import print_json, progress_bar, read_file_ledger
 
@@ -65,6 +68,8 @@ def plan(
     group_size: GroupOption = None,
     affine: AffineOption = None,
     target: TargetOption = None,
+    effort: EffortOption = "balanced",
+    steps: StepsOption = None,
     strict: StrictOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -77,7 +82,7 @@ def plan(
     wanted = parse_recipe(
         recipe, per=per, group_size=group_size, symmetric=None if affine is None else not affine, target=target
     )
-    decision = make_plan(load(model), wanted)
+    decision = make_plan(load(model), wanted, effort=effort, steps=listed(steps))
     if as_json:
         print_json(decision.to_json())
     else:

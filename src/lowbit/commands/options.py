@@ -32,6 +32,15 @@ MeanOption = Annotated[str | None, typer.Option("--mean", help="Mean a channel, 
 StdOption = Annotated[str | None, typer.Option("--std", help="Standard deviation a channel, likewise.")]
 LayoutOption = Annotated[str | None, typer.Option("--layout", help="NCHW or NHWC.")]
 EffortOption = Annotated[str, typer.Option(help="How long to search for codes: fast, balanced or best.")]
+StepsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--steps",
+        help="What is tried between plain encoding and the file: exact-input, equalization, rounding, bias, with "
+        "commas; or none. Chosen by recipe and effort if left out.",
+        metavar="STEP[,STEP]|none",
+    ),
+]
 LimitOption = Annotated[int | None, typer.Option("--limit", help="Use at most so many images.", min=1)]
 PerOption = Annotated[
     str | None, typer.Option("--per", help="tensor, channel or group: what shares a scale or code book.")
@@ -60,3 +69,10 @@ TargetOption = Annotated[
         help="Processor that integers are made for: native (this machine; the default), x86-vnni, x86 or arm.",
     ),
 ]
+
+
+def listed(text: str | None) -> list[str] | None:
+    """The words of an option that takes several with commas, where `none` stands for none of them."""
+    if text is None:
+        return None
+    return [] if text.strip() == "none" else [word.strip() for word in text.split(",") if word.strip()]

@@ -21,8 +21,10 @@ from lowbit.commands.options import (
     RecipeOption,
     SizeOption,
     StdOption,
+    StepsOption,
     StrictOption,
     TargetOption,
+    listed,
 )
 from lowbit.console import check_format, load_model, open_data, print_json, progress_bar, read_file_ledger
 
@@ -53,6 +55,7 @@ def quantize(
         str, typer.Option(help="What the file gives: float32, or int8 or uint8 codes (LiteRT only).")
     ] = "float32",
     effort: EffortOption = "balanced",
+    steps: StepsOption = None,
     limit: LimitOption = None,
     size: SizeOption = None,
     mean: MeanOption = None,
@@ -85,7 +88,15 @@ def quantize(
         if not faster:
             # Said before the work is done, and where it does not disturb what standard output is read for.
             typer.echo(f"Note: {verdict}", err=True)
-        quantized = run(loaded, wanted, calibration=images, effort=effort, strict=strict, progress=progress)
+        quantized = run(
+            loaded,
+            wanted,
+            calibration=images,
+            effort=effort,
+            steps=listed(steps),
+            strict=strict,
+            progress=progress,
+        )
         quantized.save(output, **form)
     ledger = read_file_ledger(output)
     if as_json:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import ModelProto, NodeProto, helper
+from onnx import ModelProto, NodeProto, helper, numpy_helper
 
 from lowbit.engines import open_session
 from lowbit.errors import ModelError
@@ -30,21 +30,33 @@ def layer_weights(path: Path | str) -> dict[str, Array]:
     except Exception as error:
         raise ModelError(f"not a readable ONNX file: {error}", where=str(path)) from error
     wanted, needed = _constant_weights(proto)
-    if not wanted:
-        return {}
-    read = {name for node in needed for name in node.input} | set(wanted.values())
+    stored = {tensor.name: tensor for tensor in proto.graph.initializer}
+    # Those that need no computing are read as they stand: by way of the runtime they would be copied four times.
+    values = {name: numpy_helper.to_array(stored[name]) for name in set(wanted.values()) if name in stored}
+    computed = [name for name in dict.fromkeys(wanted.values()) if name not in values]
+    if computed:
+        values |= _computed(proto, needed, computed)
+    weights = {node: values[name] for node, name in wanted.items()}
+    folded = next((entry.value for entry in proto.metadata_props if entry.key == FACTORS_KEY), None)
+    return weights if folded is None else in_float_units(weights, folded)
+
+
+def _computed(proto: ModelProto, needed: list[NodeProto], wanted: list[str]) -> dict[str, Array]:
+    """Tensors that some nodes compute from stored ones, by running these nodes alone.
+
+    Raises:
+        EngineError: the runtime refuses them.
+    """
+    read = {name for node in needed for name in node.input}
     graph = helper.make_graph(
         needed,
         "weights",
         [],
-        [helper.make_empty_tensor_value_info(name) for name in dict.fromkeys(wanted.values())],
+        [helper.make_empty_tensor_value_info(name) for name in wanted],
         [tensor for tensor in proto.graph.initializer if tensor.name in read],
     )
     part = helper.make_model(graph, opset_imports=proto.opset_import, ir_version=proto.ir_version)
-    values = open_session(part.SerializeToString(), threads=1).run({})
-    weights = {node: values[name] for node, name in wanted.items()}
-    folded = next((entry.value for entry in proto.metadata_props if entry.key == FACTORS_KEY), None)
-    return weights if folded is None else in_float_units(weights, folded)
+    return open_session(part.SerializeToString(), threads=1).run({})
 
 
 def _constant_weights(proto: ModelProto) -> tuple[dict[str, str], list[NodeProto]]:

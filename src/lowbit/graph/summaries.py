@@ -17,7 +17,7 @@ from lowbit.graph.model import Model, serialize
 LOW, HIGH, SAMPLE = "lowest of ", "highest of ", "sample of "
 # Operators whose outputs are never below zero.
 NEVER_NEGATIVE = frozenset(("Relu", "Sigmoid", "Softmax"))
-MOST, POWER = "reach of ", "power of "
+MOST, POWER, MEAN = "reach of ", "power of ", "mean of "
 
 
 def with_summaries(model: Model, whole: Collection[str], sampled: Mapping[str, int], *, samples: bool = True) -> bytes:
@@ -103,4 +103,27 @@ def with_channel_summaries(model: Model, tensors: Sequence[str]) -> bytes:
             if not flat:
                 proto.graph.node.append(helper.make_node(pool, [inner], [what + name], name=what + name))
             proto.graph.output.append(helper.make_tensor_value_info(what + name, TensorProto.FLOAT, None))
+    return serialize(proto, model.source)
+
+
+def with_channel_means(model: Model, tensors: Mapping[str, int | None]) -> bytes:
+    """An ONNX file of the same graph that gives `MEAN + name` of some tensors, over positions.
+
+    Args:
+        model: the prepared model.
+        tensors: None for those of [N, channels, ...], whose means are [N, channels, 1, ...]; the number of channels for
+            those of [..., channels], whose means are [1, channels, 1], over images as well.
+    """
+    proto = model.to_proto()
+    del proto.graph.output[:]
+    for name, channels in tensors.items():
+        source = name
+        if channels is not None:
+            # By the one pooling that no version of ONNX writes differently.
+            rows, source, shape = f"rows of {name}", f"columns of {name}", f"shape of rows of {name}"
+            proto.graph.initializer.append(numpy_helper.from_array(np.array((1, -1, channels), np.int64), shape))
+            proto.graph.node.append(helper.make_node("Reshape", [name, shape], [rows], name=rows))
+            proto.graph.node.append(helper.make_node("Transpose", [rows], [source], name=source, perm=(0, 2, 1)))
+        proto.graph.node.append(helper.make_node("GlobalAveragePool", [source], [MEAN + name], name=MEAN + name))
+        proto.graph.output.append(helper.make_tensor_value_info(MEAN + name, TensorProto.FLOAT, None))
     return serialize(proto, model.source)

@@ -12,9 +12,10 @@ from lowbit.formats.opening import load
 from lowbit.graph.cost import cost
 from lowbit.graph.model import Model
 from lowbit.graph.ops import layers
-from lowbit.measurement.measure import RUNS, Candidate, measure
+from lowbit.measurement.measure import RUNS, measure
 from lowbit.measurement.results import Comparison, Step
 from lowbit.measurement.roofline import MEASURED_ENGINES, Outlook, measure_peaks, outlook
+from lowbit.measurement.rows import Candidate
 from lowbit.progress import SILENT, Progress
 from lowbit.quantization.plan import plan
 from lowbit.quantization.quantize import Quantized, check_form, quantize

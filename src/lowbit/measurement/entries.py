@@ -1,13 +1,16 @@
 """What is measured: each file on each engine that is asked for and reads it, and answers that are only emulated."""
 
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lowbit.data.images import Images
 from lowbit.engines import AUTO, chosen_engines, open_session
 from lowbit.errors import DataError, EngineError, SchemeError
 from lowbit.formats.opening import is_litert
 from lowbit.formats.saturation import saturating
+from lowbit.measurement.inputs import as_taken, first_batch
 
 # Targets whose answers can be emulated elsewhere, and which processors those are.
 EMULATED = {"x86": "x86 without VNNI"}
@@ -34,13 +37,18 @@ class Entry:
     notes: tuple[str, ...] = ()
 
 
-def entries(paths: Sequence[Path], *, engine: str, emulate: str = "") -> tuple[tuple[Entry, ...], tuple[str, ...]]:
+def entries(
+    paths: Sequence[Path], images: Images, *, engine: str, emulate: str = "", batch: int = 1
+) -> tuple[tuple[Entry, ...], tuple[str, ...]]:
     """The rows for some files, file by file, and what could not be measured.
 
     Args:
         paths: of ONNX and .tflite files.
-        engine: name of an engine, several with commas, or `auto`: those installed, passing over files that one refuses.
+        images: what they will run on.
+        engine: name of an engine, several with commas, or `auto`: those installed, passing over files that one does not
+            open or, having opened it, fails to run.
         emulate: a row of `EMULATED`, or empty.
+        batch: images a run, for trying it.
 
     Raises:
         EngineError: no such engine, or one that refuses a file (with `auto`: all of them do).
@@ -57,13 +65,13 @@ def entries(paths: Sequence[Path], *, engine: str, emulate: str = "") -> tuple[t
     for index, path in enumerate(paths):
         reading = _reading(path, names)
         if engine == AUTO:
-            refusals = {name: refusal for name in reading if (refusal := _refusal(path, name))}
+            refusals = {name: refusal for name in reading if (refusal := _refusal(path, name, images, batch))}
             reading = tuple(name for name in reading if name not in refusals)
             said = [f"{path.name} was not measured with {name}: {refusal}" for name, refusal in refusals.items()]
             if not reading:
-                raise EngineError("no engine that is installed opens the file.", where=str(path), remedy=" ".join(said))
+                raise EngineError("no engine that is installed runs the file.", where=str(path), remedy=" ".join(said))
             passed += said
-        found += [Entry(index, name, path) for name in reading]
+        found += [Entry(index, name, path, notes=_outside(path, name)) for name in reading]
         if emulate and not is_litert(path):
             found += _emulated(index, path, emulate)
     if emulate and not any(entry.emulated for entry in found):
@@ -93,13 +101,27 @@ def _reading(path: Path, names: Sequence[str]) -> tuple[str, ...]:
     return others
 
 
-def _refusal(path: Path, engine: str) -> str:
-    """What an engine says against a file; empty if it opens it."""
+def _refusal(path: Path, engine: str, images: Images, batch: int) -> str:
+    """What an engine says against a file; empty if it opens and runs it."""
+    x = first_batch(as_taken(images, path), batch)
     try:
-        open_session(path, engine=engine, threads=1)
+        session = open_session(path, engine=engine, threads=1)
+        session.run({session.input_names[0]: x})
     except EngineError as error:
         return error.what
     return ""
+
+
+def _outside(path: Path, engine: str) -> tuple[str, ...]:
+    """What a LiteRT file leaves to LiteRT's own kernels, which are slower than XNNPACK's."""
+    if engine != "litert":
+        return ()
+    with tempfile.TemporaryDirectory(prefix="lowbit-") as folder:
+        listed = Path(folder) / "operators"
+        open_session(path, engine=engine, threads=1, optimized_to=listed)
+        names = [name for name in listed.read_text().split() if name != "DELEGATE"]
+    counts = ", ".join(f"{names.count(name)} {name}" for name in dict.fromkeys(names))
+    return (f"LiteRT runs outside XNNPACK, in slower kernels: {counts}.",) if names else ()
 
 
 def _emulated(index: int, path: Path, target: str) -> list[Entry]:

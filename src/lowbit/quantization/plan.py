@@ -2,10 +2,11 @@
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from lowbit.errors import DowngradeError, ModelError
+from lowbit.errors import DowngradeError, ModelError, SchemeError
 from lowbit.formats.input_bytes import reads_bytes
 from lowbit.graph.model import Model
 from lowbit.graph.ops import Layer, layers
@@ -23,6 +24,9 @@ DECODE_BYTES = {"linear": 130, "cluster": 230}
 EXACT_INPUT = "input as image bytes"
 EQUALIZATION = "equalization"
 ROUNDING = "rounding and bias correction"
+BIAS = "bias correction"
+# What `--steps` calls them.
+STEPS: dict[str, str] = {"exact-input": EXACT_INPUT, "equalization": EQUALIZATION, "rounding": ROUNDING, "bias": BIAS}
 COARSE_BITS, FINE_BITS, FINEST_BITS = 4, 7, 8
 
 BATCH_NORM_REASON = "batch-norm statistics are never quantized"
@@ -133,17 +137,25 @@ class Plan:
         return json.loads(json.dumps(asdict(self), default=str))  # type: ignore[no-any-return]
 
 
-def plan(model: Model, recipe: str | Recipe, *, effort: str = "balanced", with_images: bool = True) -> Plan:
+def plan(
+    model: Model,
+    recipe: str | Recipe,
+    *,
+    effort: str = "balanced",
+    steps: Sequence[str] | None = None,
+    with_images: bool = True,
+) -> Plan:
     """Decide what each tensor and node gets.
 
     Args:
         model: the prepared float model.
         recipe: a recipe or its name.
         effort: how long the steps may search.
+        steps: rows of `STEPS` that will be tried; None leaves the choice to recipe and effort.
         with_images: whether there will be calibration images; without them weights are encoded plainly.
 
     Raises:
-        SchemeError: no such recipe.
+        SchemeError: no such recipe or step, or one that the recipe has no use for.
         ModelError: no layer of the model can be quantized, or the model is quantized already.
     """
     recipe = parse_recipe(recipe)
@@ -165,16 +177,17 @@ def plan(model: Model, recipe: str | Recipe, *, effort: str = "balanced", with_i
         by_weight.setdefault(layer.weight, []).append(layer)
     tensors = [_weight_plan(model, name, users, recipe) for name, users in by_weight.items()]
     tensors += _others(model, set(by_weight), found)
-    steps = _steps(recipe, effort) if with_images else ()
+    wanted = _steps(recipe, effort) if steps is None else _named_steps(recipe, steps)
+    taken = wanted if with_images else ()
     if not recipe.integer:
-        return Plan(recipe, tuple(tensors), steps=steps, effort=effort)
+        return Plan(recipe, tuple(tensors), steps=taken, effort=effort)
     target = resolved(recipe.target)
     integer = _integer_plan(model, by_weight)
     running = integer.named("integer")
     if not reads_bytes(model, running):
-        steps = tuple(step for step in steps if step != EXACT_INPUT)
+        taken = tuple(step for step in taken if step != EXACT_INPUT)
     tensors = [_for_target(_only_if_integer(tensor, running), by_weight, target) for tensor in tensors]
-    return Plan(recipe, tuple(tensors), integer.nodes, integer.scale_groups, steps, effort, target)
+    return Plan(recipe, tuple(tensors), integer.nodes, integer.scale_groups, taken, effort, target)
 
 
 def _steps(recipe: Recipe, effort: str) -> tuple[str, ...]:
@@ -188,10 +201,23 @@ def _steps(recipe: Recipe, effort: str) -> tuple[str, ...]:
         if effort != "fast":
             return (*exact, EQUALIZATION, ROUNDING)
         # Per tensor one layer of channels of very different scale costs everything.
-        return (*exact, EQUALIZATION) if recipe.weights.per == "tensor" else exact
+        return (*exact, EQUALIZATION, BIAS) if recipe.weights.per == "tensor" else (*exact, BIAS)
     if recipe.bits <= COARSE_BITS:
         return (EQUALIZATION, ROUNDING)
     return (ROUNDING,) if recipe.bits <= (FINEST_BITS if effort == "best" else FINE_BITS) else ()
+
+
+def _named_steps(recipe: Recipe, names: Sequence[str]) -> tuple[str, ...]:
+    """The steps that were asked for, in the order in which they are taken."""
+    for name in names:
+        if name not in STEPS:
+            raise SchemeError(f"no step is called '{name}'.", remedy=f"Choose among: {', '.join(STEPS)}, or none.")
+        if recipe.weights is None or (STEPS[name] == EXACT_INPUT and not recipe.integer):
+            raise SchemeError(
+                f"recipe '{recipe.name}' has no use for step '{name}'.",
+                remedy="Leave it out." if recipe.weights is not None else "Leave steps out.",
+            )
+    return tuple(step for name, step in STEPS.items() if name in names)
 
 
 def _weight_plan(model: Model, name: str, users: list[Layer], recipe: Recipe) -> TensorPlan:

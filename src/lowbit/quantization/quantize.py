@@ -1,6 +1,6 @@
 """Quantize a model: decide, then do; the value that comes out can be saved."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -130,6 +130,7 @@ def quantize(
     *,
     calibration: Images | str | Path | Iterable[Any] | None = None,
     effort: str = "balanced",
+    steps: Sequence[str] | None = None,
     strict: bool = False,
     threads: int = 0,
     progress: Progress = SILENT,
@@ -145,12 +146,14 @@ def quantize(
         recipe: a recipe or its name, such as `int8`, `linear4`, `cluster2`.
         calibration: images without need of labels; anything `open_images` takes.
         effort: a row of `EFFORTS`: how long to search.
+        steps: rows of `STEPS`: what is tried between plain encoding and the file, such as ("bias",) or (); None leaves
+            the choice to recipe and effort.
         strict: refuse if anything asked for cannot be given.
         threads: threads of the runtime during calibration; 0 leaves it to the runtime.
         progress: told as the work goes on.
 
     Raises:
-        SchemeError: no such recipe or effort, or weights that cannot be encoded.
+        SchemeError: no such recipe, effort or step, or weights that cannot be encoded.
         DataError: the recipe needs calibration images and there are none.
         ModelError: nothing to quantize, or quantized already.
         DowngradeError: strict, and something cannot be given.
@@ -160,7 +163,7 @@ def quantize(
     recipe = parse_recipe(recipe)
     if effort not in EFFORTS:
         raise SchemeError(f"no effort is called '{effort}'.", remedy=f"Choose one of: {', '.join(EFFORTS)}.")
-    decision = plan(model, recipe, effort=effort, with_images=calibration is not None)
+    decision = plan(model, recipe, effort=effort, steps=steps, with_images=calibration is not None)
     if strict:
         decision.require_all()
     if recipe.integer and calibration is None:
@@ -168,12 +171,17 @@ def quantize(
             f"recipe '{recipe.name}' turns activations into integers and must see some images first.",
             remedy="Give calibration images: --calibration DIR, or calibration= in Python. A few hundred are plenty.",
         )
+    if calibration is None and steps:
+        raise DataError(
+            f"the steps {', '.join(steps)} look at what the network computes and must see some images.",
+            remedy="Give calibration images: --calibration DIR, or calibration= in Python.",
+        )
     if calibration is None or not (decision.steps or recipe.integer):
         return Quantized(decision, _plain(model, decision, progress))
     images = calibration if isinstance(calibration, Images) else open_images(calibration, model.preprocessing)
     work = Work(model, decision, images, EFFORTS[effort], threads, progress)
-    encoded, steps, statistics = run_steps(work)
-    return Quantized(decision, encoded, steps, statistics)
+    encoded, taken, statistics = run_steps(work)
+    return Quantized(decision, encoded, taken, statistics)
 
 
 def _plain(model: Model, decision: Plan, progress: Progress) -> Encoded:

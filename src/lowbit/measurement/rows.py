@@ -1,0 +1,213 @@
+"""What a row of the table says of one file on one engine: everything comes from the file on disk, re-opened."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lowbit.formats.ledger import Ledger
+from lowbit.formats.opening import file_ledger, file_weights
+from lowbit.graph.cost import Cost
+from lowbit.measurement import error
+from lowbit.measurement.accuracy import Score
+from lowbit.measurement.entries import Entry
+from lowbit.measurement.memory import Memory
+from lowbit.measurement.results import Details, Histogram, LayerRow, Row, Step
+from lowbit.measurement.speed import Latency
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+HISTOGRAMS = 4
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A file to be measured, and what is known of how it was made.
+
+    Attributes:
+        recipe: what the row is called.
+        path: the file.
+        bits: bits of a weight code, for the theoretical ratio; None if unknown.
+        schemes: by layer, how its weight is encoded.
+        reasons: by layer, why its weight stays float.
+        notes: what was asked and not given.
+        steps: what quantization ran.
+        float_weights: by layer, the float weights that were encoded, where those are not the first file's (channels
+            rescaled by equalization).
+        expected: by engine, how many times faster than float it should be there.
+    """
+
+    recipe: str
+    path: Path
+    bits: int | None = None
+    schemes: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    reasons: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    steps: tuple[Step, ...] = ()
+    float_weights: Mapping[str, Array] | None = None
+    expected: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Content:
+    """What is in a file, whoever runs it.
+
+    Attributes:
+        ledger: where its bytes went.
+        errors: of the weights, layer by layer; empty if its layers could not be paired with those of the first file.
+        histograms: of the largest tensors.
+    """
+
+    ledger: Ledger
+    errors: tuple[error.WeightError, ...]
+    histograms: tuple[Histogram, ...]
+
+
+def contents(candidates: Sequence[Candidate], paths: Sequence[Path]) -> list[Content]:
+    """Look into each file; the weights of the first and of one other are in memory at a time.
+
+    Args:
+        candidates: the files as the user named them, the reference first.
+        paths: the ONNX or LiteRT file of each.
+    """
+    first = file_weights(paths[0])
+    found = []
+    for index, (candidate, path) in enumerate(zip(candidates, paths, strict=True)):
+        before = first if candidate.float_weights is None else candidate.float_weights
+        before, after = paired(before, file_weights(path) if index else first)
+        histograms = _histograms(before, after)
+        found.append(Content(file_ledger(candidate.path, path), error.weight_errors(before, after), histograms))
+    return found
+
+
+def expected_ratio(
+    candidate: Candidate, entry: Entry, found: Sequence[Entry], times: Mapping[str, Latency]
+) -> float | None:
+    """The gain expected on this engine, in times of the reference: that of the float file on the same engine."""
+    gain = candidate.expected.get(entry.engine)
+    floats = (str(index) for index, other in enumerate(found) if other.file == 0 and other.engine == entry.engine)
+    time = times.get(next(floats, ""))
+    return None if gain is None or time is None else gain * time.ratio
+
+
+def with_fastest(rows: Sequence[Row], found: Sequence[Entry]) -> tuple[Row, ...]:
+    """Name the engine that runs each file fastest, where several do."""
+    timed: dict[int, list[Row]] = {}
+    for row, entry in zip(rows, found, strict=True):
+        if row.latency_ms is not None:
+            timed.setdefault(entry.file, []).append(row)
+    best = {
+        file: min(those, key=lambda row: row.latency_ms or 0.0).engine
+        for file, those in timed.items()
+        if len(those) > 1
+    }
+    return tuple(
+        row if entry.emulated else dataclasses.replace(row, fastest_engine=best.get(entry.file, ""))
+        for row, entry in zip(rows, found, strict=True)
+    )
+
+
+def row(
+    candidate: Candidate,
+    *,
+    engine: str,
+    first: Content,
+    content: Content,
+    score: Score,
+    time: Latency | None,
+    memory: Memory,
+    costs: Cost | None,
+    shown: tuple[Any, ...],
+) -> Row:
+    """One file on one engine."""
+    ledger, errors = content.ledger, content.errors
+    pooled = error.total(errors)
+    notes = [*candidate.notes, *score.notes]
+    if not errors:
+        notes.append("Weights were not compared: the layers of this file could not be paired with those of the first.")
+    if memory.note:
+        notes.append(memory.note)
+    return Row(
+        recipe=candidate.recipe,
+        file=candidate.path.name,
+        engine=engine,
+        file_bytes=ledger.total,
+        file_ratio=first.ledger.total / ledger.total,
+        weight_bytes=ledger.weight_bytes,
+        weight_ratio=first.ledger.weight_bytes / ledger.weight_bytes if ledger.weight_bytes else None,
+        theoretical_ratio=32 / candidate.bits if candidate.bits else None,
+        parameters=sum(ledger.counts.values()),
+        macs=costs.macs if costs else None,
+        weight_mse=pooled.mse if errors else None,
+        weight_sqnr_db=pooled.sqnr_db if errors else None,
+        accuracy=score.accuracy,
+        accuracy_low=score.accuracy_low,
+        accuracy_high=score.accuracy_high,
+        agreement=score.agreement,
+        loss=score.loss,
+        kl=score.kl,
+        flips=score.flips,
+        mcnemar_p=score.mcnemar_p,
+        latency_ms=time.median_ms if time else None,
+        latency_low_ms=time.low_ms if time else None,
+        latency_high_ms=time.high_ms if time else None,
+        latency_ratio=time.ratio if time else None,
+        load_memory_bytes=memory.load_bytes,
+        peak_memory_bytes=memory.peak_bytes,
+        details=Details(
+            ledger=dict(ledger.bytes),
+            parameter_counts=dict(ledger.counts),
+            layers=_layer_rows(candidate, ledger, {item.name: item for item in errors}, costs),
+            histograms=content.histograms,
+            examples=shown,
+            steps=candidate.steps,
+            notes=tuple(notes),
+        ),
+    )
+
+
+def paired(before: Mapping[str, Array], after: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Weights of two files, layer by layer: by name, else in execution order where all shapes agree, else nothing."""
+    if before.keys() == after.keys() and all(before[name].shape == after[name].shape for name in before):
+        return dict(before), {name: after[name] for name in before}
+    if [array.shape for array in before.values()] == [array.shape for array in after.values()]:
+        return dict(before), dict(zip(before, after.values(), strict=True))
+    return {}, {}
+
+
+def _layer_rows(
+    candidate: Candidate, ledger: Ledger, errors: Mapping[str, error.WeightError], costs: Cost | None
+) -> tuple[LayerRow, ...]:
+    macs = {layer.node: layer.macs for layer in costs.layers} if costs else {}
+    rows = []
+    for layer in ledger.layers:
+        measured = errors.get(layer.node)
+        rows.append(
+            LayerRow(
+                name=layer.node,
+                op=layer.op,
+                macs=macs.get(layer.node, 0),
+                bytes=layer.code_bytes + layer.side_bytes,
+                bits=layer.bits_per_weight,
+                mse=measured.mse if measured else None,
+                sqnr_db=measured.sqnr_db if measured else None,
+                scheme=candidate.schemes.get(layer.node, ""),
+                stays_float=candidate.reasons.get(layer.node, ""),
+            )
+        )
+    return tuple(rows)
+
+
+def _histograms(float_weights: Mapping[str, Array], weights: Mapping[str, Array]) -> tuple[Histogram, ...]:
+    """The largest tensors, with the values that stand in for them where those are few."""
+    largest = sorted(float_weights, key=lambda name: -float_weights[name].size)[:HISTOGRAMS]
+    found = []
+    for name in largest:
+        values = np.unique(weights[name])
+        found.append(
+            error.weight_histogram(name, float_weights[name], code_book=values if values.size <= 256 else None)
+        )
+    return tuple(found)

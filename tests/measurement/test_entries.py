@@ -1,0 +1,40 @@
+"""Which rows there are, and what a reader of them must know."""
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+import lowbit
+from lowbit.formats.encoded import Encoded
+from lowbit.formats.litert import to_litert
+from lowbit.graph.load import load
+from lowbit.measurement.entries import entries
+
+
+def classifier(*last):
+    """A matrix product, and some operators behind it."""
+    names = ["a", *(f"{op}.out" for op in last)]
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["a"], name="product")]
+    nodes += [helper.make_node(op, [names[at]], [names[at + 1]], name=op, axis=-1) for at, op in enumerate(last)]
+    weight = numpy_helper.from_array(np.random.default_rng(0).standard_normal((6, 4)).astype(np.float32), "w")
+    graph = helper.make_graph(
+        nodes,
+        "classifier",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 6])],
+        [helper.make_tensor_value_info(names[-1], TensorProto.FLOAT, [1, 4])],
+        [weight],
+    )
+    return load(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9))
+
+
+@pytest.mark.parametrize(("last", "outside"), [((), ()), (("Softmax",), ()), (("LogSoftmax",), ("1 LOG_SOFTMAX",))])
+def test_operators_that_litert_runs_outside_xnnpack_are_named(tmp_path, last, outside):
+    pytest.importorskip("ai_edge_litert")
+    path = tmp_path / "net.tflite"
+    path.write_bytes(to_litert(Encoded(classifier(*last))))
+    images = lowbit.open_images(list(np.zeros((2, 6), np.float32)), None, values="model")
+    found, passed = entries([path], images, engine="auto")
+    assert passed == ()
+    assert [entry.notes for entry in found] == [
+        tuple(f"LiteRT runs outside XNNPACK, in slower kernels: {names}." for names in outside)
+    ]
