@@ -14,6 +14,9 @@ CalibrationOption = Annotated[
     str | None,
     typer.Option("--calibration", help="Calibration images; labels are not used.", metavar="DIR"),
 ]
+ControlOption = Annotated[
+    bool, typer.Option("--control", help="Also say what zstd -19 and xz -9 make of the float file.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on standard output.")]
 EngineOption = Annotated[
     str,

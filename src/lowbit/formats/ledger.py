@@ -107,25 +107,7 @@ def count_bytes(proto: onnx.ModelProto, file_bytes: int, external: Mapping[str, 
         external: sizes of its external data files by location.
     """
     stored = dict(_stored_tensors(proto.graph))
-    producers = _constant_producers(proto.graph, stored)
-    kinds: dict[str, str] = {}
-    found = []
-    for node in proto.graph.node:
-        weight, bias = LAYER_INPUTS.get(node.op_type, (None, None))
-        if weight is not None and len(node.input) > weight:
-            names: dict[str, str] = {}
-            if _walk(node.input[weight], "float_weights", stored, producers, names):
-                kinds |= names
-                found.append((node, names))
-        if bias is not None and len(node.input) > bias and node.input[bias]:
-            names = {}
-            if _walk(node.input[bias], "biases", stored, producers, names):
-                kinds |= names
-    for node in proto.graph.node:
-        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
-            for name, kind in zip(node.input[1:], ("scales", "zero_points"), strict=False):
-                if name in stored:
-                    kinds.setdefault(name, kind)
+    kinds, found = _kinds(proto.graph, stored)
     shapes = {value.name: value for value in (*proto.graph.value_info, *proto.graph.output)}
     spent = dict.fromkeys(KINDS, 0)
     counts = dict.fromkeys(KINDS[:7], 0)
@@ -158,6 +140,37 @@ def count_bytes(proto: onnx.ModelProto, file_bytes: int, external: Mapping[str, 
     spent["graph"] = file_bytes - inside
     spent["padding"] = sum((external or {}).values()) - outside
     return Ledger(spent, counts, file_bytes + sum((external or {}).values()), tuple(stored_layers))
+
+
+def stored_kinds(graph: onnx.GraphProto) -> dict[str, str]:
+    """The kind of every stored tensor that the graph reads as one; all others are constants."""
+    return _kinds(graph, dict(_stored_tensors(graph)))[0]
+
+
+def _kinds(
+    graph: onnx.GraphProto, stored: Mapping[str, TensorProto]
+) -> tuple[dict[str, str], list[tuple[NodeProto, dict[str, str]]]]:
+    """Kinds by stored tensor, and each layer with the kinds of what its weight is computed from."""
+    producers = _constant_producers(graph, stored)
+    kinds: dict[str, str] = {}
+    found = []
+    for node in graph.node:
+        weight, bias = LAYER_INPUTS.get(node.op_type, (None, None))
+        if weight is not None and len(node.input) > weight:
+            names: dict[str, str] = {}
+            if _walk(node.input[weight], "float_weights", stored, producers, names):
+                kinds |= names
+                found.append((node, names))
+        if bias is not None and len(node.input) > bias and node.input[bias]:
+            names = {}
+            if _walk(node.input[bias], "biases", stored, producers, names):
+                kinds |= names
+    for node in graph.node:
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            for name, kind in zip(node.input[1:], ("scales", "zero_points"), strict=False):
+                if name in stored:
+                    kinds.setdefault(name, kind)
+    return kinds, found
 
 
 def payload_bytes(tensor: TensorProto) -> int:
