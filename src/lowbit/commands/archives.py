@@ -16,6 +16,7 @@ from lowbit.commands.options import (
     LimitOption,
     MeanOption,
     ModelArgument,
+    ShortNamesOption,
     StdOption,
 )
 from lowbit.console import load_model, open_data, print_json, progress_bar
@@ -37,9 +38,7 @@ def pack(
         typer.Option("--max-drop", help="Most points lost on --data; without labels, percent of changed answers."),
     ] = None,
     data: DataOption = None,
-    short_names: Annotated[
-        bool, typer.Option("--short-names", help="Rename inner tensors; drop notes, inner shapes and names of nodes.")
-    ] = False,
+    short_names: ShortNamesOption = False,
     control: ControlOption = False,
     effort: EffortOption = "balanced",
     limit: LimitOption = None,

@@ -19,6 +19,7 @@ from lowbit.commands.options import (
     ModelArgument,
     PerOption,
     RecipeOption,
+    ShortNamesOption,
     SizeOption,
     StdOption,
     StrictOption,
@@ -52,6 +53,7 @@ def quantize(
     output_type: Annotated[
         str, typer.Option(help="What the file gives: float32, or int8 or uint8 codes (LiteRT only).")
     ] = "float32",
+    short_names: ShortNamesOption = False,
     effort: EffortOption = "balanced",
     limit: LimitOption = None,
     size: SizeOption = None,
@@ -86,7 +88,7 @@ def quantize(
             # Said before the work is done, and where it does not disturb what standard output is read for.
             typer.echo(f"Note: {verdict}", err=True)
         quantized = run(loaded, wanted, calibration=images, effort=effort, strict=strict, progress=progress)
-        quantized.save(output, **form)
+        quantized.save(output, **form, short_names=short_names)
     ledger = read_file_ledger(output)
     if as_json:
         written = written_json(quantized, output, ledger, source_bytes=model.stat().st_size)

@@ -85,16 +85,20 @@ def unpack(data: bytes) -> bytes:
     return expand_archive(data)
 
 
-def stored_symbols(content: bytes) -> dict[str, Integers]:
-    """The weight codes that an ONNX file stores, unpacked to uint16 [count], by the name of the layer's weight.
+def stored_symbols(content: bytes, kind: str | None = "codes") -> dict[str, Integers]:
+    """The codes that an ONNX file stores, unpacked to uint16 [count], by the name of the weight or stored tensor.
 
     For entropies (`packing.entropy.entropy_bits`) and histograms. Signed codes are shifted to start from 0.
+
+    Args:
+        content: of the file.
+        kind: of the ledger: weights of layers by default; None for all that is stored as integers of few bits.
 
     Raises:
         ModelError: not an ONNX file, or its weights are in another file.
     """
     found = _payloads(content).codes
-    return {name: symbols_of(content, item) for (name, kind), item in found.items() if kind == "codes"}
+    return {name: symbols_of(content, item) for (name, own), item in found.items() if kind in (None, own)}
 
 
 @dataclass(frozen=True)
