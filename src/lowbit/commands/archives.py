@@ -54,7 +54,7 @@ def pack(
     images.
     """
     from lowbit.formats.controls import sizes
-    from lowbit.quantization.pack import Packed
+    from lowbit.quantization.dial import Packed
     from lowbit.quantization.pack import pack as run
     from lowbit.reports.packed import packed_json, print_packed
 
