@@ -30,7 +30,7 @@ from lowbit.formats.shortened import shortened
 from lowbit.graph.model import Model
 from lowbit.graph.ops import layers
 from lowbit.packing.entropy import entropy_bits
-from lowbit.quantization.pack import solved_layer
+from lowbit.quantization.dial import solved_layer
 from lowbit.schemes.codes import Codes
 
 PRICE = 2e-5  # of the output power of a layer, for one bit

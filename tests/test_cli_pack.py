@@ -2,6 +2,7 @@
 
 import json
 
+import onnx
 import pytest
 
 from lowbit.errors import ModelError
@@ -21,16 +22,56 @@ def test_a_goal_is_kept_and_the_ledger_adds_up(folder, tmp_path, capsys):
     said = json.loads(out)
     assert said["file_bytes"] == packed.stat().st_size <= 2600
     assert run("unpack", packed, "-o", back, capsys=capsys)[0] == 0
-    for column, path in (("given", folder / "net.onnx"), ("packed", back), ("archive", packed)):
-        assert sum(said["ledger"][column].values()) == path.stat().st_size
-    assert said["ledger"]["xz_bytes"] > said["file_bytes"]
+    for column, path in (("raw", folder / "net.onnx"), ("packed", back), ("coded", packed)):
+        assert sum(said["sizes"][column].values()) == path.stat().st_size
+    assert min(said["sizes"]["controls"].values()) > said["file_bytes"]
     assert said["trials"][-1]["archive_bytes"] == said["file_bytes"]
     assert said["trials"][-1]["drop"] is not None
     code, out, _ = run("pack", folder / "net.onnx", "-o", packed, *goal, *HOW, capsys=capsys)
     assert code == 0
     assert f"{packed.stat().st_size:,} bytes" in out
-    assert "control: xz makes" in out
+    assert "zstd -19" in out
     assert "points lost" in out
+
+
+def test_inspect_shows_what_coding_theory_and_compressors_say(folder, tmp_path, capsys):
+    small, packed = tmp_path / "small.onnx", tmp_path / "small.lowbit"
+    assert run("quantize", folder / "net.onnx", "-r", "linear4", "-o", small, *SIZE, capsys=capsys)[0] == 0
+    assert run("pack", small, "-o", packed, capsys=capsys)[0] == 0
+    code, out, _ = run("inspect", small, "--json", capsys=capsys)
+    said = json.loads(out)["sizes"]
+    assert code == 0
+    assert said["coded"] is said["controls"] is said["float_bytes"] is None
+    assert "--coded" in said["notes"][0]
+    assert "--control" in said["notes"][1]
+    how = ("--coded", "--control", "--against", folder / "net.onnx")
+    for path in (small, packed):
+        code, out, _ = run("inspect", path, *how, "--json", capsys=capsys)
+        said = json.loads(out)["sizes"]
+        assert code == 0
+        assert said["notes"] == []
+        for column, file in (("raw", folder / "net.onnx"), ("packed", small), ("coded", packed)):
+            assert sum(said[column].values()) == file.stat().st_size
+        assert said["entropy_bits"] < 32 / said["theoretical_ratio"] == pytest.approx(4, rel=0.01)
+        assert set(said["controls"]) == {"zstd -19", "xz -9"}
+    code, out, _ = run("inspect", small, *how, capsys=capsys)
+    assert code == 0
+    assert "by their empirical entropy" in out
+    assert f"the float file takes {(folder / 'net.onnx').stat().st_size:,} bytes" in out
+    code, _, err = run("inspect", small, "--control", capsys=capsys)
+    assert code == 2
+    assert "--against" in err
+
+
+def test_inspect_of_weights_in_another_file_counts_but_does_not_code(folder, tmp_path, capsys):
+    model = onnx.load(folder / "net.onnx")
+    onnx.save(model, tmp_path / "net.onnx", save_as_external_data=True, location="net.bin", size_threshold=64)
+    code, out, _ = run("inspect", tmp_path / "net.onnx", capsys=capsys)
+    assert code == 0
+    assert "in the file" in out
+    code, _, err = run("inspect", tmp_path / "net.onnx", "--coded", capsys=capsys)
+    assert code == 2
+    assert "another file" in err
 
 
 def test_short_names_need_no_goal(folder, tmp_path, capsys):

@@ -34,7 +34,7 @@ PUBLIC = {
     "quantize": "lowbit.quantization.quantize",
     "Quantized": "lowbit.quantization.quantize",
     "pack": "lowbit.quantization.pack",
-    "Packed": "lowbit.quantization.pack",
+    "Packed": "lowbit.quantization.dial",
     "measure": "lowbit.measurement.measure",
     "compare": "lowbit.measurement.compare",
     "measure_peaks": "lowbit.measurement.roofline",
@@ -57,7 +57,8 @@ if TYPE_CHECKING:
     from lowbit.measurement.measure import measure
     from lowbit.measurement.results import Comparison
     from lowbit.measurement.roofline import measure_peaks, outlook
-    from lowbit.quantization.pack import Packed, pack
+    from lowbit.quantization.dial import Packed
+    from lowbit.quantization.pack import pack
     from lowbit.quantization.plan import Plan, plan
     from lowbit.quantization.quantize import Quantized, quantize
     from lowbit.quantization.recipes import Recipe, parse_recipe

@@ -27,14 +27,16 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def in_order(function: Callable[[Item], Result], items: Iterable[Item], *, threads: int) -> Iterator[Result]:
-    """`map(function, items)`, in order, on threads that stay at most one result ahead of what they work on."""
+def in_order(
+    function: Callable[[Item], Result], items: Iterable[Item], *, threads: int, ahead: int = 1
+) -> Iterator[Result]:
+    """`map(function, items)`, in order, on threads that stay so many results `ahead` of what they work on at most."""
     if threads <= 1:
         yield from map(function, items)
         return
     waiting = iter(items)
     with ThreadPoolExecutor(threads, thread_name_prefix="lowbit") as pool:
-        pending: deque[Future[Result]] = deque(pool.submit(function, item) for item in islice(waiting, threads + 1))
+        pending: deque[Future[Result]] = deque(pool.submit(function, item) for item in islice(waiting, threads + ahead))
         try:
             while pending:
                 result = pending.popleft().result()

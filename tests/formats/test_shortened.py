@@ -9,6 +9,7 @@ import lowbit
 import networks
 from lowbit.engines import open_session
 from lowbit.errors import ModelError
+from lowbit.formats.ledger import count_bytes
 from lowbit.formats.shortened import shortened
 
 
@@ -85,3 +86,26 @@ def test_names_never_meet_those_of_inputs_and_outputs():
 def test_what_is_no_file_is_refused():
     with pytest.raises(ModelError, match="not a readable ONNX file"):
         shortened(b"\x00\x01 no")
+
+
+@pytest.mark.parametrize("recipe", ["linear4", "linear3", "cluster4", "cluster3", "linear12"])
+def test_weights_are_counted_without_noted_shapes(recipe):
+    content = lowbit.quantize(lowbit.load(networks.residual_network(first=48)), recipe).to_bytes()
+    counted = [count_bytes(onnx.load_from_string(data), len(data)) for data in (content, shortened(content))]
+    assert counted[0].counts == counted[1].counts
+
+
+def test_attributes_that_the_standard_assumes_are_dropped(tmp_path):
+    model = networks.residual_network()
+    for node in model.graph.node:
+        if node.op_type == "Conv":
+            node.attribute.append(onnx.helper.make_attribute("auto_pad", "NOTSET"))
+            node.attribute.append(onnx.helper.make_attribute("dilations", [1, 1]))
+    short = onnx.load_from_string(shortened(model.SerializeToString()))
+    said = [{attribute.name for attribute in node.attribute} for node in short.graph.node if node.op_type == "Conv"]
+    assert said[0] == {"kernel_shape", "strides", "pads"}
+    assert said[1] == {"kernel_shape"}
+    assert said[3] == {"kernel_shape", "pads", "group"}
+    x = networks.inputs(3)
+    before, after = (open_session(m.SerializeToString(), threads=1).run({"x": x})["logits"] for m in (model, short))
+    np.testing.assert_array_equal(before, after)

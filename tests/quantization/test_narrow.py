@@ -10,8 +10,10 @@ import networks
 from lowbit.engines import open_session
 from lowbit.formats.ledger import read_ledger
 from lowbit.formats.reading import layer_weights
+from lowbit.formats.unpack import BYTE_FROM, scale_table
 from lowbit.graph.ops import layers
 from lowbit.quantization.narrow import narrow_bias, narrow_scales
+from lowbit.schemes.linear import Linear
 
 
 @pytest.mark.parametrize("recipe", ["linear3", "linear5"])
@@ -52,11 +54,54 @@ def test_packed_biases_are_folded_too(tmp_path):
     np.testing.assert_allclose(compiled([x])[0], mine, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("recipe", "table"), [("linear4", True), ("linear2", True), ("linear3", True), ("linear5", False)]
+)
+def test_scales_of_few_bits_share_a_table_and_zero_points_their_bytes(recipe, table, tmp_path):
+    model = lowbit.load(networks.residual_network(first=2000))
+    images = lowbit.open_images(networks.inputs(24), None)
+    quantized = lowbit.quantize(model, recipe, calibration=images, effort="fast")
+    path = quantized.save(tmp_path / "m.onnx")
+    ledger = read_ledger(path)
+    wide = [codes for codes in quantized.encoded.weights.values() if codes.scale.size >= BYTE_FROM]
+    assert wide
+    assert ledger.counts["scales"] == sum(codes.scale.size for codes in quantized.encoded.weights.values())
+    assert ledger.bytes["scales"] / ledger.counts["scales"] == pytest.approx(1 if table else 2, abs=0.15)
+    affine = [codes for codes in quantized.encoded.weights.values() if codes.zero_point is not None]
+    if affine:
+        assert ledger.counts["zero_points"] == sum(codes.zero_point.size for codes in affine)
+    if affine and recipe in ("linear2", "linear4"):
+        assert ledger.bytes["zero_points"] < ledger.counts["zero_points"]
+    seen = layer_weights(path)
+    for layer in layers(model):
+        np.testing.assert_array_equal(seen[layer.node], quantized.encoded.weights[layer.weight].decode())
+    optimized = tmp_path / "optimized.onnx"
+    open_session(path, threads=1, optimized_to=optimized)
+    assert not {"Cast", "Mul", "Mod", "Div", "Gather"} & {node.op_type for node in onnx.load(optimized).graph.node}
+    assert lowbit.formats.archive.unpack(lowbit.formats.archive.pack(path.read_bytes())) == path.read_bytes()
+
+
+def test_too_many_different_scales_share_no_table():
+    generator = np.random.default_rng(0)
+    scales = generator.uniform(0.01, 1, 300).astype(np.float32)
+
+    def codes(values):
+        return Linear(4).from_codes(np.zeros((len(values), 2), np.int8), values)
+
+    assert scale_table([codes(scales)]) is None
+    assert scale_table([codes(scales[:100])]) is None  # not worth it
+    narrow = narrow_scales(scales, 4)
+    table = scale_table([codes(narrow)] * 5)
+    np.testing.assert_array_equal(table, np.unique(narrow))
+    np.testing.assert_allclose(narrow, scales, rtol=1 / 64)
+    assert scale_table([codes(narrow)]) is None
+
+
 def test_values_that_half_precision_would_harm_stay():
     tiny, huge = np.array([1e-6, 1.0], np.float32), np.array([1.0, 1e5], np.float32)
     for values in (tiny, huge):
-        np.testing.assert_array_equal(narrow_scales(values), values)
+        np.testing.assert_array_equal(narrow_scales(values, 4), values)
     np.testing.assert_array_equal(narrow_bias(-huge), -huge)
     scales = np.random.default_rng(0).uniform(2**-14, 1, 999).astype(np.float32)
-    np.testing.assert_allclose(narrow_scales(scales), scales, rtol=2**-11)
-    assert narrow_scales(scales).tobytes() != scales.tobytes()
+    np.testing.assert_allclose(narrow_scales(scales, 8), scales, rtol=2**-11)
+    assert narrow_scales(scales, 8).tobytes() != scales.tobytes()

@@ -16,7 +16,8 @@ from lowbit.errors import DataError, ModelError, SchemeError
 from lowbit.formats.archive import unpack
 from lowbit.formats.reading import layer_weights
 from lowbit.graph.ops import layers
-from lowbit.quantization.pack import bias_codes, drop, pack
+from lowbit.quantization.dial import _between, _shifted, bias_codes, drop
+from lowbit.quantization.pack import pack
 
 FLOOR = 0.05  # of the size asked for that may be left over
 
@@ -199,3 +200,15 @@ def test_a_layer_too_wide_to_weigh_is_named():
     with pytest.raises(lowbit.LowbitError, match="5,000 inputs an output") as caught:
         lowbit.pack(model, calibration=seen, bits_per_weight=3.0)
     assert "wide" in str(caught.value)
+
+
+def test_one_pass_at_several_prices_saves_trials(model, images):
+    """What bytes follow from prices is known before the first archive, and passes through it afterwards."""
+    for size in (2600, 2900):
+        packed = pack(model, calibration=images, size=size, effort="balanced")
+        assert (1 - FLOOR) * size <= len(packed.archive) <= size
+        assert len(packed.trials) <= 4
+    empty, *moved = _shifted([(0.0, 100), (800.0, 300), (1600.0, 400)], 1200.0, 360)
+    assert empty == (0.0, 100)
+    assert moved == [(800.0, 310), (1600.0, 410), (1200.0, 360)]
+    assert _between([empty, *moved], 335) == pytest.approx(1000)

@@ -102,10 +102,14 @@ def sample_comparison() -> Comparison:
                 kl=kl, flips=flips, mcnemar_p=1.0 if flips < 20 else 2.4e-9, latency_ms=latency,
                 latency_low_ms=latency * 0.985, latency_high_ms=latency * 1.04, latency_ratio=1.57 / latency,
                 expected_ratio=1.7 if recipe == "int8" else None,
+                archive_bytes=round(sum(ledger.values()) * 0.86), code_bits=bits if quantized else None,
+                entropy_bits=bits * 0.87 if quantized else None,
+                zstd_bytes=None if quantized else 8_224_278, xz_bytes=None if quantized else 8_180_020,
                 load_memory_bytes=21_400_000 - int(4e6 * (recipe == "int8")),
                 peak_memory_bytes=29_800_000 + int(9e6 * (bits < 8)),
                 details=Details(
                     ledger=ledger,
+                    archive_ledger={kind: round(size * 0.86) for kind, size in ledger.items()},
                     parameter_counts={
                         "weights": 2189760, "biases": 17059, "scales": scales // 4,
                         "zero_points": ledger["zero_points"], "code_books": books // 4, "other": 0,

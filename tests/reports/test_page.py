@@ -74,6 +74,8 @@ def test_all_sections_are_there_and_nothing_comes_from_elsewhere():
     assert len(text) < 500_000
     for row in sample_comparison().rows:
         assert text.count(f">{row.recipe}<") >= 4
+    assert "Entropy-coded, and the control" in text
+    assert "zstd -19 of float" in text
 
 
 def test_hostile_names_stay_text():

@@ -25,12 +25,22 @@ def test_no_line_is_too_long_and_no_row_wraps(width):
 
 
 def test_eighty_columns_hold_what_matters_and_wide_ones_everything():
-    narrow, wide = (comparison_text(sample_comparison(), width=width).splitlines()[0] for width in (80, 200))
+    narrow, wide = (comparison_text(sample_comparison(), width=width).splitlines()[0] for width in (80, 230))
     for word in ("size", "smaller", "accuracy", "flips", "KL", "latency", "faster"):
         assert word in narrow
     for column in COLUMNS:
         assert column.title in wide or column.title in ("agreement", "MSE")
     assert narrow.split() == [word for word in wide.split() if word in narrow.split()]  # the order stays
+
+
+def test_the_control_is_named_and_so_is_what_was_not_coded():
+    comparison = sample_comparison()
+    (note,) = (note for note in footnotes(comparison) if note.startswith("Control"))
+    assert "zstd -19 8.22 MB" in note
+    assert "xz -9 8.18 MB" in note
+    rows = (*comparison.rows[:2], dataclasses.replace(comparison.rows[2], archive_bytes=None))
+    notes = footnotes(dataclasses.replace(comparison, rows=rows))
+    assert "Too large to be coded here, or in several files: linear16." in notes
 
 
 def test_without_labels_agreement_takes_the_place_of_accuracy():

@@ -6,12 +6,8 @@ hundred small operators, and threads that wait for each other at every one of th
 """
 
 import math
-import os
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -29,6 +25,7 @@ from lowbit.engines import Session, open_session
 from lowbit.errors import DataError, ModelError
 from lowbit.graph.model import Model
 from lowbit.graph.summaries import HIGH, LOW, SAMPLE, with_summaries
+from lowbit.processor import cores, in_order
 from lowbit.progress import SILENT, Progress
 
 MOST_IMAGES = 8
@@ -102,7 +99,7 @@ def calibrate(
     small = [name for name in inside if name not in large]
     # Looking for extremes passes over NaN; where no sample would show it, the model's answers must.
     answers = [] if histograms else [value.name for value in model.outputs if value.name not in names]
-    several = threads or _processors()
+    several = threads or cores()
     runs = min(several, MOST_RUNS)
     summaries = with_summaries(model, [*small, *answers], large, samples=histograms)
     session = open_session(summaries, threads=max(1, several // runs))
@@ -139,19 +136,7 @@ def _in_turn(
     def run(part: Batch) -> tuple[Batch, Mapping[str, Array]]:
         return part, session.run({name: part.x}) | {name: part.x}
 
-    waiting = iter(batches)
-    with ThreadPoolExecutor(runs, thread_name_prefix="lowbit-calibration") as pool:
-        pending: deque[Future[tuple[Batch, Mapping[str, Array]]]] = deque(
-            pool.submit(run, part) for part in islice(waiting, runs)
-        )
-        try:
-            while pending:
-                result = pending.popleft().result()
-                pending.extend(pool.submit(run, part) for part in islice(waiting, 1))
-                yield result
-        finally:
-            for future in pending:
-                future.cancel()
+    return in_order(run, batches, threads=runs, ahead=0)
 
 
 def batch_for(model: Model, tensors: Sequence[str]) -> int:
@@ -164,10 +149,6 @@ def image_size(model: Model, tensor: str) -> int:
     shape = model.values[tensor].shape if tensor in model.values else None
     extents = [] if shape is None else list(shape)[1:]
     return math.prod(extent if isinstance(extent, int) else 0 for extent in extents) if extents else 0
-
-
-def _processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _summary(outputs: Mapping[str, Array], name: str, *, histograms: bool) -> tuple[float, float, Array]:

@@ -8,6 +8,7 @@ import typer
 
 from lowbit.commands.options import (
     CalibrationOption,
+    ControlOption,
     DataOption,
     EffortOption,
     JsonOption,
@@ -15,6 +16,7 @@ from lowbit.commands.options import (
     LimitOption,
     MeanOption,
     ModelArgument,
+    ShortNamesOption,
     StdOption,
 )
 from lowbit.console import load_model, open_data, print_json, progress_bar
@@ -36,10 +38,8 @@ def pack(
         typer.Option("--max-drop", help="Most points lost on --data; without labels, percent of changed answers."),
     ] = None,
     data: DataOption = None,
-    short_names: Annotated[
-        bool, typer.Option("--short-names", help="Rename inner tensors; drop notes, inner shapes and names of nodes.")
-    ] = False,
-    control: Annotated[bool, typer.Option("--control", help="Also say what xz makes of the file given.")] = False,
+    short_names: ShortNamesOption = False,
+    control: ControlOption = False,
     effort: EffortOption = "balanced",
     limit: LimitOption = None,
     image_size: Annotated[str | None, typer.Option("--image-size", help="Input size, as HxW or one number.")] = None,
@@ -53,12 +53,13 @@ def pack(
     With --size, --bits-per-weight or --max-drop it is quantized to the best that fits; --limit bounds the calibration
     images.
     """
-    from lowbit.formats.controls import controls
-    from lowbit.quantization.pack import Packed
+    from lowbit.formats.controls import sizes
+    from lowbit.quantization.dial import Packed
     from lowbit.quantization.pack import pack as run
     from lowbit.reports.packed import packed_json, print_packed
 
-    if size is None and bits_per_weight is None and max_drop is None:
+    turned = any(goal is not None for goal in (size, bits_per_weight, max_drop))
+    if not turned:
         unused = {"--calibration": calibration, "--data": data}
         for option, value in unused.items():
             if value is not None:
@@ -82,9 +83,10 @@ def pack(
                 effort=effort,
                 progress=progress,
             )
-    packed.save(output)
     source_bytes = model.stat().st_size
-    counted = controls(model.read_bytes(), packed.content, packed.archive, control=control)
+    # With a goal what is given is the float file; without one the archive itself says whether it is.
+    counted = sizes(packed.archive, against=model.read_bytes() if turned else None, coded=True, control=control)
+    packed.save(output)
     if as_json:
         print_json(packed_json(packed, output, counted, source_bytes=source_bytes))
     else:

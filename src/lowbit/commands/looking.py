@@ -1,5 +1,6 @@
 """`inspect`, `plan` and `recipes`: look before anything is touched."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -7,6 +8,7 @@ import typer
 from lowbit.commands.options import (
     AffineOption,
     BatchOption,
+    ControlOption,
     EffortOption,
     EngineOption,
     GroupOption,
@@ -31,13 +33,22 @@ def inspect(
     engine: EngineOption = "onnxruntime",
     threads: ThreadsOption = 1,
     batch: BatchOption = 1,
+    coded: Annotated[
+        bool, typer.Option("--coded", help="Also entropy-code the file and say what each kind of bytes takes then.")
+    ] = False,
+    against: Annotated[
+        Path | None, typer.Option("--against", help="The float file that it was made from.", metavar="FLOAT")
+    ] = None,
+    control: ControlOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Per layer and in total: shapes, parameters, MACs, FLOPs, bytes and ranges of the weights; or expected speed."""
-    from lowbit.errors import EngineError
-    from lowbit.formats.opening import load
+    from lowbit.errors import EngineError, ModelError
+    from lowbit.formats.controls import sizes
+    from lowbit.formats.opening import load, read_file
     from lowbit.graph.cost import cost
-    from lowbit.reports.inspection import inspection_json, print_inspection
+    from lowbit.reports.inspection import inspection_json, print_inspection, print_ledger
+    from lowbit.reports.sizes import print_sizes, sizes_json
 
     if not speed and (engine, threads, batch) != ("onnxruntime", 1, 1):
         raise EngineError(
@@ -55,10 +66,23 @@ def inspect(
         return
     counted = cost(loaded)
     ledger = read_file_ledger(model)
+    data = read_file(model)
+    seen = None
+    if len(data) == ledger.total:
+        original = None if against is None else read_file(against)
+        with progress_bar(as_json) as progress:
+            seen = sizes(data, against=original, coded=coded, control=control, progress=progress)
+    elif coded or control or against is not None:
+        raise ModelError(
+            "its weights are in another file.",
+            where=str(model),
+            remedy="Save the model as one file first: `lowbit.save(lowbit.load(path), new_path)` does.",
+        )
     if as_json:
-        print_json(inspection_json(loaded, counted, ledger))
-    else:
-        print_inspection(loaded, counted, ledger)
+        print_json({**inspection_json(loaded, counted, ledger), "sizes": seen and sizes_json(seen)})
+        return
+    print_inspection(loaded, counted, ledger)
+    print_ledger(ledger) if seen is None else print_sizes(seen)
 
 
 def plan(

@@ -14,6 +14,12 @@ CalibrationOption = Annotated[
     str | None,
     typer.Option("--calibration", help="Calibration images; labels are not used.", metavar="DIR"),
 ]
+ControlOption = Annotated[
+    bool, typer.Option("--control", help="Also say what zstd -19 and xz -9 make of the float file.")
+]
+ShortNamesOption = Annotated[
+    bool, typer.Option("--short-names", help="Rename inner tensors; drop notes, inner shapes and names of nodes.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on standard output.")]
 EngineOption = Annotated[
     str,

@@ -19,6 +19,7 @@ from lowbit.commands.options import (
     ModelArgument,
     PerOption,
     RecipeOption,
+    ShortNamesOption,
     SizeOption,
     StdOption,
     StepsOption,
@@ -54,6 +55,7 @@ def quantize(
     output_type: Annotated[
         str, typer.Option(help="What the file gives: float32, or int8 or uint8 codes (LiteRT only).")
     ] = "float32",
+    short_names: ShortNamesOption = False,
     effort: EffortOption = "balanced",
     steps: StepsOption = None,
     limit: LimitOption = None,
@@ -97,7 +99,7 @@ def quantize(
             strict=strict,
             progress=progress,
         )
-        quantized.save(output, **form)
+        quantized.save(output, **form, short_names=short_names)
     ledger = read_file_ledger(output)
     if as_json:
         written = written_json(quantized, output, ledger, source_bytes=model.stat().st_size)

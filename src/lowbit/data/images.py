@@ -7,10 +7,8 @@ a few images ahead, so that memory does not depend on the number of images, and 
 import dataclasses
 import hashlib
 import math
-import os
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -24,6 +22,7 @@ from lowbit.data import arrays, decode, npz, sources
 from lowbit.data.sources import Labels, Source
 from lowbit.errors import DataError
 from lowbit.graph.preprocessing import Preprocessing
+from lowbit.processor import cores, in_order
 
 Result = TypeVar("Result")
 
@@ -320,20 +319,5 @@ def _chosen(labels: Labels | None, count: int, limit: int, seed: int) -> list[in
 
 def _read_ahead(read: Callable[[int], Result], indices: Iterable[int], *, parallel: bool) -> Iterator[Result]:
     """`map(read, indices)`, in order, on threads that stay at most a few results ahead of who asks for them."""
-    threads = min(
-        MOST_THREADS, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
-    if not parallel:
-        yield from map(read, indices)
-        return
-    waiting = iter(indices)
-    with ThreadPoolExecutor(threads, thread_name_prefix="lowbit-images") as pool:
-        pending: deque[Future[Result]] = deque(pool.submit(read, i) for i in islice(waiting, 4 * threads))
-        try:
-            while pending:
-                result = pending.popleft().result()
-                pending.extend(pool.submit(read, i) for i in islice(waiting, 1))
-                yield result
-        finally:
-            for future in pending:
-                future.cancel()
+    threads = min(MOST_THREADS, cores()) if parallel else 1
+    return in_order(read, indices, threads=threads, ahead=3 * threads)

@@ -15,13 +15,13 @@ import onnx
 from onnx import NodeProto, TensorProto, numpy_helper
 
 from lowbit.errors import ModelError
-from lowbit.formats.ledger import LAYER_INPUTS
-from lowbit.packing.archive import Numbers, PackedCodes, Span, archive, expand_archive, symbols_of
+from lowbit.formats.ledger import KINDS, LAYER_INPUTS, stored_kinds
+from lowbit.packing.archive import Numbers, PackedCodes, Span, counted_archive, expand_archive, symbols_of
 from lowbit.packing.container import is_archive
 from lowbit.packing.entropy import Layout
 from lowbit.packing.plan import MIN_SPAN_BYTES
 
-__all__ = ["is_archive", "pack", "stored_symbols", "unpack"]
+__all__ = ["is_archive", "pack", "pack_counted", "stored_symbols", "unpack"]
 
 Integers = np.ndarray[Any, np.dtype[Any]]
 
@@ -54,8 +54,26 @@ def pack(content: bytes) -> bytes:
     Raises:
         ModelError: not an ONNX file, or its weights are in another file.
     """
-    codes, numbers = _payloads(content)
-    return archive(content, list(codes.values()), numbers)
+    return pack_counted(content)[0]
+
+
+def pack_counted(content: bytes) -> tuple[bytes, dict[str, int]]:
+    """The archive of an ONNX file, and its bytes by kind (those of the file's ledger), which sum to its length.
+
+    What is neither codes nor numbers, the archive's own header and plan included, counts as graph.
+
+    Raises:
+        ModelError: not an ONNX file, or its weights are in another file.
+    """
+    found = _payloads(content)
+    coded = counted_archive(content, list(found.codes.values()), list(found.numbers.values()))
+    spent = dict.fromkeys(KINDS, 0)
+    for (_, kind), size in zip(found.codes, coded.code_bytes, strict=True):
+        spent[kind] += size
+    for kind, size in zip((key[0] for key in found.numbers), coded.number_bytes, strict=True):
+        spent[kind] += size
+    spent["graph"] += len(coded.data) - sum(spent.values())
+    return coded.data, spent
 
 
 def unpack(data: bytes) -> bytes:
@@ -67,15 +85,20 @@ def unpack(data: bytes) -> bytes:
     return expand_archive(data)
 
 
-def stored_symbols(content: bytes) -> dict[str, Integers]:
+def stored_symbols(content: bytes, kind: str | None = "codes") -> dict[str, Integers]:
     """The codes that an ONNX file stores, unpacked to uint16 [count], by the name of the weight or stored tensor.
 
     For entropies (`packing.entropy.entropy_bits`) and histograms. Signed codes are shifted to start from 0.
 
+    Args:
+        content: of the file.
+        kind: of the ledger: weights of layers by default; None for all that is stored as integers of few bits.
+
     Raises:
         ModelError: not an ONNX file, or its weights are in another file.
     """
-    return {name: symbols_of(content, item) for name, item in _payloads(content)[0].items()}
+    found = _payloads(content).codes
+    return {name: symbols_of(content, item) for (name, own), item in found.items() if kind in (None, own)}
 
 
 @dataclass(frozen=True)
@@ -96,7 +119,15 @@ class _Chain:
     counts: list[int] = field(default_factory=list)
 
 
-def _payloads(content: bytes) -> tuple[dict[str, PackedCodes], list[Numbers]]:
+@dataclass(frozen=True)
+class _Payloads:
+    """Codes by (name of the weight or stored tensor, kind); numbers by kind and what else makes them alike."""
+
+    codes: dict[tuple[str, str], PackedCodes]
+    numbers: dict[tuple[str, int, object, str], Numbers]
+
+
+def _payloads(content: bytes) -> _Payloads:
     try:
         graph = onnx.load_from_string(content).graph
     except Exception as error:
@@ -113,7 +144,8 @@ def _payloads(content: bytes) -> tuple[dict[str, PackedCodes], list[Numbers]]:
     tensors = dict(_stored(content))
     values = {tensor.name: tensor for tensor in graph.initializer}
     producers = {output: node for node in graph.node for output in node.output}
-    codes: dict[str, PackedCodes] = {}
+    kinds = stored_kinds(graph)
+    codes: dict[tuple[str, str], PackedCodes] = {}
     used: set[str] = set()
     for node in graph.node:
         weight = LAYER_INPUTS.get(node.op_type, (None, None))[0]
@@ -124,7 +156,7 @@ def _payloads(content: bytes) -> tuple[dict[str, PackedCodes], list[Numbers]]:
         item = _codes(chain, tensors)
         names = {name for _, _, name in chain.planes}
         if item is not None and not used & names:
-            codes[node.input[weight]] = item
+            codes[node.input[weight], "codes"] = item
             used |= names
     for name, tensor in tensors.items():
         # Short ones, such as zero points, stay where they are.
@@ -132,9 +164,9 @@ def _payloads(content: bytes) -> tuple[dict[str, PackedCodes], list[Numbers]]:
             chain = _Chain([(0, CODE_TYPES[tensor.data_type][0], name)])
             item = _codes(chain, tensors)
             if item is not None:
-                codes[name] = item
+                codes[name, kinds.get(name, "constants")] = item
                 used.add(name)
-    return codes, _numbers(graph, tensors, used)
+    return _Payloads(codes, _numbers(graph, tensors, used, kinds))
 
 
 def _follow(
@@ -218,20 +250,23 @@ def _layout(shape: tuple[int, ...]) -> Layout:
     return Layout(rows, columns, prod(kernel[:-1]), kernel[-1] if kernel else 1)
 
 
-def _numbers(graph: onnx.GraphProto, tensors: Mapping[str, _Tensor], used: set[str]) -> list[Numbers]:
-    """All else that is stored as numbers, with its like: of the same type, read by the same input of an operator."""
+def _numbers(
+    graph: onnx.GraphProto, tensors: Mapping[str, _Tensor], used: set[str], kinds: Mapping[str, str]
+) -> dict[tuple[str, int, object, str], Numbers]:
+    """All else that is stored as numbers, with its like: of one kind and type, read by one input of an operator."""
     readers: dict[str, tuple[str, int]] = {}
     for node in graph.node:
         for index, name in enumerate(node.input):
             readers.setdefault(name, (node.op_type, index))
-    groups: dict[tuple[int, object, str], list[Span]] = {}
+    groups: dict[tuple[str, int, object, str], list[Span]] = {}
     for name, tensor in tensors.items():
         item = ITEM_BYTES.get(tensor.data_type)
         if name in used or item is None or tensor.span.length % item:
             continue
         alone = name if tensor.span.length >= _ALONE_BYTES else ""
-        groups.setdefault((tensor.data_type, readers.get(name), alone), []).append(tensor.span)
-    return [Numbers(tuple(spans), ITEM_BYTES[data_type]) for (data_type, _, _), spans in groups.items()]
+        key = (kinds.get(name, "constants"), tensor.data_type, readers.get(name), alone)
+        groups.setdefault(key, []).append(tensor.span)
+    return {key: Numbers(tuple(spans), ITEM_BYTES[key[1]]) for key, spans in groups.items()}
 
 
 # Field numbers of onnx.proto, which never change: ModelProto.graph, GraphProto.initializer, TensorProto.*

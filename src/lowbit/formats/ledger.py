@@ -108,24 +108,8 @@ def count_bytes(proto: onnx.ModelProto, file_bytes: int, external: Mapping[str, 
     """
     stored = dict(_stored_tensors(proto.graph))
     producers = _constant_producers(proto.graph, stored)
-    kinds: dict[str, str] = {}
-    found = []
-    for node in proto.graph.node:
-        weight, bias = LAYER_INPUTS.get(node.op_type, (None, None))
-        if weight is not None and len(node.input) > weight:
-            names: dict[str, str] = {}
-            if _walk(node.input[weight], "float_weights", stored, producers, names):
-                kinds |= names
-                found.append((node, names))
-        if bias is not None and len(node.input) > bias and node.input[bias]:
-            names = {}
-            if _walk(node.input[bias], "biases", stored, producers, names):
-                kinds |= names
-    for node in proto.graph.node:
-        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
-            for name, kind in zip(node.input[1:], ("scales", "zero_points"), strict=False):
-                if name in stored:
-                    kinds.setdefault(name, kind)
+    kinds, found = _kinds(proto.graph, stored, producers)
+    in_a_byte = _in_a_byte(proto.graph, stored)
     shapes = {value.name: value for value in (*proto.graph.value_info, *proto.graph.output)}
     spent = dict.fromkeys(KINDS, 0)
     counts = dict.fromkeys(KINDS[:7], 0)
@@ -133,13 +117,13 @@ def count_bytes(proto: onnx.ModelProto, file_bytes: int, external: Mapping[str, 
         kind = kinds.get(name, "constants")
         spent[kind] += payload_bytes(tensor)
         if kind != "codes":
-            counts[kind] += _elements(tensor)
+            counts[kind] += _elements(tensor) * in_a_byte.get(name, 1)
     stored_layers = []
     counted: set[str] = set()
     for node, names in found:
         codes = [name for name, kind in names.items() if kind in ("codes", "float_weights")]
         side = [name for name, kind in names.items() if kind in ("scales", "zero_points", "code_books")]
-        weights = _weights_of(node, names, stored, shapes)
+        weights = _weights_of(node, names, stored, shapes, producers)
         if any(names[name] == "codes" for name in codes) and not counted & set(codes):
             counts["codes"] += weights
         counted |= set(codes)
@@ -158,6 +142,47 @@ def count_bytes(proto: onnx.ModelProto, file_bytes: int, external: Mapping[str, 
     spent["graph"] = file_bytes - inside
     spent["padding"] = sum((external or {}).values()) - outside
     return Ledger(spent, counts, file_bytes + sum((external or {}).values()), tuple(stored_layers))
+
+
+def stored_kinds(graph: onnx.GraphProto) -> dict[str, str]:
+    """The kind of every stored tensor that the graph reads as one; all others are constants."""
+    stored = dict(_stored_tensors(graph))
+    return _kinds(graph, stored, _constant_producers(graph, stored))[0]
+
+
+def _kinds(
+    graph: onnx.GraphProto, stored: Mapping[str, TensorProto], producers: Mapping[str, NodeProto]
+) -> tuple[dict[str, str], list[tuple[NodeProto, dict[str, str]]]]:
+    """Kinds by stored tensor, and each layer with the kinds of what its weight is computed from."""
+    kinds: dict[str, str] = {}
+    found = []
+    for node in graph.node:
+        weight, bias = LAYER_INPUTS.get(node.op_type, (None, None))
+        if weight is not None and len(node.input) > weight:
+            names: dict[str, str] = {}
+            if _walk(node.input[weight], "float_weights", stored, producers, names):
+                kinds |= names
+                found.append((node, names))
+        if bias is not None and len(node.input) > bias and node.input[bias]:
+            names = {}
+            if _walk(node.input[bias], "biases", stored, producers, names):
+                kinds |= names
+    for node in graph.node:
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            for name, kind in zip(node.input[1:], ("scales", "zero_points"), strict=False):
+                if name in stored:
+                    kinds.setdefault(name, kind)
+    return kinds, found
+
+
+def _in_a_byte(graph: onnx.GraphProto, stored: Mapping[str, TensorProto]) -> dict[str, int]:
+    """How many numbers each byte of a stored tensor holds, where they are divided out of it (`formats/unpack.py`)."""
+    cast = {node.output[0]: node.input[0] for node in graph.node if node.op_type == "Cast" and node.input[0] in stored}
+    return {
+        cast[node.input[0]]: _elements(stored[node.input[1]])
+        for node in graph.node
+        if node.op_type == "Div" and node.input[0] in cast and node.input[1] in stored
+    }
 
 
 def payload_bytes(tensor: TensorProto) -> int:
@@ -213,10 +238,10 @@ def _walk(
         behind = ["code_books", kind]
     elif node.op_type in ("Mul", "Sub") and len(node.input) == 2:
         side = "scales" if node.op_type == "Mul" else "zero_points"
-        other = producers.get(node.input[1])
-        # A scale may itself be stored narrow and cast; an integer factor only puts bit planes in their places.
-        factor = stored.get(node.input[1]) or (stored.get(other.input[0]) if other is not None else None)
-        behind = [kind, side if factor is not None and factor.data_type in NARROW else "constants"]
+        # A scale may be computed from narrow numbers; a stored integer factor only puts bit planes in their places.
+        factor = stored.get(node.input[1])
+        places = node.op_type == "Mul" and factor is not None and factor.data_type not in NARROW
+        behind = [kind, "constants" if places else side]
     elif node.op_type in ("Add", "Concat"):
         # Bit planes are joined; where each channel's code book begins is no code.
         starts = [name in stored and stored[name].data_type == TensorProto.INT32 for name in node.input]
@@ -233,6 +258,7 @@ def _weights_of(
     names: Mapping[str, str],
     stored: Mapping[str, TensorProto],
     shapes: Mapping[str, onnx.ValueInfoProto],
+    producers: Mapping[str, NodeProto],
 ) -> int:
     """How many weights a layer has: from the shape of its weight tensor, or from its codes where each is one number."""
     name = node.input[LAYER_INPUTS[node.op_type][0]]
@@ -240,6 +266,12 @@ def _weights_of(
         return _elements(stored[name])
     if name in shapes:
         return int(np.prod([dim.dim_value for dim in shapes[name].type.tensor_type.shape.dim]))
+    while (producer := producers.get(name)) is not None:
+        # A file with short names has no shapes, but what unpacks codes gives them their own.
+        shape = stored.get(producer.input[1]) if producer.op_type == "Reshape" else None
+        if shape is not None and (extents := numpy_helper.to_array(shape)).min(initial=1) > 0:
+            return int(extents.prod())
+        name = producer.input[1 if producer.op_type == "Gather" else 0]
     return sum(_elements(stored[part]) for part, kind in names.items() if kind in ("codes", "float_weights"))
 
 

@@ -16,7 +16,7 @@ from lowbit.formats.encoded import ActivationCodes, Encoded, float_outputs
 from lowbit.formats.first_layer import widen_first_layers
 from lowbit.formats.input_bytes import write_byte_input
 from lowbit.formats.names import Names
-from lowbit.formats.unpack import HALF_FROM, decoded, halved, held_by_half
+from lowbit.formats.unpack import HALF_FROM, decoded, halved, held_by_half, scale_table
 from lowbit.graph.model import serialize
 from lowbit.graph.ops import layers
 from lowbit.graph.preprocessing import METADATA_KEY
@@ -38,9 +38,10 @@ def to_onnx(encoded: Encoded) -> bytes:
     if encoded.integer:
         _write_integer(model.graph, encoded, names)
     else:
+        table = scale_table(encoded.weights.values())
         for name, codes in encoded.weights.items():
             value = model.graph.initializers[name]
-            _replace_initializer(model.graph, value, decoded(codes, model.graph, names))
+            _replace_initializer(model.graph, value, decoded(codes, model.graph, names, table))
         for name, array in encoded.floats.items():
             if array.size >= HALF_FROM and held_by_half(array):
                 _replace_initializer(model.graph, model.graph.initializers[name], halved(array, model.graph, names))

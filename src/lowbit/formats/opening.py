@@ -118,7 +118,7 @@ def pack_file(path: Path | str) -> bytes:
     """
     if is_archive(path):
         raise ModelError("is an archive already.", where=str(path), remedy="Give the ONNX file.")
-    data = _read(path)
+    data = read_file(path)
     if not data:  # which would be a message without fields, and so an ONNX file
         raise ModelError("is empty.", where=str(path), remedy="Copy or export the model again.")
     return archive.pack(data)
@@ -131,10 +131,15 @@ def unpack_file(path: Path | str) -> bytes:
         ModelError: it cannot be read.
         ArchiveError: not an archive, or a damaged one.
     """
-    return archive.unpack(_read(path))
+    return archive.unpack(read_file(path))
 
 
-def _read(path: Path | str) -> bytes:
+def read_file(path: Path | str) -> bytes:
+    """The bytes of a model file.
+
+    Raises:
+        ModelError: it cannot be read.
+    """
     try:
         return Path(path).read_bytes()
     except OSError as error:

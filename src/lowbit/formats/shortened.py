@@ -2,21 +2,26 @@
 
 All tensors between inputs and outputs are renamed (one mapping for the whole file, subgraphs included, so that
 shadowing stays what it was), the most used ones to the shortest names; names of nodes, notes (`doc_string`), the
-producer's name and the shapes noted for inner tensors, which runtimes infer anyway, are dropped. Inputs, outputs,
-metadata and all numbers stay.
+producer's name, the shapes noted for inner tensors, which runtimes infer anyway, and attributes that say what the
+standard assumes are dropped. Inputs, outputs, metadata and all numbers stay.
 """
 
 from collections import Counter
 from collections.abc import Iterator
 
 import onnx
-from onnx import GraphProto, ModelProto
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto
 
 from lowbit.errors import ModelError
 from lowbit.formats.names import DIGITS
 from lowbit.graph.model import serialize
 
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+# What the standard assumes without saying so in the operator's schema: one of these each, along every axis.
+UNSAID = {"strides": 1, "dilations": 1, "pads": 0}
+WINDOWS = ("Conv", "ConvTranspose", "MaxPool", "AveragePool", "LpPool")
 
 
 def shortened(content: bytes) -> bytes:
@@ -36,7 +41,29 @@ def shortened(content: bytes) -> bytes:
         # The most used first; of equals the one met first, so that the same file always gives the same bytes.
         _rename(model.graph, {name: next(free) for name, _ in uses.most_common()})
     _strip(model)
+    opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 1)
+    for graph in _graphs(model.graph):
+        for node in graph.node:
+            kept_attributes = [attribute for attribute in node.attribute if not _assumed(node, attribute, opset)]
+            if len(kept_attributes) < len(node.attribute):
+                del node.attribute[:]
+                node.attribute.extend(kept_attributes)
     return serialize(model, "file to shorten")
+
+
+def _assumed(node: NodeProto, attribute: AttributeProto, opset: int) -> bool:
+    """Whether a standard operator does the same without this attribute."""
+    if node.domain not in ("", "ai.onnx"):
+        return False
+    if node.op_type in WINDOWS and attribute.name in UNSAID:
+        return set(attribute.ints) == {UNSAID[attribute.name]}
+    try:
+        known = onnx.defs.get_schema(node.op_type, opset, "").attributes.get(attribute.name)
+    except onnx.defs.SchemaError:
+        return False
+    if known is None or not known.default_value.name:
+        return False
+    return bool(onnx.helper.get_attribute_value(known.default_value) == onnx.helper.get_attribute_value(attribute))
 
 
 def _graphs(graph: GraphProto) -> Iterator[GraphProto]:

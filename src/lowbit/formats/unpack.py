@@ -6,6 +6,7 @@ the codes is exact in int32; after them it is one product in float32, as in the 
 for bit.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from lowbit.schemes.groups import Groups
 Array = np.ndarray[Any, np.dtype[Any]]
 
 HALF_FROM = 32  # numbers from which on two bytes each are worth a Cast
+BYTE_FROM = 128  # numbers from which on one byte each (or less, of zero points) are worth two or three nodes
 
 
 class Chain:
@@ -47,8 +49,17 @@ class Chain:
         self._append(ir.node("Gather", [self.names.constant(table.astype(np.float16)), self.value]))
         return self.then("Cast", to=int(ir.DataType.FLOAT))
 
-    def scaled(self, factors: Array) -> "Chain":
-        """Multiply by float32 factors, stored in half precision where that loses nothing and saves more than a node."""
+    def scaled(self, factors: Array, table: Array | None = None) -> "Chain":
+        """Multiply by float32 factors, as narrow as it loses nothing and saves more than the nodes it needs.
+
+        Args:
+            factors: in a shape that broadcasts.
+            table: float32 [at most 256], rising: factors of the whole file (see `scale_table`).
+        """
+        if table is not None and factors.size >= BYTE_FROM and np.isin(factors, table).all():
+            places = np.searchsorted(table, factors).astype(np.uint8)
+            byte = Chain(self.names.constant(places, "s"), self.names).then("Cast", to=int(ir.DataType.INT32))
+            return self.joined("Mul", byte.looked_up(table, half=False))
         if factors.size < HALF_FROM or not held_by_half(factors):
             return self.then("Mul", factors)
         half = Chain(self.names.constant(factors.astype(np.float16), "s"), self.names)
@@ -59,6 +70,20 @@ class Chain:
         self.value = node.outputs[0]
         self.value.name = self.names.fresh("u")
         return self
+
+
+def scale_table(weights: Iterable[Codes]) -> Array | None:
+    """All scales of a file, float32 and rising, if they are at most 256 and a byte for each use of one is less.
+
+    One table serves all layers: each then keeps a byte a channel.
+    """
+    used = [codes.scale for codes in weights if codes.scale is not None and codes.scale.size >= BYTE_FROM]
+    if not used:
+        return None
+    table = np.unique(np.concatenate(used))
+    # Two bytes each are the alternative, where float16 holds them.
+    saved = sum(scale.size for scale in used) - table.nbytes
+    return table if table.size <= 256 and saved > 0 else None
 
 
 def held_by_half(values: Array) -> bool:
@@ -76,9 +101,16 @@ def halved(values: Array, graph: ir.Graph, names: Names) -> ir.Value:
     return chain.value
 
 
-def decoded(codes: Codes, graph: ir.Graph, names: Names) -> ir.Value:
-    """Write codes and the nodes that decode them at the head of a graph; the value is float32 of the codes' shape."""
-    chain = _linear(codes, names) if isinstance(codes, LinearCodes) else _clusters(codes, names)
+def decoded(codes: Codes, graph: ir.Graph, names: Names, table: Array | None = None) -> ir.Value:
+    """Write codes and the nodes that decode them at the head of a graph; the value is float32 of the codes' shape.
+
+    Args:
+        codes: of one tensor.
+        graph: where to.
+        names: of the graph.
+        table: scales of the whole file, see `scale_table`.
+    """
+    chain = _linear(codes, names, table) if isinstance(codes, LinearCodes) else _clusters(codes, names, table)
     head = graph[0]
     graph.insert_before(head, chain.nodes)
     chain.value.shape = ir.Shape(codes.shape)
@@ -86,7 +118,7 @@ def decoded(codes: Codes, graph: ir.Graph, names: Names) -> ir.Value:
     return chain.value
 
 
-def _linear(codes: LinearCodes, names: Names) -> Chain:
+def _linear(codes: LinearCodes, names: Names, table: Array | None) -> Chain:
     """(code - zero point) * scale, in the order and precision of `LinearCodes.decode`."""
     groups = codes.groups
     columns = not groups.spans_columns
@@ -97,7 +129,7 @@ def _linear(codes: LinearCodes, names: Names) -> Chain:
         # Whole bytes need no unpacking; signed codes keep their sign.
         chain = Chain(names.constant(np.ascontiguousarray(stored), "w"), names)
     else:
-        chain = _integers(stored.reshape(-1), codes.bits, names).then("Reshape", np.array(stored.shape, np.int64))
+        chain = _integers(stored, codes.bits, names)
     if codes.bits == 8:
         # By way of int32: OpenVINO keeps a tensor that is cast from 8 bits to float compressed, and converts it at
         # every inference.
@@ -107,12 +139,11 @@ def _linear(codes: LinearCodes, names: Names) -> Chain:
         # Zero points stay as narrow as the codes, and are subtracted before anything is a float.
         if codes.bits == 16:
             chain.then("Cast", to=int(ir.DataType.INT32))
-        zero = Chain(names.constant(codes.zero_point.reshape(shape), "z"), names)
-        chain.joined("Sub", zero.then("Cast", to=int(ir.DataType.INT32)))
+        chain.joined("Sub", _zero_points(codes.zero_point.reshape(shape), codes.bits, names))
     chain.then("Cast", to=int(ir.DataType.FLOAT))
     if offset:
         chain.then("Sub", np.float32(offset))
-    chain.scaled(codes.scale.reshape(shape))
+    chain.scaled(codes.scale.reshape(shape), table)
     return _from_whole_groups(chain, groups) if columns else chain
 
 
@@ -136,11 +167,10 @@ def _from_whole_groups(chain: Chain, groups: Groups) -> Chain:
     return chain
 
 
-def _clusters(codes: ClusterCodes, names: Names) -> Chain:
+def _clusters(codes: ClusterCodes, names: Names, table: Array | None) -> Chain:
     """A look-up in the code books, which stand one after the other in one table."""
     groups = codes.groups
-    chain = _integers(codes.indices.reshape(-1), codes.bits, names)
-    chain.then("Reshape", np.array(codes.shape, np.int64))
+    chain = _integers(codes.indices, codes.bits, names)
     if groups.count > 1:
         firsts = groups.spread(np.arange(groups.count, dtype=np.int32) << codes.bits)
         chain.then(
@@ -148,12 +178,25 @@ def _clusters(codes: ClusterCodes, names: Names) -> Chain:
         )
     chain.looked_up(codes.code_books.reshape(-1), half=codes.half)
     if codes.scale is not None:
-        chain.scaled(codes.scale.reshape([-1 if axis == groups.axis else 1 for axis in range(len(codes.shape))]))
+        chain.scaled(codes.scale.reshape([-1 if axis == groups.axis else 1 for axis in range(len(codes.shape))]), table)
     return chain
 
 
-def _integers(symbols: Array, bits: int, names: Names) -> Chain:
-    """Symbols [n] of `bits` bits as int32 [n], unpacked from one plane of bytes or several."""
+def _zero_points(zero_points: Array, bits: int, names: Names) -> Chain:
+    """As int32 in the given shape; stored in bytes, or several in one where that saves more than it needs."""
+    width = next(width for width in (2, 4, 8, 16) if width >= bits)
+    if width < 8 and zero_points.size >= BYTE_FROM and zero_points.size * width % 8 == 0:
+        return _integers(zero_points, width, names)
+    return Chain(names.constant(zero_points, "z"), names).then("Cast", to=int(ir.DataType.INT32))
+
+
+def _integers(values: Array, bits: int, names: Names) -> Chain:
+    """Values of `bits` bits as int32 of the same shape, unpacked from one plane of bytes or several."""
+    shape = np.array(values.shape, np.int64)
+    symbols = values.reshape(-1)
+    if len(planes(bits)) == 1 and symbols.size * bits % 8 == 0:
+        # Nothing is joined or cut off, so the shape is given at once.
+        return _plane(symbols, bits, names, shape)
     chain: Chain | None = None
     shift = 0
     for width in planes(bits):
@@ -164,10 +207,10 @@ def _integers(symbols: Array, bits: int, names: Names) -> Chain:
             chain.joined("Add", plane.then("Mul", np.int32(1 << shift)))
         shift += width
     assert chain is not None
-    return chain
+    return chain.then("Reshape", shape)
 
 
-def _plane(symbols: Array, width: int, names: Names) -> Chain:
+def _plane(symbols: Array, width: int, names: Names, shape: Array | None = None) -> Chain:
     """Symbols of 1, 2, 4 or 8 bits from bytes: byte b holds symbols b * (8 / width) + i in its i-th lowest field."""
     a_byte = 8 // width
     packed = pack(symbols.astype(np.uint8), width)
@@ -176,7 +219,7 @@ def _plane(symbols: Array, width: int, names: Names) -> Chain:
     if width < 8:
         divisors = np.array([1 << (width * i) for i in range(a_byte)], np.int32)
         chain.then("Div", divisors).then("Mod", np.int32(1 << width))
-    chain.then("Reshape", np.array([-1], np.int64))
+    chain.then("Reshape", np.array([-1], np.int64) if shape is None else shape)
     if packed.size * a_byte != symbols.size:
         chain.then("Slice", np.array([0]), np.array([symbols.size]))
     return chain

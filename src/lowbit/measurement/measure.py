@@ -31,6 +31,7 @@ from lowbit.measurement.results import (
     ModelSummary,
 )
 from lowbit.measurement.rows import Candidate, contents, expected_ratio, row, with_fastest
+from lowbit.measurement.sizes import with_sizes
 from lowbit.measurement.speed import latency, load_average
 from lowbit.progress import SILENT, Progress
 
@@ -87,7 +88,13 @@ def measure(
             with_memory=with_memory,
             progress=progress,
         )
-        return dataclasses.replace(comparison, notes=passed)
+        rows = with_sizes(
+            comparison.rows,
+            [entry.file for entry in found],
+            [candidate.path for candidate in candidates],
+            progress=progress,
+        )
+        return dataclasses.replace(comparison, rows=rows, notes=passed)
 
 
 def _measured(

@@ -70,9 +70,12 @@ class Step:
 
 @dataclass(frozen=True)
 class Details:
-    """What is behind a row: `ledger` (bytes by kind) sums to the file, `parameter_counts` to the stored numbers."""
+    """What is behind a row: `ledger` (bytes by kind) sums to the file, `archive_ledger` to its archive,
+    `parameter_counts` to the stored numbers.
+    """
 
     ledger: Mapping[str, int] = field(default_factory=dict)
+    archive_ledger: Mapping[str, int] = field(default_factory=dict)
     parameter_counts: Mapping[str, int] = field(default_factory=dict)
     layers: tuple[LayerRow, ...] = ()
     histograms: tuple[Histogram, ...] = ()
@@ -111,6 +114,11 @@ class Row:
     latency_ratio: float | None = None
     load_memory_bytes: int | None = None
     peak_memory_bytes: int | None = None
+    archive_bytes: int | None = None  # of the same file as an archive
+    code_bits: float | None = None  # of a quantized weight, mean
+    entropy_bits: float | None = None  # empirical, of its code
+    zstd_bytes: int | None = None  # of the float file, the control
+    xz_bytes: int | None = None
     expected_ratio: float | None = None  # how many times faster, said before anything was timed
     emulated: str = ""  # target whose answers these are, if this machine only emulates it
     fastest_engine: str = ""  # of those that ran the file, if there are several

@@ -84,7 +84,27 @@ class Numbers:
     item: int
 
 
+@dataclass(frozen=True)
+class Archive:
+    """An archive, and what each tensor took of it; the rest is header, plan and skeleton.
+
+    Attributes:
+        data: the file.
+        code_bytes: of section CODE, for each item of codes; what was left in the skeleton has none.
+        number_bytes: of sections NUMC and NUMS, for each group of numbers, likewise.
+    """
+
+    data: bytes
+    code_bytes: tuple[int, ...]
+    number_bytes: tuple[int, ...]
+
+
 def archive(content: bytes, codes: Sequence[PackedCodes], numbers: Sequence[Numbers] = ()) -> bytes:
+    """The archive of `content`; see `counted_archive`."""
+    return counted_archive(content, codes, numbers).data
+
+
+def counted_archive(content: bytes, codes: Sequence[PackedCodes], numbers: Sequence[Numbers] = ()) -> Archive:
     """The archive of `content`; the same input always gives the same bytes.
 
     Spans must be disjoint. Codes whose planes would not come back bit for bit (padding that is not zero) and spans
@@ -92,22 +112,30 @@ def archive(content: bytes, codes: Sequence[PackedCodes], numbers: Sequence[Numb
     """
     encoder, number_encoder = Encoder(), Encoder()
     plan = Writer()
-    kept = [
-        item for item in codes if min(span.length for span in item.spans) >= MIN_SPAN_BYTES and _repacks(content, item)
-    ]
+    code_bytes, number_bytes = [0] * len(codes), [0] * len(numbers)
+    kept = {
+        index: item
+        for index, item in enumerate(codes)
+        if min(span.length for span in item.spans) >= MIN_SPAN_BYTES and _repacks(content, item)
+    }
     plan.add(len(kept))
-    for item in kept:
+    for index, item in kept.items():
+        before = encoder.size
         _write_codes(content, item, plan, encoder)
+        code_bytes[index] = encoder.size - before
     stored: list[bytes] = []
-    groups = [
+    long = [
         Numbers(tuple(span for span in group.spans if span.length >= MIN_SPAN_BYTES), group.item) for group in numbers
     ]
-    groups = [group for group in groups if group.spans]
+    groups = {index: group for index, group in enumerate(long) if group.spans}
     plan.add(len(groups))
-    for group in groups:
+    for index, group in groups.items():
+        before = number_encoder.size + sum(map(len, stored))
         _write_numbers(content, group, plan, number_encoder, stored)
+        number_bytes[index] = number_encoder.size + sum(map(len, stored)) - before
     holes = sorted(
-        (span for part in (kept, groups) for item in part for span in item.spans), key=lambda span: span.start
+        (span for part in (kept, groups) for item in part.values() for span in item.spans),
+        key=lambda span: span.start,
     )
     skeleton = b"".join(content[span.start : span.start + span.length] for span in _gaps(holes, len(content)))
     ready = (encoder.data, number_encoder.data, b"".join(stored))
@@ -120,11 +148,12 @@ def archive(content: bytes, codes: Sequence[PackedCodes], numbers: Sequence[Numb
         nothing.add(0)
         empty = (STORED, b"", 0)
         result = write_container([(STORED, nothing.data, 2), (STORED, content, len(content)), *[empty] * 3], content)
+        code_bytes, number_bytes = [0] * len(codes), [0] * len(numbers)
     if expand_archive(result) != content:
         raise ArchiveError(
             "does not come back byte for byte.", where="new archive", remedy="Please report this with the model."
         )
-    return result
+    return Archive(result, tuple(code_bytes), tuple(number_bytes))
 
 
 def expand_archive(data: bytes) -> bytes:

@@ -120,6 +120,11 @@ class Encoder:
         return symbols
 
     @property
+    def size(self) -> int:
+        """Length of `data`."""
+        return 4 * int(self._coder.num_words())
+
+    @property
     def data(self) -> bytes:
         """The bits so far, as little-endian words of 32 bits."""
         return bytes(self._coder.get_compressed().astype("<u4").tobytes())

@@ -14,10 +14,13 @@ from lowbit.formats.input_bytes import with_byte_input
 from lowbit.formats.litert import to_litert
 from lowbit.formats.onnx import to_onnx
 from lowbit.formats.opening import is_litert, load
+from lowbit.formats.shortened import shortened
 from lowbit.graph.model import Model
+from lowbit.graph.ops import layers
 from lowbit.progress import SILENT, Progress
 from lowbit.quantization.activations import output_codes
 from lowbit.quantization.effort import EFFORTS
+from lowbit.quantization.narrow import HALF_BITS, narrow_bias, with_narrow_scales
 from lowbit.quantization.plan import Plan, plan
 from lowbit.quantization.recipes import Recipe, parse_recipe
 from lowbit.quantization.steps import StepResult, Work, encode_plainly, metadata, run_steps
@@ -44,9 +47,10 @@ class Quantized:
         """The float model this was made from."""
         return self.encoded.model
 
-    def to_bytes(self, *, input: str = "float32", input_layout: str = "NHWC") -> bytes:
+    def to_bytes(self, *, input: str = "float32", input_layout: str = "NHWC", short_names: bool = False) -> bytes:
         """The content of the ONNX file; see `save`."""
-        return to_onnx(self._taking(input, input_layout))
+        content = to_onnx(self._taking(input, input_layout))
+        return shortened(content) if short_names else content
 
     def save(
         self,
@@ -55,6 +59,7 @@ class Quantized:
         input: str = "float32",
         input_layout: str = "NHWC",
         output_type: str = "float32",
+        short_names: bool = False,
     ) -> Path:
         """Write the file, whole or not at all: LiteRT if its name ends in .tflite, else ONNX.
 
@@ -64,6 +69,8 @@ class Quantized:
                 images; the file normalizes them itself. "int8" (LiteRT only): codes in the scale that the file states.
             input_layout: of image bytes: "NHWC", as image libraries give them, or "NCHW" (ONNX only).
             output_type: what it gives: "float32", or "int8" or "uint8" codes in the scale that it states (LiteRT only).
+            short_names: see `formats.shortened`: inner tensors are renamed, and what no runtime reads is dropped (ONNX
+                only).
 
         Raises:
             SchemeError: a type that the format does not have.
@@ -76,10 +83,13 @@ class Quantized:
         if output_type != "float32" and self.calibration is not None:
             known = output_codes(self.model, self.plan, self.calibration)
             encoded = replace(encoded, activations=known | dict(encoded.activations))
+        if short_names and is_litert(path):
+            raise SchemeError("names in LiteRT files are short already.", remedy="Leave short names out.")
         if is_litert(path):
             kind = input if input == "int8" else "float32"
             return write_atomically(path, to_litert(encoded, input_type=kind, output_type=output_type))
-        return write_atomically(path, to_onnx(encoded))
+        content = to_onnx(encoded)
+        return write_atomically(path, shortened(content) if short_names else content)
 
     def _taking(self, input: str, layout: str) -> Encoded:
         return with_byte_input(self.encoded, layout=layout) if input == "uint8" else self.encoded
@@ -185,5 +195,11 @@ def quantize(
 
 
 def _plain(model: Model, decision: Plan, progress: Progress) -> Encoded:
-    """Every tensor by its scheme alone."""
-    return Encoded(model, weights=encode_plainly(model, decision, progress), metadata=metadata(decision.recipe))
+    """Every tensor by its scheme alone; scales and biases in half precision where codes are coarser than that."""
+    weights = encode_plainly(model, decision, progress)
+    floats = {}
+    if decision.recipe.weights is not None and decision.recipe.bits <= HALF_BITS and not decision.recipe.integer:
+        weights = {name: with_narrow_scales(codes, model.weights[name]) for name, codes in weights.items()}
+        biases = {layer.bias for layer in layers(model) if layer.weight in weights and layer.bias is not None}
+        floats = {name: narrow_bias(model.weights[name]) for name in sorted(biases)}
+    return Encoded(model, weights=weights, floats=floats, metadata=metadata(decision.recipe))

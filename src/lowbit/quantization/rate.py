@@ -59,7 +59,7 @@ class RateSolution:
     bits: float
 
 
-def high_rate_step(second: npt.NDArray[np.float64], factor: Single, price: float) -> float:
+def high_rate_step(factor: Single, price: float) -> float:
     """The step at which one bit more of an entropy-coded grid saves `price` of distortion."""
     inverse = np.einsum("gkk->gk", factor).astype(np.float64)
     curvature = float(np.exp(-2.0 * np.log(inverse).mean()))
@@ -76,10 +76,14 @@ def solve_rate(layer: Layer, target: Floats, second: npt.NDArray[np.float64], pr
         price: output error (in units of the objective) that is worth one bit.
     """
     order = np.argsort(-np.einsum("gkk->gk", second).mean(axis=0), kind="stable")
-    ordered = second[:, order][:, :, order]
-    factor = inverse_factor(ordered)
-    step = max(WIDER * high_rate_step(ordered, factor, price), float(np.abs(target).max()) / LARGEST, 1e-30)
-    problem = _Problem(layer, np.asarray(target, np.float32), second.astype(np.float32), factor, order, step, price)
+    curvature = second.astype(np.float32)
+    try:
+        # Half the memory; H is damped, so single precision is enough but for the rarest.
+        factor = inverse_factor(curvature[:, order[:, None], order])
+    except np.linalg.LinAlgError:
+        factor = inverse_factor(second[:, order[:, None], order])
+    step = max(WIDER * high_rate_step(factor, price), float(np.abs(target).max()) / LARGEST, 1e-30)
+    problem = _Problem(layer, np.asarray(target, np.float32), curvature, factor, order, step, price)
     codes = np.rint(problem.target / problem.step).clip(-LARGEST, LARGEST).astype(np.int32)
     rates = _Rates.of(codes, layer)
     for _ in range(ROUNDS):

@@ -164,10 +164,10 @@ def damped(second: Floats, amount: float) -> npt.NDArray[np.float64]:
     return np.asarray(result * mean[:, :, None])
 
 
-def inverse_factor(second: npt.NDArray[np.float64]) -> Single:
+def inverse_factor(second: Floats) -> Single:
     """Upper triangular U with H^-1 = U^T U for a positive definite H."""
     reversed_factor = np.linalg.cholesky(second[:, ::-1, ::-1])[:, ::-1, ::-1]  # H = R R^T, R upper
-    return np.triu(np.linalg.inv(reversed_factor)).astype(np.float32)
+    return np.triu(np.linalg.inv(reversed_factor)).astype(np.float32, copy=False)
 
 
 def objective(weights: Floats, rounded: Floats, second: Floats) -> npt.NDArray[np.float64]:

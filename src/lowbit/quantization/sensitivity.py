@@ -87,7 +87,7 @@ def sensitivities(
         order = np.argsort(-np.einsum("gkk->gk", second).mean(axis=0), kind="stable")
         factor = inverse_factor(second[:, order][:, :, order])
         power = float(np.einsum("grk,grk->", matrix @ moments.second, matrix))
-        unit = high_rate_step(second[:, order][:, :, order], factor, 1.0)
+        unit = high_rate_step(factor, 1.0)
         if power <= 0:
             found[layer.node] = 0.0, 1.0, unit
             return Replacement(weight, None)

@@ -92,7 +92,7 @@ def _solved(
         linear = solve_linear(target, second, scheme, effort)
         stored = layer.from_matrix(linear.codes)
         tied = scheme.per == "tensor"
-        scale = narrow_scales(linear.scale.reshape(-1)[:1] if tied else linear.scale.reshape(-1))
+        scale = narrow_scales(linear.scale.reshape(-1)[: 1 if tied else None], scheme.bits)
         zero = None if scheme.symmetric else (linear.zero.reshape(-1)[:1] if tied else linear.zero.reshape(-1))
         return scheme.from_codes(stored, scale, zero_point=zero, axis=layer.channel_axis)
     shared = scheme.groups(layer.weight_shape, layer.channel_axis)

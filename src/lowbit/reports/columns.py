@@ -30,6 +30,10 @@ COLUMNS = (
            "Bytes of the float weights over the bytes of the codes that stand for them"),
     Column("32/n", "×", lambda r: units.ratio(r.theoretical_ratio), lambda r: r.theoretical_ratio, 13, 0,
            "What n bits a weight would give if nothing else were stored"),
+    Column("archive", "MB", lambda r: units.megabytes(r.archive_bytes), lambda r: r.archive_bytes, 10, -1,
+           "Bytes of the same file entropy-coded by lowbit pack, in 10⁶"),
+    Column("entropy", "bits", lambda r: units.decimal(r.entropy_bits, 2), lambda r: r.entropy_bits, 13, 0,
+           "Empirical entropy of the codes, for each weight"),
     Column("accuracy", "%", lambda r: units.percent(r.accuracy), lambda r: r.accuracy, 0, 1,
            "Share of images classified as labelled"),
     Column("95 % interval", "%", lambda r: units.interval(r.accuracy_low, r.accuracy_high), lambda r: r.accuracy_low,
@@ -96,6 +100,15 @@ def footnotes(comparison: Comparison) -> tuple[str, ...]:
         version = e.packages.get(e.engine, "")
         engine = " ".join(word for word in (e.engine, version) if word)
         notes.append(f"Latency: {engine}, {threads}, batch {e.batch}, median of {e.runs} runs, files interleaved.")
+    if rows[0].zstd_bytes and rows[0].xz_bytes:
+        made = (
+            f"{name} {units.size(size)} ({units.ratio(rows[0].file_bytes / size)} smaller)"
+            for name, size in (("zstd -19", rows[0].zstd_bytes), ("xz -9", rows[0].xz_bytes))
+        )
+        notes.append(f"Control: the float file through {', through '.join(made)}.")
+    left = [row.name for row in comparison.files if row.archive_bytes is None and not row.file.endswith(".tflite")]
+    if left and len(left) < len(comparison.files):
+        notes.append(f"Too large to be coded here, or in several files: {', '.join(left)}.")
     best = {row.recipe: row for row in rows if row.fastest_engine == row.engine}
     if best:
         named = (f"{recipe} {row.engine} ({units.milliseconds(row.latency_ms)} ms)" for recipe, row in best.items())

@@ -22,17 +22,19 @@ from lowbit.reports import units
 COUNTED = {
     "codes": "quantized weights",
     "float_weights": "float weights",
-    "biases": "biases",
     "scales": "scales",
     "zero_points": "zero points",
     "code_books": "code book entries",
+    "biases": "biases",
     "constants": "other constants",
     "numbers": "scales, biases, code books together",
+    "graph": "graph",
+    "padding": "padding",
 }
 
 
 def print_inspection(model: Model, cost: Cost, ledger: Ledger, *, console: Console | None = None) -> None:
-    """Layers with shapes, parameters, MACs and weights; then the totals, and where the bytes of the file are."""
+    """Layers with shapes, parameters, MACs and weights; then the totals."""
     console = console or Console()
     stored = {layer.node: layer for layer in ledger.layers}
     rows = []
@@ -53,7 +55,7 @@ def print_inspection(model: Model, cost: Cost, ledger: Ledger, *, console: Conso
             )
         )
     heads = ("layer", "op", "output", "weight", "parameters", "MACs", "weight bytes", "bits", "type", "weight range")
-    console.print(_table(heads, rows, left=2))
+    console.print(table(heads, rows, left=2))
     console.print(
         f"{model.source}: input {_shape(model.input.shape)}, "
         f"{units.count(cost.trained_parameters)} parameters as trained, "
@@ -62,7 +64,6 @@ def print_inspection(model: Model, cost: Cost, ledger: Ledger, *, console: Conso
         markup=False,
         highlight=False,
     )
-    print_ledger(ledger, console=console)
 
 
 def print_ledger(ledger: Ledger, *, console: Console | None = None) -> None:
@@ -74,7 +75,7 @@ def print_ledger(ledger: Ledger, *, console: Console | None = None) -> None:
         if size or ledger.counts.get(kind)
     ]
     rows.append(("total", units.count(sum(ledger.counts.values())), units.count(ledger.total)))
-    console.print(_table(("in the file", "numbers", "bytes"), rows, left=1))
+    console.print(table(("in the file", "numbers", "bytes"), rows, left=1))
 
 
 def inspection_json(model: Model, cost: Cost, ledger: Ledger) -> dict[str, Any]:
@@ -119,10 +120,10 @@ def print_plan(plan: Plan, *, console: Console | None = None) -> None:
         (tensor.tensor, _shape(tensor.shape), _scheme(tensor.asked), _scheme(tensor.given), tensor.reason)
         for tensor in plan.tensors
     ]
-    console.print(_table(("tensor", "shape", "asked", "given", "reason"), rows, left=5))
+    console.print(table(("tensor", "shape", "asked", "given", "reason"), rows, left=5))
     if plan.nodes:
         nodes = [(node.node, node.op, node.arithmetic, node.reason) for node in plan.nodes]
-        console.print(_table(("node", "op", "computes in", "reason"), nodes, left=4))
+        console.print(table(("node", "op", "computes in", "reason"), nodes, left=4))
         counted = Counter(node.arithmetic for node in plan.nodes)
         console.print(
             f"{counted['integer']} nodes run in integers, {counted['absorbed']} are absorbed by them, "
@@ -196,10 +197,11 @@ def _shape(shape: Sequence[int | str | None]) -> str:
     return "x".join("?" if extent is None else str(extent) for extent in shape) or units.MISSING
 
 
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, left: int) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1), header_style="bold")
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, left: int) -> Table:
+    """A table whose first `left` columns are text and the others numbers."""
+    made = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1), header_style="bold")
     for place, head in enumerate(heads):
-        table.add_column(head, justify="left" if place < left else "right", overflow="fold")
+        made.add_column(head, justify="left" if place < left else "right", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
-    return table
+        made.add_row(*(Text(cell) for cell in row))
+    return made

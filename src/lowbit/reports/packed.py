@@ -6,28 +6,32 @@ from typing import Any
 
 from rich.console import Console
 
-from lowbit.formats.controls import Controls
+from lowbit.formats.controls import Sizes
 from lowbit.packing.archive import section_bytes
-from lowbit.quantization.pack import Packed
-from lowbit.reports import units
-
-ALL_KINDS = ("codes", "float_weights", "scales", "zero_points", "code_books", "biases", "constants", "numbers", "graph")
+from lowbit.quantization.dial import Packed
+from lowbit.reports.sizes import print_sizes, sizes_json
 
 
-def packed_json(packed: Packed, path: Path, counted: Controls, *, source_bytes: int) -> dict[str, Any]:
+def packed_json(packed: Packed, path: Path, counted: Sizes, *, source_bytes: int) -> dict[str, Any]:
     """Everything as plain data."""
     return {
         "file": str(path),
         "file_bytes": len(packed.archive),
         "ratio": source_bytes / len(packed.archive),
         "sections": section_bytes(packed.archive),
-        "ledger": asdict(counted),
+        "sizes": sizes_json(counted),
         "trials": [asdict(trial) for trial in packed.trials],
     }
 
 
 def print_packed(
-    packed: Packed, path: Path, source: Path, counted: Controls, *, source_bytes: int, console: Console | None = None
+    packed: Packed,
+    path: Path,
+    source: Path,
+    counted: Sizes,
+    *,
+    source_bytes: int,
+    console: Console | None = None,
 ) -> None:
     """One line for the file, a table of its bytes, one line for each trial."""
     console = console or Console()
@@ -37,19 +41,7 @@ def print_packed(
 
     size = len(packed.archive)
     say(f"{path}: {size:,} bytes, {source_bytes / size:.2f}x smaller than {source} ({source_bytes:,} bytes).")
-    columns = (counted.given, counted.packed, counted.archive)
-    say(f"{'bytes':<14}{'file given':>14}{'packed ONNX':>14}{'archive':>14}")
-    for kind in ALL_KINDS:
-        if any(kind in column for column in columns):
-            cells = (f"{column[kind]:,}" if kind in column else units.MISSING for column in columns)
-            say(f"{kind:<14}" + "".join(f"{cell:>14}" for cell in cells))
-    say(f"{'sum':<14}" + "".join(f"{sum(column.values()):>14,}" for column in columns))
-    say(
-        f"codes: {counted.float_bytes:,} bytes as float, {counted.fixed_bytes:,} at fixed width, "
-        f"{counted.entropy_bytes:,} by their entropy, {counted.archive['codes']:,} in the archive."
-    )
-    if counted.xz_bytes is not None:
-        say(f"control: xz makes {counted.xz_bytes:,} bytes of the file given.")
+    print_sizes(counted, console=console)
     for trial in packed.trials:
         dropped = "" if trial.drop is None else f", {trial.drop:+.2f} points lost"
         say(

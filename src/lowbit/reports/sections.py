@@ -76,10 +76,32 @@ def latency(comparison: Comparison) -> Markup:
 
 
 def size(comparison: Comparison) -> Markup:
-    """The ledger of every file."""
+    """The ledger of every file, and what coding and theory would make of it."""
     if not any(row.details.ledger for row in comparison.files):
         return NOTHING
-    return element("figure", {}, ledger_bars(comparison.files))
+    figure = element("figure", {}, ledger_bars(comparison.files))
+    rows: list[tuple[str, ...]] = [
+        (
+            row.recipe,
+            units.count(row.file_bytes),
+            units.count(row.archive_bytes),
+            units.decimal(row.code_bits, 2),
+            units.decimal(row.entropy_bits, 2),
+            units.ratio(row.theoretical_ratio),
+            units.ratio(row.file_ratio),
+            units.ratio(comparison.rows[0].file_bytes / row.archive_bytes) if row.archive_bytes else units.MISSING,
+        )
+        for row in comparison.files
+    ]
+    control = [("zstd -19", comparison.rows[0].zstd_bytes), ("xz -9", comparison.rows[0].xz_bytes)]
+    for name, made in control:
+        if made:
+            ratio = units.ratio(comparison.rows[0].file_bytes / made)
+            rows.append((f"{name} of float", units.count(made), *[units.MISSING] * 4, ratio, units.MISSING))
+    if not any(row.archive_bytes for row in comparison.files):
+        return figure
+    heads = ("file", "bytes", "as archive", "bits a code", "entropy", "32/n", "smaller", "smaller as archive")
+    return join([figure, element("h3", {}, "Entropy-coded, and the control"), table(heads, rows)])
 
 
 def weight_errors(comparison: Comparison) -> Markup:

@@ -1,0 +1,75 @@
+"""Where a network's bytes are, as float, packed and entropy-coded, with the bounds and controls beside them."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Console
+
+from lowbit.formats.controls import Sizes
+from lowbit.reports import units
+from lowbit.reports.inspection import COUNTED, table
+
+NOT_CODED = "not entropy-coded: ask for it with --coded (coded=True in Python)"
+NOT_COMPRESSED = "not asked for: --control compresses the float file, which --against names for a quantized one"
+
+
+def print_sizes(sizes: Sizes, *, console: Console | None = None) -> None:
+    """A table of kinds, and a line each for the codes and for the control."""
+    console = console or Console()
+    columns: dict[str, Mapping[str, int]] = {
+        "float file" if sizes.float_bytes is not None else "as float": sizes.raw,
+        "packed": sizes.packed,
+    }
+    if sizes.coded is not None:
+        columns["archive"] = sizes.coded
+    counts = sizes.counts
+    rows = [
+        (
+            title,
+            units.count(counts.get(kind)),
+            *(units.count(column[kind]) if kind in column else units.MISSING for column in columns.values()),
+        )
+        for kind, title in COUNTED.items()
+        if counts.get(kind) or any(kind in column for column in columns.values())
+    ]
+    totals = (units.count(sum(numbers.values())) for numbers in (counts, *columns.values()))
+    rows.append(("total", *totals))
+    console.print(table(("bytes", "numbers", *columns), rows, left=1))
+    for line in size_lines(sizes):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def size_lines(sizes: Sizes) -> tuple[str, ...]:
+    """What the codes could take, and what compressors make of the float file, in sentences."""
+    lines = []
+    if sizes.entropy_bits is not None and sizes.theoretical_ratio is not None:
+        coded = ""
+        if sizes.coded is not None:
+            coded = f", {8 * sizes.coded.get('codes', 0) / sizes.weights:.2f} in the archive"
+        lines.append(
+            f"Codes: {32 / sizes.theoretical_ratio:.2f} bits a weight in the file (32/n = "
+            f"{sizes.theoretical_ratio:.2f}), {sizes.entropy_bits:.2f} by their empirical entropy{coded}."
+        )
+    if sizes.controls and sizes.float_bytes is not None:
+        own = sum((sizes.packed if sizes.coded is None else sizes.coded).values())
+        made = ", ".join(
+            f"{name} {size:,} ({sizes.float_bytes / size:.2f}x smaller)" for name, size in sizes.controls.items()
+        )
+        what = "as it is" if sizes.coded is None else "as archive"
+        lines.append(
+            f"Control: the float file takes {sizes.float_bytes:,} bytes, {made}; this one {what} {own:,} "
+            f"({sizes.float_bytes / own:.2f}x smaller)."
+        )
+    return tuple(lines)
+
+
+def sizes_json(sizes: Sizes) -> dict[str, Any]:
+    """The same as plain data; what was not looked at is null, and a note says so."""
+    return {
+        **asdict(sizes),
+        "entropy_bits": sizes.entropy_bits,
+        "theoretical_ratio": sizes.theoretical_ratio,
+        "controls": dict(sizes.controls) or None,
+        "notes": [NOT_CODED] * (sizes.coded is None) + [NOT_COMPRESSED] * (not sizes.controls),
+    }
