@@ -9,7 +9,8 @@ best of each channel is improved by coordinate descent, and then grid and codes 
   from two linear equations, the offset rounded to a whole number of steps;
 - grid fixed: descent from the codes at hand, and error feedback anew.
 
-Only what lowers the objective is kept, so no step of it can do harm.
+Only what lowers the objective is kept, so no step of it can do harm. In the end scales become those that a file stores
+(`lowbit.quantization.narrow`), and codes are chosen once more.
 """
 
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ import numpy.typing as npt
 
 from lowbit.quantization.depthwise import closest
 from lowbit.quantization.effort import Effort
+from lowbit.quantization.narrow import narrow_scales
 from lowbit.quantization.rounding import Floats, Single, UniformGrid, descent, feedback, inverse_factor, objective
 from lowbit.schemes.linear import Linear
 
@@ -76,10 +78,12 @@ def solve_linear(weights: Floats, second: npt.NDArray[np.float64], scheme: Linea
         state = problem.better(state, problem.descend(candidate, effort))
     proven = np.zeros(weights.shape[:2], bool)
     levels = state.grid.top - state.grid.low + 1
-    if effort.exact and columns <= EXACT_COLUMNS and levels <= EXACT_LEVELS and state.grid.scale.shape[2] == 1:
-        for _ in range(2):
-            state, proven = problem.exact(state)
-            state = problem.better(state, problem.fit_grid(state))
+    exact = effort.exact and columns <= EXACT_COLUMNS and levels <= EXACT_LEVELS and state.grid.scale.shape[2] == 1
+    for _ in range(2 * exact):
+        state, proven = problem.exact(state)
+        state = problem.better(state, problem.fit_grid(state))
+    state = problem.narrowed(state, effort)
+    if exact:
         state, proven = problem.exact(state)
     codes = state.grid.codes(state.rounded)[:, :, back].astype(np.int32)
     return LinearSolution(codes, state.grid.scale, state.grid.zero.astype(np.int32), state.error, proven)
@@ -96,6 +100,7 @@ class _Problem:
         self.factor = inverse_factor(second)
         self.affine = not scheme.symmetric
         self.low, self.top = scheme.code_range
+        self.bits = scheme.bits
         self.tied = scheme.per == "tensor"
         size = scheme.group_size if scheme.per == "group" and scheme.group_size else len(order)
         self.block = np.asarray(order // size, np.intp)
@@ -182,6 +187,15 @@ class _Problem:
             scale[..., block] = np.where((bottom > 0) & (moved > SMALLEST), moved, scale[..., block])
         grid = replace(grid, scale=scale)
         return self.judge(grid, grid.levels(codes))
+
+    def narrowed(self, state: _State, effort: Effort) -> _State:
+        """On scales as the file will store them, and the codes that are best there."""
+        codes = state.grid.codes(state.rounded)
+        scale = state.grid.scale
+        tied = scale[:1, :1] if self.tied else scale
+        stored = narrow_scales(tied.reshape(-1), self.bits).reshape(tied.shape)
+        grid = replace(state.grid, scale=np.broadcast_to(stored, scale.shape).copy())
+        return self.descend(self.judge(grid, grid.levels(codes)), effort)
 
     def _fit_zero(self, codes: Single, grid: UniformGrid) -> Single:
         """Whole zero points nearest to the best offset, from the normal equations of `scale * code + offset`."""

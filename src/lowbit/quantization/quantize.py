@@ -20,7 +20,7 @@ from lowbit.graph.ops import layers
 from lowbit.progress import SILENT, Progress
 from lowbit.quantization.activations import output_codes
 from lowbit.quantization.effort import EFFORTS
-from lowbit.quantization.narrow import HALF_BITS, narrow_bias, with_narrow_scales
+from lowbit.quantization.narrow import HALF_BITS, narrow_bias
 from lowbit.quantization.plan import Plan, plan
 from lowbit.quantization.recipes import Recipe, parse_recipe
 from lowbit.quantization.steps import StepResult, Work, encode_plainly, metadata, run_steps
@@ -195,11 +195,10 @@ def quantize(
 
 
 def _plain(model: Model, decision: Plan, progress: Progress) -> Encoded:
-    """Every tensor by its scheme alone; scales and biases in half precision where codes are coarser than that."""
+    """Every tensor by its scheme alone; biases in half precision where codes are coarser than that."""
     weights = encode_plainly(model, decision, progress)
     floats = {}
     if decision.recipe.weights is not None and decision.recipe.bits <= HALF_BITS and not decision.recipe.integer:
-        weights = {name: with_narrow_scales(codes, model.weights[name]) for name, codes in weights.items()}
         biases = {layer.bias for layer in layers(model) if layer.weight in weights and layer.bias is not None}
         floats = {name: narrow_bias(model.weights[name]) for name in sorted(biases)}
     return Encoded(model, weights=weights, floats=floats, metadata=metadata(decision.recipe))

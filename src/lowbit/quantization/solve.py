@@ -10,7 +10,6 @@ from lowbit.graph.ops import Layer
 from lowbit.quantization.codebook import solve_clusters
 from lowbit.quantization.effort import Effort
 from lowbit.quantization.linear import solve_linear
-from lowbit.quantization.narrow import narrow_scales
 from lowbit.quantization.refit import refit_bias, refit_weights
 from lowbit.quantization.rounding import damped
 from lowbit.schemes.clusters import Clusters
@@ -92,7 +91,7 @@ def _solved(
         linear = solve_linear(target, second, scheme, effort)
         stored = layer.from_matrix(linear.codes)
         tied = scheme.per == "tensor"
-        scale = narrow_scales(linear.scale.reshape(-1)[: 1 if tied else None], scheme.bits)
+        scale = linear.scale.reshape(-1)[: 1 if tied else None]
         zero = None if scheme.symmetric else (linear.zero.reshape(-1)[:1] if tied else linear.zero.reshape(-1))
         return scheme.from_codes(stored, scale, zero_point=zero, axis=layer.channel_axis)
     shared = scheme.groups(layer.weight_shape, layer.channel_axis)

@@ -32,7 +32,7 @@ from lowbit.quantization.activations import activation_codes, fit_biases
 from lowbit.quantization.bias import corrected_biases
 from lowbit.quantization.effort import Effort
 from lowbit.quantization.equalization import Equalized, equalizable, equalize_network
-from lowbit.quantization.narrow import narrow_bias
+from lowbit.quantization.narrow import narrow_bias, with_narrow_scales
 from lowbit.quantization.plan import BIAS, EQUALIZATION, EXACT_INPUT, ROUNDING, Plan
 from lowbit.quantization.prefix import Replacement, walk
 from lowbit.quantization.recipes import Recipe
@@ -155,12 +155,15 @@ def _equalized(work: Work) -> Equalized:
 
 
 def encode_plainly(model: Model, plan: Plan, progress: Progress = SILENT) -> dict[str, Codes]:
-    """Every tensor by its scheme alone, as its weights suggest."""
-    return {
-        tensor.tensor: tensor.given.encode(model.weights[tensor.tensor], tensor.axis)
-        for tensor in progress.track(plan.quantized, f"encoding {plan.recipe.name}", total=len(plan.quantized))
-        if tensor.given is not None
-    }
+    """Every tensor by its scheme alone, as its weights suggest; scales in half precision if codes are coarser."""
+    found: dict[str, Codes] = {}
+    for tensor in progress.track(plan.quantized, f"encoding {plan.recipe.name}", total=len(plan.quantized)):
+        if tensor.given is not None:
+            weight = model.weights[tensor.tensor]
+            codes = tensor.given.encode(weight, tensor.axis)
+            # The scales of integer files go into those of biases, not into the file alone.
+            found[tensor.tensor] = codes if plan.recipe.integer else with_narrow_scales(codes, weight)
+    return found
 
 
 def metadata(recipe: Recipe) -> dict[str, str]:
