@@ -198,10 +198,15 @@ def _steps(recipe: Recipe, effort: str) -> tuple[str, ...]:
         # Narrow weights of the layer that reads the image are worth more than its input's last bit: they are rounded
         # on what it computes, which those in units of bytes are not.
         exact = (EXACT_INPUT,) if recipe.bits >= FINE_BITS else ()
-        if effort != "fast":
-            return (*exact, EQUALIZATION, ROUNDING)
         # Per tensor one layer of channels of very different scale costs everything.
-        return (*exact, EQUALIZATION, BIAS) if recipe.weights.per == "tensor" else (*exact, BIAS)
+        tied = recipe.weights.per == "tensor"
+        if effort == "fast":
+            return (*exact, EQUALIZATION, BIAS) if tied else (*exact, BIAS)
+        # What rounding wins with 8 bits and a scale a channel are the biases: KL on images never seen, with it and with
+        # biases alone, 0.0027 and 0.0026 (ResNet20), 0.00045 and 0.00044 (a MobileNetV1), for a third of the time.
+        if effort == "balanced" and not tied and recipe.bits > FINE_BITS:
+            return (*exact, EQUALIZATION, BIAS)
+        return (*exact, EQUALIZATION, ROUNDING)
     if recipe.bits <= COARSE_BITS:
         return (EQUALIZATION, ROUNDING)
     return (ROUNDING,) if recipe.bits <= (FINEST_BITS if effort == "best" else FINE_BITS) else ()
