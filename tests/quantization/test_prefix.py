@@ -92,7 +92,7 @@ def outputs(model, replaced, x):
 def quantized(model, scheme, x, *, effort="balanced", memory=1 << 26):
     def solve(layer, moments):
         found = solve_layer(layer, model.weights[layer.weight], moments, scheme, EFFORTS[effort])
-        assert found.error <= found.nearest
+        assert isinstance(scheme, Clusters) or found.error <= found.nearest
         return Replacement(found.codes.decode(), found.bias)
 
     names = [layer.node for layer in layers(model)]

@@ -17,6 +17,7 @@ residual streams, activations and rows with scales of their own are in one objec
 an operator that `ties` does not know.
 """
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,7 +28,7 @@ from lowbit.calibration.channels import ChannelRange
 from lowbit.graph.model import Model
 from lowbit.graph.ops import layers
 from lowbit.quantization.bounds import activation_bounds
-from lowbit.quantization.noise import minimize, noise_terms
+from lowbit.quantization.noise import evaluate, minimize, noise_terms
 from lowbit.quantization.ties import Ties, find_ties
 from lowbit.schemes.clusters import Clusters
 from lowbit.schemes.linear import Linear
@@ -48,11 +49,13 @@ class Equalized:
         model: with new weights and biases.
         factors: by tensor, what each channel was divided by; tensors whose factors are all 1 are left out.
         changed: how many channels of how many were rescaled.
+        noise: the forecast noise of rounding, as a share of that without rescaling; 1 if it was not asked for.
     """
 
     model: Model
     factors: Mapping[str, Array]
     changed: tuple[int, int]
+    noise: float = 1.0
 
 
 def equalizable(model: Model) -> tuple[str, ...]:
@@ -82,7 +85,11 @@ def equalize_network(
     ties = find_ties(model)
     # Where activations are rounded, they are cut off at what was seen anyway.
     least, most = factor_limits(model, ties, seen=ranges if groups else None)
-    return rescaled(model, ties, minimize(noise_terms(model, ties, ranges, schemes, groups), least, most))
+    terms = noise_terms(model, ties, ranges, schemes, groups)
+    found = minimize(terms, least, most)
+    before, _ = evaluate(terms, np.zeros_like(found))
+    after, _ = evaluate(terms, found)
+    return dataclasses.replace(rescaled(model, ties, found), noise=after / before if before > 0 else 1.0)
 
 
 def factor_limits(model: Model, ties: Ties, *, seen: Mapping[str, ChannelRange] | None = None) -> tuple[Array, Array]:

@@ -27,7 +27,7 @@ class LayerSolution:
     Attributes:
         codes: of its weight.
         bias: corrected bias [output channels].
-        nearest: relative squared output error of plain rounding on this target.
+        nearest: relative squared output error of plain rounding on this target; for code books that of the codes too.
         error: of the codes; both as shares of the output's variance, 0 where second moments are not known.
     """
 
@@ -57,18 +57,21 @@ def solve_layer(
     target = refit_weights(matrix, moments, damping=REFIT_DAMPING)
     second = damped(moments.second, DAMPING)
     fitted = layer.from_matrix(target).astype(np.float32)
-    plain = scheme.encode(fitted, layer.channel_axis)
     # Fine codes hardly move the output: the grid over the whole range of a channel is as good.
     fine = scheme.bits > 8 or (scheme.bits > effort.widest and scheme.per != "tensor")
-    codes = plain if fine or not _simple(layer) else _solved(layer, target, second, scheme, effort)
+    searched = not fine and _simple(layer)
+    # Code books begin from k-means anyway, which is what takes the time of plain encoding.
+    plain = None if searched and isinstance(scheme, Clusters) else scheme.encode(fitted, layer.channel_axis)
+    codes = _solved(layer, target, second, scheme, effort) if searched or plain is None else plain
     power = max(float(np.einsum("grk,gkl,grl->", target, moments.second, target, optimize=True)), 1e-30)
 
     def share(found: Codes) -> float:
         error = target - layer.to_matrix(found.decode())
         return float(np.einsum("grk,gkl,grl->", error, moments.second, error, optimize=True)) / power
 
-    nearest, error = share(plain), share(codes)
-    if error > nearest:  # only the grid's shape (a coarser zero point, half precision) can bring this about
+    error = share(codes)
+    nearest = error if plain is None else share(plain)
+    if plain is not None and error > nearest:  # only the grid's shape (a coarser zero point, half precision) can do it
         codes, error = plain, nearest
     bias = refit_bias(layer.to_matrix(codes.decode().astype(np.float64)), moments)
     return LayerSolution(codes, bias.reshape(-1).astype(np.float32), nearest, error)

@@ -41,8 +41,10 @@ from lowbit.quantization.solve import solve_layer
 # Images that steps are judged on; more would hardly change a verdict.
 JUDGES = 256
 # Rounding makes up for most of what plain encoding loses: where weights are all that is rounded, scaling channels has
-# to be this much better before it to be better after it too.
+# to be this much better before it to be better after it too. Forecasts are 0.8 to 0.99 on trained networks (ResNet20,
+# two MobileNets), 0.05 to 0.3 where depthwise channels are 100 apart and some are cut off, and 0.01 where none are.
 CLEARLY = 0.5
+POWER_IMAGES = 64  # that the power of channels is taken from
 # Corrected means are right on any images, and what KL says of them on those of the calibration is half chance: on the
 # study's network 1.8e-5 without, 1.8e-5 to 2.5e-5 with, by the images that means are taken from; on test images 2.4e-4
 # without and 1.4e-4 to 1.8e-4 with all of them.
@@ -108,15 +110,19 @@ def run_steps(work: Work) -> tuple[Encoded, tuple[StepResult, ...], Statistics |
     if EQUALIZATION in work.plan.steps:
         started = time.monotonic()
         equalized = _equalized(work)
-        scaled = _statistics(work, equalized.model)
-        codes = encode_plainly(equalized.model, work.plan, work.progress)
-        candidate = _on_bytes(work, _encoded(work, equalized.model, codes, {}, scaled))
-        found = judge(candidate)
-        kept = found < kl * (1.0 if work.plan.recipe.integer else CLEARLY)
-        note = f"{equalized.changed[0]} of {equalized.changed[1]} channels"
-        results.append(StepResult(EQUALIZATION, kl, found, kept, time.monotonic() - started, note))
-        if kept:
-            current, kl, statistics = candidate, found, scaled
+        integer, share = work.plan.recipe.integer, f"{equalized.noise:.2g} of the noise expected"
+        if integer or equalized.noise < CLEARLY:
+            scaled = _statistics(work, equalized.model)
+            codes = encode_plainly(equalized.model, work.plan, work.progress)
+            candidate = _on_bytes(work, _encoded(work, equalized.model, codes, {}, scaled))
+            found = judge(candidate)
+            kept = found < kl * (1.0 if integer else CLEARLY)
+            note = f"{equalized.changed[0]} of {equalized.changed[1]} channels, {share}"
+            results.append(StepResult(EQUALIZATION, kl, found, kept, time.monotonic() - started, note))
+            if kept:
+                current, kl, statistics = candidate, found, scaled
+        else:
+            results.append(StepResult(EQUALIZATION, kl, kl, False, time.monotonic() - started, share))
     base = current.model
     if ROUNDING in work.plan.steps:
         started, note = time.monotonic(), work.effort.name
@@ -149,7 +155,9 @@ def _on_bytes(work: Work, encoded: Encoded) -> Encoded:
 
 def _equalized(work: Work) -> Equalized:
     model, plan = work.model, work.plan
-    ranges = channel_ranges(model, work.images, equalizable(model), threads=work.threads, progress=work.progress)
+    # Reach matters where activations are rounded; else the mean power is all that is read.
+    images = work.images if plan.recipe.integer else work.images.subset(min(POWER_IMAGES, work.images.count))
+    ranges = channel_ranges(model, images, equalizable(model), threads=work.threads, progress=work.progress)
     schemes = {tensor.tensor: tensor.given for tensor in plan.quantized if tensor.given is not None}
     return equalize_network(model, ranges, schemes, plan.scale_groups)
 
