@@ -18,8 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from lowbit.engines import Session, open_session
-from lowbit.errors import EngineError
+from lowbit.engines import Session, engine_version, open_session
 from lowbit.formats.kernels import KERNELS, Kernel, kernel
 from lowbit.graph.cost import LayerCost, cost
 from lowbit.graph.model import Model
@@ -33,8 +32,8 @@ COPIED = 1 << 23
 # Gains smaller than this are lost in what the estimate leaves out.
 WORTH_IT = 1.1
 FLOAT, INTEGER = "float", "integer"
-# Those that run the small kernels, which are ONNX files.
-MEASURED_ENGINES = ("onnxruntime", "openvino")
+# The runtime whose small kernels are .tflite files.
+LITERT = "litert"
 ITEM_BYTES = {FLOAT: 4, INTEGER: 1}
 
 
@@ -148,14 +147,10 @@ def measure_peaks(*, engine: str = "onnxruntime", threads: int = 1, progress: Pr
     """Run the small kernels, floats and integers in turn; takes about a second.
 
     Raises:
-        EngineError: the runtime is not there, or runs no ONNX files.
+        EngineError: no such runtime, or it is not installed.
     """
-    if engine not in MEASURED_ENGINES:
-        raise EngineError(
-            f"what to expect of engine '{engine}' is not known beforehand.",
-            remedy=f"Choose one of: {', '.join(MEASURED_ENGINES)}; or measure files with it.",
-        )
-    kernels = {name: kernel(name) for name in KERNELS}
+    engine_version(engine)
+    kernels = {name: kernel(name, litert=engine == LITERT) for name in KERNELS}
     found = {
         name: _seconds(item, engine=engine, threads=threads)
         for name, item in progress.track(kernels.items(), "measuring the processor", total=len(kernels))
