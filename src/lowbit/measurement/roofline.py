@@ -24,6 +24,7 @@ from lowbit.graph.cost import LayerCost, cost
 from lowbit.graph.model import Model
 from lowbit.processor import processor
 from lowbit.progress import SILENT, Progress
+from lowbit.quantization.integer import NOT_IN_ONNXRUNTIME
 from lowbit.quantization.plan import plan
 from lowbit.quantization.recipes import Recipe
 
@@ -194,7 +195,8 @@ def outlook(model: Model, peaks: Peaks, *, batch: int = 1, recipe: str | Recipe 
     found = []
     for layer in cost(model, batch=batch).layers:
         node = decided.get(layer.node)
-        kind = INTEGER if node is not None and node.arithmetic == "integer" else FLOAT
+        runs = layer.op not in NOT_IN_ONNXRUNTIME or peaks.engine != "onnxruntime"
+        kind = INTEGER if node is not None and node.arithmetic == "integer" and runs else FLOAT
         in_float, _ = expected(layer, peaks, FLOAT)
         seconds, limit = expected(layer, peaks, kind)
         found.append(
