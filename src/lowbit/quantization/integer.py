@@ -61,7 +61,9 @@ BOUNDS = frozenset(("Relu", "Clip"))
 COMPUTES = frozenset(("Add", "Mul", "Concat", "GlobalAveragePool", "AveragePool", "ReduceMean", "Sigmoid", "LeakyRelu"))
 WEIGHTED = frozenset(("Conv", "ConvTranspose", "Gemm", "MatMul"))
 # LiteRT and OpenVINO have integer kernels, ONNX Runtime has none: there a float kernel computes on the same codes.
-NOT_IN_ONNXRUNTIME = {"ConvTranspose": "LiteRT and OpenVINO do, ONNX Runtime computes in float on the same codes"}
+NOT_IN_ONNXRUNTIME = {
+    "ConvTranspose": "ONNX Runtime has no integer kernel, its float kernel computes on the same codes"
+}
 
 
 def plan_integer(model: Model, *, layer_reasons: Mapping[str, str] | None = None) -> IntegerPlan:
