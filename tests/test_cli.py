@@ -508,12 +508,27 @@ def test_inspect_speed_says_beforehand_what_integers_bring(folder, capsys):
     assert isinstance(data["flags"], list)
 
 
+def test_inspect_speed_says_it_of_several_engines(folder, capsys):
+    pytest.importorskip("ai_edge_litert")
+    arguments = ("inspect", folder / "net.onnx", "--speed", "--engine")
+    code, out, _ = run(*arguments, "onnxruntime,litert", capsys=capsys)
+    assert code == 0
+    assert all(out.count(f"Measured with {engine}") == 1 for engine in ("onnxruntime", "litert"))
+    code, out, _ = run(*arguments, "litert", "--json", capsys=capsys)
+    assert code == 0
+    assert json.loads(out)["peaks"]["engine"] == "litert"
+    code, out, _ = run(*arguments, "auto", "--json", capsys=capsys)
+    engines = json.loads(out)["engines"]
+    assert code == 0
+    assert list(engines) == list(installed_engines())
+    assert all(engines[name]["peaks"]["engine"] == name for name in engines)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["inspect", "net.onnx", "--threads", "2"], "--speed"),
-        (["inspect", "net.onnx", "--speed", "--engine", "litert"], "onnxruntime, openvino"),
-        (["inspect", "net.onnx", "--speed", "--engine", "none"], "not known beforehand"),
+        (["inspect", "net.onnx", "--speed", "--engine", "none"], "no engine is called 'none'"),
         (["measure", "net.onnx", "--data", "test", "--engine", "onnxruntime,tvm"], "no engine is called 'tvm'"),
         (["measure", "net.onnx", "--data", "test", "--engine", ","], "auto for all that are installed"),
         (["measure", "net.onnx", "--data", "test", "--engine", "litert"], "LiteRT opens .tflite files only"),

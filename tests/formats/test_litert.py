@@ -19,6 +19,7 @@ from lowbit.formats.onnx import to_onnx
 from lowbit.graph.load import load
 from lowbit.graph.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from lowbit.quantization.activations import affine_uint8
+from lowbit.quantization.plan import plan
 from lowbit.quantization.quantize import quantize
 from lowbit.quantization.recipes import parse_recipe
 
@@ -141,6 +142,92 @@ def test_integer_networks_hold_int8_weights_by_channel_and_int32_biases(quantize
         scales = file.array(x.scale, "<f4") * file.array(weight.scale, "<f4")
         np.testing.assert_array_equal(file.array(bias.scale, "<f4"), scales)
         assert file.buffers[weight.buffer].start % 16 == 0
+
+
+def transposed_network(rng, attributes, tail):
+    """A convolution, a transposed one with this geometry, and what reads it."""
+    weights = cases.conv(rng, 3, 6, [3, 3]) | {"t": cases.normal(rng, 6, 4, 3, 3) / 6, "tb": cases.normal(rng, 4)}
+    nodes = [("Conv", ["x", "w", "b"], ["c"], {}), ("Relu", ["c"], ["r"], {})]
+    nodes += [("ConvTranspose", ["r", "t", "tb"], ["d" if tail else "y"], attributes)]
+    if tail:
+        weights["v"] = cases.normal(rng, 5, 4, 1, 1) / 2
+        nodes += [("Relu", ["d"], ["e"], {}), ("Conv", ["e", "v"], ["y"], {})]
+    return cases.make(nodes, ["n", 3, 9, 8], weights)
+
+
+@pytest.mark.parametrize("tail", [False, True])
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {},
+        {"strides": [2, 2]},
+        {"strides": [2, 2], "pads": [1, 1, 1, 1], "output_padding": [1, 1]},
+        {"strides": [2, 2], "pads": [0, 0, 0, 1], "output_padding": [1, 1]},
+        {"strides": [1, 2], "pads": [0, 1, 1, 0]},
+        {"dilations": [2, 1]},
+    ],
+)
+def test_transposed_convolutions_run_in_integers_on_the_codes_of_the_onnx_file(attributes, tail, tmp_path):
+    rng = np.random.default_rng(3)
+    model = transposed_network(rng, attributes, tail)
+    encoded = cases.integer(model, rng)
+    content = to_litert(encoded)
+    open_session(content, engine="litert", optimized_to=tmp_path / "ran.txt")
+    assert (tmp_path / "ran.txt").read_text() == "DELEGATE\n"
+    graph = read_litert(content, "test").graphs[0]
+    (op,) = (op for op in graph.operators if op.code == 67)
+    _, weight, x, bias = (graph.tensors[index] for index in op.inputs)
+    assert (x.dtype, weight.dtype, bias.dtype) == ("int8", "int8", "int32")
+    assert graph.tensors[op.outputs[0]].dtype == "int8"
+    assert weight.axis == 0
+    assert weight.scale.size == bias.scale.size == 4 * 4
+    x = cases.normal(rng, 4, 3, 9, 8)
+    wanted, found = run(to_onnx(encoded), x, "onnxruntime")["y"], run(content, x, "litert")["y"]
+    steps = np.abs(wanted - found) / encoded.activations["y"].scale
+    # A value that lies between two codes may fall to either side, in each layer.
+    assert steps.max() <= (2.01 if tail else 1.01)
+    assert (steps > 0.5).mean() < 0.01
+
+
+def test_grouped_transposed_convolutions_stay_float():
+    rng = np.random.default_rng(4)
+    weights = cases.conv(rng, 3, 4, [3, 3]) | {"t": cases.normal(rng, 4, 3, 3, 3)}
+    nodes = [("Conv", ["x", "w", "b"], ["c"], {}), ("ConvTranspose", ["c", "t"], ["y"], {"group": 2})]
+    encoded = cases.integer(cases.make(nodes, ["n", 3, 8, 8], weights), rng)
+    assert encoded.integer == {"Conv0"}
+    graph = read_litert(to_litert(encoded), "test").graphs[0]
+    kinds = {graph.tensors[op.inputs[1]].dtype for op in graph.operators if op.code == 67}
+    assert kinds == {"float32"}
+    with pytest.raises(ModelError, match="in groups has no integer form"):
+        to_litert(dataclasses.replace(encoded, integer=frozenset(("Conv0", "ConvTranspose1"))))
+
+
+def test_a_weight_shared_with_a_grouped_transposed_convolution_stays_float():
+    rng = np.random.default_rng(9)
+    weights = cases.conv(rng, 3, 4, [3, 3]) | {"t": cases.normal(rng, 4, 4, 3, 3)}
+    nodes = [("Conv", ["x", "w", "b"], ["c"], {}), ("ConvTranspose", ["c", "t"], ["d"], {})]
+    nodes += [("ConvTranspose", ["d", "t"], ["y"], {"group": 2})]
+    model = cases.make(nodes, ["n", 3, 8, 8], weights)
+    decision = plan(model, "int8")
+    assert [node.arithmetic for node in decision.nodes] == ["integer", "float", "float"]
+    assert decision.nodes[1].reason == "shares its weight with one in groups"
+    assert run(to_onnx(cases.integer(model, rng)), cases.normal(rng, 1, 3, 8, 8), "onnxruntime")["y"].shape[1] == 8
+
+
+@pytest.mark.parametrize("effort", ["fast", "balanced"])
+def test_transposed_convolutions_take_part_in_every_step(effort):
+    rng = np.random.default_rng(8)
+    model = transposed_network(rng, {"strides": [2, 2], "pads": [1, 1, 1, 1], "output_padding": [1, 1]}, True)
+    x = cases.normal(rng, 32, 3, 9, 8)
+    quantized = quantize(model, "int8", calibration=list(x), effort=effort)
+    assert not quantized.plan.downgrades
+    exact = run(model.to_bytes(), x, "onnxruntime")["y"]
+    wanted = run(to_onnx(quantized.encoded), x, "onnxruntime")["y"]
+    assert np.sqrt(np.mean((wanted - exact) ** 2)) < 0.03 * exact.std()
+    step = quantized.encoded.activations["y"].scale
+    assert np.abs(run(to_litert(quantized.encoded), x, "litert")["y"] - wanted).max() <= 2.01 * step
+    codes = run(to_litert(quantized.encoded, output_type="int8"), x, "litert")["y"]
+    assert np.abs(codes - wanted).max() <= 2.01 * step
 
 
 @pytest.mark.parametrize("kind", ["int8", "uint8"])

@@ -10,7 +10,8 @@ from rich.console import Console
 
 import lowbit
 import networks
-from lowbit.engines import open_session
+from lowbit.engines import installed_engines, open_session
+from lowbit.engines.litert_reader import read_litert
 from lowbit.errors import EngineError
 from lowbit.formats.kernels import KERNELS, Kernel, kernel
 from lowbit.graph.cost import cost
@@ -110,6 +111,11 @@ def test_layers_that_stay_float_are_named():
     layer = next(layer for layer in slow.layers if layer.node == "last")
     assert (layer.arithmetic, layer.gain) == (FLOAT, 1.0)
     assert layer.reason
+    assert "ONNX Runtime has no integer kernel" in layer.reason
+    fast = outlook(lowbit.load(proto), dataclasses.replace(peaks(), engine="litert"))
+    layer = next(layer for layer in fast.layers if layer.node == "last")
+    assert (layer.arithmetic, layer.reason) == (INTEGER, "")
+    assert layer.gain > 1
 
 
 def test_report_and_json(model):
@@ -127,13 +133,29 @@ def test_report_and_json(model):
     assert data["layers"][0]["limit"] in ("arithmetic", "outputs", "memory", "start")
 
 
-def test_engines_without_the_small_kernels_are_refused():
-    with pytest.raises(EngineError, match="not known beforehand"):
-        measure_peaks(engine="litert")
+@pytest.mark.parametrize("name", KERNELS)
+def test_litert_kernels_are_one_part_run_by_xnnpack(name, tmp_path):
+    pytest.importorskip("ai_edge_litert")
+    item = kernel(name, litert=True)
+    for content, wanted in ((item.floats, "float32"), (item.integers, "int8")):
+        open_session(content, engine="litert", threads=1, optimized_to=tmp_path / "ran.txt")
+        assert (tmp_path / "ran.txt").read_text() == "DELEGATE\n"
+        graph = read_litert(content, name).graphs[0]
+        kinds = [graph.tensors[op.inputs[0]].dtype for op in graph.operators if op.code in (3, 4)]
+        assert kinds == [wanted] * item.nodes
 
 
-def test_this_processor_can_be_measured(model):
-    found = measure_peaks(threads=1)
+def test_engines_that_there_are_not_are_refused():
+    with pytest.raises(EngineError, match="no engine is called 'none'"):
+        measure_peaks(engine="none")
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "litert"])
+def test_this_processor_can_be_measured(model, engine):
+    if engine not in installed_engines():
+        pytest.skip(f"{engine} is not installed")
+    found = measure_peaks(engine=engine, threads=1)
+    assert found.engine == engine
     for rates in found.rates.values():
         assert all(value >= 0 for value in dataclasses.astuple(rates))
         assert 0 < rates.mac <= rates.window_mac

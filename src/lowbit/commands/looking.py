@@ -56,13 +56,22 @@ def inspect(
         )
     loaded = load(model)
     if speed:
+        from lowbit.engines import ENGINES, chosen_engines
         from lowbit.measurement.roofline import measure_peaks, outlook
         from lowbit.reports.speed import print_outlook
 
         with progress_bar(as_json) as progress:
-            peaks = measure_peaks(engine=engine, threads=threads, progress=progress)
-        found = outlook(loaded, peaks, batch=batch)
-        print_json({"model": loaded.source, **found.to_json()}) if as_json else print_outlook(found)
+            found = {
+                name: outlook(loaded, measure_peaks(engine=name, threads=threads, progress=progress), batch=batch)
+                for name in chosen_engines(engine)
+            }
+        if not as_json:
+            for each in found.values():
+                print_outlook(each)
+        elif engine in ENGINES:
+            print_json({"model": loaded.source, **found[engine].to_json()})
+        else:
+            print_json({"model": loaded.source, "engines": {name: each.to_json() for name, each in found.items()}})
         return
     counted = cost(loaded)
     ledger = read_file_ledger(model)

@@ -9,6 +9,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from lowbit.formats.encoded import ActivationCodes, BiasCodes, Encoded
+from lowbit.formats.litert import to_litert
 from lowbit.formats.onnx import to_onnx
 from lowbit.graph.load import load
 from lowbit.graph.ops import layers
@@ -20,7 +21,7 @@ class Kernel:
     """A chain of convolutions.
 
     Attributes:
-        floats: an ONNX file that computes it in float32.
+        floats: an ONNX or LiteRT file that computes it in float32.
         integers: one that computes it in integers.
         x: shape of its input.
         macs: multiply-accumulates of all its convolutions.
@@ -50,8 +51,12 @@ KERNELS: dict[str, tuple[tuple[int, ...], int, bool, int]] = {
 }
 
 
-def kernel(name: str) -> Kernel:
-    """One row of `KERNELS`, with random weights."""
+def kernel(name: str, *, litert: bool = False) -> Kernel:
+    """One row of `KERNELS`, with random weights; as LiteRT files if asked.
+
+    Raises:
+        EngineError: LiteRT files are asked for, and the package is not installed.
+    """
     channels, size, depthwise, side = KERNELS[name]
     generator = np.random.default_rng(0)
     nodes, weights = [], []
@@ -93,4 +98,7 @@ def kernel(name: str) -> Kernel:
         },
         integer=frozenset(layer.node for layer in found),
     )
-    return Kernel(model.to_bytes(), to_onnx(integers), x, macs, outputs, len(nodes))
+    floats, whole = (
+        (to_litert(Encoded(model)), to_litert(integers)) if litert else (model.to_bytes(), to_onnx(integers))
+    )
+    return Kernel(floats, whole, x, macs, outputs, len(nodes))

@@ -55,11 +55,13 @@ def transposed_convolution(graph: FileGraph, node: Node) -> None:
     Its output shape is a constant of the file, so the batch cannot be changed any more.
     """
     layer, geometry = _spatial_layer(graph, node)
-    if graph.integer(node):
-        raise graph.refuse(node, "has no integer form here")
+    integer = graph.integer(node)
+    if integer and layer.groups > 1:
+        raise graph.refuse(node, "in groups has no integer form here")
     graph.resizable = False
-    x = graph.read(node.inputs[0], order=CHANNELS_LAST)
-    name = str(node.outputs[0].name)
+    x = graph.read(node.inputs[0], order=CHANNELS_LAST, integer=integer, exact=True)
+    name = graph.target(node, fuses=False)[0] if integer else str(node.outputs[0].name)
+    activation = graph.encoded.activations[name] if integer else None
     batch, *sizes, _ = graph.tensors[x.tensor].shape
     outputs, cuts = transposed_sizes(geometry, sizes)
     # What output_padding asks for beyond the kernel's reach is as if the input went on with zeros.
@@ -85,27 +87,30 @@ def transposed_convolution(graph: FileGraph, node: Node) -> None:
         wide[:, :, :: geometry.dilations[0], :: geometry.dilations[1]] = weight
         weight = wide
         graph.notes[layer.node] = {"dilations": geometry.dilations}
-    bias = graph.array(node.inputs[2]) if layer.bias is not None else None
+    bias = graph.array(node.inputs[2]) if layer.bias is not None and not integer else None
     pieces = []
     inputs = layer.weight_shape[0] // layer.groups
     each = layer.out_channels // layer.groups
     for group in range(layer.groups):
         part = x.tensor if layer.groups == 1 else cut(graph, x, {3: (group * inputs, inputs)}).tensor
         shape = [batch, *full, each]
-        pieces.append(graph.derived(x.tensor, shape))
-        kernel = _stored(graph, codes, weight[group * inputs :][:inputs].transpose(1, 2, 3, 0), layer, 0)
+        pieces.append(graph.tensor(shape, codes=activation, batch_axis=graph.tensors[x.tensor].batch_axis))
+        values = weight[group * inputs :][:inputs].transpose(1, 2, 3, 0)
+        kernel = _stored(graph, codes, values, layer, 0, integer=integer)
         read = [graph.integers(shape), kernel, part]
-        if bias is not None:
+        if integer:
+            read.append(_bias(graph, layer, integer=True))
+        elif bias is not None:
             read.append(graph.constant(bias.reshape(-1)[group * each :][:each].astype(np.float32)))
         options: dict[str, Option] = {"padding": VALID, "fusedActivationFunction": NO_ACTIVATION}
         options |= {"strideH": geometry.strides[0], "strideW": geometry.strides[1]}
-        graph.operator("TRANSPOSE_CONV", read, [pieces[-1]], options=options, version=3 if bias is not None else 1)
+        graph.operator("TRANSPOSE_CONV", read, [pieces[-1]], options=options, version=3 if len(read) > 3 else 1)
     whole = pieces[0]
     if len(pieces) > 1:
         whole = graph.derived(whole, [batch, *full, layer.out_channels])
         graph.operator("CONCATENATION", pieces, [whole], options={"axis": 3})
     keep = {axis + 1: (cuts[axis][0], outputs[axis]) for axis in range(2) if full[axis] != outputs[axis]}
-    form = Form(whole, CHANNELS_LAST)
+    form = Form(whole, CHANNELS_LAST, activation)
     graph.adopt(name, cut(graph, form, keep) if keep else form)
 
 

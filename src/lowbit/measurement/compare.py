@@ -14,7 +14,7 @@ from lowbit.graph.model import Model
 from lowbit.graph.ops import layers
 from lowbit.measurement.measure import RUNS, measure
 from lowbit.measurement.results import Comparison, Step
-from lowbit.measurement.roofline import MEASURED_ENGINES, Outlook, measure_peaks, outlook
+from lowbit.measurement.roofline import LITERT, Outlook, measure_peaks, outlook
 from lowbit.measurement.rows import Candidate
 from lowbit.progress import SILENT, Progress
 from lowbit.quantization.plan import plan
@@ -125,7 +125,8 @@ def _outlooks(model: Model, recipes: Sequence[Recipe], *, engine: str, threads: 
     recipe = next((recipe for recipe in recipes if recipe.integer), None)
     if recipe is None:
         return {}
-    names = [name for name in chosen_engines(engine) if name in MEASURED_ENGINES]
+    # The files that are compared are ONNX.
+    names = [name for name in chosen_engines(engine) if name != LITERT]
     try:
         cost(model, batch=batch)
     except ModelError:

@@ -18,13 +18,13 @@ from typing import Any
 
 import numpy as np
 
-from lowbit.engines import Session, open_session
-from lowbit.errors import EngineError
+from lowbit.engines import Session, engine_version, open_session
 from lowbit.formats.kernels import KERNELS, Kernel, kernel
 from lowbit.graph.cost import LayerCost, cost
 from lowbit.graph.model import Model
 from lowbit.processor import processor
 from lowbit.progress import SILENT, Progress
+from lowbit.quantization.integer import NOT_IN_ONNXRUNTIME
 from lowbit.quantization.plan import plan
 from lowbit.quantization.recipes import Recipe
 
@@ -33,8 +33,8 @@ COPIED = 1 << 23
 # Gains smaller than this are lost in what the estimate leaves out.
 WORTH_IT = 1.1
 FLOAT, INTEGER = "float", "integer"
-# Those that run the small kernels, which are ONNX files.
-MEASURED_ENGINES = ("onnxruntime", "openvino")
+# The runtime whose small kernels are .tflite files.
+LITERT = "litert"
 ITEM_BYTES = {FLOAT: 4, INTEGER: 1}
 
 
@@ -148,14 +148,10 @@ def measure_peaks(*, engine: str = "onnxruntime", threads: int = 1, progress: Pr
     """Run the small kernels, floats and integers in turn; takes about a second.
 
     Raises:
-        EngineError: the runtime is not there, or runs no ONNX files.
+        EngineError: no such runtime, or it is not installed.
     """
-    if engine not in MEASURED_ENGINES:
-        raise EngineError(
-            f"what to expect of engine '{engine}' is not known beforehand.",
-            remedy=f"Choose one of: {', '.join(MEASURED_ENGINES)}; or measure files with it.",
-        )
-    kernels = {name: kernel(name) for name in KERNELS}
+    engine_version(engine)
+    kernels = {name: kernel(name, litert=engine == LITERT) for name in KERNELS}
     found = {
         name: _seconds(item, engine=engine, threads=threads)
         for name, item in progress.track(kernels.items(), "measuring the processor", total=len(kernels))
@@ -199,7 +195,8 @@ def outlook(model: Model, peaks: Peaks, *, batch: int = 1, recipe: str | Recipe 
     found = []
     for layer in cost(model, batch=batch).layers:
         node = decided.get(layer.node)
-        kind = INTEGER if node is not None and node.arithmetic == "integer" else FLOAT
+        runs = layer.op not in NOT_IN_ONNXRUNTIME or peaks.engine != "onnxruntime"
+        kind = INTEGER if node is not None and node.arithmetic == "integer" and runs else FLOAT
         in_float, _ = expected(layer, peaks, FLOAT)
         seconds, limit = expected(layer, peaks, kind)
         found.append(

@@ -2,7 +2,8 @@
 
 Pure decision: reads the graph, touches no number. The table says what a node needs for ONNX Runtime to have an integer
 kernel for it between DequantizeLinear and QuantizeLinear (checked one by one on version 1.32, by looking at the graph
-that it really runs); whatever is not in it stays float, with the reason.
+that it really runs), or for the other runtimes to have one (`NOT_IN_ONNXRUNTIME`); whatever is not in it stays float,
+with the reason.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,7 +22,8 @@ class NodePlan:
         node: its unique name.
         op: operator type.
         arithmetic: "integer", "float", or "absorbed" (a neighbor's saturation does its work).
-        reason: why it is not in integers, or into which node it is absorbed; empty for integers.
+        reason: why it is not in integers, into which node it is absorbed, or where its integers are only codes; empty
+            for integers everywhere.
     """
 
     node: str
@@ -57,7 +59,11 @@ MOVES = frozenset(
 BOUNDS = frozenset(("Relu", "Clip"))
 # Operators with integer kernels of their own, whose output has its own scale.
 COMPUTES = frozenset(("Add", "Mul", "Concat", "GlobalAveragePool", "AveragePool", "ReduceMean", "Sigmoid", "LeakyRelu"))
-WEIGHTED = frozenset(("Conv", "Gemm", "MatMul"))
+WEIGHTED = frozenset(("Conv", "ConvTranspose", "Gemm", "MatMul"))
+# LiteRT and OpenVINO have integer kernels, ONNX Runtime has none: there a float kernel computes on the same codes.
+NOT_IN_ONNXRUNTIME = {
+    "ConvTranspose": "ONNX Runtime has no integer kernel, its float kernel computes on the same codes"
+}
 
 
 def plan_integer(model: Model, *, layer_reasons: Mapping[str, str] | None = None) -> IntegerPlan:
@@ -73,7 +79,8 @@ def plan_integer(model: Model, *, layer_reasons: Mapping[str, str] | None = None
     for node in model.graph:
         name = str(node.name)
         reason = kept.get(name) or _obstacle(node, weighted.get(name), decided)
-        decided[name] = NodePlan(name, node.op_type, "float" if reason else "integer", reason)
+        arithmetic = "float" if reason else "integer"
+        decided[name] = NodePlan(name, node.op_type, arithmetic, reason or NOT_IN_ONNXRUNTIME.get(node.op_type, ""))
     _drop_idle_moves(model, decided)
     _absorb(model, decided)
     _bound_codes(model, decided)
@@ -88,7 +95,11 @@ def _obstacle(node: Node, layer: Layer | None, decided: Mapping[str, NodePlan]) 
     if any(value is not None and value.dtype is not None and value.dtype.name != "FLOAT" for value in node.inputs[:1]):
         return "does not compute on float values"
     if op in WEIGHTED:
-        return "" if layer is not None else "its weight is not a constant"
+        if layer is None:
+            return "its weight is not a constant"
+        return (
+            "is in groups, which no integer kernel of LiteRT has" if op == "ConvTranspose" and layer.groups > 1 else ""
+        )
     if op in MOVES:
         source = _fed_by(node.inputs[0], decided)
         special = _special(node)

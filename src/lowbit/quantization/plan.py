@@ -279,13 +279,15 @@ def _others(model: Model, weights: set[str], found: tuple[Layer, ...]) -> list[T
 
 
 def _integer_plan(model: Model, by_weight: dict[str, list[Layer]]) -> IntegerPlan:
-    """A weight shared along different axes, or not float32, keeps its layers out of integers."""
+    """A weight shared along different axes or with groups, or not float32, keeps its layers out of integers."""
     reasons: dict[str, str] = {}
     for name, users in by_weight.items():
         if str(model.weights[name].dtype) != "float32":
             reasons |= {layer.node: f"its weight holds {model.weights[name].dtype}" for layer in users}
         elif len({layer.channel_axis for layer in users}) > 1:
             reasons |= {layer.node: "shares its weight along another axis" for layer in users}
+        elif users[0].op == "ConvTranspose" and len({layer.groups for layer in users}) > 1:
+            reasons |= {layer.node: "shares its weight with one in groups" for layer in users}
     return plan_integer(model, layer_reasons=reasons)
 
 
