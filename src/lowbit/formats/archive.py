@@ -18,7 +18,7 @@ from lowbit.errors import ModelError
 from lowbit.formats.ledger import KINDS, LAYER_INPUTS, stored_kinds
 from lowbit.packing.archive import Numbers, PackedCodes, Span, counted_archive, expand_archive, symbols_of
 from lowbit.packing.container import is_archive
-from lowbit.packing.entropy import Layout
+from lowbit.packing.contexts import Layout
 from lowbit.packing.plan import MIN_SPAN_BYTES
 
 __all__ = ["is_archive", "pack", "pack_counted", "stored_symbols", "unpack"]
