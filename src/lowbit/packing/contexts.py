@@ -55,6 +55,11 @@ class Layout:
     kernel_width: int = 1
 
     @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """All four."""
+        return self.rows, self.columns, self.kernel_height, self.kernel_width
+
+    @property
     def kernel(self) -> int:
         """Weights of one kernel."""
         return self.kernel_height * self.kernel_width
