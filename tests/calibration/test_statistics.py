@@ -1,6 +1,10 @@
 """One pass, the same whatever the batch, in memory that does not grow."""
 
+import json
+from pathlib import Path
+
 import numpy as np
+import onnxruntime
 import pytest
 from onnx import helper, numpy_helper
 
@@ -72,6 +76,22 @@ def test_a_run_takes_as_many_images_as_its_tensors_allow(model):
     assert batch_for(model, ["y"]) == MOST_IMAGES
     assert batch_for(model, ["wide"]) == min(MOST_IMAGES, MOST_FLOATS // (16 * SIDE * SIDE))
     assert batch_for(model, ["wide"] * 10_000) == 1
+
+
+@pytest.mark.parametrize("samples", [True, False])
+def test_tensors_are_looked_at_as_soon_as_they_are_there(model, x, tmp_path, samples):
+    """In the order in which the runtime really works: else all of them are kept in memory until the end."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.enable_profiling = True
+    options.profile_file_prefix = str(tmp_path / "profile")
+    content = with_summaries(model, ["y"], {"wide": 37, "c": 37}, samples=samples)
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    session.run(None, {"x": x})
+    events = json.loads(Path(session.end_profiling()).read_text())
+    order = [event["name"] for event in events if event["name"].endswith("_kernel_time")]
+    assert order.index("highest of c_kernel_time") < order.index("wide_kernel_time")
+    assert order.index("highest of wide_kernel_time") < order.index("pool_kernel_time")
 
 
 @pytest.mark.parametrize("after", ["Sqrt", "Exp"])

@@ -234,3 +234,10 @@ def test_links_lead_to_the_file_that_they_stand_for(folder):
     (alone / "name.png").symlink_to(first)
     assert open_images(linked, P).source.places == open_images(folder, P).source.places
     assert open_images(alone, P).source.places == (first.resolve(),)
+
+
+def test_a_link_to_itself_is_passed_over(folder):
+    before = open_images(folder, P).source.places
+    (folder / "a" / "endless.png").symlink_to(folder / "a" / "endless.png")
+    (folder / "endless").symlink_to(folder / "endless", target_is_directory=True)
+    assert open_images(folder, P).source.places == before

@@ -32,7 +32,7 @@ MOST_IMAGES = 8
 # Batches that run at the same time; further threads work inside their operators.
 MOST_RUNS = 4
 # Floats of the tensors that are looked at in all batches on their way, as long as that is an image a batch or more.
-MOST_FLOATS = 10_000_000
+MOST_FLOATS = 20_000_000
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

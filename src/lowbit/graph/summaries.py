@@ -4,9 +4,13 @@ The runtime finds least and greatest value while it has the tensor in hand; fetc
 1.6 times as long as the network itself (MobileNetV2, one thread). What is known beforehand is not looked for: nothing
 behind a ReLU is below zero. Where no sample is wanted, an image's greatest values are found by a pooling over all
 positions, for which ONNX Runtime need not first turn its blocks of channels back into images (a third of the pass).
+
+What looks at early tensors stands behind what looks at late ones, because ONNX Runtime starts from the last node and
+follows each to all that it needs: so every tensor is looked at as soon as it is there. The other way round all of them
+were kept until the network had run (MobileNetV2, 4 images a run: 0.97 s and 200 MB instead of 0.81 s and 75 MB).
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
@@ -53,7 +57,7 @@ def with_summaries(model: Model, whole: Collection[str], sampled: Mapping[str, i
         constant(f"summary {what}", *values)
         for what, values in (("flat", (0, -1)), ("start", (0,)), ("end", (np.iinfo(np.int64).max,)), ("axis", (1,)))
     )
-    for name, stride in sampled.items():
+    for name in _last_first(model, sampled):
         if not never_negative(model, name):
             proto.graph.node.append(helper.make_node("ReduceMin", [name], [LOW + name], name=LOW + name, keepdims=0))
             give(LOW + name)
@@ -65,7 +69,7 @@ def with_summaries(model: Model, whole: Collection[str], sampled: Mapping[str, i
         proto.graph.node.append(helper.make_node("ReduceMax", [source], [HIGH + name], name=HIGH + name, keepdims=0))
         give(HIGH + name)
         if samples:
-            rows, step = f"rows of {name}", constant(f"stride of {name}", stride)
+            rows, step = f"rows of {name}", constant(f"stride of {name}", sampled[name])
             proto.graph.node.append(helper.make_node("Reshape", [name, flat], [rows], name=rows))
             proto.graph.node.append(
                 helper.make_node("Slice", [rows, start, end, axis, step], [SAMPLE + name], name=SAMPLE + name)
@@ -90,7 +94,7 @@ def with_channel_summaries(model: Model, tensors: Sequence[str]) -> bytes:
     """
     proto = model.to_proto()
     del proto.graph.output[:]
-    for name in tensors:
+    for name in _last_first(model, tensors):
         shape = model.values[name].shape
         for op, inputs, pool, what in (
             ("Abs", [name], "GlobalMaxPool", MOST),
@@ -116,8 +120,8 @@ def with_channel_means(model: Model, tensors: Mapping[str, int | None]) -> bytes
     """
     proto = model.to_proto()
     del proto.graph.output[:]
-    for name, channels in tensors.items():
-        source = name
+    for name in _last_first(model, tensors):
+        source, channels = name, tensors[name]
         if channels is not None:
             # By the one pooling that no version of ONNX writes differently.
             rows, source, shape = f"rows of {name}", f"columns of {name}", f"shape of rows of {name}"
@@ -127,3 +131,9 @@ def with_channel_means(model: Model, tensors: Mapping[str, int | None]) -> bytes
         proto.graph.node.append(helper.make_node("GlobalAveragePool", [source], [MEAN + name], name=MEAN + name))
         proto.graph.output.append(helper.make_tensor_value_info(MEAN + name, TensorProto.FLOAT, None))
     return serialize(proto, model.source)
+
+
+def _last_first(model: Model, tensors: Iterable[str]) -> list[str]:
+    """Tensors of the main graph in the reverse order of what computes them."""
+    order = {name: at for at, name in enumerate(model.values)}
+    return sorted(tensors, key=order.__getitem__, reverse=True)
