@@ -42,7 +42,7 @@ from lowbit.measurement.environment import environment
 from lowbit.packing.archive import section_bytes
 from lowbit.packing.contexts import Layout
 from lowbit.packing.entropy import choose_coding, entropy_bits
-from lowbit.quantization.dial import solved_layer
+from lowbit.quantization.price import problem, solved_layer
 from lowbit.schemes.codes import Codes
 
 CSV = Path(__file__).resolve().parent / "results" / "coding.csv"
@@ -110,7 +110,8 @@ def choose(model: Model) -> Encoded:
         known = Moments(
             known.second, matrix @ known.second, known.input_mean, np.zeros(matrix.shape[:2]), known.positions
         )
-        codes[layer.weight] = solved_layer(layer, weight, known, PRICE * power / layer.out_channels)
+        target, second = problem(layer, weight, known)
+        codes[layer.weight], _ = solved_layer(layer, target, second, PRICE * power / layer.out_channels)
     return Encoded(model, weights=codes)
 
 

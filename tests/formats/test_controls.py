@@ -15,8 +15,8 @@ from lowbit.formats.encoded import Encoded
 from lowbit.formats.ledger import NUMBERS
 from lowbit.formats.onnx import to_onnx
 from lowbit.packing.archive import section_bytes
-from lowbit.quantization.dial import bias_codes
 from lowbit.quantization.pack import pack
+from lowbit.quantization.price import bias_codes
 
 
 @pytest.fixture(scope="module")

@@ -16,8 +16,12 @@ from lowbit.errors import DataError, ModelError, SchemeError
 from lowbit.formats.archive import unpack
 from lowbit.formats.reading import layer_weights
 from lowbit.graph.ops import layers
-from lowbit.quantization.dial import _between, _shifted, bias_codes, drop
+from lowbit.quantization.dial import bits_for, drop
+from lowbit.quantization.effort import EFFORTS
+from lowbit.quantization.forecast import Forecast, Steering
 from lowbit.quantization.pack import pack
+from lowbit.quantization.price import bias_codes
+from lowbit.quantization.sensitivity import sensitivities
 
 FLOOR = 0.05  # of the size asked for that may be left over
 
@@ -202,13 +206,28 @@ def test_a_layer_too_wide_to_weigh_is_named():
     assert "wide" in str(caught.value)
 
 
-def test_one_pass_at_several_prices_saves_trials(model, images):
-    """What bytes follow from prices is known before the first archive, and passes through it afterwards."""
-    for size in (2600, 2900):
-        packed = pack(model, calibration=images, size=size, effort="balanced")
-        assert (1 - FLOOR) * size <= len(packed.archive) <= size
-        assert len(packed.trials) <= 4
-    empty, *moved = _shifted([(0.0, 100), (800.0, 300), (1600.0, 400)], 1200.0, 360)
-    assert empty == (0.0, 100)
-    assert moved == [(800.0, 310), (1600.0, 410), (1200.0, 360)]
-    assert _between([empty, *moved], 335) == pytest.approx(1000)
+@pytest.mark.parametrize("off", [0.7, 1.0, 1.3])  # times the bits that were forecast
+def test_a_pass_is_steered_to_its_bits(model, images, off):
+    """However wrong the forecast is: the layers behind tell it, and a layer that misses is solved again."""
+    chosen = [layer.node for layer in layers(model)]
+    forecast = Forecast(model, sensitivities(model, images, chosen, EFFORTS["fast"]))
+    aim = 6.0 * forecast.weights(forecast.nodes)
+    steering = Steering.towards(forecast, aim)
+    for node in forecast.nodes:
+        bits = off * forecast.bits(steering.price, [node])
+        for _ in range(2):
+            better = steering.better_price(node, bits)
+            if better is not None:
+                steering.price = better
+                bits = off * forecast.bits(better, [node])
+        steering.passed(node, bits)
+    assert steering.taken == pytest.approx(aim, rel=0.05)
+    assert steering.ratio == pytest.approx(off, rel=0.1)
+    assert Steering(forecast, 1e-3).better_price(forecast.nodes[0], 1e9) is None
+
+
+def test_what_was_made_says_how_bytes_follow_from_bits():
+    assert bits_for([(0.0, 100)], 150) == 400
+    assert bits_for([(0.0, 100), (800.0, 300), (1600.0, 400)], 350) == 1200
+    assert bits_for([(0.0, 100), (800.0, 300)], 310) == 880
+    assert bits_for([(0.0, 100), (800.0, 300)], 100) == 1

@@ -88,7 +88,7 @@ def solve_rate(layer: Layer, target: Floats, second: Single, price: float) -> Ra
     fitted = problem.fitted_step(codes)
     error = target - codes * np.float64(fitted)
     distortion = float(np.einsum("grk,grk->", error @ second, error))
-    return RateSolution(codes, fitted, distortion, rates.again(codes).total)
+    return RateSolution(codes, fitted, distortion, _Rates.of(codes, layer).total)
 
 
 @dataclass(frozen=True)
