@@ -1,7 +1,9 @@
 """The architecture as a test: who may import whom, and where the heavy packages are allowed."""
 
 import ast
+import re
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -141,3 +143,12 @@ def test_the_rule_lets_pass():
     text = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import torch\ndef f():\n    import torch"
     assert violations("graph/load.py", text) == []
     assert violations("formats/onnx.py", "import onnx_ir as ir\nfrom lowbit.graph.model import Model") == []
+
+
+@pytest.mark.parametrize("lock", ["core", "test", "train"])
+def test_every_dependency_is_locked_wherever_the_core_is_installed(lock):
+    root = SOURCE.parents[1]
+    wanted = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
+    locked = {line.split("==")[0] for line in (root / "requirements" / f"{lock}.txt").read_text().splitlines()}
+    missing = {re.split("[<>=~]", name)[0] for name in wanted} - locked
+    assert not missing, "run make lock"

@@ -10,9 +10,9 @@ import networks
 from lowbit.engines import open_session
 from lowbit.formats.ledger import read_ledger
 from lowbit.formats.reading import layer_weights
-from lowbit.formats.unpack import BYTE_FROM, scale_table
+from lowbit.formats.unpack import BYTE_FROM, HALF_FROM, scale_table
 from lowbit.graph.ops import layers
-from lowbit.quantization.narrow import narrow_bias, narrow_scales
+from lowbit.quantization.narrow import narrow_bias, stored_scales, with_narrow_scales
 from lowbit.schemes.linear import Linear
 
 
@@ -90,7 +90,7 @@ def test_too_many_different_scales_share_no_table():
 
     assert scale_table([codes(scales)]) is None
     assert scale_table([codes(scales[:100])]) is None  # not worth it
-    narrow = narrow_scales(scales, 4)
+    narrow = stored_scales(scales, 4)[0]
     table = scale_table([codes(narrow)] * 5)
     np.testing.assert_array_equal(table, np.unique(narrow))
     np.testing.assert_allclose(narrow, scales, rtol=1 / 64)
@@ -98,10 +98,42 @@ def test_too_many_different_scales_share_no_table():
 
 
 def test_values_that_half_precision_would_harm_stay():
-    tiny, huge = np.array([1e-6, 1.0], np.float32), np.array([1.0, 1e5], np.float32)
-    for values in (tiny, huge):
-        np.testing.assert_array_equal(narrow_scales(values, 4), values)
-    np.testing.assert_array_equal(narrow_bias(-huge), -huge)
     scales = np.random.default_rng(0).uniform(2**-14, 1, 999).astype(np.float32)
-    np.testing.assert_allclose(narrow_scales(scales, 8), scales, rtol=2**-11)
-    assert narrow_scales(scales, 8).tobytes() != scales.tobytes()
+    tiny, huge = np.append(scales, np.float32(1e-6)), np.append(scales, np.float32(1e5))
+    for values in (tiny, huge):
+        np.testing.assert_array_equal(stored_scales(values, 4), [values])
+    np.testing.assert_array_equal(narrow_bias(-huge), -huge)
+    (found,) = stored_scales(scales, 8)
+    np.testing.assert_allclose(found, scales, rtol=2**-11)
+    assert found.tobytes() != scales.tobytes()
+
+
+def test_values_that_would_take_no_fewer_bytes_stay():
+    scales = np.random.default_rng(0).uniform(0.01, 1, BYTE_FROM).astype(np.float32)
+    few, some = scales[: HALF_FROM - 1], scales[: BYTE_FROM - 1]
+    np.testing.assert_array_equal(narrow_bias(few), few)
+    np.testing.assert_array_equal(stored_scales(few, 4), [few])
+    np.testing.assert_array_equal(stored_scales(some, 4), [some.astype(np.float16)])
+    assert len(stored_scales(scales, 4)) == 3
+    assert len(stored_scales(scales, 5)) == 1
+
+
+@pytest.mark.parametrize("scheme", [Linear(4), Linear(3, symmetric=False), Linear(4, per="group", group_size=5)])
+def test_coarse_scales_go_where_the_weights_like_it_better(scheme):
+    weight = np.random.default_rng(1).normal(size=(BYTE_FROM, 12, 1, 1)).astype(np.float32)
+    plain = scheme.encode(weight)
+    narrow = with_narrow_scales(plain, weight)
+    nearest, below, above = stored_scales(plain.scale, scheme.bits)
+    assert ((below <= plain.scale) & (plain.scale <= above)).all()
+    np.testing.assert_allclose(above, below, rtol=1 / 32 + 1e-6)
+    assert ((narrow.scale == below) | (narrow.scale == above)).all()
+    assert (narrow.scale != nearest).any()
+
+    def off(codes):
+        errors = np.square(codes.groups.to_rows(codes.decode()) - codes.groups.to_rows(weight))
+        return codes.groups.reduce(np.add, errors)
+
+    for scale in (nearest, below, above):
+        other = scheme.encode_with(weight, scale, zero_point=plain.zero_point)
+        assert (off(narrow) <= off(other) * (1 + 1e-6)).all()
+    assert off(narrow).sum() < off(plain).sum()

@@ -21,6 +21,7 @@ from lowbit.schemes.groups import Groups
 Array = np.ndarray[Any, np.dtype[Any]]
 
 HALF_FROM = 32  # numbers from which on two bytes each are worth a Cast
+HALF_TABLE_FROM = 16  # entries of a code book from which on they are, under short names too
 BYTE_FROM = 128  # numbers from which on one byte each (or less, of zero points) are worth two or three nodes
 
 
@@ -43,8 +44,8 @@ class Chain:
         return self._append(ir.node(op, [self.value, other.value]))
 
     def looked_up(self, table: Array, *, half: bool) -> "Chain":
-        """Replace each index by the entry of a table, stored in half precision if it says that loses nothing."""
-        if not half:
+        """Replace each index by the entry of a table, whose values are those of float16 if `half` says so."""
+        if not half or table.size < HALF_TABLE_FROM:
             return self._append(ir.node("Gather", [self.names.constant(table), self.value]))
         self._append(ir.node("Gather", [self.names.constant(table.astype(np.float16)), self.value]))
         return self.then("Cast", to=int(ir.DataType.FLOAT))

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from lowbit.quantization.depthwise import closest
 from lowbit.quantization.effort import Effort
-from lowbit.quantization.narrow import narrow_scales
+from lowbit.quantization.narrow import stored_scales
 from lowbit.quantization.rounding import Floats, Single, UniformGrid, descent, feedback, inverse_factor, objective
 from lowbit.schemes.linear import Linear
 
@@ -191,7 +191,7 @@ class _Problem:
         codes = state.grid.codes(state.rounded)
         scale = state.grid.scale
         tied = scale[:1, :1] if self.tied else scale
-        stored = narrow_scales(tied.reshape(-1), self.bits).reshape(tied.shape)
+        stored = stored_scales(tied.reshape(-1), self.bits)[0].reshape(tied.shape)
         grid = replace(state.grid, scale=np.broadcast_to(stored, scale.shape).copy())
         return self.descend(self.judge(grid, grid.levels(codes)), effort)
 

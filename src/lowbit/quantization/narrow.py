@@ -3,17 +3,19 @@
 A file stores numbers that float16 holds exactly in two bytes (`formats.unpack`), so they are rounded before anything is
 judged with them: what is measured is what is written. float16 has 11 bits, so a scale moves by at most 2^-11 of itself
 and the outermost level of a 4-bit grid by 1/256 of a step. Values out of its range, or among its subnormal numbers,
-where it is coarser, stay as they are.
+where it is coarser, stay as they are; and so do those of layers with so few that the file keeps four bytes each.
 
-Scales of codes of few bits are rounded further, to 5 bits behind the leading one: 32 values an octave, of which a
-whole network rarely has more than 256, so that the file keeps one table and a byte a channel (`formats.unpack`). A
-scale moves by at most 1.6 %, 0.7 % on average; on a 4-bit grid (codes of 2.5 steps on average) that is 0.02 steps
-beside the 0.29 of rounding.
+Scales of codes of few bits are rounded further where a layer has so many that the file keeps a byte each: to 5 bits
+behind the leading one, 32 values an octave, of which a whole network rarely has more than 256 (`formats.unpack`). A
+scale then moves by at most 3.1 %. Without images it goes down or up as its weights like it better, which makes up for
+the coarseness: their squared error comes out 2 to 4 % below that on float32 scales, since a scale that reaches to the
+extremes is rarely the best. With images codes are solved again on the nearest.
 """
 
 import numpy as np
 import numpy.typing as npt
 
+from lowbit.formats.unpack import BYTE_FROM, HALF_FROM
 from lowbit.schemes.codes import Codes, LinearCodes
 
 LEAST = 2.0**-14  # float16's smallest normal number
@@ -23,20 +25,25 @@ FEW_BITS = 4
 SCALE_BITS = 5
 
 
-def narrow_scales(scales: npt.NDArray[np.float32], bits: int) -> npt.NDArray[np.float32]:
-    """Scales of codes of so many bits, rounded to float16 or less, all or none of them."""
-    if not (scales.size and float(scales.min()) >= LEAST and float(scales.max()) <= MOST):
-        return scales
-    if bits <= FEW_BITS and scales.size > 1:
-        fraction, exponent = np.frexp(scales)
-        steps = np.float32(2 << SCALE_BITS)  # fractions are from 0.5 to 1
-        scales = np.ldexp(np.rint(fraction * steps) / steps, exponent)
-    return scales.astype(np.float16).astype(np.float32)
+def stored_scales(scales: npt.NDArray[np.float32], bits: int) -> tuple[npt.NDArray[np.float32], ...]:
+    """What a file may store instead of the scales of a layer whose codes have so many bits, all or none of them.
+
+    Returns:
+        The nearest; behind it, where scales will be stored in a byte each, those below and above. Each scale may be
+        taken from any of them.
+    """
+    if scales.size < HALF_FROM or float(scales.min()) < LEAST or float(scales.max()) > MOST:
+        return (scales,)
+    if bits > FEW_BITS or scales.size < BYTE_FROM:
+        return (scales.astype(np.float16).astype(np.float32),)
+    fraction, exponent = np.frexp(scales)
+    steps = np.float32(2 << SCALE_BITS)  # fractions are from 0.5 to 1
+    return tuple(np.ldexp(to(fraction * steps) / steps, exponent) for to in (np.rint, np.floor, np.ceil))
 
 
 def narrow_bias(bias: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """A bias rounded to float16; its small values may be coarser, since they are added to large ones."""
-    if bias.size and float(np.abs(bias).max()) <= MOST:
+    if bias.size >= HALF_FROM and float(np.abs(bias).max()) <= MOST:
         return bias.astype(np.float16).astype(np.float32)
     return bias
 
@@ -45,5 +52,15 @@ def with_narrow_scales(codes: Codes, weight: npt.NDArray[np.floating]) -> Codes:
     """Codes of a weight rounded again on narrow scales; those of code books have theirs already."""
     if not isinstance(codes, LinearCodes) or codes.bits > HALF_BITS:
         return codes
-    scale = narrow_scales(codes.scale, codes.bits)
+    choices = stored_scales(codes.scale, codes.bits)
+    if len(choices) == 1:
+        return _encoded(codes, weight, choices[0])
+    rows, errors = codes.groups.to_rows(weight), []
+    for scale in choices:
+        off = codes.groups.to_rows(_encoded(codes, weight, scale).decode()) - rows
+        errors.append(codes.groups.reduce(np.add, np.square(off)))
+    return _encoded(codes, weight, np.choose(np.argmin(errors, axis=0), choices))
+
+
+def _encoded(codes: LinearCodes, weight: npt.NDArray[np.floating], scale: npt.NDArray[np.float32]) -> LinearCodes:
     return codes.scheme.encode_with(weight, scale, zero_point=codes.zero_point, axis=codes.axis)
