@@ -1,24 +1,60 @@
-"""What each step between plan and codes brings by itself: the rows of "What each step brings", printed.
+"""What each step between plan and codes brings by itself.
 
-python benchmarks/ablation.py --data ../shared/data [--model resnet20]
+    python benchmarks/ablation.py --data ../shared/data [--models resnet20] [--recipes linear3]
+    python benchmarks/ablation.py --table           # the table from results/ablation.csv
+
+Each recipe is quantized with some of its steps only, and the file answers test images that no step has seen. A row is
+written when it is measured; which steps a recipe takes by itself is said in its note.
 """
 
 import argparse
+import dataclasses
+import datetime
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from accuracy import open_subject
+from accuracy import Subject, open_subject
+from rows import ROOT, add_rows, cell, fill_readmes, read_rows
 
 import lowbit
 from lowbit.calibration.divergence import answers, mean_kl
 from lowbit.data.images import Images
+from lowbit.errors import LowbitError
+from lowbit.measurement.environment import environment
 from lowbit.quantization.recipes import parse_recipe
+
+CSV = Path(__file__).resolve().parent / "results" / "ablation.csv"
+BUILD = ROOT / "build" / "ablation"
+CALIBRATION = 250
 
 INTEGER = ((), ("exact-input",), ("exact-input", "equalization"), ("exact-input", "bias"))
 INTEGER += (("exact-input", "equalization", "bias"), ("exact-input", "equalization", "rounding"))
 WEIGHTS = ((), ("bias",), ("rounding",), ("equalization", "rounding"))
-COLUMNS = (("int8", "channel", INTEGER), ("int8", "tensor", INTEGER), ("linear3", "channel", WEIGHTS))
-COLUMNS += (("cluster3", "tensor", WEIGHTS),)
+# what the row is called -> (recipe, what shares a scale or code book, the choices of steps)
+RECIPES = {
+    "int8": ("int8", "channel", INTEGER),
+    "int8 per tensor": ("int8", "tensor", INTEGER),
+    "linear3": ("linear3", "channel", WEIGHTS),
+    "cluster3": ("cluster3", "tensor", WEIGHTS),
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One file: KL from float in nats, and points of accuracy lost, on test images."""
+
+    model: str
+    recipe: str
+    steps: str
+    kl: float | None = None
+    lost_points: float | None = None
+    calibration_images: int | None = None
+    test_images: int | None = None
+    cpu: str = ""
+    date: str = ""
+    note: str = ""
 
 
 def labels(images: Images) -> np.ndarray:
@@ -26,27 +62,80 @@ def labels(images: Images) -> np.ndarray:
     return np.concatenate([np.asarray(part.labels) for part in images.batches(64)])
 
 
+def measured(subject: Subject, name: str, steps: Sequence[str], truth: np.ndarray, reference: np.ndarray) -> Row:
+    """Quantize with these steps and ask the file."""
+    family, per, _ = RECIPES[name]
+    recipe = parse_recipe(family, per=per)
+    row = Row(
+        subject.name,
+        name,
+        ", ".join(steps) or "none",
+        calibration_images=subject.calibration.count,
+        test_images=subject.test.count,
+        cpu=environment().cpu,
+        date=datetime.date.today().isoformat(),
+    )
+    try:
+        quantized = lowbit.quantize(subject.model, recipe, calibration=subject.calibration, steps=steps)
+        found = answers(quantized.to_bytes(), subject.model, subject.test, limit=subject.test.count)
+    except LowbitError as error:
+        return dataclasses.replace(row, note=f"not run: {error}")
+    usual = quantized.plan.steps == lowbit.plan(subject.model, recipe).steps
+    dropped = [step.name for step in quantized.steps if not step.kept]
+    notes = [*["what lowbit does by itself"] * usual, *[f"{', '.join(dropped)} dropped"] * bool(dropped)]
+    right, still = (np.mean(given.argmax(axis=1) == truth) for given in (reference, found))
+    return dataclasses.replace(
+        row,
+        kl=float(f"{mean_kl(reference, found):.4g}"),
+        lost_points=round(float(100 * (right - still)), 2),
+        note="; ".join(notes),
+    )
+
+
+def key(row: Row) -> tuple[object, ...]:
+    return row.model, row.recipe, row.steps
+
+
+def markdown(rows: Sequence[Row], model: str | None = None) -> str:
+    """One table a model."""
+    parts: list[str] = []
+    for name in dict.fromkeys(row.model for row in rows if model in (None, row.model)):
+        own = [row for row in rows if row.model == name]
+        parts += [
+            f"**{name}**: {own[0].calibration_images} calibration images, {own[0].test_images} test images; "
+            f"{own[0].cpu}, {own[0].date}.\n",
+            "| recipe | steps | KL | points lost | |",
+            "|---|---|--:|--:|---|",
+        ]
+        for row in own:
+            note = row.note.replace("|", "\\|")
+            kl, lost = ("" if row.kl is None else f"{row.kl:#.2g}", cell(row.lost_points, "+.2f"))
+            parts.append(f"| {row.recipe} | {row.steps} | {kl} | {lost} | {note} |")
+        parts.append("")
+    return "\n".join(parts)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path(__file__).resolve().parents[2] / "shared" / "data")
-    parser.add_argument("--model", default="resnet20")
+    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
+    parser.add_argument("--models", nargs="+", default=["resnet20"])
+    parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=list(RECIPES))
+    parser.add_argument("--quick", action="store_true", help="few test images, into build/ instead of results/")
+    parser.add_argument("--table", action="store_true", help="only fill the table from the CSV")
     arguments = parser.parse_args()
-    subject = open_subject(arguments.model, arguments.data, calibration=250, test=None)
-    truth = labels(subject.test)
-    reference = answers(subject.model.to_bytes(), subject.model, subject.test, limit=subject.test.count)
-    right = np.mean(reference.argmax(axis=1) == truth)
-    for name, per, choices in COLUMNS:
-        for steps in choices:
-            recipe = parse_recipe(name, per=per)
-            quantized = lowbit.quantize(subject.model, recipe, calibration=subject.calibration, steps=steps)
-            found = answers(quantized.to_bytes(), subject.model, subject.test, limit=subject.test.count)
-            lost = 100 * (right - np.mean(found.argmax(axis=1) == truth))
-            dropped = ", ".join(step.name for step in quantized.steps if not step.kept)
-            print(
-                f"| {name} per {per} | {', '.join(steps) or 'none'} | {mean_kl(reference, found):.2g} | {lost:+.2f} "
-                f"| {dropped} |",
-                flush=True,
-            )
+    if arguments.table:
+        fill_readmes("ablation", lambda model: markdown(read_rows(CSV, Row), model))
+        return
+    path, test = (BUILD / "quick.csv", 100) if arguments.quick else (CSV, None)
+    for model in arguments.models:
+        subject = open_subject(model, arguments.data, calibration=CALIBRATION, test=test)
+        truth = labels(subject.test)
+        reference = answers(subject.model.to_bytes(), subject.model, subject.test, limit=subject.test.count)
+        for name in arguments.recipes:
+            for steps in RECIPES[name][2]:
+                row = measured(subject, name, steps, truth, reference)
+                add_rows(path, [row], key)
+                print(row, flush=True)
 
 
 if __name__ == "__main__":

@@ -1,25 +1,34 @@
-"""What coding costs in time and memory, from half a million weights to 25 million: both must grow linearly.
+"""What coding costs in bits, time and memory, from half a million weights to 25 million: must grow linearly.
 
-    python benchmarks/coding.py [--weights 0.5 2.2 8 25]       # millions
+    python benchmarks/coding.py [--weights 0.5 2.2 8 25]       # millions; a row is written when measured
+    python benchmarks/coding.py --table                        # the table from results/coding.csv
 
 Networks are made up (bottlenecks of 1x1 and 3x3 convolutions, Student t weights, correlated inputs), since no
 trained one of 25 million weights is at hand. Moments are given, as after calibration: `choose` is one price, targets,
 steps, codes and tables of all layers; `encode` makes the archive of the ONNX file and opens it again to compare;
 `decode` gives the file back. Seconds are of the process, one thread; peaks are those of a second run under tracemalloc
-(which sees numpy's arrays), as multiples of the float weights. Entropy is that of order 0.
+(which sees numpy's arrays), as multiples of the float weights.
+
+The archive is held against two lengths of its codes: the entropy of order 0 (no contexts, nothing to learn), and what
+the coder's own contexts count while they learn (adaptive), which only rounding, headers and all but the codes add to.
 """
 
 import argparse
+import datetime
 import os
 import time
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+from rows import ROOT, add_rows, cell, fill_readmes, read_rows
 
 import lowbit
 from lowbit.calibration.moments import Moments
@@ -29,11 +38,38 @@ from lowbit.formats.onnx import to_onnx
 from lowbit.formats.shortened import shortened
 from lowbit.graph.model import Model
 from lowbit.graph.ops import layers
-from lowbit.packing.entropy import entropy_bits
+from lowbit.measurement.environment import environment
+from lowbit.packing.archive import section_bytes
+from lowbit.packing.contexts import Layout
+from lowbit.packing.entropy import choose_coding, entropy_bits
 from lowbit.quantization.dial import solved_layer
 from lowbit.schemes.codes import Codes
 
+CSV = Path(__file__).resolve().parent / "results" / "coding.csv"
+BUILD = ROOT / "build" / "coding"
+T = TypeVar("T")
 PRICE = 2e-5  # of the output power of a layer, for one bit
+
+
+@dataclass(frozen=True)
+class Row:
+    """One made-up network: seconds of the processor, peaks in times the float weights."""
+
+    network: str
+    weights: int | None = None
+    choose_s: float | None = None
+    encode_s: float | None = None
+    decode_s: float | None = None
+    choose_peak: float | None = None
+    encode_peak: float | None = None
+    decode_peak: float | None = None
+    archive_bytes: int | None = None
+    code_bytes: int | None = None  # the section of the codes alone
+    entropy_bytes: float | None = None  # of the codes, order 0
+    adaptive_bytes: float | None = None  # of the codes, as the coder's contexts count
+    cpu: str = ""
+    date: str = ""
+    note: str = ""
 
 
 def network(weights: int) -> Model:
@@ -78,7 +114,7 @@ def choose(model: Model) -> Encoded:
     return Encoded(model, weights=codes)
 
 
-def timed(work: Callable[[], object]) -> tuple[object, float]:
+def timed(work: Callable[[], T]) -> tuple[T, float]:
     started = time.process_time()
     result = work()
     return result, time.process_time() - started
@@ -92,31 +128,91 @@ def peak(work: Callable[[], object]) -> int:
     return most
 
 
+def measured(name: str, model: Model) -> Row:
+    """All stages, each timed and then run again under tracemalloc."""
+    count = sum(model.weights[layer.weight].size for layer in layers(model))
+    encoded, choosing = timed(lambda: choose(model))
+    content = shortened(to_onnx(encoded))
+    packed, encoding = timed(lambda: pack(content))
+    back, decoding = timed(lambda: unpack(packed))
+    assert back == content
+    symbols = stored_symbols(content).values()
+    works = (lambda: choose(model), lambda: pack(content), lambda: unpack(packed))
+    peaks = [round(peak(work) / (4 * count), 2) for work in works]
+    return Row(
+        name,
+        count,
+        *(round(seconds, 2) for seconds in (choosing, encoding, decoding)),
+        *peaks,
+        archive_bytes=len(packed),
+        code_bytes=section_bytes(packed)["codes"],
+        entropy_bytes=round(sum(map(entropy_bits, symbols)) / 8, 1),
+        adaptive_bytes=round(sum(map(adaptive_bits, symbols)) / 8, 1),
+        cpu=environment().cpu,
+        date=datetime.date.today().isoformat(),
+    )
+
+
+def adaptive_bits(symbols: np.ndarray) -> float:
+    """What the contexts count for the codes of a tensor, learning included."""
+    return choose_coding((symbols - symbols.min()).reshape(-1).astype(np.int16), Layout(*symbols.shape))[1]
+
+
+def key(row: Row) -> tuple[object, ...]:
+    return (row.network,)
+
+
+def markdown(rows: Sequence[Row], _: str | None = None) -> str:
+    """One row a network: time and memory, and by how much the archive is longer than its codes had to be."""
+    if not rows:
+        return ""
+    parts = [
+        f"{rows[0].cpu}, {rows[0].date}; one thread.\n",
+        "| network | weights | choose, s | encode, s | decode, s | choose, peak | encode, peak | decode, peak "
+        "| archive, bytes | over entropy | over adaptive | codes alone over adaptive |",
+        "|---|" + "--:|" * 11,
+    ]
+    for row in rows:
+        if row.weights is None or not row.entropy_bytes or not row.adaptive_bytes:
+            note = row.note.replace("|", "\\|")
+            parts.append(f"| {row.network}: {note} |{' |' * 11}")
+            continue
+        cells = (
+            f"{row.weights:,}",
+            cell(row.choose_s, ".1f"),
+            cell(row.encode_s, ".2f"),
+            cell(row.decode_s, ".2f"),
+            *(f"{cell(getattr(row, f'{stage}_peak'), '.1f')}x" for stage in ("choose", "encode", "decode")),
+            f"{row.archive_bytes:,}",
+            over(row.archive_bytes, row.entropy_bytes),
+            over(row.archive_bytes, row.adaptive_bytes),
+            over(row.code_bytes, row.adaptive_bytes),
+        )
+        parts.append(f"| {row.network} | {' | '.join(cells)} |")
+    return "\n".join([*parts, ""])
+
+
+def over(size: float | None, bound: float) -> str:
+    return f"{100 * ((size or 0) / bound - 1):+.2f} %"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weights", nargs="+", type=float, default=[0.5, 2.2, 8, 25], help="millions")
-    print(
-        "| weights | choose, s | encode, s | decode, s | choose, peak | encode, peak | decode, peak | bytes "
-        "| over entropy |"
-    )
-    print("|--:|--:|--:|--:|--:|--:|--:|--:|--:|")
-    for millions in parser.parse_args().weights:
-        model = network(round(millions * 1e6))
-        count = sum(model.weights[layer.weight].size for layer in layers(model))
-        encoded, choosing = timed(lambda m=model: choose(m))
-        content = shortened(to_onnx(encoded))
-        packed, encoding = timed(lambda c=content: pack(c))
-        back, decoding = timed(lambda p=packed: unpack(p))
-        assert back == content
-        entropy = sum(entropy_bits(symbols) for symbols in stored_symbols(content).values()) / 8
-        works = (lambda m=model: choose(m), lambda c=content: pack(c), lambda p=packed: unpack(p))
-        peaks = [peak(work) / (4 * count) for work in works]
-        print(
-            f"| {count:,} | {choosing:.1f} | {encoding:.2f} | {decoding:.2f} | "
-            + " | ".join(f"{value:.1f}x" for value in peaks)
-            + f" | {len(packed):,} | {100 * (len(packed) / entropy - 1):+.2f} % |",
-            flush=True,
-        )
+    parser.add_argument("--quick", action="store_true", help="into build/ instead of results/")
+    parser.add_argument("--table", action="store_true", help="only fill the table from the CSV")
+    arguments = parser.parse_args()
+    if arguments.table:
+        fill_readmes("coding", lambda model: markdown(read_rows(CSV, Row), model))
+        return
+    for millions in arguments.weights:
+        name = f"{millions:g} million"
+        try:
+            row = measured(name, network(round(millions * 1e6)))
+        except MemoryError:
+            row = Row(name, note="not run: out of memory")
+        add_rows(BUILD / "quick.csv" if arguments.quick else CSV, [row], key)
+        print(row, flush=True)
 
 
 if __name__ == "__main__":

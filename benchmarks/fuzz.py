@@ -19,7 +19,7 @@ from lowbit.errors import ArchiveError
 from lowbit.packing.archive import Numbers, PackedCodes, Span, archive, expand_archive
 from lowbit.packing.bits import pack
 from lowbit.packing.container import EXPANSION, HEADER_BYTES, SECTIONS, compress, read_container, write_container
-from lowbit.packing.entropy import Layout
+from lowbit.packing.contexts import Layout
 from lowbit.packing.plan import Reader, Writer
 
 MEMORY_FACTOR = 64  # a reader's peak, in content bytes; codes of one bit take 16 bytes for each byte of content

@@ -94,18 +94,36 @@ def test_quantize_writes_a_file_that_measure_reads(folder, tmp_path, recipe, cap
     rows = json.loads(out)["rows"]
     assert [row["file"] for row in rows] == ["net.onnx", "out.onnx"]
     assert rows[1]["kl"] >= 0
+    assert rows[0]["archive_bytes"] > 0
+    assert rows[0]["zstd_bytes"] is rows[0]["xz_bytes"] is None
     assert rows[1]["latency_ms"] > 0
     assert rows[1]["peak_memory_bytes"] > 0
+
+
+def test_a_control_that_cannot_be_made_is_named(folder, tmp_path, monkeypatch, capsys):
+    quantized = tmp_path / "small.onnx"
+    assert run("quantize", folder / "net.onnx", "-r", "linear4", "-o", quantized, *SIZE, capsys=capsys)[0] == 0
+    how = ("--data", folder / "test", *SIZE, "--runs", "0", "--control", "--json")
+    code, out, _ = run("measure", quantized, folder / "net.onnx", *how, capsys=capsys)
+    assert code == 0
+    assert "no control: the first file is not a float" in json.loads(out)["notes"][0]
+    monkeypatch.setattr("lowbit.measurement.sizes.LARGEST", 0)
+    code, out, _ = run("measure", folder / "net.onnx", quantized, *how, capsys=capsys)
+    said = json.loads(out)
+    assert not said["notes"]
+    assert said["rows"][0]["zstd_bytes"] > 0
+    assert said["rows"][0]["archive_bytes"] is None
 
 
 def test_compare_writes_everything_and_prints_the_table(folder, tmp_path, capsys):
     out_folder = tmp_path / "out"
     code, out, _ = run(
         "compare", folder / "net.onnx", "--data", folder / "test", "--calibration", folder / "calibration", *SIZE,
-        "--runs", "5", "--out", out_folder, capsys=capsys,
+        "--runs", "5", "--control", "--out", out_folder, capsys=capsys,
     )  # fmt: skip
     assert code == 0
     assert "cluster2" in out
+    assert "zstd -19" in out
     names = {path.name for path in out_folder.iterdir()}
     recipes = ("float", "int8", "linear16", "linear8", "cluster8", "cluster4", "cluster2")
     assert names == {"results.json", "results.csv", "report.html"} | {f"net-{recipe}.onnx" for recipe in recipes}
@@ -118,6 +136,8 @@ def test_compare_writes_everything_and_prints_the_table(folder, tmp_path, capsys
             "weight_sqnr_db", "accuracy", "accuracy_low", "accuracy_high", "loss", "flips", "latency_ms",
             "latency_ratio", "load_memory_bytes", "peak_memory_bytes",
         } <= set(row)  # fmt: skip
+    assert 0 < results["rows"][0]["xz_bytes"] < results["rows"][0]["file_bytes"]
+    assert "and the control" in (out_folder / "report.html").read_text()
     environment = results["environment"]
     assert environment["data_sha256"] != environment["calibration_sha256"]
     assert environment["model_sha256"]

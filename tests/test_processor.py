@@ -2,9 +2,11 @@
 
 import time
 
+import numpy as np
 import pytest
+from threadpoolctl import threadpool_info
 
-from lowbit.processor import in_order, parse_cpuinfo, parse_sysctl, processor
+from lowbit.processor import in_order, parse_cpuinfo, parse_sysctl, processor, whole_products
 
 X86 = """processor\t: 0
 model name\t: AMD EPYC 9R14
@@ -55,3 +57,14 @@ def test_work_on_threads_comes_back_in_order_and_never_runs_far_ahead(threads):
 def test_an_error_in_a_thread_reaches_the_caller():
     with pytest.raises(ZeroDivisionError):
         list(in_order(lambda item: 1 // item, [1, 0, 1], threads=2))
+
+
+def test_products_take_one_thread_inside_and_as_many_as_before_after():
+    def threads():
+        (np.ones((2, 2)) @ np.ones((2, 2))).sum()  # so that there is a library
+        return [each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"]
+
+    before = threads()
+    with whole_products():
+        assert set(threads()) == {1}
+    assert threads() == before

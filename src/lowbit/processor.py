@@ -13,6 +13,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
+from threadpoolctl import threadpool_limits
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -26,6 +28,17 @@ FLAGS = (
 def cores() -> int:
     """How many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def whole_products() -> Iterator[None]:
+    """Products of matrices on one thread each, as a context or a decorator.
+
+    Work is shared by batches of images here. Threads inside numpy's products as well would wait for each other: a pass
+    of rounding over MobileNetV2 took 3.5 times as long on 2 cores.
+    """
+    with threadpool_limits(1, user_api="blas"):
+        yield
 
 
 def in_order(

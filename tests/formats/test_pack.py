@@ -43,7 +43,7 @@ def test_the_file_comes_back_and_its_codes_are_recognized(model, recipe, tmp_pat
         wanted = np.asarray(codes.codes if recipe.startswith("linear") else codes.indices, np.int64).reshape(-1)
         assert name in symbols or len(symbols) == len(quantized.encoded.weights), name
         if name in symbols:
-            found = symbols[name].astype(np.int64)
+            found = symbols[name].astype(np.int64).reshape(-1)
             np.testing.assert_array_equal(found - found.min(), wanted - wanted.min(), err_msg=name)
 
 
@@ -111,10 +111,11 @@ def test_files_of_other_tools():
     assert unpack(pack(content)) == content
     symbols = stored_symbols(content, None)
     assert "v" not in stored_symbols(content)
+    assert symbols["wf"].shape == tuple(onnx.load_from_string(content).graph.initializer[0].dims)
     assert symbols["wf"].size == 216
     assert symbols["v"].size == 135
     assert symbols["table"].size == 200
-    wanted = numpy_helper.to_array(onnx.load_from_string(content).graph.initializer[0]).astype(np.int64).reshape(-1)
+    wanted = numpy_helper.to_array(onnx.load_from_string(content).graph.initializer[0]).astype(np.int64)
     np.testing.assert_array_equal(symbols["wf"].astype(np.int64) - 8, wanted)
 
 

@@ -25,7 +25,7 @@ from lowbit.packing.container import (  # fmt: skip
     read_container,
     write_container,
 )
-from lowbit.packing.entropy import Layout
+from lowbit.packing.contexts import Layout
 from lowbit.packing.plan import Reader, Writer
 
 ROOT = Path(__file__).parents[2]

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 import lowbit
 import networks
 from lowbit.graph.ops import layers
-from lowbit.packing.entropy import Encoder, Layout, choose_coding, encode
+from lowbit.packing.contexts import Layout
+from lowbit.packing.entropy import Encoder, choose_coding, encode
 from lowbit.quantization.rate import LARGEST, high_rate_step, solve_rate
 from lowbit.quantization.rounding import damped, inverse_factor
 

@@ -93,11 +93,24 @@ def test_damping_does_not_depend_on_the_units_of_a_channel():
     np.testing.assert_allclose(scaled, plain * units * units[:, None], rtol=1e-5)
 
 
-def test_inverse_factor_is_one():
-    _, second = problem(3, 2, 1, 12)
+@pytest.mark.parametrize("columns", [1, 12, 128, 300])  # in one block, exactly one, and several
+def test_inverse_factor_is_one(columns):
+    _, second = problem(3, 2, 1, columns)
     second = damped(second, 1e-2)
+    before = second.copy()
     factor = inverse_factor(second).astype(np.float64)
-    np.testing.assert_allclose(factor.transpose(0, 2, 1) @ factor @ second, np.eye(12)[None].repeat(2, 0), atol=1e-3)
+    assert not np.tril(factor, -1).any()
+    one = np.eye(columns)[None].repeat(2, 0)
+    np.testing.assert_allclose(factor.transpose(0, 2, 1) @ factor @ second, one, atol=3e-3)
+    np.testing.assert_array_equal(second, before)
+
+
+def test_a_second_moment_that_single_precision_cannot_factor_is_factored_in_double():
+    second = np.array([[[1.0, 1.0 - 1e-9], [1.0 - 1e-9, 1.0]]])
+    factor = inverse_factor(second).astype(np.float64)
+    np.testing.assert_allclose(np.diag(factor[0]), [1 / np.sqrt(2e-9), 1.0], rtol=1e-5)
+    with pytest.raises(np.linalg.LinAlgError):
+        inverse_factor(-second)
 
 
 @pytest.mark.parametrize(("columns", "levels"), [(4, 8), (5, 4), (9, 2)])

@@ -110,16 +110,19 @@ class MomentSums:
         self.count += products.positions
 
     def result(self) -> Moments:
-        """The moments of all batches together."""
+        """The moments of all batches together; the sums are used up."""
         if self._shift_x is None or self._shift_t is None:
             raise ValueError("no batch was added")
-        second, cross, x, t = (total / self.count for total in (self._xx, self._tx, self._x, self._t))
+        second, cross, x, t = self._xx, self._tx, self._x, self._t
+        for total in (second, cross, x, t):  # in place: a copy of the second moments would take as much again
+            total /= self.count
         if not self.joint:
             return Moments(second, cross, x + self._shift_x[:, :, 0], t + self._shift_t[:, :, 0], self.count)
         if not self.centred:
             return Moments(second, cross, np.zeros_like(x), np.zeros_like(t), self.count)
-        second = second - x[:, :, None] * x[:, None, :]
-        cross = cross - t[:, :, None] * x[:, None, :]
+        for group in range(len(x)):
+            second[group] -= np.outer(x[group], x[group])
+            cross[group] -= np.outer(t[group], x[group])
         return Moments(second, cross, x + self._shift_x[:, :, 0], t + self._shift_t[:, :, 0], self.count)
 
 

@@ -18,7 +18,7 @@ from lowbit.errors import ModelError
 from lowbit.formats.ledger import KINDS, LAYER_INPUTS, stored_kinds
 from lowbit.packing.archive import Numbers, PackedCodes, Span, counted_archive, expand_archive, symbols_of
 from lowbit.packing.container import is_archive
-from lowbit.packing.entropy import Layout
+from lowbit.packing.contexts import Layout
 from lowbit.packing.plan import MIN_SPAN_BYTES
 
 __all__ = ["is_archive", "pack", "pack_counted", "stored_symbols", "unpack"]
@@ -86,9 +86,10 @@ def unpack(data: bytes) -> bytes:
 
 
 def stored_symbols(content: bytes, kind: str | None = "codes") -> dict[str, Integers]:
-    """The codes that an ONNX file stores, unpacked to uint16 [count], by the name of the weight or stored tensor.
+    """The codes that an ONNX file stores, as uint16 by the name of the weight or stored tensor.
 
-    For entropies (`packing.entropy.entropy_bits`) and histograms. Signed codes are shifted to start from 0.
+    Unpacked to [rows, columns, kernel height, kernel width] as the coder sees them (`packing.contexts.Layout`), for
+    entropies and histograms. Signed codes are shifted to start from 0.
 
     Args:
         content: of the file.
@@ -98,7 +99,11 @@ def stored_symbols(content: bytes, kind: str | None = "codes") -> dict[str, Inte
         ModelError: not an ONNX file, or its weights are in another file.
     """
     found = _payloads(content).codes
-    return {name: symbols_of(content, item) for (name, own), item in found.items() if kind in (None, own)}
+    return {
+        name: symbols_of(content, item).reshape(item.layout.shape)
+        for (name, own), item in found.items()
+        if kind in (None, own)
+    }
 
 
 @dataclass(frozen=True)

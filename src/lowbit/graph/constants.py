@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from lowbit.graph.edit import add_initializer, bypass, constant, free_name
+from lowbit.graph.edit import constant, replace_by_constant
 
 SMALL_ELEMENTS = 1 << 16
 # One packed byte holds at most eight weights.
@@ -103,10 +103,7 @@ def fold_constants(model: ir.Model) -> None:
         if array is None:
             continue
         spent += array.nbytes
-        name = output.name
-        output.name = free_name(graph, f"{name}_folded")
-        value = add_initializer(graph, str(name), array)
-        bypass(graph, node, value)
+        replace_by_constant(graph, node, array)
 
 
 def _known_shape(node: ir.Node) -> np.ndarray | None:

@@ -29,11 +29,25 @@ def free_name(graph: ir.Graph, wanted: str) -> str:
 
 def add_initializer(graph: ir.Graph, wanted: str, array: np.ndarray) -> ir.Value:
     """Put a new constant into the graph, under `wanted` or a similar free name."""
-    name = free_name(graph, wanted)
+    return _register(graph, free_name(graph, wanted), array)
+
+
+def _register(graph: ir.Graph, name: str, array: np.ndarray) -> ir.Value:
     tensor = ir.tensor(np.asarray(array, order="C"), name=name)
     value = ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
     graph.register_initializer(value)
     return value
+
+
+def replace_by_constant(graph: ir.Graph, node: ir.Node, array: np.ndarray) -> None:
+    """Put a constant in the place of a node with one output, which is not one of the graph, under the same name.
+
+    No other tensor has that name, so nothing needs to be searched: an unpacked weight has a dozen such nodes.
+    """
+    output = node.outputs[0]
+    name = output.name
+    output.name = None
+    bypass(graph, node, _register(graph, str(name), array))
 
 
 def set_weight(graph: ir.Graph, node: ir.Node, index: int, array: np.ndarray, *, wanted: str) -> None:

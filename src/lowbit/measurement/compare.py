@@ -36,6 +36,7 @@ def compare(
     batch: int = 1,
     runs: int = RUNS,
     emulate: str = "",
+    control: bool = False,
     effort: str = "balanced",
     same_data: bool = False,
     strict: bool = False,
@@ -58,6 +59,7 @@ def compare(
         batch: images a run while timing.
         runs: timed runs of each file.
         emulate: "x86" adds the answers of integer files on x86 without VNNI; see `measure`.
+        control: also compress the float file with zstd -19 and xz -9; see `measure`.
         effort: how long quantizing may search: fast, balanced or best.
         same_data: insist on evaluating with images that were also used to calibrate.
         strict: refuse if anything asked for cannot be given.
@@ -104,6 +106,7 @@ def compare(
         batch=batch,
         runs=runs,
         emulate=emulate,
+        control=control,
         progress=progress,
     )
     where = dataclasses.replace(comparison.environment, target=target)

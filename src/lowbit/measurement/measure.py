@@ -31,7 +31,7 @@ from lowbit.measurement.results import (
     ModelSummary,
 )
 from lowbit.measurement.rows import Candidate, contents, expected_ratio, row, with_fastest
-from lowbit.measurement.sizes import with_sizes
+from lowbit.measurement.sizes import NO_CONTROL, with_sizes
 from lowbit.measurement.speed import latency, load_average
 from lowbit.progress import SILENT, Progress
 
@@ -50,6 +50,7 @@ def measure(
     runs: int = RUNS,
     with_memory: bool = True,
     emulate: str = "",
+    control: bool = False,
     progress: Progress = SILENT,
 ) -> Comparison:
     """Measure files on the same images; the first is the reference that the others are compared with.
@@ -65,6 +66,7 @@ def measure(
         runs: timed runs of each file; 0 leaves latency out.
         with_memory: also measure memory, each file in a process of its own.
         emulate: "x86" adds, behind each integer ONNX file, the answers that it gives on x86 without VNNI.
+        control: also compress the first file with zstd -19 and xz -9, some seconds for each 10 MB.
         progress: told as the work goes on.
 
     Raises:
@@ -92,8 +94,11 @@ def measure(
             comparison.rows,
             [entry.file for entry in found],
             [candidate.path for candidate in candidates],
+            control=control,
             progress=progress,
         )
+        if control and rows[0].zstd_bytes is None:
+            passed = (*passed, NO_CONTROL)
         return dataclasses.replace(comparison, rows=rows, notes=passed)
 
 

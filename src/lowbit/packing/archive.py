@@ -3,7 +3,8 @@
 The content is any file of which it is known where codes and numbers lie (`PackedCodes`, `Numbers`: spans of bytes).
 These are cut out and coded on their own; what remains, the skeleton, is compressed as it is. Expanding puts all back to
 where it was, so the content returns byte for byte whatever wrote it, and SHA-256 says so. docs/format.md is the
-specification; `packing/container.py` the shell with the checksums; `packing/entropy.py` the coder.
+specification; `packing/container.py` the shell with the checksums; `packing/contexts.py` what is expected of a code;
+`packing/entropy.py` the coder.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,17 +17,8 @@ import numpy as np
 from lowbit.errors import ArchiveError
 from lowbit.packing.bits import pack, unpack
 from lowbit.packing.container import EXPANSION, HEADER_BYTES, STORED, compress, expand, read_container, write_container
-from lowbit.packing.entropy import (
-    METHODS,
-    Coding,
-    Decoder,
-    Encoder,
-    Layout,
-    choose_coding,
-    decode,
-    encode,
-    entropy_bits,
-)
+from lowbit.packing.contexts import METHODS, Coding, Layout
+from lowbit.packing.entropy import Decoder, Encoder, choose_coding, decode, encode, entropy_bits
 from lowbit.packing.plan import MIN_SPAN_BYTES, Reader, Writer, impossible
 
 Integers = np.ndarray[Any, np.dtype[Any]]

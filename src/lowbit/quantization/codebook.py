@@ -52,7 +52,7 @@ class ClusterSolution:
 
 
 def solve_clusters(
-    weights: Floats, second: Doubles, scheme: Clusters, effort: Effort, *, book: npt.NDArray[np.intp]
+    weights: Floats, second: Single, scheme: Clusters, effort: Effort, *, book: npt.NDArray[np.intp]
 ) -> ClusterSolution:
     """Cluster weights [groups, rows, columns] on `second`, H, positive definite [groups, columns, columns].
 
@@ -65,9 +65,8 @@ def solve_clusters(
     """
     order = np.argsort(-np.einsum("gkk->k", second), kind="stable")
     target = np.ascontiguousarray(weights[:, :, order], np.float32)
-    ordered = second[:, order][:, :, order]
-    matrix = ordered.astype(np.float32)
-    factor = inverse_factor(ordered)
+    matrix = second[:, order[:, None], order]
+    factor = inverse_factor(matrix)
     levels = 1 << scheme.bits
     scale = _first_scale(target, matrix, scheme) if scheme.scaled else np.ones(target.shape[:2], np.float32)
     books = _start(target, matrix, book, levels, scale)

@@ -39,7 +39,7 @@ from lowbit.quantization.quantize import Quantized
 from lowbit.quantization.rate import LARGEST, solve_rate
 from lowbit.quantization.recipes import Recipe
 from lowbit.quantization.refit import refit_bias, refit_weights
-from lowbit.quantization.rounding import damped
+from lowbit.quantization.rounding import Single, damped
 from lowbit.quantization.sensitivity import Sensitivity, sensitivities
 from lowbit.quantization.solve import DAMPING, REFIT_DAMPING
 from lowbit.schemes.linear import Linear
@@ -378,7 +378,7 @@ def solved_layer(layer: Layer, weight: Array, moments: Moments, price: float) ->
     )
 
 
-def _problem(layer: Layer, weight: Array, moments: Moments) -> tuple[Array, Array]:
+def _problem(layer: Layer, weight: Array, moments: Moments) -> tuple[Array, Single]:
     """What a layer's codes should come close to, and H."""
     target = refit_weights(layer.to_matrix(np.asarray(weight, np.float64)), moments, damping=REFIT_DAMPING)
     return target, damped(moments.second, DAMPING)

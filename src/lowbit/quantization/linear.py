@@ -61,12 +61,12 @@ class _State:
     error: npt.NDArray[np.float64]
 
 
-def solve_linear(weights: Floats, second: npt.NDArray[np.float64], scheme: Linear, effort: Effort) -> LinearSolution:
+def solve_linear(weights: Floats, second: Single, scheme: Linear, effort: Effort) -> LinearSolution:
     """Round weights [groups, rows, columns] on `second`, H, positive definite [groups, columns, columns]."""
     columns = weights.shape[-1]
     order = np.argsort(-np.einsum("gkk->k", second), kind="stable")
     back = np.argsort(order)
-    problem = _Problem(weights[:, :, order], second[:, order][:, :, order], scheme, order)
+    problem = _Problem(weights[:, :, order], second[:, order[:, None], order], scheme, order)
     state = problem.start(effort)
     for _ in range(effort.rounds):
         fitted = problem.fit_grid(state)
@@ -92,11 +92,9 @@ def solve_linear(weights: Floats, second: npt.NDArray[np.float64], scheme: Linea
 class _Problem:
     """What stays the same while a layer is solved: target, H, its factor, and what shares a scale."""
 
-    def __init__(
-        self, weights: Floats, second: npt.NDArray[np.float64], scheme: Linear, order: npt.NDArray[np.intp]
-    ) -> None:
+    def __init__(self, weights: Floats, second: Single, scheme: Linear, order: npt.NDArray[np.intp]) -> None:
         self.weights = np.ascontiguousarray(weights, np.float32)
-        self.second = np.ascontiguousarray(second, np.float32)
+        self.second = second
         self.factor = inverse_factor(second)
         self.affine = not scheme.symmetric
         self.low, self.top = scheme.code_range

@@ -23,11 +23,13 @@ from lowbit.formats import archive
 from lowbit.formats.opening import load, pack_file
 from lowbit.formats.shortened import shortened
 from lowbit.graph.model import Model
+from lowbit.processor import whole_products
 from lowbit.progress import SILENT, Progress
 from lowbit.quantization.dial import Packed, Search
 from lowbit.quantization.effort import EFFORTS
 
 
+@whole_products()
 def pack(
     model: Model | str | Path,
     *,

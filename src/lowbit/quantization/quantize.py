@@ -17,6 +17,7 @@ from lowbit.formats.opening import is_litert, load
 from lowbit.formats.shortened import shortened
 from lowbit.graph.model import Model
 from lowbit.graph.ops import layers
+from lowbit.processor import whole_products
 from lowbit.progress import SILENT, Progress
 from lowbit.quantization.activations import output_codes
 from lowbit.quantization.effort import EFFORTS
@@ -134,6 +135,7 @@ def check_form(
         )
 
 
+@whole_products()
 def quantize(
     model: Model | str | Path,
     recipe: str | Recipe,

@@ -66,7 +66,7 @@ def high_rate_step(factor: Single, price: float) -> float:
     return float(np.sqrt(6.0 * price / (np.log(2.0) * curvature)))
 
 
-def solve_rate(layer: Layer, target: Floats, second: npt.NDArray[np.float64], price: float) -> RateSolution:
+def solve_rate(layer: Layer, target: Floats, second: Single, price: float) -> RateSolution:
     """Codes of a layer at a price.
 
     Args:
@@ -76,14 +76,9 @@ def solve_rate(layer: Layer, target: Floats, second: npt.NDArray[np.float64], pr
         price: output error (in units of the objective) that is worth one bit.
     """
     order = np.argsort(-np.einsum("gkk->gk", second).mean(axis=0), kind="stable")
-    curvature = second.astype(np.float32)
-    try:
-        # Half the memory; H is damped, so single precision is enough but for the rarest.
-        factor = inverse_factor(curvature[:, order[:, None], order])
-    except np.linalg.LinAlgError:
-        factor = inverse_factor(second[:, order[:, None], order])
+    factor = inverse_factor(second[:, order[:, None], order])
     step = max(WIDER * high_rate_step(factor, price), float(np.abs(target).max()) / LARGEST, 1e-30)
-    problem = _Problem(layer, np.asarray(target, np.float32), curvature, factor, order, step, price)
+    problem = _Problem(layer, np.asarray(target, np.float32), second, factor, order, step, price)
     codes = np.rint(problem.target / problem.step).clip(-LARGEST, LARGEST).astype(np.int32)
     rates = _Rates.of(codes, layer)
     for _ in range(ROUNDS):

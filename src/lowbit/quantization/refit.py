@@ -14,14 +14,14 @@ weight equalization and bias correction", section 4.2, here measured on the quan
 import numpy as np
 
 from lowbit.calibration.moments import Moments
-from lowbit.quantization.rounding import Floats, damped
+from lowbit.quantization.rounding import Floats, damped, inverse_factor
 
 
 def refit_weights(weights: Floats, moments: Moments, *, damping: float = 0.03) -> Floats:
     """Weights [groups, rows, columns] that best give the wanted outputs from the quantized inputs."""
-    step = moments.cross - weights @ moments.second
-    solved = np.linalg.solve(damped(moments.second, damping), step.transpose(0, 2, 1))
-    return np.asarray(weights + solved.transpose(0, 2, 1))
+    step = (moments.cross - weights @ moments.second).astype(np.float32)
+    factor = inverse_factor(damped(moments.second, damping))
+    return np.asarray(weights + (step @ factor.transpose(0, 2, 1)) @ factor)
 
 
 def refit_bias(weights: Floats, moments: Moments) -> Floats:

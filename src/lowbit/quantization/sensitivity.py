@@ -85,7 +85,7 @@ def sensitivities(
         matrix = layer.to_matrix(np.asarray(weight, np.float64))
         second = damped(moments.second, DAMPING)
         order = np.argsort(-np.einsum("gkk->gk", second).mean(axis=0), kind="stable")
-        factor = inverse_factor(second[:, order][:, :, order])
+        factor = inverse_factor(second[:, order[:, None], order])
         power = float(np.einsum("grk,grk->", matrix @ moments.second, matrix))
         unit = high_rate_step(factor, 1.0)
         if power <= 0:

@@ -11,7 +11,7 @@ from lowbit.quantization.codebook import solve_clusters
 from lowbit.quantization.effort import Effort
 from lowbit.quantization.linear import solve_linear
 from lowbit.quantization.refit import refit_bias, refit_weights
-from lowbit.quantization.rounding import damped
+from lowbit.quantization.rounding import Single, damped
 from lowbit.schemes.clusters import Clusters
 from lowbit.schemes.codes import Codes
 from lowbit.schemes.linear import Linear
@@ -85,7 +85,7 @@ def _simple(layer: Layer) -> bool:
 def _solved(
     layer: Layer,
     target: npt.NDArray[np.floating],
-    second: npt.NDArray[np.float64],
+    second: Single,
     scheme: Linear | Clusters,
     effort: Effort,
 ) -> Codes:

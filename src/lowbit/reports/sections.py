@@ -94,14 +94,15 @@ def size(comparison: Comparison) -> Markup:
         for row in comparison.files
     ]
     control = [("zstd -19", comparison.rows[0].zstd_bytes), ("xz -9", comparison.rows[0].xz_bytes)]
-    for name, made in control:
-        if made:
-            ratio = units.ratio(comparison.rows[0].file_bytes / made)
-            rows.append((f"{name} of float", units.count(made), *[units.MISSING] * 4, ratio, units.MISSING))
-    if not any(row.archive_bytes for row in comparison.files):
+    made = [(name, size) for name, size in control if size]
+    for name, size in made:
+        ratio = units.ratio(comparison.rows[0].file_bytes / size)
+        rows.append((f"{name} of float", units.count(size), *[units.MISSING] * 4, ratio, units.MISSING))
+    if not made and not any(row.archive_bytes for row in comparison.files):
         return figure
     heads = ("file", "bytes", "as archive", "bits a code", "entropy", "32/n", "smaller", "smaller as archive")
-    return join([figure, element("h3", {}, "Entropy-coded, and the control"), table(heads, rows)])
+    title = "Entropy-coded, and the control" if made else "Entropy-coded"
+    return join([figure, element("h3", {}, title), table(heads, rows)])
 
 
 def weight_errors(comparison: Comparison) -> Markup:
