@@ -10,7 +10,6 @@ A row is written as soon as it is measured and replaces the same row of an earli
 
 import argparse
 import contextlib
-import csv
 import dataclasses
 import importlib.metadata
 import io
@@ -27,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from rows import ROOT, cell, fill_readmes, read_rows, write_rows
 
 import lowbit
 from lowbit.data.images import Images
@@ -43,9 +43,7 @@ from lowbit.quantization.steps import Work, run_steps
 from lowbit.training.assets import built_in_model
 
 HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent
 CSV = HERE / "results" / "accuracy.csv"
-READMES = (ROOT / "README.md", HERE / "README.md")
 BUILD = ROOT / "build"
 BATCH = 64
 QUICK = (64, 256)  # calibration and test images
@@ -356,30 +354,6 @@ def float_row(subject: Subject, reference: Prediction) -> Row:
 # --- CSV and tables -------------------------------------------------------------------------------------------------
 
 
-def read_rows(path: Path) -> list[Row]:
-    """What `write_rows` wrote; nothing if there is no such file."""
-    if not path.exists():
-        return []
-    kinds = {"flips": int, "file_bytes": int, **dict.fromkeys(("model", "tool", "recipe", "note"), str)}
-    with path.open(newline="", encoding="utf-8") as file:
-        return [
-            Row(**{k: (kinds.get(k, float)(v) if v or kinds.get(k) is str else None) for k, v in line.items()})
-            for line in csv.DictReader(file)
-        ]
-
-
-def write_rows(path: Path, rows: Iterable[Row]) -> None:
-    """Whole or not at all."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(field.name for field in dataclasses.fields(Row))
-    for row in rows:
-        values = dataclasses.astuple(row)
-        writer.writerow(f"{v:.6g}" if isinstance(v, float) else "" if v is None else v for v in values)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, text.getvalue().encode())
-
-
 def merged(rows: Iterable[Row], new: Row) -> list[Row]:
     """`rows` with `new` in the place of the same model, tool and recipe, or at its place in the order of the table."""
     kept = [row for row in rows if (row.model, row.tool, row.recipe) != (new.model, new.tool, new.recipe)]
@@ -394,7 +368,7 @@ def table_order() -> list[tuple[str, str]]:
     return [("float", "float32"), *((tool, recipe) for tool, recipe, _ in candidates(TOOLS, quick=False))]
 
 
-def markdown(rows: Iterable[Row], *, model: str | None = None) -> str:
+def markdown(rows: Iterable[Row], model: str | None = None) -> str:
     """One table a model, with the conditions under its name; every row of the CSV, losing ones too."""
     parts = []
     rows = list(rows)
@@ -419,42 +393,18 @@ def _line(row: Row) -> str:
     cells = (
         row.tool,
         f"{row.recipe} ({same[0]})" if same else row.recipe,
-        _cell(row.bits_per_weight, ".2f"),
-        _cell(None if row.file_bytes is None else row.file_bytes / 1000, ".0f"),
-        _cell(row.accuracy, ".2f"),
-        _cell(row.drop_points, "+.2f") if row.tool != "float" else "",
-        _cell(row.kl, ".1e" if not row.kl or row.kl < 1e-4 else ".1f" if row.kl >= 10 else "#.2g")
+        cell(row.bits_per_weight, ".2f"),
+        cell(None if row.file_bytes is None else row.file_bytes / 1000, ".0f"),
+        cell(row.accuracy, ".2f"),
+        cell(row.drop_points, "+.2f") if row.tool != "float" else "",
+        cell(row.kl, ".1e" if not row.kl or row.kl < 1e-4 else ".1f" if row.kl >= 10 else "#.2g")
         if row.tool != "float"
         else "",
-        _cell(row.flips, "d") if row.tool != "float" else "",
-        _cell(row.loss, ".4f") if row.tool == "float" else f"x {_cell(row.loss_ratio, '.3f')}",
-        _cell(row.seconds, ".1f"),
+        cell(row.flips, "d") if row.tool != "float" else "",
+        cell(row.loss, ".4f") if row.tool == "float" else f"x {cell(row.loss_ratio, '.3f')}",
+        cell(row.seconds, ".1f"),
     )
     return f"| {' | '.join(cells)} |"
-
-
-def _cell(value: float | None, form: str) -> str:
-    return "" if value is None else format(value, form)
-
-
-MARKERS = re.compile(r"(<!-- accuracy table(?:: (\w+))? -->\n).*?(<!-- end accuracy table -->)", re.DOTALL)
-
-
-def filled(text: str, rows: Iterable[Row]) -> str:
-    """`text` with a table between `<!-- accuracy table -->` (or `<!-- accuracy table: resnet20 -->`) and its end."""
-    rows = list(rows)
-    return MARKERS.sub(lambda found: found[1] + "\n" + markdown(rows, model=found[2]) + "\n" + found[3], text)
-
-
-def fill_tables() -> None:
-    rows = read_rows(CSV)
-    for path in READMES:
-        if path.exists():
-            before = path.read_text(encoding="utf-8")
-            after = filled(before, rows)
-            if after != before:
-                write_atomically(path, after.encode())
-            print(f"{path.relative_to(ROOT)}: {len(MARKERS.findall(after))} tables")
 
 
 def main() -> None:
@@ -470,7 +420,7 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="only fill the Markdown tables from the CSV")
     arguments = parser.parse_args()
     if arguments.table:
-        fill_tables()
+        fill_readmes("accuracy", lambda model: markdown(read_rows(CSV, Row), model))
         return
     logging.getLogger().setLevel(logging.ERROR)
     work, path = (
@@ -486,12 +436,12 @@ def main() -> None:
             if arguments.recipes is None or candidate[1] in arguments.recipes
         ]
         row = float_row(subject, reference)
-        write_rows(path, merged(read_rows(path), row))
+        write_rows(path, merged(read_rows(path, Row), row))
         print(f"{name}: {row.accuracy:.2f} %, {row.note}", flush=True)
         seen: dict[tuple[str, bytes], str] = {}
         for index, candidate in enumerate(todo, 1):
             row = measure(subject, candidate, reference, work / name, seen)
-            write_rows(path, merged(read_rows(path), row))
+            write_rows(path, merged(read_rows(path, Row), row))
             numbers = (
                 row.note if row.accuracy is None else f"{row.accuracy:.2f} %, KL {row.kl:.5f}, {row.seconds:.1f} s"
             )

@@ -41,20 +41,25 @@ def add_rows(path: Path, new: Sequence[R], key: Callable[[R], tuple[object, ...]
     """Write rows to a CSV, whole or not at all; one replaces an earlier one of the same key."""
     kept = {key(row): row for row in read_rows(path, type(new[0]))}
     kept |= {key(row): row for row in new}
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(field.name for field in dataclasses.fields(new[0]))  # type: ignore[arg-type]
-    for row in kept.values():
-        values = dataclasses.astuple(row)  # type: ignore[call-overload]
-        writer.writerow("" if value is None else value for value in values)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, text.getvalue().encode())
+    write_rows(path, list(kept.values()))
     return list(kept.values())
 
 
+def write_rows(path: Path, rows: Sequence[R]) -> None:
+    """Whole or not at all; six digits of what is not a whole number."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(field.name for field in dataclasses.fields(rows[0]))  # type: ignore[arg-type]
+    for row in rows:
+        values = dataclasses.astuple(row)  # type: ignore[call-overload]
+        writer.writerow(f"{v:.6g}" if isinstance(v, float) else "" if v is None else v for v in values)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, text.getvalue().encode())
+
+
 def filled(text: str, name: str, table: Callable[[str | None], str]) -> str:
-    """`text` with a table between `<!-- NAME table -->` (or `<!-- NAME table: model -->`) and its end."""
-    markers = re.compile(rf"(<!-- {name} table(?:: (\w+))? -->\n).*?(<!-- end {name} table -->)", re.DOTALL)
+    """`text` with a table between `<!-- NAME table -->` (or `<!-- NAME table: which -->`) and its end."""
+    markers = re.compile(rf"(<!-- {name} table(?:: ([\w ]+))? -->\n).*?(<!-- end {name} table -->)", re.DOTALL)
     return markers.sub(lambda found: f"{found[1]}\n{table(found[2])}\n{found[3]}", text)
 
 

@@ -9,28 +9,21 @@ the bitstream of the weights is; its biases stay float and cost it nothing. A ro
 """
 
 import argparse
-import csv
-import dataclasses
-import io
 import itertools
 import json
 import lzma
 import math
-import re
 import shutil
-import sys
 import time
 import venv
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-
 import accuracy
-from accuracy import BATCH, BUILD, HERE, READMES, ROOT, Subject, open_subject
+import numpy as np
+from accuracy import BATCH, BUILD, HERE, Subject, open_subject
+from rows import ROOT, fill_readmes, read_rows, write_rows
 
 import lowbit
 from lowbit.files import write_atomically
@@ -195,26 +188,6 @@ def measured(subject: Subject, candidate: Candidate, reference: Prediction) -> R
 # --- CSV, table, plot -----------------------------------------------------------------------------------------------
 
 
-def read_rows(path: Path) -> list[Row]:
-    """What `write_rows` wrote; nothing if there is no such file."""
-    if not path.exists():
-        return []
-    kinds = {"bytes": int, "flips": int, **dict.fromkeys(("model", "tool", "setting", "note"), str)}
-    with path.open(newline="", encoding="utf-8") as file:
-        return [Row(**{k: kinds.get(k, float)(v) for k, v in line.items()}) for line in csv.DictReader(file)]
-
-
-def write_rows(path: Path, rows: Iterable[Row]) -> None:
-    """Whole or not at all."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(field.name for field in dataclasses.fields(Row))
-    for row in rows:
-        writer.writerow(f"{v:.6g}" if isinstance(v, float) else v for v in dataclasses.astuple(row))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, text.getvalue().encode())
-
-
 def merged(rows: Iterable[Row], new: Row) -> list[Row]:
     """`rows` with `new` in the place of the same model, tool and setting; sorted by model, then by tool and bytes."""
     kept = [row for row in rows if (row.model, row.tool, row.setting) != (new.model, new.tool, new.setting)]
@@ -257,20 +230,17 @@ def markdown(rows: Iterable[Row], *, model: str | None = None, short: bool = Fal
     return "\n".join(parts)
 
 
+def table(rows: Iterable[Row], which: str | None) -> str:
+    """The table that a marker asks for: of a model, and `short` or not."""
+    words = (which or "").split()
+    return markdown(rows, model=words[0] if words else None, short="short" in words[1:])
+
+
 def _line(row: Row) -> str:
     tool = f"{row.tool} ({row.note})" if row.note else row.tool
     cells = (row.model, tool, row.setting, f"{row.bytes:,}", f"{row.bits_per_weight:.2f}", f"{row.smaller:.1f}x")
     kl = "0" if row.kl == 0 else f"{row.kl:.1e}" if row.kl < 1e-4 else f"{row.kl:#.2g}"
     return f"| {' | '.join(cells)} | {kl} | {row.drop_points:+.2f} | {row.flips} | {row.seconds:.1f} |"
-
-
-MARKERS = re.compile(r"(<!-- size table(?:: (\w+))?( short)? -->\n).*?(<!-- end size table -->)", re.DOTALL)
-
-
-def filled(text: str, rows: Iterable[Row]) -> str:
-    """`text` with a table between `<!-- size table -->` (or `<!-- size table: resnet20 short -->`) and its end."""
-    rows = list(rows)
-    return MARKERS.sub(lambda m: f"{m[1]}\n{markdown(rows, model=m[2], short=bool(m[3]))}\n{m[4]}", text)
 
 
 COLORS = {"lowbit pack": "#0a7d4f", "NNCodec": "#c2410c", "lowbit, fixed width": "#3b6fb6"}
@@ -314,17 +284,6 @@ def plot(rows: Iterable[Row], model: str = "resnet20") -> str:
     return "\n".join([*parts, "</svg>", ""])
 
 
-def fill_tables() -> None:
-    rows = read_rows(CSV)
-    write_atomically(PLOT, plot(rows).encode())
-    for path in READMES:
-        before = path.read_text(encoding="utf-8")
-        after = filled(before, rows)
-        if after != before:
-            write_atomically(path, after.encode())
-        print(f"{path.relative_to(ROOT)}: {len(MARKERS.findall(after))} tables")
-
-
 TOOLS = ("controls", "fixed", "nncodec", "lowbit")
 
 
@@ -337,7 +296,8 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="only fill tables and plot from the CSV")
     arguments = parser.parse_args()
     if arguments.table:
-        fill_tables()
+        write_atomically(PLOT, plot(read_rows(CSV, Row)).encode())
+        fill_readmes("size", lambda which: table(read_rows(CSV, Row), which))
         return
     for name in arguments.models:
         subject = open_subject(name, arguments.data, calibration=arguments.calibration_images, test=None)
@@ -347,7 +307,7 @@ def main() -> None:
         work.mkdir(parents=True)
         for candidate in candidates(subject, arguments.tools, reference, work):
             row = measured(subject, candidate, reference)
-            write_rows(CSV, merged(read_rows(CSV), row))
+            write_rows(CSV, merged(read_rows(CSV, Row), row))
             print(_line(row), flush=True)
 
 

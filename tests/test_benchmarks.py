@@ -2,8 +2,6 @@
 
 import dataclasses
 import importlib
-import importlib.util
-import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -17,15 +15,9 @@ from lowbit.graph.cost import cost
 ROOT = Path(__file__).resolve().parents[1]
 
 
-@pytest.fixture(scope="module")
-def accuracy() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("accuracy_benchmark", ROOT / "benchmarks" / "accuracy.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture
+def accuracy(import_benchmark) -> ModuleType:
+    return import_benchmark("accuracy")
 
 
 @pytest.fixture
@@ -42,9 +34,9 @@ def rows(accuracy):
 
 def test_rows_come_back_as_they_were_written(accuracy, rows, tmp_path):
     path = tmp_path / "deeper" / "rows.csv"
-    assert accuracy.read_rows(path) == []
+    assert accuracy.read_rows(path, accuracy.Row) == []
     accuracy.write_rows(path, rows)
-    assert accuracy.read_rows(path) == rows
+    assert accuracy.read_rows(path, accuracy.Row) == rows
     assert [file.name for file in path.parent.iterdir()] == ["rows.csv"]
 
 
@@ -71,13 +63,17 @@ def test_the_table_has_every_row_and_every_losing_one(accuracy, rows):
     assert "rps128" not in accuracy.markdown(rows, model="resnet20")
 
 
-def test_only_what_stands_between_the_markers_changes(accuracy, rows):
+def test_only_what_stands_between_the_markers_changes(accuracy, rows, import_benchmark):
     text = (
         "before\n<!-- accuracy table -->\nold\n<!-- end accuracy table -->\nbetween\n"
         "<!-- accuracy table: rps128 -->\n<!-- end accuracy table -->\nafter\n"
     )
-    once = accuracy.filled(text, rows)
-    assert accuracy.filled(once, rows) == once
+
+    def filled(text):
+        return import_benchmark("rows").filled(text, "accuracy", lambda model: accuracy.markdown(rows, model=model))
+
+    once = filled(text)
+    assert filled(once) == once
     assert "old" not in once
     first, second = once.split("between\n")
     assert first == (f"before\n<!-- accuracy table -->\n\n{accuracy.markdown(rows)}\n<!-- end accuracy table -->\n")
@@ -86,24 +82,12 @@ def test_only_what_stands_between_the_markers_changes(accuracy, rows):
     assert second.endswith("after\n")
 
 
-@pytest.mark.parametrize("readme", ["README.md", "benchmarks/README.md"])
-def test_tables_in_the_repository_are_those_of_the_csv(accuracy, readme):
-    rows = accuracy.read_rows(accuracy.CSV)
-    assert rows
-    assert [path.relative_to(ROOT).as_posix() for path in accuracy.READMES] == ["README.md", "benchmarks/README.md"]
-    text = (ROOT / readme).read_text(encoding="utf-8")
-    if accuracy.filled(text, []) == accuracy.filled(text, rows) or "<!-- accuracy table -->\n<!-- end" in text:
-        pytest.skip("no table has been put here yet")
-    assert accuracy.filled(text, rows) == text, "run python benchmarks/accuracy.py --table"
-
-
 BENCHMARKS = ("latency", "job", "scale", "coding", "ablation")
 
 
 @pytest.fixture
-def benchmark(request, monkeypatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    return importlib.import_module(request.param)
+def benchmark(request, import_benchmark) -> ModuleType:
+    return import_benchmark(request.param)
 
 
 def example(module, **values):
@@ -141,7 +125,7 @@ def test_rows_that_failed_are_in_the_table_with_their_reason(benchmark):
     assert len({line.count("|") for line in lines}) == 1
 
 
-@pytest.mark.parametrize("benchmark", BENCHMARKS, indirect=True)
+@pytest.mark.parametrize("benchmark", [*BENCHMARKS, "accuracy"], indirect=True)
 @pytest.mark.parametrize("readme", ["README.md", "benchmarks/README.md"])
 def test_generated_tables_are_those_of_their_csv(benchmark, readme):
     rows = importlib.import_module("rows")

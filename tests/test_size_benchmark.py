@@ -1,25 +1,14 @@
 """The size benchmark's CSV, tables and plot: what stands in the repository is what was measured."""
 
 import dataclasses
-import importlib.util
-import sys
 import xml.etree.ElementTree as ElementTree
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
 
-
-@pytest.fixture(scope="module")
-def size():
-    spec = importlib.util.spec_from_file_location("size_benchmark", ROOT / "benchmarks" / "size.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture
+def size(import_benchmark):
+    return import_benchmark("size")
 
 
 @pytest.fixture
@@ -38,7 +27,7 @@ def test_rows_come_back_and_find_their_places(size, rows, tmp_path):
         found = size.merged(found, row)
     assert found == rows
     size.write_rows(path, found)
-    assert size.read_rows(path) == rows
+    assert size.read_rows(path, size.Row) == rows
     assert size.merged(rows, dataclasses.replace(rows[1], kl=0.2))[1].kl == 0.2
 
 
@@ -49,16 +38,17 @@ def test_equal_kl_is_read_off_a_straight_line_in_log_kl(size, rows):
     assert "lowbit pack 1.60 bits a weight, NNCodec 3.21: 50 % fewer bytes" in size.markdown(rows)
 
 
-def test_tables_have_every_row(size, rows):
+def test_tables_have_every_row(size, rows, import_benchmark):
     table = size.markdown(rows)
     assert "| resnet20 | NNCodec (weights alone) | qp -32 | 160,000 | 4.00 | 7.0x | 0.010 | +0.50 | 99 | 0.4 |" in table
     assert len([line for line in table.splitlines() if line.startswith("| resnet20")]) == len(rows)
     fixed = dataclasses.replace(rows[0], tool="lowbit, fixed width")
     assert "fixed width" not in size.markdown([fixed, *rows], short=True)
     text = "a\n<!-- size table: resnet20 short -->\nold\n<!-- end size table -->\nb\n"
-    once = size.filled(text, rows)
+    once = import_benchmark("rows").filled(text, "size", lambda which: size.table([fixed, *rows], which))
     assert "old" not in once
-    assert size.filled(once, rows) == once
+    assert size.markdown(rows, model="resnet20", short=True) in once
+    assert "fixed width" not in once
 
 
 def test_the_plot_has_every_point(size, rows):
@@ -66,11 +56,13 @@ def test_the_plot_has_every_point(size, rows):
     assert len(drawn.findall("{http://www.w3.org/2000/svg}circle")) == len(rows)
 
 
-def test_the_repository_shows_what_its_csv_says(size):
-    rows = size.read_rows(size.CSV)
+def test_the_repository_shows_what_its_csv_says(size, import_benchmark):
+    benchmark_rows = import_benchmark("rows")
+    rows = size.read_rows(size.CSV, size.Row)
     assert {row.model for row in rows} == set(size.MODELS)
     assert size.PLOT.read_text() == size.plot(rows), "run python benchmarks/size.py --table"
-    for path in size.READMES:
+    for path in benchmark_rows.READMES:
         text = path.read_text(encoding="utf-8")
-        assert size.MARKERS.search(text)
-        assert size.filled(text, rows) == text, "run python benchmarks/size.py --table"
+        assert "<!-- size table" in text
+        filled = benchmark_rows.filled(text, "size", lambda which: size.table(rows, which))
+        assert filled == text, "run python benchmarks/size.py --table"

@@ -1,6 +1,7 @@
 """Which processor this is, its instruction sets that decide about 8-bit arithmetic, and work shared by its cores."""
 
 import contextlib
+import ctypes
 import os
 import platform
 import subprocess
@@ -58,6 +59,16 @@ def in_order(
         finally:
             for future in pending:
                 future.cancel()
+
+
+def give_back_memory() -> None:
+    """Let the C library return what was freed to the system, where it can (glibc).
+
+    It keeps freed blocks for the next request, among small ones that are still used; after the large tensors of a
+    session that is as much again as the network's weights.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def processor() -> tuple[str, tuple[str, ...]]:

@@ -85,7 +85,7 @@ def test_tensors_are_looked_at_as_soon_as_they_are_there(model, x, tmp_path, sam
     options.log_severity_level = 3
     options.enable_profiling = True
     options.profile_file_prefix = str(tmp_path / "profile")
-    content = with_summaries(model, ["y"], {"wide": 37, "c": 37}, samples=samples)
+    content = with_summaries(model, ["y"], {"wide": 37, "c": 37}, samples=samples).content
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     session.run(None, {"x": x})
     events = json.loads(Path(session.end_profiling()).read_text())
@@ -112,8 +112,8 @@ def test_without_histograms_what_is_not_finite_shows_in_the_answers(x, after):
 @pytest.mark.parametrize("histograms", [True, False])
 def test_behind_a_relu_nothing_below_zero_is_looked_for(x, histograms):
     model = lowbit.load(wide_network("Relu"))
-    assert b"lowest of wide" not in with_summaries(model, [], {"wide": 37}, samples=histograms)
-    assert b"lowest of c" in with_summaries(model, [], {"c": 37}, samples=histograms)
+    assert b"lowest of wide" not in with_summaries(model, [], {"wide": 37}, samples=histograms).content
+    assert b"lowest of c" in with_summaries(model, [], {"c": 37}, samples=histograms).content
     found = calibrate(model, images_of(x), tensors=["wide"], histograms=histograms).tensors["wide"]
     wide = open_session(model.with_outputs(["wide"])).run({"x": x})["wide"]
     assert (found.low, found.high) == (0.0, pytest.approx(wide.max(), rel=1e-5))

@@ -2,12 +2,14 @@
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 from graph_models import assert_close, conv_model, make, normal, run
 from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from lowbit.errors import ModelError
+from lowbit.engines import open_session
+from lowbit.errors import EngineError, ModelError
 from lowbit.graph.load import load
 from lowbit.graph.ops import activation_after, consumers, layers, not_layers, producer, single_consumer
 
@@ -433,6 +435,38 @@ def test_other_outputs_for_calibration():
     np.testing.assert_array_equal(np.maximum(c, 0), y)
     with pytest.raises(ModelError, match="no tensor named 'nothing'"):
         model.with_outputs(["nothing"])
+
+
+def test_a_light_model_only_names_its_large_weights_and_answers_alike():
+    proto = conv_model()
+    weight = normal(5, 64, 3, 8, 8)
+    proto.graph.node.append(helper.make_node("Conv", ["x", "large"], ["z"], name="wide"))
+    proto.graph.output.append(helper.make_tensor_value_info("z", 1, None))
+    proto.graph.initializer.append(numpy_helper.from_array(weight, "large"))
+    model = load(proto)
+    light = model.light()
+    assert set(light.weights) == {"large"}
+    assert np.shares_memory(light.weights["large"], model.weights["large"])
+    assert len(light.content) < weight.nbytes / 4 < len(model.to_bytes())
+    x = normal(3, 2, 3, 8, 8)
+    whole, found = (open_session(each, threads=1).run({"x": x}) for each in (model.to_bytes(), light))
+    assert whole.keys() == found.keys()
+    for name, y in whole.items():
+        np.testing.assert_array_equal(found[name], y)
+    with pytest.raises(EngineError, match=r"'openvino': the engine takes whole models only.*to_bytes"):
+        open_session(light, engine="openvino")
+
+
+def test_a_copy_can_change_without_the_model():
+    model = load(conv_model())
+    before = model.to_bytes()
+    changed = model.copy()
+    for node in changed.graph:
+        for value in node.outputs:
+            value.dtype = ir.DataType.UINT8
+            value.shape = None
+    changed.graph.initializers.clear()
+    assert model.to_bytes() == before
 
 
 def test_quantized_models_are_recognized():

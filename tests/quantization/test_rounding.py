@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lowbit.quantization import linear as linear_rounding
 from lowbit.quantization.codebook import fit_books, solve_clusters
 from lowbit.quantization.depthwise import closest
 from lowbit.quantization.effort import EFFORTS
@@ -238,3 +239,25 @@ def test_hostile_second_moments_give_finite_codes(kind):
         decoded = (linear.codes - linear.zero) * linear.scale
         plain = Linear(4, symmetric=False).encode(weights.reshape(8, 24).astype(np.float32)).decode()
         assert np.square(decoded - weights).sum() <= np.square(plain.reshape(weights.shape) - weights).sum()
+
+
+@pytest.mark.parametrize(
+    ("scheme", "parts"),
+    [(Linear(3, symmetric=False), 4), (Linear(2, per="group", group_size=5), 4), (Linear(4, per="tensor"), 1)],
+)
+def test_rows_of_a_large_layer_are_solved_a_part_at_a_time_and_alike(monkeypatch, scheme, parts):
+    weights, second = problem(8, groups=2, rows=21, columns=20)
+    second = second.astype(np.float32)
+    whole = solve_linear(weights, second, scheme, BALANCED)
+    solved = []
+    solve = linear_rounding._Problem.solve
+    monkeypatch.setattr(linear_rounding, "PART_CELLS", 2 * 21 * 20 // 4)
+    monkeypatch.setattr(
+        linear_rounding._Problem,
+        "solve",
+        lambda self, effort: solved.append(self.weights.shape[1]) or solve(self, effort),
+    )
+    again = solve_linear(weights, second, scheme, BALANCED)
+    assert (len(solved), sum(solved)) == (parts, 21)
+    np.testing.assert_allclose(again.error, whole.error, rtol=1e-4)
+    assert np.mean(again.codes != whole.codes) < 0.01

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from lowbit.data.images import Images
 from lowbit.engines import open_session
-from lowbit.graph.model import Model
+from lowbit.graph.model import LightModel, Model
 
 PROBABILITY_FLOOR = float(np.finfo(np.float32).tiny)
 BATCH = 4  # larger ones gain nothing and take memory
@@ -16,11 +16,11 @@ BATCH = 4  # larger ones gain nothing and take memory
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
-def answers(model: bytes, source: Model, images: Images, *, limit: int, threads: int = 0) -> Array:
+def answers(model: bytes | LightModel, source: Model, images: Images, *, limit: int, threads: int = 0) -> Array:
     """First output for the first `limit` images, flattened to [images, values], float32.
 
     Args:
-        model: the file's content.
+        model: the file's content, or a light model.
         source: the float model, for the name of its input and a fixed batch.
         images: calibration images.
         limit: how many to look at.

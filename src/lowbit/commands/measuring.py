@@ -33,9 +33,11 @@ from lowbit.commands.options import (
 from lowbit.console import load_measured, load_model, open_data, progress_bar, required
 
 if TYPE_CHECKING:
-    from lowbit.data.images import Images
-    from lowbit.graph.model import Model
+    from collections.abc import Callable
+
     from lowbit.measurement.results import Comparison
+    from lowbit.progress import Progress
+    from lowbit.quantization.recipes import Recipe
 
 
 def measure(
@@ -112,27 +114,35 @@ def compare(
     as_json: JsonOption = False,
 ) -> None:
     """Quantize by every recipe and measure all files: the table, results.json, results.csv and report.html."""
+    from lowbit.measurement.compare import compare as run
+
     images_from = required(data, "--data")
     loaded = load_model(model, size=size, mean=mean, std=std, layout=layout)
-    _compare(
-        loaded,
-        open_data(images_from, loaded, limit),
-        open_data(calibration, loaded, None) if calibration else None,
-        recipes=recipes,
-        target=target,
-        out=out,
-        input=input,
-        input_layout=input_layout.upper(),
-        engine=engine,
-        threads=threads,
-        batch=batch,
-        runs=runs,
-        emulate=emulate,
-        control=control,
-        effort=effort,
-        same_data=same_data,
-        strict=strict,
-        as_json=as_json,
+    images = open_data(images_from, loaded, limit)
+    seen = open_data(calibration, loaded, None) if calibration else None
+    chosen = _chosen(recipes, target)
+    _write(
+        out,
+        as_json,
+        lambda folder, progress: run(
+            loaded,
+            images,
+            calibration=seen,
+            recipes=chosen,
+            folder=folder,
+            input=input,
+            input_layout=input_layout.upper(),
+            engine=engine,
+            threads=threads,
+            batch=batch,
+            runs=runs,
+            emulate=emulate,
+            control=control,
+            effort=effort,
+            same_data=same_data,
+            strict=strict,
+            progress=progress,
+        ),
     )
 
 
@@ -145,87 +155,53 @@ def demo(
     as_json: JsonOption = False,
 ) -> None:
     """The whole study on the built-in model and images: nothing to download, nothing to prepare."""
+    from lowbit.measurement.compare import compare as run
     from lowbit.training.assets import built_in_model
 
     loaded = load_model(built_in_model())
-    _compare(
-        loaded,
-        open_data("builtin:test", loaded, None),
-        open_data("builtin:calibration", loaded, None),
-        recipes=recipes,
-        target=None,
-        out=out,
-        input="float32",
-        input_layout="NHWC",
-        engine="onnxruntime",
-        threads=threads,
-        batch=1,
-        runs=runs,
-        emulate="",
-        control=True,
-        effort=effort,
-        same_data=False,
-        strict=False,
-        as_json=as_json,
+    images = open_data("builtin:test", loaded, None)
+    seen = open_data("builtin:calibration", loaded, None)
+    chosen = _chosen(recipes, None)
+    _write(
+        out,
+        as_json,
+        lambda folder, progress: run(
+            loaded,
+            images,
+            calibration=seen,
+            recipes=chosen,
+            folder=folder,
+            threads=threads,
+            runs=runs,
+            control=True,
+            effort=effort,
+            progress=progress,
+        ),
     )
 
 
-def _compare(
-    model: "Model",
-    images: "Images",
-    calibration: "Images | None",
-    *,
-    recipes: str | None,
-    target: str | None,
-    out: Path,
-    input: str,
-    input_layout: str,
-    engine: str,
-    threads: int,
-    batch: int,
-    runs: int,
-    emulate: str,
-    control: bool,
-    effort: str,
-    same_data: bool,
-    strict: bool,
-    as_json: bool,
-) -> None:
-    """Compare in a staged folder, so that a failed run leaves nothing behind; the reports stand beside the files."""
-    from lowbit.files import staged_folder
-    from lowbit.measurement.compare import compare as run
+def _chosen(recipes: str | None, target: str | None) -> "list[Recipe]":
+    """The recipes that a user named, those that compute in integers for the target."""
     from lowbit.quantization.recipes import STUDY, parse_recipe
-    from lowbit.reports.files import write_reports
 
     names = [name.strip() for name in recipes.split(",") if name.strip()] if recipes else STUDY
     chosen = [parse_recipe(name) for name in names]
     integers = [recipe.integer for recipe in chosen]
     # Where no recipe computes in integers all of them are asked, and the first says that it has no target.
-    chosen = [
+    return [
         parse_recipe(recipe, target=target) if whole or not any(integers) else recipe
         for recipe, whole in zip(chosen, integers, strict=True)
     ]
+
+
+def _write(out: Path, as_json: bool, compared: "Callable[[Path, Progress], Comparison]") -> None:
+    """Compare in a staged folder, so that a failed run leaves nothing behind; the reports stand beside the files."""
+    from lowbit.files import staged_folder
+    from lowbit.reports.files import write_reports
+
     with staged_folder(out) as stage:
         with progress_bar(as_json) as progress:
-            comparison = run(
-                model,
-                images,
-                calibration=calibration,
-                recipes=chosen,
-                folder=stage,
-                input=input,
-                input_layout=input_layout,
-                engine=engine,
-                threads=threads,
-                batch=batch,
-                runs=runs,
-                emulate=emulate,
-                control=control,
-                effort=effort,
-                same_data=same_data,
-                strict=strict,
-                progress=progress,
-            )
+            comparison = compared(stage, progress)
         write_reports(comparison, stage)
     _show(comparison, as_json)
     if not as_json:

@@ -1,6 +1,6 @@
 """ONNX Runtime: the engine that is always there."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +8,7 @@ import onnxruntime
 
 from lowbit.engines.session import Array, Session
 from lowbit.errors import EngineError
+from lowbit.graph.model import LightModel
 
 # Warnings of the runtime (unused initializers, and the like) are of no use to someone who only runs a model.
 ERRORS_ONLY = 3
@@ -18,8 +19,9 @@ class OnnxRuntimeSession:
 
     engine = "onnxruntime"
 
-    def __init__(self, session: onnxruntime.InferenceSession) -> None:
+    def __init__(self, session: onnxruntime.InferenceSession, weights: Sequence[onnxruntime.OrtValue] = ()) -> None:
         self._session = session
+        self._weights = weights  # must live as long as the session, which reads them where they are
         self.input_names: tuple[str, ...] = tuple(value.name for value in session.get_inputs())
         self.output_names: tuple[str, ...] = tuple(value.name for value in session.get_outputs())
 
@@ -32,7 +34,7 @@ class OnnxRuntimeSession:
         return {name: np.asarray(output) for name, output in zip(self.output_names, outputs, strict=True)}
 
 
-def open_session(model: bytes | Path | str, *, threads: int, optimized_to: Path | None) -> Session:
+def open_session(model: bytes | Path | str | LightModel, *, threads: int, optimized_to: Path | None) -> Session:
     """See `lowbit.engines.session.open_session`."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = ERRORS_ONLY
@@ -43,13 +45,19 @@ def open_session(model: bytes | Path | str, *, threads: int, optimized_to: Path 
     options.add_session_config_entry("session.force_spinning_stop", "1")
     if optimized_to is not None:
         options.optimized_model_filepath = str(optimized_to)
+    weights: list[onnxruntime.OrtValue] = []
+    if isinstance(model, LightModel):
+        weights = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in model.weights.values()]
+        if weights:
+            options.add_external_initializers(list(model.weights), weights)
+        model = model.content
     source = model if isinstance(model, bytes) else str(model)
     try:
         session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     except Exception as error:
         where = "onnxruntime" if isinstance(model, bytes) else str(model)
         raise EngineError(f"ONNX Runtime refuses the model: {error}", where=where) from error
-    return OnnxRuntimeSession(session)
+    return OnnxRuntimeSession(session, weights)
 
 
 def version() -> str:

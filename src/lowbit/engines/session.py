@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from lowbit.errors import EngineError
+from lowbit.graph.model import LightModel
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -41,7 +42,7 @@ class Session(Protocol):
 
 
 def open_session(
-    model: bytes | Path | str,
+    model: bytes | Path | str | LightModel,
     *,
     engine: str = "onnxruntime",
     threads: int = 0,
@@ -50,7 +51,7 @@ def open_session(
     """Load a model file, or its bytes, into a runtime.
 
     Args:
-        model: path of a model file, or a serialised model.
+        model: path of a model file, a serialised model, or, for ONNX Runtime only, a light one.
         engine: a row of `ENGINES`.
         threads: threads inside one operator; 0 leaves the number to the runtime.
         optimized_to: where the runtime shall write the graph that it really runs, for those who want to look at it.
@@ -58,6 +59,10 @@ def open_session(
     Raises:
         EngineError: unknown or missing engine, or one that refuses the model.
     """
+    if isinstance(model, LightModel) and engine != "onnxruntime":
+        raise EngineError(
+            "the engine takes whole models only.", where=f"engine '{engine}'", remedy="Give it the model's to_bytes()."
+        )
     return _module(engine).open_session(model, threads=threads, optimized_to=optimized_to)  # type: ignore[no-any-return]
 
 

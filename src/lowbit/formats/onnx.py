@@ -31,7 +31,7 @@ def to_onnx(encoded: Encoded) -> bytes:
     Raises:
         ModelError: the file would pass the 2 GB that protobuf allows.
     """
-    model = ir.from_proto(encoded.model.to_proto())
+    model = encoded.model.copy()
     names = Names(model.graph)
     for name, array in encoded.floats.items():
         model.graph.initializers[name].const_value = ir.tensor(array, name=name)

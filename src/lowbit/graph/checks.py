@@ -5,10 +5,11 @@ names node and tensor; onnx's own checker, which runs last, knows the operators 
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import onnx
+from google.protobuf.message import Message  # type: ignore[import-untyped]
 
 from lowbit.errors import ModelError
 
@@ -184,15 +185,13 @@ def _check_wiring(graph: onnx.GraphProto, source: str) -> None:
 
 def _check_schema(proto: onnx.ModelProto, source: str) -> None:
     """Run onnx's checker on a copy without the large weights (they become inputs)."""
-    light = onnx.ModelProto()
     weights = list(proto.graph.initializer)
-    large = [tensor for tensor in weights if tensor.ByteSize() > CHECKED_BYTES]
-    del proto.graph.initializer[:]
-    try:
-        light.CopyFrom(proto)
-    finally:
-        proto.graph.initializer.extend(weights)
-    light.graph.initializer.extend(tensor for tensor in weights if tensor.ByteSize() <= CHECKED_BYTES)
+    large = [tensor for tensor in weights if byte_count(tensor, source) > CHECKED_BYTES]
+    # Field by field: a message keeps the memory of what was taken out of it, and put back it would be there twice.
+    light = onnx.ModelProto()
+    _copy_fields(proto, light, but="graph")
+    _copy_fields(proto.graph, light.graph, but="initializer")
+    light.graph.initializer.extend(tensor for tensor in weights if byte_count(tensor, source) <= CHECKED_BYTES)
     present = {value.name for value in light.graph.input}
     for tensor in large:
         if tensor.name not in present:
@@ -207,3 +206,16 @@ def _check_schema(proto: onnx.ModelProto, source: str) -> None:
     except Exception as error:  # ValidationError, or whatever the C++ side throws on nonsense
         first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise ModelError(f"is not a valid ONNX model: {first.strip()}", where=source, remedy=AGAIN) from error
+
+
+def _copy_fields(source: Message, target: Message, *, but: str) -> None:
+    """Every field of a message but one."""
+    for field, value in source.ListFields():
+        if field.name == but:
+            continue
+        if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+            getattr(target, field.name).extend(value)
+        elif isinstance(value, Message):
+            getattr(target, field.name).CopyFrom(value)
+        else:
+            setattr(target, field.name, value)

@@ -23,6 +23,9 @@ def load_external_data(proto: onnx.ModelProto, folder: Path | None, source: str)
             than 2 GB in total.
     """
     external = [tensor for tensor in tensors(proto) if tensor.data_location == onnx.TensorProto.EXTERNAL]
+    if not external:
+        return
+    # Asked for last: protobuf serializes a message to learn its size.
     total = proto.ByteSize() + sum(byte_count(tensor, source) for tensor in external)
     if total > LARGEST_BYTES:
         raise ModelError(

@@ -1,6 +1,6 @@
 """A file, an ONNX message or a torch module becomes a `Model`; the original is never changed.
 
-Files are untrusted: see `checks` and `external_data`. Peak memory is about four times the weights.
+Files are untrusted: see `checks` and `external_data`. Peak memory is about twice the weights.
 """
 
 import os
@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from lowbit.errors import ModelError
 from lowbit.graph.checks import check_graph, check_tensors, check_versions
 from lowbit.graph.external_data import load_external_data
-from lowbit.graph.model import LARGEST_BYTES, Model
+from lowbit.graph.model import LARGEST_BYTES, MEMORY, Model
 from lowbit.graph.ops import layers, not_layers
 from lowbit.graph.prepare import prepare
 from lowbit.graph.preprocessing import METADATA_KEY, Preprocessing
@@ -23,7 +23,6 @@ from lowbit.graph.versions import to_float32, to_supported_opset
 if TYPE_CHECKING:
     import torch
 
-MEMORY = "memory"
 OTHER_FORMATS = (
     (b"PK\x03\x04", 0, "a PyTorch or Keras archive"),
     (b"\x89HDF\r\n\x1a\n", 0, "an HDF5 (Keras) file"),

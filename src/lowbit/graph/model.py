@@ -1,5 +1,6 @@
 """The one noun of this room: a prepared network that nobody changes any more."""
 
+import copy
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,8 +16,12 @@ from lowbit.graph.preprocessing import Preprocessing
 Node = ir.Node
 Value = ir.Value
 Graph = ir.Graph
+GraphModel = ir.Model
+MEMORY = "memory"
 # Protobuf refuses messages of 2 GiB and more.
 LARGEST_BYTES = 2**31 - 1
+# Weights from here on stay beside a light model; what runtimes read while they build the graph is smaller.
+LARGE_BYTES = 1 << 14
 QUANTIZED_OPERATORS = frozenset(
     {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger", "QLinearConv"}
     | {"QLinearMatMul", "QGemm", "QLinearAdd", "QLinearGlobalAveragePool", "MatMulNBits", "QAttention"}
@@ -30,6 +35,22 @@ class ValueInfo:
     name: str
     shape: tuple[int | str | None, ...]
     dtype: np.dtype
+
+
+@dataclass(frozen=True, eq=False)
+class LightModel:
+    """An ONNX file that only names its large weights, and these beside it, for a runtime that computes with them there.
+
+    What is serialized is copied, into the message, its bytes, and the runtime's own message and tensors: four times
+    the weights for a moment, and half of that for as long as the session lives.
+
+    Args:
+        content: the file.
+        weights: float32, contiguous, by initializer name; treat as read-only.
+    """
+
+    content: bytes
+    weights: Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,9 +134,47 @@ class Model:
                 found[name].flags.writeable = False
         return found
 
+    def copy(self) -> GraphModel:
+        """The graph once more, for a caller that changes it; the weights are shared."""
+        found = self.ir.clone()
+        for graph in (found.graph, *found.graph.subgraphs()):
+            outputs = (output for node in graph for output in node.outputs)
+            for value in (*graph.inputs, *graph.initializers.values(), *outputs):
+                # A clone's values share their types, and setting `dtype` changes the type itself.
+                value.type = copy.copy(value.type)
+        return found
+
     def to_proto(self) -> onnx.ModelProto:
         """A fresh protobuf of the prepared graph: the caller may change it."""
         return ir.to_proto(self.ir)
+
+    @cached_property
+    def large_weights(self) -> dict[str, np.ndarray]:
+        """The float32 initializers that stay beside a light model, by name."""
+        found = {name: array for name, array in self.weights.items() if is_large(array)}
+        return {name: np.ascontiguousarray(array) for name, array in found.items()}
+
+    def light_proto(self) -> onnx.ModelProto:
+        """A fresh protobuf of the prepared graph that only names its `large_weights`."""
+        found = onnx.ModelProto()
+        found.CopyFrom(self._light_proto)
+        return found
+
+    @cached_property
+    def _light_proto(self) -> onnx.ModelProto:
+        light = self.copy()
+        for name in self.large_weights:
+            value = light.graph.initializers[name]
+            tensor = value.const_value
+            assert tensor is not None
+            value.const_value = ir.ExternalTensor(
+                MEMORY, 0, tensor.nbytes, tensor.dtype, shape=ir.Shape(tensor.numpy().shape), name=name
+            )
+        return ir.to_proto(light)
+
+    def light(self, proto: onnx.ModelProto | None = None) -> LightModel:
+        """The model, or a variant of its `light_proto` with the same weights, for a session."""
+        return LightModel(serialize(self._light_proto if proto is None else proto, self.source), self.large_weights)
 
     def to_bytes(self) -> bytes:
         """The prepared graph as the content of an ONNX file; the same model always gives the same bytes."""
@@ -132,13 +191,13 @@ class Model:
         Raises:
             ModelError: no initializer of that name, or another shape.
         """
-        copy = ir.from_proto(self.to_proto())
+        found = self.copy()
         for name, array in values.items():
-            old = copy.graph.initializers.get(name)
+            old = found.graph.initializers.get(name)
             if old is None or old.const_value is None or tuple(old.const_value.shape) != array.shape:
                 raise ModelError(f"there is no initializer {name!r} of shape {array.shape}.", where=self.source)
             old.const_value = ir.tensor(np.asarray(array, old.const_value.numpy().dtype, order="C"), name=name)
-        return Model(copy, self.trained_parameters, self.preprocessing, self.source)
+        return Model(found, self.trained_parameters, self.preprocessing, self.source)
 
     def with_outputs(self, names: Sequence[str]) -> bytes:
         """An ONNX file of the same graph whose outputs are these tensors, in this order: for calibration.
@@ -157,6 +216,20 @@ class Model:
                 )
             proto.graph.output.append(ir.to_proto(self.values[name]))
         return serialize(proto, self.source)
+
+
+def is_large(array: np.ndarray) -> bool:
+    """Whether a weight stays beside a light model."""
+    return array.nbytes >= LARGE_BYTES and array.dtype == np.float32
+
+
+def named_only(name: str, array: np.ndarray) -> onnx.TensorProto:
+    """An initializer whose values stay beside a light model."""
+    tensor = onnx.TensorProto(name=name, data_type=onnx.TensorProto.FLOAT, dims=array.shape)
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    for key, value in (("location", MEMORY), ("offset", "0"), ("length", str(array.nbytes))):
+        tensor.external_data.add(key=key, value=value)
+    return tensor
 
 
 def serialize(proto: onnx.ModelProto, source: str) -> bytes:

@@ -1,7 +1,7 @@
 """Part of a model as a model of its own: from some tensors to others, with other values for some weights.
 
 Running a network piece by piece, with the activations of all calibration images kept in between, is what lets layers
-be quantized in order at the cost of one pass. Weights are looked up once; a piece copies only those it needs.
+be quantized in order at the cost of one pass. No piece copies large weights: they stay where they are.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -11,7 +11,7 @@ import onnx
 from onnx import numpy_helper
 
 from lowbit.errors import ModelError
-from lowbit.graph.model import Model, serialize
+from lowbit.graph.model import LightModel, Model, is_large, named_only, serialize
 
 # scale, lowest and highest step of a grid that a tensor is rounded to
 Rounded = tuple[float, int, int]
@@ -26,7 +26,7 @@ class Subgraphs:
 
     def __init__(self, model: Model) -> None:
         self._model = model
-        self._proto = model.to_proto()
+        self._proto = model.light_proto()
         self._nodes = list(self._proto.graph.node)
         self._weights = {tensor.name: tensor for tensor in self._proto.graph.initializer}
         self._reads = [tuple(_reads(node)) for node in self._nodes]
@@ -63,7 +63,7 @@ class Subgraphs:
         *,
         weights: Mapping[str, np.ndarray],
         rounded: Mapping[str, Rounded] | None = None,
-    ) -> tuple[bytes, tuple[str, ...]]:
+    ) -> tuple[LightModel, tuple[str, ...]]:
         """The piece that computes `outputs` from as few of `inputs` as it needs.
 
         Args:
@@ -73,7 +73,7 @@ class Subgraphs:
             rounded: tensors that are rounded to a grid as soon as they are computed.
 
         Returns:
-            An ONNX file, and the names of the inputs that it takes.
+            The piece, and the names of the inputs that it takes.
 
         Raises:
             ModelError: an output is not computed in the main graph, or needs something that nobody has.
@@ -96,7 +96,16 @@ class Subgraphs:
             else:
                 raise ModelError(f"there is nothing that computes {name!r}.", where=self._model.source)
         nodes: list[onnx.NodeProto] = []
-        tensors = [self._tensor(name, weights) for name in sorted(constants)]
+        tensors: list[onnx.TensorProto] = []
+        beside: dict[str, np.ndarray] = {}
+        for name in sorted(constants):
+            if name not in weights:
+                tensors.append(self._weights[name])
+                beside |= {name: self._model.large_weights[name]} if name in self._model.large_weights else {}
+                continue
+            array = np.ascontiguousarray(weights[name], np.float32)
+            tensors.append(named_only(name, array) if is_large(array) else numpy_helper.from_array(array, name))
+            beside |= {name: array} if is_large(array) else {}
         for at in sorted(chosen):
             added, grids = _with_rounding(self._nodes[at], rounded or {})
             nodes += added
@@ -110,14 +119,7 @@ class Subgraphs:
         )
         proto = onnx.helper.make_model(graph, opset_imports=self._proto.opset_import, ir_version=self._proto.ir_version)
         proto.functions.extend(self._proto.functions)
-        return serialize(proto, self._model.source), tuple(sorted(needed))
-
-    def _tensor(self, name: str, weights: Mapping[str, np.ndarray]) -> onnx.TensorProto:
-        if name not in weights:
-            stored: onnx.TensorProto = self._weights[name]
-            return stored
-        tensor: onnx.TensorProto = numpy_helper.from_array(np.ascontiguousarray(weights[name], np.float32), name)
-        return tensor
+        return LightModel(serialize(proto, self._model.source), beside), tuple(sorted(needed))
 
     def _value_info(self, name: str) -> onnx.ValueInfoProto:
         value = self._model.values[name]

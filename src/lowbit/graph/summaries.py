@@ -16,7 +16,7 @@ import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
 from lowbit.errors import ModelError
-from lowbit.graph.model import Model, serialize
+from lowbit.graph.model import LightModel, Model
 
 LOW, HIGH, SAMPLE = "lowest of ", "highest of ", "sample of "
 # Operators whose outputs are never below zero.
@@ -24,8 +24,10 @@ NEVER_NEGATIVE = frozenset(("Relu", "Sigmoid", "Softmax"))
 MOST, POWER, MEAN = "reach of ", "power of ", "mean of "
 
 
-def with_summaries(model: Model, whole: Collection[str], sampled: Mapping[str, int], *, samples: bool = True) -> bytes:
-    """An ONNX file of the same graph whose outputs are some tensors, and of others only what they look like.
+def with_summaries(
+    model: Model, whole: Collection[str], sampled: Mapping[str, int], *, samples: bool = True
+) -> LightModel:
+    """A file of the same graph whose outputs are some tensors, and of others only what they look like.
 
     Args:
         model: the prepared model.
@@ -38,7 +40,7 @@ def with_summaries(model: Model, whole: Collection[str], sampled: Mapping[str, i
     Raises:
         ModelError: no tensor of that name in the main graph.
     """
-    proto = model.to_proto()
+    proto = model.light_proto()
     del proto.graph.output[:]
 
     def give(name: str) -> None:
@@ -75,7 +77,7 @@ def with_summaries(model: Model, whole: Collection[str], sampled: Mapping[str, i
                 helper.make_node("Slice", [rows, start, end, axis, step], [SAMPLE + name], name=SAMPLE + name)
             )
             give(SAMPLE + name)
-    return serialize(proto, model.source)
+    return model.light(proto)
 
 
 def never_negative(model: Model, tensor: str) -> bool:
@@ -87,12 +89,12 @@ def never_negative(model: Model, tensor: str) -> bool:
     return low is not None and low.const_value is not None and float(low.const_value.numpy().min()) >= 0.0
 
 
-def with_channel_summaries(model: Model, tensors: Sequence[str]) -> bytes:
-    """An ONNX file of the same graph that gives `MOST + name` and `POWER + name` of tensors [N, channels, ...].
+def with_channel_summaries(model: Model, tensors: Sequence[str]) -> LightModel:
+    """A file of the same graph that gives `MOST + name` and `POWER + name` of tensors [N, channels, ...].
 
     Both are [N, channels, 1, ...]: the largest magnitude and the mean square over positions.
     """
-    proto = model.to_proto()
+    proto = model.light_proto()
     del proto.graph.output[:]
     for name in _last_first(model, tensors):
         shape = model.values[name].shape
@@ -107,18 +109,18 @@ def with_channel_summaries(model: Model, tensors: Sequence[str]) -> bytes:
             if not flat:
                 proto.graph.node.append(helper.make_node(pool, [inner], [what + name], name=what + name))
             proto.graph.output.append(helper.make_tensor_value_info(what + name, TensorProto.FLOAT, None))
-    return serialize(proto, model.source)
+    return model.light(proto)
 
 
-def with_channel_means(model: Model, tensors: Mapping[str, int | None]) -> bytes:
-    """An ONNX file of the same graph that gives `MEAN + name` of some tensors, over positions.
+def with_channel_means(model: Model, tensors: Mapping[str, int | None]) -> LightModel:
+    """A file of the same graph that gives `MEAN + name` of some tensors, over positions.
 
     Args:
         model: the prepared model.
         tensors: None for those of [N, channels, ...], whose means are [N, channels, 1, ...]; the number of channels for
             those of [..., channels], whose means are [1, channels, 1], over images as well.
     """
-    proto = model.to_proto()
+    proto = model.light_proto()
     del proto.graph.output[:]
     for name in _last_first(model, tensors):
         source, channels = name, tensors[name]
@@ -130,7 +132,7 @@ def with_channel_means(model: Model, tensors: Mapping[str, int | None]) -> bytes
             proto.graph.node.append(helper.make_node("Transpose", [rows], [source], name=source, perm=(0, 2, 1)))
         proto.graph.node.append(helper.make_node("GlobalAveragePool", [source], [MEAN + name], name=MEAN + name))
         proto.graph.output.append(helper.make_tensor_value_info(MEAN + name, TensorProto.FLOAT, None))
-    return serialize(proto, model.source)
+    return model.light(proto)
 
 
 def _last_first(model: Model, tensors: Iterable[str]) -> list[str]:

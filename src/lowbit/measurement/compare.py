@@ -12,7 +12,8 @@ from lowbit.formats.opening import load
 from lowbit.graph.cost import cost
 from lowbit.graph.model import Model
 from lowbit.graph.ops import layers
-from lowbit.measurement.measure import RUNS, measure
+from lowbit.measurement.conditions import RUNS, Conditions
+from lowbit.measurement.measure import measured
 from lowbit.measurement.results import Comparison, Step
 from lowbit.measurement.roofline import LITERT, Outlook, measure_peaks, outlook
 from lowbit.measurement.rows import Candidate
@@ -87,7 +88,8 @@ def compare(
         seen = calibration_images(model, calibration, images, same_data=same_data)
     folder.mkdir(parents=True, exist_ok=True)
     # Said before anything is timed, so that the timing can contradict it.
-    expected = _outlooks(model, chosen, engine=engine, threads=threads, batch=batch) if runs else {}
+    conditions = Conditions(engine=engine, threads=threads, batch=batch, runs=runs, emulate=emulate, control=control)
+    expected = _outlooks(model, chosen, conditions) if runs else {}
     candidates = []
     target = ""
     for recipe in chosen:
@@ -98,17 +100,7 @@ def compare(
             found = dataclasses.replace(found, expected={name: outlook.gain for name, outlook in expected.items()})
         candidates.append(found)
         target = quantized.plan.target or target
-    comparison = measure(
-        candidates,
-        images,
-        engine=engine,
-        threads=threads,
-        batch=batch,
-        runs=runs,
-        emulate=emulate,
-        control=control,
-        progress=progress,
-    )
+    comparison = measured(candidates, images, conditions, progress=progress)
     where = dataclasses.replace(comparison.environment, target=target)
     if seen is not None:
         where = dataclasses.replace(
@@ -123,19 +115,22 @@ def compare(
     return dataclasses.replace(comparison, environment=where, model=named, verdicts=verdicts)
 
 
-def _outlooks(model: Model, recipes: Sequence[Recipe], *, engine: str, threads: int, batch: int) -> dict[str, Outlook]:
+def _outlooks(model: Model, recipes: Sequence[Recipe], conditions: Conditions) -> dict[str, Outlook]:
     """What to expect of integers on each engine; nothing where no recipe computes in them or sizes are not known."""
     recipe = next((recipe for recipe in recipes if recipe.integer), None)
     if recipe is None:
         return {}
     # The files that are compared are ONNX.
-    names = [name for name in chosen_engines(engine) if name != LITERT]
+    names = [name for name in chosen_engines(conditions.engine) if name != LITERT]
     try:
-        cost(model, batch=batch)
+        cost(model, batch=conditions.batch)
     except ModelError:
         return {}
     return {
-        name: outlook(model, measure_peaks(engine=name, threads=threads), batch=batch, recipe=recipe) for name in names
+        name: outlook(
+            model, measure_peaks(engine=name, threads=conditions.threads), batch=conditions.batch, recipe=recipe
+        )
+        for name in names
     }
 
 

@@ -19,6 +19,7 @@ from lowbit.formats.opening import load, opened
 from lowbit.graph.cost import Cost, cost
 from lowbit.graph.model import Model
 from lowbit.measurement.accuracy import score
+from lowbit.measurement.conditions import RUNS, Conditions
 from lowbit.measurement.entries import Entry, entries, label
 from lowbit.measurement.environment import environment
 from lowbit.measurement.examples import examples
@@ -36,8 +37,6 @@ from lowbit.measurement.speed import latency, load_average
 from lowbit.progress import SILENT, Progress
 
 Array = np.ndarray[Any, np.dtype[Any]]
-
-RUNS = 200
 
 
 def measure(
@@ -72,32 +71,40 @@ def measure(
     Raises:
         ModelError, DataError, EngineError: a file, the images or the runtime is at fault; the message says which.
     """
+    conditions = Conditions(
+        engine=engine,
+        threads=threads,
+        batch=batch,
+        runs=runs,
+        with_memory=with_memory,
+        emulate=emulate,
+        control=control,
+    )
+    return measured(files, images, conditions, progress=progress)
+
+
+def measured(
+    files: Sequence[Path | str | Candidate], images: Images, conditions: Conditions, *, progress: Progress = SILENT
+) -> Comparison:
+    """`measure`, with its conditions in one piece."""
     candidates = [file if isinstance(file, Candidate) else Candidate(Path(file).stem, Path(file)) for file in files]
     if not candidates:
         raise DataError("there is no file to measure.", remedy="Name at least one ONNX file.")
     with tempfile.TemporaryDirectory(prefix="lowbit-") as folder:
         # Archives are measured as the ONNX files that they hold; their size is their own.
         paths = [opened(candidate.path, Path(folder)) for candidate in candidates]
-        found, passed = entries(paths, images, engine=engine, emulate=emulate, batch=batch)
-        comparison = _measured(
-            candidates,
-            paths,
-            found,
-            images,
-            threads=threads,
-            batch=batch,
-            runs=runs,
-            with_memory=with_memory,
-            progress=progress,
+        found, passed = entries(
+            paths, images, engine=conditions.engine, emulate=conditions.emulate, batch=conditions.batch
         )
+        comparison = _measured(candidates, paths, found, images, conditions, progress=progress)
         rows = with_sizes(
             comparison.rows,
             [entry.file for entry in found],
             [candidate.path for candidate in candidates],
-            control=control,
+            control=conditions.control,
             progress=progress,
         )
-        if control and rows[0].zstd_bytes is None:
+        if conditions.control and rows[0].zstd_bytes is None:
             passed = (*passed, NO_CONTROL)
         return dataclasses.replace(comparison, rows=rows, notes=passed)
 
@@ -107,11 +114,8 @@ def _measured(
     paths: Sequence[Path],
     found: Sequence[Entry],
     images: Images,
+    conditions: Conditions,
     *,
-    threads: int,
-    batch: int,
-    runs: int,
-    with_memory: bool,
     progress: Progress,
 ) -> Comparison:
     """`measure`, with the ONNX file of each candidate at hand."""
@@ -127,24 +131,24 @@ def _measured(
         for index, prediction in enumerate(predictions)
     ]
     real = {str(index): entry for index, entry in enumerate(found) if not entry.emulated}
-    inputs = {index: first_batch(as_taken(images, entry.model), batch) for index, entry in real.items()}
+    inputs = {index: first_batch(as_taken(images, entry.model), conditions.batch) for index, entry in real.items()}
     times = (
         latency(
             {index: entry.model for index, entry in real.items()},
             inputs,
             engine={index: entry.engine for index, entry in real.items()},
-            threads=threads,
-            batch=batch,
-            runs=runs,
+            threads=conditions.threads,
+            batch=conditions.batch,
+            runs=conditions.runs,
             progress=progress,
         )
-        if runs
+        if conditions.runs
         else {}
     )
     memories = {
-        index: memory(entry.model, inputs[index], engine=entry.engine, threads=threads)
+        index: memory(entry.model, inputs[index], engine=entry.engine, threads=conditions.threads)
         for index, entry in progress.track(real.items(), "measuring memory", total=len(real))
-        if with_memory
+        if conditions.with_memory
     }
     inside = contents(candidates, paths)
     shown = _examples(predictions, images)
@@ -180,9 +184,9 @@ def _measured(
     where = dataclasses.replace(
         environment(),
         engine=", ".join(f"{name} {engine_version(name)}" for name in engines),
-        threads=threads,
-        batch=batch,
-        runs=runs,
+        threads=conditions.threads,
+        batch=conditions.batch,
+        runs=conditions.runs,
         warmup=10,
         model_sha256=sha256_file(candidates[0].path),
         data=images.name,

@@ -30,7 +30,7 @@ from lowbit.graph.model import Model
 from lowbit.graph.ops import Layer, layers
 from lowbit.graph.subgraph import Rounded, Subgraphs
 from lowbit.graph.summaries import MEAN, with_channel_means
-from lowbit.processor import cores, in_order
+from lowbit.processor import cores, give_back_memory, in_order
 from lowbit.progress import SILENT, Progress
 
 MOST_IMAGES = 64
@@ -56,7 +56,8 @@ def corrected_biases(
     Args:
         model: the prepared float model.
         images: calibration images; labels only decide which few of them are looked at.
-        weights: what the quantized network computes with, decoded, and biases that it has already, by initializer name.
+        weights: what the quantized network computes with, decoded, and biases that it has already, by initializer name;
+            each is asked for when the piece with its layer is made.
         rounded: activations that it rounds, with their grids.
         passed: nodes that are left alone.
         threads: that share the images; 0 takes as many as there are cores.
@@ -71,6 +72,7 @@ def corrected_biases(
     pieces = Subgraphs(model)
     batches = _batches(model, images, pieces, todo)
     wanted = _float_means(model, batches, todo, threads=threads)
+    give_back_memory()
     name = model.input.name
     kept: list[Tensors] = [{name: on_grid(x, rounded[name]) if name in rounded else x} for x in batches]
     found: dict[str, npt.NDArray[np.float32]] = {}

@@ -11,14 +11,20 @@ best of each channel is improved by coordinate descent, and then grid and codes 
 
 Only what lowers the objective is kept, so no step of it can do harm. In the end scales become those that a file stores
 (`lowbit.quantization.narrow`), and codes are chosen once more.
+
+Rows of a layer of more than a million weights are solved in parts of their own, on threads; its parts are the same on
+any machine.
 """
 
+import itertools
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from lowbit.processor import cores, in_order
 from lowbit.quantization.depthwise import closest
 from lowbit.quantization.effort import Effort
 from lowbit.quantization.narrow import stored_scales
@@ -28,6 +34,7 @@ from lowbit.schemes.linear import Linear
 NARROWEST = 0.45
 NUDGES = (0.97, 1.03, 0.94, 1.06, 0.985, 1.015)  # factors on the scale that the highest effort tries in the end
 CANDIDATE_CELLS = 1 << 23  # weights of all candidates that are rounded together: 32 MB
+PART_CELLS = 1 << 19  # weights of a layer's rows that one thread solves by themselves
 EXACT_COLUMNS = 16
 EXACT_LEVELS = 16
 SMALLEST = np.float32(1e-30)
@@ -63,28 +70,20 @@ class _State:
 
 def solve_linear(weights: Floats, second: Single, scheme: Linear, effort: Effort) -> LinearSolution:
     """Round weights [groups, rows, columns] on `second`, H, positive definite [groups, columns, columns]."""
-    columns = weights.shape[-1]
     order = np.argsort(-np.einsum("gkk->k", second), kind="stable")
     back = np.argsort(order)
     problem = _Problem(weights[:, :, order], second[:, order[:, None], order], scheme, order)
-    state = problem.start(effort)
-    for _ in range(effort.rounds):
-        fitted = problem.fit_grid(state)
-        for candidate in (problem.descend(fitted, effort), problem.round(fitted.grid, effort)):
-            state = problem.better(state, candidate)
-    for nudge in NUDGES[: effort.nudges]:
-        grid = replace(state.grid, scale=state.grid.scale * np.float32(nudge))
-        candidate = problem.fit_grid(problem.round(grid, effort))
-        state = problem.better(state, problem.descend(candidate, effort))
-    proven = np.zeros(weights.shape[:2], bool)
-    levels = state.grid.top - state.grid.low + 1
-    exact = effort.exact and columns <= EXACT_COLUMNS and levels <= EXACT_LEVELS and state.grid.scale.shape[2] == 1
-    for _ in range(2 * exact):
-        state, proven = problem.exact(state)
-        state = problem.better(state, problem.fit_grid(state))
-    state = problem.narrowed(state, effort)
-    if exact:
-        state, proven = problem.exact(state)
+    parts = list(in_order(lambda part: part.solve(effort), problem.parts(), threads=cores()))
+    state = _State(
+        replace(
+            parts[0][0].grid,
+            scale=np.concatenate([state.grid.scale for state, _ in parts], axis=1),
+            zero=np.concatenate([state.grid.zero for state, _ in parts], axis=1),
+        ),
+        np.concatenate([state.rounded for state, _ in parts], axis=1),
+        np.concatenate([state.error for state, _ in parts], axis=1),
+    )
+    proven = np.concatenate([proven for _, proven in parts], axis=1)
     codes = state.grid.codes(state.rounded)[:, :, back].astype(np.int32)
     return LinearSolution(codes, state.grid.scale, state.grid.zero.astype(np.int32), state.error, proven)
 
@@ -103,6 +102,41 @@ class _Problem:
         size = scheme.group_size if scheme.per == "group" and scheme.group_size else len(order)
         self.block = np.asarray(order // size, np.intp)
         self.blocks = int(self.block.max()) + 1
+
+    def parts(self) -> list["_Problem"]:
+        """Its rows a part at a time, where they do not share a scale and are many: how many depends on them alone."""
+        rows = self.weights.shape[1]
+        count = 1 if self.tied else min(rows, max(1, self.weights.size // PART_CELLS))
+        bounds = np.linspace(0, rows, count + 1).astype(int)
+        found = []
+        for first, last in itertools.pairwise(bounds):
+            part = copy(self)
+            part.weights = self.weights[:, first:last]
+            found.append(part)
+        return found
+
+    def solve(self, effort: Effort) -> tuple["_State", npt.NDArray[np.bool_]]:
+        """The best grid and codes that were found, and which rows are proven to be the best for their grid."""
+        state = self.start(effort)
+        for _ in range(effort.rounds):
+            fitted = self.fit_grid(state)
+            for candidate in (self.descend(fitted, effort), self.round(fitted.grid, effort)):
+                state = self.better(state, candidate)
+        for nudge in NUDGES[: effort.nudges]:
+            grid = replace(state.grid, scale=state.grid.scale * np.float32(nudge))
+            candidate = self.fit_grid(self.round(grid, effort))
+            state = self.better(state, self.descend(candidate, effort))
+        proven = np.zeros(self.weights.shape[:2], bool)
+        levels = state.grid.top - state.grid.low + 1
+        columns = self.weights.shape[2]
+        exact = effort.exact and columns <= EXACT_COLUMNS and levels <= EXACT_LEVELS and state.grid.scale.shape[2] == 1
+        for _ in range(2 * exact):
+            state, proven = self.exact(state)
+            state = self.better(state, self.fit_grid(state))
+        state = self.narrowed(state, effort)
+        if exact:
+            state, proven = self.exact(state)
+        return state, proven
 
     def judge(self, grid: UniformGrid, rounded: Single) -> _State:
         return _State(grid, rounded, objective(self.weights, rounded, self.second))

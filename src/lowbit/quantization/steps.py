@@ -10,7 +10,7 @@ correction by itself is given the benefit of the doubt: see `LIKELY`.
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,7 @@ from lowbit.formats.onnx import to_onnx
 from lowbit.graph.model import Model
 from lowbit.graph.ops import Layer, layers
 from lowbit.graph.subgraph import Rounded
+from lowbit.processor import give_back_memory
 from lowbit.progress import SILENT, Progress
 from lowbit.quantization.activations import activation_codes, fit_biases
 from lowbit.quantization.bias import corrected_biases
@@ -94,11 +95,13 @@ def run_steps(work: Work) -> tuple[Encoded, tuple[StepResult, ...], Statistics |
     if not {EQUALIZATION, ROUNDING, BIAS} & set(work.plan.steps):
         return current, (), statistics
     judges = work.images.subset(min(JUDGES, work.effort.images))
-    reference = answers(work.model.to_bytes(), work.model, judges, limit=JUDGES, threads=work.threads)
+    reference = answers(work.model.light(), work.model, judges, limit=JUDGES, threads=work.threads)
+    give_back_memory()
     temperature = max(1.0, float(reference.std(axis=1).mean()))
 
     def judge(encoded: Encoded) -> float:
         found = answers(to_onnx(encoded), work.model, judges, limit=JUDGES, threads=work.threads)
+        give_back_memory()
         kl = mean_kl(reference / temperature, found / temperature)
         return kl if math.isfinite(kl) else math.inf
 
@@ -188,12 +191,12 @@ def _corrected(work: Work, before: Encoded, base: Model, statistics: Statistics 
         rounded.pop(base.input.name, None)
     biases = {layer.bias: before.model.weights[layer.bias] for layer in layers(base) if layer.bias is not None}
     in_bytes = {layer.weight for layer in layers(base) if layer.node in bytewise}
-    decoded = {name: codes.decode() for name, codes in before.weights.items() if name not in in_bytes}
+    coded = {name: codes for name, codes in before.weights.items() if name not in in_bytes}
     now = biases | dict(before.floats)
     found = corrected_biases(
         base,
         work.images,
-        now | decoded,
+        _Decoded(now, coded),
         rounded=rounded,
         passed=frozenset(bytewise),
         threads=work.threads,
@@ -203,6 +206,25 @@ def _corrected(work: Work, before: Encoded, base: Model, statistics: Statistics 
         found = {name: narrow_bias(value) for name, value in found.items()}
     encoded = _encoded(work, base, before.weights, now | found, statistics, activations=before.activations or None)
     return _on_bytes(work, encoded)
+
+
+class _Decoded(Mapping[str, Array]):
+    """What a quantized network computes with: some tensors as they are, others decoded each time they are asked for."""
+
+    def __init__(self, values: Mapping[str, Array], codes: Mapping[str, Codes]) -> None:
+        self._values, self._codes = values, codes
+
+    def __getitem__(self, name: str) -> Array:
+        return self._codes[name].decode() if name in self._codes else self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter({**self._values, **self._codes})
+
+    def __len__(self) -> int:
+        return len({**self._values, **self._codes})
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._codes or name in self._values
 
 
 def _grids(encoded: Encoded) -> dict[str, Rounded]:
@@ -285,7 +307,7 @@ def _statistics(work: Work, model: Model) -> Statistics | None:
     tensors = [tensor for group in work.plan.scale_groups for tensor in group]
     # Outputs too: a file may give codes, though none of the kernels before needs their scale.
     tensors += [output.name for output in model.outputs if output.dtype == np.float32]
-    return calibrate(
+    statistics = calibrate(
         model,
         work.images,
         tensors=tensors,
@@ -293,3 +315,5 @@ def _statistics(work: Work, model: Model) -> Statistics | None:
         histograms=work.plan.recipe.ranges != "minmax",
         progress=work.progress,
     )
+    give_back_memory()
+    return statistics
