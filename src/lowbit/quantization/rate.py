@@ -29,7 +29,8 @@ import numpy as np
 import numpy.typing as npt
 
 from lowbit.graph.ops import Layer
-from lowbit.packing.entropy import Coding, Layout, choose_coding, context_costs
+from lowbit.packing.contexts import Coding, Layout
+from lowbit.packing.entropy import choose_coding, context_costs
 from lowbit.quantization.rounding import BLOCK, Floats, Single, inverse_factor
 
 LARGEST = 127  # a code is at most 8 bits wide in the ONNX file
