@@ -32,10 +32,8 @@ from lowbit.packing.contexts import (
 )
 
 __all__ = [
-    "Coding",
     "Decoder",
     "Encoder",
-    "Layout",
     "Meter",
     "choose_coding",
     "context_costs",

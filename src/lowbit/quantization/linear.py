@@ -102,6 +102,7 @@ class _Problem:
         size = scheme.group_size if scheme.per == "group" and scheme.group_size else len(order)
         self.block = np.asarray(order // size, np.intp)
         self.blocks = int(self.block.max()) + 1
+        self.scales = 1 if self.tied else weights.shape[0] * weights.shape[1] * self.blocks
 
     def parts(self) -> list["_Problem"]:
         """Its rows a part at a time, where they do not share a scale and are many: how many depends on them alone."""
@@ -225,7 +226,7 @@ class _Problem:
         codes = state.grid.codes(state.rounded)
         scale = state.grid.scale
         tied = scale[:1, :1] if self.tied else scale
-        stored = stored_scales(tied.reshape(-1), self.bits)[0].reshape(tied.shape)
+        stored = stored_scales(tied.reshape(-1), self.bits, count=self.scales)[0].reshape(tied.shape)
         grid = replace(state.grid, scale=np.broadcast_to(stored, scale.shape).copy())
         return self.descend(self.judge(grid, grid.levels(codes)), effort)
 

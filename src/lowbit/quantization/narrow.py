@@ -25,16 +25,24 @@ FEW_BITS = 4
 SCALE_BITS = 5
 
 
-def stored_scales(scales: npt.NDArray[np.float32], bits: int) -> tuple[npt.NDArray[np.float32], ...]:
+def stored_scales(
+    scales: npt.NDArray[np.float32], bits: int, *, count: int | None = None
+) -> tuple[npt.NDArray[np.float32], ...]:
     """What a file may store instead of the scales of a layer whose codes have so many bits, all or none of them.
+
+    Args:
+        scales: of the layer, or of a part of it.
+        bits: of the codes.
+        count: scales of the whole layer, if these are a part.
 
     Returns:
         The nearest; behind it, where scales will be stored in a byte each, those below and above. Each scale may be
         taken from any of them.
     """
-    if scales.size < HALF_FROM or float(scales.min()) < LEAST or float(scales.max()) > MOST:
+    count = scales.size if count is None else count
+    if count < HALF_FROM or float(scales.min()) < LEAST or float(scales.max()) > MOST:
         return (scales,)
-    if bits > FEW_BITS or scales.size < BYTE_FROM:
+    if bits > FEW_BITS or count < BYTE_FROM:
         return (scales.astype(np.float16).astype(np.float32),)
     fraction, exponent = np.frexp(scales)
     steps = np.float32(2 << SCALE_BITS)  # fractions are from 0.5 to 1
