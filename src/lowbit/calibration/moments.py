@@ -28,14 +28,14 @@ class Moments:
     """What rounding needs to know of a layer's inputs and wanted outputs.
 
     Attributes:
-        second: [groups, columns, columns]; [groups, 0, 0] where only means were asked for.
+        second: [groups, columns, columns], in single precision; [groups, 0, 0] where only means were asked for.
         cross: [groups, rows, columns].
         input_mean: [groups, columns]; zero if taken about zero.
         output_mean: [groups, rows]; zero if taken about zero.
         positions: how many positions were summed.
     """
 
-    second: Doubles
+    second: npt.NDArray[np.float32]
     cross: Doubles
     input_mean: Doubles
     output_mean: Doubles
@@ -117,13 +117,17 @@ class MomentSums:
         for total in (second, cross, x, t):  # in place: a copy of the second moments would take as much again
             total /= self.count
         if not self.joint:
-            return Moments(second, cross, x + self._shift_x[:, :, 0], t + self._shift_t[:, :, 0], self.count)
+            return Moments(
+                second.astype(np.float32), cross, x + self._shift_x[:, :, 0], t + self._shift_t[:, :, 0], self.count
+            )
         if not self.centred:
-            return Moments(second, cross, np.zeros_like(x), np.zeros_like(t), self.count)
+            return Moments(second.astype(np.float32), cross, np.zeros_like(x), np.zeros_like(t), self.count)
         for group in range(len(x)):
             second[group] -= np.outer(x[group], x[group])
             cross[group] -= np.outer(t[group], x[group])
-        return Moments(second, cross, x + self._shift_x[:, :, 0], t + self._shift_t[:, :, 0], self.count)
+        return Moments(
+            second.astype(np.float32), cross, x + self._shift_x[:, :, 0], t + self._shift_t[:, :, 0], self.count
+        )
 
 
 @dataclass(frozen=True)

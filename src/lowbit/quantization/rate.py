@@ -31,7 +31,7 @@ import numpy.typing as npt
 from lowbit.graph.ops import Layer
 from lowbit.packing.contexts import Coding, Layout
 from lowbit.packing.entropy import choose_coding, context_costs
-from lowbit.quantization.rounding import BLOCK, Floats, Single, inverse_factor
+from lowbit.quantization.rounding import BLOCK, Floats, Single, inverse_factor, objective
 
 LARGEST = 127  # a code is at most 8 bits wide in the ONNX file
 WIDER = 1.2
@@ -77,18 +77,19 @@ def solve_rate(layer: Layer, target: Floats, second: Single, price: float) -> Ra
         price: output error (in units of the objective) that is worth one bit.
     """
     order = np.argsort(-np.einsum("gkk->gk", second).mean(axis=0), kind="stable")
-    factor = inverse_factor(second[:, order[:, None], order])
+    factor = inverse_factor(second, order)
     step = max(WIDER * high_rate_step(factor, price), float(np.abs(target).max()) / LARGEST, 1e-30)
-    problem = _Problem(layer, np.asarray(target, np.float32), second, factor, order, step, price)
+    problem = _Problem(layer, np.asarray(target, np.float32), second, order, step, price)
     codes = np.rint(problem.target / problem.step).clip(-LARGEST, LARGEST).astype(np.int32)
     rates = _Rates.of(codes, layer)
     for _ in range(ROUNDS):
-        codes = problem.feedback(rates)
+        codes = problem.feedback(rates, factor)
         rates = rates.again(codes)
-    codes = problem.descent(problem.feedback(rates), rates)
+    codes = problem.feedback(rates, factor)
+    del factor  # as large as H
+    codes = problem.descent(codes, rates)
     fitted = problem.fitted_step(codes)
-    error = target - codes * np.float64(fitted)
-    distortion = float(np.einsum("grk,grk->", error @ second, error))
+    distortion = float(objective(target, codes * np.float64(fitted), second).sum())
     return RateSolution(codes, fitted, distortion, _Rates.of(codes, layer).total)
 
 
@@ -142,12 +143,11 @@ class _Problem:
     layer: Layer
     target: Single
     second: Single
-    factor: Single
     order: npt.NDArray[np.intp]
     step: float
     price: float
 
-    def feedback(self, rates: _Rates) -> Codes:
+    def feedback(self, rates: _Rates, factor: Single) -> Codes:
         """Column by column, each error passed on to the columns that follow."""
         left = self.target[:, :, self.order]
         codes = np.empty(left.shape, np.int32)
@@ -156,7 +156,7 @@ class _Problem:
         for start in range(0, columns, BLOCK):
             stop = min(start + BLOCK, columns)
             block = np.ascontiguousarray(left[:, :, start:stop].transpose(2, 0, 1))
-            corner = self.factor[:, start:stop, start:stop]
+            corner = factor[:, start:stop, start:stop]
             errors = np.empty_like(block)
             for at in range(stop - start):
                 inverse = corner[:, at, at, None]
@@ -166,14 +166,14 @@ class _Problem:
                 errors[at] = (block[at] - best * step) / inverse
                 block[at + 1 :] -= corner[:, at, at + 1 :].T[:, :, None] * errors[at]
             if stop < columns:
-                left[:, :, stop:] -= errors.transpose(1, 2, 0) @ self.factor[:, start:stop, stop:]
+                left[:, :, stop:] -= errors.transpose(1, 2, 0) @ factor[:, start:stop, stop:]
         return codes
 
     def descent(self, codes: Codes, rates: _Rates) -> Codes:
         """Coordinate descent on distortion and bits, with the tables as they are."""
         codes = codes.copy()
         step = np.float32(self.step)
-        slope = (self.target - codes * step) @ self.second
+        slope = (self.target - codes.astype(np.float32) * step) @ self.second
         diagonal = np.einsum("gkk->gk", self.second)
         for _ in range(SWEEPS):
             moved = False

@@ -19,7 +19,7 @@ from lowbit.quantization.rounding import Floats, damped, inverse_factor
 
 def refit_weights(weights: Floats, moments: Moments, *, damping: float = 0.03) -> Floats:
     """Weights [groups, rows, columns] that best give the wanted outputs from the quantized inputs."""
-    step = (moments.cross - weights @ moments.second).astype(np.float32)
+    step = (moments.cross - weights.astype(np.float32) @ moments.second).astype(np.float32)
     factor = inverse_factor(damped(moments.second, damping))
     return np.asarray(weights + (step @ factor.transpose(0, 2, 1)) @ factor)
 

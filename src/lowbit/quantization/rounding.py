@@ -163,17 +163,20 @@ def damped(second: Floats, amount: float) -> Single:
     return result
 
 
-def inverse_factor(second: Floats) -> Single:
-    """Upper triangular U with H^-1 = U^T U for a positive definite H.
+def inverse_factor(second: Floats, order: npt.NDArray[np.intp] | None = None) -> Single:
+    """Upper triangular U with H^-1 = U^T U for a positive definite H, its rows and columns put in an order first.
 
     With H = R R^T, R upper triangular, U is R^-1. Both are computed in the place of one copy of H, in blocks, so that
     nearly all is products of matrices: three times as fast as numpy's whole Cholesky and inverse, in a third of the
     memory.
     """
+    order = np.arange(second.shape[-1]) if order is None else order
+    ordered = second[:, order[:, None], order]  # a copy
     try:
-        return _inverse_factor(np.array(second, np.float32))
+        return _inverse_factor(ordered.astype(np.float32, copy=False))
     except np.linalg.LinAlgError:
-        return _inverse_factor(np.array(second, np.float64)).astype(np.float32)
+        ordered = second[:, order[:, None], order]
+        return _inverse_factor(ordered.astype(np.float64)).astype(np.float32)
 
 
 def _inverse_factor(matrix: Floats) -> Floats:
@@ -198,7 +201,7 @@ def _inverse_factor(matrix: Floats) -> Floats:
     return matrix
 
 
-def objective(weights: Floats, rounded: Floats, second: Floats) -> npt.NDArray[np.float64]:
+def objective(weights: Floats, rounded: Floats | float, second: Floats) -> npt.NDArray[np.float64]:
     """The quadratic of each row, [groups, rows]."""
     error = (weights - rounded).astype(second.dtype, copy=False)
     return np.asarray(np.einsum("grk,grk->gr", error @ second, error), np.float64)

@@ -34,7 +34,7 @@ from lowbit.quantization.effort import Effort
 from lowbit.quantization.prefix import WIDEST, Replacement, walk
 from lowbit.quantization.rate import high_rate_step
 from lowbit.quantization.refit import refit_bias
-from lowbit.quantization.rounding import Floats, Single, UniformGrid, damped, feedback, inverse_factor
+from lowbit.quantization.rounding import Floats, Single, UniformGrid, damped, feedback, inverse_factor, objective
 from lowbit.quantization.solve import DAMPING
 
 SHARE = 0.01  # of a layer's output power that the test takes away
@@ -98,8 +98,8 @@ def sensitivities(
         matrix = layer.to_matrix(np.asarray(weight, np.float64))
         second = damped(moments.second, DAMPING)
         order = np.argsort(-np.einsum("gkk->gk", second).mean(axis=0), kind="stable")
-        factor = inverse_factor(second[:, order[:, None], order])
-        power = float(np.einsum("grk,grk->", matrix @ moments.second, matrix))
+        factor = inverse_factor(second, order)
+        power = float(objective(matrix, 0.0, moments.second).sum())
         unit = high_rate_step(factor, 1.0)
         # 12 D = s^2 * curvature a weight, and unit^2 = 6 / (ln 2 * curvature)
         step = unit * math.sqrt(2 * math.log(2) * SHARE * max(power, 0.0) / matrix.size)
@@ -113,8 +113,7 @@ def sensitivities(
         )
         rounded = np.empty(matrix.shape, np.float32)
         rounded[:, :, order] = codes[0] * np.float32(step)
-        error = matrix - rounded
-        lost = float(np.einsum("grk,grk->", error @ moments.second, error))
+        lost = float(objective(matrix, rounded, moments.second).sum())
         values = {layer.weight: layer.from_matrix(rounded)}
         if layer.bias is not None:
             bias = refit_bias(rounded.astype(np.float64), moments).reshape(model.weights[layer.bias].shape)

@@ -11,7 +11,7 @@ from lowbit.quantization.codebook import solve_clusters
 from lowbit.quantization.effort import Effort
 from lowbit.quantization.linear import solve_linear
 from lowbit.quantization.refit import refit_bias, refit_weights
-from lowbit.quantization.rounding import Single, damped
+from lowbit.quantization.rounding import Single, damped, objective
 from lowbit.schemes.clusters import Clusters
 from lowbit.schemes.codes import Codes
 from lowbit.schemes.linear import Linear
@@ -63,11 +63,10 @@ def solve_layer(
     # Code books begin from k-means anyway, which is what takes the time of plain encoding.
     plain = None if searched and isinstance(scheme, Clusters) else scheme.encode(fitted, layer.channel_axis)
     codes = _solved(layer, target, second, scheme, effort) if searched or plain is None else plain
-    power = max(float(np.einsum("grk,gkl,grl->", target, moments.second, target, optimize=True)), 1e-30)
+    power = max(float(objective(target, 0.0, moments.second).sum()), 1e-30)
 
     def share(found: Codes) -> float:
-        error = target - layer.to_matrix(found.decode())
-        return float(np.einsum("grk,gkl,grl->", error, moments.second, error, optimize=True)) / power
+        return float(objective(target, layer.to_matrix(found.decode()), moments.second).sum()) / power
 
     error = share(codes)
     nearest = error if plain is None else share(plain)
