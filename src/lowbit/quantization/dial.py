@@ -140,8 +140,9 @@ class Search:
             )
         wanted, best = most * (1 + FIT) / 2, None
         aim = wanted
-        known: list[tuple[float, int]] = [(0.0, least)]  # bits of codes and biases, bytes of the archive
-        steering = Steering.towards(self.forecast, bits_for(known, wanted))
+        known: list[tuple[float, int]] = [(0.0, least)]  # bits that were aimed at, bytes of the archive
+        bits = bits_for(known, wanted)
+        steering = Steering.towards(self.forecast, bits)
         for number in range(TRIALS):
             found = self.trial(steering, self.effort)
             taken = len(found.archive)
@@ -149,12 +150,13 @@ class Search:
                 best = found
             if FIT * most <= taken <= most or (taken <= most and self.forecast.is_finest(steering.price)):
                 break
-            known.append((steering.taken, taken))
+            known.append((bits, taken))
             if best is not None:
                 aim = wanted
             elif number > 0:  # it misleads again: more has to be left over
                 aim = max(least, aim - (taken - wanted))
-            steering = Steering.towards(self.forecast, bits_for(known, aim), steering.ratio)
+            bits = bits_for(known, aim)
+            steering = Steering.towards(self.forecast, bits, steering.ratio)
         if best is None:
             raise SchemeError(
                 f"no archive of at most {most:,} bytes was found; the smallest tried takes "
@@ -236,10 +238,10 @@ class Search:
 
 
 def bits_for(known: Sequence[tuple[float, int]], aim: float) -> float:
-    """Bits of codes and biases at which an archive of `aim` bytes is to be expected.
+    """Bits of codes and biases to aim at, so that an archive of `aim` bytes is to be expected.
 
     Args:
-        known: (bits, bytes) of archives that were made, the empty one among them.
+        known: (bits aimed at, bytes) of archives that were made, the empty one among them.
         aim: at least the bytes of the empty one.
     """
     bits, taken = max((point for point in known if point[1] <= aim), key=lambda point: point[1])
