@@ -2,11 +2,8 @@
 
 At one price every layer is quantized where one more bit anywhere would save the same at the network's output
 (`sensitivity`, `rate`); that is what makes the total smallest (equal slope: Shoham and Gersho 1988, "Efficient bit
-allocation for an arbitrary set of quantizers"). Layers are solved in order on the quantized prefix with re-fitted
-targets and corrected biases (`prefix`, `refit`). Biases are rounded at the same price, `FINER` times finer, since an
-error in a mean is the same at all positions.
-
-The search for the price is in `quantization.dial`.
+allocation for an arbitrary set of quantizers"). A network at a price is in `quantization.price`, what it will take in
+`quantization.forecast`, the search for the price that a goal asks for in `quantization.dial`.
 
 Scales are one a tensor: at one price all rows of a layer want the same step, and what rows and columns differ in is
 what the coder's contexts learn. docs/design.md has the measurements.
