@@ -34,7 +34,7 @@ class Effort:
 
 EFFORTS: dict[str, Effort] = {
     "fast": Effort(
-        "fast", scales=8, sweeps=3, rounds=1, nudges=0, exact=False, positions=60, images=128, widest=6, paths=8
+        "fast", scales=8, sweeps=3, rounds=1, nudges=0, exact=False, positions=60, images=128, widest=6, paths=4
     ),
     "balanced": Effort(
         "balanced", scales=12, sweeps=6, rounds=2, nudges=0, exact=True, positions=120, images=512, widest=7, paths=16
