@@ -10,6 +10,7 @@ import networks
 from lowbit.graph.ops import layers
 from lowbit.packing.contexts import Layout
 from lowbit.packing.entropy import Encoder, choose_coding, encode
+from lowbit.quantization import rate
 from lowbit.quantization.rate import LARGEST, high_rate_step, solve_rate
 from lowbit.quantization.rounding import damped, inverse_factor
 
@@ -84,7 +85,10 @@ def test_at_an_absurd_price_nothing_is_left_and_at_none_the_grid_is_the_finest(f
     assert not solve_rate(layer, target, second, 1e9).codes.any()
     finest = solve_rate(layer, target, second, 1e-20)
     assert np.abs(finest.codes).max() == LARGEST
-    np.testing.assert_allclose(finest.codes * finest.step, target, atol=3 * np.abs(target).max() / LARGEST)
+    # Single weights may end some steps away, where others make up for it: what counts is the output.
+    step = np.abs(target).max() / LARGEST
+    assert finest.distortion < 0.5 * cost(target, second, np.rint(target / step), step, 0.0, 0.0)
+    np.testing.assert_allclose(finest.codes * finest.step, target, atol=5 * step)
 
 
 def test_a_layer_of_zeros_stays_one(found):
@@ -93,3 +97,30 @@ def test_a_layer_of_zeros_stays_one(found):
     solution = solve_rate(layer, np.zeros_like(target), second, 1e-4)
     assert not solution.codes.any()
     assert solution.step > 0
+
+
+@pytest.mark.parametrize("node", ["wide", "deep", "last", "fc"])
+def test_many_paths_come_closer_than_one_at_the_same_price(found, node):
+    layer = found[node]
+    target, second = problem(layer, 3)
+    one, few, many = (solve_rate(layer, target, second, 1e-4, paths=paths) for paths in (1, 4, 64))
+    costs = [cost(target, second, each.codes, each.step, each.bits, 1e-4) for each in (one, few, many)]
+    assert costs[1] < 0.985 * costs[0]
+    # Four paths are nearly all that a row of eight weights has need of.
+    assert costs[2] <= costs[1] * (1 + 1e-6 if target.shape[2] < 9 else 0.998)
+
+
+def test_with_inputs_that_do_not_depend_on_each_other_one_path_is_all_there_is(found):
+    layer = found["deep"]
+    target, second = problem(layer, 4)
+    second = second * np.eye(second.shape[-1])
+    one, many = (solve_rate(layer, target, second, 1e-4, paths=paths) for paths in (1, 16))
+    np.testing.assert_array_equal(one.codes, many.codes)
+
+
+def test_rows_searched_in_parts_get_the_codes_of_rows_searched_at_once(found, monkeypatch):
+    layer = found["wide"]
+    target, second = problem(layer, 5)
+    whole = solve_rate(layer, target, second, 1e-4, paths=8)
+    monkeypatch.setattr(rate, "HELD", 8 * target.shape[0] * target.shape[2] * 3)
+    np.testing.assert_array_equal(solve_rate(layer, target, second, 1e-4, paths=8).codes, whole.codes)

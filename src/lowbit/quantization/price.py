@@ -25,7 +25,7 @@ from lowbit.quantization.effort import Effort
 from lowbit.quantization.forecast import Steering
 from lowbit.quantization.plan import Plan, plan
 from lowbit.quantization.prefix import Replacement, walk
-from lowbit.quantization.rate import solve_rate
+from lowbit.quantization.rate import PATHS, solve_rate
 from lowbit.quantization.recipes import Recipe
 from lowbit.quantization.refit import refit_bias, refit_weights
 from lowbit.quantization.rounding import Floats, Single, damped
@@ -85,13 +85,15 @@ class Priced:
             cost, taken = self.sensitivity[layer.node].cost, 0.0
             if layer.weight not in codes:
                 target, second = problem(layer, self.model.weights[layer.weight], moments)
-                codes[layer.weight], taken = solved_layer(layer, target, second, steering.price / cost)
+                codes[layer.weight], taken = solved_layer(
+                    layer, target, second, steering.price / cost, paths=effort.paths
+                )
                 for _ in range(AGAIN):
                     better = steering.better_price(layer.node, taken)
                     if better is None:
                         break
                     steering.price = better
-                    codes[layer.weight], taken = solved_layer(layer, target, second, better / cost)
+                    codes[layer.weight], taken = solved_layer(layer, target, second, better / cost, paths=effort.paths)
             own = steering.price / cost
             decoded = codes[layer.weight].decode()
             bias: npt.NDArray[np.float32] | None = None
@@ -144,9 +146,11 @@ def problem(layer: Layer, weight: Array, moments: Moments) -> tuple[Floats, Sing
     return target, damped(moments.second, DAMPING)
 
 
-def solved_layer(layer: Layer, target: Floats, second: Single, price: float) -> tuple[Codes, float]:
+def solved_layer(
+    layer: Layer, target: Floats, second: Single, price: float, *, paths: int = PATHS
+) -> tuple[Codes, float]:
     """Codes of one layer at a price in units of its own output error, at the width that they need; and their bits."""
-    found = solve_rate(layer, target, second, price)
+    found = solve_rate(layer, target, second, price, paths=paths)
     width = max(2, int(np.abs(found.codes).max()).bit_length() + 1)
     codes = Linear(width, per="tensor").from_codes(
         layer.from_matrix(found.codes), np.array([found.step]), axis=layer.channel_axis

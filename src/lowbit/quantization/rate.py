@@ -10,9 +10,10 @@ contexts that it will use) and `price` is in units of output error for a bit. Th
 - the step: at high rate an entropy-coded grid has D = s^2 / 12 a weight and dD/dR = -2 ln 2 D, so the slope `price`
   asks for `s^2 = 6 price / (ln 2 g)` with g the mean curvature that error feedback leaves (the geometric mean of
   1 / U_jj^2, H^-1 = U^T U). With zeros this cheap a somewhat wider step (`WIDER`) is better.
-- `feedback`: columns in turn as in `quantization.rounding`, but each weight takes the level that is best for
-  `(v - s k)^2 / U_jj^2 + price * bits(k)`. That is exact for J up to what later columns do, since the objective is the
-  sum of these squares.
+- `feedback`: columns in turn as in `quantization.rounding`. What a row's codes up to a column cost is the sum of
+  `(v - s k)^2 / U_jj^2 + price * bits(k)`, v being what earlier errors made of the weight. That is exact for J but for
+  what later columns will have to pay. So the `paths` cheapest beginnings of every row go on, each with its own v, and
+  the cheapest whole row wins: breadth-first search for the nearest point of a lattice, bits counted.
 - `descent`: coordinate descent on J from there.
 
 The coder's tables depend on the codes, so tables and codes are found in turn. A dead zone, zero rows and zero columns
@@ -20,7 +21,8 @@ come out by themselves. At last the step is fitted to the codes in closed form.
 
 Sources: Sullivan 1996, "Efficient scalar quantization of exponential and Laplacian random variables"; rate-distortion
 optimized quantization as in video coding (Karczewicz et al. 2008, VCEG-AH21); error feedback: Frantar et al. 2022,
-"GPTQ". Gives up: the optimum, which is a trellis over all weights at once.
+"GPTQ"; several paths: Anderson and Mohan 1984, "Sequential coding algorithms: a survey and cost analysis" (the
+M-algorithm). Gives up: the optimum, for which paths would have to be without number.
 """
 
 from dataclasses import dataclass, replace
@@ -37,6 +39,8 @@ LARGEST = 127  # a code is at most 8 bits wide in the ONNX file
 WIDER = 1.2
 ROUNDS = 1  # how often codes and the coder's tables are found in turn
 SWEEPS = 2
+PATHS = 16
+HELD = 1 << 21  # weights that all paths of the rows searched at once may have
 BEYOND_BITS = 24.0  # for a code that the coder's alphabet does not have
 LEAST_GAIN = 1e-5
 
@@ -67,7 +71,7 @@ def high_rate_step(factor: Single, price: float) -> float:
     return float(np.sqrt(6.0 * price / (np.log(2.0) * curvature)))
 
 
-def solve_rate(layer: Layer, target: Floats, second: Single, price: float) -> RateSolution:
+def solve_rate(layer: Layer, target: Floats, second: Single, price: float, *, paths: int = PATHS) -> RateSolution:
     """Codes of a layer at a price.
 
     Args:
@@ -75,6 +79,7 @@ def solve_rate(layer: Layer, target: Floats, second: Single, price: float) -> Ra
         target: wanted weights [groups, rows, columns].
         second: H, positive definite [groups, columns, columns].
         price: output error (in units of the objective) that is worth one bit.
+        paths: beginnings of each row that the search keeps, up to 127.
     """
     order = np.argsort(-np.einsum("gkk->gk", second).mean(axis=0), kind="stable")
     factor = inverse_factor(second, order)
@@ -83,9 +88,9 @@ def solve_rate(layer: Layer, target: Floats, second: Single, price: float) -> Ra
     codes = np.rint(problem.target / problem.step).clip(-LARGEST, LARGEST).astype(np.int32)
     rates = _Rates.of(codes, layer)
     for _ in range(ROUNDS):
-        codes = problem.feedback(rates, factor)
+        codes = problem.feedback(rates, factor, 1)
         rates = rates.again(codes)
-    codes = problem.feedback(rates, factor)
+    codes = problem.feedback(rates, factor, paths)
     del factor  # as large as H
     codes = problem.descent(codes, rates)
     fitted = problem.fitted_step(codes)
@@ -147,26 +152,74 @@ class _Problem:
     step: float
     price: float
 
-    def feedback(self, rates: _Rates, factor: Single) -> Codes:
-        """Column by column, each error passed on to the columns that follow."""
-        left = self.target[:, :, self.order]
-        codes = np.empty(left.shape, np.int32)
-        columns = left.shape[-1]
+    def feedback(self, rates: _Rates, factor: Single, paths: int) -> Codes:
+        """Column by column, each error passed on to the columns that follow; the `paths` best of each row go on."""
+        groups, rows, columns = self.target.shape
+        most = max(1, HELD // (paths * groups * columns))
+        if rows > most:
+            parts = [slice(first, first + most) for first in range(0, rows, most)]
+            found = [
+                replace(self, target=self.target[:, part]).feedback(
+                    replace(rates, context=rates.context[:, part]), factor, paths
+                )
+                for part in parts
+            ]
+            return np.concatenate(found, axis=1)
+        left = np.repeat(self.target[None, :, :, self.order], paths, axis=0)
+        spent = np.full((paths, groups, rows), np.inf, np.float32)
+        spent[0] = 0
+        kept = np.empty((columns, paths, groups, rows), np.int8)
+        parents = np.empty(kept.shape, np.int8)
         step = np.float32(self.step)
+        own = np.arange(groups * rows).reshape(groups, rows)
         for start in range(0, columns, BLOCK):
             stop = min(start + BLOCK, columns)
-            block = np.ascontiguousarray(left[:, :, start:stop].transpose(2, 0, 1))
+            block = np.ascontiguousarray(left[..., start:stop].transpose(3, 0, 1, 2))
             corner = factor[:, start:stop, start:stop]
             errors = np.empty_like(block)
+            origin = np.broadcast_to(np.arange(paths)[:, None, None], spent.shape)
             for at in range(stop - start):
                 inverse = corner[:, at, at, None]
                 column = int(self.order[start + at])
-                best = self._best(block[at], np.float32(1) / (inverse * inverse), rates, column)
-                codes[:, :, column] = best
-                errors[at] = (block[at] - best * step) / inverse
-                block[at + 1 :] -= corner[:, at, at + 1 :].T[:, :, None] * errors[at]
+                codes, parent, spent = self._extended(
+                    block[at], spent, np.float32(1) / (inverse * inverse), rates, column
+                )
+                kept[start + at], parents[start + at] = codes, parent
+                if paths > 1:
+                    source = (parent * (groups * rows) + own).reshape(-1)
+                    block[at:] = _taken(block[at:], source)
+                    errors[:at] = _taken(errors[:at], source)
+                    origin = np.take_along_axis(origin, parent, axis=0)
+                errors[at] = (block[at] - codes * step) / inverse
+                block[at + 1 :] -= corner[:, at, at + 1 :].T[:, None, :, None] * errors[at]
             if stop < columns:
-                left[:, :, stop:] -= errors.transpose(1, 2, 0) @ factor[:, start:stop, stop:]
+                if paths > 1:
+                    left[..., stop:] = np.take_along_axis(left[..., stop:], origin[..., None], axis=0)
+                left[..., stop:] -= errors.transpose(1, 2, 3, 0) @ factor[:, start:stop, stop:]
+        return self._traced(kept, parents, spent.argmin(axis=0)[None])
+
+    def _extended(
+        self, values: Single, spent: Single, curve: Single, rates: _Rates, column: int
+    ) -> tuple[Single, npt.NDArray[np.intp], Single]:
+        """The best ways to go on by one column: codes, paths that they continue, costs; all [paths, groups, rows]."""
+        nearest = np.rint(values / np.float32(self.step)).clip(-LARGEST, LARGEST)
+        tried = np.stack([nearest, nearest - 1, nearest + 1, np.zeros_like(nearest)]).clip(-LARGEST, LARGEST)
+        error = values - tried * np.float32(self.step)
+        cost = spent + curve * error * error + np.float32(self.price) * rates.at(tried, column)
+        cost[3][np.abs(nearest) <= 1] = np.inf  # tried already
+        cost[1:3][np.abs(tried[1:3] - nearest) < 1] = np.inf
+        paths = len(values)
+        flat = cost.reshape(-1, *spent.shape[1:])
+        best = flat.argmin(axis=0)[None] if paths == 1 else np.argpartition(flat, paths - 1, axis=0)[:paths]
+        codes = np.take_along_axis(tried.reshape(flat.shape), best, axis=0)
+        return codes, best % paths, np.take_along_axis(flat, best, axis=0)
+
+    def _traced(self, kept: npt.NDArray[np.int8], parents: npt.NDArray[np.int8], path: npt.NDArray[np.intp]) -> Codes:
+        """The codes of a path [1, groups, rows], from its end."""
+        codes = np.empty(self.target.shape, np.int32)
+        for at in range(len(kept) - 1, -1, -1):
+            codes[:, :, self.order[at]] = np.take_along_axis(kept[at], path, axis=0)[0]
+            path = np.take_along_axis(parents[at], path, axis=0).astype(np.intp)
         return codes
 
     def descent(self, codes: Codes, rates: _Rates) -> Codes:
@@ -217,6 +270,11 @@ class _Problem:
         bottom = float(np.einsum("grk,grk->", curved, codes, dtype=np.float64))
         fitted = np.float32(top / bottom) if bottom > 0 else np.float32(self.step)
         return fitted if fitted > 0 else np.float32(self.step)
+
+
+def _taken(values: Single, source: npt.NDArray[np.intp]) -> Single:
+    """Values [columns, paths, groups, rows] from the places `source` of each column's, laid flat."""
+    return values.reshape(len(values), source.size).take(source, axis=1).reshape(values.shape)
 
 
 def _symbols(codes: Codes, layer: Layer) -> tuple[npt.NDArray[np.int16], int]:
