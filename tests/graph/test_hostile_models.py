@@ -76,6 +76,14 @@ def test_one_wrong_byte_is_harmless(position, value):
         load(bytes(damaged)).to_bytes()
 
 
+@pytest.mark.parametrize("text", [b"lowbit-tests", b"conv"])
+def test_a_text_that_is_none_is_refused(text):
+    model = conv_model()
+    model.producer_name = "lowbit-tests"
+    model.graph.name = "conv"
+    refused(model.SerializeToString().replace(text, b"\x80" * len(text), 1), "not UTF-8|not an ONNX")
+
+
 @given(st.integers(0, len(GOOD) - 1))
 @settings(max_examples=50, deadline=None)
 def test_any_truncation_is_harmless(length):

@@ -189,8 +189,11 @@ def _check_schema(proto: onnx.ModelProto, source: str) -> None:
     large = [tensor for tensor in weights if byte_count(tensor, source) > CHECKED_BYTES]
     # Field by field: a message keeps the memory of what was taken out of it, and put back it would be there twice.
     light = onnx.ModelProto()
-    _copy_fields(proto, light, but="graph")
-    _copy_fields(proto.graph, light.graph, but="initializer")
+    try:
+        _copy_fields(proto, light, but="graph")
+        _copy_fields(proto.graph, light.graph, but="initializer")
+    except UnicodeDecodeError as error:
+        raise ModelError("is not a valid ONNX model: a text in it is not UTF-8.", where=source, remedy=AGAIN) from error
     light.graph.initializer.extend(tensor for tensor in weights if byte_count(tensor, source) <= CHECKED_BYTES)
     present = {value.name for value in light.graph.input}
     for tensor in large:

@@ -37,7 +37,7 @@ EFFORTS: dict[str, Effort] = {
         "fast", scales=8, sweeps=3, rounds=1, nudges=0, exact=False, positions=60, images=128, widest=6, paths=4
     ),
     "balanced": Effort(
-        "balanced", scales=12, sweeps=6, rounds=2, nudges=0, exact=True, positions=120, images=512, widest=7, paths=16
+        "balanced", scales=12, sweeps=6, rounds=2, nudges=0, exact=True, positions=120, images=512, widest=7, paths=8
     ),
     "best": Effort(
         "best", scales=24, sweeps=12, rounds=4, nudges=6, exact=True, positions=400, images=2048, widest=8, paths=64

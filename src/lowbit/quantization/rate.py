@@ -39,8 +39,8 @@ LARGEST = 127  # a code is at most 8 bits wide in the ONNX file
 WIDER = 1.2
 ROUNDS = 1  # how often codes and the coder's tables are found in turn
 SWEEPS = 2
-PATHS = 16
-HELD = 1 << 21  # weights that all paths of the rows searched at once may have
+PATHS = 8
+HELD = 1 << 18  # weights that all paths of the rows searched at once may have
 BEYOND_BITS = 24.0  # for a code that the coder's alphabet does not have
 LEAST_GAIN = 1e-5
 
