@@ -141,9 +141,9 @@ class Priced:
 
 
 def problem(layer: Layer, weight: Array, moments: Moments) -> tuple[Floats, Single]:
-    """What a layer's codes [groups, rows, columns] should come close to, and H."""
+    """What a layer's codes [groups, rows, columns] should come close to, and H in the place of its second moments."""
     target = refit_weights(layer.to_matrix(np.asarray(weight, np.float64)), moments, damping=REFIT_DAMPING)
-    return target, damped(moments.second, DAMPING)
+    return target, damped(moments.second, DAMPING, in_place=True)
 
 
 def solved_layer(

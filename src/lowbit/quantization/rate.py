@@ -40,7 +40,7 @@ WIDER = 1.2
 ROUNDS = 1  # how often codes and the coder's tables are found in turn
 SWEEPS = 2
 PATHS = 8
-HELD = 1 << 18  # weights that all paths of the rows searched at once may have
+HELD = 1 << 19  # weights that all paths of the rows searched together may have; on two threads it was slower
 BEYOND_BITS = 24.0  # for a code that the coder's alphabet does not have
 LEAST_GAIN = 1e-5
 
@@ -171,37 +171,44 @@ class _Problem:
         kept = np.empty((columns, paths, groups, rows), np.int8)
         parents = np.empty(kept.shape, np.int8)
         step = np.float32(self.step)
-        own = np.arange(groups * rows).reshape(groups, rows)
+        own = np.arange(groups * rows)
         for start in range(0, columns, BLOCK):
             stop = min(start + BLOCK, columns)
             block = np.ascontiguousarray(left[..., start:stop].transpose(3, 0, 1, 2))
             corner = factor[:, start:stop, start:stop]
             errors = np.empty_like(block)
-            origin = np.broadcast_to(np.arange(paths)[:, None, None], spent.shape)
+            origin = np.repeat(np.arange(paths), len(own))  # of each path at the block's end, at its beginning
             for at in range(stop - start):
                 inverse = corner[:, at, at, None]
                 column = int(self.order[start + at])
                 codes, parent, spent = self._extended(
-                    block[at], spent, np.float32(1) / (inverse * inverse), rates, column
+                    block[at], spent, np.float32(1) / (inverse * inverse), rates, column, own
                 )
-                kept[start + at], parents[start + at] = codes, parent
+                kept[start + at], parents[start + at] = codes, parent.reshape(spent.shape)
                 if paths > 1:
-                    source = (parent * (groups * rows) + own).reshape(-1)
+                    source = (parent * len(own) + own).reshape(-1)
                     block[at:] = _taken(block[at:], source)
                     errors[:at] = _taken(errors[:at], source)
-                    origin = np.take_along_axis(origin, parent, axis=0)
+                    origin = origin.take(source)
                 errors[at] = (block[at] - codes * step) / inverse
                 block[at + 1 :] -= corner[:, at, at + 1 :].T[:, None, :, None] * errors[at]
             if stop < columns:
                 if paths > 1:
-                    left[..., stop:] = np.take_along_axis(left[..., stop:], origin[..., None], axis=0)
+                    chosen = origin.reshape(spent.shape)[..., None]
+                    left[..., stop:] = np.take_along_axis(left[..., stop:], chosen, axis=0)
                 left[..., stop:] -= errors.transpose(1, 2, 3, 0) @ factor[:, start:stop, stop:]
         return self._traced(kept, parents, spent.argmin(axis=0)[None])
 
     def _extended(
-        self, values: Single, spent: Single, curve: Single, rates: _Rates, column: int
+        self,
+        values: Single,
+        spent: Single,
+        curve: Single,
+        rates: _Rates,
+        column: int,
+        own: npt.NDArray[np.intp],
     ) -> tuple[Single, npt.NDArray[np.intp], Single]:
-        """The best ways to go on by one column: codes, paths that they continue, costs; all [paths, groups, rows]."""
+        """The best ways to go on by one column: codes, paths [paths, rows] that they continue, and costs."""
         nearest = np.rint(values / np.float32(self.step)).clip(-LARGEST, LARGEST)
         tried = np.stack([nearest, nearest - 1, nearest + 1, np.zeros_like(nearest)]).clip(-LARGEST, LARGEST)
         error = values - tried * np.float32(self.step)
@@ -209,10 +216,10 @@ class _Problem:
         cost[3][np.abs(nearest) <= 1] = np.inf  # tried already
         cost[1:3][np.abs(tried[1:3] - nearest) < 1] = np.inf
         paths = len(values)
-        flat = cost.reshape(-1, *spent.shape[1:])
+        flat = cost.reshape(-1, len(own))
         best = flat.argmin(axis=0)[None] if paths == 1 else np.argpartition(flat, paths - 1, axis=0)[:paths]
-        codes = np.take_along_axis(tried.reshape(flat.shape), best, axis=0)
-        return codes, best % paths, np.take_along_axis(flat, best, axis=0)
+        at = best * len(own) + own
+        return tried.take(at).reshape(spent.shape), best % paths, flat.take(at).reshape(spent.shape)
 
     def _traced(self, kept: npt.NDArray[np.int8], parents: npt.NDArray[np.int8], path: npt.NDArray[np.intp]) -> Codes:
         """The codes of a path [1, groups, rows], from its end."""

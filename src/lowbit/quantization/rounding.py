@@ -146,19 +146,20 @@ class BookGrid:
         return self if self.books.shape[1] == 1 else BookGrid(self.books[:, index])
 
 
-def damped(second: Floats, amount: float) -> Single:
+def damped(second: Floats, amount: float, *, in_place: bool = False) -> Single:
     """H + amount * diag(H), group by group, always positive definite, so that single precision is enough.
 
     Relative to each column's own power, so that the result does not depend on the units of a channel: with one amount
     for all, inputs that are 100 times smaller than others would be nothing but damping. Columns that were always zero
     (dead channels) get the mean power, which keeps their weights near where they are, and a singular H (fewer positions
     than columns, inputs that depend on each other) can be factored. A group without any input becomes I.
+    `in_place` may overwrite H.
     """
     diagonal = np.einsum("gkk->gk", second)
     mean = diagonal.mean(axis=1, keepdims=True)
     mean = np.where(mean > 0, mean, 1.0)
     dead = diagonal <= DEAD * mean
-    result = np.array(second, np.float32)
+    result = np.array(second, np.float32, copy=None if in_place else True)
     np.einsum("gkk->gk", result)[...] += np.where(dead, mean, max(amount, 1e-6) * diagonal)
     return result
 
