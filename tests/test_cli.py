@@ -386,6 +386,18 @@ def test_litert_files_are_written_and_measured_beside_onnx(folder, tmp_path, cap
     assert ".tflite" in err
 
 
+def test_a_file_for_openvino_differs_and_formats_that_are_none_are_refused(folder, tmp_path, capsys):
+    how = ("-r", "int8", "--calibration", folder / "calibration", *SIZE, "--effort", "fast")
+    for name, to in (("a", "onnx"), ("b", "openvino")):
+        path = tmp_path / f"{name}.onnx"
+        assert run("quantize", folder / "net.onnx", *how, "-o", path, "--to", to, capsys=capsys)[0] == 0
+    assert (tmp_path / "a.onnx").read_bytes() != (tmp_path / "b.onnx").read_bytes()
+    code, _, err = run("quantize", folder / "net.onnx", *how, "-o", tmp_path / "c.onnx", "--to", "x", capsys=capsys)
+    assert code == 2
+    assert "onnx, openvino, litert" in err
+    assert not (tmp_path / "c.onnx").exists()
+
+
 def pixels_and_floats(folder, tmp_path, recipe, suffix, capsys):
     """Files of one recipe that take floats and bytes."""
     files = []

@@ -26,18 +26,6 @@ def fail(error: LowbitError) -> NoReturn:
     sys.exit(error.exit_code)
 
 
-def check_format(to: str | None, output: Path) -> None:
-    """A format that was asked for must be the one that the output's name says."""
-    from lowbit.errors import OutputError
-
-    if to not in (None, "onnx", "litert"):
-        raise OutputError(f"no format is called '{to}'.", remedy="Choose onnx or litert.")
-    if to is not None and (to == "litert") != (output.suffix == ".tflite"):
-        raise OutputError(
-            f"--to {to} does not fit the name of the output.", where=str(output), remedy="LiteRT files end in .tflite."
-        )
-
-
 def required(value: str | None, option: str) -> str:
     """A value that the command cannot do without."""
     if value is None:

@@ -27,7 +27,7 @@ from lowbit.commands.options import (
     TargetOption,
     listed,
 )
-from lowbit.console import check_format, load_model, open_data, print_json, progress_bar, read_file_ledger
+from lowbit.console import load_model, open_data, print_json, progress_bar, read_file_ledger
 
 if TYPE_CHECKING:
     from lowbit.graph.model import Model
@@ -48,7 +48,10 @@ def quantize(
         typer.Option(help="Range rule of activations: minmax, percentile, mse, output or entropy."),
     ] = None,
     to: Annotated[
-        str | None, typer.Option(help="onnx or litert; by the name of the output (.tflite) if left out.")
+        str | None,
+        typer.Option(
+            help="onnx, openvino (ONNX as it runs fastest there) or litert; by the output's name if left out."
+        ),
     ] = None,
     input: InputOption = "float32",
     input_layout: InputLayoutOption = "NHWC",
@@ -72,7 +75,6 @@ def quantize(
     from lowbit.quantization.recipes import parse_recipe
     from lowbit.reports.inspection import print_written, written_json
 
-    check_format(to, output)
     form = {"input": input, "input_layout": input_layout.upper(), "output_type": output_type}
     wanted = parse_recipe(
         recipe,
@@ -84,7 +86,7 @@ def quantize(
     )
     with progress_bar(as_json) as progress:
         loaded = load_model(model, size=size, mean=mean, std=std, layout=layout)
-        check_form(loaded, wanted, output, **form)
+        check_form(loaded, wanted, output, to=to, **form)
         images = open_data(calibration, loaded, limit) if calibration else None
         verdict, faster = _verdict(loaded, wanted, output)
         if not faster:
@@ -99,7 +101,7 @@ def quantize(
             strict=strict,
             progress=progress,
         )
-        quantized.save(output, **form, short_names=short_names)
+        quantized.save(output, to=to, **form, short_names=short_names)
     ledger = read_file_ledger(output)
     if as_json:
         written = written_json(quantized, output, ledger, source_bytes=model.stat().st_size)

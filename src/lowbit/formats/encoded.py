@@ -69,6 +69,7 @@ class ByteInput:
         floats: whether the file takes the model's own floats.
         layout: of the bytes: "NHWC", as image libraries give them, or "NCHW".
         zero_point: pixel value from which the convolutions count; pads are this value.
+        zero_points: one for each color instead, where the runtime can; then no channel is added.
         fill: value of the channels added behind the colors.
         layers: the convolutions that read the image, by node; empty if nodes in front of the model normalize in float.
     """
@@ -76,6 +77,7 @@ class ByteInput:
     preprocessing: Preprocessing
     layout: str = "NHWC"
     zero_point: int = 0
+    zero_points: tuple[int, ...] = ()
     fill: int = 0
     layers: Mapping[str, ByteLayer] = field(default_factory=dict)
     floats: bool = False

@@ -12,6 +12,10 @@ inside; the convolution's own padding (pixel value z) makes it 0 outside, and bo
 no rounded mean pixel is painted around the image. Where the kernel wants four channels anyway (`first_layer`), this
 costs nothing. The pixel is not rounded, which the float input of an integer file is.
 
+Where the runtime subtracts a zero point of its own for each color (OpenVINO), z is the mean color rounded to whole
+numbers; then t is at most half a step of the pixel, goes into the bias, and no channel is needed. The padding is off by
+that half step.
+
 Floats that were made from bytes can be turned back: with a scale and a zero point a color, QuantizeLinear gives p to
 the bit. So a file that takes the model's own floats can compute on bytes as well, and its input, which one scale for
 all colors would round once more, is exact; floats between the bytes are rounded to the nearest one.
@@ -54,13 +58,16 @@ LARGEST_REST = 0.48
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
-def with_byte_input(encoded: Encoded, *, preprocessing: Preprocessing | None = None, layout: str = "NHWC") -> Encoded:
+def with_byte_input(
+    encoded: Encoded, *, preprocessing: Preprocessing | None = None, layout: str = "NHWC", by_color: bool = False
+) -> Encoded:
     """The same model for a file that takes uint8 images and normalizes them itself.
 
     Args:
         encoded: a model that takes floats.
         preprocessing: what the float model wants done to an image; by default what it says itself.
         layout: of the bytes, "NHWC" or "NCHW".
+        by_color: a zero point for each color, if the mean color is one that pixels can have.
 
     Raises:
         ModelError: the preprocessing is not known, or does not fit the model's input; no such layout.
@@ -84,14 +91,15 @@ def with_byte_input(encoded: Encoded, *, preprocessing: Preprocessing | None = N
             remedy="Give the preprocessing that belongs to the model.",
         )
     folded = _foldable(encoded) if how.layout == "NCHW" else ()
-    zero_point = int(np.clip(np.rint(np.mean(how.mean) / how.scale), 0, HIGHEST)) if folded else 0
-    plans = [_moved(model.weights[layer.weight], how, zero_point) for layer in folded]
-    distance = _distance([weight for weight, _ in plans], [inside for _, inside in plans], zero_point)
-    found = {
-        layer.node: _byte_layer(encoded, layer, weight, inside, how, zero_point, distance)
-        for layer, (weight, inside) in zip(folded, plans, strict=True)
-    }
-    return replace(encoded, byte_input=ByteInput(how, layout, zero_point, zero_point + distance, found))
+    pixels = np.asarray(how.mean, np.float64) / how.scale
+    if by_color and folded and pixels.min() >= 0 and pixels.max() <= HIGHEST:
+        each = np.rint(pixels)
+        own = {layer.node: _byte_layer(encoded, layer, how, each, None) for layer in folded}
+        return replace(encoded, byte_input=ByteInput(how, layout, zero_points=tuple(map(int, each)), layers=own))
+    zero_point = int(np.clip(np.rint(pixels.mean()), 0, HIGHEST)) if folded else 0
+    distance = _distance([_moved(model.weights[layer.weight], how, zero_point) for layer in folded], zero_point)
+    found = {layer.node: _byte_layer(encoded, layer, how, zero_point, distance) for layer in folded}
+    return replace(encoded, byte_input=ByteInput(how, layout, zero_point, fill=zero_point + distance, layers=found))
 
 
 def reads_bytes(model: Model, integer: Collection[str]) -> bool:
@@ -141,7 +149,7 @@ def _channels(layer: Layer) -> int:
     return channels + more
 
 
-def _moved(weight: Array, how: Preprocessing, zero_point: int) -> tuple[Array, Array]:
+def _moved(weight: Array, how: Preprocessing, zero_point: Array | int) -> tuple[Array, Array]:
     """W a [outputs, colors, kernel...] and the sum of W t over colors [outputs, kernel...], in float64."""
     spread = (1, -1, *[1] * (weight.ndim - 2))
     factor, offset = _affine(how, zero_point)
@@ -149,20 +157,20 @@ def _moved(weight: Array, how: Preprocessing, zero_point: int) -> tuple[Array, A
     return exact * factor.reshape(spread), (exact * offset.reshape(spread)).sum(axis=1)
 
 
-def _affine(how: Preprocessing, zero_point: int) -> tuple[Array, Array]:
-    """a and t of each color."""
+def _affine(how: Preprocessing, zero_point: Array | int) -> tuple[Array, Array]:
+    """a and t of each color, counted from one zero point or one for each."""
     mean, std = np.asarray(how.mean, np.float64), np.asarray(how.std, np.float64)
     return np.float64(how.scale) / std, (zero_point * np.float64(how.scale) - mean) / std
 
 
-def _distance(weights: list[Array], insides: list[Array], zero_point: int) -> int:
+def _distance(plans: list[tuple[Array, Array]], zero_point: int) -> int:
     """How far from the zero point the constant channel lies: as near as its weights' size allows.
 
     A near constant makes their rounding count less; but they must not be larger than the other weights of the output,
     which share their scale.
     """
     needed = 1.0
-    for weight, inside in zip(weights, insides, strict=True):
+    for weight, inside in plans:
         largest = np.abs(weight).max(axis=tuple(range(1, weight.ndim)), initial=0.0)
         wanted = np.abs(inside).max(axis=tuple(range(1, inside.ndim)), initial=0.0)
         used = largest > 0
@@ -173,13 +181,17 @@ def _distance(weights: list[Array], insides: list[Array], zero_point: int) -> in
 
 
 def _byte_layer(
-    encoded: Encoded, layer: Layer, weight: Array, inside: Array, how: Preprocessing, zero_point: int, distance: int
+    encoded: Encoded, layer: Layer, how: Preprocessing, zero_point: Array | int, distance: int | None
 ) -> ByteLayer:
+    """A convolution on pixels, with a constant channel at some distance from the zero point, or none."""
     old = encoded.weights[layer.weight]
     assert isinstance(old, LinearCodes)
+    weight, inside = _moved(encoded.model.weights[layer.weight], how, zero_point)
     outputs, colors = weight.shape[:2]
-    wide = np.zeros((outputs, _channels(layer), *weight.shape[2:]))
-    wide[:, :colors], wide[:, colors] = weight, inside / distance
+    wide = np.zeros((outputs, colors if distance is None else _channels(layer), *weight.shape[2:]))
+    wide[:, :colors] = weight
+    if distance is not None:
+        wide[:, colors] = inside / distance
     bias = np.zeros(outputs) if layer.bias is None else encoded.model.weights[layer.bias].astype(np.float64).reshape(-1)
     codes = old.scheme.encode(wide.astype(np.float32))
     # As for any integer layer: a bias must fit into int32 in units of its channel's scale.
@@ -189,7 +201,7 @@ def _byte_layer(
     if np.any(least > codes.scale):
         codes = old.scheme.encode_with(wide.astype(np.float32), np.maximum(codes.scale, least))
     # The mean color is x = 0: whatever the rounded weights make of it is wrong.
-    pixel = np.full(wide.shape[1], float(distance))
+    pixel = np.full(wide.shape[1], float(distance or 0))
     pixel[:colors] = np.asarray(how.mean) / how.scale - zero_point
     taps = codes.decode().astype(np.float64).reshape(outputs, wide.shape[1], -1).sum(axis=2)
     corrected = np.rint((bias - taps @ pixel) / codes.scale).clip(-INT32_LIMIT, INT32_LIMIT).astype(np.int32)
@@ -245,22 +257,7 @@ def _found_bytes(graph: ir.Graph, how: Preprocessing, names: Names) -> ir.Value:
 
 
 def _write_folded(graph: ir.Graph, byte_input: ByteInput, image: ir.Value, names: Names) -> None:
-    how, head = byte_input.preprocessing, graph[0]
-    total = next(iter(byte_input.layers.values())).weight.codes.shape[1]
-    more = total - how.channels
-    # Turned around and padded as a matrix [colors, pixels]: between reshapes no runtime moves the padding to the
-    # innermost axis, where ONNX Runtime took 171 us for it instead of 6.
-    flat = byte_input.layout == "NHWC"
-    value = image
-    if flat:
-        value = _then(graph, head, names, "Reshape", value, np.array([0, how.height * how.width, how.channels]))
-        value = _then(graph, head, names, "Transpose", value, perm=[0, 2, 1])
-    pads = np.zeros(6 if flat else 8, np.int64)
-    pads[pads.size // 2 + 1] = more
-    value = _then(graph, head, names, "Pad", value, pads, np.uint8(byte_input.fill))
-    if flat:
-        value = _then(graph, head, names, "Reshape", value, np.array([0, total, how.height, how.width]))
-    value = _then(graph, head, names, "DequantizeLinear", value, np.float32(1.0), np.uint8(byte_input.zero_point))
+    value = (_by_color if byte_input.zero_points else _with_constant)(graph, byte_input, image, names)
     for node in tuple(graph):
         layer = byte_input.layers.get(str(node.name))
         if layer is None:
@@ -281,6 +278,40 @@ def _write_folded(graph: ir.Graph, byte_input: ByteInput, image: ir.Value, names
             pair.outputs[0].name = names.fresh("d")
             graph.insert_before(node, pair)
             node.replace_input_with(index, pair.outputs[0])
+
+
+def _by_color(graph: ir.Graph, byte_input: ByteInput, image: ir.Value, names: Names) -> ir.Value:
+    """Pixels [N, C, H, W] that count from a zero point a color."""
+    how, head, value = byte_input.preprocessing, graph[0], image
+    ones, zero_points = np.ones(how.channels, np.float32), np.array(byte_input.zero_points, np.uint8)
+    if byte_input.floats:
+        return _then(graph, head, names, "DequantizeLinear", value, ones, zero_points, axis=1)
+    if byte_input.layout == "NHWC":
+        value = _then(graph, head, names, "Transpose", value, perm=[0, 3, 1, 2])
+    # Directly behind the graph's input OpenVINO would convert to float at once; a matrix of pixels keeps it from that.
+    value = _then(graph, head, names, "Reshape", value, np.array([0, how.channels, how.height * how.width]))
+    value = _then(graph, head, names, "DequantizeLinear", value, ones, zero_points, axis=1)
+    return _then(graph, head, names, "Reshape", value, np.array([0, how.channels, how.height, how.width]))
+
+
+def _with_constant(graph: ir.Graph, byte_input: ByteInput, image: ir.Value, names: Names) -> ir.Value:
+    """Pixels [N, C and more, H, W] that count from one zero point, with constant channels behind the colors."""
+    how, head = byte_input.preprocessing, graph[0]
+    total = next(iter(byte_input.layers.values())).weight.codes.shape[1]
+    more = total - how.channels
+    # Turned around and padded as a matrix [colors, pixels]: between reshapes no runtime moves the padding to the
+    # innermost axis, where ONNX Runtime took 171 us for it instead of 6.
+    flat = byte_input.layout == "NHWC"
+    value = image
+    if flat:
+        value = _then(graph, head, names, "Reshape", value, np.array([0, how.height * how.width, how.channels]))
+        value = _then(graph, head, names, "Transpose", value, perm=[0, 2, 1])
+    pads = np.zeros(6 if flat else 8, np.int64)
+    pads[pads.size // 2 + 1] = more
+    value = _then(graph, head, names, "Pad", value, pads, np.uint8(byte_input.fill))
+    if flat:
+        value = _then(graph, head, names, "Reshape", value, np.array([0, total, how.height, how.width]))
+    return _then(graph, head, names, "DequantizeLinear", value, np.float32(1.0), np.uint8(byte_input.zero_point))
 
 
 def _write_normalization(

@@ -2,7 +2,8 @@
 
 Weight-only tensors become a few constant nodes that runtimes fold once at load (`formats/unpack.py`). Integer models
 become QuantizeLinear/DequantizeLinear pairs around float operators, the form from which ONNX Runtime and OpenVINO make
-integer kernels: uint8 activations, int8 weights, int32 biases.
+integer kernels: uint8 activations, int8 weights, int32 biases. Where the two like different graphs, the file is made
+for one of them (`formats/openvino.py`).
 """
 
 from collections.abc import Mapping
@@ -16,7 +17,9 @@ from lowbit.formats.encoded import ActivationCodes, Encoded, float_outputs
 from lowbit.formats.first_layer import widen_first_layers
 from lowbit.formats.input_bytes import write_byte_input
 from lowbit.formats.names import Names
+from lowbit.formats.openvino import for_openvino
 from lowbit.formats.unpack import HALF_FROM, decoded, halved, held_by_half, scale_table
+from lowbit.formats.zero_points import without_zero_points
 from lowbit.graph.model import serialize
 from lowbit.graph.ops import layers
 from lowbit.graph.preprocessing import METADATA_KEY
@@ -25,18 +28,27 @@ from lowbit.schemes.codes import LinearCodes
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
-def to_onnx(encoded: Encoded) -> bytes:
+def to_onnx(encoded: Encoded, *, engine: str = "onnxruntime") -> bytes:
     """The content of the ONNX file; the same input always gives the same bytes.
+
+    Args:
+        encoded: what to write.
+        engine: whose kernels the graph of integers is made for, "onnxruntime" or "openvino".
 
     Raises:
         ModelError: the file would pass the 2 GB that protobuf allows.
     """
+    encoded = without_zero_points(encoded)
+    if engine == "openvino":
+        encoded = for_openvino(encoded)
     model = encoded.model.copy()
     names = Names(model.graph)
     for name, array in encoded.floats.items():
         model.graph.initializers[name].const_value = ir.tensor(array, name=name)
     if encoded.integer:
         _write_integer(model.graph, encoded, names)
+        if engine != "openvino":
+            widen_first_layers(model.graph, encoded.integer, names)
     else:
         table = scale_table(encoded.weights.values())
         for name, codes in encoded.weights.items():
@@ -80,7 +92,6 @@ def _write_integer(graph: ir.Graph, encoded: Encoded, names: Names) -> None:
                 names.constant(np.uint8(codes.zero_point)),
             )
         _insert_pair(graph, value, scales[codes], quantized, names, encoded)
-    widen_first_layers(graph, encoded.integer, names)
 
 
 def _absorb(graph: ir.Graph, encoded: Encoded) -> dict[str, ActivationCodes]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from lowbit.calibration.statistics import Statistics
 from lowbit.data.images import Images, open_images
-from lowbit.errors import DataError, SchemeError
+from lowbit.errors import DataError, OutputError, SchemeError
 from lowbit.files import write_atomically
 from lowbit.formats.encoded import Encoded
 from lowbit.formats.input_bytes import with_byte_input
@@ -25,6 +25,9 @@ from lowbit.quantization.narrow import HALF_BITS, narrow_bias
 from lowbit.quantization.plan import Plan, plan
 from lowbit.quantization.recipes import Recipe, parse_recipe
 from lowbit.quantization.steps import StepResult, Work, encode_plainly, metadata, run_steps
+
+# What files are written for -> the engine whose kernels the graph is made for.
+FORMS = {"onnx": "onnxruntime", "openvino": "openvino", "litert": "litert"}
 
 
 @dataclass(frozen=True)
@@ -48,15 +51,23 @@ class Quantized:
         """The float model this was made from."""
         return self.encoded.model
 
-    def to_bytes(self, *, input: str = "float32", input_layout: str = "NHWC", short_names: bool = False) -> bytes:
-        """The content of the ONNX file; see `save`."""
-        content = to_onnx(self._taking(input, input_layout))
+    def to_bytes(
+        self, *, to: str = "onnx", input: str = "float32", input_layout: str = "NHWC", short_names: bool = False
+    ) -> bytes:
+        """The content of an ONNX file; see `save`.
+
+        Raises:
+            OutputError: `to` is no ONNX format.
+        """
+        check_form(self.model, self.plan.recipe, "model.onnx", to=to, input=input, input_layout=input_layout)
+        content = to_onnx(self._taking(input, input_layout), engine=FORMS[to])
         return shortened(content) if short_names else content
 
     def save(
         self,
         path: Path | str,
         *,
+        to: str | None = None,
         input: str = "float32",
         input_layout: str = "NHWC",
         output_type: str = "float32",
@@ -66,6 +77,9 @@ class Quantized:
 
         Args:
             path: where to.
+            to: what for, a key of `FORMS`. "onnx": ONNX as ONNX Runtime runs it fastest. "openvino": ONNX as OpenVINO
+                does; the two differ for recipes that compute in integers. "litert". By the name of the file if left
+                out.
             input: what the file takes. "float32": what the model takes, normalized by the caller. "uint8": the bytes of
                 images; the file normalizes them itself. "int8" (LiteRT only): codes in the scale that the file states.
             input_layout: of image bytes: "NHWC", as image libraries give them, or "NCHW" (ONNX only).
@@ -79,7 +93,9 @@ class Quantized:
             ModelError: the format has no form for something in the model, or image bytes are asked for and it is not
                 known how they are normalized; the message says which.
         """
-        check_form(self.model, self.plan.recipe, path, input=input, input_layout=input_layout, output_type=output_type)
+        check_form(
+            self.model, self.plan.recipe, path, to=to, input=input, input_layout=input_layout, output_type=output_type
+        )
         encoded = self._taking(input, input_layout)
         if output_type != "float32" and self.calibration is not None:
             known = output_codes(self.model, self.plan, self.calibration)
@@ -89,7 +105,7 @@ class Quantized:
         if is_litert(path):
             kind = input if input == "int8" else "float32"
             return write_atomically(path, to_litert(encoded, input_type=kind, output_type=output_type))
-        content = to_onnx(encoded)
+        content = to_onnx(encoded, engine=FORMS[to or "onnx"])
         return write_atomically(path, shortened(content) if short_names else content)
 
     def _taking(self, input: str, layout: str) -> Encoded:
@@ -101,6 +117,7 @@ def check_form(
     recipe: Recipe,
     path: Path | str,
     *,
+    to: str | None = None,
     input: str = "float32",
     input_layout: str = "NHWC",
     output_type: str = "float32",
@@ -108,10 +125,17 @@ def check_form(
     """Refuse what `Quantized.save` would, before quantizing takes its time.
 
     Raises:
+        OutputError: no such format, or not the one that the name of the file says.
         SchemeError: a type that the format or the recipe does not have, or a layout of bytes where none are taken.
         ModelError: image bytes are asked for, and it is not known how they are normalized; or no such layout.
     """
     litert = is_litert(path)
+    if to is not None and to not in FORMS:
+        raise OutputError(f"no format is called '{to}'.", remedy=f"Choose one of: {', '.join(FORMS)}.")
+    if to is not None and (to == "litert") != litert:
+        raise OutputError(
+            f"format {to} does not fit the name of the output.", where=str(path), remedy="LiteRT files end in .tflite."
+        )
     for what, kind, known in (
         ("input", input, ("float32", "uint8", "int8") if litert else ("float32", "uint8")),
         ("output", output_type, ("float32", "uint8", "int8") if litert else ("float32",)),

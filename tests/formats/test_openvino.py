@@ -1,0 +1,109 @@
+"""Files made for OpenVINO: integers where it has them, as near to float as the others, the image to the byte."""
+
+import collections
+import dataclasses
+
+import numpy as np
+import onnx
+import pytest
+
+import lowbit
+import networks
+from lowbit.engines import installed_engines, open_session
+from lowbit.errors import OutputError
+from lowbit.formats.onnx import to_onnx
+from lowbit.graph.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+
+SIDE = networks.SIDE
+HOW = Preprocessing(SIDE, SIDE, mean=IMAGENET_MEAN, std=IMAGENET_STD)
+FORMS = {"floats": {}, "NHWC": {"input": "uint8"}, "NCHW": {"input": "uint8", "input_layout": "NCHW"}}
+
+
+def pictures(count, seed=0):
+    coarse = np.random.default_rng(seed).integers(0, 256, size=(count, 4, 4, 3), dtype=np.uint8)
+    return np.repeat(np.repeat(coarse, SIDE // 4, axis=1), SIDE // 4, axis=2)
+
+
+@pytest.fixture(scope="module")
+def int8():
+    model = dataclasses.replace(lowbit.load(networks.residual_network(first=16)), preprocessing=HOW)
+    return lowbit.quantize(model, "int8", calibration=[HOW.apply(image) for image in pictures(16, seed=5)])
+
+
+def run(content, x, engine):
+    session = open_session(content, engine=engine, threads=1)
+    return session.run({session.input_names[0]: x})[session.output_names[0]]
+
+
+def given(form, count=48):
+    images = pictures(count, seed=9)
+    if form == "floats":
+        return np.stack([HOW.apply(image) for image in images])
+    return images if form == "NHWC" else np.ascontiguousarray(images.transpose(0, 3, 1, 2))
+
+
+def error(found, expected):
+    return float(np.sqrt(np.mean((found - expected) ** 2) / np.mean(expected**2)))
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+def test_as_near_to_float_as_the_other_file(int8, form, engine):
+    if engine not in installed_engines():
+        pytest.skip(f"{engine} is not installed")
+    expected = run(int8.model.to_bytes(), given("floats"), "onnxruntime")
+    usual = error(run(int8.to_bytes(**FORMS[form]), given(form), "onnxruntime"), expected)
+    assert error(run(int8.to_bytes(to="openvino", **FORMS[form]), given(form), engine), expected) < 1.2 * usual + 0.002
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_openvino_computes_all_of_it_in_integers(int8, form):
+    openvino = pytest.importorskip("openvino")
+    core = openvino.Core()
+    network = core.read_model(int8.to_bytes(to="openvino", **FORMS[form]))
+    compiled = core.compile_model(network, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    kinds = collections.defaultdict(list)
+    for node in compiled.get_runtime_model().get_ops():
+        information = node.get_rt_info()
+        kinds[information["layerType"].astype(str)].append(information["primitiveType"].astype(str))
+    convolutions = kinds["Convolution"] + kinds["GroupConvolution"]
+    assert len(convolutions) == 6
+    assert all(kind.endswith("I8") for kind in convolutions), convolutions
+    # The sum is done inside a convolution, and no channel is added to the image.
+    assert not {"Eltwise", "Add", "Pad"} & set(kinds), dict(kinds)
+
+
+def test_what_differs_from_the_file_for_onnxruntime(int8):
+    graph = onnx.load_from_string(int8.to_bytes(to="openvino")).graph
+    weights = {tensor.name: tensor for tensor in graph.initializer}
+    producers = {name: node for node in graph.node for name in node.output}
+    (total,) = (node for node in graph.node if node.op_type == "Add")
+    assert {producers[name].op_type for name in total.input} == {"Conv", "DequantizeLinear"}
+    first = next(node for node in graph.node if node.op_type == "Conv")
+    image = producers[first.input[0]]
+    assert list(weights[producers[first.input[1]].input[0]].dims)[1] == 3
+    found = onnx.numpy_helper.to_array(weights[image.input[2]])
+    np.testing.assert_array_equal(found, np.rint(np.array(IMAGENET_MEAN) * 255))
+
+
+def test_a_mean_that_no_pixel_has_keeps_one_zero_point(int8):
+    how = Preprocessing(SIDE, SIDE, mean=(-0.1, 0.5, 1.2), std=IMAGENET_STD)
+    model = dataclasses.replace(int8.model, preprocessing=how)
+    quantized = lowbit.quantize(model, "int8", calibration=[how.apply(image) for image in pictures(16, seed=5)])
+    images = pictures(32, seed=9)
+    expected = run(model.to_bytes(), np.stack([how.apply(image) for image in images]), "onnxruntime")
+    assert error(run(quantized.to_bytes(to="openvino", input="uint8"), images, "onnxruntime"), expected) < 0.05
+
+
+def test_other_recipes_are_the_same_for_both():
+    quantized = lowbit.quantize(lowbit.load(networks.residual_network()), "cluster4")
+    assert quantized.to_bytes(to="openvino") == quantized.to_bytes() == to_onnx(quantized.encoded)
+
+
+@pytest.mark.parametrize(("to", "said"), [("tensorrt", "no format"), ("litert", "does not fit")])
+def test_formats_that_are_none_are_refused(int8, to, said, tmp_path):
+    with pytest.raises(OutputError, match=said):
+        int8.save(tmp_path / "a.onnx", to=to)
+    with pytest.raises(OutputError, match=said):
+        int8.to_bytes(to=to)
+    assert not list(tmp_path.iterdir())
