@@ -5,10 +5,12 @@
     python benchmarks/latency.py --table        # tables and plots from the CSV
 
 All tools get the same float network and the same calibration images (`latency_files.py` makes the files). Every
-candidate is a process of its own, so that peers keep their environments; in each round every candidate runs once, in
-an order that rotates, and ratios are taken within rounds. So a machine that slows down slows all of them. The
-processes are started anew several times, since where a process happens to lie in memory moves its times by some
-percent. What other programs took of the processors meanwhile is in the rows. A setting (model, batch, threads) is
+candidate is a process of its own, so that peers keep their environments; in each round every candidate has one turn, in
+an order that rotates, and ratios are taken within rounds. So a machine that slows down slows all of them. A turn is a
+few calls back to back, as of a program that has images to see. The first one finds the caches full of what two dozen
+others left there and its threads asleep; it is a figure of its own (`cold_ms`), the median of the rest is the turn's
+time. The processes are started anew several times, since where a process happens to lie in memory moves its times by
+some percent. What other programs took of the processors meanwhile is in the rows. A setting (model, batch, threads) is
 written when measured and replaces its earlier rows. Rows that lose, and rows that failed, stay.
 """
 
@@ -33,15 +35,17 @@ from lowbit.measurement.environment import environment
 
 HERE = Path(__file__).resolve().parent
 CSV = HERE / "results" / "latency.csv"
-ROUNDS = {1: 600, 32: 60}
+ROUNDS = {1: 200, 32: 40}
+CALLS = {1: 10, 32: 3}  # a turn, the first included
 STARTS = 4
+PAUSE = 0.01  # seconds between turns where threads could go on spinning
 BYTES, NORMALIZED = "lowbit int8, bytes in", "lowbit int8, normalized in numpy"
-CODES_IN = "lowbit int8, int8 in"  # as the files of LiteRT's own tools
+CODES = "lowbit int8, int8 in and out"  # as the files of LiteRT's own tools
 
 
 @dataclass(frozen=True)
 class Row:
-    """One candidate in one setting; ratios are medians of ratios within rounds."""
+    """One candidate in one setting; ratios are medians of ratios within rounds, of first calls where they say cold."""
 
     model: str
     batch: int
@@ -51,8 +55,10 @@ class Row:
     median_ms: float | None = None
     low_ms: float | None = None
     high_ms: float | None = None
+    cold_ms: float | None = None
     faster_than_float: float | None = None  # than float in ONNX Runtime
     of_best_peer: float | None = None  # lowbit's int8: time as a share of the best peer's int8 in the same engine
+    cold_of_best_peer: float | None = None
     best_peer: str = ""
     faster_than_normalized: float | None = None  # bytes in: than the file with float input and its normalization
     rounds: int | None = None
@@ -68,12 +74,12 @@ def key(row: Row) -> tuple[object, ...]:
 
 
 class Runner:
-    """A candidate's process, which runs once whenever it has its turn."""
+    """A candidate's process, which runs whenever it has its turn."""
 
     def __init__(self, candidate: Candidate, batch: int, threads: int) -> None:
         self.errors = (BUILD / "errors.log").open("w+")
         command = [candidate.python, HERE / "peers" / "runner.py", candidate.runtime, candidate.path, batch, threads]
-        # A thread that goes on spinning would take the processor from whoever has the next turn.
+        # A thread that goes on spinning would take the processor from whoever has the next turn (see `PAUSE`).
         settings = {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}
         self.process = subprocess.Popen(
             [str(part) for part in command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors,
@@ -90,12 +96,13 @@ class Runner:
         lines = Path(self.errors.name).read_text().strip().splitlines()
         raise RuntimeError(lines[-1][:200] if lines else f"ended with {self.process.returncode}")
 
-    def turn(self) -> tuple[int, int]:
+    def turn(self, calls: int) -> tuple[int, float, int]:
+        """Nanoseconds of the first call, of the median of the others, and of the processor for all."""
         assert self.process.stdin is not None
-        self.process.stdin.write("\n")
+        self.process.stdin.write(f"{calls}\n")
         self.process.stdin.flush()
-        wall, cpu = self.answer()  # type: ignore[misc]
-        return wall, cpu
+        (first, *others), cpu = self.answer()  # type: ignore[misc]
+        return first, float(np.median(others)), cpu
 
     def close(self) -> None:
         self.process.kill()
@@ -129,34 +136,37 @@ def measure(
                     note = f"not run: {error}".replace(str(ROOT), ".")
                     base[place] = dataclasses.replace(base[place], note=note)
                     runner.close()
-            wall, other = taken_in_turns(list(runners.values()), rounds // starts)
+            pause = PAUSE if threads > 1 else 0.0
+            wall, other = taken_in_turns(list(runners.values()), rounds // starts, CALLS.get(batch, 5), pause)
         finally:
             for runner in runners.values():
                 runner.close()
-        full = np.full((len(wall), len(candidates)), np.nan)
-        full[:, list(runners)] = wall
+        full = np.full((2, wall.shape[1], len(candidates)), np.nan)
+        full[:, :, list(runners)] = wall
         walls.append(full)
         foreign.append(other)
     known = [load for load in foreign if load is not None]
-    return summarized(base, np.concatenate(walls), float(np.mean(known)) if known else None)
+    cold, warm = np.concatenate(walls, axis=1)
+    return summarized(base, cold, warm, float(np.mean(known)) if known else None)
 
 
-def taken_in_turns(runners: Sequence[Runner], rounds: int) -> tuple[np.ndarray, float | None]:
-    """Nanoseconds [rounds, runners], and the processors that others kept busy."""
-    wall, cpu = (np.zeros((rounds, len(runners))) for _ in range(2))
+def taken_in_turns(runners: Sequence[Runner], rounds: int, calls: int, pause: float) -> tuple[np.ndarray, float | None]:
+    """Nanoseconds [first call or the others, rounds, runners], and the processors that others kept busy."""
+    wall, cpu = np.zeros((2, rounds, len(runners))), np.zeros((rounds, len(runners)))
     busy, started, own = busy_seconds(), time.perf_counter(), time.process_time()
     for turn in range(rounds):
         for step in range(len(runners)):
             at = (step + turn) % len(runners)
-            wall[turn, at], cpu[turn, at] = runners[at].turn()
+            wall[0, turn, at], wall[1, turn, at], cpu[turn, at] = runners[at].turn(calls)
+            time.sleep(pause)
     if busy is None:
         return wall, None
     used = cpu.sum() / 1e9 + time.process_time() - own
     return wall, max(0.0, (busy_seconds() or 0.0) - busy - used) / (time.perf_counter() - started)
 
 
-def summarized(base: Sequence[Row], wall: np.ndarray, foreign: float | None) -> list[Row]:
-    """Rows from nanoseconds [rounds, candidates]; NaN where a candidate did not run."""
+def summarized(base: Sequence[Row], cold: np.ndarray, wall: np.ndarray, foreign: float | None) -> list[Row]:
+    """Rows from nanoseconds [rounds, candidates] of first and other calls; NaN where a candidate did not run."""
     ran = [i for i in range(len(base)) if not np.isnan(wall[:, i]).any()]
     median = {i: float(np.median(wall[:, i])) for i in ran}
     rows = list(base)
@@ -164,21 +174,23 @@ def summarized(base: Sequence[Row], wall: np.ndarray, foreign: float | None) -> 
     def place(engine: str, tool: str) -> int | None:
         return next((i for i in ran if (base[i].engine, base[i].tool) == (engine, tool)), None)
 
-    def ratio(a: int | None, b: int | None) -> float | None:
-        return None if a is None or b is None else round(float(np.median(wall[:, a] / wall[:, b])), 3)
+    def ratio(a: int | None, b: int | None, of: np.ndarray = wall) -> float | None:
+        return None if a is None or b is None else round(float(np.median(of[:, a] / of[:, b])), 3)
 
     for i in ran:
         engine, tool = base[i].engine, base[i].tool
         peers = [j for j in ran if base[j].engine == engine and kind(base[j]) == "peer"]
-        best = min(peers, key=lambda j: median[j], default=None) if tool in ("lowbit int8", CODES_IN) else None
+        best = min(peers, key=lambda j: median[j], default=None) if tool in ("lowbit int8", CODES) else None
         low, _, high = np.percentile(wall[:, i] / 1e6, (25, 50, 75))
         rows[i] = dataclasses.replace(
             base[i],
             median_ms=round(median[i] / 1e6, 4),
             low_ms=round(float(low), 4),
             high_ms=round(float(high), 4),
+            cold_ms=round(float(np.median(cold[:, i]) / 1e6), 4),
             faster_than_float=ratio(place("onnxruntime", FLOAT), i),
             of_best_peer=ratio(i, best),
+            cold_of_best_peer=ratio(i, best, cold),
             best_peer="" if best is None else base[best].tool,
             faster_than_normalized=ratio(place(engine, NORMALIZED), i) if tool == BYTES else None,
             rounds=len(wall),
@@ -208,20 +220,22 @@ def markdown(rows: Sequence[Row], model: str | None = None) -> str:
             f"other programs kept {min(loads, default=0):.1f} to {max(loads, default=0):.1f} processors busy.\n",
             "| engine | file |"
             + "".join(f" batch {b}, {t} thread{'s' * (t > 1)}, ms |" for b, t in settings)
-            + " of the best peer's time |",
-            "|---|---|" + "--:|" * (len(settings) + 1),
+            + " of the best peer's time | in first calls |",
+            "|---|---|" + "--:|" * (len(settings) + 2),
         ]
         for engine, tool in dict.fromkeys((row.engine, row.tool) for row in own):
             found = {(row.batch, row.threads): row for row in own if (row.engine, row.tool) == (engine, tool)}
             cells = [_time(found.get(setting)) for setting in settings]
-            shares = [cell(found[s].of_best_peer, ".2f") for s in settings if s in found and found[s].of_best_peer]
+            known = [found[s] for s in settings if s in found and found[s].of_best_peer]
+            shares = [cell(row.of_best_peer, ".3f") for row in known]
+            cold = " / ".join(cell(row.cold_of_best_peer, ".3f") for row in known)
             gains = [
                 f"{found[s].faster_than_normalized:.2f} x"
                 for s in settings
                 if s in found and found[s].faster_than_normalized
             ]
             last = " / ".join(shares) or (f"{' / '.join(gains)} faster than normalized" if gains else "")
-            parts.append(f"| {engine} | {tool} | {' | '.join(cells)} | {last} |")
+            parts.append(f"| {engine} | {tool} | {' | '.join(cells)} | {last} | {cold} |")
         parts.append("")
     return "\n".join(parts)
 

@@ -18,9 +18,6 @@ from rows import ROOT
 import lowbit
 from lowbit.data.images import Images
 from lowbit.data.options import with_preprocessing
-from lowbit.files import write_atomically
-from lowbit.formats.input_bytes import with_byte_input
-from lowbit.formats.onnx import to_onnx
 from lowbit.graph.model import Model
 
 HERE = Path(__file__).resolve().parent
@@ -88,15 +85,17 @@ def as_it_is(model: Model, images: Images, path: Path, folder: Path) -> Iterator
 
 def by_lowbit(model: Model, images: Images, path: Path, folder: Path) -> Iterator[Candidate]:
     quantized = lowbit.quantize(model, "int8", calibration=images, effort="fast")
-    file = quantized.save(folder / "lowbit.onnx")
-    given = write_atomically(folder / "lowbit-bytes.onnx", to_onnx(with_byte_input(quantized.encoded)))
-    for engine in ("onnxruntime", "openvino"):
+    for engine, to in (("onnxruntime", "onnx"), ("openvino", "openvino")):
+        file = quantized.save(folder / f"lowbit-{engine}.onnx", to=to)
+        given = quantized.save(folder / f"lowbit-{engine}-bytes.onnx", to=to, input="uint8")
         yield Candidate(engine, "lowbit int8", engine, file)
         yield Candidate(engine, "lowbit int8, normalized in numpy", f"{engine}-normalized", file)
         yield Candidate(engine, "lowbit int8, bytes in", engine, given)
+    other = folder / "lowbit-onnxruntime.onnx"
+    yield Candidate("openvino", "lowbit int8, as made for ONNX Runtime", "openvino", other)
     yield Candidate("litert", "lowbit int8", "litert", quantized.save(folder / "lowbit.tflite"))
-    codes = quantized.save(folder / "lowbit-int8.tflite", input="int8")
-    yield Candidate("litert", "lowbit int8, int8 in", "litert", codes)
+    codes = quantized.save(folder / "lowbit-int8.tflite", input="int8", output_type="int8")
+    yield Candidate("litert", "lowbit int8, int8 in and out", "litert", codes)
 
 
 def by_onnxruntime(model: Model, images: Images, path: Path, folder: Path) -> Iterator[Candidate]:

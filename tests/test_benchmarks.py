@@ -140,14 +140,16 @@ def test_generated_tables_are_those_of_their_csv(benchmark, readme):
 
 @pytest.mark.parametrize("benchmark", ["latency"], indirect=True)
 def test_ratios_are_taken_within_rounds(benchmark):
-    """A machine that is ten times slower in every other round changes no ratio."""
+    """A machine that is ten times slower in every other round changes no ratio; first calls have ratios of their own."""
     row = example(benchmark, engine="onnxruntime", note="")
     tools = ("float", "lowbit int8", "peer a", "peer b", benchmark.NORMALIZED, benchmark.BYTES, "failed")
     base = [dataclasses.replace(row, tool=tool) for tool in tools]
     wall = np.array([[8.0, 2.0, 5.0, 4.0, 3.0, 1.0, np.nan]]) * np.array([[1e6], [1e7]] * 10)
-    found = {row.tool: row for row in benchmark.summarized(base, wall, 0.5)}
+    cold = np.where(np.array([tool == "lowbit int8" for tool in tools]), 5 * wall, 2 * wall)
+    found = {row.tool: row for row in benchmark.summarized(base, cold, wall, 0.5)}
     assert found["lowbit int8"].faster_than_float == 4.0
     assert (found["lowbit int8"].of_best_peer, found["lowbit int8"].best_peer) == (0.5, "peer b")
+    assert found["lowbit int8"].cold_of_best_peer == 1.25
     assert found[benchmark.BYTES].faster_than_normalized == 3.0
     assert found["peer a"].of_best_peer is None
     assert found["failed"] == base[-1]

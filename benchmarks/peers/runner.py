@@ -1,11 +1,11 @@
-"""Loads one network into one runtime, in whatever environment this is run by, and runs it once whenever it is told to.
+"""Loads one network into one runtime, in whatever environment this is run by, and runs it whenever it is told to.
 
-    runner.py RUNTIME FILE BATCH THREADS     then a line on standard input for each run
+    runner.py RUNTIME FILE BATCH THREADS     then on standard input, for each turn, how often to run
 
 A runtime with `-normalized` behind its name takes image bytes, normalizes them in numpy and answers with classes; files
 that take bytes themselves answer with classes too. Inputs are random. Prints one JSON line when it is ready and, for
-every line it reads, one with the nanoseconds of wall and processor time. It knows nothing of the others:
-`benchmarks/latency.py` makes them take turns.
+every turn, one with the nanoseconds that each run took and those of processor time for all of them. It knows nothing of
+the others: `benchmarks/latency.py` makes them take turns.
 """
 
 import gc
@@ -40,8 +40,6 @@ def onnxruntime_session(path: str, batch: int, threads: int) -> Session:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 3
-    # A thread that goes on spinning would take the processor from whoever has the next turn.
-    options.add_session_config_entry("session.force_spinning_stop", "1")
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     value = session.get_inputs()[0]
     dtype = "uint8" if value.type == "tensor(uint8)" else "float32"
@@ -166,12 +164,15 @@ def main(runtime: str, path: str, batch: str, threads: str) -> None:
         once(x)
     gc.disable()
     print(json.dumps({"version": session.version}), flush=True)
-    for _ in sys.stdin:
-        cpu, start = time.process_time_ns(), time.perf_counter_ns()
-        found = once(x)
-        if takes_bytes:
-            found.argmax(axis=-1)
-        print(json.dumps([time.perf_counter_ns() - start, time.process_time_ns() - cpu]), flush=True)
+    for line in sys.stdin:
+        cpu, times = time.process_time_ns(), []
+        for _ in range(int(line)):
+            start = time.perf_counter_ns()
+            found = once(x)
+            if takes_bytes:
+                found.argmax(axis=-1)
+            times.append(time.perf_counter_ns() - start)
+        print(json.dumps([times, time.process_time_ns() - cpu]), flush=True)
 
 
 if __name__ == "__main__":
