@@ -140,7 +140,7 @@ def test_generated_tables_are_those_of_their_csv(benchmark, readme):
 
 @pytest.mark.parametrize("benchmark", ["latency"], indirect=True)
 def test_ratios_are_taken_within_rounds(benchmark):
-    """A machine that is ten times slower in every other round changes no ratio; first calls have ratios of their own."""
+    """A machine that is ten times slower in every other round changes no ratio; first calls have their own."""
     row = example(benchmark, engine="onnxruntime", note="")
     tools = ("float", "lowbit int8", "peer a", "peer b", benchmark.NORMALIZED, benchmark.BYTES, "failed")
     base = [dataclasses.replace(row, tool=tool) for tool in tools]

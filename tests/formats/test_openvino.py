@@ -6,6 +6,7 @@ import dataclasses
 import numpy as np
 import onnx
 import pytest
+from onnx import helper
 
 import lowbit
 import networks
@@ -98,6 +99,54 @@ def test_a_mean_that_no_pixel_has_keeps_one_zero_point(int8):
 def test_other_recipes_are_the_same_for_both():
     quantized = lowbit.quantize(lowbit.load(networks.residual_network()), "cluster4")
     assert quantized.to_bytes(to="openvino") == quantized.to_bytes() == to_onnx(quantized.encoded)
+
+
+def shortcut_network(*, relu):
+    """A shortcut of every second pixel and more channels, as in ResNet20, of positive values or not."""
+    generator = np.random.default_rng(0)
+    nodes, weights = [], {"from": np.array([0, 0]), "to": np.array([99, 99]), "axes": np.array([2, 3])}
+    weights |= {"step": np.array([2, 2]), "pads": np.array([0, 2, 0, 0, 0, 2, 0, 0])}
+
+    def convolution(source, name, shape, stride):
+        weights[f"{name}.w"] = generator.normal(scale=np.prod(shape[1:]) ** -0.5, size=shape).astype(np.float32)
+        weights[f"{name}.b"] = generator.normal(scale=0.2, size=shape[0]).astype(np.float32)
+        given = [source, f"{name}.w", f"{name}.b"]
+        nodes.append(helper.make_node("Conv", given, [name], name=name, strides=[stride] * 2, pads=[1] * 4))
+
+    convolution("x", "a", (16, 3, 3, 3), 1)
+    if relu:
+        nodes.append(helper.make_node("Relu", ["a"], ["r"], name="r"))
+    source = "r" if relu else "a"
+    convolution(source, "b", (20, 16, 3, 3), 2)
+    nodes.append(helper.make_node("Slice", [source, "from", "to", "axes", "step"], ["few"], name="few"))
+    nodes.append(helper.make_node("Pad", ["few", "pads"], ["more"], name="more"))
+    nodes.append(helper.make_node("Add", ["more", "b"], ["s"], name="s"))
+    convolution("s", "y", (4, 20, 3, 3), 1)
+    described = [
+        helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", channels, SIDE // step, SIDE // step])
+        for name, channels, step in (("x", 3, 1), ("y", 4, 2))
+    ]
+    initializers = [onnx.numpy_helper.from_array(array, name) for name, array in weights.items()]
+    graph = helper.make_graph(nodes, "shortcut", described[:1], described[1:], initializers)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+
+
+@pytest.mark.parametrize("relu", [True, False])
+def test_what_only_moves_has_no_codes_of_its_own_unless_padding_has_another_code(relu):
+    model = lowbit.load(shortcut_network(relu=relu))
+    x = networks.inputs(32)
+    quantized = lowbit.quantize(model, "int8", calibration=lowbit.open_images(list(x), None), steps=())
+    assert {"few", "more"} <= set(quantized.encoded.activations)
+    assert (quantized.encoded.activations["more"].zero_point == 0) == relu
+    content = quantized.to_bytes(to="openvino")
+    graph = onnx.load_from_string(content).graph
+    producers = {name: node.op_type for node in graph.node for name in node.output}
+    (pad,) = (node for node in graph.node if node.op_type == "Pad")
+    assert producers[pad.input[0]] == ("Slice" if relu else "QuantizeLinear")
+    expected = run(model.to_bytes(), x, "onnxruntime")
+    usual = error(run(quantized.to_bytes(), x, "onnxruntime"), expected)
+    for engine in {"onnxruntime", "openvino"} & set(installed_engines()):
+        assert error(run(content, x, engine), expected) < 1.2 * usual + 0.002
 
 
 @pytest.mark.parametrize(("to", "said"), [("tensorrt", "no format"), ("litert", "does not fit")])
