@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 
+import litert_cases as cases
 import numpy as np
 import onnx
 import pytest
@@ -55,6 +56,19 @@ def test_as_near_to_float_as_the_other_file(int8, form, engine):
     expected = run(int8.model.to_bytes(), given("floats"), "onnxruntime")
     usual = error(run(int8.to_bytes(**FORMS[form]), given(form), "onnxruntime"), expected)
     assert error(run(int8.to_bytes(to="openvino", **FORMS[form]), given(form), engine), expected) < 1.2 * usual + 0.002
+
+
+@pytest.mark.parametrize("to", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("name", cases.CASES)
+def test_every_operator_runs_in_openvino_as_near_to_float_as_in_onnxruntime(name, to):
+    pytest.importorskip("openvino")
+    rng = np.random.default_rng([len(name), 5])
+    model = cases.CASES[name](rng)
+    x = cases.inputs(model, rng, 8)
+    encoded = cases.integer(model, rng)
+    expected = run(model.to_bytes(), x, "onnxruntime")
+    usual = error(run(to_onnx(encoded), x, "onnxruntime"), expected)
+    assert error(run(to_onnx(encoded, engine=to), x, "openvino"), expected) < 1.5 * usual + 0.01
 
 
 @pytest.mark.parametrize("form", FORMS)
