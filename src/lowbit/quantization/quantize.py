@@ -48,7 +48,9 @@ class Quantized:
         """The float model this was made from."""
         return self.encoded.model
 
-    def to_bytes(self, *, input: str = "float32", input_layout: str = "NHWC", short_names: bool = False) -> bytes:
+    def to_bytes(
+        self, *, to: str | None = None, input: str = "float32", input_layout: str = "NHWC", short_names: bool = False
+    ) -> bytes:
         """The content of the ONNX file; see `save`."""
         content = to_onnx(self._taking(input, input_layout))
         return shortened(content) if short_names else content
@@ -57,6 +59,7 @@ class Quantized:
         self,
         path: Path | str,
         *,
+        to: str | None = None,
         input: str = "float32",
         input_layout: str = "NHWC",
         output_type: str = "float32",
@@ -66,6 +69,7 @@ class Quantized:
 
         Args:
             path: where to.
+            to: whom the file is for: "onnx", "openvino" or "litert"; None goes by the name.
             input: what the file takes. "float32": what the model takes, normalized by the caller. "uint8": the bytes of
                 images; the file normalizes them itself. "int8" (LiteRT only): codes in the scale that the file states.
             input_layout: of image bytes: "NHWC", as image libraries give them, or "NCHW" (ONNX only).
