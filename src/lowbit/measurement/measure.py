@@ -13,7 +13,7 @@ import numpy as np
 
 from lowbit.data.images import Images, check_labels
 from lowbit.engines import engine_version
-from lowbit.errors import DataError, ModelError
+from lowbit.errors import DataError, EngineError, ModelError
 from lowbit.files import sha256_file
 from lowbit.formats.opening import load, opened
 from lowbit.graph.cost import Cost, cost
@@ -84,9 +84,22 @@ def measure(
 
 
 def measured(
-    files: Sequence[Path | str | Candidate], images: Images, conditions: Conditions, *, progress: Progress = SILENT
+    files: Sequence[Path | str | Candidate],
+    images: Images,
+    conditions: Conditions,
+    *,
+    model: Model | None = None,
+    progress: Progress = SILENT,
 ) -> Comparison:
-    """`measure`, with its conditions in one piece."""
+    """`measure`, with its conditions in one piece.
+
+    Args:
+        files: see `measure`.
+        images: see `measure`.
+        conditions: see `measure`.
+        model: the float model, if it is at hand; else it is read from the first file, which must then be an ONNX one.
+        progress: see `measure`.
+    """
     candidates = [file if isinstance(file, Candidate) else Candidate(Path(file).stem, Path(file)) for file in files]
     if not candidates:
         raise DataError("there is no file to measure.", remedy="Name at least one ONNX file.")
@@ -94,9 +107,21 @@ def measured(
         # Archives are measured as the ONNX files that they hold; their size is their own.
         paths = [opened(candidate.path, Path(folder)) for candidate in candidates]
         found, passed = entries(
-            paths, images, engine=conditions.engine, emulate=conditions.emulate, batch=conditions.batch
+            paths,
+            images,
+            engine=conditions.engine,
+            made_for=[candidate.engines for candidate in candidates],
+            emulate=conditions.emulate,
+            batch=conditions.batch,
         )
-        comparison = _measured(candidates, paths, found, images, conditions, progress=progress)
+        run = sorted({entry.file for entry in found})
+        if not run or candidates[run[0]].recipe != candidates[0].recipe:
+            raise EngineError(
+                "no engine that is installed runs the first file.", where=str(paths[0]), remedy=" ".join(passed)
+            )
+        candidates, paths = [candidates[file] for file in run], [paths[file] for file in run]
+        found = tuple(dataclasses.replace(entry, file=run.index(entry.file)) for entry in found)
+        comparison = _measured(candidates, paths, found, images, conditions, model=model, progress=progress)
         rows = with_sizes(
             comparison.rows,
             [entry.file for entry in found],
@@ -116,10 +141,11 @@ def _measured(
     images: Images,
     conditions: Conditions,
     *,
+    model: Model | None,
     progress: Progress,
 ) -> Comparison:
-    """`measure`, with the ONNX file of each candidate at hand."""
-    costs, summary = _looked_at(candidates[0].path, images)
+    """`measure`, with the ONNX or LiteRT file of each candidate at hand."""
+    costs, summary = _looked_at(candidates[0].path, images) if model is None else _told(model, images)
     several = len({entry.engine for entry in found}) > 1
     labels = [label(candidates[entry.file].recipe, entry, several=several) for entry in found]
     predictions = [
@@ -176,11 +202,11 @@ def _measured(
                 found_row,
                 label="" if labels[index] == candidate.recipe else labels[index],
                 emulated=entry.emulated,
-                expected_ratio=None if entry.emulated else expected_ratio(candidate, entry, found, times),
+                expected_ratio=None if entry.emulated else expected_ratio(candidates, entry, found, times),
                 details=details,
             )
         )
-    engines = dict.fromkeys(entry.engine for entry in found)
+    engines = dict.fromkeys(entry.engine for entry in found if not entry.emulated)
     where = dataclasses.replace(
         environment(),
         engine=", ".join(f"{name} {engine_version(name)}" for name in engines),
@@ -197,7 +223,7 @@ def _measured(
         command=shlex.join(sys.argv) if sys.argv and Path(sys.argv[0]).name == "lowbit" else "",
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
-    return Comparison(with_fastest(rows, found), where, summary, _layer_costs(costs))
+    return Comparison(with_fastest(rows, candidates, found), where, summary, _layer_costs(costs))
 
 
 def _examples(predictions: Sequence[Prediction], images: Images) -> tuple[tuple[Any, ...], ...]:
@@ -226,11 +252,14 @@ def _cost(model: Model, *, batch: int) -> Cost | None:
 
 def _looked_at(path: Path, images: Images) -> tuple[Cost | None, ModelSummary]:
     """Costs and summary of the reference, which is not kept in memory for longer than that takes."""
-    reference = load(path)
-    if images.labels is not None and reference.classes is not None:
-        check_labels(images, reference.classes)
-    costs = _cost(reference, batch=1)
-    return costs, _summary(reference, costs, images)
+    return _told(load(path), images)
+
+
+def _told(model: Model, images: Images) -> tuple[Cost | None, ModelSummary]:
+    if images.labels is not None and model.classes is not None:
+        check_labels(images, model.classes)
+    costs = _cost(model, batch=1)
+    return costs, _summary(model, costs, images)
 
 
 def _summary(model: Model, costs: Cost | None, images: Images) -> ModelSummary:
