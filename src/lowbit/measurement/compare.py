@@ -112,7 +112,7 @@ def compare(
         notes += _passed_over(refused, model, strict=strict and engine.strip() != AUTO)
         if not candidates:
             if refused:
-                # What LiteRT has no form for is an operator then, which every recipe has.
+                # It is no recipe that LiteRT has no form for, but the network itself, or the layout of bytes.
                 engines = tuple(name for name in engines if name != LITERT)
             # Said before anything is timed, so that the timing can contradict it.
             expected = _outlooks(model, chosen, engines, conditions) if runs else {}
