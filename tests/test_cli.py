@@ -381,6 +381,9 @@ def test_litert_files_are_written_and_measured_beside_onnx(folder, tmp_path, cap
     assert [row["engine"] for row in rows] == ["onnxruntime", "onnxruntime", "litert"]
     assert rows[2]["file_bytes"] == lite.stat().st_size == sum(rows[2]["details"]["ledger"].values())
     assert rows[2]["weight_mse"] == pytest.approx(rows[1]["weight_mse"])
+    code, _, err = run("measure", lite, plain, *arguments[4:], capsys=capsys)
+    assert code == 2
+    assert "a.tflite: a .tflite file cannot be the first. Name the ONNX file" in err
     code, _, err = run(
         "quantize", folder / "net.onnx", *how, "-o", tmp_path / "b.onnx", "--to", "litert", capsys=capsys
     )
