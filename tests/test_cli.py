@@ -17,7 +17,9 @@ from lowbit.engines.litert_reader import read_litert
 from lowbit.errors import EngineError
 from lowbit.formats.input_bytes import byte_layout
 from lowbit.measurement import entries, roofline
+from lowbit.measurement.results import read_results
 from lowbit.quantization.targets import resolved
+from lowbit.reports.terminal import comparison_text
 
 SIZE = ["--mean", "0.5", "--std", "0.25"]
 
@@ -379,6 +381,9 @@ def test_litert_files_are_written_and_measured_beside_onnx(folder, tmp_path, cap
     assert [row["engine"] for row in rows] == ["onnxruntime", "onnxruntime", "litert"]
     assert rows[2]["file_bytes"] == lite.stat().st_size == sum(rows[2]["details"]["ledger"].values())
     assert rows[2]["weight_mse"] == pytest.approx(rows[1]["weight_mse"])
+    code, _, err = run("measure", lite, plain, *arguments[4:], capsys=capsys)
+    assert code == 2
+    assert "a.tflite: a .tflite file cannot be the first. Name the ONNX file" in err
     code, _, err = run(
         "quantize", folder / "net.onnx", *how, "-o", tmp_path / "b.onnx", "--to", "litert", capsys=capsys
     )
@@ -595,7 +600,7 @@ def test_quantize_says_beforehand_that_integers_will_not_be_faster(folder, tmp_p
 
 
 def test_several_engines_and_emulated_answers_each_have_a_row(folder, tmp_path, capsys):
-    engines = [name for name in ("onnxruntime", "openvino") if name in installed_engines()]
+    engines = list(installed_engines())
     out_folder = tmp_path / "out"
     arguments = (
         "compare", folder / "net.onnx", "--data", folder / "test", "--calibration", folder / "calibration", *SIZE,
@@ -606,10 +611,12 @@ def test_several_engines_and_emulated_answers_each_have_a_row(folder, tmp_path, 
     results = json.loads(out)
     rows = results["rows"]
     assert code == 0
-    expected = [("float", name) for name in engines] + [("int8", name) for name in engines]
-    expected += [("int8", "onnxruntime")] + [("linear8", name) for name in engines]
+    expected = [("float", name) for name in engines] + [("int8", name) for name in ("onnxruntime", *engines)]
+    expected += [("linear8", name) for name in engines]
     assert [(row["recipe"], row["engine"]) for row in rows] == expected
-    emulated = rows[2 * len(engines)]
+    # Behind the file that it is of, which is made for the runtime whose kernels are emulated.
+    assert [row["file"] for row in rows if row["emulated"]] == ["net-int8.onnx"]
+    emulated = rows[len(engines) + 1]
     assert (emulated["emulated"], emulated["label"]) == ("x86", "int8, emulated x86")
     assert emulated["latency_ms"] is None
     assert emulated["kl"] > 0
@@ -618,15 +625,18 @@ def test_several_engines_and_emulated_answers_each_have_a_row(folder, tmp_path, 
     for row in rows:
         assert (row["expected_ratio"] is not None) == (row["recipe"] == "int8" and not row["emulated"])
         assert sum(row["details"]["ledger"].values()) == row["file_bytes"]
+    files = [row["file"] for row in rows if row["recipe"] == "int8" and not row["emulated"]]
+    own = {"onnxruntime": "net-int8.onnx", "openvino": "net-int8-openvino.onnx", "litert": "net-int8.tflite"}
+    assert files == [own[name] for name in engines]
     if len(engines) > 1:
         assert rows[0]["label"] == "float, onnxruntime"
         assert rows[0]["fastest_engine"] == rows[1]["fastest_engine"] in engines
     page = (out_folder / "report.html").read_text()
     assert "int8, emulated x86" in page
     assert results["verdicts"][0].split(" (")[0] in page
-    code, out, _ = run(*arguments, capsys=capsys)
-    assert "Integers are made for x86-vnni." in " ".join(out.split())
-    assert "expected" in out
+    shown = comparison_text(read_results(out_folder / "results.json"))
+    assert "Integers are made for x86-vnni." in " ".join(shown.split())
+    assert "expected" in shown
 
 
 def test_auto_measures_what_is_installed_and_runs_the_file(folder, monkeypatch, capsys):

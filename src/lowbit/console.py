@@ -70,7 +70,9 @@ def load_measured(
     A file that takes image bytes says only that it wants them as they are.
     """
     from lowbit.formats.opening import is_litert
+    from lowbit.measurement.reference import check_reference
 
+    check_reference(files[0])
     loaded = load_model(files[0], size=size, mean=mean, std=std, layout=layout)
     for path in files[1:]:
         if loaded.input.dtype.name != "uint8":

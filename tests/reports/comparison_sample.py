@@ -152,6 +152,32 @@ def sample_comparison() -> Comparison:
     return Comparison(tuple(rows), environment, model, tuple(costs))
 
 
+def on_three_engines(comparison: Comparison) -> Comparison:
+    """The same, as ONNX files in two engines and those that LiteRT has a form for in .tflite files of their own."""
+    rows = []
+    for row in comparison.rows:
+        forms = [("onnxruntime", row.file, 1.0), ("openvino", row.file, 0.9)]
+        if row.recipe == "int8":
+            forms[1] = ("openvino", "int8-openvino.onnx", 0.9)
+        if row.recipe in ("float", "int8", "linear8"):
+            forms.append(("litert", f"{row.recipe}.tflite", 1.2))
+        fastest = max(forms, key=lambda form: form[2])[0]
+        seen: list[str] = []
+        for engine, file, factor in forms:
+            details = dataclasses.replace(row.details, steps=() if seen else row.details.steps)
+            if file in seen:
+                details = dataclasses.replace(row.details, layers=(), histograms=(), steps=(), notes=())
+            seen.append(file)
+            rows.append(
+                dataclasses.replace(
+                    row, engine=engine, file=file, label=f"{row.recipe}, {engine}", fastest_engine=fastest,
+                    latency_ms=(row.latency_ms or 0) / factor, latency_ratio=(row.latency_ratio or 0) * factor,
+                    kl=1e-13 if row.recipe == "float" and len(seen) > 1 else row.kl, details=details,
+                )
+            )  # fmt: skip
+    return dataclasses.replace(comparison, rows=tuple(rows))
+
+
 def without_labels(comparison: Comparison) -> Comparison:
     """The same without labels."""
     rows = tuple(

@@ -42,7 +42,8 @@ if TYPE_CHECKING:
 
 def measure(
     files: Annotated[
-        list[Path], typer.Argument(help="ONNX files of one model, the float one first.", metavar="FILE...")
+        list[Path],
+        typer.Argument(help="ONNX or .tflite files of one model, the float ONNX one first.", metavar="FILE..."),
     ],
     data: DataOption = None,
     engine: EngineOption = "onnxruntime",
@@ -59,7 +60,7 @@ def measure(
     out: Annotated[Path | None, typer.Option("--out", help="Also write results and report.html here.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure any ONNX files side by side: accuracy, loss, size, latency, memory."""
+    """Measure any ONNX and .tflite files side by side: accuracy, loss, size, latency, memory."""
     from lowbit.measurement.measure import measure as run
 
     images_from = required(data, "--data")

@@ -54,5 +54,5 @@ def open_session(model: bytes | Path | str, *, threads: int, optimized_to: Path 
 
 
 def version() -> str:
-    """Version of OpenVINO."""
-    return str(openvino.__version__)
+    """Version of OpenVINO, without the number of its build."""
+    return str(openvino.__version__).split("-", maxsplit=1)[0]

@@ -1,25 +1,27 @@
-"""One model, one calibration set, every recipe: each written as a file, and all files measured side by side."""
+"""One model, one calibration set, every recipe: a file for each engine, and all of them measured side by side."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from lowbit.data.images import Images, check_labels, open_images, overlap
-from lowbit.engines import chosen_engines
-from lowbit.errors import DataError, ModelError
+from lowbit.engines import AUTO, chosen_engines, engine_version
+from lowbit.errors import DataError, DowngradeError, ModelError
 from lowbit.formats.opening import load
 from lowbit.graph.cost import cost
 from lowbit.graph.model import Model
 from lowbit.graph.ops import layers
 from lowbit.measurement.conditions import RUNS, Conditions
+from lowbit.measurement.entries import check_emulation
+from lowbit.measurement.forms import LITERT, Place, check_forms, refused_by_all, write_forms
 from lowbit.measurement.measure import measured
 from lowbit.measurement.results import Comparison, Step
-from lowbit.measurement.roofline import LITERT, Outlook, measure_peaks, outlook
+from lowbit.measurement.roofline import Outlook, measure_peaks, outlook
 from lowbit.measurement.rows import Candidate
 from lowbit.progress import SILENT, Progress
 from lowbit.quantization.plan import plan
-from lowbit.quantization.quantize import Quantized, check_form, quantize
+from lowbit.quantization.quantize import Quantized, quantize
 from lowbit.quantization.recipes import STUDY, Recipe, parse_recipe
 
 
@@ -43,7 +45,10 @@ def compare(
     strict: bool = False,
     progress: Progress = SILENT,
 ) -> Comparison:
-    """Quantize a model by every recipe, write every file into `folder`, and measure the files.
+    """Quantize a model by every recipe, write a file for each engine into `folder`, and measure the files.
+
+    Engines share a file where one form serves both; integers have one for each of ONNX Runtime (`.onnx`), OpenVINO
+    (`-openvino.onnx`) and LiteRT (`.tflite`). What LiteRT has no form for is left out and named in `notes`.
 
     Args:
         model: a loaded model or the path of one.
@@ -55,7 +60,8 @@ def compare(
         input: what the files take, the float one too: "float32", or "uint8" for the bytes of images. So bytes are
             timed from the image to the answer, normalization included.
         input_layout: of image bytes, "NHWC" or "NCHW".
-        engine: runtime that predicts and is timed: a name, several with commas, or `auto`; see `measure`.
+        engine: runtime that predicts and is timed: a name, several with commas, or `auto` for all that are installed.
+            Rows come file by file, engines in this order; the first float row is what the others are compared with.
         threads: threads of the runtime while timing.
         batch: images a run while timing.
         runs: timed runs of each file.
@@ -67,7 +73,8 @@ def compare(
         progress: told as the work goes on.
 
     Raises:
-        LowbitError: bad model, data, recipe or folder; the message says which.
+        LowbitError: bad model, data, recipe, engine or folder, or nothing but the float file could be written; the
+            message says which.
     """
     if not isinstance(model, Model):
         model = load(model)
@@ -78,29 +85,45 @@ def compare(
         decision = plan(model, recipe)
         if strict:
             decision.require_all()
-    folder, stem = Path(folder), Path(model.source).stem
-    check_form(model, chosen[0], folder / f"{stem}.onnx", input=input, input_layout=input_layout)
+    engines = chosen_engines(engine)
+    for name in engines:
+        engine_version(name)  # which says how to install what is missing
+    check_emulation(emulate, engines)
+    place = Place(Path(folder), Path(model.source).stem, input, input_layout)
+    check_forms(model, chosen[0], engines, place)
     images = data if isinstance(data, Images) else open_images(data, model.preprocessing)
     if images.labels is not None and model.classes is not None:
         check_labels(images, model.classes)
     seen = None
     if calibration is not None or any(recipe.integer for recipe in chosen):
         seen = calibration_images(model, calibration, images, same_data=same_data)
-    folder.mkdir(parents=True, exist_ok=True)
-    # Said before anything is timed, so that the timing can contradict it.
+    place.folder.mkdir(parents=True, exist_ok=True)
     conditions = Conditions(engine=engine, threads=threads, batch=batch, runs=runs, emulate=emulate, control=control)
-    expected = _outlooks(model, chosen, conditions) if runs else {}
-    candidates = []
+    expected: dict[str, Outlook] = {}
+    candidates: list[Candidate] = []
+    notes: list[str] = []
     target = ""
     for recipe in chosen:
-        quantized = quantize(model, recipe, calibration=seen, effort=effort, progress=progress)
-        path = quantized.save(folder / f"{stem}-{recipe.name}.onnx", input=input, input_layout=input_layout)
-        found = candidate(quantized, path)
+        found, refused, target_of_recipe = _made(
+            model, recipe, engines, place, calibration=seen, effort=effort, progress=progress
+        )
+        if not candidates and not found:
+            raise next(iter(refused.values()))
+        notes += _passed_over(refused, model, strict=strict and engine.strip() != AUTO)
+        if not candidates:
+            if refused:
+                # It is no recipe that LiteRT has no form for, but the network itself, or the layout of bytes.
+                engines = tuple(name for name in engines if name != LITERT)
+            # Said before anything is timed, so that the timing can contradict it.
+            expected = _outlooks(model, chosen, engines, conditions) if runs else {}
+        elif not found and recipe is chosen[-1] and candidates[-1].recipe == chosen[0].name:
+            raise next(iter(refused.values()))
         if recipe.integer:
-            found = dataclasses.replace(found, expected={name: outlook.gain for name, outlook in expected.items()})
-        candidates.append(found)
-        target = quantized.plan.target or target
-    comparison = measured(candidates, images, conditions, progress=progress)
+            gains = {name: outlook.gain for name, outlook in expected.items()}
+            found = [dataclasses.replace(file, expected=gains) for file in found]
+        candidates += found
+        target = target_of_recipe or target
+    comparison = measured(candidates, images, conditions, model=model, progress=progress)
     where = dataclasses.replace(comparison.environment, target=target)
     if seen is not None:
         where = dataclasses.replace(
@@ -111,17 +134,59 @@ def compare(
         )
     # The float file is measured under its own name, but it was made from the user's.
     named = dataclasses.replace(comparison.model, name=model.source, trained_parameters=model.trained_parameters)
-    verdicts = tuple(outlook.verdict for outlook in expected.values())
-    return dataclasses.replace(comparison, environment=where, model=named, verdicts=verdicts)
+    timed = {row.engine for row in comparison.rows if row.expected_ratio is not None}
+    verdicts = tuple(outlook.verdict for name, outlook in expected.items() if name in timed)
+    return dataclasses.replace(
+        comparison, environment=where, model=named, verdicts=verdicts, notes=(*notes, *comparison.notes)
+    )
 
 
-def _outlooks(model: Model, recipes: Sequence[Recipe], conditions: Conditions) -> dict[str, Outlook]:
+def _made(
+    model: Model,
+    recipe: Recipe,
+    engines: Sequence[str],
+    place: Place,
+    *,
+    calibration: Images | None,
+    effort: str,
+    progress: Progress,
+) -> tuple[list[Candidate], Mapping[str, ModelError], str]:
+    """The files of one recipe; by the name of each that could not be written, why; and the target of its integers."""
+    refused = refused_by_all(model, recipe, engines, place)
+    if refused:
+        return [], refused, ""
+    quantized = quantize(model, recipe, calibration=calibration, effort=effort, progress=progress)
+    written, refused = write_forms(quantized, engines, place)
+    found: list[Candidate] = []
+    for path, form in written:
+        # Steps are the recipe's, whoever runs it: one file tells them.
+        known = dataclasses.replace(found[0], path=path, steps=()) if found else candidate(quantized, path)
+        found.append(dataclasses.replace(known, engines=form.engines))
+    return found, refused, quantized.plan.target
+
+
+def _passed_over(refused: Mapping[str, ModelError], model: Model, *, strict: bool) -> list[str]:
+    """What is said of files that could not be written.
+
+    Raises:
+        DowngradeError: strict, and there is one.
+    """
+    said = []
+    for name, error in refused.items():
+        node = error.where.removeprefix(model.source).removeprefix(": ")
+        said.append(f"{name} was not written: {f'{node}: ' if node else ''}{error.what}")
+    if said and strict:
+        raise DowngradeError(said[0], remedy="Name other engines or recipes, or leave --strict out.")
+    return said
+
+
+def _outlooks(
+    model: Model, recipes: Sequence[Recipe], engines: Sequence[str], conditions: Conditions
+) -> dict[str, Outlook]:
     """What to expect of integers on each engine; nothing where no recipe computes in them or sizes are not known."""
     recipe = next((recipe for recipe in recipes if recipe.integer), None)
     if recipe is None:
         return {}
-    # The files that are compared are ONNX.
-    names = [name for name in chosen_engines(conditions.engine) if name != LITERT]
     try:
         cost(model, batch=conditions.batch)
     except ModelError:
@@ -130,7 +195,7 @@ def _outlooks(model: Model, recipes: Sequence[Recipe], conditions: Conditions) -
         name: outlook(
             model, measure_peaks(engine=name, threads=conditions.threads), batch=conditions.batch, recipe=recipe
         )
-        for name in names
+        for name in engines
     }
 
 

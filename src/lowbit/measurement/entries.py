@@ -37,8 +37,29 @@ class Entry:
     notes: tuple[str, ...] = ()
 
 
+def check_emulation(emulate: str, names: Sequence[str]) -> None:
+    """Refuse an emulation that there is not, or that no file of these engines has anything for.
+
+    Raises:
+        SchemeError: no such emulation.
+        DataError: only LiteRT runs, whose kernels are others.
+    """
+    if emulate and emulate not in EMULATED:
+        raise SchemeError(
+            f"'{emulate}' cannot be emulated.", remedy=f"Choose {', '.join(EMULATED)}: other targets add exactly."
+        )
+    if emulate and tuple(names) == ("litert",):
+        raise _nothing_to_emulate()
+
+
 def entries(
-    paths: Sequence[Path], images: Images, *, engine: str, emulate: str = "", batch: int = 1
+    paths: Sequence[Path],
+    images: Images,
+    *,
+    engine: str,
+    made_for: Sequence[tuple[str, ...]] = (),
+    emulate: str = "",
+    batch: int = 1,
 ) -> tuple[tuple[Entry, ...], tuple[str, ...]]:
     """The rows for some files, file by file, and what could not be measured.
 
@@ -47,6 +68,7 @@ def entries(
         images: what they will run on.
         engine: name of an engine, several with commas, or `auto`: those installed, passing over files that one does not
             open or, having opened it, fails to run.
+        made_for: for each file the engines that shall run it; where that is empty, all that are asked for and open it.
         emulate: a row of `EMULATED`, or empty.
         batch: images a run, for trying it.
 
@@ -55,31 +77,37 @@ def entries(
         SchemeError: no such emulation.
         DataError: no file has anything that emulation would change.
     """
-    if emulate and emulate not in EMULATED:
-        raise SchemeError(
-            f"'{emulate}' cannot be emulated.", remedy=f"Choose {', '.join(EMULATED)}: other targets add exactly."
-        )
     names = chosen_engines(engine)
+    check_emulation(emulate, names)
     found: list[Entry] = []
     passed: list[str] = []
     for index, path in enumerate(paths):
-        reading = _reading(path, names)
+        own = made_for[index] if made_for else ()
+        reading = own or _reading(path, names)
         if engine == AUTO:
             refusals = {name: refusal for name in reading if (refusal := _refusal(path, name, images, batch))}
             reading = tuple(name for name in reading if name not in refusals)
             said = [f"{path.name} was not measured with {name}: {refusal}" for name, refusal in refusals.items()]
-            if not reading:
+            if not reading and not own:
                 raise EngineError("no engine that is installed runs the file.", where=str(path), remedy=" ".join(said))
             passed += said
+            if not reading:
+                continue
         found += [Entry(index, name, path, notes=_outside(path, name)) for name in reading]
-        if emulate and not is_litert(path):
+        # Of the files that a recipe has, the one for the runtime whose kernels these are.
+        other = own and EMULATED_ENGINE not in own and EMULATED_ENGINE in names
+        if emulate and not is_litert(path) and not other:
             found += _emulated(index, path, emulate)
     if emulate and not any(entry.emulated for entry in found):
-        raise DataError(
-            "no file multiplies integers as ONNX Runtime does, so there is nothing to emulate.",
-            remedy="Leave --emulate out, or give an int8 ONNX file.",
-        )
+        raise _nothing_to_emulate()
     return tuple(found), tuple(passed)
+
+
+def _nothing_to_emulate() -> DataError:
+    return DataError(
+        "no file multiplies integers as ONNX Runtime does, so there is nothing to emulate.",
+        remedy="Leave --emulate out, or give an int8 ONNX file.",
+    )
 
 
 def label(recipe: str, entry: Entry, *, several: bool) -> str:

@@ -11,12 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from lowbit.data.images import Images, check_labels
+from lowbit.data.images import Images
 from lowbit.engines import engine_version
-from lowbit.errors import DataError, ModelError
+from lowbit.errors import DataError, EngineError
 from lowbit.files import sha256_file
 from lowbit.formats.opening import load, opened
-from lowbit.graph.cost import Cost, cost
 from lowbit.graph.model import Model
 from lowbit.measurement.accuracy import score
 from lowbit.measurement.conditions import RUNS, Conditions
@@ -26,11 +25,8 @@ from lowbit.measurement.examples import examples
 from lowbit.measurement.inputs import as_taken, first_batch
 from lowbit.measurement.memory import Memory, memory
 from lowbit.measurement.prediction import Prediction, predict
-from lowbit.measurement.results import (
-    Comparison,
-    LayerCostRow,
-    ModelSummary,
-)
+from lowbit.measurement.reference import check_reference, described, layer_costs
+from lowbit.measurement.results import Comparison
 from lowbit.measurement.rows import Candidate, contents, expected_ratio, row, with_fastest
 from lowbit.measurement.sizes import NO_CONTROL, with_sizes
 from lowbit.measurement.speed import latency, load_average
@@ -55,7 +51,7 @@ def measure(
     """Measure files on the same images; the first is the reference that the others are compared with.
 
     Args:
-        files: ONNX files of one model, the float one first.
+        files: ONNX, archive or LiteRT files of one model, the float ONNX one first.
         images: evaluation images; without labels agreement with the first file takes the place of accuracy.
         engine: runtime that predicts, and whose latency and memory are measured: a name, several with commas, or
             `auto` for all that are installed. With several each file has a row for each that opens it. LiteRT files
@@ -84,19 +80,46 @@ def measure(
 
 
 def measured(
-    files: Sequence[Path | str | Candidate], images: Images, conditions: Conditions, *, progress: Progress = SILENT
+    files: Sequence[Path | str | Candidate],
+    images: Images,
+    conditions: Conditions,
+    *,
+    model: Model | None = None,
+    progress: Progress = SILENT,
 ) -> Comparison:
-    """`measure`, with its conditions in one piece."""
+    """`measure`, with its conditions in one piece.
+
+    Args:
+        files: see `measure`.
+        images: see `measure`.
+        conditions: see `measure`.
+        model: the float model, if it is at hand; else it is read from the first file, which must then be an ONNX one.
+        progress: see `measure`.
+    """
     candidates = [file if isinstance(file, Candidate) else Candidate(Path(file).stem, Path(file)) for file in files]
     if not candidates:
         raise DataError("there is no file to measure.", remedy="Name at least one ONNX file.")
+    if model is None:
+        check_reference(candidates[0].path)
     with tempfile.TemporaryDirectory(prefix="lowbit-") as folder:
         # Archives are measured as the ONNX files that they hold; their size is their own.
         paths = [opened(candidate.path, Path(folder)) for candidate in candidates]
         found, passed = entries(
-            paths, images, engine=conditions.engine, emulate=conditions.emulate, batch=conditions.batch
+            paths,
+            images,
+            engine=conditions.engine,
+            made_for=[candidate.engines for candidate in candidates],
+            emulate=conditions.emulate,
+            batch=conditions.batch,
         )
-        comparison = _measured(candidates, paths, found, images, conditions, progress=progress)
+        run = sorted({entry.file for entry in found})
+        if not run or candidates[run[0]].recipe != candidates[0].recipe:
+            raise EngineError(
+                "no engine that is installed runs the first file.", where=str(paths[0]), remedy=" ".join(passed)
+            )
+        candidates, paths = [candidates[file] for file in run], [paths[file] for file in run]
+        found = tuple(dataclasses.replace(entry, file=run.index(entry.file)) for entry in found)
+        comparison = _measured(candidates, paths, found, images, conditions, model=model, progress=progress)
         rows = with_sizes(
             comparison.rows,
             [entry.file for entry in found],
@@ -116,10 +139,11 @@ def _measured(
     images: Images,
     conditions: Conditions,
     *,
+    model: Model | None,
     progress: Progress,
 ) -> Comparison:
-    """`measure`, with the ONNX file of each candidate at hand."""
-    costs, summary = _looked_at(candidates[0].path, images)
+    """`measure`, with the ONNX or LiteRT file of each candidate at hand."""
+    costs, summary = described(model or load(candidates[0].path), images)
     several = len({entry.engine for entry in found}) > 1
     labels = [label(candidates[entry.file].recipe, entry, several=several) for entry in found]
     predictions = [
@@ -176,11 +200,11 @@ def _measured(
                 found_row,
                 label="" if labels[index] == candidate.recipe else labels[index],
                 emulated=entry.emulated,
-                expected_ratio=None if entry.emulated else expected_ratio(candidate, entry, found, times),
+                expected_ratio=None if entry.emulated else expected_ratio(candidates, entry, found, times),
                 details=details,
             )
         )
-    engines = dict.fromkeys(entry.engine for entry in found)
+    engines = dict.fromkeys(entry.engine for entry in found if not entry.emulated)
     where = dataclasses.replace(
         environment(),
         engine=", ".join(f"{name} {engine_version(name)}" for name in engines),
@@ -197,7 +221,7 @@ def _measured(
         command=shlex.join(sys.argv) if sys.argv and Path(sys.argv[0]).name == "lowbit" else "",
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
-    return Comparison(with_fastest(rows, found), where, summary, _layer_costs(costs))
+    return Comparison(with_fastest(rows, candidates, found), where, summary, layer_costs(costs))
 
 
 def _examples(predictions: Sequence[Prediction], images: Images) -> tuple[tuple[Any, ...], ...]:
@@ -213,46 +237,4 @@ def _examples(predictions: Sequence[Prediction], images: Images) -> tuple[tuple[
         std=how.std,
         scale=how.scale,
         channels_last=how.layout == "NHWC",
-    )
-
-
-def _cost(model: Model, *, batch: int) -> Cost | None:
-    try:
-        return cost(model, batch=batch)
-    except ModelError:
-        # Sizes that only the data decides have no MAC count; everything else can still be measured.
-        return None
-
-
-def _looked_at(path: Path, images: Images) -> tuple[Cost | None, ModelSummary]:
-    """Costs and summary of the reference, which is not kept in memory for longer than that takes."""
-    reference = load(path)
-    if images.labels is not None and reference.classes is not None:
-        check_labels(images, reference.classes)
-    costs = _cost(reference, batch=1)
-    return costs, _summary(reference, costs, images)
-
-
-def _summary(model: Model, costs: Cost | None, images: Images) -> ModelSummary:
-    return ModelSummary(
-        name=model.source,
-        trained_parameters=model.trained_parameters,
-        parameters=costs.parameters if costs else 0,
-        macs=costs.macs if costs else 0,
-        input_shape=tuple(extent if isinstance(extent, int) else 1 for extent in model.input.shape),
-        classes=tuple(images.class_names or ()),
-    )
-
-
-def _layer_costs(costs: Cost | None) -> tuple[LayerCostRow, ...]:
-    return tuple(
-        LayerCostRow(
-            name=layer.node,
-            op=layer.op,
-            macs=layer.macs,
-            parameters=layer.parameters,
-            weight_bytes=layer.weight_bytes,
-            output_shape=layer.output_shape,
-        )
-        for layer in (costs.layers if costs else ())
     )

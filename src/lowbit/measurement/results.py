@@ -202,7 +202,10 @@ class Comparison:
 
     @property
     def files(self) -> tuple[Row, ...]:
-        """One row a file: the first of the engines that ran it, and no emulated ones."""
+        """One row a file: the first of the engines that ran it, and no emulated ones.
+
+        They are called by their recipe, and by the engine too where a recipe has several files.
+        """
         found: list[Row] = []
         engines: set[str] = set()
         for row in self.rows:
@@ -213,7 +216,18 @@ class Comparison:
                 found.append(row)
                 engines.clear()
             engines.add(row.engine)
-        return tuple(found)
+        recipes = [row.recipe for row in found]
+        return tuple(row if recipes.count(row.recipe) > 1 else dataclasses.replace(row, label="") for row in found)
+
+    def is_reference(self, row: Row) -> bool:
+        """Whether a row is of the first file, or of the same weights in a file for another engine."""
+        return row.recipe == self.rows[0].recipe and not row.weight_mse
+
+    def reference_of(self, row: Row) -> Row:
+        """The reference on the engine of a row; the first row if that engine did not run it."""
+        return next(
+            (other for other in self.rows if other.engine == row.engine and self.is_reference(other)), self.rows[0]
+        )
 
     @property
     def has_labels(self) -> bool:

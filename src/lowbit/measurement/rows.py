@@ -38,6 +38,7 @@ class Candidate:
         float_weights: by layer, the float weights that were encoded, where those are not the first file's (channels
             rescaled by equalization).
         expected: by engine, how many times faster than float it should be there.
+        engines: that the file was made for, where each engine has a file of its own; empty for any that opens it.
     """
 
     recipe: str
@@ -49,6 +50,7 @@ class Candidate:
     steps: tuple[Step, ...] = ()
     float_weights: Mapping[str, Array] | None = None
     expected: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    engines: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -84,30 +86,45 @@ def contents(candidates: Sequence[Candidate], paths: Sequence[Path]) -> list[Con
 
 
 def expected_ratio(
-    candidate: Candidate, entry: Entry, found: Sequence[Entry], times: Mapping[str, Latency]
+    candidates: Sequence[Candidate], entry: Entry, found: Sequence[Entry], times: Mapping[str, Latency]
 ) -> float | None:
     """The gain expected on this engine, in times of the reference: that of the float file on the same engine."""
-    gain = candidate.expected.get(entry.engine)
-    floats = (str(index) for index, other in enumerate(found) if other.file == 0 and other.engine == entry.engine)
+    gain = candidates[entry.file].expected.get(entry.engine)
+    floats = (
+        str(index)
+        for index, other in enumerate(found)
+        if other.engine == entry.engine and _belong(candidates, 0, other.file)
+    )
     time = times.get(next(floats, ""))
     return None if gain is None or time is None else gain * time.ratio
 
 
-def with_fastest(rows: Sequence[Row], found: Sequence[Entry]) -> tuple[Row, ...]:
-    """Name the engine that runs each file fastest, where several do."""
+def with_fastest(rows: Sequence[Row], candidates: Sequence[Candidate], found: Sequence[Entry]) -> tuple[Row, ...]:
+    """Name the engine that is fastest, where several run a file, or files of their own of the same recipe."""
+    # The first file that belongs together with each.
+    groups = [
+        next(other for other in range(index + 1) if _belong(candidates, other, index))
+        for index in range(len(candidates))
+    ]
     timed: dict[int, list[Row]] = {}
     for row, entry in zip(rows, found, strict=True):
         if row.latency_ms is not None:
-            timed.setdefault(entry.file, []).append(row)
+            timed.setdefault(groups[entry.file], []).append(row)
     best = {
-        file: min(those, key=lambda row: row.latency_ms or 0.0).engine
-        for file, those in timed.items()
+        group: min(those, key=lambda row: row.latency_ms or 0.0).engine
+        for group, those in timed.items()
         if len(those) > 1
     }
     return tuple(
-        row if entry.emulated else dataclasses.replace(row, fastest_engine=best.get(entry.file, ""))
+        row if entry.emulated else dataclasses.replace(row, fastest_engine=best.get(groups[entry.file], ""))
         for row, entry in zip(rows, found, strict=True)
     )
+
+
+def _belong(candidates: Sequence[Candidate], one: int, other: int) -> bool:
+    """Whether two files are the same one, or were made of one recipe for different engines."""
+    first, second = candidates[one], candidates[other]
+    return one == other or bool(first.engines and second.engines and first.recipe == second.recipe)
 
 
 def row(

@@ -6,7 +6,7 @@ million weights at most, the compressors five on 9 MB.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from lowbit.formats.controls import CONTROLS, Sizes, compressed, sizes
@@ -15,7 +15,7 @@ from lowbit.measurement.results import Row
 from lowbit.progress import SILENT, Progress
 
 LARGEST = 64_000_000  # bytes of a file that is coded without having been asked for
-NO_CONTROL = "There is no control: the first file is not a float ONNX file that holds its own weights."
+NO_CONTROL = "There is no control: the first file is not a float one that holds its own weights."
 
 
 def with_sizes(
@@ -38,29 +38,28 @@ def with_sizes(
         control: also compress the first file, however large; if it is a float one.
         progress: told after every file.
     """
-    found: list[Sizes | None] = []
+    found: list[tuple[Sizes | None, Mapping[str, int]]] = []
     for index, path in enumerate(progress.track(paths, "coding", total=len(paths))):
+        first = rows[files.index(index)]
         size = path.stat().st_size
-        alone = not is_litert(path) and rows[files.index(index)].file_bytes == size
-        compress = control and index == 0
+        alone = first.file_bytes == size
+        compress = control and index == 0 and alone
         data = read_file(path) if alone and (compress or size <= LARGEST) else None
-        known = None if data is None else sizes(data, coded=size <= LARGEST)
-        if compress and data is not None and known is not None and known.float_bytes is not None:
-            known = dataclasses.replace(known, controls=compressed(data))
-        found.append(known)
-    return tuple(_with(row, found[file], control=file == 0) for row, file in zip(rows, files, strict=True))
+        known = None if data is None or is_litert(path) else sizes(data, coded=size <= LARGEST)
+        whole = not first.details.ledger.get("codes") if known is None else known.float_bytes is not None
+        found.append((known, compressed(data) if compress and data is not None and whole else {}))
+    return tuple(_with(row, *found[file]) for row, file in zip(rows, files, strict=True))
 
 
-def _with(row: Row, known: Sizes | None, *, control: bool) -> Row:
+def _with(row: Row, known: Sizes | None, controls: Mapping[str, int]) -> Row:
+    zstd, xz = (controls.get(name) for name in CONTROLS)
+    row = dataclasses.replace(row, zstd_bytes=zstd, xz_bytes=xz)
     if known is None:
         return row
-    zstd, xz = (known.controls.get(name) if control else None for name in CONTROLS)
     return dataclasses.replace(
         row,
         archive_bytes=None if known.coded is None else sum(known.coded.values()),
         code_bits=8 * known.fixed_bytes / known.weights if known.weights else None,
         entropy_bits=known.entropy_bits,
-        zstd_bytes=zstd,
-        xz_bytes=xz,
         details=dataclasses.replace(row.details, archive_ledger=dict(known.coded or {})),
     )

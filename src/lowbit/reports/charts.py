@@ -131,7 +131,7 @@ def place_label(x: float, y: float, length: float, taken: Sequence[Box], *, with
 
 def layer_errors(rows: Sequence[Row], width: float) -> Markup:
     """SQNR of every layer (columns, in execution order) in every file (rows); the darker, the more was lost."""
-    names = max(len(row.recipe) for row in rows)
+    names = max(len(row.name) for row in rows)
     left, top, cell = min(0.34 * width, 14 + LETTER * names), 22.0, 24.0 if width == WIDE else 20.0
     columns = max(len(row.details.layers) for row in rows)
     step = (width - left - 2) / columns
@@ -139,7 +139,7 @@ def layer_errors(rows: Sequence[Row], width: float) -> Markup:
     parts: list[Markup] = [_text(left, 12, "layer, in order of execution", "axis")]
     for line, row in enumerate(rows):
         y = top + line * cell
-        parts.append(_text(left - 8, y + cell / 2 + 4, _cut(row.recipe, left - 10), "label end"))
+        parts.append(_text(left - 8, y + cell / 2 + 4, _cut(row.name, left - 10), "label end"))
         for i, layer in enumerate(row.details.layers):
             place = {
                 "x": left + i * step,
@@ -161,7 +161,7 @@ def layer_costs(layers: Sequence[LayerCostRow], row: Row | None, width: float) -
     inside = {layer.name: layer.bytes for layer in row.details.layers} if row else {}
     parts: list[Markup] = []
     macs, sizes = [layer.macs for layer in layers], [layer.weight_bytes for layer in layers]
-    second = "weight bytes, float" + (f" and {row.recipe} (solid)" if row else "")
+    second = "weight bytes, float" + (f" and {row.name} (solid)" if row else "")
     for base, values, title, word in (
         (top + panel, macs, "MACs for one image", units.amount),
         (top + 2 * panel + gap, sizes, second, units.size),
@@ -268,7 +268,7 @@ def _layer_hint(index: int, row: Row, layer: LayerRow) -> str:
         state = f"{layer.sqnr_db:.1f} dB, {layer.scheme or f'{layer.bits:.3g} bits'}"
     else:
         state = f"exact{f', stays float: {layer.stays_float}' if layer.stays_float else ''}"
-    return f"{row.recipe}, layer {index + 1} {layer.name}: {state}"
+    return f"{row.name}, layer {index + 1} {layer.name}: {state}"
 
 
 def _column(x: float, base: float, width: float, height: float, kind: str, hint: str) -> Markup:

@@ -1,11 +1,13 @@
 """The columns of the comparison, once, for the terminal and for the page. A new column is one row here."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from lowbit.measurement.results import Comparison, Row
 from lowbit.reports import units
+
+SLOWER = 0.95  # times as fast as float, where it is worth a warning
 
 
 @dataclass(frozen=True)
@@ -73,9 +75,9 @@ def columns_of(comparison: Comparison) -> tuple[Column, ...]:
     return tuple(dataclasses.replace(c, rank=0) if c.title == "agreement" else c for c in used)
 
 
-def best_of(column: Column, rows: tuple[Row, ...]) -> float | None:
-    """The best value among the quantized rows; `None` where most rows share it, or there is nothing to compare."""
-    values = [v for row in rows[1:] if (v := column.value(row)) is not None]
+def best_of(column: Column, rows: Sequence[Row]) -> float | None:
+    """The best value among quantized rows; `None` where most rows share it, or there is nothing to compare."""
+    values = [v for row in rows if (v := column.value(row)) is not None]
     if not column.best or len(values) < 2:
         return None
     best = max(values) if column.best > 0 else min(values)
@@ -85,12 +87,14 @@ def best_of(column: Column, rows: tuple[Row, ...]) -> float | None:
 def footnotes(comparison: Comparison) -> tuple[str, ...]:
     """How to read the numbers, in full sentences; warnings first."""
     e, rows = comparison.environment, comparison.rows
-    first = rows[0].label or "float"
-    notes = [
-        f"{row.name} is slower than {first} here ({units.ratio(row.latency_ratio)})."
-        for row in rows[1:]
-        if row.latency_ratio is not None and row.latency_ratio < 0.95
-    ]
+    notes = []
+    for row in rows[1:]:
+        against = comparison.reference_of(row)
+        if row.latency_ratio is None or against.latency_ratio is None or comparison.is_reference(row):
+            continue
+        if (gain := row.latency_ratio / against.latency_ratio) < SLOWER:
+            float_row = "float" if against.engine == row.engine else float_of(against)
+            notes.append(f"{row.name} is slower than {float_row} here ({units.ratio(gain)}).")
     if e.threads == 1 and e.cpu_share is not None and e.cpu_share < 0.9:
         notes.append(
             f"Timing shared the processor with other programs ({e.cpu_share:.0%} of it): repeat on a quiet machine."
@@ -109,12 +113,14 @@ def footnotes(comparison: Comparison) -> tuple[str, ...]:
     left = [row.name for row in comparison.files if row.archive_bytes is None and not row.file.endswith(".tflite")]
     if left and len(left) < len(comparison.files):
         notes.append(f"Too large to be coded here, or in several files: {', '.join(left)}.")
-    best = {row.recipe: row for row in rows if row.fastest_engine == row.engine}
+    best = [row for row in rows if row.fastest_engine and row.fastest_engine == row.engine]
     if best:
-        named = (f"{recipe} {row.engine} ({units.milliseconds(row.latency_ms)} ms)" for recipe, row in best.items())
-        notes.append(f"Fastest engine for each file: {', '.join(named)}.")
+        top = min((row for row in rows if row.latency_ms is not None), key=lambda row: row.latency_ms or 0.0)
+        notes.append(f"Fastest of all: {top.file} with {top.engine} ({units.milliseconds(top.latency_ms)} ms).")
+        named = (f"{row.recipe} {row.engine} ({units.milliseconds(row.latency_ms)} ms)" for row in best)
+        notes.append(f"Fastest engine for each recipe: {', '.join(named)}.")
     notes += [
-        f"{row.name}: expected {units.ratio(row.expected_ratio)} as fast as float, "
+        f"{row.name}: expected {units.ratio(row.expected_ratio)} as fast as {float_of(rows[0])}, "
         f"measured {units.ratio(row.latency_ratio)}."
         for row in rows
         if row.expected_ratio is not None
@@ -133,7 +139,21 @@ def footnotes(comparison: Comparison) -> tuple[str, ...]:
     return tuple(notes)
 
 
+def float_of(reference: Row) -> str:
+    """What to call a float row in a sentence."""
+    return f"float with {reference.engine}" if reference.label else "float"
+
+
 def complaints(comparison: Comparison) -> tuple[str, ...]:
-    """Everything that was asked for and not given, each with its recipe."""
-    own = [f"{row.name}: {note}" for row in comparison.rows for note in row.details.notes]
+    """Everything that was asked for and not given, each with its recipe, or its rows if others of it do not say so."""
+    said: dict[tuple[str, str], list[Row]] = {}
+    for row in comparison.rows:
+        for note in row.details.notes:
+            said.setdefault((row.label if row.emulated else row.recipe, note), []).append(row)
+    own = []
+    for (name, note), rows in said.items():
+        # What is true of a file is told with its first row.
+        firsts = {(row.file, row.engine) for row in comparison.files if row.recipe == rows[0].recipe}
+        everywhere = firsts <= {(row.file, row.engine) for row in rows}
+        own += [f"{name}: {note}"] if everywhere else [f"{row.name}: {note}" for row in rows]
     return (*comparison.notes, *own)

@@ -65,13 +65,13 @@ def ledger_bars(rows: Sequence[Row]) -> Markup:
         parts = [
             element("i", {
                 "class": "seg", "style": f"{_share('width', ledger[kind] / largest)};background:var({KINDS[kind][1]})",
-                "title": f"{row.recipe}, {KINDS[kind][0]}: {ledger[kind]:,} bytes",
+                "title": f"{row.name}, {KINDS[kind][0]}: {ledger[kind]:,} bytes",
             })
             for kind in used if ledger[kind]
         ]  # fmt: skip
         ratio = "" if row is rows[0] else f" · {units.ratio(row.file_ratio)}"
         lines += [
-            element("span", {}, row.recipe),
+            element("span", {}, row.name),
             element("span", {"class": "track"}, *parts),
             element("span", {}, units.size(row.file_bytes), element("span", {"class": "soft"}, ratio)),
         ]
@@ -79,7 +79,7 @@ def ledger_bars(rows: Sequence[Row]) -> Markup:
         element("span", {}, element("i", {"style": f"background:var({KINDS[kind][1]})"}), KINDS[kind][0])
         for kind in used
     ]
-    exact = [(row.recipe, *(f"{n:,}" for n in (*(ledger[kind] for kind in used), row.file_bytes)))
+    exact = [(row.name, *(f"{n:,}" for n in (*(ledger[kind] for kind in used), row.file_bytes)))
              for row, ledger in zip(rows, folded, strict=True)]  # fmt: skip
     heads = ("bytes", *(KINDS[kind][0] for kind in used), "file")
     return join([
@@ -95,7 +95,7 @@ def histogram_tiles(rows: Sequence[Row]) -> Markup:
     order = list(dict.fromkeys(h.tensor for _, h in found))
     found.sort(key=lambda item: order.index(item[1].tensor))
     tiles = [
-        element("figure", {}, element("figcaption", {}, element("b", {}, row.recipe),
+        element("figure", {}, element("figcaption", {}, element("b", {}, row.name),
                 f" · {h.tensor} · {len(h.code_book or ())} values"), weight_histogram(h))
         for row, h in found[:TILES]
     ]  # fmt: skip
@@ -104,10 +104,10 @@ def histogram_tiles(rows: Sequence[Row]) -> Markup:
 
 def example_cards(rows: Sequence[Row]) -> Markup:
     """Each image once, with what float said and what the files that disagree said; most disputed first."""
-    seen: dict[int, list[tuple[str, Example]]] = {}
+    seen: dict[int, list[tuple[Row, Example]]] = {}
     for row in rows:
         for example in row.details.examples:
-            seen.setdefault(example.image, []).append((row.name, example))
+            seen.setdefault(example.image, []).append((row, example))
     cards = []
     for image, said in sorted(seen.items(), key=lambda item: (-len(item[1]), item[0]))[:CARDS]:
         first = said[0][1]
@@ -115,14 +115,24 @@ def example_cards(rows: Sequence[Row]) -> Markup:
             element("p", {"class": "soft"}, f"image {image}" + (f" · {first.label}" if first.label is not None else ""))
         ]
         lines.append(_verdict("float", first.float_class, first.label))
-        answers: dict[str, list[str]] = {}
-        for recipe, example in said:
-            answers.setdefault(example.quantized_class, []).append(recipe)
-        lines += [_verdict(", ".join(recipes), answer, first.label) for answer, recipes in answers.items()]
+        answers: dict[str, list[Row]] = {}
+        for row, example in said:
+            answers.setdefault(example.quantized_class, []).append(row)
+        lines += [_verdict(_who(found, rows), answer, first.label) for answer, found in answers.items()]
         source = {"src": f"data:image/png;base64,{first.thumbnail}", "alt": f"image {image}"}
         picture = [element("img", source)] if _is_png(first.thumbnail) else []
         cards.append(element("div", {"class": "card"}, *picture, element("div", {}, *lines)))
     return element("div", {"class": "cards"}, *cards) if cards else Markup("")
+
+
+def _who(found: Sequence[Row], rows: Sequence[Row]) -> str:
+    """Some rows in few words: the recipe, and its engines where not all of them are among the rows."""
+    words = []
+    for recipe in dict.fromkeys(row.recipe for row in found if not row.emulated):
+        every = [row.engine for row in rows if row.recipe == recipe and not row.emulated]
+        engines = [row.engine for row in found if row.recipe == recipe and not row.emulated]
+        words.append(recipe if len(engines) == len(every) else f"{recipe} ({', '.join(engines)})")
+    return ", ".join([*words, *(row.name for row in found if row.emulated)])
 
 
 def _verdict(who: str, answer: str, label: str | None) -> Markup:

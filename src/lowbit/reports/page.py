@@ -3,8 +3,9 @@
 import base64
 import hashlib
 import re
+from collections.abc import Sequence
 
-from lowbit.measurement.results import Comparison
+from lowbit.measurement.results import Comparison, Row
 from lowbit.reports import units
 from lowbit.reports.columns import complaints
 from lowbit.reports.markup import Markup, element, join
@@ -48,14 +49,15 @@ def page(comparison: Comparison) -> str:
 def findings(comparison: Comparison) -> tuple[tuple[str, str, str], ...]:
     """What a reader wants to know first: (question, short answer, the numbers behind it)."""
     first, others = comparison.rows[0], comparison.rows[1:]
+    quantized = [row for row in comparison.files[1:] if not comparison.is_reference(row)]
     found = []
     timed = [row for row in others if row.latency_ratio is not None]
-    near = [row for row in comparison.files[1:] if row.kl is not None]
+    near = [row for row in quantized if row.kl is not None]
     if any(quality_of(comparison)(row) is not None for row in others):
-        found.append(("Smallest within a point of float", *_smallest(comparison)))
+        found.append(("Smallest within a point of float", *_smallest(comparison, quantized)))
     if timed:
         row = max(timed, key=lambda row: row.latency_ratio or 0.0)
-        answer, why = "float", "no file runs faster than float here"
+        answer, why = first.label or "float", "no file runs faster than float here"
         if (row.latency_ratio or 0.0) >= FASTER:
             answer = f"{row.name}, {units.ratio(row.latency_ratio)} faster"
             why = f"{units.milliseconds(row.latency_ms)} ms against {units.milliseconds(first.latency_ms)} ms"
@@ -63,18 +65,18 @@ def findings(comparison: Comparison) -> tuple[tuple[str, str, str], ...]:
     if near:
         row = min(near, key=lambda row: row.kl or 0.0)
         flips = "" if row.flips is None else f", {row.flips:,} prediction{'s' * (row.flips != 1)} changed"
-        found.append(("Closest to float", row.recipe, f"KL {units.divergence(row.kl)} nats{flips}"))
+        found.append(("Closest to float", row.name, f"KL {units.divergence(row.kl)} nats{flips}"))
     return tuple(found)
 
 
-def _smallest(comparison: Comparison) -> tuple[str, str]:
+def _smallest(comparison: Comparison, quantized: Sequence[Row]) -> tuple[str, str]:
     """The smallest file that lost at most a point, and not significantly: answer and numbers."""
     quality = quality_of(comparison)
     word = "accuracy" if comparison.has_labels else "agreement with float"
     start = (comparison.rows[0].accuracy or 0.0) if comparison.has_labels else 1.0
     held = [
         row
-        for row in comparison.files[1:]
+        for row in quantized
         if (value := quality(row)) is not None
         and value >= start - CLOSE
         and (row.agreement is None or row.agreement >= KEPT)
@@ -85,7 +87,7 @@ def _smallest(comparison: Comparison) -> tuple[str, str]:
     row = min(held, key=lambda row: row.file_bytes)
     against = f" against {units.percent(start)} %" if comparison.has_labels else ""
     why = f"{units.size(row.file_bytes)}, {word} {units.percent(quality(row))} %{against}"
-    return f"{row.recipe}, {units.ratio(row.file_ratio)} smaller", why
+    return f"{row.name}, {units.ratio(row.file_ratio)} smaller", why
 
 
 def _name(comparison: Comparison) -> str:

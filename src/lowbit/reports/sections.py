@@ -1,16 +1,18 @@
 """The sections of the page, one function each; one that has nothing to show returns nothing."""
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Sequence
 
 from lowbit.measurement.results import Comparison, Row
 from lowbit.reports import units
 from lowbit.reports.charts import Point, both, layer_costs, layer_errors, ramp, trade_off
-from lowbit.reports.columns import Column, best_of, columns_of, footnotes
+from lowbit.reports.columns import Column, best_of, columns_of, float_of, footnotes
 from lowbit.reports.figures import example_cards, histogram_tiles, latency_bars, ledger_bars
 from lowbit.reports.markup import Markup, element, join, table
 
 PHONE_RANK, PAPER_RANK = 2, 10
 NOTHING = Markup("")
+SAME_SIZE = 0.03  # share by which files differ that no plot can show apart
 METHOD = (
     "Every number comes from the file on disk: written, closed and opened again in the runtime. Accuracy has Wilson's "
     "95 % interval; p is McNemar's exact test on the images that only one of the two files gets right. KL and loss "
@@ -23,7 +25,7 @@ METHOD = (
 def all_files(comparison: Comparison) -> Markup:
     """The table, sortable, with fewer columns on a phone."""
     columns = columns_of(comparison)
-    best = [best_of(column, comparison.rows) for column in columns]
+    best = [best_of(column, [row for row in comparison.rows if not comparison.is_reference(row)]) for column in columns]
     heads = [element("th", {"scope": "col"}, "recipe", element("small", {}, ""))]
     for column in columns:
         button = element("button", {"type": "button", "title": column.help}, column.title)
@@ -33,9 +35,10 @@ def all_files(comparison: Comparison) -> Markup:
     lines = []
     for place, row in enumerate(comparison.rows):
         cells = [element("th", {"scope": "row", "title": row.file}, row.name)]
-        for column, top in zip(columns, best, strict=True):
+        tops = [None] * len(columns) if comparison.is_reference(row) else best
+        for column, top in zip(columns, tops, strict=True):
             value = column.value(row)
-            kind = f"{_reach(column)} best" if place and top is not None and value == top else _reach(column)
+            kind = f"{_reach(column)} best" if top is not None and value == top else _reach(column)
             known = "" if value is None else repr(value)
             cells.append(element("td", {"class": kind.strip(), "data-v": known}, column.text(row)))
         lines.append(element("tr", {"class": "reference"} if place == 0 else {}, *cells))
@@ -54,15 +57,21 @@ def accuracy_and_size(comparison: Comparison) -> Markup:
     """The trade-off, with agreement in place of accuracy where there are no labels."""
     quality = quality_of(comparison)
     points = []
-    for place, row in enumerate(comparison.files):
+    near = _distinct(
+        comparison.files,
+        lambda one, other: quality(one) == quality(other) and abs(one.file_bytes / other.file_bytes - 1) < SAME_SIZE,
+    )
+    for place, row in enumerate(near):
         value = quality(row) if place or comparison.has_labels else 1.0
         if value is not None and row.file_bytes > 0:
-            points.append(Point(row.recipe, row.file_bytes, value, row.accuracy_low, row.accuracy_high, place == 0))
+            points.append(Point(row.name, row.file_bytes, value, row.accuracy_low, row.accuracy_high, place == 0))
     if len(points) < 2:
         return NOTHING
     title = "accuracy, %" if comparison.has_labels else "agreement with float, %"
     bars = " Bars are 95 % intervals." if any(p.low is not None for p in points) else ""
+    merged = " Files of one recipe that lie on one another are one point." if len(near) < len(comparison.files) else ""
     words = f"Filled points on the line: no other file is both smaller and better.{bars} Triangles lie below the plot."
+    words += merged
     return _figure(both(lambda width: trade_off(points, width, title=title)), words)
 
 
@@ -71,7 +80,8 @@ def latency(comparison: Comparison) -> Markup:
     if all(row.latency_ms is None for row in comparison.rows):
         return NOTHING
     how = next((note for note in footnotes(comparison) if note.startswith("Latency")), "")
-    words = f"Bars are medians, dark strokes the quartiles, the dashed line is float. {how}"
+    line = float_of(comparison.rows[0])
+    words = f"Bars are medians, dark strokes the quartiles, the dashed line is {line}. {how}"
     return _figure(latency_bars(comparison.rows), words)
 
 
@@ -82,7 +92,7 @@ def size(comparison: Comparison) -> Markup:
     figure = element("figure", {}, ledger_bars(comparison.files))
     rows: list[tuple[str, ...]] = [
         (
-            row.recipe,
+            row.name,
             units.count(row.file_bytes),
             units.count(row.archive_bytes),
             units.decimal(row.code_bits, 2),
@@ -107,14 +117,17 @@ def size(comparison: Comparison) -> Markup:
 
 def weight_errors(comparison: Comparison) -> Markup:
     """The heat map of SQNR, and the weakest layer of every file in words."""
-    rows = [row for row in comparison.files[1:] if any(layer.sqnr_db is not None for layer in row.details.layers)]
+    rows = _distinct(
+        [row for row in comparison.files[1:] if any(layer.sqnr_db is not None for layer in row.details.layers)],
+        lambda one, other: _shown_errors(one) == _shown_errors(other),
+    )
     if not rows:
         return NOTHING
     lines = []
     for row in rows:
         worst = min((x for x in row.details.layers if x.sqnr_db is not None), key=lambda x: x.sqnr_db or 0.0)
         all_layers = units.decimal(row.weight_sqnr_db, 1)
-        lines.append((row.recipe, worst.name, units.decimal(worst.sqnr_db, 1), all_layers))
+        lines.append((row.name, worst.name, units.decimal(worst.sqnr_db, 1), all_layers))
     words = (
         "Signal to quantization noise of the weights: the stronger the color, the more was lost in that layer. One bit "
         "is worth 6 dB. Codes that were chosen for what a layer computes may leave the float weights on purpose: judge "
@@ -128,7 +141,13 @@ def work_and_bytes(comparison: Comparison) -> Markup:
     """MACs and bytes by layer, drawn for float and the smallest file, and as a table for every file."""
     if not comparison.layers:
         return NOTHING
-    quantized = [row for row in comparison.files[1:] if row.details.layers]
+    quantized = _distinct(
+        [row for row in comparison.files[1:] if row.details.layers and not comparison.is_reference(row)],
+        lambda one, other: (
+            [(x.name, x.bytes, x.stays_float) for x in one.details.layers]
+            == [(x.name, x.bytes, x.stays_float) for x in other.details.layers]
+        ),
+    )
     smallest = min(quantized, key=lambda row: row.file_bytes, default=None)
     known = [{layer.name: layer for layer in row.details.layers} for row in quantized]
     lines = []
@@ -140,7 +159,7 @@ def work_and_bytes(comparison: Comparison) -> Markup:
             reason = mine.stays_float if mine is not None else ""
             line.append(element("abbr", {"title": f"stays float: {reason}"}, f"{text} *") if reason else text)
         lines.append(line)
-    heads = ("", "layer", "MACs", "float bytes", *(row.recipe for row in quantized))
+    heads = ("", "layer", "MACs", "float bytes", *(row.name for row in quantized))
     summary = element("summary", {}, "Every layer, with the bytes of its weights in every file")
     star = " A star marks weights that stay float." if any("*" in cell for line in lines for cell in line[4:]) else ""
     words = f"Layers in order of execution. 1 MAC is 2 FLOPs.{star}"
@@ -150,7 +169,9 @@ def work_and_bytes(comparison: Comparison) -> Markup:
 
 def weights(comparison: Comparison) -> Markup:
     """Histograms with the code books drawn in."""
-    tiles = histogram_tiles(comparison.files)
+    tiles = histogram_tiles(
+        _distinct(comparison.files, lambda one, other: one.details.histograms == other.details.histograms)
+    )
     words = (
         "Gray: the float weights (the height is the square root of the count). Lines: the values that the file has "
         "in their place."
@@ -178,7 +199,7 @@ def making(comparison: Comparison) -> Markup:
     counts = []
     for row in counted:
         numbers = [row.details.parameter_counts.get(kind, 0) for kind in kinds]
-        counts.append([row.recipe, *(f"{n:,}" for n in (*numbers, sum(numbers)))])
+        counts.append([row.name, *(f"{n:,}" for n in (*numbers, sum(numbers)))])
     parts = []
     if steps:
         heads = ("recipe", "step", "KL before", "KL after", "seconds")
@@ -219,6 +240,20 @@ def method(comparison: Comparison) -> Markup:
 def quality_of(comparison: Comparison) -> Callable[[Row], float | None]:
     """Accuracy, or agreement with float where there are no labels."""
     return (lambda row: row.accuracy) if comparison.has_labels else (lambda row: row.agreement)
+
+
+def _shown_errors(row: Row) -> list[tuple[str, str]]:
+    return [(layer.name, units.decimal(layer.sqnr_db, 1)) for layer in row.details.layers]
+
+
+def _distinct(rows: Sequence[Row], same: Callable[[Row, Row], bool]) -> list[Row]:
+    """Rows without those that say the same as another of their recipe; one that is left alone bears its name."""
+    kept: list[Row] = []
+    for row in rows:
+        if not any(row.recipe == other.recipe and same(row, other) for other in kept):
+            kept.append(row)
+    recipes = [row.recipe for row in kept]
+    return [dataclasses.replace(row, label="") if recipes.count(row.recipe) == 1 else row for row in kept]
 
 
 def _figure(chart: Markup, caption: str, *after: Markup) -> Markup:

@@ -46,11 +46,13 @@ def comparison_table(comparison: Comparison, *, width: int) -> Table:
     table.add_column("recipe", no_wrap=True, max_width=name_cells, overflow="ellipsis")
     for column in columns:
         table.add_column(header(column), justify="right", no_wrap=True, min_width=cells(column, comparison))
-    best = [best_of(column, rows) for column in columns]
+    quantized = [row for row in rows if not comparison.is_reference(row)]
+    best = [best_of(column, quantized) for column in columns]
     for place, row in enumerate(rows):
+        tops = [None] * len(columns) if comparison.is_reference(row) else best
         texts = [
-            Text(column.text(row), style="bold green" if place and top is not None and column.value(row) == top else "")
-            for column, top in zip(columns, best, strict=True)
+            Text(column.text(row), style="bold green" if top is not None and column.value(row) == top else "")
+            for column, top in zip(columns, tops, strict=True)
         ]
         table.add_row(Text(row.name, style="" if place else "italic"), *texts, end_section=place == 0)
     return table

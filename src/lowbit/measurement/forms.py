@@ -1,0 +1,117 @@
+"""The file that each engine is given: a recipe in the form that is made for it, written once for all that share it.
+
+ONNX Runtime and OpenVINO open the same ONNX file, but make integer kernels of differently shaped graphs, so an integer
+recipe has one file for each; LiteRT opens .tflite files only. LiteRT has no form for every operator and every recipe:
+what it refuses is returned beside what was written, never dropped.
+"""
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lowbit.errors import ModelError
+from lowbit.graph.model import Model
+from lowbit.quantization.quantize import Quantized, check_form, quantize
+from lowbit.quantization.recipes import Recipe
+
+LITERT = "litert"
+# engine -> (whom `Quantized.save` writes for, how the file's name ends)
+FLOATS = {"onnxruntime": ("onnx", ".onnx"), "openvino": ("onnx", ".onnx"), LITERT: ("litert", ".tflite")}
+INTEGERS = FLOATS | {"openvino": ("openvino", "-openvino.onnx")}
+
+
+@dataclass(frozen=True)
+class Form:
+    """A file that a recipe is written as.
+
+    Attributes:
+        to: whom `Quantized.save` writes it for.
+        ending: of its name.
+        engines: that run it.
+    """
+
+    to: str
+    ending: str
+    engines: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the files of a comparison go, and what they take.
+
+    Attributes:
+        folder: that exists by the time of writing.
+        stem: how their names begin.
+        input: see `Quantized.save`.
+        input_layout: likewise.
+    """
+
+    folder: Path
+    stem: str
+    input: str
+    input_layout: str
+
+    def path(self, recipe: Recipe, form: Form) -> Path:
+        """Of the file of a recipe in some form."""
+        return self.folder / f"{self.stem}-{recipe.name}{form.ending}"
+
+
+def forms(recipe: Recipe, engines: Sequence[str]) -> tuple[Form, ...]:
+    """The files that some engines need of a recipe, in the order of the engines."""
+    table = INTEGERS if recipe.integer else FLOATS
+    sharing: dict[tuple[str, str], tuple[str, ...]] = {}
+    for name in engines:
+        sharing[table[name]] = (*sharing.get(table[name], ()), name)
+    return tuple(Form(to, ending, names) for (to, ending), names in sharing.items())
+
+
+def check_forms(model: Model, recipe: Recipe, engines: Sequence[str], place: Place) -> None:
+    """Refuse what no file could take, before anything takes time.
+
+    Raises:
+        SchemeError, ModelError: see `check_form`.
+    """
+    for form in forms(recipe, engines):
+        path = place.path(recipe, form)
+        check_form(model, recipe, path, input=place.input, input_layout=place.input_layout)
+
+
+def write_forms(
+    quantized: Quantized, engines: Sequence[str], place: Place
+) -> tuple[tuple[tuple[Path, Form], ...], Mapping[str, ModelError]]:
+    """Write the file of each engine.
+
+    Returns:
+        The files in the order of the engines, and, by the name of a file, why LiteRT's format has no form for it.
+
+    Raises:
+        ModelError: an ONNX file cannot be written.
+        OutputError: the folder is not writable, or the disk is full.
+    """
+    recipe = quantized.plan.recipe
+    written, refused = [], {}
+    for form in forms(recipe, engines):
+        path = place.path(recipe, form)
+        try:
+            quantized.save(path, to=form.to, input=place.input, input_layout=place.input_layout)
+        except ModelError as error:
+            if form.engines != (LITERT,):
+                raise
+            refused[path.name] = error
+        else:
+            written.append((path, form))
+    return tuple(written), refused
+
+
+def refused_by_all(model: Model, recipe: Recipe, engines: Sequence[str], place: Place) -> Mapping[str, ModelError]:
+    """What LiteRT's format has no form for, found out on plain codes; empty if anybody takes the file.
+
+    Only where LiteRT is alone, since others take every recipe, and only for recipes that need no images: so that nobody
+    waits for codes that cannot be written.
+    """
+    if tuple(engines) != (LITERT,) or recipe.integer or recipe.weights is None:
+        return {}
+    with tempfile.TemporaryDirectory(prefix="lowbit-") as folder:
+        elsewhere = Place(Path(folder), place.stem, place.input, place.input_layout)
+        return write_forms(quantize(model, recipe), engines, elsewhere)[1]

@@ -1,0 +1,70 @@
+"""What the float model says of the network: its layers and what they cost, once for all files of a comparison."""
+
+from pathlib import Path
+
+from lowbit.data.images import Images, check_labels
+from lowbit.errors import ModelError
+from lowbit.formats.opening import is_litert
+from lowbit.graph.cost import Cost, cost
+from lowbit.graph.model import Model
+from lowbit.measurement.results import LayerCostRow, ModelSummary
+
+
+def check_reference(path: Path | str) -> None:
+    """Refuse a LiteRT file as the first one.
+
+    Raises:
+        ModelError: it does not say what the layers of the network cost.
+    """
+    if is_litert(path):
+        raise ModelError(
+            "a .tflite file cannot be the first.",
+            where=str(path),
+            remedy="Name the ONNX file that it was made from first, for image size and costs of layers.",
+        )
+
+
+def described(model: Model, images: Images) -> tuple[Cost | None, ModelSummary]:
+    """Costs for one image, if they are known, and summary of the network.
+
+    Raises:
+        DataError: labels of the images that do not fit its classes.
+    """
+    if images.labels is not None and model.classes is not None:
+        check_labels(images, model.classes)
+    costs = _cost(model, batch=1)
+    return costs, _summary(model, costs, images)
+
+
+def layer_costs(costs: Cost | None) -> tuple[LayerCostRow, ...]:
+    """What each layer costs, in execution order; empty where that is not known."""
+    return tuple(
+        LayerCostRow(
+            name=layer.node,
+            op=layer.op,
+            macs=layer.macs,
+            parameters=layer.parameters,
+            weight_bytes=layer.weight_bytes,
+            output_shape=layer.output_shape,
+        )
+        for layer in (costs.layers if costs else ())
+    )
+
+
+def _cost(model: Model, *, batch: int) -> Cost | None:
+    try:
+        return cost(model, batch=batch)
+    except ModelError:
+        # Sizes that only the data decides have no MAC count; everything else can still be measured.
+        return None
+
+
+def _summary(model: Model, costs: Cost | None, images: Images) -> ModelSummary:
+    return ModelSummary(
+        name=model.source,
+        trained_parameters=model.trained_parameters,
+        parameters=costs.parameters if costs else 0,
+        macs=costs.macs if costs else 0,
+        input_shape=tuple(extent if isinstance(extent, int) else 1 for extent in model.input.shape),
+        classes=tuple(images.class_names or ()),
+    )
