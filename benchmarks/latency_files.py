@@ -93,7 +93,11 @@ def by_lowbit(model: Model, images: Images, path: Path, folder: Path) -> Iterato
         yield Candidate(engine, "lowbit int8, bytes in", engine, given)
     other = folder / "lowbit-onnxruntime.onnx"
     yield Candidate("openvino", "lowbit int8, as made for ONNX Runtime", "openvino", other)
-    yield Candidate("litert", "lowbit int8", "litert", quantized.save(folder / "lowbit.tflite"))
+    file = quantized.save(folder / "lowbit.tflite")
+    yield Candidate("litert", "lowbit int8", "litert", file)
+    yield Candidate("litert", "lowbit int8, normalized in numpy", "litert-normalized", file)
+    given = quantized.save(folder / "lowbit-bytes.tflite", input="uint8")
+    yield Candidate("litert", "lowbit int8, bytes in", "litert", given)
     codes = quantized.save(folder / "lowbit-int8.tflite", input="int8", output_type="int8")
     yield Candidate("litert", "lowbit int8, int8 in and out", "litert", codes)
 

@@ -128,12 +128,12 @@ def random(shape: tuple[int, ...], dtype: str) -> np.ndarray:
     return generator.integers(limits.min, limits.max + 1, size=shape, dtype=dtype)
 
 
-def normalized(pixels: np.ndarray) -> np.ndarray:
+def normalized(pixels: np.ndarray, *, channels_last: bool) -> np.ndarray:
     """Images [N, H, W, 3] as the network's input, by the arithmetic of `lowbit.graph.preprocessing`."""
     x = pixels.astype(np.float32) * SCALE
     x -= MEAN
     x /= STD
-    return np.ascontiguousarray(x.transpose(0, 3, 1, 2))
+    return x if channels_last else np.ascontiguousarray(x.transpose(0, 3, 1, 2))
 
 
 RUNTIMES: dict[str, Callable[[str, int, int], Session]] = {
@@ -152,11 +152,12 @@ def main(runtime: str, path: str, batch: str, threads: str) -> None:
     takes_bytes = session.dtype == "uint8" or runtime.endswith("-normalized")
     once: Callable[[Any], Any] = session.run
     if runtime.endswith("-normalized"):
-        count, channels, height, width = session.shape
-        x = random((count, height, width, channels), "uint8")
+        count, *sizes = session.shape
+        channels_last = sizes[-1] == len(MEAN)
+        x = random((count, *(sizes if channels_last else [*sizes[1:], sizes[0]])), "uint8")
 
         def once(pixels: Any) -> Any:
-            return session.run(normalized(pixels))
+            return session.run(normalized(pixels, channels_last=channels_last))
     else:
         x = random(session.shape, session.dtype)
 

@@ -275,6 +275,53 @@ def test_image_bytes_give_what_the_onnx_file_gives(recipe, layout):
     assert Preprocessing.from_json(file.text("lowbit.preprocessing")).layout == "NHWC"
 
 
+def two_readers(pads):
+    """Convolutions that read the same image, each with its own padding."""
+    rng = np.random.default_rng(4)
+    weights, nodes = {}, []
+    for index, (before, after) in enumerate(pads):
+        weights |= {f"w{index}": cases.normal(rng, 16, 3, 3, 3) / 5, f"b{index}": cases.normal(rng, 16) / 5}
+        kept = {"pads": [before, before, after, after], "strides": [2, 2]}
+        given, result = ["x", f"w{index}", f"b{index}"], "y" if len(pads) == 1 else f"c{index}"
+        nodes.append(("Conv", given, [result], kept))
+    if len(pads) > 1:
+        nodes.append(("Concat", [f"c{index}" for index in range(len(pads))], ["y"], {"axis": 1}))
+    return cases.make(nodes, ["n", 3, 16, 16], weights)
+
+
+@pytest.mark.parametrize(
+    ("pads", "folded"),
+    [
+        ([(1, 1)], True),
+        ([(0, 0)], True),
+        ([(2, 1)], True),
+        ([(1, 1), (1, 1)], True),
+        # The second pads more behind, which no window reaches.
+        ([(1, 1), (1, 0)], True),
+        ([(1, 1), (0, 2)], False),
+    ],
+)
+def test_bytes_are_exact_up_to_the_border_and_stay_in_xnnpack(pads, folded, tmp_path):
+    how = Preprocessing(16, 16, mean=IMAGENET_MEAN, std=IMAGENET_STD)
+    model = dataclasses.replace(two_readers(pads), preprocessing=how)
+    pixels = np.repeat(np.random.default_rng(0).integers(0, 256, (16, 16, 4, 3), np.uint8), 4, axis=2)
+    quantized = quantize(model, "int8", calibration=open_images((pixels, np.zeros(16, np.int64)), how), steps=())
+    floats = np.stack([how.apply(image) for image in pixels])
+    expected = run(model.to_bytes(), floats, "onnxruntime")["y"]
+    content = to_litert(with_byte_input(quantized.encoded))
+    found = run(content, pixels, "litert")["y"]
+    plain = run(to_litert(quantized.encoded), floats, "litert")["y"]
+    for part in (np.s_[:], np.s_[:, :, 0], np.s_[:, :, :, 0], np.s_[:, :, -1], np.s_[:, :, :, -1]):
+        worse = 1.05 if part == np.s_[:] else 1.3
+        assert np.std(found[part] - expected[part]) < worse * np.std(plain[part] - expected[part])
+    listed = tmp_path / "operators"
+    open_session(content, engine="litert", threads=1, optimized_to=listed)
+    assert set(listed.read_text().split()) <= {"DELEGATE"}
+    kinds = [operator.code for operator in read_litert(content, "test").graphs[0].operators]
+    # Where it is folded in nothing is multiplied on the way (MUL is 18 in the schema).
+    assert (18 not in kinds) == folded
+
+
 def test_channels_first_bytes_are_refused(network):
     how = Preprocessing(*network.input.shape[2:], channels=network.input.shape[1], mean=(0.0,) * 3, std=(1.0,) * 3)
     with pytest.raises(ModelError, match="channels-last"):

@@ -53,7 +53,7 @@ def to_litert(encoded: Encoded, *, input_type: str = "float32", output_type: str
     if encoded.byte_input is not None and encoded.byte_input.floats:
         # Only QuantizeLinear of ONNX has a scale a color.
         encoded = dataclasses.replace(encoded, byte_input=None)
-    encoded = for_bytes(encoded)
+    encoded, padding = for_bytes(encoded)
     if output_type != "float32":
         encoded = _with_fixed_codes(encoded)
     graph = FileGraph(encoded, static_shapes(encoded.model))
@@ -63,7 +63,7 @@ def to_litert(encoded: Encoded, *, input_type: str = "float32", output_type: str
     for value in encoded.model.graph.inputs:
         if encoded.byte_input is not None:
             order = CHANNELS_LAST if encoded.byte_input.preprocessing.layout == "NCHW" else (0, 1, 2, 3)
-            inputs.append(write_bytes(graph, value, order))
+            inputs.append(write_bytes(graph, value, order, padding))
             continue
         order = _input_order(graph, value)
         layout["inputs"][str(value.name)] = order
