@@ -90,13 +90,16 @@ def outputs(model, replaced, x):
 
 
 def quantized(model, scheme, x, *, effort="balanced", memory=1 << 26):
+    weights = {}
+
     def solve(layer, moments):
         found = solve_layer(layer, model.weights[layer.weight], moments, scheme, EFFORTS[effort])
         assert isinstance(scheme, Clusters) or found.error <= found.nearest
-        return Replacement(found.codes.decode(), found.bias)
+        weights[layer.weight] = found.codes.decode()
+        return Replacement(weights[layer.weight], found.bias)
 
     names = [layer.node for layer in layers(model)]
-    return walk(model, Pictures(x), names, solve, memory=memory, threads=1)
+    return weights | walk(model, Pictures(x), names, solve, memory=memory, threads=1)
 
 
 @pytest.mark.parametrize(
@@ -128,6 +131,41 @@ def test_memory_changes_the_way_and_not_the_result():
     assert ample.keys() == none.keys()
     for name, value in ample.items():
         np.testing.assert_allclose(value, none[name], rtol=1e-5, atol=1e-6, err_msg=name)
+
+
+def test_a_weight_that_is_read_again_is_not_forgotten():
+    generator = np.random.default_rng(6)
+    arrays = {"w": generator.standard_normal((3, 3, 1, 1)), "v": generator.standard_normal((4, 3, 1, 1))}
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c0"], name="early"),
+        helper.make_node("Relu", ["c0"], ["r0"], name="relu0"),
+        helper.make_node("Conv", ["r0", "v"], ["c1"], name="between"),
+        helper.make_node("Slice", ["c1", "starts", "ends", "axes"], ["s"], name="slice"),
+        helper.make_node("Conv", ["s", "w"], ["c2"], name="again"),
+        helper.make_node("Conv", ["c2", "v"], ["y"], name="last"),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "tied",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, 10, 10])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 4, 10, 10])],
+        [numpy_helper.from_array(array.astype(np.float32), name) for name, array in arrays.items()]
+        + [numpy_helper.from_array(np.array([at]), name) for name, at in (("starts", 0), ("ends", 3), ("axes", 1))],
+    )
+    model = load(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9))
+    seen = []
+
+    def solve(layer, moments):
+        seen.append((layer.node, moments.second))
+        return Replacement(0.5 * model.weights[layer.weight], None)
+
+    walk(model, Pictures(pictures(12)), ["early", "between", "last"], solve, threads=1)
+    halves = {"w": 0.5 * model.weights["w"], "v": 0.5 * model.weights["v"]}
+    piece, _ = Subgraphs(model).extract(["x"], ["c2"], weights=halves)
+    x = open_session(piece, threads=1).run({"x": pictures(12)})["c2"]
+    columns = next(layer for layer in layers(model) if layer.node == "last").to_columns(x)
+    assert [node for node, _ in seen] == ["early", "between", "last"]
+    np.testing.assert_allclose(seen[2][1], columns @ columns.transpose(0, 2, 1) / columns.shape[2], rtol=1e-4)
 
 
 def test_the_same_input_gives_the_same_bytes():
@@ -236,14 +274,15 @@ def test_layers_of_very_many_inputs_get_a_bias_without_second_moments():
     )
     model = load(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9))
     x = (2 + generator.standard_normal((40, WIDEST + 8))).astype(np.float32)
-    seen = []
+    seen, weights = [], {}
 
     def solve(layer, moments):
         seen.append(moments.second.size)
         found = solve_layer(layer, model.weights[layer.weight], moments, Linear(3), EFFORTS["balanced"])
-        return Replacement(found.codes.decode(), found.bias)
+        weights["w"] = found.codes.decode()
+        return Replacement(weights["w"], found.bias)
 
-    replaced = walk(model, Pictures(x), ["wide"], solve, threads=1)
+    replaced = weights | walk(model, Pictures(x), ["wide"], solve, threads=1)
     assert seen == [0]
     wanted, found = outputs(model, {}, x), outputs(model, replaced, x)
     plain = Linear(3).encode(model.weights["w"]).decode()

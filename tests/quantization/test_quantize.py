@@ -39,6 +39,16 @@ def test_looking_at_images_helps_on_images_never_seen(model, images, recipe):
         assert found <= 1.1 * kl(model, plain.to_bytes()) + 1e-5
 
 
+@pytest.mark.parametrize("recipe", ["linear4", "cluster3"])
+def test_steps_are_judged_on_what_the_file_answers(model, images, recipe):
+    quantized = lowbit.quantize(model, recipe, calibration=images, effort="fast")
+    reference = answers(model.to_bytes(), model, images, limit=64)
+    temperature = max(1.0, reference.std(axis=1).mean())
+    found = answers(quantized.to_bytes(), model, images, limit=64)
+    assert quantized.steps[-1].kept
+    assert quantized.steps[-1].kl_after == pytest.approx(mean_kl(reference / temperature, found / temperature), 1e-3)
+
+
 @pytest.mark.parametrize("effort", EFFORTS)
 @pytest.mark.parametrize("recipe", ["int8", "linear3", "cluster3"])
 def test_every_effort_gives_a_valid_model_and_keeps_only_what_helps(model, images, effort, recipe):

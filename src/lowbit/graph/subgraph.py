@@ -53,8 +53,11 @@ class Subgraphs:
         """Computed tensors and inputs that nodes from `position` on read of what is there before it."""
         before = {value.name for value in self._proto.graph.input} - set(self._weights)
         before |= {name for name, at in self._producer.items() if at < position}
-        after = [name for reads in self._reads[position:] for name in reads]
-        return tuple(name for name in dict.fromkeys(after) if name in before)
+        return tuple(name for name in self.read_from(position) if name in before)
+
+    def read_from(self, position: int) -> tuple[str, ...]:
+        """Tensors and weights that nodes from `position` on read, those that they compute themselves included."""
+        return tuple(dict.fromkeys(name for reads in self._reads[position:] for name in reads))
 
     def extract(
         self,

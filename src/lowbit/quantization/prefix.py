@@ -32,7 +32,7 @@ from lowbit.errors import DataError
 from lowbit.graph.model import Model
 from lowbit.graph.ops import Layer, layers, single_consumer
 from lowbit.graph.subgraph import Rounded, Subgraphs
-from lowbit.processor import cores, in_order
+from lowbit.processor import cores, give_back_memory, in_order
 from lowbit.progress import SILENT, Progress
 
 WIDEST = 4608  # columns whose second moment is worth its memory (162 MB in float64)
@@ -92,7 +92,7 @@ def walk(
         progress: told after every layer.
 
     Returns:
-        The new values of weights and biases, by initializer name.
+        The new values of biases, by initializer name. New weights are forgotten as soon as no later layer reads them.
 
     Raises:
         DataError: there is no image, or too few for the model's fixed batch.
@@ -113,14 +113,16 @@ def walk(
     for layer in layers(model):
         if layer.bias is not None:
             readers[layer.bias] = readers.get(layer.bias, 0) + 1
+    biases: dict[str, npt.NDArray[np.float32]] = {}
     for layer in progress.track(todo, "rounding", total=len(todo)):
         movable = layer.bias is not None and readers[layer.bias] == 1
         moments = path.moments(layer, centred=movable)
         found = solve(layer, moments)
         path.replaced[layer.weight] = found.weight
         if movable and found.bias is not None and layer.bias is not None:
-            path.replaced[layer.bias] = found.bias
-    return path.replaced
+            path.replaced[layer.bias] = biases[layer.bias] = found.bias
+    give_back_memory()
+    return biases
 
 
 @dataclass
@@ -169,6 +171,7 @@ class _Path:
         self.fixed = isinstance(first, int)
         self.budget = memory
         self.sizes = self._sizes()
+        give_back_memory()
         self.float = _Stand()
         self.quantized = _Stand()
         self.targets: dict[str, list[Targets]] = {}  # of each batch, by node
@@ -205,6 +208,9 @@ class _Path:
             run = self._run(self.quantized, names, self.replaced, self.rounded)
             batches = self._batches(self.quantized, rounded=True, last=True)
             self.quantized = _Stand(cut, deque(in_order(run, batches, threads=self.threads)))
+            read = self.pieces.read_from(cut)
+            self.replaced = {name: value for name, value in self.replaced.items() if name in read}
+            give_back_memory()
         last, held = first + 1, self._target_bytes(layer)
         while last < len(self.todo) and self._cut(self.todo[last]) == cut:
             held += self._target_bytes(self.todo[last])
