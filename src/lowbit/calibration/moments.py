@@ -18,6 +18,8 @@ import numpy.typing as npt
 from lowbit.graph.columns import convolution_pads
 from lowbit.graph.ops import Layer
 
+ROWS = 256  # of second moments that are centred together: all at once would take as much memory again
+
 Array = npt.NDArray[np.floating[Any]]
 Doubles = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
@@ -123,7 +125,9 @@ class MomentSums:
         if not self.centred:
             return Moments(second.astype(np.float32), cross, np.zeros_like(x), np.zeros_like(t), self.count)
         for group in range(len(x)):
-            second[group] -= np.outer(x[group], x[group])
+            for start in range(0, len(x[group]), ROWS):
+                rows = slice(start, start + ROWS)
+                second[group, rows] -= np.outer(x[group, rows], x[group])
             cross[group] -= np.outer(t[group], x[group])
         return Moments(
             second.astype(np.float32), cross, x + self._shift_x[:, :, 0], t + self._shift_t[:, :, 0], self.count

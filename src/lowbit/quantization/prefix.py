@@ -36,6 +36,9 @@ from lowbit.processor import cores, give_back_memory, in_order
 from lowbit.progress import SILENT, Progress
 
 WIDEST = 4608  # columns whose second moment is worth its memory (162 MB in float64)
+# Columns from which a layer's products fill the memory (85 MB for each batch on its way at 4608): the system gets back
+# what others left before, and none are made ahead.
+WIDE = 1024
 BATCH = 4  # images a run; twice as many cost 100 MB and gain little
 MEMORY = 96 << 20  # bytes of activations kept between layers
 HELD = 24 << 20  # bytes of targets that one run of the float network leaves, unless a single layer needs more
@@ -116,6 +119,8 @@ def walk(
     biases: dict[str, npt.NDArray[np.float32]] = {}
     for layer in progress.track(todo, "rounding", total=len(todo)):
         movable = layer.bias is not None and readers[layer.bias] == 1
+        if layer.columns >= WIDE:
+            give_back_memory()
         moments = path.moments(layer, centred=movable)
         found = solve(layer, moments)
         path.replaced[layer.weight] = found.weight
@@ -195,8 +200,10 @@ class _Path:
         sums = MomentSums(centred, joint=layer.columns <= WIDEST)
         jobs = enumerate(self._batches(self.quantized, rounded=True))
         sums.add(*looked_at(next(jobs)))
-        for products in in_order(lambda job: sums.products(*looked_at(job)), jobs, threads=self.threads):
+        ahead = 1 if layer.columns < WIDE else 0
+        for products in in_order(lambda job: sums.products(*looked_at(job)), jobs, threads=self.threads, ahead=ahead):
             sums.merge(products)
+            del products  # as large as H
         return sums.result()
 
     def _look_ahead(self, layer: Layer) -> None:

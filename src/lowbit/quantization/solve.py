@@ -55,7 +55,9 @@ def solve_layer(
         return LayerSolution(codes, bias.reshape(-1).astype(np.float32), 0.0, 0.0)
     matrix = layer.to_matrix(np.asarray(weight, np.float64))
     target = refit_weights(matrix, moments, damping=REFIT_DAMPING)
-    second = damped(moments.second, DAMPING)
+    # Damped where it is, and put back before errors are counted: a copy of a wide layer's H takes 85 MB.
+    diagonal = np.einsum("gkk->gk", moments.second).copy()
+    second = damped(moments.second, DAMPING, in_place=True)
     fitted = layer.from_matrix(target).astype(np.float32)
     # Fine codes hardly move the output: the grid over the whole range of a channel is as good.
     fine = scheme.bits > 8 or (scheme.bits > effort.widest and scheme.per != "tensor")
@@ -63,6 +65,7 @@ def solve_layer(
     # Code books begin from k-means anyway, which is what takes the time of plain encoding.
     plain = None if searched and isinstance(scheme, Clusters) else scheme.encode(fitted, layer.channel_axis)
     codes = _solved(layer, target, second, scheme, effort) if searched or plain is None else plain
+    np.einsum("gkk->gk", moments.second)[...] = diagonal
     power = max(float(objective(target, 0.0, moments.second).sum()), 1e-30)
 
     def share(found: Codes) -> float:

@@ -9,9 +9,10 @@ like costs time but never accuracy, and the report can say what each one brought
 benefit of the doubt: see `LIKELY`.
 """
 
+import gc
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -112,21 +113,13 @@ def run_steps(work: Work) -> tuple[Encoded, tuple[StepResult, ...], Statistics |
         # Kept in any case: exact is exact, and what the images at hand say of it is chance.
         results.append(StepResult(EXACT_INPUT, judge(plain), kl, True, 0.0))
     if EQUALIZATION in work.plan.steps:
-        started = time.monotonic()
-        equalized = _equalized(work)
-        integer, share = work.plan.recipe.integer, f"{equalized.noise:.2g} of the noise expected"
-        if integer or equalized.noise < CLEARLY:
-            scaled = _statistics(work, equalized.model)
-            codes = encode_plainly(equalized.model, work.plan, work.progress)
-            candidate = _on_bytes(work, _encoded(work, equalized.model, codes, {}, scaled))
-            found = judge(candidate)
-            kept = found < kl * (1.0 if integer else CLEARLY)
-            note = f"{equalized.changed[0]} of {equalized.changed[1]} channels, {share}"
-            results.append(StepResult(EQUALIZATION, kl, found, kept, time.monotonic() - started, note))
-            if kept:
-                current, kl, statistics = candidate, found, scaled
-        else:
-            results.append(StepResult(EQUALIZATION, kl, kl, False, time.monotonic() - started, share))
+        result, scaled = _equalization(work, kl, judge)
+        results.append(result)
+        if result.kept and scaled is not None:
+            (current, statistics), kl = scaled, result.kl_after
+        # Scaled weights that were not kept go with their graph, whose parts point at each other.
+        del scaled
+        gc.collect()
     base = current.model
     if ROUNDING in work.plan.steps:
         started, note = time.monotonic(), work.effort.name
@@ -169,6 +162,24 @@ def _runnable(encoded: Encoded) -> bytes | LightModel:
 def _on_bytes(work: Work, encoded: Encoded) -> Encoded:
     """With the float input taken as image bytes, if the plan says so."""
     return with_exact_input(encoded) if EXACT_INPUT in work.plan.steps else encoded
+
+
+def _equalization(
+    work: Work, kl: float, judge: Callable[[Encoded], float]
+) -> tuple[StepResult, tuple[Encoded, Statistics | None] | None]:
+    """What equalization brings before rounding, and the plainly encoded scaled network if it was looked at."""
+    started = time.monotonic()
+    equalized = _equalized(work)
+    integer, share = work.plan.recipe.integer, f"{equalized.noise:.2g} of the noise expected"
+    if not integer and equalized.noise >= CLEARLY:
+        return StepResult(EQUALIZATION, kl, kl, False, time.monotonic() - started, share), None
+    statistics = _statistics(work, equalized.model)
+    codes = encode_plainly(equalized.model, work.plan, work.progress)
+    candidate = _on_bytes(work, _encoded(work, equalized.model, codes, {}, statistics))
+    found = judge(candidate)
+    kept = found < kl * (1.0 if integer else CLEARLY)
+    note = f"{equalized.changed[0]} of {equalized.changed[1]} channels, {share}"
+    return StepResult(EQUALIZATION, kl, found, kept, time.monotonic() - started, note), (candidate, statistics)
 
 
 def _equalized(work: Work) -> Equalized:
