@@ -217,7 +217,6 @@ class _Path:
             self.quantized = _Stand(cut, deque(in_order(run, batches, threads=self.threads)))
             read = self.pieces.read_from(cut)
             self.replaced = {name: value for name, value in self.replaced.items() if name in read}
-            give_back_memory()
         last, held = first + 1, self._target_bytes(layer)
         while last < len(self.todo) and self._cut(self.todo[last]) == cut:
             held += self._target_bytes(self.todo[last])
