@@ -6,12 +6,13 @@
 
 All tools get the same float network and the same calibration images (`latency_files.py` makes the files). Every
 candidate is a process of its own, so that peers keep their environments; in each round every candidate has one turn, in
-an order that rotates, and ratios are taken within rounds. So a machine that slows down slows all of them. A turn is a
-few calls back to back, as of a program that has images to see. The first one finds the caches full of what two dozen
-others left there and its threads asleep; it is a figure of its own (`cold_ms`), the median of the rest is the turn's
-time. The processes are started anew several times, since where a process happens to lie in memory moves its times by
-some percent. What other programs took of the processors meanwhile is in the rows. A setting (model, batch, threads) is
-written when measured and replaces its earlier rows. Rows that lose, and rows that failed, stay.
+an order drawn anew, and ratios are taken within rounds. So a machine that slows down slows all of them, and nobody
+always follows the same neighbor, whose threads may spin on for a while. A turn is a few calls back to back, as of a
+program that has images to see. The first one finds the caches full of what two dozen others left there and its threads
+asleep; it is a figure of its own (`cold_ms`), the median of the rest is the turn's time. The processes are started anew
+several times, since where a process happens to lie in memory moves its times by some percent. What other programs took
+of the processors meanwhile is in the rows. A setting (model, batch, threads) is written when measured and replaces its
+earlier rows. Rows that lose, and rows that failed, stay.
 """
 
 import argparse
@@ -35,10 +36,10 @@ from lowbit.measurement.environment import environment
 
 HERE = Path(__file__).resolve().parent
 CSV = HERE / "results" / "latency.csv"
-ROUNDS = {1: 200, 32: 40}
+ROUNDS = {1: 160, 32: 40}
 CALLS = {1: 10, 32: 3}  # a turn, the first included
 STARTS = 4
-PAUSE = 0.01  # seconds between turns where threads could go on spinning
+PAUSE = 0.04  # seconds between turns where threads could go on spinning
 BYTES, NORMALIZED = "lowbit int8, bytes in", "lowbit int8, normalized in numpy"
 CODES = "lowbit int8, int8 in and out"  # as the files of LiteRT's own tools
 
@@ -154,9 +155,9 @@ def taken_in_turns(runners: Sequence[Runner], rounds: int, calls: int, pause: fl
     """Nanoseconds [first call or the others, rounds, runners], and the processors that others kept busy."""
     wall, cpu = np.zeros((2, rounds, len(runners))), np.zeros((rounds, len(runners)))
     busy, started, own = busy_seconds(), time.perf_counter(), time.process_time()
+    order = np.random.default_rng(0)
     for turn in range(rounds):
-        for step in range(len(runners)):
-            at = (step + turn) % len(runners)
+        for at in order.permutation(len(runners)):
             wall[0, turn, at], wall[1, turn, at], cpu[turn, at] = runners[at].turn(calls)
             time.sleep(pause)
     if busy is None:

@@ -40,6 +40,8 @@ def onnxruntime_session(path: str, batch: int, threads: int) -> Session:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 3
+    # A thread that goes on spinning after its call would take the processor from whoever has the next turn.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     value = session.get_inputs()[0]
     dtype = "uint8" if value.type == "tensor(uint8)" else "float32"

@@ -119,8 +119,6 @@ def walk(
     biases: dict[str, npt.NDArray[np.float32]] = {}
     for layer in progress.track(todo, "rounding", total=len(todo)):
         movable = layer.bias is not None and readers[layer.bias] == 1
-        if layer.columns >= WIDE:
-            give_back_memory()
         moments = path.moments(layer, centred=movable)
         found = solve(layer, moments)
         path.replaced[layer.weight] = found.weight
@@ -185,6 +183,8 @@ class _Path:
         """Moments of the layer's inputs on the quantized path with the float path's outputs."""
         if layer.node not in self.targets:
             self._look_ahead(layer)
+        if layer.columns >= WIDE:
+            give_back_memory()
         wanted = self.targets.pop(layer.node)
         shortcut = self._shortcut(layer)
         source = self._run(
