@@ -239,6 +239,35 @@ def test_directions_never_seen_keep_their_trained_weights():
     np.testing.assert_allclose(fitted[:, :, 3], 2 * weights[:, :, 3], rtol=2e-2)
 
 
+def test_channels_that_are_nearly_always_zero_keep_their_trained_weights():
+    """What their few values happen to agree with is no reason for weights a hundred times as large."""
+    generator = np.random.default_rng(5)
+    weights = generator.standard_normal((1, 4, 6))
+    x = generator.standard_normal((1, 6, 500))
+    x[:, 2] *= 1e-3 * (generator.random(500) < 0.05)
+    wanted = weights @ x + 0.3 * generator.standard_normal((1, 4, 500))
+    sums = MomentSums()
+    sums.add(x, wanted)
+    fitted = refit_weights(weights, sums.result(), damping=0.1)
+    np.testing.assert_allclose(fitted[:, :, 2], weights[:, :, 2], atol=0.3)
+    assert np.abs(fitted - weights).max() > 0.01
+
+
+def test_a_channel_in_another_unit_is_fitted_as_in_its_own():
+    """Small inputs that large trained weights read are no dead ones."""
+    generator = np.random.default_rng(6)
+    weights = generator.standard_normal((1, 4, 6))
+    x = generator.standard_normal((1, 6, 500))
+    wanted = weights @ x + 0.3 * generator.standard_normal((1, 4, 500))
+    units = np.array([1, 1e-3, 1, 1e2, 1, 1])
+    plain, other = MomentSums(), MomentSums()
+    plain.add(x, wanted)
+    other.add(x * units[:, None], wanted)
+    expected = refit_weights(weights, plain.result(), damping=0.1)
+    fitted = refit_weights(weights / units, other.result(), damping=0.1)
+    np.testing.assert_allclose(fitted * units, expected, rtol=1e-3, atol=1e-4)
+
+
 def test_rounded_activations_are_what_the_next_layer_sees():
     """A bias behind a coarse grid is corrected for what that grid does on the whole."""
     model, x = network(), pictures(60)
