@@ -15,8 +15,9 @@ import onnx_ir as ir
 from lowbit.formats.averages import write_averages
 from lowbit.formats.encoded import ActivationCodes, Encoded, float_outputs
 from lowbit.formats.first_layer import widen_first_layers
-from lowbit.formats.input_bytes import write_byte_input
+from lowbit.formats.input_bytes import byte_metadata
 from lowbit.formats.names import Names
+from lowbit.formats.onnx_bytes import write_byte_input
 from lowbit.formats.openvino import for_openvino
 from lowbit.formats.unpack import HALF_FROM, decoded, halved, held_by_half, scale_table
 from lowbit.formats.zero_points import without_zero_points
@@ -62,7 +63,8 @@ def to_onnx(encoded: Encoded, *, engine: str = "onnxruntime") -> bytes:
         # Stated by the user or by the model: the file shall say so too, then nobody has to state it again.
         model.metadata_props[METADATA_KEY] = encoded.model.preprocessing.to_json()
     if encoded.byte_input is not None:
-        model.metadata_props.update(write_byte_input(model.graph, encoded.byte_input, names))
+        write_byte_input(model.graph, encoded.byte_input, names)
+        model.metadata_props.update(byte_metadata(encoded.byte_input))
     _drop_unused(model.graph)
     return serialize(ir.to_proto(model), encoded.model.source)
 

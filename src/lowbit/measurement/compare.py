@@ -14,10 +14,10 @@ from lowbit.graph.model import Model
 from lowbit.graph.ops import layers
 from lowbit.measurement.conditions import RUNS, Conditions
 from lowbit.measurement.entries import check_emulation
-from lowbit.measurement.forms import LITERT, Place, check_forms, refused_by_all, write_forms
+from lowbit.measurement.forms import Place, check_forms, refused_by_all, write_forms
 from lowbit.measurement.measure import measured
 from lowbit.measurement.results import Comparison, Step
-from lowbit.measurement.roofline import Outlook, measure_peaks, outlook
+from lowbit.measurement.roofline import LITERT, Outlook, measure_peaks, outlook
 from lowbit.measurement.rows import Candidate
 from lowbit.progress import SILENT, Progress
 from lowbit.quantization.plan import plan

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from lowbit.errors import ModelError
 from lowbit.graph.model import Model
+from lowbit.measurement.roofline import LITERT
 from lowbit.quantization.quantize import Quantized, check_form, quantize
 from lowbit.quantization.recipes import Recipe
 
-LITERT = "litert"
 # engine -> (whom `Quantized.save` writes for, how the file's name ends)
 FLOATS = {"onnxruntime": ("onnx", ".onnx"), "openvino": ("onnx", ".onnx"), LITERT: ("litert", ".tflite")}
 INTEGERS = FLOATS | {"openvino": ("openvino", "-openvino.onnx")}

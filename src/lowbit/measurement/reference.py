@@ -32,7 +32,7 @@ def described(model: Model, images: Images) -> tuple[Cost | None, ModelSummary]:
     """
     if images.labels is not None and model.classes is not None:
         check_labels(images, model.classes)
-    costs = _cost(model, batch=1)
+    costs = _cost(model)
     return costs, _summary(model, costs, images)
 
 
@@ -51,9 +51,9 @@ def layer_costs(costs: Cost | None) -> tuple[LayerCostRow, ...]:
     )
 
 
-def _cost(model: Model, *, batch: int) -> Cost | None:
+def _cost(model: Model) -> Cost | None:
     try:
-        return cost(model, batch=batch)
+        return cost(model)
     except ModelError:
         # Sizes that only the data decides have no MAC count; everything else can still be measured.
         return None
