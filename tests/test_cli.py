@@ -675,3 +675,15 @@ def test_auto_measures_what_is_installed_and_runs_the_file(folder, monkeypatch, 
     assert code == 2
     assert "no engine that is installed runs the file" in err
     assert "OpenVINO refuses" in err
+
+
+def test_a_failed_comparison_leaves_no_folder_that_was_not_there(folder, tmp_path, capsys):
+    (tmp_path / "old").mkdir()
+    for out, kept in (("new", False), ("old", True)):
+        arguments = ("compare", folder / "net.onnx", "--data", folder / "test", *SIZE, "--recipes", "int8")
+        # Recipes of integers without calibration images fail once the folder is staged.
+        code, _, err = run(*arguments, "--out", tmp_path / out, capsys=capsys)
+        assert code == 2
+        assert "calibration" in err
+        assert (tmp_path / out).exists() == kept
+        assert not kept or not list((tmp_path / out).iterdir())

@@ -54,7 +54,7 @@ def write_atomically(path: Path | str, data: bytes | str) -> Path:
 
 @contextlib.contextmanager
 def staged_folder(path: Path | str) -> Iterator[Path]:
-    """A folder to fill whose files move into `path` only if the block succeeds.
+    """A folder to fill whose files move into `path` only if the block succeeds; a new `path` with nothing in it goes.
 
     Files already in `path` that the block did not write again stay as they are.
 
@@ -63,6 +63,7 @@ def staged_folder(path: Path | str) -> Iterator[Path]:
     """
     path = Path(path)
     stage: Path | None = None
+    new = not path.exists()
     try:
         path.mkdir(parents=True, exist_ok=True)
         stage = Path(tempfile.mkdtemp(prefix=".lowbit-", dir=path))
@@ -83,6 +84,9 @@ def staged_folder(path: Path | str) -> Iterator[Path]:
     finally:
         if stage is not None:
             shutil.rmtree(stage, ignore_errors=True)
+        if new:
+            with contextlib.suppress(OSError):  # not empty: the run succeeded, or somebody else uses it
+                path.rmdir()
 
 
 def sha256_file(path: Path | str) -> str:
