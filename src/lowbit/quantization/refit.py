@@ -10,7 +10,7 @@ instead of zero, so that directions which calibration never saw keep their train
 column's power, since channels may come in any unit. A channel that is nearly always 0 has little power too, but not
 another unit: the trained weights that read it are no larger, so it contributes next to nothing, and what its few values
 happen to agree with would be fitted by huge weights. So no column's power counts for less than that with which its
-trained weights would contribute a tenth of the mean. Rounding then acts on C_xx:
+trained weights would contribute a hundredth of the mean. Rounding then acts on C_xx:
 every error in the mean is the bias's business (bias correction; Nagel et al. 2019, "Data-free quantization through
 weight equalization and bias correction", section 4.2, here measured on the quantized prefix).
 """
@@ -20,7 +20,7 @@ import numpy as np
 from lowbit.calibration.moments import Moments
 from lowbit.quantization.rounding import Floats, damped, inverse_factor
 
-LEAST = 0.1  # of the mean contribution, that a column's damping is made for
+LEAST = 0.01  # of the mean contribution, that a column's damping is made for
 MOST = 1e6  # times the mean power, where trained weights are next to nothing
 
 
