@@ -18,7 +18,7 @@ from lowbit.formats.encoded import ActivationCodes, Encoded, float_outputs
 from lowbit.formats.input_bytes import byte_metadata
 from lowbit.formats.litert_bytes import for_bytes, write_bytes
 from lowbit.formats.litert_file import serialize
-from lowbit.formats.litert_graph import CHANNELS_LAST, FileGraph, Form, Order
+from lowbit.formats.litert_graph import AT_ONCE, CHANNELS_LAST, FileGraph, Form, Order
 from lowbit.formats.litert_operators import OPERATORS, SIGMOID_CODES
 from lowbit.formats.litert_shapes import static_shapes
 from lowbit.graph.model import Node, Value
@@ -34,7 +34,9 @@ ONE_DATA_INPUT = {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Pad", "Slice", 
 ONE_DATA_INPUT |= {"Gather", "ReduceMean", "ReduceSum", "ReduceMax"}
 
 
-def to_litert(encoded: Encoded, *, input_type: str = "float32", output_type: str = "float32") -> bytes:
+def to_litert(
+    encoded: Encoded, *, input_type: str = "float32", output_type: str = "float32", at_once: int = AT_ONCE
+) -> bytes:
     """The content of the .tflite file; the same input always gives the same bytes.
 
     Args:
@@ -42,6 +44,7 @@ def to_litert(encoded: Encoded, *, input_type: str = "float32", output_type: str
         input_type: float32, int8 or uint8: what the model's inputs hold. Codes have the scale that calibration chose
             for the (normalized) input; a byte input of `encoded` takes images instead.
         output_type: the same for its outputs.
+        at_once: channels that the integer kernels which the file is for multiply at a time (`litert_pixels`).
 
     Raises:
         ModelError: an operator, weights or a type that LiteRT has no form for; the message names it.
@@ -53,10 +56,10 @@ def to_litert(encoded: Encoded, *, input_type: str = "float32", output_type: str
     if encoded.byte_input is not None and encoded.byte_input.floats:
         # Only QuantizeLinear of ONNX has a scale a color.
         encoded = dataclasses.replace(encoded, byte_input=None)
-    encoded, padding = for_bytes(encoded)
+    encoded, padding = for_bytes(encoded, at_once)
     if output_type != "float32":
         encoded = _with_fixed_codes(encoded)
-    graph = FileGraph(encoded, static_shapes(encoded.model))
+    graph = FileGraph(encoded, static_shapes(encoded.model), at_once=at_once)
     graph.float_outputs = float_outputs(encoded) if output_type == "float32" else frozenset()
     layout: dict[str, dict[str, Order]] = {"inputs": {}, "outputs": {}}
     inputs = []

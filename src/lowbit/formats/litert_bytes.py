@@ -10,7 +10,7 @@ Models whose input is read by anything but integer convolutions with the same pa
 which the file makes itself.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from lowbit.errors import ModelError
 from lowbit.formats.encoded import ActivationCodes, BiasCodes, ByteInput, ByteLayer, Encoded
 from lowbit.formats.input_bytes import with_byte_input
 from lowbit.formats.litert_graph import CHANNELS_LAST, SHIFT, FileGraph, Form, Order
+from lowbit.formats.litert_pixels import grouped
 from lowbit.formats.litert_window import Window, pad
 from lowbit.graph.columns import convolution_pads
 from lowbit.graph.edit import set_weight
@@ -31,18 +32,36 @@ LAYOUT = "NHWC"
 # The code 0 of int8.
 MIDDLE = ActivationCodes(1.0, SHIFT)
 
-Padding = tuple[tuple[int, int], ...]
+Sides = tuple[tuple[int, int], ...]
 
 
-def for_bytes(encoded: Encoded) -> tuple[Encoded, Padding]:
+@dataclass(frozen=True)
+class Padding:
+    """Pixels before and behind each axis of the image.
+
+    Attributes:
+        reach: as far as windows reach.
+        painted: what is padded: of rows in whole groups of pixels.
+    """
+
+    reach: Sides = ((0, 0), (0, 0))
+    painted: Sides = ((0, 0), (0, 0))
+
+
+def for_bytes(encoded: Encoded, at_once: int) -> tuple[Encoded, Padding]:
     """The model whose convolutions read a padded byte input, and how much is padded around the image.
+
+    Args:
+        encoded: the model.
+        at_once: channels that integer kernels multiply at a time: where it takes pixels together, whole groups of them
+            are padded.
 
     Raises:
         ModelError: channels-first bytes, which LiteRT does not compute with.
     """
     given = encoded.byte_input
     if given is None:
-        return encoded, ()
+        return encoded, Padding()
     if given.layout != LAYOUT:
         raise ModelError(
             "LiteRT files take images channels-last.",
@@ -54,14 +73,17 @@ def for_bytes(encoded: Encoded) -> tuple[Encoded, Padding]:
     assert found is not None
     old = encoded.model
     reading = [layer for layer in layers(old) if layer.node in found.layers]
-    paddings = {_padding(layer, (how.height, how.width)) for layer in reading}
-    if not found.zero_points or len(paddings) != 1:
-        return replace(encoded, byte_input=ByteInput(how, LAYOUT)), ()
-    (padding,) = paddings
+    windows = [_windows(layer, (how.height, how.width)) for layer in reading]
+    needed = {tuple((window.before, window.after) for window in pair) for pair in windows}
+    if not found.zero_points or len(needed) != 1:
+        return replace(encoded, byte_input=ByteInput(how, LAYOUT)), Padding()
+    (reach,) = needed
+    grown = {(reach[0], _whole_groups(reach[1], row, how.channels, at_once)) for _, row in windows}
+    padding = Padding(reach, grown.pop() if len(grown) == 1 else reach)
     copy = ir.from_proto(old.to_proto())
     image = copy.graph.inputs[0]
     batch = image.shape[0] if image.shape is not None else None
-    sizes = [size + sum(both) for size, both in zip((how.height, how.width), padding, strict=True)]
+    sizes = [size + sum(both) for size, both in zip((how.height, how.width), reach, strict=True)]
     image.shape = ir.Shape([batch, how.channels, *sizes])
     weights, biases = dict(encoded.weights), dict(encoded.biases)
     for node in copy.graph:
@@ -81,16 +103,25 @@ def for_bytes(encoded: Encoded) -> tuple[Encoded, Padding]:
     return whole, padding
 
 
-def _padding(layer: Layer, sizes: tuple[int, int]) -> Padding:
-    """Before and behind each axis of the image, as far as windows reach."""
+def _windows(layer: Layer, sizes: tuple[int, int]) -> tuple[Window, Window]:
+    """How the kernel moves over the image."""
     geometry = layer.geometry
     assert geometry is not None
-    found = []
     pads = convolution_pads(geometry, sizes)
-    for size, (before, after), extent, stride in zip(sizes, pads, geometry.extents(), geometry.strides, strict=True):
-        window = Window(extent, stride, before, size, (size + before + after - extent) // stride + 1)
-        found.append((before, window.after))
-    return tuple(found)
+    column, row = (
+        Window(extent, stride, before, size, (size + before + after - extent) // stride + 1)
+        for size, (before, after), extent, stride in zip(sizes, pads, geometry.extents(), geometry.strides, strict=True)
+    )
+    return column, row
+
+
+def _whole_groups(reach: tuple[int, int], window: Window, channels: int, at_once: int) -> tuple[int, int]:
+    """Padding (before, behind) of a row in whole groups of pixels, if its convolution takes such together."""
+    groups = grouped(window, channels, at_once)
+    if groups is None:
+        return reach
+    row = groups.window(window)
+    return groups.pixels * row.before, groups.pixels * row.after
 
 
 def _from_middle(layer: ByteLayer, zero_points: tuple[int, ...]) -> BiasCodes:
@@ -119,17 +150,18 @@ def write_bytes(graph: FileGraph, value: Value, order: Order, padding: Padding) 
         graph.adopt(name, Form(graph.reshape(x, (count, *how.image_shape), batch_axis=batch), order))
         return outside
     away = np.array(given.zero_points) - MIDDLE.zero_point
-    height, width = (size + sum(both) for size, both in zip((how.height, how.width), padding, strict=True))
+    height, width = (size + sum(both) for size, both in zip((how.height, how.width), padding.painted, strict=True))
     if (height, width) != (how.height, how.width):
-        left, right = padding[1]
+        left, right = padding.painted[1]
         x = _by_color(graph, "ADD", x, -away)
-        amounts = [(0, 0), padding[0], (how.channels * left, how.channels * right)]
+        amounts = [(0, 0), padding.painted[0], (how.channels * left, how.channels * right)]
         x = pad(graph, Form(x, CHANNELS_LAST), amounts).tensor
         x = _by_color(graph, "ADD", x, away)
     found = graph.tensor(graph.tensors[x].shape, codes=MIDDLE, batch_axis=batch)
     graph.operator("QUANTIZE", [x], [found])
     inside = graph.reshape(found, (count, height, width, how.channels), batch_axis=batch)
-    graph.adopt(name, Form(inside, CHANNELS_LAST, MIDDLE))
+    margin = padding.painted[1][0] - padding.reach[1][0]
+    graph.adopt(name, Form(inside, CHANNELS_LAST, MIDDLE, margin=margin))
     return outside
 
 

@@ -28,6 +28,8 @@ Option = int | float | bool | Sequence[int]
 CHANNELS_LAST: Order = (0, 2, 3, 1)
 # uint8 codes become int8 codes of the same values.
 SHIFT = 128
+# Channels that integer kernels multiply at a time: XNNPACK's for x86, and for ARM with i8mm.
+AT_ONCE = 8
 NO_ACTIVATION, RELU, RELU_N1_TO_1, RELU6 = 0, 1, 2, 3
 FUSED: dict[tuple[float | None, float | None], int] = {(0.0, None): RELU, (-1.0, 1.0): RELU_N1_TO_1, (0.0, 6.0): RELU6}
 # Versions of operators whose int8 form is not version 2.
@@ -43,19 +45,23 @@ class Form:
         order: stored axis i holds this axis of the ONNX value.
         codes: scale and zero point (as of uint8) of int8 codes; None for float32.
         flat: (C, H, W) if the last axis is a flattened image whose values lie in the order H, W, C.
+        margin: columns of an image in front of those that the model knows; only convolutions that take pixels together
+            read such a form (`litert_pixels`).
     """
 
     tensor: int
     order: Order
     codes: ActivationCodes | None = None
     flat: tuple[int, int, int] | None = None
+    margin: int = 0
 
 
 class FileGraph:
     """Tensors and operators written so far, and the forms of each ONNX value among them."""
 
-    def __init__(self, encoded: Encoded, shapes: Shapes) -> None:
+    def __init__(self, encoded: Encoded, shapes: Shapes, *, at_once: int = AT_ONCE) -> None:
         self.encoded = encoded
+        self.at_once = at_once  # channels that integer kernels multiply at a time
         self.model = encoded.model
         self.shapes = shapes
         self.layers: dict[str, Layer] = {layer.node: layer for layer in layers(encoded.model)}

@@ -5,11 +5,14 @@ DEQUANTIZE, which XNNPACK carries out once, when the file is loaded; LiteRT's ow
 operator with float inputs) would round the activations to 8 bits anew at each inference, which nobody asked for.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 
 from lowbit.formats.encoded import ActivationCodes
 from lowbit.formats.litert_graph import CHANNELS_LAST, NO_ACTIVATION, FileGraph, Form, Option
+from lowbit.formats.litert_pixels import NOTE, Groups, grouped
 from lowbit.formats.litert_window import VALID, Window, cut, pad, padded
 from lowbit.graph.columns import Geometry, convolution_pads, transposed_sizes
 from lowbit.graph.model import Node
@@ -29,18 +32,26 @@ def convolution(graph: FileGraph, node: Node) -> None:
     outputs = graph.shape(name)[2:]
     pads = convolution_pads(geometry, sizes)
     windows = [
-        Window(extent, stride, before, size, count)
-        for extent, stride, (before, _), size, count in zip(
-            geometry.extents(), geometry.strides, pads, sizes, outputs, strict=True
+        Window(extent, stride, before - margin, size, count)
+        for extent, stride, (before, _), margin, size, count in zip(
+            geometry.extents(), geometry.strides, pads, (0, x.margin), sizes, outputs, strict=True
         )
     ]
     depthwise = layer.depthwise
-    # [O, I, H, W] -> [O, H, W, I], or for one input channel [1, H, W, O].
-    weight = _weight(graph, node, layer, (1, 2, 3, 0) if depthwise else (0, 2, 3, 1), channel=3 if depthwise else 0)
+    strides = geometry.strides
+    groups = None
+    if integer and layer.groups == 1 and geometry.dilations[1] == 1:
+        groups = grouped(windows[1], layer.weight_shape[1], graph.at_once)
+    if groups is not None:
+        windows[1], strides = groups.window(windows[1]), (strides[0], 1)
+        shape = (-1, sizes[0], windows[1].size, groups.pixels * layer.weight_shape[1])
+        x = replace(x, tensor=graph.reshape(x.tensor, shape))
+        graph.notes[layer.node] = {NOTE: groups.note()}
+    weight = _kernel(graph, node, layer, groups)
     bias = _bias(graph, layer, integer=integer)
     x, padding = padded(graph, x, windows)
     options: dict[str, Option] = {"padding": padding, "fusedActivationFunction": activation}
-    options |= {"strideH": geometry.strides[0], "strideW": geometry.strides[1]}
+    options |= {"strideH": strides[0], "strideW": strides[1]}
     options |= {"dilationHFactor": geometry.dilations[0], "dilationWFactor": geometry.dilations[1]}
     if depthwise:
         options["depthMultiplier"] = layer.out_channels // layer.groups
@@ -190,11 +201,14 @@ def _float_weight(graph: FileGraph, layer: Layer) -> Floats:
     return np.asarray(graph.array(value), np.float32)
 
 
-def _weight(graph: FileGraph, node: Node, layer: Layer, order: tuple[int, ...], *, channel: int) -> int:
-    """Index of a layer's weight with its axes in this order, `channel` being the output channel."""
+def _kernel(graph: FileGraph, node: Node, layer: Layer, groups: Groups | None) -> int:
+    """Index of a convolution's weight: [O, H, W, I], or for one input channel [1, H, W, O]."""
     codes = _codes(graph, node, layer)
-    values = codes.codes if codes is not None else _float_weight(graph, layer)
-    return _stored(graph, codes, values.transpose(order), layer, channel, integer=graph.integer(node))
+    values: npt.NDArray[np.generic] = codes.codes if codes is not None else _float_weight(graph, layer)
+    values = values.transpose((1, 2, 3, 0) if layer.depthwise else (0, 2, 3, 1))
+    if groups is not None:
+        values = groups.weight(values)
+    return _stored(graph, codes, values, layer, 3 if layer.depthwise else 0, integer=graph.integer(node))
 
 
 def _stored(

@@ -6,6 +6,7 @@ which some converters leave behind as "pseudo_qconst") have a line of their own;
 """
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +19,8 @@ from lowbit.errors import ModelError
 from lowbit.formats.input_bytes import FACTORS_KEY, in_float_units
 from lowbit.formats.ledger import KINDS, Ledger, StoredLayer
 from lowbit.formats.litert import LAYERS_KEY
+from lowbit.formats.litert_pixels import NOTE as PIXELS
+from lowbit.formats.litert_pixels import restored
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -53,16 +56,18 @@ def read_litert_ledger(path: Path | str) -> Ledger:
     """
     path = Path(path)
     file = _read(path)
+    notes = _notes(file, path)
     kinds: dict[int, str] = {}
     counts = dict.fromkeys(KINDS[:7], 0)
     found: dict[str, StoredLayer] = {}
     for graph in file.graphs:
         for use in _weights(file, graph):
             kind = "float_weights" if use.weight.dtype in FLOATS else "codes"
-            _count(file, use.weight, kind, kinds, counts)
+            number = _number(use, notes.get(use.name, {}), path)
+            _count(file, use.weight, kind, kinds, counts, number)
             if use.bias is not None:
                 _count(file, use.bias, "biases", kinds, counts)
-            layer = _stored_layer(file, use)
+            layer = _stored_layer(file, use, number)
             if layer.node in found:
                 # Groups of a transposed convolution are operators of their own.
                 before = found[layer.node]
@@ -179,18 +184,39 @@ def _weights(file: LiteRtFile, graph: StoredGraph) -> Iterator[WeightUse]:
         yield WeightUse(operator, weight, bias, name)
 
 
-def _count(file: LiteRtFile, tensor: StoredTensor, kind: str, kinds: dict[int, str], counts: dict[str, int]) -> None:
+def _count(
+    file: LiteRtFile,
+    tensor: StoredTensor,
+    kind: str,
+    kinds: dict[int, str],
+    counts: dict[str, int],
+    number: int | None = None,
+) -> None:
     if tensor.buffer in kinds or not file.buffers[tensor.buffer].size:
         return
     kinds[tensor.buffer] = kind
-    counts[kind] += int(np.prod(tensor.shape, dtype=np.int64))
+    counts[kind] += math.prod(tensor.shape) if number is None else number
 
 
-def _stored_layer(file: LiteRtFile, use: WeightUse) -> StoredLayer:
+def _number(use: WeightUse, note: dict[str, Any], path: Path) -> int:
+    """The model's weights in a constant: without the zeros that stand between them or fill up groups of pixels."""
+    shape = list(use.weight.shape)
+    try:
+        if PIXELS in note:
+            pixels, _, columns = note[PIXELS]
+            shape[2:] = [columns, shape[3] // pixels]
+        for axis, step in enumerate(note.get("dilations", ()), start=1):
+            shape[axis] = -(-shape[axis] // step)
+        return abs(math.prod(map(int, shape)))
+    except (ValueError, TypeError, IndexError, ArithmeticError) as error:
+        raise _misfit(error, path) from error
+
+
+def _stored_layer(file: LiteRtFile, use: WeightUse, number: int) -> StoredLayer:
     return StoredLayer(
         node=use.name,
         op=LAYERS[use.operator.code][0],
-        weights=int(np.prod(use.weight.shape, dtype=np.int64)),
+        weights=number,
         code_bytes=file.buffers[use.weight.buffer].size,
         side_bytes=use.weight.scale.size + use.weight.zero_point.size,
         initializers=(use.weight.name,),
@@ -211,15 +237,21 @@ def _notes(file: LiteRtFile, path: Path) -> dict[str, dict[str, Any]]:
 
 
 def _restored(weight: Array, note: dict[str, Any], path: Path) -> Array:
-    """Undo what the writer noted: columns of a flattened image, a product turned around, zeros of a dilation."""
+    """Undo what the writer noted: columns of a flattened image, a product turned around, pixels or a dilation."""
     try:
         if "image" in note:
             channels, height, width = (int(size) for size in note["image"])
             image = weight.reshape(len(weight), height, width, channels)
             weight = image.transpose(0, 3, 1, 2).reshape(weight.shape)
+        if PIXELS in note:
+            weight = restored(weight, note[PIXELS])
         if "dilations" in note:
             rows, columns = (int(step) for step in note["dilations"])
             weight = weight[:, :, ::rows, ::columns]
         return weight.T if note.get("transposed") else weight
     except (ValueError, TypeError) as error:
-        raise ModelError(f"metadata {LAYERS_KEY!r} does not fit its weights: {error}.", where=str(path)) from error
+        raise _misfit(error, path) from error
+
+
+def _misfit(error: Exception, path: Path) -> ModelError:
+    return ModelError(f"metadata {LAYERS_KEY!r} does not fit its weights: {error}.", where=str(path))

@@ -25,6 +25,7 @@ from lowbit.quantization.narrow import HALF_BITS, narrow_bias
 from lowbit.quantization.plan import Plan, plan
 from lowbit.quantization.recipes import Recipe, parse_recipe
 from lowbit.quantization.steps import StepResult, Work, encode_plainly, metadata, run_steps
+from lowbit.quantization.targets import channels_at_once
 
 # What files are written for -> the engine whose kernels the graph is made for.
 FORMS = {"onnx": "onnxruntime", "openvino": "openvino", "litert": "litert"}
@@ -104,7 +105,9 @@ class Quantized:
             raise SchemeError("names in LiteRT files are short already.", remedy="Leave short names out.")
         if is_litert(path):
             kind = input if input == "int8" else "float32"
-            return write_atomically(path, to_litert(encoded, input_type=kind, output_type=output_type))
+            at_once = channels_at_once(self.plan.target)
+            content = to_litert(encoded, input_type=kind, output_type=output_type, at_once=at_once)
+            return write_atomically(path, content)
         content = to_onnx(encoded, engine=FORMS[to or "onnx"])
         return write_atomically(path, shortened(content) if short_names else content)
 

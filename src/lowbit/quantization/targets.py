@@ -10,6 +10,7 @@ from collections.abc import Collection
 from dataclasses import replace
 
 from lowbit.errors import SchemeError
+from lowbit.formats.litert_graph import AT_ONCE
 from lowbit.graph.ops import Layer
 from lowbit.processor import processor
 from lowbit.schemes.linear import Linear
@@ -52,6 +53,11 @@ def resolved(target: str) -> str:
             f"no target is called '{target}'.", remedy=f"Choose one of: {NATIVE} (this machine), {', '.join(TARGETS)}."
         )
     return target
+
+
+def channels_at_once(target: str) -> int:
+    """How many channels XNNPACK's integer kernels multiply at a time: on ARM 4 (8 with i8mm, which not all have)."""
+    return 4 if target == "arm" else AT_ONCE
 
 
 def described(asked: str, target: str) -> str:
