@@ -153,11 +153,13 @@ def test_recipes_that_litert_cannot_store_are_not_searched_for(source, tmp_path,
         return lowbit.quantize(model, recipe, **how)
 
     monkeypatch.setattr(comparing, "quantize", quantize)
-    found = compared(source, tmp_path, "cluster4", "linear8", "linear3", engine="litert")
-    assert made == ["float", "linear8"]
-    assert [row.file for row in found.rows] == ["net-float.tflite", "net-linear8.tflite"]
-    assert ["cluster4" in note for note in found.notes] == [True, False]
+    found = compared(source, tmp_path, "cluster4", "linear8", "linear3", "int4", "int7", engine="litert")
+    assert made == ["float", "linear8", "int7"]
+    assert [row.file for row in found.rows] == ["net-float.tflite", "net-linear8.tflite", "net-int7.tflite"]
+    assert "cluster4" in found.notes[0]
     assert "3-bit weights" in found.notes[1]
+    assert found.notes[2].startswith("net-int4.tflite was not written")
+    assert "4-bit weights" in found.notes[2]
     with pytest.raises(ModelError, match="code books"):
         compared(source, tmp_path / "nothing", "linear3", "cluster4", engine="litert")
     assert compared(source, tmp_path / "float", "float", engine="litert").rows[0].file == "net-float.tflite"

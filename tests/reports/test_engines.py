@@ -116,3 +116,9 @@ def test_the_terminal_has_room_for_engines(comparison):
     lines = comparison_text(comparison, width=80).splitlines()
     assert max(map(len, lines)) <= 80
     assert all(any(line.startswith(row.label) for line in lines) for row in comparison.rows)
+
+
+def test_between_engines_milliseconds_come_first(comparison):
+    several, one = (comparison_text(c, width=54).splitlines()[0].split() for c in (comparison, sample_comparison()))
+    assert {"smaller", "accuracy", "latency"} <= set(several)
+    assert "latency" not in one

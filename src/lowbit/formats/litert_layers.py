@@ -20,6 +20,8 @@ from lowbit.graph.ops import Layer
 from lowbit.schemes.codes import LinearCodes
 
 Floats = npt.NDArray[np.float32]
+# Bits of weights that the file can hold, all in a byte.
+WIDTHS = (7, 8)
 
 
 def convolution(graph: FileGraph, node: Node) -> None:
@@ -185,7 +187,7 @@ def _codes(graph: FileGraph, node: Node, layer: Layer) -> LinearCodes | None:
         return None
     if not isinstance(codes, LinearCodes):
         raise graph.refuse(node, f"has weights '{layer.weight}' in code books, which LiteRT runs at every inference")
-    if codes.bits not in (7, 8):
+    if codes.bits not in WIDTHS:
         raise graph.refuse(node, f"has {codes.bits}-bit weights '{layer.weight}'; 8-bit ones can be written")
     per_channel = codes.scale.size in (1, codes.shape[codes.axis])
     if not per_channel or codes.axis != layer.channel_axis or codes.zero_point is not None:

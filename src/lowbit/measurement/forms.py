@@ -7,10 +7,11 @@ what it refuses is returned beside what was written, never dropped.
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lowbit.errors import ModelError
+from lowbit.formats.litert_layers import WIDTHS
 from lowbit.graph.model import Model
 from lowbit.measurement.roofline import LITERT
 from lowbit.quantization.quantize import Quantized, check_form, quantize
@@ -107,11 +108,12 @@ def write_forms(
 def refused_by_all(model: Model, recipe: Recipe, engines: Sequence[str], place: Place) -> Mapping[str, ModelError]:
     """What LiteRT's format has no form for, found out on plain codes; empty if anybody takes the file.
 
-    Only where LiteRT is alone, since others take every recipe, and only for recipes that need no images: so that nobody
-    waits for codes that cannot be written.
+    Only where LiteRT is alone, since others take every recipe: so that nobody waits for codes that cannot be written.
+    Integers need images, but weights that the format does not hold need none to be refused.
     """
-    if tuple(engines) != (LITERT,) or recipe.integer or recipe.weights is None:
+    if tuple(engines) != (LITERT,) or recipe.weights is None or (recipe.integer and recipe.weights.bits in WIDTHS):
         return {}
+    recipe = replace(recipe, integer=False)
     with tempfile.TemporaryDirectory(prefix="lowbit-") as folder:
         elsewhere = Place(Path(folder), place.stem, place.input, place.input_layout)
         return write_forms(quantize(model, recipe), engines, elsewhere)[1]

@@ -69,6 +69,9 @@ COLUMNS = (
 def columns_of(comparison: Comparison) -> tuple[Column, ...]:
     """The columns worth showing; agreement stands in for accuracy where there are no labels."""
     used = [c for c in COLUMNS if any(c.value(row) is not None for row in comparison.rows)]
+    if len({row.engine for row in comparison.rows}) > 1:
+        # "Faster" is against one float row; between engines it is milliseconds that people compare.
+        used = [dataclasses.replace(c, rank=0) if c.title == "latency" else c for c in used]
     if comparison.has_labels:
         # Flips say the same as agreement in whole images, and SQNR the same as MSE on a scale that one can read.
         return tuple(c for c in used if c.title not in ("agreement", "MSE"))
