@@ -497,6 +497,18 @@ def test_forms_that_a_file_cannot_have(folder, tmp_path, options, output, messag
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(("recipe", "reason"), [("int4", "4-bit weights"), ("cluster4", "code books")])
+def test_what_litert_cannot_hold_is_refused_before_images_are_looked_at(folder, tmp_path, recipe, reason, capsys):
+    pytest.importorskip("ai_edge_litert")
+    output = tmp_path / "a.tflite"
+    how = ("-r", recipe, "--calibration", tmp_path / "nothing", "-o", output)
+    code, _, err = run("quantize", folder / "net.onnx", *how, capsys=capsys)
+    assert code == 2
+    assert reason in err
+    assert "choose int8 or linear8" in err
+    assert not output.exists()
+
+
 def test_compare_can_feed_bytes_to_all_files(folder, tmp_path, capsys):
     out_folder = tmp_path / "out"
     arguments = (

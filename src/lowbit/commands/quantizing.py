@@ -70,7 +70,8 @@ def quantize(
     as_json: JsonOption = False,
 ) -> None:
     """Quantize a model and write the file."""
-    from lowbit.quantization.quantize import check_form
+    from lowbit.formats.opening import is_litert
+    from lowbit.quantization.quantize import check_form, check_litert
     from lowbit.quantization.quantize import quantize as run
     from lowbit.quantization.recipes import parse_recipe
     from lowbit.reports.inspection import print_written, written_json
@@ -87,6 +88,8 @@ def quantize(
     with progress_bar(as_json) as progress:
         loaded = load_model(model, size=size, mean=mean, std=std, layout=layout)
         check_form(loaded, wanted, output, to=to, **form)
+        if is_litert(output):
+            check_litert(loaded, wanted, input=input, input_layout=form["input_layout"])
         images = open_data(calibration, loaded, limit) if calibration else None
         verdict, faster = _verdict(loaded, wanted, output)
         if not faster:

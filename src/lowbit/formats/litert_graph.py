@@ -79,12 +79,12 @@ class FileGraph:
 
     # What the model says
 
-    def refuse(self, node: Node, reason: str) -> ModelError:
+    def refuse(self, node: Node, reason: str, *, instead: str = "export the model without this operator") -> ModelError:
         """The error for a node that has no form in LiteRT."""
         return ModelError(
             f"operator {node.op_type} {reason}.",
             where=f"{self.model.source}: node '{node.name}'",
-            remedy="Write an ONNX file instead, or export the model without this operator.",
+            remedy=f"Write an ONNX file instead, or {instead}.",
         )
 
     def shape(self, name: str) -> tuple[int, ...]:

@@ -20,8 +20,6 @@ from lowbit.graph.ops import Layer
 from lowbit.schemes.codes import LinearCodes
 
 Floats = npt.NDArray[np.float32]
-# Bits of weights that the file can hold, all in a byte.
-WIDTHS = (7, 8)
 
 
 def convolution(graph: FileGraph, node: Node) -> None:
@@ -186,13 +184,18 @@ def _codes(graph: FileGraph, node: Node, layer: Layer) -> LinearCodes | None:
     if codes is None:
         return None
     if not isinstance(codes, LinearCodes):
-        raise graph.refuse(node, f"has weights '{layer.weight}' in code books, which LiteRT runs at every inference")
-    if codes.bits not in WIDTHS:
-        raise graph.refuse(node, f"has {codes.bits}-bit weights '{layer.weight}'; 8-bit ones can be written")
-    per_channel = codes.scale.size in (1, codes.shape[codes.axis])
-    if not per_channel or codes.axis != layer.channel_axis or codes.zero_point is not None:
-        raise graph.refuse(node, f"has weights '{layer.weight}' with scales by group or zero points")
-    return codes
+        reason = f"has weights '{layer.weight}' in code books, which LiteRT runs at every inference"
+    elif codes.bits not in (7, 8):
+        reason = f"has {codes.bits}-bit weights '{layer.weight}'; 8-bit ones can be written"
+    elif (
+        codes.scale.size not in (1, codes.shape[codes.axis])
+        or codes.axis != layer.channel_axis
+        or codes.zero_point is not None
+    ):
+        reason = f"has weights '{layer.weight}' with scales by group or zero points"
+    else:
+        return codes
+    raise graph.refuse(node, reason, instead="choose int8 or linear8")
 
 
 def _float_weight(graph: FileGraph, layer: Layer) -> Floats:

@@ -5,16 +5,14 @@ recipe has one file for each; LiteRT opens .tflite files only. LiteRT has no for
 what it refuses is returned beside what was written, never dropped.
 """
 
-import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from lowbit.errors import ModelError
-from lowbit.formats.litert_layers import WIDTHS
 from lowbit.graph.model import Model
 from lowbit.measurement.roofline import LITERT
-from lowbit.quantization.quantize import Quantized, check_form, quantize
+from lowbit.quantization.quantize import Quantized, check_form, check_litert
 from lowbit.quantization.recipes import Recipe
 
 # engine -> (whom `Quantized.save` writes for, how the file's name ends)
@@ -108,12 +106,13 @@ def write_forms(
 def refused_by_all(model: Model, recipe: Recipe, engines: Sequence[str], place: Place) -> Mapping[str, ModelError]:
     """What LiteRT's format has no form for, found out on plain codes; empty if anybody takes the file.
 
-    Only where LiteRT is alone, since others take every recipe: so that nobody waits for codes that cannot be written.
-    Integers need images, but weights that the format does not hold need none to be refused.
+    Only where LiteRT is alone, since others take every recipe.
     """
-    if tuple(engines) != (LITERT,) or recipe.weights is None or (recipe.integer and recipe.weights.bits in WIDTHS):
+    if tuple(engines) != (LITERT,) or recipe.weights is None:
         return {}
-    recipe = replace(recipe, integer=False)
-    with tempfile.TemporaryDirectory(prefix="lowbit-") as folder:
-        elsewhere = Place(Path(folder), place.stem, place.input, place.input_layout)
-        return write_forms(quantize(model, recipe), engines, elsewhere)[1]
+    try:
+        check_litert(model, recipe, input=place.input, input_layout=place.input_layout)
+    except ModelError as error:
+        (form,) = forms(recipe, engines)
+        return {place.path(recipe, form).name: error}
+    return {}

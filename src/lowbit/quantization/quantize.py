@@ -162,6 +162,18 @@ def check_form(
         )
 
 
+def check_litert(model: Model, recipe: Recipe, *, input: str = "float32", input_layout: str = "NHWC") -> None:
+    """Refuse what LiteRT's format has no form for, found out on plain codes: nobody waits for what cannot be written.
+
+    Raises:
+        ModelError: operators, weights or a layout of bytes; the message names them.
+        EngineError: the package `ai-edge-litert` is not installed.
+    """
+    # Integers need images, but what the format holds of weights and operators does not depend on them.
+    plain = quantize(model, replace(recipe, integer=False))
+    to_litert(plain._taking(input, input_layout))
+
+
 @whole_products()
 def quantize(
     model: Model | str | Path,
