@@ -6,34 +6,26 @@ only when an operator asks for a form that is not there yet. So a convolutional 
 ONNX Transpose costs nothing: it only renames the axes.
 """
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from lowbit.errors import ModelError
 from lowbit.formats.encoded import ActivationCodes, Encoded
-from lowbit.formats.litert_file import FileOperator, FileTensor
+from lowbit.formats.litert_builder import Array, FileBuilder
+from lowbit.formats.litert_file import FileOperator
 from lowbit.formats.litert_shapes import Shapes, same_memory
 from lowbit.graph.edit import constant
 from lowbit.graph.model import Node, Value
 from lowbit.graph.ops import Layer, layers
 
-Array = np.ndarray[Any, np.dtype[Any]]
 Order = tuple[int, ...]
-Option = int | float | bool | Sequence[int]
 
 CHANNELS_LAST: Order = (0, 2, 3, 1)
-# uint8 codes become int8 codes of the same values.
-SHIFT = 128
 # Channels that integer kernels multiply at a time: XNNPACK's for x86, and for ARM with i8mm.
 AT_ONCE = 8
 NO_ACTIVATION, RELU, RELU_N1_TO_1, RELU6 = 0, 1, 2, 3
 FUSED: dict[tuple[float | None, float | None], int] = {(0.0, None): RELU, (-1.0, 1.0): RELU_N1_TO_1, (0.0, 6.0): RELU6}
-# Versions of operators whose int8 form is not version 2.
-INT8_VERSIONS = {"CONV_2D": 3, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 4, "RESHAPE": 1, "HARD_SWISH": 1}
 
 
 @dataclass(frozen=True)
@@ -56,21 +48,19 @@ class Form:
     margin: int = 0
 
 
-class FileGraph:
+class FileGraph(FileBuilder):
     """Tensors and operators written so far, and the forms of each ONNX value among them."""
 
     def __init__(self, encoded: Encoded, shapes: Shapes, *, at_once: int = AT_ONCE) -> None:
+        super().__init__()
         self.encoded = encoded
         self.at_once = at_once  # channels that integer kernels multiply at a time
         self.model = encoded.model
         self.shapes = shapes
         self.layers: dict[str, Layer] = {layer.node: layer for layer in layers(encoded.model)}
-        self.tensors: list[FileTensor] = []
-        self.operators: list[FileOperator] = []
         # Nodes that an operator before them has done already.
         self.done: set[str] = set(encoded.absorbed)
         self._forms: dict[str, list[Form]] = {}
-        self._constants: dict[tuple[object, ...], int] = {}
         self.resizable = shapes.resizable
         # Outputs that products shall give as float although they have codes.
         self.float_outputs: frozenset[str] = frozenset()
@@ -268,46 +258,6 @@ class FileGraph:
 
     # Writing
 
-    def constant(
-        self,
-        array: Array,
-        *,
-        name: str = "",
-        scale: npt.NDArray[np.float32] | None = None,
-        zero_point: int = 0,
-        axis: int = 0,
-    ) -> int:
-        """Index of a constant tensor; equal ones are stored once."""
-        content = np.ascontiguousarray(array)
-        steps = None if scale is None else scale.tobytes()
-        key = (str(array.dtype), array.shape, content.tobytes(), steps, zero_point, axis)
-        if key not in self._constants:
-            self._constants[key] = len(self.tensors)
-            self.tensors.append(FileTensor(array.shape, str(array.dtype), name, content, scale, zero_point, axis))
-        return self._constants[key]
-
-    def integers(self, values: Sequence[int]) -> int:
-        """Index of a constant int32 vector."""
-        return self.constant(np.array(values, np.int32))
-
-    def tensor(
-        self,
-        shape: Sequence[int],
-        *,
-        codes: ActivationCodes | None = None,
-        name: str = "",
-        batch_axis: int | None = None,
-        dtype: str = "",
-    ) -> int:
-        """Index of a new tensor that an operator or the caller fills: float32, or int8 (or uint8) with codes."""
-        kind = dtype or ("float32" if codes is None else "int8")
-        scale = None if codes is None else np.array([codes.scale], np.float32)
-        zero_point = 0 if codes is None else codes.zero_point - (SHIFT if kind == "int8" else 0)
-        self.tensors.append(
-            FileTensor(tuple(shape), kind, name, scale=scale, zero_point=zero_point, batch_axis=batch_axis)
-        )
-        return len(self.tensors) - 1
-
     def write(
         self,
         name: str,
@@ -331,71 +281,9 @@ class FileGraph:
         """Whether a value is there in some form."""
         return name in self._forms
 
-    def operator(
-        self,
-        code: str,
-        inputs: Sequence[int],
-        outputs: Sequence[int],
-        *,
-        table: str | None = "",
-        options: Mapping[str, Option] | None = None,
-        version: int = 0,
-    ) -> None:
-        """Append an operator.
-
-        Args:
-            code: name in the schema's `BuiltinOperator`.
-            inputs: tensor indices, -1 for one that is left out.
-            outputs: tensor indices.
-            table: name of its options table; made from the code if empty, None if there is none.
-            options: its fields.
-            version: least version; by default that of int8 or of float, by the first input.
-        """
-        made = "".join(part.title() for part in code.split("_")) + "Options"
-        name = "" if table is None else table or made
-        if not version:
-            version = INT8_VERSIONS.get(code, 2) if self.tensors[inputs[0]].dtype == "int8" else 1
-        self.operators.append(FileOperator(code, tuple(inputs), tuple(outputs), options or {}, name, version))
-
     def _like(self, form: Form, codes: ActivationCodes | None) -> int:
         old = self.tensors[form.tensor]
         return self.tensor(old.shape, codes=codes, batch_axis=old.batch_axis)
-
-    def derived(self, tensor: int, shape: Sequence[int], *, batch_axis: int | None = 0) -> int:
-        """A new tensor of another shape with the type and scale of an old one.
-
-        Args:
-            tensor: the old one.
-            shape: the new shape.
-            batch_axis: where the batch is now, if the old one has a batch.
-        """
-        old = self.tensors[tensor]
-        batch = batch_axis if old.batch_axis is not None else None
-        self.tensors.append(replace(old, shape=tuple(shape), name="", data=None, batch_axis=batch))
-        return len(self.tensors) - 1
-
-    def reshape(self, tensor: int, shape: Sequence[int], *, batch_axis: int | None = 0, result: int = -1) -> int:
-        """RESHAPE to a stored shape, of which the batch may be given as -1; the index of the result."""
-        target = list(shape)
-        old = self.tensors[tensor]
-        if -1 in target:
-            known = int(np.prod([size for size in target if size != -1]))
-            batch_axis = target.index(-1)
-            target[batch_axis] = int(np.prod(old.shape)) // known
-        index = result if result >= 0 else self.derived(tensor, target, batch_axis=batch_axis)
-        if self.tensors[index].batch_axis is not None:
-            batch = self.tensors[index].batch_axis
-            target = [-1 if axis == batch else size for axis, size in enumerate(target)]
-        self.operator("RESHAPE", [tensor, self.integers(target)], [index], options={"newShape": target})
-        return index
-
-    def transpose(self, tensor: int, steps: Sequence[int]) -> int:
-        """TRANSPOSE: axis i of the result is axis `steps[i]`; its index."""
-        old = self.tensors[tensor]
-        batch = None if old.batch_axis is None else list(steps).index(old.batch_axis)
-        index = self.derived(tensor, [old.shape[step] for step in steps], batch_axis=batch)
-        self.operator("TRANSPOSE", [tensor, self.integers(steps)], [index])
-        return index
 
     def probe_shape(self, name: str) -> tuple[int, ...]:
         """Shape with a batch that other dimensions are hardly a multiple of."""

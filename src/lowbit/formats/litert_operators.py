@@ -6,7 +6,8 @@ from collections.abc import Callable
 import numpy as np
 
 from lowbit.formats.encoded import ActivationCodes
-from lowbit.formats.litert_graph import NO_ACTIVATION, RELU6, SHIFT, FileGraph, Form, Option, Order
+from lowbit.formats.litert_builder import SHIFT, Option
+from lowbit.formats.litert_graph import NO_ACTIVATION, RELU6, FileGraph, Form, Order
 from lowbit.formats.litert_layers import convolution, product, transposed_convolution
 from lowbit.formats.litert_moves import (
     concatenation,

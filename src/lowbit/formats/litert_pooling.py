@@ -4,7 +4,8 @@ import math
 
 import numpy as np
 
-from lowbit.formats.litert_graph import CHANNELS_LAST, FileGraph, Form, Option
+from lowbit.formats.litert_builder import Option
+from lowbit.formats.litert_graph import CHANNELS_LAST, FileGraph, Form
 from lowbit.formats.litert_window import SAME, VALID, Window, ones_convolution, pad, padded
 from lowbit.graph.edit import flag
 from lowbit.graph.model import Node, Value

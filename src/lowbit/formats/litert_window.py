@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lowbit.formats.litert_graph import SHIFT, FileGraph, Form, Option
+from lowbit.formats.litert_builder import SHIFT, Option
+from lowbit.formats.litert_graph import FileGraph, Form
 
 SAME, VALID = 0, 1
 
