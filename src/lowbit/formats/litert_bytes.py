@@ -1,10 +1,10 @@
 """LiteRT files that take image bytes, channels-last: the same folding as in ONNX files (`lowbit.formats.input_bytes`).
 
-An activation has one zero point in LiteRT, and each color wants its own z. So the border is painted beforehand: less z
-the bytes are padded with 0.0, and what the first convolution then reads are the bytes again, with z around the image;
-its bias makes up for the rest, which now is the same everywhere. That is done in float, on rows of [width x colors]
-values: XNNPACK has no kernel for bytes here, and for three channels at a time it is slow. (MobileNetV2, batch 1: 1 %
-more than codes that need nothing; a fourth channel by PADV2 and a QUANTIZE of bytes, outside XNNPACK, took 12 %.)
+An activation has one zero point in LiteRT, and each color wants its own z. So the border is painted beforehand: the
+first convolution reads the bytes with z around the image, and its bias makes up for the rest, which then is the same
+everywhere. Bytes become codes by way of float, since XNNPACK has no kernel for them, and in rows of [width x colors]
+values, since for three channels at a time it is slow. (MobileNetV2: as fast as from a float input; painting in float, by
+a Pad between two additions, took 1 to 2 % more, a fourth channel by PADV2 and a QUANTIZE of bytes, outside XNNPACK, 12.)
 
 Models whose input is read by anything but integer convolutions with the same padding compute as from a float input,
 which the file makes itself.
@@ -23,7 +23,7 @@ from lowbit.formats.input_bytes import with_byte_input
 from lowbit.formats.litert_builder import SHIFT
 from lowbit.formats.litert_graph import CHANNELS_LAST, FileGraph, Form, Order
 from lowbit.formats.litert_pixels import grouped
-from lowbit.formats.litert_window import Window, pad
+from lowbit.formats.litert_window import Window, cut
 from lowbit.graph.columns import convolution_pads
 from lowbit.graph.edit import set_weight
 from lowbit.graph.model import Model, Value
@@ -76,7 +76,9 @@ def for_bytes(encoded: Encoded, at_once: int) -> tuple[Encoded, Padding]:
     reading = [layer for layer in layers(old) if layer.node in found.layers]
     windows = [_windows(layer, (how.height, how.width)) for layer in reading]
     needed = {tuple((window.before, window.after) for window in pair) for pair in windows}
-    if not found.zero_points or len(needed) != 1:
+    # The border above and below grows from as many rows of the image.
+    too_far = any(max(column.before, column.after) > how.height for column, _ in windows)
+    if not found.zero_points or len(needed) != 1 or too_far:
         return replace(encoded, byte_input=ByteInput(how, LAYOUT)), Padding()
     (reach,) = needed
     grown = {(reach[0], _whole_groups(reach[1], row, how.channels, at_once)) for _, row in windows}
@@ -150,20 +152,68 @@ def write_bytes(graph: FileGraph, value: Value, order: Order, padding: Padding) 
         x = _by_color(graph, "ADD", x, -np.asarray(how.mean, np.float64) / std)
         graph.adopt(name, Form(graph.reshape(x, (count, *how.image_shape), batch_axis=batch), order))
         return outside
-    away = np.array(given.zero_points) - MIDDLE.zero_point
-    height, width = (size + sum(both) for size, both in zip((how.height, how.width), padding.painted, strict=True))
-    if (height, width) != (how.height, how.width):
-        left, right = padding.painted[1]
-        x = _by_color(graph, "ADD", x, -away)
-        amounts = [(0, 0), padding.painted[0], (how.channels * left, how.channels * right)]
-        x = pad(graph, Form(x, CHANNELS_LAST), amounts).tensor
-        x = _by_color(graph, "ADD", x, away)
-    found = graph.tensor(graph.tensors[x].shape, codes=MIDDLE, batch_axis=batch)
-    graph.operator("QUANTIZE", [x], [found])
-    inside = graph.reshape(found, (count, height, width, how.channels), batch_axis=batch)
+    border = (np.array(given.zero_points) - MIDDLE.zero_point).astype(np.float32)
+    found = _painted(graph, x, padding.painted, border)
+    _, height, width = graph.tensors[found].shape
+    inside = graph.reshape(found, (count, height, width // how.channels, how.channels), batch_axis=batch)
     margin = padding.painted[1][0] - padding.reach[1][0]
     graph.adopt(name, Form(inside, CHANNELS_LAST, MIDDLE, margin=margin))
     return outside
+
+
+def _painted(graph: FileGraph, x: int, painted: Sides, border: npt.NDArray[np.float32]) -> int:
+    """Rows of pixels as codes, with a border of one code a color around them.
+
+    Args:
+        graph: the graph to write to.
+        x: the pixels less `MIDDLE`, float [N, H, W x colors].
+        painted: pixels above and below, to the left and to the right.
+        border: the value around the image less `MIDDLE`, one a color.
+    """
+    ends, sides = painted
+    rows = _codes(graph, x)
+    if not any((*ends, *sides)):
+        return rows
+    # Constants have a batch of one. Nothing times a column of the image has as many as there are images.
+    column = cut(graph, Form(x, CHANNELS_LAST), {2: (0, 1)}).tensor
+    nothing = graph.derived(column, graph.tensors[column].shape)
+    graph.operator("MUL", [column, graph.constant(np.zeros(1, np.float32))], [nothing])
+    pieces = [_border(graph, nothing, count * len(border), border) for count in sides]
+    rows = _joined(graph, (pieces[0], rows, pieces[1]), axis=2)
+    width = graph.tensors[rows].shape[2]
+    pieces = []
+    for count in ends:
+        part = cut(graph, Form(nothing, CHANNELS_LAST), {1: (0, count)}).tensor if count else nothing
+        pieces.append(_border(graph, part, width if count else 0, border))
+    return _joined(graph, (pieces[0], rows, pieces[1]), axis=1)
+
+
+def _border(graph: FileGraph, nothing: int, length: int, border: npt.NDArray[np.float32]) -> int:
+    """Codes [N, H, length] of the border, from zeros [N, H, 1]; -1 if there are none."""
+    if not length:
+        return -1
+    line = graph.derived(nothing, (*graph.tensors[nothing].shape[:2], length))
+    graph.operator("ADD", [nothing, graph.constant(np.tile(border, length // len(border)))], [line])
+    return _codes(graph, line)
+
+
+def _codes(graph: FileGraph, x: int) -> int:
+    """QUANTIZE to `MIDDLE`."""
+    found = graph.tensor(graph.tensors[x].shape, codes=MIDDLE, batch_axis=graph.tensors[x].batch_axis)
+    graph.operator("QUANTIZE", [x], [found])
+    return found
+
+
+def _joined(graph: FileGraph, pieces: tuple[int, ...], *, axis: int) -> int:
+    """CONCATENATION of the tensors that are there."""
+    there = [piece for piece in pieces if piece >= 0]
+    if len(there) == 1:
+        return there[0]
+    shape = list(graph.tensors[there[0]].shape)
+    shape[axis] = sum(graph.tensors[piece].shape[axis] for piece in there)
+    result = graph.derived(there[0], shape)
+    graph.operator("CONCATENATION", there, [result], options={"axis": axis})
+    return result
 
 
 def _by_color(graph: FileGraph, code: str, rows: int, values: npt.NDArray[Any]) -> int:
