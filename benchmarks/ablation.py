@@ -23,7 +23,7 @@ from lowbit.calibration.divergence import answers, mean_kl
 from lowbit.data.images import Images
 from lowbit.errors import LowbitError
 from lowbit.measurement.environment import environment
-from lowbit.quantization.recipes import parse_recipe
+from lowbit.quantization.planning.recipes import parse_recipe
 
 CSV = Path(__file__).resolve().parent / "results" / "ablation.csv"
 BUILD = ROOT / "build" / "ablation"

@@ -38,8 +38,8 @@ from lowbit.graph.model import Model
 from lowbit.measurement.accuracy import score
 from lowbit.measurement.environment import environment
 from lowbit.measurement.prediction import Prediction, predict
-from lowbit.quantization.effort import EFFORTS
-from lowbit.quantization.steps import Work, run_steps
+from lowbit.quantization.passes.steps import Work, run_steps
+from lowbit.quantization.solving.effort import EFFORTS
 from lowbit.training.assets import built_in_model
 
 HERE = Path(__file__).resolve().parent

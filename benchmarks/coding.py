@@ -42,7 +42,7 @@ from lowbit.measurement.environment import environment
 from lowbit.packing.archive import section_bytes
 from lowbit.packing.contexts import Layout
 from lowbit.packing.entropy import choose_coding, entropy_bits
-from lowbit.quantization.price import problem, solved_layer
+from lowbit.quantization.rate.allocation import problem, solved_layer
 from lowbit.schemes.codes import Codes
 
 CSV = Path(__file__).resolve().parent / "results" / "coding.csv"

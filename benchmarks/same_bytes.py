@@ -26,7 +26,6 @@ SHARED = Path(os.environ.get("LOWBIT_SHARED_DATA", ROOT.parent / "shared" / "dat
 sys.path.insert(0, str(ROOT / "tests"))
 
 import networks
-
 from lowbit.cli import app
 
 IMAGENET = ("--mean", "imagenet", "--std", "imagenet")

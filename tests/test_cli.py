@@ -18,7 +18,7 @@ from lowbit.errors import EngineError
 from lowbit.formats.input_bytes import byte_layout
 from lowbit.measurement import entries, roofline
 from lowbit.measurement.results import read_results
-from lowbit.quantization.targets import resolved
+from lowbit.quantization.planning.target import resolved
 from lowbit.reports.terminal import comparison_text
 
 SIZE = ["--mean", "0.5", "--std", "0.25"]

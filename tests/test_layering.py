@@ -123,14 +123,14 @@ def test_every_folder_and_module_is_a_room():
 @pytest.mark.parametrize(
     ("relative", "text"),
     [
-        ("graph/load.py", "from lowbit.quantization.plan import plan"),
+        ("graph/load.py", "from lowbit.quantization.planning.plan import plan"),
         ("graph/load.py", "import torch"),
         ("schemes/linear.py", "import onnx"),
         ("schemes/linear.py", "from PIL import Image"),
         ("calibration/statistics.py", "def f():\n    from onnx_ir import Value"),
         ("measurement/speed.py", "import onnxruntime as ort"),
         ("data/images.py", "import pickle"),
-        ("quantization/plan.py", "try:\n    import torch\nexcept ImportError:\n    pass"),
+        ("quantization/planning/plan.py", "try:\n    import torch\nexcept ImportError:\n    pass"),
         ("cli.py", "import numpy as np"),
         ("commands/measuring.py", "import numpy as np"),
     ],

@@ -27,14 +27,14 @@ PUBLIC = {
     "open_images": "lowbit.data.images",
     "calibrate": "lowbit.calibration.statistics",
     "Statistics": "lowbit.calibration.statistics",
-    "Recipe": "lowbit.quantization.recipes",
-    "parse_recipe": "lowbit.quantization.recipes",
-    "plan": "lowbit.quantization.plan",
-    "Plan": "lowbit.quantization.plan",
+    "Recipe": "lowbit.quantization.planning.recipes",
+    "parse_recipe": "lowbit.quantization.planning.recipes",
+    "plan": "lowbit.quantization.planning.plan",
+    "Plan": "lowbit.quantization.planning.plan",
     "quantize": "lowbit.quantization.quantize",
     "Quantized": "lowbit.quantization.quantize",
     "pack": "lowbit.quantization.pack",
-    "Packed": "lowbit.quantization.dial",
+    "Packed": "lowbit.quantization.rate.search",
     "measure": "lowbit.measurement.measure",
     "compare": "lowbit.measurement.compare",
     "measure_peaks": "lowbit.measurement.roofline",
@@ -57,11 +57,11 @@ if TYPE_CHECKING:
     from lowbit.measurement.measure import measure
     from lowbit.measurement.results import Comparison
     from lowbit.measurement.roofline import measure_peaks, outlook
-    from lowbit.quantization.dial import Packed
     from lowbit.quantization.pack import pack
-    from lowbit.quantization.plan import Plan, plan
+    from lowbit.quantization.planning.plan import Plan, plan
+    from lowbit.quantization.planning.recipes import Recipe, parse_recipe
     from lowbit.quantization.quantize import Quantized, quantize
-    from lowbit.quantization.recipes import Recipe, parse_recipe
+    from lowbit.quantization.rate.search import Packed
     from lowbit.schemes.clusters import Clusters
     from lowbit.schemes.linear import Linear
 

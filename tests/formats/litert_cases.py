@@ -10,9 +10,9 @@ from lowbit.calibration.statistics import calibrate
 from lowbit.formats.encoded import Encoded
 from lowbit.graph.load import load
 from lowbit.graph.ops import layers
-from lowbit.quantization.activations import activation_codes, fit_biases
-from lowbit.quantization.plan import plan
-from lowbit.quantization.steps import encode_plainly
+from lowbit.quantization.passes.activations import activation_codes, fit_biases
+from lowbit.quantization.passes.steps import encode_plainly
+from lowbit.quantization.planning.plan import plan
 
 
 def pick(rng, *choices):

@@ -16,7 +16,7 @@ from lowbit.formats.ledger import NUMBERS
 from lowbit.formats.onnx import to_onnx
 from lowbit.packing.archive import section_bytes
 from lowbit.quantization.pack import pack
-from lowbit.quantization.price import bias_codes
+from lowbit.quantization.rate.allocation import bias_codes
 
 
 @pytest.fixture(scope="module")

@@ -18,10 +18,10 @@ from lowbit.formats.litert import to_litert
 from lowbit.formats.onnx import to_onnx
 from lowbit.graph.load import load
 from lowbit.graph.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
-from lowbit.quantization.activations import affine_uint8
-from lowbit.quantization.plan import plan
+from lowbit.quantization.passes.activations import affine_uint8
+from lowbit.quantization.planning.plan import plan
+from lowbit.quantization.planning.recipes import parse_recipe
 from lowbit.quantization.quantize import quantize
-from lowbit.quantization.recipes import parse_recipe
 
 pytest.importorskip("ai_edge_litert")
 

@@ -14,8 +14,8 @@ from lowbit.formats.litert import to_litert
 from lowbit.formats.litert_ledger import litert_layer_weights, read_litert_ledger
 from lowbit.formats.litert_pixels import grouped
 from lowbit.formats.litert_window import Window
+from lowbit.quantization.planning.recipes import parse_recipe
 from lowbit.quantization.quantize import quantize
-from lowbit.quantization.recipes import parse_recipe
 
 pytest.importorskip("ai_edge_litert")
 

@@ -13,7 +13,7 @@ from lowbit.engines import installed_engines, open_session
 from lowbit.formats.ledger import count_bytes, read_ledger
 from lowbit.formats.reading import layer_weights
 from lowbit.graph.ops import layers
-from lowbit.quantization.recipes import parse_recipe
+from lowbit.quantization.planning.recipes import parse_recipe
 
 WEIGHT_ONLY = [f"linear{bits}" for bits in range(2, 17)] + [f"cluster{bits}" for bits in range(1, 9)]
 UNPACKING = {"Cast", "Div", "Mod", "Gather", "Sub", "Mul", "Reshape", "Slice", "Add", "DequantizeLinear"}

@@ -15,7 +15,7 @@ from lowbit.formats.onnx import to_onnx
 from lowbit.graph.ops import layers
 from lowbit.packing.archive import section_bytes
 from lowbit.packing.entropy import entropy_bits
-from lowbit.quantization.recipes import parse_recipe
+from lowbit.quantization.planning.recipes import parse_recipe
 from lowbit.schemes.clusters import Clusters
 
 WEIGHT_ONLY = [f"linear{bits}" for bits in range(2, 17)] + [f"cluster{bits}" for bits in range(1, 9)]

@@ -16,7 +16,7 @@ from lowbit.graph.preprocessing import METADATA_KEY, Preprocessing
 from lowbit.measurement import compare as comparing
 from lowbit.measurement import entries, measure, roofline
 from lowbit.measurement.memory import Memory
-from lowbit.quantization.recipes import parse_recipe
+from lowbit.quantization.planning.recipes import parse_recipe
 from lowbit.reports.columns import complaints, footnotes
 from lowbit.reports.page import page
 

@@ -10,9 +10,9 @@ from lowbit.engines import open_session
 from lowbit.errors import DataError, SchemeError
 from lowbit.graph.ops import layers
 from lowbit.graph.subgraph import Subgraphs
-from lowbit.quantization import bias
-from lowbit.quantization.bias import corrected_biases
-from lowbit.quantization.plan import BIAS, EXACT_INPUT, plan
+from lowbit.quantization.passes import bias_correction as bias
+from lowbit.quantization.passes.bias_correction import corrected_biases
+from lowbit.quantization.planning.plan import BIAS, EXACT_INPUT, plan
 
 
 @pytest.fixture(scope="module")

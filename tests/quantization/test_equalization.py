@@ -6,17 +6,17 @@ import networks
 from lowbit.calibration.channels import channel_ranges
 from lowbit.engines import open_session
 from lowbit.graph.preprocessing import Preprocessing
-from lowbit.quantization.bounds import activation_bounds
-from lowbit.quantization.equalization import (
+from lowbit.quantization.equalizing.channel_groups import find_ties
+from lowbit.quantization.equalizing.equalization import (
     MARGIN,
     equalizable,
     equalize_network,
     factor_limits,
     rescaled,
 )
-from lowbit.quantization.noise import evaluate, minimize, noise_terms
-from lowbit.quantization.plan import plan
-from lowbit.quantization.ties import find_ties
+from lowbit.quantization.equalizing.interval_bounds import activation_bounds
+from lowbit.quantization.equalizing.objective import evaluate, minimize, noise_terms
+from lowbit.quantization.planning.plan import plan
 
 
 @pytest.fixture(scope="module")

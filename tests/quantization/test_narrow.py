@@ -12,7 +12,7 @@ from lowbit.formats.ledger import read_ledger
 from lowbit.formats.reading import layer_weights
 from lowbit.formats.unpack import BYTE_FROM, HALF_FROM, scale_table
 from lowbit.graph.ops import layers
-from lowbit.quantization.narrow import narrow_bias, stored_scales, with_narrow_scales
+from lowbit.quantization.solving.stored_scales import narrow_bias, stored_scales, with_narrow_scales
 from lowbit.schemes.linear import Linear
 
 

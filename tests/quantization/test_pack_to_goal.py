@@ -16,12 +16,12 @@ from lowbit.errors import DataError, ModelError, SchemeError
 from lowbit.formats.archive import unpack
 from lowbit.formats.reading import layer_weights
 from lowbit.graph.ops import layers
-from lowbit.quantization.dial import bits_for, drop
-from lowbit.quantization.effort import EFFORTS
-from lowbit.quantization.forecast import Forecast, Steering
 from lowbit.quantization.pack import pack
-from lowbit.quantization.price import bias_codes
-from lowbit.quantization.sensitivity import sensitivities
+from lowbit.quantization.passes.sensitivity import sensitivities
+from lowbit.quantization.rate.allocation import bias_codes
+from lowbit.quantization.rate.control import Forecast, Steering
+from lowbit.quantization.rate.search import bits_for, drop
+from lowbit.quantization.solving.effort import EFFORTS
 
 FLOOR = 0.05  # of the size asked for that may be left over
 

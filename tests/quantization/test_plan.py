@@ -7,7 +7,7 @@ import networks
 from lowbit.calibration.ranges import RANGE_RULES
 from lowbit.engines import open_session
 from lowbit.errors import DataError, DowngradeError, ModelError, SchemeError
-from lowbit.quantization.recipes import RECIPES, STUDY, parse_recipe
+from lowbit.quantization.planning.recipes import RECIPES, STUDY, parse_recipe
 
 
 @pytest.fixture(scope="module")

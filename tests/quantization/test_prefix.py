@@ -12,10 +12,10 @@ from lowbit.engines import open_session
 from lowbit.graph.load import load
 from lowbit.graph.ops import layers
 from lowbit.graph.subgraph import Subgraphs
-from lowbit.quantization.effort import EFFORTS
-from lowbit.quantization.prefix import WIDEST, Replacement, walk
-from lowbit.quantization.refit import refit_bias, refit_weights
-from lowbit.quantization.solve import solve_layer
+from lowbit.quantization.passes.layerwise import WIDEST, Replacement, walk
+from lowbit.quantization.solving.effort import EFFORTS
+from lowbit.quantization.solving.layer import solve_layer
+from lowbit.quantization.solving.refit import refit_bias, refit_weights
 from lowbit.schemes.clusters import Clusters
 from lowbit.schemes.linear import Linear
 

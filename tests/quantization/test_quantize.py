@@ -6,9 +6,9 @@ import pytest
 import lowbit
 import networks
 from lowbit.calibration.divergence import answers, mean_kl
-from lowbit.quantization.effort import EFFORTS
-from lowbit.quantization.plan import BIAS
-from lowbit.quantization.steps import LIKELY
+from lowbit.quantization.passes.steps import LIKELY
+from lowbit.quantization.planning.plan import BIAS
+from lowbit.quantization.solving.effort import EFFORTS
 
 RECIPES = ("int8", "int4", "linear8", "linear4", "linear3", "linear2", "cluster4", "cluster3", "cluster2", "cluster1")
 

@@ -10,9 +10,9 @@ import networks
 from lowbit.graph.ops import layers
 from lowbit.packing.contexts import Layout
 from lowbit.packing.entropy import Encoder, choose_coding, encode
-from lowbit.quantization import rate
-from lowbit.quantization.rate import LARGEST, high_rate_step, solve_rate
-from lowbit.quantization.rounding import damped, inverse_factor
+from lowbit.quantization.solving import rate_distortion as rate
+from lowbit.quantization.solving.gptq import damped, inverse_factor
+from lowbit.quantization.solving.rate_distortion import LARGEST, high_rate_step, solve_rate
 
 
 @pytest.fixture(scope="module")

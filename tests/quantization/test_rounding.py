@@ -7,12 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lowbit.quantization import linear as linear_rounding
-from lowbit.quantization.codebook import fit_books, solve_clusters
-from lowbit.quantization.depthwise import closest
-from lowbit.quantization.effort import EFFORTS
-from lowbit.quantization.linear import solve_linear
-from lowbit.quantization.rounding import (
+from lowbit.quantization.solving import linear as linear_rounding
+from lowbit.quantization.solving.closest_vector import closest
+from lowbit.quantization.solving.clusters import fit_books, solve_clusters
+from lowbit.quantization.solving.effort import EFFORTS
+from lowbit.quantization.solving.gptq import (
     BookGrid,
     UniformGrid,
     damped,
@@ -21,6 +20,7 @@ from lowbit.quantization.rounding import (
     inverse_factor,
     objective,
 )
+from lowbit.quantization.solving.linear import solve_linear
 from lowbit.schemes.clusters import Clusters
 from lowbit.schemes.linear import Linear
 

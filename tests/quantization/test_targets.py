@@ -7,7 +7,7 @@ import networks
 from lowbit.errors import SchemeError
 from lowbit.formats.saturation import saturating
 from lowbit.graph.ops import layers
-from lowbit.quantization.targets import TARGETS, resolved, target_of, weights_for
+from lowbit.quantization.planning.target import TARGETS, resolved, target_of, weights_for
 from lowbit.schemes.linear import Linear
 
 

@@ -54,8 +54,8 @@ def pack(
     images.
     """
     from lowbit.formats.controls import sizes
-    from lowbit.quantization.dial import Packed
     from lowbit.quantization.pack import pack as run
+    from lowbit.quantization.rate.search import Packed
     from lowbit.reports.packed import packed_json, print_packed
 
     turned = any(goal is not None for goal in (size, bits_per_weight, max_drop))

@@ -108,8 +108,8 @@ def plan(
 ) -> None:
     """What a recipe will do to each tensor and node, and why, before anything is touched."""
     from lowbit.formats.opening import load
-    from lowbit.quantization.plan import plan as make_plan
-    from lowbit.quantization.recipes import parse_recipe
+    from lowbit.quantization.planning.plan import plan as make_plan
+    from lowbit.quantization.planning.recipes import parse_recipe
     from lowbit.reports.inspection import print_plan
 
     wanted = parse_recipe(
@@ -126,7 +126,7 @@ def plan(
 
 def recipes(as_json: JsonOption = False) -> None:
     """All recipes, with the widths they take."""
-    from lowbit.quantization.recipes import RECIPES
+    from lowbit.quantization.planning.recipes import RECIPES
 
     if as_json:
         print_json(

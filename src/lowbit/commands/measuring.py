@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from lowbit.measurement.results import Comparison
     from lowbit.progress import Progress
-    from lowbit.quantization.recipes import Recipe
+    from lowbit.quantization.planning.recipes import Recipe
 
 
 def measure(
@@ -183,7 +183,7 @@ def demo(
 
 def _chosen(recipes: str | None, target: str | None) -> "list[Recipe]":
     """The recipes that a user named, those that compute in integers for the target."""
-    from lowbit.quantization.recipes import STUDY, parse_recipe
+    from lowbit.quantization.planning.recipes import STUDY, parse_recipe
 
     names = [name.strip() for name in recipes.split(",") if name.strip()] if recipes else STUDY
     chosen = [parse_recipe(name) for name in names]

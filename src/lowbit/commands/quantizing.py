@@ -31,7 +31,7 @@ from lowbit.console import load_model, open_data, print_json, progress_bar, read
 
 if TYPE_CHECKING:
     from lowbit.graph.model import Model
-    from lowbit.quantization.recipes import Recipe
+    from lowbit.quantization.planning.recipes import Recipe
 
 
 def quantize(
@@ -71,9 +71,9 @@ def quantize(
 ) -> None:
     """Quantize a model and write the file."""
     from lowbit.formats.opening import is_litert
+    from lowbit.quantization.planning.recipes import parse_recipe
     from lowbit.quantization.quantize import check_form, check_litert
     from lowbit.quantization.quantize import quantize as run
-    from lowbit.quantization.recipes import parse_recipe
     from lowbit.reports.inspection import print_written, written_json
 
     form = {"input": input, "input_layout": input_layout.upper(), "output_type": output_type}
@@ -118,7 +118,7 @@ def _verdict(model: "Model", recipe: "Recipe", output: Path) -> tuple[str, bool]
     from lowbit.errors import ModelError
     from lowbit.formats.opening import is_litert
     from lowbit.measurement.roofline import measure_peaks, outlook
-    from lowbit.quantization.targets import NATIVE, resolved
+    from lowbit.quantization.planning.target import NATIVE, resolved
 
     if not recipe.integer or is_litert(output) or resolved(recipe.target) != resolved(NATIVE):
         return "", True

@@ -20,9 +20,9 @@ from lowbit.measurement.results import Comparison, Step
 from lowbit.measurement.roofline import LITERT, Outlook, measure_peaks, outlook
 from lowbit.measurement.rows import Candidate
 from lowbit.progress import SILENT, Progress
-from lowbit.quantization.plan import plan
+from lowbit.quantization.planning.plan import plan
+from lowbit.quantization.planning.recipes import STUDY, Recipe, parse_recipe
 from lowbit.quantization.quantize import Quantized, quantize
-from lowbit.quantization.recipes import STUDY, Recipe, parse_recipe
 
 
 def compare(

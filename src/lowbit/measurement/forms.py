@@ -12,8 +12,8 @@ from pathlib import Path
 from lowbit.errors import ModelError
 from lowbit.graph.model import Model
 from lowbit.measurement.roofline import LITERT
+from lowbit.quantization.planning.recipes import Recipe
 from lowbit.quantization.quantize import Quantized, check_form, check_litert
-from lowbit.quantization.recipes import Recipe
 
 # engine -> (whom `Quantized.save` writes for, how the file's name ends)
 FLOATS = {"onnxruntime": ("onnx", ".onnx"), "openvino": ("onnx", ".onnx"), LITERT: ("litert", ".tflite")}

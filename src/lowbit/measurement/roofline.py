@@ -24,9 +24,9 @@ from lowbit.graph.cost import LayerCost, cost
 from lowbit.graph.model import Model
 from lowbit.processor import processor
 from lowbit.progress import SILENT, Progress
-from lowbit.quantization.integer import NOT_IN_ONNXRUNTIME
-from lowbit.quantization.plan import plan
-from lowbit.quantization.recipes import Recipe
+from lowbit.quantization.planning.integer import NOT_IN_ONNXRUNTIME
+from lowbit.quantization.planning.plan import plan
+from lowbit.quantization.planning.recipes import Recipe
 
 ROUNDS = 30
 COPIED = 1 << 23

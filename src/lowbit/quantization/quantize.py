@@ -19,13 +19,13 @@ from lowbit.graph.model import Model
 from lowbit.graph.ops import layers
 from lowbit.processor import whole_products
 from lowbit.progress import SILENT, Progress
-from lowbit.quantization.activations import output_codes
-from lowbit.quantization.effort import EFFORTS
-from lowbit.quantization.narrow import HALF_BITS, narrow_bias
-from lowbit.quantization.plan import Plan, plan
-from lowbit.quantization.recipes import Recipe, parse_recipe
-from lowbit.quantization.steps import StepResult, Work, encode_plainly, metadata, run_steps
-from lowbit.quantization.targets import channels_at_once
+from lowbit.quantization.passes.activations import output_codes
+from lowbit.quantization.passes.steps import StepResult, Work, encode_plainly, metadata, run_steps
+from lowbit.quantization.planning.plan import Plan, plan
+from lowbit.quantization.planning.recipes import Recipe, parse_recipe
+from lowbit.quantization.planning.target import channels_at_once
+from lowbit.quantization.solving.effort import EFFORTS
+from lowbit.quantization.solving.stored_scales import HALF_BITS, narrow_bias
 
 # What files are written for -> the engine whose kernels the graph is made for.
 FORMS = {"onnx": "onnxruntime", "openvino": "openvino", "litert": "litert"}

@@ -14,9 +14,9 @@ from rich.text import Text
 from lowbit.formats.ledger import Ledger
 from lowbit.graph.cost import Cost
 from lowbit.graph.model import Model
-from lowbit.quantization.plan import Plan
+from lowbit.quantization.planning.plan import Plan
+from lowbit.quantization.planning.target import described
 from lowbit.quantization.quantize import Quantized
-from lowbit.quantization.targets import described
 from lowbit.reports import units
 
 COUNTED = {

@@ -9,7 +9,7 @@ from lowbit.calibration.statistics import Statistics
 from lowbit.formats.encoded import ActivationCodes, BiasCodes, Codes
 from lowbit.graph.model import Model
 from lowbit.graph.ops import Layer
-from lowbit.quantization.plan import Plan
+from lowbit.quantization.planning.plan import Plan
 from lowbit.schemes.codes import LinearCodes
 
 ACTIVATION_LEVELS = 256

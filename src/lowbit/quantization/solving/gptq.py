@@ -12,10 +12,10 @@ one quadratic a row. Three steps act on it, each for all rows (and all groups) a
   in their Cholesky form). The same as Babai's nearest plane.
 - `descent`: coordinate descent from there. With all other columns fixed the objective in one column is a parabola with
   its minimum at `q + ((W - Q) H)_j / H_jj`; the level nearest to that is the best one, so no step is ever uphill.
-- the grid itself (`lowbit.quantization.linear`, `lowbit.quantization.codebook`) is re-solved in closed form between.
+- the grid itself (`lowbit.quantization.solving.linear`, `lowbit.quantization.solving.clusters`) is re-solved in closed form between.
 
 With H = I both steps are round-to-nearest. Gives up: proof of the global optimum, which is a closest-vector problem;
-for kernels of few columns `lowbit.quantization.depthwise` has it.
+for kernels of few columns `lowbit.quantization.solving.closest_vector` has it.
 
 Shapes: W, Q [groups, rows, columns]; H [groups, columns, columns]; all arithmetic in float32 but the factorization.
 """

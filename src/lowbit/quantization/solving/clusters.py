@@ -3,8 +3,8 @@
 k-means minimises the squared error of the weights; here it is `sum over rows of (w - q)^T H (w - q)`, q_j = book[i_j].
 Beginning from k-means weighted with the diagonal of H, two steps alternate:
 
-- books fixed: indices by error feedback and coordinate descent (`lowbit.quantization.rounding`), kernels of few
-  columns exactly (`lowbit.quantization.depthwise`);
+- books fixed: indices by error feedback and coordinate descent (`lowbit.quantization.solving.gptq`), kernels of few
+  columns exactly (`lowbit.quantization.solving.closest_vector`);
 - indices fixed: the books are a linear least-squares problem. With A the 0/1 matrix that spreads a book over a row,
   `(sum A^T H A) book = sum A^T H w`, solved by conjugate gradients: a product with the matrix is a look-up, a product
   with H and a sum per index, so that nothing larger than the weights is ever built.
@@ -20,10 +20,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from lowbit.quantization.depthwise import closest
-from lowbit.quantization.effort import Effort
-from lowbit.quantization.linear import EXACT_COLUMNS, EXACT_LEVELS
-from lowbit.quantization.rounding import BookGrid, Floats, Single, descent, feedback, inverse_factor, objective
+from lowbit.quantization.solving.closest_vector import closest
+from lowbit.quantization.solving.effort import Effort
+from lowbit.quantization.solving.gptq import BookGrid, Floats, Single, descent, feedback, inverse_factor, objective
+from lowbit.quantization.solving.linear import EXACT_COLUMNS, EXACT_LEVELS
 from lowbit.schemes.clusters import Clusters
 from lowbit.schemes.kmeans import fit_1d, fit_rows
 

@@ -10,7 +10,7 @@ contexts that it will use) and `price` is in units of output error for a bit. Th
 - the step: at high rate an entropy-coded grid has D = s^2 / 12 a weight and dD/dR = -2 ln 2 D, so the slope `price`
   asks for `s^2 = 6 price / (ln 2 g)` with g the mean curvature that error feedback leaves (the geometric mean of
   1 / U_jj^2, H^-1 = U^T U). With zeros this cheap a somewhat wider step (`WIDER`) is better.
-- `feedback`: columns in turn as in `quantization.rounding`. What a row's codes up to a column cost is the sum of
+- `feedback`: columns in turn as in `quantization.solving.gptq`. What a row's codes up to a column cost is the sum of
   `(v - s k)^2 / U_jj^2 + price * bits(k)`, v being what earlier errors made of the weight. That is exact for J but for
   what later columns will have to pay. So the `paths` cheapest beginnings of every row go on, each with its own v, and
   the cheapest whole row wins: breadth-first search for the nearest point of a lattice, bits counted.
@@ -33,7 +33,7 @@ import numpy.typing as npt
 from lowbit.graph.ops import Layer
 from lowbit.packing.contexts import Coding, Layout
 from lowbit.packing.entropy import choose_coding, context_costs
-from lowbit.quantization.rounding import BLOCK, Floats, Single, inverse_factor, objective
+from lowbit.quantization.solving.gptq import BLOCK, Floats, Single, inverse_factor, objective
 
 LARGEST = 127  # a code is at most 8 bits wide in the ONNX file
 WIDER = 1.2

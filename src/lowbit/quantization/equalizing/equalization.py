@@ -1,13 +1,13 @@
 """Equalization: scale channels so that rounding to scales that they have to share costs the network least.
 
 The network computes the same when each channel c of an activation is divided by s_c, if the rows of the layers that
-write it are divided by s_c too and the columns of the layers that read it multiplied (`lowbit.quantization.ties`). What
+write it are divided by s_c too and the columns of the layers that read it multiplied (`lowbit.quantization.equalizing.channel_groups`). What
 rounding costs is not the same: channels share a scale, and the widest sets it for the others. So s = exp(u), with u the
-minimum of the noise of all rounded weights and activations together (`lowbit.quantization.noise`).
+minimum of the noise of all rounded weights and activations together (`lowbit.quantization.equalizing.objective`).
 
 A ReLU6 passes a factor through only where it is inactive: a channel that never exceeds b <= 6 may be stretched by 6 / b
 at the most, and one that may reach 6 keeps s_c = 1. Where activations stay float that must hold for every image, so it
-is proven (`lowbit.quantization.bounds`). Where they are rounded, they are cut off at what calibration images showed
+is proven (`lowbit.quantization.equalizing.interval_bounds`). Where they are rounded, they are cut off at what calibration images showed
 anyway: there b is the largest value seen, and `MARGIN` beyond it; what goes beyond that is cut off elsewhere than at 6.
 Letting the bound move along, as a vector, would take a node of its own at run time.
 
@@ -27,9 +27,9 @@ import numpy as np
 from lowbit.calibration.channels import ChannelRange
 from lowbit.graph.model import Model
 from lowbit.graph.ops import layers
-from lowbit.quantization.bounds import activation_bounds
-from lowbit.quantization.noise import evaluate, minimize, noise_terms
-from lowbit.quantization.ties import Ties, find_ties
+from lowbit.quantization.equalizing.channel_groups import Ties, find_ties
+from lowbit.quantization.equalizing.interval_bounds import activation_bounds
+from lowbit.quantization.equalizing.objective import evaluate, minimize, noise_terms
 from lowbit.schemes.clusters import Clusters
 from lowbit.schemes.linear import Linear
 

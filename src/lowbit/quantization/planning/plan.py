@@ -10,9 +10,9 @@ from lowbit.errors import DowngradeError, ModelError, SchemeError
 from lowbit.formats.input_bytes import reads_bytes
 from lowbit.graph.model import Model
 from lowbit.graph.ops import Layer, layers
-from lowbit.quantization.integer import IntegerPlan, NodePlan, plan_integer
-from lowbit.quantization.recipes import Recipe, parse_recipe
-from lowbit.quantization.targets import resolved, weights_for
+from lowbit.quantization.planning.integer import IntegerPlan, NodePlan, plan_integer
+from lowbit.quantization.planning.recipes import Recipe, parse_recipe
+from lowbit.quantization.planning.target import resolved, weights_for
 from lowbit.schemes.clusters import Clusters
 from lowbit.schemes.linear import Linear
 

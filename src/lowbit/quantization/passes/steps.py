@@ -31,15 +31,15 @@ from lowbit.graph.ops import Layer, layers
 from lowbit.graph.subgraph import Rounded, Subgraphs
 from lowbit.processor import give_back_memory
 from lowbit.progress import SILENT, Progress
-from lowbit.quantization.activations import activation_codes, fit_biases
-from lowbit.quantization.bias import corrected_biases
-from lowbit.quantization.effort import Effort
-from lowbit.quantization.equalization import Equalized, equalizable, equalize_network
-from lowbit.quantization.narrow import narrow_bias, with_narrow_scales
-from lowbit.quantization.plan import BIAS, EQUALIZATION, EXACT_INPUT, ROUNDING, Plan
-from lowbit.quantization.prefix import Replacement, walk
-from lowbit.quantization.recipes import Recipe
-from lowbit.quantization.solve import solve_layer
+from lowbit.quantization.equalizing.equalization import Equalized, equalizable, equalize_network
+from lowbit.quantization.passes.activations import activation_codes, fit_biases
+from lowbit.quantization.passes.bias_correction import corrected_biases
+from lowbit.quantization.passes.layerwise import Replacement, walk
+from lowbit.quantization.planning.plan import BIAS, EQUALIZATION, EXACT_INPUT, ROUNDING, Plan
+from lowbit.quantization.planning.recipes import Recipe
+from lowbit.quantization.solving.effort import Effort
+from lowbit.quantization.solving.layer import solve_layer
+from lowbit.quantization.solving.stored_scales import narrow_bias, with_narrow_scales
 
 # Images that steps are judged on; more would hardly change a verdict.
 JUDGES = 256

@@ -29,11 +29,11 @@ from lowbit.formats.shortened import shortened
 from lowbit.graph.model import Model
 from lowbit.graph.ops import layers
 from lowbit.progress import Progress
-from lowbit.quantization.effort import EFFORTS, Effort
-from lowbit.quantization.forecast import CHEAPEST, Forecast, Steering
-from lowbit.quantization.price import Priced
+from lowbit.quantization.passes.sensitivity import sensitivities
 from lowbit.quantization.quantize import Quantized
-from lowbit.quantization.sensitivity import sensitivities
+from lowbit.quantization.rate.allocation import Priced
+from lowbit.quantization.rate.control import CHEAPEST, Forecast, Steering
+from lowbit.quantization.solving.effort import EFFORTS, Effort
 
 FIT = 0.98  # an archive of this share of the size asked for is close enough
 TRIALS = 8

@@ -10,7 +10,7 @@ best of each channel is improved by coordinate descent, and then grid and codes 
 - grid fixed: descent from the codes at hand, and error feedback anew.
 
 Only what lowers the objective is kept, so no step of it can do harm. In the end scales become those that a file stores
-(`lowbit.quantization.narrow`), and codes are chosen once more.
+(`lowbit.quantization.solving.stored_scales`), and codes are chosen once more.
 
 Rows of a layer of more than a million weights are solved in parts of their own, on threads; its parts are the same on
 any machine.
@@ -25,10 +25,10 @@ import numpy as np
 import numpy.typing as npt
 
 from lowbit.processor import cores, in_order
-from lowbit.quantization.depthwise import closest
-from lowbit.quantization.effort import Effort
-from lowbit.quantization.narrow import stored_scales
-from lowbit.quantization.rounding import Floats, Single, UniformGrid, descent, feedback, inverse_factor, objective
+from lowbit.quantization.solving.closest_vector import closest
+from lowbit.quantization.solving.effort import Effort
+from lowbit.quantization.solving.gptq import Floats, Single, UniformGrid, descent, feedback, inverse_factor, objective
+from lowbit.quantization.solving.stored_scales import stored_scales
 from lowbit.schemes.linear import Linear
 
 NARROWEST = 0.45

@@ -21,16 +21,16 @@ from lowbit.graph.ops import Layer, layers
 from lowbit.packing.contexts import MAX_ALPHABET, Layout
 from lowbit.packing.entropy import choose_coding
 from lowbit.progress import Progress
-from lowbit.quantization.effort import Effort
-from lowbit.quantization.forecast import Steering
-from lowbit.quantization.plan import Plan, plan
-from lowbit.quantization.prefix import Replacement, walk
-from lowbit.quantization.rate import PATHS, solve_rate
-from lowbit.quantization.recipes import Recipe
-from lowbit.quantization.refit import refit_bias, refit_weights
-from lowbit.quantization.rounding import Floats, Single, damped
-from lowbit.quantization.sensitivity import Sensitivity
-from lowbit.quantization.solve import DAMPING, REFIT_DAMPING
+from lowbit.quantization.passes.layerwise import Replacement, walk
+from lowbit.quantization.passes.sensitivity import Sensitivity
+from lowbit.quantization.planning.plan import Plan, plan
+from lowbit.quantization.planning.recipes import Recipe
+from lowbit.quantization.rate.control import Steering
+from lowbit.quantization.solving.effort import Effort
+from lowbit.quantization.solving.gptq import Floats, Single, damped
+from lowbit.quantization.solving.layer import DAMPING, REFIT_DAMPING
+from lowbit.quantization.solving.rate_distortion import PATHS, solve_rate
+from lowbit.quantization.solving.refit import refit_bias, refit_weights
 from lowbit.schemes.linear import Linear, LinearCodes
 
 RECIPE = "rate"

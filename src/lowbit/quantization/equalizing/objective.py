@@ -24,7 +24,7 @@ import numpy as np
 from lowbit.calibration.channels import ChannelRange
 from lowbit.graph.model import Model
 from lowbit.graph.ops import Layer
-from lowbit.quantization.ties import Ties
+from lowbit.quantization.equalizing.channel_groups import Ties
 from lowbit.schemes.clusters import Clusters
 from lowbit.schemes.linear import Linear
 

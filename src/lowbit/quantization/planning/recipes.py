@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from lowbit.calibration.ranges import RANGE_RULES
 from lowbit.errors import SchemeError
-from lowbit.quantization.targets import NATIVE, resolved
+from lowbit.quantization.planning.target import NATIVE, resolved
 from lowbit.schemes.clusters import Clusters
 from lowbit.schemes.linear import Linear
 

@@ -30,12 +30,12 @@ from lowbit.graph.subgraph import Subgraphs
 from lowbit.packing.entropy import entropy_bits
 from lowbit.processor import cores, in_order
 from lowbit.progress import SILENT, Progress
-from lowbit.quantization.effort import Effort
-from lowbit.quantization.prefix import WIDEST, Replacement, walk
-from lowbit.quantization.rate import high_rate_step
-from lowbit.quantization.refit import refit_bias
-from lowbit.quantization.rounding import Floats, Single, UniformGrid, damped, feedback, inverse_factor, objective
-from lowbit.quantization.solve import DAMPING
+from lowbit.quantization.passes.layerwise import WIDEST, Replacement, walk
+from lowbit.quantization.solving.effort import Effort
+from lowbit.quantization.solving.gptq import Floats, Single, UniformGrid, damped, feedback, inverse_factor, objective
+from lowbit.quantization.solving.layer import DAMPING
+from lowbit.quantization.solving.rate_distortion import high_rate_step
+from lowbit.quantization.solving.refit import refit_bias
 
 SHARE = 0.01  # of a layer's output power that the test takes away
 JUDGES = 64  # images that the test looks at

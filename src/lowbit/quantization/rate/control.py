@@ -19,8 +19,8 @@ import numpy as np
 
 from lowbit.graph.model import Model
 from lowbit.graph.ops import layers
-from lowbit.quantization.rate import LARGEST
-from lowbit.quantization.sensitivity import Sensitivity
+from lowbit.quantization.passes.sensitivity import Sensitivity
+from lowbit.quantization.solving.rate_distortion import LARGEST
 
 CHEAPEST, DEAREST = 1e-26, 1e4  # prices between which a dial may turn
 FIRST_RATIO = 0.93  # bits that are taken for a bit that was forecast, before any layer was solved

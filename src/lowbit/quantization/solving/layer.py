@@ -7,11 +7,11 @@ import numpy.typing as npt
 
 from lowbit.calibration.moments import Moments
 from lowbit.graph.ops import Layer
-from lowbit.quantization.codebook import solve_clusters
-from lowbit.quantization.effort import Effort
-from lowbit.quantization.linear import solve_linear
-from lowbit.quantization.refit import refit_bias, refit_weights
-from lowbit.quantization.rounding import Single, damped, objective
+from lowbit.quantization.solving.clusters import solve_clusters
+from lowbit.quantization.solving.effort import Effort
+from lowbit.quantization.solving.gptq import Single, damped, objective
+from lowbit.quantization.solving.linear import solve_linear
+from lowbit.quantization.solving.refit import refit_bias, refit_weights
 from lowbit.schemes.clusters import Clusters
 from lowbit.schemes.codes import Codes
 from lowbit.schemes.linear import Linear
