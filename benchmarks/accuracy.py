@@ -32,8 +32,8 @@ import lowbit
 from lowbit.data.images import Images
 from lowbit.data.options import with_preprocessing
 from lowbit.files import write_atomically
-from lowbit.formats.ledger import read_ledger
-from lowbit.formats.onnx import to_onnx
+from lowbit.formats.onnx.ledger import read_ledger
+from lowbit.formats.onnx.write import to_onnx
 from lowbit.graph.model import Model
 from lowbit.measurement.accuracy import score
 from lowbit.measurement.environment import environment

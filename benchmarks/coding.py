@@ -32,10 +32,10 @@ from rows import ROOT, add_rows, cell, fill_readmes, read_rows
 
 import lowbit
 from lowbit.calibration.moments import Moments
-from lowbit.formats.archive import pack, stored_symbols, unpack
 from lowbit.formats.encoded import Encoded
-from lowbit.formats.onnx import to_onnx
-from lowbit.formats.shortened import shortened
+from lowbit.formats.onnx.archive import pack, stored_symbols, unpack
+from lowbit.formats.onnx.minify import shortened
+from lowbit.formats.onnx.write import to_onnx
 from lowbit.graph.model import Model
 from lowbit.graph.ops import layers
 from lowbit.measurement.environment import environment

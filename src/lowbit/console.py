@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from lowbit.data.images import Images
-    from lowbit.formats.ledger import Ledger
+    from lowbit.formats.onnx.ledger import Ledger
     from lowbit.graph.model import Model
     from lowbit.progress import Progress
 

@@ -6,7 +6,7 @@ import pytest
 from lowbit.engines import ENGINES, engine_version, open_session
 from lowbit.engines.litert_reader import read_litert
 from lowbit.errors import EngineError, LowbitError, ModelError
-from lowbit.formats.litert_file import FileOperator, FileTensor, serialize
+from lowbit.formats.litert.file import FileOperator, FileTensor, serialize
 
 pytest.importorskip("ai_edge_litert")
 

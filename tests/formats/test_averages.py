@@ -7,8 +7,8 @@ from onnx import helper, numpy_helper
 
 import lowbit
 from lowbit.engines import installed_engines, open_session
-from lowbit.formats.ledger import read_ledger
-from lowbit.formats.reading import layer_weights
+from lowbit.formats.onnx.ledger import read_ledger
+from lowbit.formats.onnx.read import layer_weights
 from lowbit.measurement.measure import measure
 
 SIZE = (12, 10)

@@ -9,11 +9,11 @@ import zstandard
 import lowbit
 import networks
 from lowbit.errors import ModelError
-from lowbit.formats.archive import stored_symbols
-from lowbit.formats.controls import sizes
 from lowbit.formats.encoded import Encoded
-from lowbit.formats.ledger import NUMBERS
-from lowbit.formats.onnx import to_onnx
+from lowbit.formats.onnx.archive import stored_symbols
+from lowbit.formats.onnx.ledger import NUMBERS
+from lowbit.formats.onnx.write import to_onnx
+from lowbit.formats.size_report import sizes
 from lowbit.packing.archive import section_bytes
 from lowbit.quantization.pack import pack
 from lowbit.quantization.rate.allocation import bias_codes
@@ -55,7 +55,7 @@ def test_every_column_sums_to_its_file(network, recipe, tmp_path):
 
 def test_an_archive_is_known_by_its_sections_and_by_kind_if_coded_again(network):
     content = lowbit.quantize(network, "linear4").to_bytes()
-    packed = lowbit.formats.archive.pack(content)
+    packed = lowbit.formats.onnx.archive.pack(content)
     found = sizes(packed)
     assert sum(found.coded.values()) == len(packed)
     assert set(found.coded) == {"codes", NUMBERS, "graph"}
@@ -84,4 +84,4 @@ def test_biases_that_are_codes_count_as_biases(network):
     assert found.weights == found.entropy_bytes == 0
     assert stored_symbols(content) == {}
     assert found.coded["biases"] < found.raw["biases"]
-    assert sum(found.coded.values()) == len(lowbit.formats.archive.pack(content))
+    assert sum(found.coded.values()) == len(lowbit.formats.onnx.archive.pack(content))

@@ -22,9 +22,9 @@ from lowbit.formats.input_bytes import (
     with_byte_input,
     with_exact_input,
 )
-from lowbit.formats.ledger import read_ledger
-from lowbit.formats.onnx import to_onnx
-from lowbit.formats.reading import layer_weights
+from lowbit.formats.onnx.ledger import read_ledger
+from lowbit.formats.onnx.read import layer_weights
+from lowbit.formats.onnx.write import to_onnx
 from lowbit.graph.ops import layers
 from lowbit.graph.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from lowbit.schemes.linear import Linear

@@ -11,11 +11,11 @@ from lowbit.data.images import open_images
 from lowbit.engines import open_session
 from lowbit.engines.litert_reader import read_litert
 from lowbit.errors import EngineError, ModelError
-from lowbit.formats import litert_file
 from lowbit.formats.encoded import Encoded
 from lowbit.formats.input_bytes import with_byte_input
-from lowbit.formats.litert import to_litert
-from lowbit.formats.onnx import to_onnx
+from lowbit.formats.litert import file as litert_file
+from lowbit.formats.litert.write import to_litert
+from lowbit.formats.onnx.write import to_onnx
 from lowbit.graph.load import load
 from lowbit.graph.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from lowbit.quantization.passes.activations import affine_uint8

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from lowbit.engines.litert_reader import read_litert
 from lowbit.errors import ModelError
 from lowbit.formats.encoded import Encoded
-from lowbit.formats.litert import to_litert
-from lowbit.formats.litert_file import FileOperator, FileTensor, serialize
-from lowbit.formats.litert_ledger import litert_layer_weights, read_litert_ledger
-from lowbit.formats.onnx import to_onnx
-from lowbit.formats.reading import layer_weights
+from lowbit.formats.litert.file import FileOperator, FileTensor, serialize
+from lowbit.formats.litert.ledger import litert_layer_weights, read_litert_ledger
+from lowbit.formats.litert.write import to_litert
+from lowbit.formats.onnx.read import layer_weights
+from lowbit.formats.onnx.write import to_onnx
 from lowbit.quantization.quantize import quantize
 
 pytest.importorskip("ai_edge_litert")

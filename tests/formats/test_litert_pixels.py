@@ -10,10 +10,10 @@ from lowbit.engines import open_session
 from lowbit.engines.litert_reader import read_litert
 from lowbit.errors import ModelError
 from lowbit.formats.encoded import Encoded
-from lowbit.formats.litert import to_litert
-from lowbit.formats.litert_ledger import litert_layer_weights, read_litert_ledger
-from lowbit.formats.litert_pixels import grouped
-from lowbit.formats.litert_window import Window
+from lowbit.formats.litert.ledger import litert_layer_weights, read_litert_ledger
+from lowbit.formats.litert.space_to_depth import grouped
+from lowbit.formats.litert.window import Window
+from lowbit.formats.litert.write import to_litert
 from lowbit.quantization.planning.recipes import parse_recipe
 from lowbit.quantization.quantize import quantize
 

@@ -10,8 +10,8 @@ from onnx import helper, numpy_helper
 import lowbit
 import networks
 from lowbit.engines import installed_engines, open_session
-from lowbit.formats.ledger import count_bytes, read_ledger
-from lowbit.formats.reading import layer_weights
+from lowbit.formats.onnx.ledger import count_bytes, read_ledger
+from lowbit.formats.onnx.read import layer_weights
 from lowbit.graph.ops import layers
 from lowbit.quantization.planning.recipes import parse_recipe
 

@@ -13,7 +13,7 @@ import lowbit
 import networks
 from lowbit.engines import installed_engines, open_session
 from lowbit.errors import OutputError
-from lowbit.formats.onnx import to_onnx
+from lowbit.formats.onnx.write import to_onnx
 from lowbit.graph.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 
 SIDE = networks.SIDE

@@ -8,10 +8,10 @@ from onnx import TensorProto, helper, numpy_helper
 import lowbit
 import networks
 from lowbit.errors import ModelError
-from lowbit.formats.archive import is_archive, pack, stored_symbols, unpack
 from lowbit.formats.encoded import Encoded
-from lowbit.formats.ledger import read_ledger
-from lowbit.formats.onnx import to_onnx
+from lowbit.formats.onnx.archive import is_archive, pack, stored_symbols, unpack
+from lowbit.formats.onnx.ledger import read_ledger
+from lowbit.formats.onnx.write import to_onnx
 from lowbit.graph.ops import layers
 from lowbit.packing.archive import section_bytes
 from lowbit.packing.entropy import entropy_bits

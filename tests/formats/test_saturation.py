@@ -11,7 +11,7 @@ import lowbit
 import networks
 from lowbit.engines import open_session
 from lowbit.errors import ModelError
-from lowbit.formats.saturation import saturating
+from lowbit.formats.onnx.saturation import saturating
 
 
 def one_layer(weights, *, zero_point=0, op="Conv", **attributes):

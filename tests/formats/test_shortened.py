@@ -9,8 +9,8 @@ import lowbit
 import networks
 from lowbit.engines import open_session
 from lowbit.errors import ModelError
-from lowbit.formats.ledger import count_bytes
-from lowbit.formats.shortened import shortened
+from lowbit.formats.onnx.ledger import count_bytes
+from lowbit.formats.onnx.minify import shortened
 
 
 def answers(content, **inputs):

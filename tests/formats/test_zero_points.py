@@ -12,9 +12,9 @@ from onnx import TensorProto, helper, numpy_helper
 import lowbit
 import networks
 from lowbit.engines import installed_engines, open_session
-from lowbit.formats import onnx as writer
-from lowbit.formats.onnx import to_onnx
-from lowbit.formats.zero_points import LARGEST_BIAS, without_zero_points
+from lowbit.formats.onnx import write as writer
+from lowbit.formats.onnx.write import to_onnx
+from lowbit.formats.onnx.zero_points import LARGEST_BIAS, without_zero_points
 
 SIDE = 8
 

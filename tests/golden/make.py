@@ -18,7 +18,7 @@ def main() -> None:
 
     import lowbit
     import networks
-    from lowbit.formats.archive import pack
+    from lowbit.formats.onnx.archive import pack
     from lowbit.packing.archive import archive, expand_archive
     from lowbit.packing.container import VERSION
 

@@ -6,7 +6,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import lowbit
 from lowbit.formats.encoded import Encoded
-from lowbit.formats.litert import to_litert
+from lowbit.formats.litert.write import to_litert
 from lowbit.graph.load import load
 from lowbit.measurement.entries import entries
 

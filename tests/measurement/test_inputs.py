@@ -9,7 +9,7 @@ import lowbit
 import networks
 from lowbit.errors import DataError
 from lowbit.formats.input_bytes import with_byte_input
-from lowbit.formats.onnx import to_onnx
+from lowbit.formats.onnx.write import to_onnx
 from lowbit.graph.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from lowbit.measurement.inputs import as_taken, first_batch
 from lowbit.measurement.measure import measure

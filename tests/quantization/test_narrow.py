@@ -8,9 +8,9 @@ from onnx import TensorProto
 import lowbit
 import networks
 from lowbit.engines import open_session
-from lowbit.formats.ledger import read_ledger
-from lowbit.formats.reading import layer_weights
-from lowbit.formats.unpack import BYTE_FROM, HALF_FROM, scale_table
+from lowbit.formats.onnx.decode_nodes import BYTE_FROM, HALF_FROM, scale_table
+from lowbit.formats.onnx.ledger import read_ledger
+from lowbit.formats.onnx.read import layer_weights
 from lowbit.graph.ops import layers
 from lowbit.quantization.solving.stored_scales import narrow_bias, stored_scales, with_narrow_scales
 from lowbit.schemes.linear import Linear
@@ -78,7 +78,7 @@ def test_scales_of_few_bits_share_a_table_and_zero_points_their_bytes(recipe, ta
     optimized = tmp_path / "optimized.onnx"
     open_session(path, threads=1, optimized_to=optimized)
     assert not {"Cast", "Mul", "Mod", "Div", "Gather"} & {node.op_type for node in onnx.load(optimized).graph.node}
-    assert lowbit.formats.archive.unpack(lowbit.formats.archive.pack(path.read_bytes())) == path.read_bytes()
+    assert lowbit.formats.onnx.archive.unpack(lowbit.formats.onnx.archive.pack(path.read_bytes())) == path.read_bytes()
 
 
 def test_too_many_different_scales_share_no_table():

@@ -13,8 +13,8 @@ import lowbit
 import networks
 from lowbit.engines import open_session
 from lowbit.errors import DataError, ModelError, SchemeError
-from lowbit.formats.archive import unpack
-from lowbit.formats.reading import layer_weights
+from lowbit.formats.onnx.archive import unpack
+from lowbit.formats.onnx.read import layer_weights
 from lowbit.graph.ops import layers
 from lowbit.quantization.pack import pack
 from lowbit.quantization.passes.sensitivity import sensitivities

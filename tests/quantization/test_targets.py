@@ -5,7 +5,7 @@ import pytest
 import lowbit
 import networks
 from lowbit.errors import SchemeError
-from lowbit.formats.saturation import saturating
+from lowbit.formats.onnx.saturation import saturating
 from lowbit.graph.ops import layers
 from lowbit.quantization.planning.target import TARGETS, resolved, target_of, weights_for
 from lowbit.schemes.linear import Linear

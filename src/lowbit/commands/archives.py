@@ -53,7 +53,7 @@ def pack(
     With --size, --bits-per-weight or --max-drop it is quantized to the best that fits; --limit bounds the calibration
     images.
     """
-    from lowbit.formats.controls import sizes
+    from lowbit.formats.size_report import sizes
     from lowbit.quantization.pack import pack as run
     from lowbit.quantization.rate.search import Packed
     from lowbit.reports.packed import packed_json, print_packed

@@ -44,8 +44,8 @@ def inspect(
 ) -> None:
     """Per layer and in total: shapes, parameters, MACs, FLOPs, bytes and ranges of the weights; or expected speed."""
     from lowbit.errors import EngineError, ModelError
-    from lowbit.formats.controls import sizes
     from lowbit.formats.opening import load, read_file
+    from lowbit.formats.size_report import sizes
     from lowbit.graph.cost import cost
     from lowbit.reports.inspection import inspection_json, print_inspection, print_ledger
     from lowbit.reports.sizes import print_sizes, sizes_json

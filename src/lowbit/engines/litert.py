@@ -22,7 +22,7 @@ from lowbit.engines.session import Array, Session
 from lowbit.errors import EngineError
 
 CHANNELS_LAST = (0, 2, 3, 1)
-# Written by `lowbit.formats.litert`: {"inputs": {name: axes}, "outputs": ...}; stored axis i holds axis axes[i].
+# Written by `lowbit.formats.litert.write`: {"inputs": {name: axes}, "outputs": ...}; stored axis i holds axis axes[i].
 LAYOUT_KEY = "lowbit.layout"
 LONGEST_JSON = 1 << 16
 FEW_CHANNELS = 4

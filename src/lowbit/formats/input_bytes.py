@@ -38,7 +38,7 @@ import onnx
 from lowbit.engines.litert_reader import read_litert
 from lowbit.errors import ModelError
 from lowbit.formats.encoded import BiasCodes, ByteInput, ByteLayer, Encoded
-from lowbit.formats.first_layer import CHANNELS_AT_ONCE, wants_more_channels
+from lowbit.formats.onnx.channel_padding import CHANNELS_AT_ONCE, wants_more_channels
 from lowbit.graph.model import Model
 from lowbit.graph.ops import Layer, layers
 from lowbit.graph.preprocessing import LAYOUTS, METADATA_KEY, Preprocessing

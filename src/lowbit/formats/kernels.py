@@ -9,8 +9,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from lowbit.formats.encoded import ActivationCodes, BiasCodes, Encoded
-from lowbit.formats.litert import to_litert
-from lowbit.formats.onnx import to_onnx
+from lowbit.formats.litert.write import to_litert
+from lowbit.formats.onnx.write import to_onnx
 from lowbit.graph.load import load
 from lowbit.graph.ops import layers
 from lowbit.schemes.linear import Linear

@@ -8,8 +8,8 @@ from pathlib import Path
 from lowbit.data.images import Images
 from lowbit.engines import AUTO, chosen_engines, open_session
 from lowbit.errors import DataError, EngineError, SchemeError
+from lowbit.formats.onnx.saturation import saturating
 from lowbit.formats.opening import is_litert
-from lowbit.formats.saturation import saturating
 from lowbit.measurement.inputs import as_taken, first_batch
 
 # Targets whose answers can be emulated elsewhere, and which processors those are.

@@ -9,8 +9,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from lowbit.formats.controls import CONTROLS, Sizes, compressed, sizes
 from lowbit.formats.opening import is_litert, read_file
+from lowbit.formats.size_report import CONTROLS, Sizes, compressed, sizes
 from lowbit.measurement.results import Row
 from lowbit.progress import SILENT, Progress
 

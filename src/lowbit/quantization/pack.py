@@ -16,9 +16,9 @@ from typing import Any
 
 from lowbit.data.images import Images, open_images, overlap
 from lowbit.errors import DataError, SchemeError
-from lowbit.formats import archive
+from lowbit.formats.onnx import archive
+from lowbit.formats.onnx.minify import shortened
 from lowbit.formats.opening import load, pack_file
-from lowbit.formats.shortened import shortened
 from lowbit.graph.model import Model
 from lowbit.processor import whole_products
 from lowbit.progress import SILENT, Progress
@@ -49,7 +49,7 @@ def pack(
         bits_per_weight: most bits of the archive, all of it counted, for each weight of the model's layers.
         max_drop: most points of accuracy lost on `data`; percent of changed predictions if it has no labels.
         data: images to evaluate on, none of them among `calibration`; needed for `max_drop`.
-        short_names: see `formats.shortened`: inner tensors are renamed, and what no runtime reads is dropped.
+        short_names: see `formats.onnx.minify`: inner tensors are renamed, and what no runtime reads is dropped.
         effort: a row of `EFFORTS`: images and positions that codes are chosen on.
         threads: threads of the runtime; 0 leaves it to the runtime.
         progress: told as the work goes on.

@@ -11,10 +11,10 @@ from lowbit.errors import DataError, OutputError, SchemeError
 from lowbit.files import write_atomically
 from lowbit.formats.encoded import Encoded
 from lowbit.formats.input_bytes import with_byte_input
-from lowbit.formats.litert import to_litert
-from lowbit.formats.onnx import to_onnx
+from lowbit.formats.litert.write import to_litert
+from lowbit.formats.onnx.minify import shortened
+from lowbit.formats.onnx.write import to_onnx
 from lowbit.formats.opening import is_litert, load
-from lowbit.formats.shortened import shortened
 from lowbit.graph.model import Model
 from lowbit.graph.ops import layers
 from lowbit.processor import whole_products
@@ -85,7 +85,7 @@ class Quantized:
                 images; the file normalizes them itself. "int8" (LiteRT only): codes in the scale that the file states.
             input_layout: of image bytes: "NHWC", as image libraries give them, or "NCHW" (ONNX only).
             output_type: what it gives: "float32", or "int8" or "uint8" codes in the scale that it states (LiteRT only).
-            short_names: see `formats.shortened`: inner tensors are renamed, and what no runtime reads is dropped (ONNX
+            short_names: see `formats.onnx.minify`: inner tensors are renamed, and what no runtime reads is dropped (ONNX
                 only).
 
         Raises:

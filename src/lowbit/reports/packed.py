@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
-from lowbit.formats.controls import Sizes
+from lowbit.formats.size_report import Sizes
 from lowbit.packing.archive import section_bytes
 from lowbit.quantization.rate.search import Packed
 from lowbit.reports.sizes import print_sizes, sizes_json

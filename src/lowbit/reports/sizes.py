@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
-from lowbit.formats.controls import Sizes
+from lowbit.formats.size_report import Sizes
 from lowbit.reports import units
 from lowbit.reports.inspection import COUNTED, table
 

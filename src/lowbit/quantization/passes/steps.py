@@ -25,7 +25,7 @@ from lowbit.calibration.statistics import Statistics, calibrate
 from lowbit.data.images import Images
 from lowbit.formats.encoded import ActivationCodes, Codes, Encoded
 from lowbit.formats.input_bytes import with_exact_input
-from lowbit.formats.onnx import to_onnx
+from lowbit.formats.onnx.write import to_onnx
 from lowbit.graph.model import LightModel, Model
 from lowbit.graph.ops import Layer, layers
 from lowbit.graph.subgraph import Rounded, Subgraphs

@@ -1,6 +1,6 @@
 """What an integer file must be for the processor that it shall run on: `native` is the one that lowbit runs on.
 
-Without VNNI x86 adds two products of uint8 and int8 in int16, which saturates (`lowbit.formats.saturation`): with
+Without VNNI x86 adds two products of uint8 and int8 in int16, which saturates (`lowbit.formats.onnx.saturation`): with
 weights of 7 bits it cannot, 255 * 2 * 63 = 32130. Depthwise layers are computed in 32 bits and keep all 8. ARM adds in
 int32 like VNNI does. This is what ONNX Runtime does; LiteRT's x86 kernels widen to 16 bits first and never saturate.
 """
@@ -10,7 +10,7 @@ from collections.abc import Collection
 from dataclasses import replace
 
 from lowbit.errors import SchemeError
-from lowbit.formats.litert_graph import AT_ONCE
+from lowbit.formats.litert.graph import AT_ONCE
 from lowbit.graph.ops import Layer
 from lowbit.processor import processor
 from lowbit.schemes.linear import Linear

@@ -22,10 +22,10 @@ from lowbit.calibration.divergence import answers, mean_kl
 from lowbit.data.images import Images
 from lowbit.errors import SchemeError
 from lowbit.files import write_atomically
-from lowbit.formats import archive
 from lowbit.formats.encoded import Encoded
-from lowbit.formats.onnx import to_onnx
-from lowbit.formats.shortened import shortened
+from lowbit.formats.onnx import archive
+from lowbit.formats.onnx.minify import shortened
+from lowbit.formats.onnx.write import to_onnx
 from lowbit.graph.model import Model
 from lowbit.graph.ops import layers
 from lowbit.progress import Progress

@@ -291,6 +291,6 @@ def _symbols(codes: Codes, layer: Layer) -> tuple[npt.NDArray[np.int16], int]:
 
 
 def _layout(layer: Layer) -> Layout:
-    """Rows, columns and kernel of the stored weight, as `formats.archive` will find them in the file."""
+    """Rows, columns and kernel of the stored weight, as `formats.onnx.archive` will find them in the file."""
     rows, columns, *kernel = layer.weight_shape
     return Layout(rows, columns, int(np.prod(kernel[:-1], dtype=int)), kernel[-1] if kernel else 1)

@@ -1,9 +1,9 @@
 """Encoded -> ONNX: standard operators only, so that any runtime loads the file.
 
-Weight-only tensors become a few constant nodes that runtimes fold once at load (`formats/unpack.py`). Integer models
+Weight-only tensors become a few constant nodes that runtimes fold once at load (`formats/onnx/decode_nodes.py`). Integer models
 become QuantizeLinear/DequantizeLinear pairs around float operators, the form from which ONNX Runtime and OpenVINO make
 integer kernels: uint8 activations, int8 weights, int32 biases. Where the two like different graphs, the file is made
-for one of them (`formats/openvino.py`).
+for one of them (`formats/onnx/openvino.py`).
 """
 
 from collections.abc import Mapping
@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from lowbit.formats.averages import write_averages
 from lowbit.formats.encoded import ActivationCodes, Encoded, float_outputs
-from lowbit.formats.first_layer import widen_first_layers
 from lowbit.formats.input_bytes import byte_metadata
 from lowbit.formats.names import Names
-from lowbit.formats.onnx_bytes import write_byte_input
-from lowbit.formats.openvino import for_openvino
-from lowbit.formats.unpack import HALF_FROM, decoded, halved, held_by_half, scale_table
-from lowbit.formats.zero_points import without_zero_points
+from lowbit.formats.onnx.averages import write_averages
+from lowbit.formats.onnx.byte_input import write_byte_input
+from lowbit.formats.onnx.channel_padding import widen_first_layers
+from lowbit.formats.onnx.decode_nodes import HALF_FROM, decoded, halved, held_by_half, scale_table
+from lowbit.formats.onnx.openvino import for_openvino
+from lowbit.formats.onnx.zero_points import without_zero_points
 from lowbit.graph.model import serialize
 from lowbit.graph.ops import layers
 from lowbit.graph.preprocessing import METADATA_KEY

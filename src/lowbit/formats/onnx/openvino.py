@@ -31,7 +31,7 @@ def for_openvino(encoded: Encoded) -> Encoded:
 
 # Operators that OpenVINO moves dequantization past.
 MOVES = frozenset(("Slice", "Pad", "Reshape", "Flatten", "Squeeze", "Unsqueeze"))
-# Operators that are written on codes, so that these must be there (`formats/onnx.py`).
+# Operators that are written on codes, so that these must be there (`formats/onnx/write.py`).
 ON_CODES = frozenset(("Pad", "Relu", "Clip"))
 
 

@@ -6,10 +6,8 @@ from collections.abc import Callable
 import numpy as np
 
 from lowbit.formats.encoded import ActivationCodes
-from lowbit.formats.litert_builder import SHIFT, Option
-from lowbit.formats.litert_graph import NO_ACTIVATION, RELU6, FileGraph, Form, Order
-from lowbit.formats.litert_layers import convolution, product, transposed_convolution
-from lowbit.formats.litert_moves import (
+from lowbit.formats.litert.builder import SHIFT, Option
+from lowbit.formats.litert.data_movement import (
     concatenation,
     depth_space,
     gather,
@@ -20,8 +18,10 @@ from lowbit.formats.litert_moves import (
     split,
     transpose,
 )
-from lowbit.formats.litert_pooling import REDUCTIONS, pooling, reduction
-from lowbit.formats.litert_resize import resize
+from lowbit.formats.litert.graph import NO_ACTIVATION, RELU6, FileGraph, Form, Order
+from lowbit.formats.litert.layers import convolution, product, transposed_convolution
+from lowbit.formats.litert.pooling import REDUCTIONS, pooling, reduction
+from lowbit.formats.litert.resize import resize
 from lowbit.graph.model import Node, Value
 
 # LiteRT fixes scale and zero point of an int8 sigmoid: 1/256 and the lowest code.

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from lowbit.formats.litert_graph import CHANNELS_LAST, FileGraph, Form
+from lowbit.formats.litert.graph import CHANNELS_LAST, FileGraph, Form
 from lowbit.graph.edit import flag
 from lowbit.graph.model import Node
 

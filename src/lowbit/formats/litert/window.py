@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lowbit.formats.litert_builder import SHIFT, Option
-from lowbit.formats.litert_graph import FileGraph, Form
+from lowbit.formats.litert.builder import SHIFT, Option
+from lowbit.formats.litert.graph import FileGraph, Form
 
 SAME, VALID = 0, 1
 

@@ -4,9 +4,9 @@ import math
 
 import numpy as np
 
-from lowbit.formats.litert_builder import Option
-from lowbit.formats.litert_graph import CHANNELS_LAST, FileGraph, Form
-from lowbit.formats.litert_window import SAME, VALID, Window, ones_convolution, pad, padded
+from lowbit.formats.litert.builder import Option
+from lowbit.formats.litert.graph import CHANNELS_LAST, FileGraph, Form
+from lowbit.formats.litert.window import SAME, VALID, Window, ones_convolution, pad, padded
 from lowbit.graph.edit import flag
 from lowbit.graph.model import Node, Value
 

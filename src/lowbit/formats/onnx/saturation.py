@@ -24,7 +24,7 @@ import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from lowbit.errors import ModelError
-from lowbit.formats.ledger import LAYER_INPUTS
+from lowbit.formats.onnx.ledger import LAYER_INPUTS
 
 LOWEST, HIGHEST = -32768, 32767
 TOP = 255

@@ -10,7 +10,7 @@ from onnx import ModelProto, NodeProto, helper, numpy_helper
 from lowbit.engines import open_session
 from lowbit.errors import ModelError
 from lowbit.formats.input_bytes import FACTORS_KEY, in_float_units
-from lowbit.formats.ledger import LAYER_INPUTS
+from lowbit.formats.onnx.ledger import LAYER_INPUTS
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -67,13 +67,13 @@ def _constant_weights(proto: ModelProto) -> tuple[dict[str, str], list[NodeProto
     unpadded: dict[str, str] = {}
     for index, node in enumerate(proto.graph.node):
         if node.op_type == "Pad" and node.input[0] in constant:
-            # Channels of zeros are how a runtime likes a weight, not what it is (`formats/first_layer.py`).
+            # Channels of zeros are how a runtime likes a weight, not what it is (`formats/onnx/channel_padding.py`).
             unpadded[node.output[0]] = node.input[0]
             constant.add(node.output[0])
             continue
         for position, name in enumerate(node.input):
             node.input[position] = unpadded.get(name, name)
-        # Ones of an average (`formats/averages.py`) are nobody's weights.
+        # Ones of an average (`formats/onnx/averages.py`) are nobody's weights.
         if node.op_type != "ConstantOfShape" and all(name in constant for name in node.input if name):
             constant |= set(node.output)
             producers |= dict.fromkeys(node.output, node)

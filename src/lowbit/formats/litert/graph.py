@@ -12,9 +12,9 @@ import numpy as np
 
 from lowbit.errors import ModelError
 from lowbit.formats.encoded import ActivationCodes, Encoded
-from lowbit.formats.litert_builder import Array, FileBuilder
-from lowbit.formats.litert_file import FileOperator
-from lowbit.formats.litert_shapes import Shapes, same_memory
+from lowbit.formats.litert.builder import Array, FileBuilder
+from lowbit.formats.litert.file import FileOperator
+from lowbit.formats.litert.shapes import Shapes, same_memory
 from lowbit.graph.edit import constant
 from lowbit.graph.model import Node, Value
 from lowbit.graph.ops import Layer, layers

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lowbit.formats.litert_window import Window
+from lowbit.formats.litert.window import Window
 
 # Key of the note for readers: [pixels in a group, columns of zeros in front, columns of the kernel].
 NOTE = "pixels"

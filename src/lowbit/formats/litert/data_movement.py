@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from lowbit.formats.litert_builder import Option
-from lowbit.formats.litert_graph import CHANNELS_LAST, FileGraph, Form
-from lowbit.formats.litert_shapes import reshaped_order
-from lowbit.formats.litert_window import cut, ones_convolution, pad
+from lowbit.formats.litert.builder import Option
+from lowbit.formats.litert.graph import CHANNELS_LAST, FileGraph, Form
+from lowbit.formats.litert.shapes import reshaped_order
+from lowbit.formats.litert.window import cut, ones_convolution, pad
 from lowbit.graph.model import Node
 
 

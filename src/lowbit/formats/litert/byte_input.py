@@ -20,10 +20,10 @@ import onnx_ir as ir
 from lowbit.errors import ModelError
 from lowbit.formats.encoded import ActivationCodes, BiasCodes, ByteInput, ByteLayer, Encoded
 from lowbit.formats.input_bytes import with_byte_input
-from lowbit.formats.litert_builder import SHIFT
-from lowbit.formats.litert_graph import CHANNELS_LAST, FileGraph, Form, Order
-from lowbit.formats.litert_pixels import grouped
-from lowbit.formats.litert_window import Window, cut
+from lowbit.formats.litert.builder import SHIFT
+from lowbit.formats.litert.graph import CHANNELS_LAST, FileGraph, Form, Order
+from lowbit.formats.litert.space_to_depth import grouped
+from lowbit.formats.litert.window import Window, cut
 from lowbit.graph.columns import convolution_pads
 from lowbit.graph.edit import set_weight
 from lowbit.graph.model import Model, Value

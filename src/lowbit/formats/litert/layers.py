@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from lowbit.formats.encoded import ActivationCodes
-from lowbit.formats.litert_builder import Option
-from lowbit.formats.litert_graph import CHANNELS_LAST, NO_ACTIVATION, FileGraph, Form
-from lowbit.formats.litert_pixels import NOTE, Groups, grouped
-from lowbit.formats.litert_window import VALID, Window, cut, pad, padded
+from lowbit.formats.litert.builder import Option
+from lowbit.formats.litert.graph import CHANNELS_LAST, NO_ACTIVATION, FileGraph, Form
+from lowbit.formats.litert.space_to_depth import NOTE, Groups, grouped
+from lowbit.formats.litert.window import VALID, Window, cut, pad, padded
 from lowbit.graph.columns import Geometry, convolution_pads, transposed_sizes
 from lowbit.graph.model import Node
 from lowbit.graph.ops import Layer

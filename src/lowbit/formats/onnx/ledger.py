@@ -176,7 +176,7 @@ def _kinds(
 
 
 def _in_a_byte(graph: onnx.GraphProto, stored: Mapping[str, TensorProto]) -> dict[str, int]:
-    """How many numbers each byte of a stored tensor holds, where they are divided out of it (`formats/unpack.py`)."""
+    """How many numbers each byte of a stored tensor holds, where they are divided out of it (`formats/onnx/decode_nodes.py`)."""
     cast = {node.output[0]: node.input[0] for node in graph.node if node.op_type == "Cast" and node.input[0] in stored}
     return {
         cast[node.input[0]]: _elements(stored[node.input[1]])
@@ -229,7 +229,7 @@ def _walk(
         return True
     node = producers.get(name)
     if node is None or node.op_type == "ConstantOfShape":
-        # Ones of an average (`formats/averages.py`) are nobody's weights.
+        # Ones of an average (`formats/onnx/averages.py`) are nobody's weights.
         return False
     behind = [kind] + ["constants"] * (len(node.input) - 1)
     if node.op_type == "DequantizeLinear":

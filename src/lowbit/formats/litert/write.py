@@ -16,18 +16,18 @@ from collections.abc import Mapping
 from lowbit.errors import ModelError
 from lowbit.formats.encoded import ActivationCodes, Encoded, float_outputs
 from lowbit.formats.input_bytes import byte_metadata
-from lowbit.formats.litert_bytes import for_bytes, write_bytes
-from lowbit.formats.litert_file import serialize
-from lowbit.formats.litert_graph import AT_ONCE, CHANNELS_LAST, FileGraph, Form, Order
-from lowbit.formats.litert_operators import OPERATORS, SIGMOID_CODES
-from lowbit.formats.litert_shapes import static_shapes
+from lowbit.formats.litert.byte_input import for_bytes, write_bytes
+from lowbit.formats.litert.file import serialize
+from lowbit.formats.litert.graph import AT_ONCE, CHANNELS_LAST, FileGraph, Form, Order
+from lowbit.formats.litert.operators import OPERATORS, SIGMOID_CODES
+from lowbit.formats.litert.shapes import static_shapes
 from lowbit.graph.model import Node, Value
 from lowbit.graph.preprocessing import METADATA_KEY
 
 TYPES = ("float32", "int8", "uint8")
 # Read by `lowbit.engines.litert`.
 LAYOUT_KEY = "lowbit.layout"
-# Read by `lowbit.formats.litert_ledger`: how a weight differs from that of the model beyond the order of axes.
+# Read by `lowbit.formats.litert.ledger`: how a weight differs from that of the model beyond the order of axes.
 LAYERS_KEY = "lowbit.layers"
 # Operators whose other inputs only say how; those are read as constants, or are in the shapes already.
 ONE_DATA_INPUT = {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Pad", "Slice", "Split", "Resize", "Clip", "Transpose"}
