@@ -13,8 +13,8 @@ import networks
 from lowbit.engines import installed_engines, open_session
 from lowbit.engines.litert_reader import read_litert
 from lowbit.errors import EngineError
-from lowbit.formats.kernels import KERNELS, Kernel, kernel
 from lowbit.graph.cost import cost
+from lowbit.measurement.microkernels import KERNELS, Kernel, kernel
 from lowbit.measurement.roofline import (
     FLOAT,
     INTEGER,

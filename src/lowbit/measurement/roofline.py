@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 
 from lowbit.engines import Session, engine_version, open_session
-from lowbit.formats.kernels import KERNELS, Kernel, kernel
 from lowbit.graph.cost import LayerCost, cost
 from lowbit.graph.model import Model
+from lowbit.measurement.microkernels import KERNELS, Kernel, kernel
 from lowbit.processor import processor
 from lowbit.progress import SILENT, Progress
 from lowbit.quantization.planning.integer import NOT_IN_ONNXRUNTIME
