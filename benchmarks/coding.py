@@ -32,10 +32,10 @@ from rows import ROOT, add_rows, cell, fill_readmes, read_rows
 
 import lowbit
 from lowbit.calibration.moments import Moments
-from lowbit.formats.encoded import Encoded
 from lowbit.formats.onnx.archive import pack, stored_symbols, unpack
 from lowbit.formats.onnx.minify import shortened
 from lowbit.formats.onnx.write import to_onnx
+from lowbit.formats.quantized_graph import QuantizedGraph
 from lowbit.graph.model import Model
 from lowbit.graph.ops import layers
 from lowbit.measurement.environment import environment
@@ -100,7 +100,7 @@ def moments(columns: int) -> Moments:
     return Moments(second, np.zeros((1, 1, 1)), np.zeros((1, columns)), np.zeros((1, 1)), 1 << 16)
 
 
-def choose(model: Model) -> Encoded:
+def choose(model: Model) -> QuantizedGraph:
     codes: dict[str, Codes] = {}
     for layer in layers(model):
         weight = model.weights[layer.weight]
@@ -112,7 +112,7 @@ def choose(model: Model) -> Encoded:
         )
         target, second = problem(layer, weight, known)
         codes[layer.weight], _ = solved_layer(layer, target, second, PRICE * power / layer.out_channels)
-    return Encoded(model, weights=codes)
+    return QuantizedGraph(model, weights=codes)
 
 
 def timed(work: Callable[[], T]) -> tuple[T, float]:

@@ -14,6 +14,7 @@ import os
 import sys
 import tempfile
 import time
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -25,8 +26,9 @@ ROOT = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("LOWBIT_SHARED_DATA", ROOT.parent / "shared" / "data"))
 sys.path.insert(0, str(ROOT / "tests"))
 
-import networks
-from lowbit.cli import app
+import networks  # noqa: E402 - from tests/
+from lowbit.cli import app  # noqa: E402 - once threads are set
+from lowbit.errors import LowbitError  # noqa: E402
 
 IMAGENET = ("--mean", "imagenet", "--std", "imagenet")
 BYTES_PREPARATION = ("--mean", "0.5", "--std", "0.25")
@@ -124,16 +126,12 @@ def main() -> None:
             words = [word.format(**places, o=str(folder / "written")) for word in command.split()]
             output = Path(words[words.index("-o") + 1])
             output.unlink(missing_ok=True)
-            stdout, sys.stdout = sys.stdout, open(os.devnull, "w")
-            stderr, sys.stderr = sys.stderr, sys.stdout
-            try:
-                app(words, standalone_mode=False)
-                hashes[label] = hashlib.sha256(output.read_bytes()).hexdigest()
-            except Exception as error:
-                hashes[label] = type(error).__name__
-            finally:
-                sys.stdout.close()
-                sys.stdout, sys.stderr = stdout, stderr
+            with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+                try:
+                    app(words, standalone_mode=False)
+                    hashes[label] = hashlib.sha256(output.read_bytes()).hexdigest()
+                except LowbitError as error:
+                    hashes[label] = type(error).__name__
             if before and before.get(label) != hashes[label]:
                 differing.append(label)
                 print("differs:", label, "" if len(hashes[label]) == 64 else hashes[label], flush=True)

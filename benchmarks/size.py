@@ -116,7 +116,7 @@ def fixed(subject: Subject, recipe: str, work: Path, *, packed: bool) -> Made:
 def int8_codes(subject: Subject, work: Path) -> Made:
     """Codes of one byte each, channel by channel, through zstd; scales and all else are not counted."""
     quantized = lowbit.quantize(subject.model, "linear8")
-    codes = b"".join(codes.codes.tobytes() for codes in quantized.encoded.weights.values())
+    codes = b"".join(codes.codes.tobytes() for codes in quantized.graph.weights.values())
     path = quantized.save(work / "linear8.onnx")
     return Made(len(zstd(codes)), answered(path, subject), 0.0, "codes alone")
 

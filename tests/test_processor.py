@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info
 
-from lowbit.processor import in_order, parse_cpuinfo, parse_sysctl, processor, whole_products
+from lowbit.processor import in_order, parse_cpuinfo, parse_sysctl, processor, single_thread_blas
 
 X86 = """processor\t: 0
 model name\t: AMD EPYC 9R14
@@ -65,6 +65,6 @@ def test_products_take_one_thread_inside_and_as_many_as_before_after():
         return [each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"]
 
     before = threads()
-    with whole_products():
+    with single_thread_blas():
         assert set(threads()) == {1}
     assert threads() == before

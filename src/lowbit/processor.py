@@ -31,7 +31,7 @@ def cores() -> int:
 
 
 @contextlib.contextmanager
-def whole_products() -> Iterator[None]:
+def single_thread_blas() -> Iterator[None]:
     """Products of matrices on one thread each, as a context or a decorator.
 
     Work is shared by batches of images here. Threads inside numpy's products as well would wait for each other: a pass

@@ -42,7 +42,7 @@ def encoded(recipe="int8", proto=None, how=HOW):
     proto = proto or networks.residual_network(first=16)
     model = dataclasses.replace(lowbit.load(proto), preprocessing=how)
     images = [how.apply(image) for image in pictures(16, channels=how.channels, seed=5)]
-    return lowbit.quantize(model, recipe, calibration=images).encoded
+    return lowbit.quantize(model, recipe, calibration=images).graph
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +93,7 @@ def test_folding_is_exact_in_the_corners_too(channels, pads, bias, mean, std, sc
         lowbit.load(one_convolution(channels, pads=pads, bias=bias, seed=seed)), preprocessing=how
     )
     fine = Linear(16, per="channel").encode(model.weights["w"])
-    whole = lowbit.formats.encoded.Encoded(model, weights={"w": fine}, integer=frozenset({"c"}))
+    whole = lowbit.formats.quantized_graph.QuantizedGraph(model, weights={"w": fine}, integer=frozenset({"c"}))
     found = with_byte_input(whole, layout="NCHW").byte_input
     layer = found.layers["c"]
     # The convolution of integers, evaluated in floating point: pixels less the zero point, padded with zeros.

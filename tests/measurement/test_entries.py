@@ -5,8 +5,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import lowbit
-from lowbit.formats.encoded import Encoded
 from lowbit.formats.litert.write import to_litert
+from lowbit.formats.quantized_graph import QuantizedGraph
 from lowbit.graph.load import load
 from lowbit.measurement.entries import entries
 
@@ -31,7 +31,7 @@ def classifier(*last):
 def test_operators_that_litert_runs_outside_xnnpack_are_named(tmp_path, last, outside):
     pytest.importorskip("ai_edge_litert")
     path = tmp_path / "net.tflite"
-    path.write_bytes(to_litert(Encoded(classifier(*last))))
+    path.write_bytes(to_litert(QuantizedGraph(classifier(*last))))
     images = lowbit.open_images(list(np.zeros((2, 6), np.float32)), None, values="model")
     found, passed = entries([path], images, engine="auto")
     assert passed == ()

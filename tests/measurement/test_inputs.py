@@ -28,7 +28,7 @@ def images():
 def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("files")
     model = dataclasses.replace(lowbit.load(networks.residual_network()), preprocessing=HOW)
-    encoded = lowbit.quantize(model, "float").encoded
+    encoded = lowbit.quantize(model, "float").graph
     (folder / "float.onnx").write_bytes(to_onnx(encoded))
     for layout in ("NHWC", "NCHW"):
         (folder / f"{layout}.onnx").write_bytes(to_onnx(with_byte_input(encoded, layout=layout)))

@@ -37,8 +37,8 @@ import onnx
 
 from lowbit.engines.litert_reader import read_litert
 from lowbit.errors import ModelError
-from lowbit.formats.encoded import BiasCodes, ByteInput, ByteLayer, Encoded
 from lowbit.formats.onnx.channel_padding import CHANNELS_AT_ONCE, wants_more_channels
+from lowbit.formats.quantized_graph import BiasCodes, ByteInput, ByteLayer, QuantizedGraph
 from lowbit.graph.model import Model
 from lowbit.graph.ops import Layer, layers
 from lowbit.graph.preprocessing import LAYOUTS, METADATA_KEY, Preprocessing
@@ -54,8 +54,8 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 
 def with_byte_input(
-    encoded: Encoded, *, preprocessing: Preprocessing | None = None, layout: str = "NHWC", by_color: bool = False
-) -> Encoded:
+    encoded: QuantizedGraph, *, preprocessing: Preprocessing | None = None, layout: str = "NHWC", by_color: bool = False
+) -> QuantizedGraph:
     """The same model for a file that takes uint8 images and normalizes them itself.
 
     Args:
@@ -113,14 +113,14 @@ def reads_bytes(model: Model, integer: Collection[str]) -> bool:
     return bool(pixels.min() >= 0 and pixels.max() <= HIGHEST)
 
 
-def with_exact_input(encoded: Encoded) -> Encoded:
+def with_exact_input(encoded: QuantizedGraph) -> QuantizedGraph:
     """The same model, with the float input taken as the bytes it was made from, which `reads_bytes` must allow."""
     found = with_byte_input(encoded, layout="NCHW")
     assert found.byte_input is not None
     return replace(found, byte_input=replace(found.byte_input, floats=True))
 
 
-def _foldable(encoded: Encoded) -> tuple[Layer, ...]:
+def _foldable(encoded: QuantizedGraph) -> tuple[Layer, ...]:
     """The integer convolutions that read the input, if nothing else does and all need the same channels."""
     found = _reading(encoded.model, encoded.integer)
     return found if all(isinstance(encoded.weights.get(layer.weight), LinearCodes) for layer in found) else ()
@@ -176,7 +176,7 @@ def _distance(plans: list[tuple[Array, Array]], zero_point: int) -> int:
 
 
 def _byte_layer(
-    encoded: Encoded, layer: Layer, how: Preprocessing, zero_point: Array | int, distance: int | None
+    encoded: QuantizedGraph, layer: Layer, how: Preprocessing, zero_point: Array | int, distance: int | None
 ) -> ByteLayer:
     """A convolution on pixels, with a constant channel at some distance from the zero point, or none."""
     old = encoded.weights[layer.weight]

@@ -8,9 +8,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from lowbit.formats.encoded import ActivationCodes, BiasCodes, Encoded
 from lowbit.formats.litert.write import to_litert
 from lowbit.formats.onnx.write import to_onnx
+from lowbit.formats.quantized_graph import ActivationCodes, BiasCodes, QuantizedGraph
 from lowbit.graph.load import load
 from lowbit.graph.ops import layers
 from lowbit.schemes.linear import Linear
@@ -86,7 +86,7 @@ def kernel(name: str, *, litert: bool = False) -> Kernel:
     found = layers(model)
     codes = {layer.weight: Linear(8, per="channel").encode(model.weights[layer.weight]) for layer in found}
     step = ActivationCodes(scale=0.03, zero_point=128)
-    integers = Encoded(
+    integers = QuantizedGraph(
         model,
         weights=codes,
         activations={"t0": step} | {layer.output: step for layer in found},
@@ -99,6 +99,6 @@ def kernel(name: str, *, litert: bool = False) -> Kernel:
         integer=frozenset(layer.node for layer in found),
     )
     floats, whole = (
-        (to_litert(Encoded(model)), to_litert(integers)) if litert else (model.to_bytes(), to_onnx(integers))
+        (to_litert(QuantizedGraph(model)), to_litert(integers)) if litert else (model.to_bytes(), to_onnx(integers))
     )
     return Kernel(floats, whole, x, macs, outputs, len(nodes))

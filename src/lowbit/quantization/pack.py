@@ -2,8 +2,8 @@
 
 At one price every layer is quantized where one more bit anywhere would save the same at the network's output
 (`sensitivity`, `rate`); that is what makes the total smallest (equal slope: Shoham and Gersho 1988, "Efficient bit
-allocation for an arbitrary set of quantizers"). A network at a price is in `quantization.rate.allocation`, what it will take in
-`quantization.rate.control`, the search for the price that a goal asks for in `quantization.rate.search`.
+allocation for an arbitrary set of quantizers"). A network at a price is in `quantization.rate.allocation`, what it will
+take in `quantization.rate.control`, the search for the price that a goal asks for in `quantization.rate.search`.
 
 Scales are one a tensor: at one price all rows of a layer want the same step, and what rows and columns differ in is
 what the coder's contexts learn. docs/design.md has the measurements.
@@ -20,13 +20,13 @@ from lowbit.formats.onnx import archive
 from lowbit.formats.onnx.minify import shortened
 from lowbit.formats.opening import load, pack_file
 from lowbit.graph.model import Model
-from lowbit.processor import whole_products
+from lowbit.processor import single_thread_blas
 from lowbit.progress import SILENT, Progress
 from lowbit.quantization.rate.search import Packed, Search
 from lowbit.quantization.solving.effort import EFFORTS
 
 
-@whole_products()
+@single_thread_blas()
 def pack(
     model: Model | str | Path,
     *,

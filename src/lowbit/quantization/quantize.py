@@ -9,21 +9,21 @@ from lowbit.calibration.statistics import Statistics
 from lowbit.data.images import Images, open_images
 from lowbit.errors import DataError, OutputError, SchemeError
 from lowbit.files import write_atomically
-from lowbit.formats.encoded import Encoded
 from lowbit.formats.input_bytes import with_byte_input
 from lowbit.formats.litert.write import to_litert
 from lowbit.formats.onnx.minify import shortened
 from lowbit.formats.onnx.write import to_onnx
 from lowbit.formats.opening import is_litert, load
+from lowbit.formats.quantized_graph import QuantizedGraph
 from lowbit.graph.model import Model
 from lowbit.graph.ops import layers
-from lowbit.processor import whole_products
+from lowbit.processor import single_thread_blas
 from lowbit.progress import SILENT, Progress
 from lowbit.quantization.passes.activations import output_codes
 from lowbit.quantization.passes.steps import StepResult, Work, encode_plainly, metadata, run_steps
 from lowbit.quantization.planning.plan import Plan, plan
 from lowbit.quantization.planning.recipes import Recipe, parse_recipe
-from lowbit.quantization.planning.target import channels_at_once
+from lowbit.quantization.planning.target import kernel_lanes
 from lowbit.quantization.solving.effort import EFFORTS
 from lowbit.quantization.solving.stored_scales import HALF_BITS, narrow_bias
 
@@ -37,20 +37,20 @@ class Quantized:
 
     Attributes:
         plan: what was decided, and why.
-        encoded: the float graph with the codes of its quantized tensors.
+        graph: the float graph with the codes of its quantized tensors.
         steps: which steps ran, and what each brought; empty without calibration images.
         calibration: ranges of the activations; None for recipes that leave them float.
     """
 
     plan: Plan
-    encoded: Encoded
+    graph: QuantizedGraph
     steps: tuple[StepResult, ...] = ()
     calibration: Statistics | None = None
 
     @property
     def model(self) -> Model:
         """The float model this was made from."""
-        return self.encoded.model
+        return self.graph.model
 
     def to_bytes(
         self, *, to: str = "onnx", input: str = "float32", input_layout: str = "NHWC", short_names: bool = False
@@ -85,7 +85,8 @@ class Quantized:
                 images; the file normalizes them itself. "int8" (LiteRT only): codes in the scale that the file states.
             input_layout: of image bytes: "NHWC", as image libraries give them, or "NCHW" (ONNX only).
             output_type: what it gives: "float32", or "int8" or "uint8" codes in the scale that it states (LiteRT only).
-            short_names: see `formats.onnx.minify`: inner tensors are renamed, and what no runtime reads is dropped (ONNX
+            short_names: see `formats.onnx.minify`: inner tensors are renamed, and what no runtime reads is dropped
+                (ONNX
                 only).
 
         Raises:
@@ -105,14 +106,14 @@ class Quantized:
             raise SchemeError("names in LiteRT files are short already.", remedy="Leave short names out.")
         if is_litert(path):
             kind = input if input == "int8" else "float32"
-            at_once = channels_at_once(self.plan.target)
-            content = to_litert(encoded, input_type=kind, output_type=output_type, at_once=at_once)
+            lanes = kernel_lanes(self.plan.target)
+            content = to_litert(encoded, input_type=kind, output_type=output_type, lanes=lanes)
             return write_atomically(path, content)
         content = to_onnx(encoded, engine=FORMS[to or "onnx"])
         return write_atomically(path, shortened(content) if short_names else content)
 
-    def _taking(self, input: str, layout: str) -> Encoded:
-        return with_byte_input(self.encoded, layout=layout) if input == "uint8" else self.encoded
+    def _taking(self, input: str, layout: str) -> QuantizedGraph:
+        return with_byte_input(self.graph, layout=layout) if input == "uint8" else self.graph
 
 
 def check_form(
@@ -154,7 +155,7 @@ def check_form(
             remedy="Leave the types out, or use an int recipe.",
         )
     if input == "uint8":
-        with_byte_input(Encoded(model), layout=input_layout)
+        with_byte_input(QuantizedGraph(model), layout=input_layout)
     elif input_layout != "NHWC":
         raise SchemeError(
             f"a layout of image bytes was given, and the file takes {input}.",
@@ -174,7 +175,7 @@ def check_litert(model: Model, recipe: Recipe, *, input: str = "float32", input_
     to_litert(plain._taking(input, input_layout))
 
 
-@whole_products()
+@single_thread_blas()
 def quantize(
     model: Model | str | Path,
     recipe: str | Recipe,
@@ -235,11 +236,11 @@ def quantize(
     return Quantized(decision, encoded, taken, statistics)
 
 
-def _plain(model: Model, decision: Plan, progress: Progress) -> Encoded:
+def _plain(model: Model, decision: Plan, progress: Progress) -> QuantizedGraph:
     """Every tensor by its scheme alone; biases in half precision where codes are coarser than that."""
     weights = encode_plainly(model, decision, progress)
     floats = {}
     if decision.recipe.weights is not None and decision.recipe.bits <= HALF_BITS and not decision.recipe.integer:
         biases = {layer.bias for layer in layers(model) if layer.weight in weights and layer.bias is not None}
         floats = {name: narrow_bias(model.weights[name]) for name in sorted(biases)}
-    return Encoded(model, weights=weights, floats=floats, metadata=metadata(decision.recipe))
+    return QuantizedGraph(model, weights=weights, floats=floats, metadata=metadata(decision.recipe))

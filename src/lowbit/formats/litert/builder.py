@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lowbit.formats.encoded import ActivationCodes
 from lowbit.formats.litert.file import FileOperator, FileTensor
+from lowbit.formats.quantized_graph import ActivationCodes
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Option = int | float | bool | Sequence[int]

@@ -3,8 +3,9 @@
 An activation has one zero point in LiteRT, and each color wants its own z. So the border is painted beforehand: the
 first convolution reads the bytes with z around the image, and its bias makes up for the rest, which then is the same
 everywhere. Bytes become codes by way of float, since XNNPACK has no kernel for them, and in rows of [width x colors]
-values, since for three channels at a time it is slow. (MobileNetV2: as fast as from a float input; painting in float, by
-a Pad between two additions, took 1 to 2 % more, a fourth channel by PADV2 and a QUANTIZE of bytes, outside XNNPACK, 12.)
+values, since for three channels at a time it is slow. (MobileNetV2: as fast as from a float input; painting in float,
+by a Pad between two additions, took 1 to 2 % more, a fourth channel by PADV2 and a QUANTIZE of bytes, outside XNNPACK,
+12.)
 
 Models whose input is read by anything but integer convolutions with the same padding compute as from a float input,
 which the file makes itself.
@@ -18,12 +19,12 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from lowbit.errors import ModelError
-from lowbit.formats.encoded import ActivationCodes, BiasCodes, ByteInput, ByteLayer, Encoded
 from lowbit.formats.input_bytes import with_byte_input
 from lowbit.formats.litert.builder import SHIFT
 from lowbit.formats.litert.graph import CHANNELS_LAST, FileGraph, Form, Order
 from lowbit.formats.litert.space_to_depth import grouped
 from lowbit.formats.litert.window import Window, cut
+from lowbit.formats.quantized_graph import ActivationCodes, BiasCodes, ByteInput, ByteLayer, QuantizedGraph
 from lowbit.graph.columns import convolution_pads
 from lowbit.graph.edit import set_weight
 from lowbit.graph.model import Model, Value
@@ -49,12 +50,12 @@ class Padding:
     painted: Sides = ((0, 0), (0, 0))
 
 
-def for_bytes(encoded: Encoded, at_once: int) -> tuple[Encoded, Padding]:
+def for_bytes(encoded: QuantizedGraph, lanes: int) -> tuple[QuantizedGraph, Padding]:
     """The model whose convolutions read a padded byte input, and how much is padded around the image.
 
     Args:
         encoded: the model.
-        at_once: channels that integer kernels multiply at a time: where it takes pixels together, whole groups of them
+        lanes: channels that integer kernels multiply at a time: where it takes pixels together, whole groups of them
             are padded.
 
     Raises:
@@ -81,7 +82,7 @@ def for_bytes(encoded: Encoded, at_once: int) -> tuple[Encoded, Padding]:
     if not found.zero_points or len(needed) != 1 or too_far:
         return replace(encoded, byte_input=ByteInput(how, LAYOUT)), Padding()
     (reach,) = needed
-    grown = {(reach[0], _whole_groups(reach[1], row, how.channels, at_once)) for _, row in windows}
+    grown = {(reach[0], _whole_groups(reach[1], row, how.channels, lanes)) for _, row in windows}
     padding = Padding(reach, grown.pop() if len(grown) == 1 else reach)
     copy = ir.from_proto(old.to_proto())
     image = copy.graph.inputs[0]
@@ -118,9 +119,9 @@ def _windows(layer: Layer, sizes: tuple[int, int]) -> tuple[Window, Window]:
     return column, row
 
 
-def _whole_groups(reach: tuple[int, int], window: Window, channels: int, at_once: int) -> tuple[int, int]:
+def _whole_groups(reach: tuple[int, int], window: Window, channels: int, lanes: int) -> tuple[int, int]:
     """Padding (before, behind) of a row in whole groups of pixels, if its convolution takes such together."""
-    groups = grouped(window, channels, at_once)
+    groups = grouped(window, channels, lanes)
     if groups is None:
         return reach
     row = groups.window(window)
@@ -136,7 +137,7 @@ def _from_middle(layer: ByteLayer, zero_points: tuple[int, ...]) -> BiasCodes:
 
 def write_bytes(graph: FileGraph, value: Value, order: Order, padding: Padding) -> int:
     """Index of the input tensor, uint8 [N, H, W, colors]; what reads it finds the model's own input after it."""
-    given = graph.encoded.byte_input
+    given = graph.quantized.byte_input
     assert given is not None
     name, how = str(value.name), given.preprocessing
     batch, count = graph.batch_place(name, order), graph.shape(name)[0]

@@ -17,7 +17,7 @@ def concatenation(graph: FileGraph, node: Node) -> None:
     values = [value for value in node.inputs if value is not None]
     first = next((graph.read(value, integer=integer) for value in values if graph.has(str(value.name))), None)
     order = tuple(range(rank)) if first is None or first.flat else first.order
-    codes = graph.encoded.activations[name] if integer else None
+    codes = graph.quantized.activations[name] if integer else None
     forms = [graph.read(value, order=order, integer=integer) for value in values]
     if codes is not None:
         forms = [graph.requantized(form, codes) for form in forms]

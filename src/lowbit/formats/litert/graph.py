@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from lowbit.errors import ModelError
-from lowbit.formats.encoded import ActivationCodes, Encoded
 from lowbit.formats.litert.builder import Array, FileBuilder
 from lowbit.formats.litert.file import FileOperator
 from lowbit.formats.litert.shapes import Shapes, same_memory
+from lowbit.formats.quantized_graph import ActivationCodes, QuantizedGraph
 from lowbit.graph.edit import constant
 from lowbit.graph.model import Node, Value
 from lowbit.graph.ops import Layer, layers
@@ -23,7 +23,7 @@ Order = tuple[int, ...]
 
 CHANNELS_LAST: Order = (0, 2, 3, 1)
 # Channels that integer kernels multiply at a time: XNNPACK's for x86, and for ARM with i8mm.
-AT_ONCE = 8
+LANES = 8
 NO_ACTIVATION, RELU, RELU_N1_TO_1, RELU6 = 0, 1, 2, 3
 FUSED: dict[tuple[float | None, float | None], int] = {(0.0, None): RELU, (-1.0, 1.0): RELU_N1_TO_1, (0.0, 6.0): RELU6}
 
@@ -51,10 +51,10 @@ class Form:
 class FileGraph(FileBuilder):
     """Tensors and operators written so far, and the forms of each ONNX value among them."""
 
-    def __init__(self, encoded: Encoded, shapes: Shapes, *, at_once: int = AT_ONCE) -> None:
+    def __init__(self, encoded: QuantizedGraph, shapes: Shapes, *, lanes: int = LANES) -> None:
         super().__init__()
-        self.encoded = encoded
-        self.at_once = at_once  # channels that integer kernels multiply at a time
+        self.quantized = encoded
+        self.lanes = lanes  # channels that integer kernels multiply at a time
         self.model = encoded.model
         self.shapes = shapes
         self.layers: dict[str, Layer] = {layer.node: layer for layer in layers(encoded.model)}
@@ -93,12 +93,12 @@ class FileGraph(FileBuilder):
 
     def integer(self, node: Node) -> bool:
         """Whether a node shall compute in integers."""
-        return node.name in self.encoded.integer
+        return node.name in self.quantized.integer
 
     def array(self, value: Value | None) -> Array | None:
         """The content of a constant, corrected values first; None for anything else."""
-        if value is not None and value.name in self.encoded.floats:
-            return np.asarray(self.encoded.floats[str(value.name)])
+        if value is not None and value.name in self.quantized.floats:
+            return np.asarray(self.quantized.floats[str(value.name)])
         return constant(value)
 
     def target(self, node: Node, *, fuses: bool = True) -> tuple[str, int]:
@@ -113,7 +113,7 @@ class FileGraph(FileBuilder):
         if reader is None or reader.op_type not in ("Relu", "Clip") or reader.inputs[0] is not output:
             return str(output.name), NO_ACTIVATION
         activation = FUSED.get(self.bounds(reader), NO_ACTIVATION)
-        if reader.name in self.encoded.absorbed:
+        if reader.name in self.quantized.absorbed:
             return str(reader.outputs[0].name), activation if fuses else NO_ACTIVATION
         if self.integer(node) or not fuses or activation == NO_ACTIVATION:
             return str(output.name), NO_ACTIVATION
@@ -175,7 +175,7 @@ class FileGraph(FileBuilder):
                 raise ModelError(f"tensor '{name}' is not computed.", where=self.model.source)
             return self._read_constant(name, array, order)
         forms = self._forms[name]
-        wanted = self.encoded.activations[name] if integer and (exact or self._codes(forms) is None) else None
+        wanted = self.quantized.activations[name] if integer and (exact or self._codes(forms) is None) else None
         fitting = [form for form in forms if self._fits(form, integer, wanted)]
         ordered = [form for form in (fitting or forms) if order is None or (form.order == order and not form.flat)]
         form = (ordered or fitting or forms)[0]

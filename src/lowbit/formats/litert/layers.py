@@ -10,11 +10,11 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from lowbit.formats.encoded import ActivationCodes
 from lowbit.formats.litert.builder import Option
 from lowbit.formats.litert.graph import CHANNELS_LAST, NO_ACTIVATION, FileGraph, Form
 from lowbit.formats.litert.space_to_depth import NOTE, Groups, grouped
 from lowbit.formats.litert.window import VALID, Window, cut, pad, padded
+from lowbit.formats.quantized_graph import ActivationCodes
 from lowbit.graph.columns import Geometry, convolution_pads, transposed_sizes
 from lowbit.graph.model import Node
 from lowbit.graph.ops import Layer
@@ -42,7 +42,7 @@ def convolution(graph: FileGraph, node: Node) -> None:
     strides = geometry.strides
     groups = None
     if integer and layer.groups == 1 and geometry.dilations[1] == 1:
-        groups = grouped(windows[1], layer.weight_shape[1], graph.at_once)
+        groups = grouped(windows[1], layer.weight_shape[1], graph.lanes)
     if groups is not None:
         windows[1], strides = groups.window(windows[1]), (strides[0], 1)
         shape = (-1, sizes[0], windows[1].size, groups.pixels * layer.weight_shape[1])
@@ -56,7 +56,7 @@ def convolution(graph: FileGraph, node: Node) -> None:
     options |= {"dilationHFactor": geometry.dilations[0], "dilationWFactor": geometry.dilations[1]}
     if depthwise:
         options["depthMultiplier"] = layer.out_channels // layer.groups
-    output = graph.write(name, CHANNELS_LAST, codes=graph.encoded.activations[name] if integer else None)
+    output = graph.write(name, CHANNELS_LAST, codes=graph.quantized.activations[name] if integer else None)
     code, table = ("DEPTHWISE_CONV_2D", "DepthwiseConv2DOptions") if depthwise else ("CONV_2D", "Conv2DOptions")
     graph.operator(code, [x.tensor, weight, bias], [output], table=table, options=options)
 
@@ -73,7 +73,7 @@ def transposed_convolution(graph: FileGraph, node: Node) -> None:
     graph.resizable = False
     x = graph.read(node.inputs[0], order=CHANNELS_LAST, integer=integer, exact=True)
     name = graph.target(node, fuses=False)[0] if integer else str(node.outputs[0].name)
-    activation = graph.encoded.activations[name] if integer else None
+    activation = graph.quantized.activations[name] if integer else None
     batch, *sizes, _ = graph.tensors[x.tensor].shape
     outputs, cuts = transposed_sizes(geometry, sizes)
     # What output_padding asks for beyond the kernel's reach is as if the input went on with zeros.
@@ -136,7 +136,7 @@ def product(graph: FileGraph, node: Node) -> None:
         raise graph.refuse(node, "has weights that are not constant, or transposes its input")
     integer = graph.integer(node)
     name, activation = graph.target(node)
-    codes = graph.encoded.activations.get(name) if integer and name not in graph.float_outputs else None
+    codes = graph.quantized.activations.get(name) if integer and name not in graph.float_outputs else None
     x = graph.read(node.inputs[0], integer=integer, exact=True)
     rank = len(graph.shape(layer.input))
     if not x.flat and x.order[-1] != rank - 1:
@@ -181,7 +181,7 @@ def _codes(graph: FileGraph, node: Node, layer: Layer) -> LinearCodes | None:
     Raises:
         ModelError: code books, group-wise scales, or another width.
     """
-    codes = graph.encoded.weights.get(layer.weight)
+    codes = graph.quantized.weights.get(layer.weight)
     if codes is None:
         return None
     if not isinstance(codes, LinearCodes):
@@ -200,7 +200,7 @@ def _codes(graph: FileGraph, node: Node, layer: Layer) -> LinearCodes | None:
 
 
 def _float_weight(graph: FileGraph, layer: Layer) -> Floats:
-    codes = graph.encoded.weights.get(layer.weight)
+    codes = graph.quantized.weights.get(layer.weight)
     if codes is not None:
         return codes.decode()
     value = graph.model.values[layer.weight]
@@ -254,7 +254,7 @@ def _product_weight(graph: FileGraph, node: Node, layer: Layer, x: Form, *, inte
 
 def _bias(graph: FileGraph, layer: Layer, *, integer: bool) -> int:
     """Index of the bias: int32 in units of input scale times weight scale, or float32."""
-    known = graph.encoded.biases.get(layer.node)
+    known = graph.quantized.biases.get(layer.node)
     if not integer:
         if known is not None:
             return graph.constant(known.decode())
@@ -263,9 +263,9 @@ def _bias(graph: FileGraph, layer: Layer, *, integer: bool) -> int:
         return graph.constant(values.astype(np.float32))
     if known is not None:
         return graph.constant(known.codes, scale=known.scale.reshape(-1))
-    codes = graph.encoded.weights[layer.weight]
+    codes = graph.quantized.weights[layer.weight]
     assert isinstance(codes, LinearCodes)
     assert layer.bias is None or layer.bias_node is not None
-    x: ActivationCodes = graph.encoded.activations[layer.input]
+    x: ActivationCodes = graph.quantized.activations[layer.input]
     scale = np.float32(x.scale) * codes.scale.reshape(-1)
     return graph.constant(np.zeros(layer.out_channels, np.int32), scale=scale)

@@ -5,7 +5,6 @@ from collections.abc import Callable
 
 import numpy as np
 
-from lowbit.formats.encoded import ActivationCodes
 from lowbit.formats.litert.builder import SHIFT, Option
 from lowbit.formats.litert.data_movement import (
     concatenation,
@@ -22,6 +21,7 @@ from lowbit.formats.litert.graph import NO_ACTIVATION, RELU6, FileGraph, Form, O
 from lowbit.formats.litert.layers import convolution, product, transposed_convolution
 from lowbit.formats.litert.pooling import REDUCTIONS, pooling, reduction
 from lowbit.formats.litert.resize import resize
+from lowbit.formats.quantized_graph import ActivationCodes
 from lowbit.graph.model import Node, Value
 
 # LiteRT fixes scale and zero point of an int8 sigmoid: 1/256 and the lowest code.
@@ -66,7 +66,7 @@ def binary(graph: FileGraph, node: Node) -> None:
     if computed and all(len(graph.shape(str(value.name))) == rank for value in computed):
         first = graph.read(computed[0], integer=integer)
         order = order if first.flat else first.order
-    codes = graph.encoded.activations[name] if integer else None
+    codes = graph.quantized.activations[name] if integer else None
     operands = [_operand(graph, value, order, rank, integer=integer) for value in values]
     total = operands[0]
     for index, operand in enumerate(operands[1:], start=2):
@@ -109,7 +109,7 @@ def unary(graph: FileGraph, node: Node) -> None:
     x = graph.read(node.inputs[0], integer=integer)
     codes = None
     if integer:
-        codes = SIGMOID_CODES if code == "LOGISTIC" else graph.encoded.activations[name]
+        codes = SIGMOID_CODES if code == "LOGISTIC" else graph.quantized.activations[name]
     options: dict[str, Option] = {}
     if code == "LEAKY_RELU":
         options = {"alpha": node.attributes.get_float("alpha", 0.01)}

@@ -64,7 +64,7 @@ def _average(
         x = pad(graph, x, amounts)
     options["padding"] = SAME if same and not inside else VALID
     corrected = not (inside or same or counts_zeros)
-    codes = graph.encoded.activations[name] if x.codes is not None else None
+    codes = graph.quantized.activations[name] if x.codes is not None else None
     if x.codes is not None and corrected:
         # The zeros around the image must not count: only the float form can be corrected for them.
         plain = graph.tensor(graph.tensors[x.tensor].shape, batch_axis=0)
@@ -134,7 +134,7 @@ def reduction(graph: FileGraph, node: Node) -> None:
         keeps = bool(node.attributes.get_int("keepdims", 1))
     left = [axis for axis in x.order if axis not in axes]
     order = x.order if keeps else tuple(sorted(left).index(axis) for axis in left)
-    codes = graph.encoded.activations[name] if integer else None
+    codes = graph.quantized.activations[name] if integer else None
     output = graph.write(name, order, codes=codes)
     stored = graph.integers(sorted(x.order.index(axis) for axis in axes))
     graph.operator(

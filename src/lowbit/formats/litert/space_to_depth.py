@@ -57,21 +57,21 @@ class Groups:
         return [self.pixels, self.zeros, self.columns]
 
 
-def grouped(window: Window, channels: int, at_once: int) -> Groups | None:
+def grouped(window: Window, channels: int, lanes: int) -> Groups | None:
     """The groups of a convolution's row that save products; None if there are none.
 
     Args:
         window: how its kernel, which has no dilation, moves along a row; `before` may be negative.
         channels: of a pixel.
-        at_once: channels that kernels multiply at a time.
+        lanes: channels that kernels multiply at a time.
     """
     pixels = window.stride
     if pixels < 2 or window.size % pixels:
         return None
     front = -(-window.before // pixels)
     groups = Groups(pixels, front, front * pixels - window.before, window.extent)
-    products = groups.taps * -(-pixels * channels // at_once)
-    return groups if products < window.extent * -(-channels // at_once) else None
+    products = groups.taps * -(-pixels * channels // lanes)
+    return groups if products < window.extent * -(-channels // lanes) else None
 
 
 def restored(weight: Array, note: list[int]) -> Array:

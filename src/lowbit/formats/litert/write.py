@@ -1,4 +1,4 @@
-"""Encoded -> a LiteRT (.tflite) file, written without TensorFlow.
+"""QuantizedGraph -> a LiteRT (.tflite) file, written without TensorFlow.
 
 Images go in channels-last, as LiteRT computes; the metadata entry `lowbit.layout` says how the axes of the model's
 inputs and outputs were turned, and `lowbit.preprocessing` speaks of the file as it is. Full-integer models become int8
@@ -14,13 +14,13 @@ import json
 from collections.abc import Mapping
 
 from lowbit.errors import ModelError
-from lowbit.formats.encoded import ActivationCodes, Encoded, float_outputs
 from lowbit.formats.input_bytes import byte_metadata
 from lowbit.formats.litert.byte_input import for_bytes, write_bytes
 from lowbit.formats.litert.file import serialize
-from lowbit.formats.litert.graph import AT_ONCE, CHANNELS_LAST, FileGraph, Form, Order
+from lowbit.formats.litert.graph import CHANNELS_LAST, LANES, FileGraph, Form, Order
 from lowbit.formats.litert.operators import OPERATORS, SIGMOID_CODES
 from lowbit.formats.litert.shapes import static_shapes
+from lowbit.formats.quantized_graph import ActivationCodes, QuantizedGraph, float_outputs
 from lowbit.graph.model import Node, Value
 from lowbit.graph.preprocessing import METADATA_KEY
 
@@ -35,7 +35,7 @@ ONE_DATA_INPUT |= {"Gather", "ReduceMean", "ReduceSum", "ReduceMax"}
 
 
 def to_litert(
-    encoded: Encoded, *, input_type: str = "float32", output_type: str = "float32", at_once: int = AT_ONCE
+    encoded: QuantizedGraph, *, input_type: str = "float32", output_type: str = "float32", lanes: int = LANES
 ) -> bytes:
     """The content of the .tflite file; the same input always gives the same bytes.
 
@@ -44,7 +44,7 @@ def to_litert(
         input_type: float32, int8 or uint8: what the model's inputs hold. Codes have the scale that calibration chose
             for the (normalized) input; a byte input of `encoded` takes images instead.
         output_type: the same for its outputs.
-        at_once: channels that the integer kernels which the file is for multiply at a time (`litert_pixels`).
+        lanes: channels that the integer kernels which the file is for multiply at a time (`litert_pixels`).
 
     Raises:
         ModelError: an operator, weights or a type that LiteRT has no form for; the message names it.
@@ -56,10 +56,10 @@ def to_litert(
     if encoded.byte_input is not None and encoded.byte_input.floats:
         # Only QuantizeLinear of ONNX has a scale a color.
         encoded = dataclasses.replace(encoded, byte_input=None)
-    encoded, padding = for_bytes(encoded, at_once)
+    encoded, padding = for_bytes(encoded, lanes)
     if output_type != "float32":
         encoded = _with_fixed_codes(encoded)
-    graph = FileGraph(encoded, static_shapes(encoded.model), at_once=at_once)
+    graph = FileGraph(encoded, static_shapes(encoded.model), lanes=lanes)
     graph.float_outputs = float_outputs(encoded) if output_type == "float32" else frozenset()
     layout: dict[str, dict[str, Order]] = {"inputs": {}, "outputs": {}}
     inputs = []
@@ -91,7 +91,7 @@ def to_litert(
     )
 
 
-def _with_fixed_codes(encoded: Encoded) -> Encoded:
+def _with_fixed_codes(encoded: QuantizedGraph) -> QuantizedGraph:
     """Probabilities need no calibration: LiteRT fixes their scale."""
     fixed = {
         str(value.name): SIGMOID_CODES
@@ -171,17 +171,17 @@ def _output(graph: FileGraph, value: Value, kind: str) -> tuple[int, Order]:
 
 
 def _codes(graph: FileGraph, name: str, what: str) -> ActivationCodes:
-    if name not in graph.encoded.activations:
+    if name not in graph.quantized.activations:
         raise ModelError(
             f"{what} '{name}' has no scale, so it cannot be integers.",
             where=graph.model.source,
             remedy=f"Leave its type float32, or calibrate it: give codes for '{name}'.",
         )
-    return graph.encoded.activations[name]
+    return graph.quantized.activations[name]
 
 
 def _metadata(
-    encoded: Encoded, layout: Mapping[str, Mapping[str, Order]], notes: Mapping[str, Mapping[str, object]]
+    encoded: QuantizedGraph, layout: Mapping[str, Mapping[str, Order]], notes: Mapping[str, Mapping[str, object]]
 ) -> dict[str, str]:
     entries = {key: value for key, value in encoded.model.ir.metadata_props.items() if key.startswith("lowbit.")}
     entries |= encoded.metadata

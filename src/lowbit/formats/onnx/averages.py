@@ -20,8 +20,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from lowbit.formats.encoded import ActivationCodes, Encoded
 from lowbit.formats.names import Names
+from lowbit.formats.quantized_graph import ActivationCodes, QuantizedGraph
 
 HIGHEST = 255
 LARGEST_FACTOR = 4
@@ -30,7 +30,7 @@ Activations = dict[str, ActivationCodes]
 
 
 def write_averages(
-    graph: ir.Graph, encoded: Encoded, activations: Mapping[str, ActivationCodes], names: Names
+    graph: ir.Graph, encoded: QuantizedGraph, activations: Mapping[str, ActivationCodes], names: Names
 ) -> Activations:
     """Rewrite the pools that run in integers; returns the codes of activations, those of new tensors included.
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from lowbit.formats.encoded import ByteInput
 from lowbit.formats.names import Names
+from lowbit.formats.quantized_graph import ByteInput
 from lowbit.graph.preprocessing import Preprocessing
 
 # How far a pixel value may lie from a whole number before it is rounded. ImageNet's means leave 0.47: 0.03 from the

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from lowbit.formats.encoded import Codes
 from lowbit.formats.names import Names
+from lowbit.formats.quantized_graph import Codes
 from lowbit.packing.bits import pack, planes
 from lowbit.schemes.codes import ClusterCodes, LinearCodes
 from lowbit.schemes.groups import Groups

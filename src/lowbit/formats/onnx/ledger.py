@@ -176,7 +176,8 @@ def _kinds(
 
 
 def _in_a_byte(graph: onnx.GraphProto, stored: Mapping[str, TensorProto]) -> dict[str, int]:
-    """How many numbers each byte of a stored tensor holds, where they are divided out of it (`formats/onnx/decode_nodes.py`)."""
+    """How many numbers each byte of a stored tensor holds, where they are divided out of it
+    (`formats/onnx/decode_nodes.py`)."""
     cast = {node.output[0]: node.input[0] for node in graph.node if node.op_type == "Cast" and node.input[0] in stored}
     return {
         cast[node.input[0]]: _elements(stored[node.input[1]])

@@ -12,11 +12,11 @@ The file holds standard operators and runs anywhere; it is only slower elsewhere
 from collections.abc import Iterator
 from dataclasses import replace
 
-from lowbit.formats.encoded import Encoded
 from lowbit.formats.input_bytes import with_byte_input
+from lowbit.formats.quantized_graph import QuantizedGraph
 
 
-def for_openvino(encoded: Encoded) -> Encoded:
+def for_openvino(encoded: QuantizedGraph) -> QuantizedGraph:
     """The same integers, as OpenVINO likes them."""
     given = encoded.byte_input
     if given is not None and given.layers:
@@ -35,7 +35,7 @@ MOVES = frozenset(("Slice", "Pad", "Reshape", "Flatten", "Squeeze", "Unsqueeze")
 ON_CODES = frozenset(("Pad", "Relu", "Clip"))
 
 
-def _moved(encoded: Encoded) -> set[str]:
+def _moved(encoded: QuantizedGraph) -> set[str]:
     """Tensors that only moved, unless something needs their codes as a tensor."""
     found: set[str] = set()
     for node in reversed(encoded.model.graph):
@@ -53,7 +53,7 @@ def _moved(encoded: Encoded) -> set[str]:
     return found
 
 
-def _fused(encoded: Encoded) -> Iterator[str]:
+def _fused(encoded: QuantizedGraph) -> Iterator[str]:
     """Of each sum the operand that a convolution can add to the other; where both can, the second."""
     for node in encoded.model.graph:
         if node.op_type != "Add" or node.name not in encoded.integer:

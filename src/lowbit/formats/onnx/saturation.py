@@ -29,7 +29,7 @@ from lowbit.formats.onnx.ledger import LAYER_INPUTS
 LOWEST, HIGHEST = -32768, 32767
 TOP = 255
 # Pairs of each output that one step looks at: its memory is outputs x pairs x positions floats.
-AT_ONCE = 16
+LANES = 16
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -183,8 +183,8 @@ def _corrected(
     padded = np.pad(layer.columns, ((0, 0), (0, layer.columns.shape[1] % 2)))
     kept = np.take_along_axis(at, order, axis=1)
     parts = []
-    for start in range(0, most, AT_ONCE):
-        block, here = order[:, start : start + AT_ONCE], kept[:, start : start + AT_ONCE]
+    for start in range(0, most, LANES):
+        block, here = order[:, start : start + LANES], kept[:, start : start + LANES]
         halves = [
             maker.products(
                 codes,

@@ -1,9 +1,9 @@
-"""Encoded -> ONNX: standard operators only, so that any runtime loads the file.
+"""QuantizedGraph -> ONNX: standard operators only, so that any runtime loads the file.
 
-Weight-only tensors become a few constant nodes that runtimes fold once at load (`formats/onnx/decode_nodes.py`). Integer models
-become QuantizeLinear/DequantizeLinear pairs around float operators, the form from which ONNX Runtime and OpenVINO make
-integer kernels: uint8 activations, int8 weights, int32 biases. Where the two like different graphs, the file is made
-for one of them (`formats/onnx/openvino.py`).
+Weight-only tensors become a few constant nodes that runtimes fold once at load (`formats/onnx/decode_nodes.py`).
+Integer models become QuantizeLinear/DequantizeLinear pairs around float operators, the form from which ONNX Runtime and
+OpenVINO make integer kernels: uint8 activations, int8 weights, int32 biases. Where the two like different graphs, the
+file is made for one of them (`formats/onnx/openvino.py`).
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from lowbit.formats.encoded import ActivationCodes, Encoded, float_outputs
 from lowbit.formats.input_bytes import byte_metadata
 from lowbit.formats.names import Names
 from lowbit.formats.onnx.averages import write_averages
@@ -21,6 +20,7 @@ from lowbit.formats.onnx.channel_padding import widen_first_layers
 from lowbit.formats.onnx.decode_nodes import HALF_FROM, decoded, halved, held_by_half, scale_table
 from lowbit.formats.onnx.openvino import for_openvino
 from lowbit.formats.onnx.zero_points import without_zero_points
+from lowbit.formats.quantized_graph import ActivationCodes, QuantizedGraph, float_outputs
 from lowbit.graph.model import serialize
 from lowbit.graph.ops import layers
 from lowbit.graph.preprocessing import METADATA_KEY
@@ -29,7 +29,7 @@ from lowbit.schemes.codes import LinearCodes
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
-def to_onnx(encoded: Encoded, *, engine: str = "onnxruntime") -> bytes:
+def to_onnx(encoded: QuantizedGraph, *, engine: str = "onnxruntime") -> bytes:
     """The content of the ONNX file; the same input always gives the same bytes.
 
     Args:
@@ -79,7 +79,7 @@ def _replace_initializer(graph: ir.Graph, value: ir.Value, replacement: ir.Value
     replacement.name = name
 
 
-def _write_integer(graph: ir.Graph, encoded: Encoded, names: Names) -> None:
+def _write_integer(graph: ir.Graph, encoded: QuantizedGraph, names: Names) -> None:
     activations = _absorb(graph, encoded)
     activations = write_averages(graph, encoded, activations, names)
     _write_weights(graph, encoded, names)
@@ -96,7 +96,7 @@ def _write_integer(graph: ir.Graph, encoded: Encoded, names: Names) -> None:
         _insert_pair(graph, value, scales[codes], quantized, names, encoded)
 
 
-def _absorb(graph: ir.Graph, encoded: Encoded) -> dict[str, ActivationCodes]:
+def _absorb(graph: ir.Graph, encoded: QuantizedGraph) -> dict[str, ActivationCodes]:
     """Take out the activations that saturation replaces; their codes move to the tensor before them."""
     floats = float_outputs(encoded)
     activations = {name: codes for name, codes in encoded.activations.items() if name not in floats}
@@ -119,7 +119,7 @@ def _absorb(graph: ir.Graph, encoded: Encoded) -> dict[str, ActivationCodes]:
     return activations
 
 
-def _write_weights(graph: ir.Graph, encoded: Encoded, names: Names) -> None:
+def _write_weights(graph: ir.Graph, encoded: QuantizedGraph, names: Names) -> None:
     nodes = {str(node.name): node for node in graph}
     shared: dict[str, ir.Value] = {}
     for layer in layers(encoded.model):
@@ -176,7 +176,7 @@ def _insert_pair(
     scale: tuple[ir.Value, ir.Value],
     quantized: dict[str, ir.Value],
     names: Names,
-    encoded: Encoded,
+    encoded: QuantizedGraph,
 ) -> None:
     """Put QuantizeLinear and DequantizeLinear behind a tensor, and let all its readers read what comes out."""
     producer = value.producer()

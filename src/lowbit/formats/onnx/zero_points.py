@@ -24,7 +24,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from lowbit.formats.encoded import ActivationCodes, BiasCodes, Encoded
+from lowbit.formats.quantized_graph import ActivationCodes, BiasCodes, QuantizedGraph
 from lowbit.graph.model import Node, Value
 from lowbit.graph.ops import Layer, layers
 from lowbit.schemes.codes import LinearCodes
@@ -34,7 +34,7 @@ HIGHEST = 255
 LARGEST_BIAS = 2**29
 
 
-def without_zero_points(encoded: Encoded) -> Encoded:
+def without_zero_points(encoded: QuantizedGraph) -> QuantizedGraph:
     """The same integers with 0 for the zero points that biases can hold."""
     kept: frozenset[str] = frozenset()
     while True:
@@ -53,14 +53,14 @@ def without_zero_points(encoded: Encoded) -> Encoded:
 class _Tensors:
     """The tensors of a model, what writes and reads them, and which of them stay where they are."""
 
-    encoded: Encoded
+    quantized: QuantizedGraph
     kept: frozenset[str]
 
     def offsets(self) -> tuple[dict[str, float], str | None]:
         """By how much each tensor is moved, or which one else must stay where it is."""
         offsets: dict[str, float] = {}
-        for node in self.encoded.model.graph:
-            if node.name not in self.encoded.integer:
+        for node in self.quantized.model.graph:
+            if node.name not in self.quantized.integer:
                 continue
             name = self._written(node)
             wanted = self._span(name) if self._is_movable(name) else 0.0
@@ -83,15 +83,15 @@ class _Tensors:
 
     def moved(self, name: str, offset: float) -> ActivationCodes:
         """The codes of a tensor that lies higher by `offset`."""
-        old = self.encoded.activations[name]
+        old = self.quantized.activations[name]
         return ActivationCodes(old.scale, round(old.zero_point - offset / old.scale))
 
     def biases(self, offsets: Mapping[str, float]) -> tuple[dict[str, BiasCodes], str | None]:
         """All biases with the offsets in them, or the tensor whose offset does not fit."""
-        biases = dict(self.encoded.biases)
-        graph = self.encoded.model.graph
+        biases = dict(self.quantized.biases)
+        graph = self.quantized.model.graph
         nodes = {str(node.name): node for node in graph}
-        for layer in layers(self.encoded.model):
+        for layer in layers(self.quantized.model):
             if layer.node not in biases:
                 continue
             written = self._written(nodes[layer.node])
@@ -101,7 +101,7 @@ class _Tensors:
             old = biases[layer.node]
             exact = old.codes + taken / old.scale.astype(np.float64)
             if given:
-                exact = exact - given / self.encoded.activations[layer.input].scale * self._sums(layer)
+                exact = exact - given / self.quantized.activations[layer.input].scale * self._sums(layer)
             if np.abs(exact).max(initial=0) > max(LARGEST_BIAS, np.abs(old.codes.astype(np.int64)).max(initial=0)):
                 return {}, written if taken else layer.input
             biases[layer.node] = BiasCodes(np.rint(exact).astype(np.int32), old.scale)
@@ -109,33 +109,33 @@ class _Tensors:
 
     def _sums(self, layer: Layer) -> npt.NDArray[np.int64]:
         """Sum of the weight codes of each output channel."""
-        codes = self.encoded.weights[layer.weight]
+        codes = self.quantized.weights[layer.weight]
         assert isinstance(codes, LinearCodes)
         sums: npt.NDArray[np.int64] = layer.to_matrix(codes.codes).astype(np.int64).sum(axis=2)
         return sums.reshape(-1)
 
     def _span(self, name: str) -> float:
         """From the lowest code to 0.0."""
-        codes = self.encoded.activations[name]
+        codes = self.quantized.activations[name]
         return codes.scale * codes.zero_point
 
     def _written(self, node: Node) -> str:
         """The tensor that a node writes: past the activation that its saturation replaces."""
         value = node.outputs[0]
         for user, _ in value.uses():
-            if user.name in self.encoded.absorbed:
+            if user.name in self.quantized.absorbed:
                 return str(user.outputs[0].name)
         return str(value.name)
 
     def _is_movable(self, name: str) -> bool:
-        value, codes = self.encoded.model.values[name], self.encoded.activations.get(name)
+        value, codes = self.quantized.model.values[name], self.quantized.activations.get(name)
         if name in self.kept or codes is None or codes.zero_point == 0 or value.is_graph_output():
             return False
         return all(self._takes_offset(user, index) for user, index in value.uses())
 
     def _takes_offset(self, node: Node, index: int) -> bool:
         """Whether a reader can have a moved input."""
-        if node.name not in self.encoded.integer:
+        if node.name not in self.quantized.integer:
             return False
         if node.op_type == "Add":
             return self._operands(node)[0] is not None
@@ -143,18 +143,17 @@ class _Tensors:
             "NOTSET",
             "VALID",
         )
-        return node.op_type == "Conv" and index == 0 and not padded and node.name in self.encoded.biases
+        return node.op_type == "Conv" and index == 0 and not padded and node.name in self.quantized.biases
 
     def _has_bias(self, node: Node) -> bool:
         """Whether what a node writes can be moved: it adds an int32 bias of its own."""
-        folded = self.encoded.byte_input.layers if self.encoded.byte_input is not None else {}
-        return (
-            node.op_type in ("Conv", "ConvTranspose") and node.name in self.encoded.biases and node.name not in folded
-        )
+        folded = self.quantized.byte_input.layers if self.quantized.byte_input is not None else {}
+        moves = node.op_type in ("Conv", "ConvTranspose") and node.name in self.quantized.biases
+        return moves and node.name not in folded
 
     def _makes_up(self, name: str) -> bool:
         """Whether a tensor's offset is decided by the sum that reads it."""
-        users = [user for user, _ in self.encoded.model.values[name].uses()]
+        users = [user for user, _ in self.quantized.model.values[name].uses()]
         return len(users) == 1 and users[0].op_type == "Add" and self._operands(users[0])[0] == name
 
     def _operands(self, node: Node) -> tuple[str | None, list[str]]:
@@ -169,13 +168,13 @@ class _Tensors:
 
     def _is_free(self, value: Value, reader: Node) -> bool:
         producer = value.producer()
-        if producer is not None and producer.name in self.encoded.absorbed and producer.inputs[0] is not None:
+        if producer is not None and producer.name in self.quantized.absorbed and producer.inputs[0] is not None:
             producer = producer.inputs[0].producer()
         return (
             producer is not None
-            and producer.name in self.encoded.integer
+            and producer.name in self.quantized.integer
             and self._has_bias(producer)
-            and str(value.name) in self.encoded.activations
+            and str(value.name) in self.quantized.activations
             and value.name not in self.kept
             and not value.is_graph_output()
             and [user for user, _ in value.uses()] == [reader]

@@ -1,15 +1,16 @@
 """Equalization: scale channels so that rounding to scales that they have to share costs the network least.
 
 The network computes the same when each channel c of an activation is divided by s_c, if the rows of the layers that
-write it are divided by s_c too and the columns of the layers that read it multiplied (`lowbit.quantization.equalizing.channel_groups`). What
-rounding costs is not the same: channels share a scale, and the widest sets it for the others. So s = exp(u), with u the
-minimum of the noise of all rounded weights and activations together (`lowbit.quantization.equalizing.objective`).
+write it are divided by s_c too and the columns of the layers that read it multiplied
+(`lowbit.quantization.equalizing.channel_groups`). What rounding costs is not the same: channels share a scale, and the
+widest sets it for the others. So s = exp(u), with u the minimum of the noise of all rounded weights and activations
+together (`lowbit.quantization.equalizing.objective`).
 
 A ReLU6 passes a factor through only where it is inactive: a channel that never exceeds b <= 6 may be stretched by 6 / b
 at the most, and one that may reach 6 keeps s_c = 1. Where activations stay float that must hold for every image, so it
-is proven (`lowbit.quantization.equalizing.interval_bounds`). Where they are rounded, they are cut off at what calibration images showed
-anyway: there b is the largest value seen, and `MARGIN` beyond it; what goes beyond that is cut off elsewhere than at 6.
-Letting the bound move along, as a vector, would take a node of its own at run time.
+is proven (`lowbit.quantization.equalizing.interval_bounds`). Where they are rounded, they are cut off at what
+calibration images showed anyway: there b is the largest value seen, and `MARGIN` beyond it; what goes beyond that is
+cut off elsewhere than at 6. Letting the bound move along, as a vector, would take a node of its own at run time.
 
 Sources: Nagel et al. 2019, "Data-free quantization through weight equalization and bias correction" (arXiv 1906.04721),
 section 4.1, which equalizes the weight ranges of one pair of layers after the other and takes ReLU6 for ReLU; here

@@ -6,7 +6,7 @@ import numpy as np
 
 from lowbit.calibration.ranges import RANGE_RULES
 from lowbit.calibration.statistics import Statistics
-from lowbit.formats.encoded import ActivationCodes, BiasCodes, Codes
+from lowbit.formats.quantized_graph import ActivationCodes, BiasCodes, Codes
 from lowbit.graph.model import Model
 from lowbit.graph.ops import Layer
 from lowbit.quantization.planning.plan import Plan

@@ -32,13 +32,13 @@ from lowbit.processor import cores, in_order
 from lowbit.progress import SILENT, Progress
 from lowbit.quantization.passes.layerwise import WIDEST, Replacement, walk
 from lowbit.quantization.solving.effort import Effort
-from lowbit.quantization.solving.gptq import Floats, Single, UniformGrid, damped, feedback, inverse_factor, objective
+from lowbit.quantization.solving.gptq import Floats, Single, UniformGrid, damped, gptq, inverse_factor, objective
 from lowbit.quantization.solving.layer import DAMPING
 from lowbit.quantization.solving.rate_distortion import high_rate_step
 from lowbit.quantization.solving.refit import refit_bias
 
 SHARE = 0.01  # of a layer's output power that the test takes away
-JUDGES = 64  # images that the test looks at
+VALIDATION_IMAGES = 64  # images that the test looks at
 KEPT = 48 << 20  # bytes of activations that the test may begin from
 LEAST_KL = 1e-9
 OCTAVES = (-2, -1, 0, 1, 2, 3)  # above the test's step, where bits are looked at
@@ -82,7 +82,7 @@ def sensitivities(
         threads: that share the images; 0 takes as many as there are cores.
         progress: told after every layer.
     """
-    rest = _Rest(model, images, min(JUDGES, images.count), threads or cores())
+    rest = _Rest(model, images, min(VALIDATION_IMAGES, images.count), threads or cores())
     reference = rest.answers({})
     found: dict[str, tuple[float, float, float]] = {}
     rates: dict[str, tuple[tuple[float, float], ...]] = {}
@@ -141,7 +141,7 @@ def _codes(matrix: Floats, factor: Single, step: float) -> Single:
     shape = (*matrix.shape[:2], 1)
     scale, zero = np.full(shape, step, np.float32), np.zeros(shape, np.float32)
     grid = UniformGrid(scale, zero, np.zeros(matrix.shape[2], np.intp), -FAR, FAR)
-    return grid.codes(feedback(matrix, factor, grid))
+    return grid.codes(gptq(matrix, factor, grid))
 
 
 class _Rest:

@@ -6,7 +6,7 @@ network runs with what they unpack to. A network is sure of the images that it w
 hides all but the grossest errors: logits are first divided by their mean standard deviation, so that every image has a
 say (temperature; Hinton et al. 2015, "Distilling the knowledge in a neural network"). So a step that a network does not
 like costs time but never accuracy, and the report can say what each one brought. Bias correction by itself is given the
-benefit of the doubt: see `LIKELY`.
+benefit of the doubt: see `BIAS_CORRECTION_TOLERANCE`.
 """
 
 import gc
@@ -23,9 +23,9 @@ from lowbit.calibration.divergence import answers, mean_kl
 from lowbit.calibration.moments import Moments
 from lowbit.calibration.statistics import Statistics, calibrate
 from lowbit.data.images import Images
-from lowbit.formats.encoded import ActivationCodes, Codes, Encoded
 from lowbit.formats.input_bytes import with_exact_input
 from lowbit.formats.onnx.write import to_onnx
+from lowbit.formats.quantized_graph import ActivationCodes, Codes, QuantizedGraph
 from lowbit.graph.model import LightModel, Model
 from lowbit.graph.ops import Layer, layers
 from lowbit.graph.subgraph import Rounded, Subgraphs
@@ -42,16 +42,16 @@ from lowbit.quantization.solving.layer import solve_layer
 from lowbit.quantization.solving.stored_scales import narrow_bias, with_narrow_scales
 
 # Images that steps are judged on; more would hardly change a verdict.
-JUDGES = 256
+VALIDATION_IMAGES = 256
 # Rounding makes up for most of what plain encoding loses: where weights are all that is rounded, scaling channels has
 # to be this much better before it to be better after it too. Forecasts are 0.8 to 0.99 on trained networks (ResNet20,
 # two MobileNets), 0.05 to 0.3 where depthwise channels are 100 apart and some are cut off, and 0.01 where none are.
-CLEARLY = 0.5
+EQUALIZATION_GAIN = 0.5
 POWER_IMAGES = 64  # that the power of channels is taken from
 # Corrected means are right on any images, and what KL says of them on those of the calibration is half chance: on the
 # study's network 1.8e-5 without, 1.8e-5 to 2.5e-5 with, by the images that means are taken from; on test images 2.4e-4
 # without and 1.4e-4 to 1.8e-4 with all of them.
-LIKELY = 1.5
+BIAS_CORRECTION_TOLERANCE = 1.5
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -89,20 +89,20 @@ class Work:
     progress: Progress = SILENT
 
 
-def run_steps(work: Work) -> tuple[Encoded, tuple[StepResult, ...], Statistics | None]:
+def run_steps(work: Work) -> tuple[QuantizedGraph, tuple[StepResult, ...], Statistics | None]:
     """Start from plain encoding and take the plan's steps one by one."""
     statistics = first = _statistics(work, work.model)
     plain = _encoded(work, work.model, encode_plainly(work.model, work.plan, work.progress), {}, statistics)
     current = start = _on_bytes(work, plain)
     if not {EQUALIZATION, ROUNDING, BIAS} & set(work.plan.steps):
         return current, (), statistics
-    judges = work.images.subset(min(JUDGES, work.effort.images))
-    reference = answers(work.model.light(), work.model, judges, limit=JUDGES, threads=work.threads)
+    judges = work.images.subset(min(VALIDATION_IMAGES, work.effort.images))
+    reference = answers(work.model.light(), work.model, judges, limit=VALIDATION_IMAGES, threads=work.threads)
     give_back_memory()
     temperature = max(1.0, float(reference.std(axis=1).mean()))
 
-    def judge(encoded: Encoded) -> float:
-        found = answers(_runnable(encoded), work.model, judges, limit=JUDGES, threads=work.threads)
+    def judge(encoded: QuantizedGraph) -> float:
+        found = answers(_runnable(encoded), work.model, judges, limit=VALIDATION_IMAGES, threads=work.threads)
         give_back_memory()
         kl = mean_kl(reference / temperature, found / temperature)
         return kl if math.isfinite(kl) else math.inf
@@ -138,14 +138,14 @@ def run_steps(work: Work) -> tuple[Encoded, tuple[StepResult, ...], Statistics |
         started = time.monotonic()
         candidate = _corrected(work, current, base, statistics)
         found = judge(candidate)
-        kept = found < kl * LIKELY
+        kept = found < kl * BIAS_CORRECTION_TOLERANCE
         results.append(StepResult(BIAS, kl, found, kept, time.monotonic() - started))
         if kept:
             current = candidate
     return current, tuple(results), statistics
 
 
-def _runnable(encoded: Encoded) -> bytes | LightModel:
+def _runnable(encoded: QuantizedGraph) -> bytes | LightModel:
     """What answers as the file does: the file, or, where it only unpacks weights, the float graph with these weights.
 
     Runtimes unpack such a file into the same floats while they load it, and hold the steps between beside them: 1.9 GB
@@ -159,25 +159,25 @@ def _runnable(encoded: Encoded) -> bytes | LightModel:
     return Subgraphs(model).extract([model.input.name], outputs, weights=weights)[0]
 
 
-def _on_bytes(work: Work, encoded: Encoded) -> Encoded:
+def _on_bytes(work: Work, encoded: QuantizedGraph) -> QuantizedGraph:
     """With the float input taken as image bytes, if the plan says so."""
     return with_exact_input(encoded) if EXACT_INPUT in work.plan.steps else encoded
 
 
 def _equalization(
-    work: Work, kl: float, judge: Callable[[Encoded], float]
-) -> tuple[StepResult, tuple[Encoded, Statistics | None] | None]:
+    work: Work, kl: float, judge: Callable[[QuantizedGraph], float]
+) -> tuple[StepResult, tuple[QuantizedGraph, Statistics | None] | None]:
     """What equalization brings before rounding, and the plainly encoded scaled network if it was looked at."""
     started = time.monotonic()
     equalized = _equalized(work)
     integer, share = work.plan.recipe.integer, f"{equalized.noise:.2g} of the noise expected"
-    if not integer and equalized.noise >= CLEARLY:
+    if not integer and equalized.noise >= EQUALIZATION_GAIN:
         return StepResult(EQUALIZATION, kl, kl, False, time.monotonic() - started, share), None
     statistics = _statistics(work, equalized.model)
     codes = encode_plainly(equalized.model, work.plan, work.progress)
     candidate = _on_bytes(work, _encoded(work, equalized.model, codes, {}, statistics))
     found = judge(candidate)
-    kept = found < kl * (1.0 if integer else CLEARLY)
+    kept = found < kl * (1.0 if integer else EQUALIZATION_GAIN)
     note = f"{equalized.changed[0]} of {equalized.changed[1]} channels, {share}"
     return StepResult(EQUALIZATION, kl, found, kept, time.monotonic() - started, note), (candidate, statistics)
 
@@ -208,7 +208,7 @@ def metadata(recipe: Recipe) -> dict[str, str]:
     return {"lowbit.recipe": recipe.name}
 
 
-def _corrected(work: Work, before: Encoded, base: Model, statistics: Statistics | None) -> Encoded:
+def _corrected(work: Work, before: QuantizedGraph, base: Model, statistics: Statistics | None) -> QuantizedGraph:
     """The codes as they are, with the biases that go with them; `base` is the float model that they stand for."""
     # Layers that read image bytes have their codes in other units: they are passed in float.
     bytewise = before.byte_input.layers if before.byte_input is not None else {}
@@ -253,12 +253,12 @@ class _Decoded(Mapping[str, Array]):
         return name in self._codes or name in self._values
 
 
-def _grids(encoded: Encoded) -> dict[str, Rounded]:
+def _grids(encoded: QuantizedGraph) -> dict[str, Rounded]:
     """The grids that activations are rounded to."""
     return {name: (at.scale, -at.zero_point, 255 - at.zero_point) for name, at in encoded.activations.items()}
 
 
-def _rounded(work: Work, before: Encoded, statistics: Statistics | None) -> Encoded:
+def _rounded(work: Work, before: QuantizedGraph, statistics: Statistics | None) -> QuantizedGraph:
     """Codes and corrected biases, layer by layer on the quantized prefix, activations included."""
     model = before.model
     schemes = {tensor.tensor: tensor.given for tensor in work.plan.quantized}
@@ -304,18 +304,18 @@ def _encoded(
     statistics: Statistics | None,
     *,
     activations: Mapping[str, ActivationCodes] | None = None,
-) -> Encoded:
+) -> QuantizedGraph:
     """What the steps pass on; `activations` are found from the statistics unless they are known already."""
     about = metadata(work.plan.recipe)
     if statistics is None:
-        return Encoded(model, weights=weights, floats=floats, metadata=about)
+        return QuantizedGraph(model, weights=weights, floats=floats, metadata=about)
     activations = activation_codes(work.plan, statistics) if activations is None else activations
     integer = frozenset(node.node for node in work.plan.nodes if node.arithmetic == "integer")
     absorbed = frozenset(node.node for node in work.plan.nodes if node.arithmetic == "absorbed")
     corrected = model.with_weights(floats) if floats else model
     running = [layer for layer in layers(model) if layer.node in integer]
     weights, biases = fit_biases(corrected, running, weights, activations)
-    return Encoded(
+    return QuantizedGraph(
         corrected,
         weights=weights,
         activations=activations,

@@ -9,7 +9,7 @@ with the reason.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from lowbit.formats.encoded import FLOAT_OUTPUT
+from lowbit.formats.quantized_graph import FLOAT_OUTPUT
 from lowbit.graph.model import Model, Node, Value
 from lowbit.graph.ops import Layer, layers
 

@@ -10,7 +10,7 @@ from collections.abc import Collection
 from dataclasses import replace
 
 from lowbit.errors import SchemeError
-from lowbit.formats.litert.graph import AT_ONCE
+from lowbit.formats.litert.graph import LANES
 from lowbit.graph.ops import Layer
 from lowbit.processor import processor
 from lowbit.schemes.linear import Linear
@@ -55,9 +55,9 @@ def resolved(target: str) -> str:
     return target
 
 
-def channels_at_once(target: str) -> int:
+def kernel_lanes(target: str) -> int:
     """How many channels XNNPACK's integer kernels multiply at a time: on ARM 4 (8 with i8mm, which not all have)."""
-    return 4 if target == "arm" else AT_ONCE
+    return 4 if target == "arm" else LANES
 
 
 def described(asked: str, target: str) -> str:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from lowbit.calibration.moments import Moments
 from lowbit.data.images import Images
-from lowbit.formats.encoded import Codes, Encoded
+from lowbit.formats.quantized_graph import Codes, QuantizedGraph
 from lowbit.graph.model import Model
 from lowbit.graph.ops import Layer, layers
 from lowbit.packing.contexts import MAX_ALPHABET, Layout
@@ -68,7 +68,9 @@ class Priced:
                 readers[layer.bias] = readers.get(layer.bias, 0) + (1 if layer.node in self.sensitivity else 2)
         return tuple(name for name, count in readers.items() if count == 1)
 
-    def solve(self, steering: Steering, images: Images, effort: Effort, threads: int, progress: Progress) -> Encoded:
+    def solve(
+        self, steering: Steering, images: Images, effort: Effort, threads: int, progress: Progress
+    ) -> QuantizedGraph:
         """Codes of all layers.
 
         Args:
@@ -115,9 +117,9 @@ class Priced:
             threads=threads,
             progress=progress,
         )
-        return Encoded(self.model, weights=codes, metadata={"lowbit.recipe": RECIPE})
+        return QuantizedGraph(self.model, weights=codes, metadata={"lowbit.recipe": RECIPE})
 
-    def given(self, encoded: Encoded) -> Plan:
+    def given(self, encoded: QuantizedGraph) -> Plan:
         """The plan with the widths that came out."""
         tensors = tuple(
             replace(tensor, asked=encoded.weights[tensor.tensor].scheme, given=encoded.weights[tensor.tensor].scheme)
@@ -127,7 +129,7 @@ class Priced:
         )
         return replace(self.plan, tensors=tensors)
 
-    def emptied(self) -> Encoded:
+    def emptied(self) -> QuantizedGraph:
         """The network with every weight zero: what no price can take away."""
         codes: dict[str, Codes] = {
             tensor.tensor: Linear(2, per="tensor").from_codes(
@@ -137,7 +139,7 @@ class Priced:
         }
         for name in self.movable:
             codes[name] = bias_codes(np.zeros(self.model.weights[name].size), 1.0)
-        return Encoded(self.model, weights=codes, metadata={"lowbit.recipe": RECIPE})
+        return QuantizedGraph(self.model, weights=codes, metadata={"lowbit.recipe": RECIPE})
 
 
 def problem(layer: Layer, weight: Array, moments: Moments) -> tuple[Floats, Single]:

@@ -22,10 +22,10 @@ from lowbit.calibration.divergence import answers, mean_kl
 from lowbit.data.images import Images
 from lowbit.errors import SchemeError
 from lowbit.files import write_atomically
-from lowbit.formats.encoded import Encoded
 from lowbit.formats.onnx import archive
 from lowbit.formats.onnx.minify import shortened
 from lowbit.formats.onnx.write import to_onnx
+from lowbit.formats.quantized_graph import QuantizedGraph
 from lowbit.graph.model import Model
 from lowbit.graph.ops import layers
 from lowbit.progress import Progress
@@ -40,7 +40,7 @@ TRIALS = 8
 PROBES = "fast"  # effort of what only looks for sensitivities
 DROP_TRIALS = 7
 FIRST_BITS = 3.0  # a weight, where the search for a drop begins
-JUDGES = 256
+VALIDATION_IMAGES = 256
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -121,7 +121,7 @@ class Search:
         chosen = [layer.node for layer in layers(model) if layer.weight in names]
         found = sensitivities(model, images, chosen, EFFORTS[PROBES], threads=threads, progress=progress)
         judges = images if data is None else data
-        limit = min(JUDGES, judges.count) if data is None else judges.count
+        limit = min(VALIDATION_IMAGES, judges.count) if data is None else judges.count
         reference = answers(model.to_bytes(), model, judges, limit=limit, threads=threads)
         weights = sum(model.weights[name].size for name in {layer.weight for layer in layers(model)})
         priced, forecast = Priced(model, decision, found), Forecast(model, found)
@@ -222,7 +222,7 @@ class Search:
         self.trials.append(record)
         return Packed(packed, content, Quantized(self.priced.given(encoded), encoded), (record,))
 
-    def content(self, encoded: Encoded) -> bytes:
+    def content(self, encoded: QuantizedGraph) -> bytes:
         """The ONNX file."""
         content = to_onnx(encoded)
         return shortened(content) if self.short_names else content

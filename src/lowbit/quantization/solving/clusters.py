@@ -22,7 +22,15 @@ import numpy.typing as npt
 
 from lowbit.quantization.solving.closest_vector import closest
 from lowbit.quantization.solving.effort import Effort
-from lowbit.quantization.solving.gptq import BookGrid, Floats, Single, descent, feedback, inverse_factor, objective
+from lowbit.quantization.solving.gptq import (
+    BookGrid,
+    Floats,
+    Single,
+    coordinate_descent,
+    gptq,
+    inverse_factor,
+    objective,
+)
 from lowbit.quantization.solving.linear import EXACT_COLUMNS, EXACT_LEVELS
 from lowbit.schemes.clusters import Clusters
 from lowbit.schemes.kmeans import fit_1d, fit_rows
@@ -77,9 +85,11 @@ def solve_clusters(
         grid = _grid(books, book, scale if scheme.scaled else None)
         candidates = []
         if codes is not None:
-            candidates.append(descent(target, grid.levels(codes), matrix, grid, sweeps=effort.sweeps))
+            candidates.append(coordinate_descent(target, grid.levels(codes), matrix, grid, sweeps=effort.sweeps))
         if turn <= effort.rounds:
-            candidates.append(descent(target, feedback(target, factor, grid), matrix, grid, sweeps=effort.sweeps))
+            candidates.append(
+                coordinate_descent(target, gptq(target, factor, grid), matrix, grid, sweeps=effort.sweeps)
+            )
         totals = [objective(target, candidate, matrix) for candidate in candidates]
         # Rows are free to choose for themselves: the books are the same.
         rounded = candidates[0]

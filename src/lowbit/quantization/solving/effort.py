@@ -17,7 +17,8 @@ class Effort:
         positions: input positions that a dense layer's moments are taken from, for each of its columns.
         images: most calibration images that are looked at.
         widest: most bits of codes, with a scale a channel, that are chosen by what they do; wider ones are rounded.
-        paths: beginnings of each row that are kept where codes are chosen for their bits too (`quantization.solving.rate_distortion`).
+        paths: beginnings of each row that are kept where codes are chosen for their bits too
+            (`quantization.solving.rate_distortion`).
     """
 
     name: str

@@ -7,12 +7,14 @@ causes is, per position,
 
 one quadratic a row. Three steps act on it, each for all rows (and all groups) at once:
 
-- `feedback`: columns in turn; the error made in one is passed on to those not yet rounded, as the conditional optimum
+- `gptq`: columns in turn; the error made in one is passed on to those not yet rounded, as the conditional optimum
   of the quadratic says (Hassibi and Stork 1993, "Optimal brain surgeon"; Frantar et al. 2022, "GPTQ", equations 2 and 3
   in their Cholesky form). The same as Babai's nearest plane.
-- `descent`: coordinate descent from there. With all other columns fixed the objective in one column is a parabola with
+- `coordinate_descent`: coordinate descent from there. With all other columns fixed the objective in one column is a
+  parabola with
   its minimum at `q + ((W - Q) H)_j / H_jj`; the level nearest to that is the best one, so no step is ever uphill.
-- the grid itself (`lowbit.quantization.solving.linear`, `lowbit.quantization.solving.clusters`) is re-solved in closed form between.
+- the grid itself (`lowbit.quantization.solving.linear`, `lowbit.quantization.solving.clusters`) is re-solved in closed
+  form between.
 
 With H = I both steps are round-to-nearest. Gives up: proof of the global optimum, which is a closest-vector problem;
 for kernels of few columns `lowbit.quantization.solving.closest_vector` has it.
@@ -208,7 +210,7 @@ def objective(weights: Floats, rounded: Floats | float, second: Floats) -> npt.N
     return np.asarray(np.einsum("grk,grk->gr", error @ second, error), np.float64)
 
 
-def feedback(weights: Floats, factor: Single, grid: Grid) -> Single:
+def gptq(weights: Floats, factor: Single, grid: Grid) -> Single:
     """Round column by column, passing each error on to the columns that follow (GPTQ, algorithm 1).
 
     Args:
@@ -234,7 +236,7 @@ def feedback(weights: Floats, factor: Single, grid: Grid) -> Single:
     return rounded
 
 
-def descent(weights: Floats, rounded: Single, second: Floats, grid: Grid, *, sweeps: int = 8) -> Single:
+def coordinate_descent(weights: Floats, rounded: Single, second: Floats, grid: Grid, *, sweeps: int = 8) -> Single:
     """Coordinate descent over all levels until no single step helps, or `sweeps` passes; never worse than it began.
 
     Args:

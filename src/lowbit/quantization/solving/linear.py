@@ -27,7 +27,15 @@ import numpy.typing as npt
 from lowbit.processor import cores, in_order
 from lowbit.quantization.solving.closest_vector import closest
 from lowbit.quantization.solving.effort import Effort
-from lowbit.quantization.solving.gptq import Floats, Single, UniformGrid, descent, feedback, inverse_factor, objective
+from lowbit.quantization.solving.gptq import (
+    Floats,
+    Single,
+    UniformGrid,
+    coordinate_descent,
+    gptq,
+    inverse_factor,
+    objective,
+)
 from lowbit.quantization.solving.stored_scales import stored_scales
 from lowbit.schemes.linear import Linear
 
@@ -155,11 +163,11 @@ class _Problem:
         return _State(grid, rounded, np.where(won, new.error, old.error))
 
     def round(self, grid: UniformGrid, effort: Effort) -> _State:
-        rounded = feedback(self.weights, self.factor, grid)
-        return self.judge(grid, descent(self.weights, rounded, self.second, grid, sweeps=effort.sweeps))
+        rounded = gptq(self.weights, self.factor, grid)
+        return self.judge(grid, coordinate_descent(self.weights, rounded, self.second, grid, sweeps=effort.sweeps))
 
     def descend(self, state: _State, effort: Effort) -> _State:
-        found = descent(self.weights, state.rounded, self.second, state.grid, sweeps=effort.sweeps)
+        found = coordinate_descent(self.weights, state.rounded, self.second, state.grid, sweeps=effort.sweeps)
         return self.judge(state.grid, found)
 
     def cover(self, share: float) -> UniformGrid:
@@ -193,7 +201,7 @@ class _Problem:
                 scale=np.concatenate([grid.scale for grid in grids], axis=1),
                 zero=np.concatenate([grid.zero for grid in grids], axis=1),
             )
-            rounded = feedback(np.tile(self.weights, (1, len(grids), 1)), self.factor, stacked)
+            rounded = gptq(np.tile(self.weights, (1, len(grids), 1)), self.factor, stacked)
             for at, grid in enumerate(grids):
                 state = self.judge(grid, rounded[:, at * rows : (at + 1) * rows])
                 best = state if best is None else self.better(best, state)

@@ -10,11 +10,11 @@ contexts that it will use) and `price` is in units of output error for a bit. Th
 - the step: at high rate an entropy-coded grid has D = s^2 / 12 a weight and dD/dR = -2 ln 2 D, so the slope `price`
   asks for `s^2 = 6 price / (ln 2 g)` with g the mean curvature that error feedback leaves (the geometric mean of
   1 / U_jj^2, H^-1 = U^T U). With zeros this cheap a somewhat wider step (`WIDER`) is better.
-- `feedback`: columns in turn as in `quantization.solving.gptq`. What a row's codes up to a column cost is the sum of
+- `gptq`: columns in turn as in `quantization.solving.gptq`. What a row's codes up to a column cost is the sum of
   `(v - s k)^2 / U_jj^2 + price * bits(k)`, v being what earlier errors made of the weight. That is exact for J but for
   what later columns will have to pay. So the `paths` cheapest beginnings of every row go on, each with its own v, and
   the cheapest whole row wins: breadth-first search for the nearest point of a lattice, bits counted.
-- `descent`: coordinate descent on J from there.
+- `coordinate_descent`: coordinate descent on J from there.
 
 The coder's tables depend on the codes, so tables and codes are found in turn. A dead zone, zero rows and zero columns
 come out by themselves. At last the step is fitted to the codes in closed form.
@@ -88,11 +88,11 @@ def solve_rate(layer: Layer, target: Floats, second: Single, price: float, *, pa
     codes = np.rint(problem.target / problem.step).clip(-LARGEST, LARGEST).astype(np.int32)
     rates = _Rates.of(codes, layer)
     for _ in range(ROUNDS):
-        codes = problem.feedback(rates, factor, 1)
+        codes = problem.gptq(rates, factor, 1)
         rates = rates.again(codes)
-    codes = problem.feedback(rates, factor, paths)
+    codes = problem.gptq(rates, factor, paths)
     del factor  # as large as H
-    codes = problem.descent(codes, rates)
+    codes = problem.coordinate_descent(codes, rates)
     fitted = problem.fitted_step(codes)
     distortion = float(objective(target, codes * np.float64(fitted), second).sum())
     return RateSolution(codes, fitted, distortion, _Rates.of(codes, layer).total)
@@ -152,14 +152,14 @@ class _Problem:
     step: float
     price: float
 
-    def feedback(self, rates: _Rates, factor: Single, paths: int) -> Codes:
+    def gptq(self, rates: _Rates, factor: Single, paths: int) -> Codes:
         """Column by column, each error passed on to the columns that follow; the `paths` best of each row go on."""
         groups, rows, columns = self.target.shape
         most = max(1, HELD // (paths * groups * columns))
         if rows > most:
             parts = [slice(first, first + most) for first in range(0, rows, most)]
             found = [
-                replace(self, target=self.target[:, part]).feedback(
+                replace(self, target=self.target[:, part]).gptq(
                     replace(rates, context=rates.context[:, part]), factor, paths
                 )
                 for part in parts
@@ -229,7 +229,7 @@ class _Problem:
             path = np.take_along_axis(parents[at], path, axis=0).astype(np.intp)
         return codes
 
-    def descent(self, codes: Codes, rates: _Rates) -> Codes:
+    def coordinate_descent(self, codes: Codes, rates: _Rates) -> Codes:
         """Coordinate descent on distortion and bits, with the tables as they are."""
         codes = codes.copy()
         step = np.float32(self.step)

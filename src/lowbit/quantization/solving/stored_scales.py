@@ -1,15 +1,16 @@
 """Scales and biases as half precision holds them, where that is far below what quantization does anyway.
 
-A file stores numbers that float16 holds exactly in two bytes (`formats.onnx.decode_nodes`), so they are rounded before anything is
-judged with them: what is measured is what is written. float16 has 11 bits, so a scale moves by at most 2^-11 of itself
-and the outermost level of a 4-bit grid by 1/256 of a step. Values out of its range, or among its subnormal numbers,
-where it is coarser, stay as they are; and so do those of layers with so few that the file keeps four bytes each.
+A file stores numbers that float16 holds exactly in two bytes (`formats.onnx.decode_nodes`), so they are rounded before
+anything is judged with them: what is measured is what is written. float16 has 11 bits, so a scale moves by at most
+2^-11 of itself and the outermost level of a 4-bit grid by 1/256 of a step. Values out of its range, or among its
+subnormal numbers, where it is coarser, stay as they are; and so do those of layers with so few that the file keeps four
+bytes each.
 
 Scales of codes of few bits are rounded further where a layer has so many that the file keeps a byte each: to 5 bits
-behind the leading one, 32 values an octave, of which a whole network rarely has more than 256 (`formats.onnx.decode_nodes`). A
-scale then moves by at most 3.1 %. Without images it goes down or up as its weights like it better, which makes up for
-the coarseness: their squared error comes out 2 to 4 % below that on float32 scales, since a scale that reaches to the
-extremes is rarely the best. With images codes are solved again on the nearest.
+behind the leading one, 32 values an octave, of which a whole network rarely has more than 256
+(`formats.onnx.decode_nodes`). A scale then moves by at most 3.1 %. Without images it goes down or up as its weights
+like it better, which makes up for the coarseness: their squared error comes out 2 to 4 % below that on float32 scales,
+since a scale that reaches to the extremes is rarely the best. With images codes are solved again on the nearest.
 """
 
 import numpy as np

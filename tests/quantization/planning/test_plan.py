@@ -139,8 +139,8 @@ def test_bounded_codes_are_what_bounded_values_round_to(bounds, tmp_path):
     session = open_session(proto.SerializeToString(), threads=1, optimized_to=path)
     found = session.run({"x": networks.inputs(16, seed=9)})
     before, after = found[clip.input[0]], found[clip.output[0]]
-    codes = quantized.encoded.activations["wide"]
-    assert codes == quantized.encoded.activations["wide.clip"]
+    codes = quantized.graph.activations["wide"]
+    assert codes == quantized.graph.activations["wide.clip"]
     values = (before.astype(np.float32) - codes.zero_point) * np.float32(codes.scale)
     low, high = (0.0, None) if bounds is None else bounds
     bounded = np.clip(values, -np.inf if low is None else low, np.inf if high is None else high)
@@ -226,7 +226,7 @@ def test_batch_norm_statistics_are_never_quantized():
     reasons = {tensor.tensor: tensor.reason for tensor in plan.tensors if tensor.given is None}
     assert reasons == dict.fromkeys("abcd", "batch-norm statistics are never quantized")
     quantized = lowbit.quantize(model, "linear8")
-    assert list(quantized.encoded.weights) == ["w"]
+    assert list(quantized.graph.weights) == ["w"]
 
 
 def test_plan_is_plain_data(model):
@@ -253,7 +253,7 @@ def test_range_rules_reach_the_file(model, ranges):
     quantized = lowbit.quantize(model, parse_recipe("int8", ranges=ranges), calibration=images)
     for (tensor,) in (group for group in quantized.plan.scale_groups if len(group) == 1):
         low, high = RANGE_RULES[ranges](quantized.calibration.tensors[tensor], 256)
-        codes = quantized.encoded.activations[tensor]
+        codes = quantized.graph.activations[tensor]
         assert codes.scale == pytest.approx((high - low) / 255, rel=1e-6)
         assert codes.zero_point == round(-low / codes.scale)
 

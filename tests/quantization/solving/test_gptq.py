@@ -14,9 +14,9 @@ from lowbit.quantization.solving.effort import EFFORTS
 from lowbit.quantization.solving.gptq import (
     BookGrid,
     UniformGrid,
+    coordinate_descent,
     damped,
-    descent,
-    feedback,
+    gptq,
     inverse_factor,
     objective,
 )
@@ -62,7 +62,7 @@ def test_descent_never_increases_the_objective(seed, groups, columns, bits, book
         grid = uniform(weights, bits, blocks=min(2, columns))
     start = np.stack([grid.nearest(weights[:, :, at].astype(np.float32), at) for at in range(columns)], axis=-1)
     before = objective(weights, start, second)
-    after = objective(weights, descent(weights, start, second, grid), second)
+    after = objective(weights, coordinate_descent(weights, start, second, grid), second)
     assert (after <= before * (1 + 1e-5)).all()
 
 
@@ -71,8 +71,8 @@ def test_feedback_and_descent_beat_nearest_rounding_by_far():
     second = damped(second, 1e-2)
     grid = uniform(weights)
     nearest = grid.levels(grid.codes(weights.astype(np.float32)))
-    fed = feedback(weights, inverse_factor(second), grid)
-    moved = descent(weights, fed, second, grid)
+    fed = gptq(weights, inverse_factor(second), grid)
+    moved = coordinate_descent(weights, fed, second, grid)
     errors = [objective(weights, found, second).sum() for found in (nearest, fed, moved)]
     assert errors[2] < errors[1] < 0.3 * errors[0]
 
@@ -83,8 +83,8 @@ def test_without_correlation_feedback_and_descent_are_round_to_nearest(groups):
     identity = np.broadcast_to(np.eye(70), (groups, 70, 70)).copy()
     grid = uniform(weights)
     nearest = grid.levels(grid.codes(weights.astype(np.float32)))
-    np.testing.assert_array_equal(feedback(weights, inverse_factor(identity), grid), nearest)
-    np.testing.assert_array_equal(descent(weights, nearest, identity, grid), nearest)
+    np.testing.assert_array_equal(gptq(weights, inverse_factor(identity), grid), nearest)
+    np.testing.assert_array_equal(coordinate_descent(weights, nearest, identity, grid), nearest)
 
 
 def test_damping_does_not_depend_on_the_units_of_a_channel():

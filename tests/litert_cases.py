@@ -7,7 +7,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from lowbit.calibration.statistics import calibrate
-from lowbit.formats.encoded import Encoded
+from lowbit.formats.quantized_graph import QuantizedGraph
 from lowbit.graph.load import load
 from lowbit.graph.ops import layers
 from lowbit.quantization.passes.activations import activation_codes, fit_biases
@@ -424,4 +424,4 @@ def integer(model, rng, count=24, images=None):
     }
     running = [layer for layer in layers(model) if layer.node in named["integer"]]
     weights, biases = fit_biases(model, running, encode_plainly(model, decision), activations)
-    return Encoded(model, weights=weights, activations=activations, biases=biases, **named)
+    return QuantizedGraph(model, weights=weights, activations=activations, biases=biases, **named)

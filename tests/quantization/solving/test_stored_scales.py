@@ -27,11 +27,11 @@ def test_files_hold_half_precision_and_runtimes_fold_it(recipe, tmp_path):
     assert not wide
     ledger = read_ledger(path)
     assert sum(ledger.bytes.values()) == path.stat().st_size
-    assert ledger.counts["scales"] == sum(codes.scale.size for codes in quantized.encoded.weights.values())
+    assert ledger.counts["scales"] == sum(codes.scale.size for codes in quantized.graph.weights.values())
     assert ledger.counts["biases"] == sum(layer.out_channels for layer in layers(model))
     seen = layer_weights(path)
     for layer in layers(model):
-        np.testing.assert_array_equal(seen[layer.node], quantized.encoded.weights[layer.weight].decode())
+        np.testing.assert_array_equal(seen[layer.node], quantized.graph.weights[layer.weight].decode())
     optimized = tmp_path / "optimized.onnx"
     open_session(path, threads=1, optimized_to=optimized)
     assert not {"Cast", "Mul", "Mod", "Div"} & {node.op_type for node in onnx.load(optimized).graph.node}
@@ -63,18 +63,18 @@ def test_scales_of_few_bits_share_a_table_and_zero_points_their_bytes(recipe, ta
     quantized = lowbit.quantize(model, recipe, calibration=images, effort="fast")
     path = quantized.save(tmp_path / "m.onnx")
     ledger = read_ledger(path)
-    wide = [codes for codes in quantized.encoded.weights.values() if codes.scale.size >= BYTE_FROM]
+    wide = [codes for codes in quantized.graph.weights.values() if codes.scale.size >= BYTE_FROM]
     assert wide
-    assert ledger.counts["scales"] == sum(codes.scale.size for codes in quantized.encoded.weights.values())
+    assert ledger.counts["scales"] == sum(codes.scale.size for codes in quantized.graph.weights.values())
     assert ledger.bytes["scales"] / ledger.counts["scales"] == pytest.approx(1 if table else 2, abs=0.15)
-    affine = [codes for codes in quantized.encoded.weights.values() if codes.zero_point is not None]
+    affine = [codes for codes in quantized.graph.weights.values() if codes.zero_point is not None]
     if affine:
         assert ledger.counts["zero_points"] == sum(codes.zero_point.size for codes in affine)
     if affine and recipe in ("linear2", "linear4"):
         assert ledger.bytes["zero_points"] < ledger.counts["zero_points"]
     seen = layer_weights(path)
     for layer in layers(model):
-        np.testing.assert_array_equal(seen[layer.node], quantized.encoded.weights[layer.weight].decode())
+        np.testing.assert_array_equal(seen[layer.node], quantized.graph.weights[layer.weight].decode())
     optimized = tmp_path / "optimized.onnx"
     open_session(path, threads=1, optimized_to=optimized)
     assert not {"Cast", "Mul", "Mod", "Div", "Gather"} & {node.op_type for node in onnx.load(optimized).graph.node}

@@ -45,7 +45,7 @@ def test_every_runtime_decodes_the_weights_bit_for_bit(model, recipe, tmp_path):
     quantized, path = saved(model, recipe, tmp_path)
     weights = layer_weights(path)
     for layer in layers(model):
-        codes = quantized.encoded.weights.get(layer.weight)
+        codes = quantized.graph.weights.get(layer.weight)
         wanted = model.weights[layer.weight] if codes is None else codes.decode()
         np.testing.assert_array_equal(weights[layer.node], wanted, err_msg=layer.node)
 
@@ -76,7 +76,7 @@ def test_every_way_to_share_scales_decodes_bit_for_bit(recipe, options, tmp_path
     proto = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 13)], ir_version=8)
     quantized, path = saved(lowbit.load(proto), parse_recipe(recipe, **options), tmp_path)
     assert not quantized.plan.downgrades
-    np.testing.assert_array_equal(layer_weights(path)["conv"], quantized.encoded.weights["w"].decode())
+    np.testing.assert_array_equal(layer_weights(path)["conv"], quantized.graph.weights["w"].decode())
     x = generator.normal(size=(1, 16, 8, 8)).astype(np.float32)
     outputs = [open_session(path, engine=engine).run({"x": x})["y"] for engine in installed_engines()[:2]]
     for output in outputs[1:]:
@@ -142,7 +142,7 @@ def test_integer_bias_of_a_nearly_dead_channel_does_not_overflow(images, tmp_pat
     quantized, path = saved(model, "int8", tmp_path, calibration=images)
     wanted = quantized.model.weights["deep.bias"][3]  # 4.0, but for equalization and bias correction
     assert 2.0 < wanted < 8.0
-    assert quantized.encoded.biases["deep"].decode()[3] == pytest.approx(wanted, rel=1e-3)
+    assert quantized.graph.biases["deep"].decode()[3] == pytest.approx(wanted, rel=1e-3)
     x = networks.inputs(16)
     expected = open_session(model.to_bytes()).run({"x": x})["logits"]
     found = open_session(path).run({"x": x})["logits"]
@@ -156,7 +156,7 @@ def test_ledger_sums_to_the_file(model, images, recipe, tmp_path):
     assert sum(ledger.bytes.values()) == ledger.total == path.stat().st_size
     assert ledger.weight_count == sum(model.weights[layer.weight].size for layer in layers(model))
     assert ledger.counts["codes"] == sum(codes.codes.size if hasattr(codes, "codes") else codes.indices.size
-                                         for codes in quantized.encoded.weights.values())  # fmt: skip
+                                         for codes in quantized.graph.weights.values())  # fmt: skip
 
 
 def test_counting_takes_no_longer_for_a_product_of_activations_behind_many_sums():
@@ -178,7 +178,7 @@ def test_counting_takes_no_longer_for_a_product_of_activations_behind_many_sums(
 def test_codes_take_their_bits_and_no_more(model, recipe, bits, tmp_path):
     quantized, path = saved(model, recipe, tmp_path)
     ledger = read_ledger(path)
-    tensors = len(quantized.encoded.weights)
+    tensors = len(quantized.graph.weights)
     assert ledger.bytes["codes"] <= ledger.counts["codes"] * bits / 8 + tensors * 4
 
 
@@ -240,7 +240,7 @@ def test_three_colors_become_four_channels_where_the_kernel_wants_them(images, t
     assert constants[first.input[3]] == (16, 4, 3, 3)
     assert [node.op_type for node in graph.node].count("Pad") == 1
     # The file holds the weight in its own shape, and that is what is read from it.
-    np.testing.assert_array_equal(layer_weights(path)["stem"], quantized.encoded.weights["stem.weight"].decode())
+    np.testing.assert_array_equal(layer_weights(path)["stem"], quantized.graph.weights["stem.weight"].decode())
     assert read_ledger(path).counts["codes"] == sum(model.weights[layer.weight].size for layer in layers(model))
     x = networks.inputs(8, seed=9)
     plain = onnx.load(path)

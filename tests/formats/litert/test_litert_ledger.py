@@ -1,19 +1,19 @@
 import os
 
-import litert_cases as cases
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import litert_cases as cases
 from lowbit.engines.litert_reader import read_litert
 from lowbit.errors import ModelError
-from lowbit.formats.encoded import Encoded
 from lowbit.formats.litert.file import FileOperator, FileTensor, serialize
 from lowbit.formats.litert.ledger import litert_layer_weights, read_litert_ledger
 from lowbit.formats.litert.write import to_litert
 from lowbit.formats.onnx.read import layer_weights
 from lowbit.formats.onnx.write import to_onnx
+from lowbit.formats.quantized_graph import QuantizedGraph
 from lowbit.quantization.quantize import quantize
 
 pytest.importorskip("ai_edge_litert")
@@ -27,7 +27,7 @@ WEIGHTED = ["Conv", "Conv/depthwise", "Conv/grouped", "ConvTranspose", "Gemm", "
 def test_lines_sum_to_the_file_and_weights_are_those_of_the_onnx_file(tmp_path, name, recipe, seed):
     rng = np.random.default_rng([seed, len(name)])
     model = cases.CASES[name](rng)
-    encoded = cases.integer(model, rng) if recipe == "int8" else quantize(model, recipe).encoded
+    encoded = cases.integer(model, rng) if recipe == "int8" else quantize(model, recipe).graph
     path, onnx = tmp_path / "a.tflite", tmp_path / "a.onnx"
     path.write_bytes(to_litert(encoded))
     onnx.write_bytes(to_onnx(encoded))
@@ -120,7 +120,7 @@ def test_files_of_another_kind_are_named(tmp_path):
 
 def test_notes_that_do_not_fit_are_refused(tmp_path):
     model = cases.CASES["Flatten+Gemm"](np.random.default_rng(0))
-    content = to_litert(Encoded(model))
+    content = to_litert(QuantizedGraph(model))
     assert b'"image": [4, 5, 3]' in content
     path = tmp_path / "a.tflite"
     path.write_bytes(content.replace(b'"image": [4, 5, 3]', b'"image": [7, 5, 3]'))

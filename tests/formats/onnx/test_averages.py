@@ -70,7 +70,7 @@ def test_the_averages_are_the_same_everywhere(name, engine, tmp_path):
     x = images()
     made = quantized(network(**POOLS[name]), x)
     proto = onnx.load_from_string(made.to_bytes())
-    codes = made.encoded.activations
+    codes = made.graph.activations
     assert not [node for node in proto.graph.node if node.op_type == "AveragePool"]
     producers = {output: node for node in proto.graph.node for output in node.output}
     (last,) = [node for node in proto.graph.node if node.name == "last"]

@@ -94,8 +94,8 @@ def test_steps_are_chosen_by_name(model, images):
     assert quantized.steps[0].kl_after < 0.5 * quantized.steps[0].kl_before
     # Its codes are the plain ones: nothing was searched for.
     plain = lowbit.quantize(model, "linear4", calibration=images, steps=[])
-    for name, codes in plain.encoded.weights.items():
-        np.testing.assert_array_equal(codes.decode(), quantized.encoded.weights[name].decode())
+    for name, codes in plain.graph.weights.items():
+        np.testing.assert_array_equal(codes.decode(), quantized.graph.weights[name].decode())
 
 
 def test_bias_correction_can_follow_rounding(model, images):

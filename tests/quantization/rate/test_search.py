@@ -51,7 +51,7 @@ def test_the_archive_fits_and_opens_to_the_file_that_computes_its_codes(model, i
     assert lowbit.load(path).classes == networks.CLASSES
     (tmp_path / "m.onnx").write_bytes(packed.content)
     seen = layer_weights(tmp_path / "m.onnx")
-    codes = packed.quantized.encoded.weights
+    codes = packed.quantized.graph.weights
     for layer in layers(model):
         np.testing.assert_array_equal(seen[layer.node], codes[layer.weight].decode())
     decoded = model.with_weights({name: value.decode() for name, value in codes.items()})
@@ -186,8 +186,8 @@ def test_a_bias_that_layers_share_stays_float(images):
             node.input[2] = "narrow.bias"
     proto = onnx.ModelProto.FromString(proto.SerializeToString())
     packed = pack(lowbit.load(proto), calibration=images, bits_per_weight=12, effort="fast")
-    assert "narrow.bias" not in packed.quantized.encoded.weights
-    assert "deep.bias" in packed.quantized.encoded.weights
+    assert "narrow.bias" not in packed.quantized.graph.weights
+    assert "deep.bias" in packed.quantized.graph.weights
 
 
 def test_a_layer_too_wide_to_weigh_is_named():

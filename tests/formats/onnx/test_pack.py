@@ -8,10 +8,10 @@ from onnx import TensorProto, helper, numpy_helper
 import lowbit
 import networks
 from lowbit.errors import ModelError
-from lowbit.formats.encoded import Encoded
 from lowbit.formats.onnx.archive import is_archive, pack, stored_symbols, unpack
 from lowbit.formats.onnx.ledger import read_ledger
 from lowbit.formats.onnx.write import to_onnx
+from lowbit.formats.quantized_graph import QuantizedGraph
 from lowbit.graph.ops import layers
 from lowbit.packing.archive import section_bytes
 from lowbit.packing.entropy import entropy_bits
@@ -39,9 +39,9 @@ def test_the_file_comes_back_and_its_codes_are_recognized(model, recipe, tmp_pat
     assert unpack(data) == content
     assert pack(content) == data
     symbols = stored_symbols(content)
-    for name, codes in quantized.encoded.weights.items():
+    for name, codes in quantized.graph.weights.items():
         wanted = np.asarray(codes.codes if recipe.startswith("linear") else codes.indices, np.int64).reshape(-1)
-        assert name in symbols or len(symbols) == len(quantized.encoded.weights), name
+        assert name in symbols or len(symbols) == len(quantized.graph.weights), name
         if name in symbols:
             found = symbols[name].astype(np.int64).reshape(-1)
             np.testing.assert_array_equal(found - found.min(), wanted - wanted.min(), err_msg=name)
@@ -169,7 +169,7 @@ def test_layers_that_share_a_look_up_are_all_counted(scheme, tmp_path):
     weights = {layer.weight: model.weights[layer.weight] for layer in layers(model)}
     codes = {layer.weight: scheme.encode(weights[layer.weight], layer.channel_axis) for layer in layers(model)}
     path = tmp_path / "model.onnx"
-    path.write_bytes(to_onnx(Encoded(model, weights=codes)))
+    path.write_bytes(to_onnx(QuantizedGraph(model, weights=codes)))
     ledger = read_ledger(path)
     assert ledger.counts["codes"] == sum(weight.size for weight in weights.values())
     assert ledger.counts["code_books"] == sum(found.code_books.size for found in codes.values())

@@ -30,7 +30,7 @@ def error(found, expected):
 
 def quantized(proto, x):
     model = lowbit.load(proto)
-    return lowbit.quantize(model, "int8", calibration=lowbit.open_images(list(x), None), steps=()).encoded
+    return lowbit.quantize(model, "int8", calibration=lowbit.open_images(list(x), None), steps=()).graph
 
 
 def written_without(encoded, monkeypatch):
@@ -178,6 +178,6 @@ def test_any_network_of_convolutions_and_sums_stays_as_near_to_float(data, seed)
 
 
 def test_weight_only_files_have_nothing_to_move():
-    encoded = lowbit.quantize(lowbit.load(networks.residual_network()), "linear4").encoded
+    encoded = lowbit.quantize(lowbit.load(networks.residual_network()), "linear4").graph
     assert without_zero_points(encoded).activations == {}
     onnx.checker.check_model(onnx.load_from_string(to_onnx(encoded)))

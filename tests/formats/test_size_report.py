@@ -9,10 +9,10 @@ import zstandard
 import lowbit
 import networks
 from lowbit.errors import ModelError
-from lowbit.formats.encoded import Encoded
 from lowbit.formats.onnx.archive import stored_symbols
 from lowbit.formats.onnx.ledger import NUMBERS
 from lowbit.formats.onnx.write import to_onnx
+from lowbit.formats.quantized_graph import QuantizedGraph
 from lowbit.formats.size_report import sizes
 from lowbit.packing.archive import section_bytes
 from lowbit.quantization.pack import pack
@@ -79,7 +79,7 @@ def test_without_the_float_file_raw_is_what_the_numbers_take_and_there_is_no_con
 def test_biases_that_are_codes_count_as_biases(network):
     layer = lowbit.graph.ops.layers(network)[0]
     bias = bias_codes(np.linspace(-1, 1, network.weights[layer.bias].size), 1e-3)
-    content = to_onnx(Encoded(network, weights={layer.bias: bias}))
+    content = to_onnx(QuantizedGraph(network, weights={layer.bias: bias}))
     found = sizes(content, coded=True)
     assert found.weights == found.entropy_bytes == 0
     assert stored_symbols(content) == {}

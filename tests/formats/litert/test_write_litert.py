@@ -1,21 +1,21 @@
 import dataclasses
 import sys
 
-import litert_cases as cases
 import numpy as np
 import onnx
 import pytest
 
+import litert_cases as cases
 import networks
 from lowbit.data.images import open_images
 from lowbit.engines import open_session
 from lowbit.engines.litert_reader import read_litert
 from lowbit.errors import EngineError, ModelError
-from lowbit.formats.encoded import Encoded
 from lowbit.formats.input_bytes import with_byte_input
 from lowbit.formats.litert import file as litert_file
 from lowbit.formats.litert.write import to_litert
 from lowbit.formats.onnx.write import to_onnx
+from lowbit.formats.quantized_graph import QuantizedGraph
 from lowbit.graph.load import load
 from lowbit.graph.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from lowbit.quantization.passes.activations import affine_uint8
@@ -38,7 +38,7 @@ def test_every_operator_in_float_gives_what_onnx_runtime_gives(name, seed):
     model = cases.CASES[name](rng)
     x = cases.inputs(model, rng)
     wanted = run(model.to_bytes(), x, "onnxruntime")
-    found = run(to_litert(Encoded(model)), x, "litert")
+    found = run(to_litert(QuantizedGraph(model)), x, "litert")
     assert found.keys() == wanted.keys()
     for output in wanted:
         assert found[output].shape == wanted[output].shape
@@ -71,11 +71,11 @@ def test_weights_only_are_stored_as_codes_and_computed_as_decoded(name, per):
     model = cases.CASES[name](rng)
     quantized = quantize(model, parse_recipe("linear8", per=per))
     x = cases.inputs(model, rng)
-    content = to_litert(quantized.encoded)
+    content = to_litert(quantized.graph)
     wanted = run(quantized.to_bytes(), x, "onnxruntime")
     for output, found in run(content, x, "litert").items():
         np.testing.assert_allclose(found, wanted[output], rtol=1e-4, atol=1e-5)
-    codes = quantized.encoded.weights
+    codes = quantized.graph.weights
     assert codes
     stored = sum(np.prod(tensor.shape) for tensor in stored_weights(content) if tensor.dtype == "int8")
     assert stored >= sum(weight.codes.size for weight in codes.values())
@@ -124,7 +124,7 @@ def quantized(network):
 
 @pytest.mark.parametrize("recipe", ["float", "linear8", "int8"])
 def test_a_whole_network_is_one_part_run_by_xnnpack(network, quantized, recipe, tmp_path):
-    encoded = quantized if recipe == "int8" else quantize(network, recipe).encoded
+    encoded = quantized if recipe == "int8" else quantize(network, recipe).graph
     open_session(to_litert(encoded), engine="litert", optimized_to=tmp_path / "ran.txt")
     assert (tmp_path / "ran.txt").read_text() == "DELEGATE\n"
 
@@ -222,11 +222,11 @@ def test_transposed_convolutions_take_part_in_every_step(effort):
     quantized = quantize(model, "int8", calibration=list(x), effort=effort)
     assert not quantized.plan.downgrades
     exact = run(model.to_bytes(), x, "onnxruntime")["y"]
-    wanted = run(to_onnx(quantized.encoded), x, "onnxruntime")["y"]
+    wanted = run(to_onnx(quantized.graph), x, "onnxruntime")["y"]
     assert np.sqrt(np.mean((wanted - exact) ** 2)) < 0.03 * exact.std()
-    step = quantized.encoded.activations["y"].scale
-    assert np.abs(run(to_litert(quantized.encoded), x, "litert")["y"] - wanted).max() <= 2.01 * step
-    codes = run(to_litert(quantized.encoded, output_type="int8"), x, "litert")["y"]
+    step = quantized.graph.activations["y"].scale
+    assert np.abs(run(to_litert(quantized.graph), x, "litert")["y"] - wanted).max() <= 2.01 * step
+    codes = run(to_litert(quantized.graph, output_type="int8"), x, "litert")["y"]
     assert np.abs(codes - wanted).max() <= 2.01 * step
 
 
@@ -261,13 +261,13 @@ def test_image_bytes_give_what_the_onnx_file_gives(recipe, layout):
     pixels = np.repeat(np.random.default_rng(0).integers(0, 256, (16, 16, 4, 3), np.uint8), 4, axis=2)
     images = open_images((pixels, np.zeros(16, np.int64)), how)
     quantized = quantize(model, recipe, calibration=images, effort="fast")
-    encoded = with_byte_input(quantized.encoded)
+    encoded = with_byte_input(quantized.graph)
     assert bool(encoded.byte_input.layers) == (recipe == "int8" and layout == "NCHW")
     content = to_litert(encoded)
     found, wanted = run(content, pixels, "litert")["logits"], run(to_onnx(encoded), pixels, "onnxruntime")["logits"]
     np.testing.assert_allclose(found, wanted, atol=(0.02 if recipe == "int8" else 1e-4) * np.abs(wanted).max())
     floats = np.stack([how.apply(image) for image in pixels])
-    plain = run(to_litert(quantized.encoded), floats, "litert")["logits"]
+    plain = run(to_litert(quantized.graph), floats, "litert")["logits"]
     assert np.abs(found - plain).max() < 0.1 * np.abs(plain).max()
     file = read_litert(content, "test")
     tensors, graph = file.graphs[0].tensors, file.graphs[0]
@@ -308,9 +308,9 @@ def test_bytes_are_exact_up_to_the_border_and_stay_in_xnnpack(pads, folded, tmp_
     quantized = quantize(model, "int8", calibration=open_images((pixels, np.zeros(16, np.int64)), how), steps=())
     floats = np.stack([how.apply(image) for image in pixels])
     expected = run(model.to_bytes(), floats, "onnxruntime")["y"]
-    content = to_litert(with_byte_input(quantized.encoded))
+    content = to_litert(with_byte_input(quantized.graph))
     found = run(content, pixels, "litert")["y"]
-    plain = run(to_litert(quantized.encoded), floats, "litert")["y"]
+    plain = run(to_litert(quantized.graph), floats, "litert")["y"]
     for part in (np.s_[:], np.s_[:, :, 0], np.s_[:, :, :, 0], np.s_[:, :, -1], np.s_[:, :, :, -1]):
         worse = 1.05 if part == np.s_[:] else 1.3
         assert np.std(found[part] - expected[part]) < worse * np.std(plain[part] - expected[part])
@@ -318,7 +318,8 @@ def test_bytes_are_exact_up_to_the_border_and_stay_in_xnnpack(pads, folded, tmp_
     open_session(content, engine="litert", threads=1, optimized_to=listed)
     assert set(listed.read_text().split()) <= {"DELEGATE"}
     graph = read_litert(content, "test").graphs[0]
-    # Where it is folded in no image is multiplied on the way (MUL is 18 in the schema), only what the border grows from.
+    # Where it is folded in no image is multiplied on the way (MUL is 18 in the schema), only what the border grows
+    # from.
     products = [graph.tensors[op.outputs[0]].shape for op in graph.operators if op.code == 18]
     assert all(shape[2] == 1 for shape in products) == folded
 
@@ -326,7 +327,7 @@ def test_bytes_are_exact_up_to_the_border_and_stay_in_xnnpack(pads, folded, tmp_
 def test_channels_first_bytes_are_refused(network):
     how = Preprocessing(*network.input.shape[2:], channels=network.input.shape[1], mean=(0.0,) * 3, std=(1.0,) * 3)
     with pytest.raises(ModelError, match="channels-last"):
-        to_litert(with_byte_input(Encoded(network), preprocessing=how, layout="NCHW"))
+        to_litert(with_byte_input(QuantizedGraph(network), preprocessing=how, layout="NCHW"))
 
 
 @pytest.mark.parametrize("tail", [("Relu",), ("Relu", "Softmax"), ("Softmax",), ()])
@@ -341,7 +342,7 @@ def test_what_a_last_product_gives_is_the_same_in_onnx_and_litert(tail, kind):
     nodes += [(op, [names[index]], [names[index + 1]], {}) for index, op in enumerate(tail)]
     model = cases.make(nodes, ["n", 3, 6, 6], weights, outputs=(names[-1],))
     x = cases.normal(rng, 16, 3, 6, 6)
-    encoded = quantize(model, "int8", calibration=list(x), effort="fast").encoded
+    encoded = quantize(model, "int8", calibration=list(x), effort="fast").graph
     wanted = run(model.to_bytes(), x, "onnxruntime")[names[-1]]
     found = run(to_onnx(encoded), x, "onnxruntime")[names[-1]]
     lite = run(to_litert(encoded, output_type=kind), x, "litert")[names[-1]]
@@ -352,11 +353,11 @@ def test_what_a_last_product_gives_is_the_same_in_onnx_and_litert(tail, kind):
 
 def test_integer_types_without_a_scale_are_refused(network):
     with pytest.raises(ModelError, match="output 'y' has no scale"):
-        to_litert(Encoded(network), output_type="int8")
+        to_litert(QuantizedGraph(network), output_type="int8")
     with pytest.raises(ModelError, match="input 'x' has no scale"):
-        to_litert(Encoded(network), input_type="uint8")
+        to_litert(QuantizedGraph(network), input_type="uint8")
     with pytest.raises(ModelError, match="not 'int4'"):
-        to_litert(Encoded(network), input_type="int4")
+        to_litert(QuantizedGraph(network), input_type="int4")
 
 
 def test_the_same_input_gives_the_same_bytes(quantized):
@@ -375,7 +376,7 @@ def test_the_same_input_gives_the_same_bytes(quantized):
 )
 def test_weights_that_litert_cannot_hold_are_refused_by_name(network, recipe, message):
     with pytest.raises(ModelError, match=message) as caught:
-        to_litert(quantize(network, recipe).encoded)
+        to_litert(quantize(network, recipe).graph)
     assert "Conv0" in caught.value.where
     assert caught.value.remedy
 
@@ -383,7 +384,7 @@ def test_weights_that_litert_cannot_hold_are_refused_by_name(network, recipe, me
 def test_operators_outside_the_table_are_refused_by_name():
     model = cases.make([("Conv", ["x", "w"], ["c"], {}), ("Erf", ["c"], ["y"], {})], ["n", 3, 4, 4], EYE)
     with pytest.raises(ModelError, match="operator Erf") as caught:
-        to_litert(Encoded(model))
+        to_litert(QuantizedGraph(model))
     assert "Erf1" in caught.value.where
 
 
@@ -394,21 +395,21 @@ def test_windows_on_which_runtimes_differ_are_refused():
     pool = ("MaxPool", ["c"], ["y"], {"kernel_shape": [1, 1], "strides": [2, 2], "ceil_mode": 1})
     model = cases.make([("Conv", ["x", "w"], ["c"], {}), pool], ["n", 3, 6, 6], EYE)
     with pytest.raises(ModelError, match="outside the image"):
-        to_litert(Encoded(model))
+        to_litert(QuantizedGraph(model))
 
 
 def test_a_size_that_is_not_known_is_refused_and_taken_from_the_preprocessing():
     model = cases.make([("Conv", ["x", "w"], ["y"], {})], ["n", 3, "h", "w"], EYE)
     with pytest.raises(ModelError, match="dimension 2 of input 'x'"):
-        to_litert(Encoded(model))
+        to_litert(QuantizedGraph(model))
     known = dataclasses.replace(model, preprocessing=Preprocessing(5, 6))
-    file = read_litert(to_litert(Encoded(known)), "test")
+    file = read_litert(to_litert(QuantizedGraph(known)), "test")
     assert file.graphs[0].tensors[file.graphs[0].inputs[0]].shape == (1, 5, 6, 3)
 
 
 def test_metadata_tells_preprocessing_as_the_file_has_it(network):
     known = dataclasses.replace(network, preprocessing=Preprocessing(16, 16, mean=(0.5, 0.4, 0.3)))
-    file = read_litert(to_litert(Encoded(known, metadata={"lowbit.recipe": "float"})), "test")
+    file = read_litert(to_litert(QuantizedGraph(known, metadata={"lowbit.recipe": "float"})), "test")
     found = Preprocessing.from_json(file.text("lowbit.preprocessing"))
     assert found == Preprocessing(16, 16, mean=(0.5, 0.4, 0.3), layout="NHWC")
     assert file.text("lowbit.recipe") == "float"
@@ -423,13 +424,13 @@ def test_shape_arithmetic_is_left_out():
     model = cases.make(nodes, ["n", 3, 4, 5], weights)
     x = cases.inputs(model, np.random.default_rng(0))
     wanted = run(model.to_bytes(), x, "onnxruntime")["y"]
-    np.testing.assert_allclose(run(to_litert(Encoded(model)), x, "litert")["y"], wanted, rtol=1e-5)
+    np.testing.assert_allclose(run(to_litert(QuantizedGraph(model)), x, "litert")["y"], wanted, rtol=1e-5)
 
 
 def test_without_the_package_the_error_says_what_to_install(network, monkeypatch):
     monkeypatch.setitem(sys.modules, litert_file.SCHEMA, None)
     with pytest.raises(EngineError, match="ai-edge-litert") as caught:
-        to_litert(Encoded(network))
+        to_litert(QuantizedGraph(network))
     assert "lowbit[litert]" in caught.value.remedy
 
 
@@ -438,7 +439,7 @@ def test_trained_networks_answer_as_their_onnx_files(shared_data, recipe):
     model = load(shared_data / "cifar10" / "resnet20.onnx")
     model = dataclasses.replace(model, preprocessing=Preprocessing(32, 32, mean=IMAGENET_MEAN, std=IMAGENET_STD))
     seen = open_images(shared_data / "cifar10" / "calibration", model.preprocessing, limit=64)
-    made = cases.integer(model, None, images=seen) if recipe == "int8" else quantize(model, recipe).encoded
+    made = cases.integer(model, None, images=seen) if recipe == "int8" else quantize(model, recipe).graph
     images = open_images(shared_data / "cifar10" / "test", model.preprocessing, limit=200)
     onnx, litert = to_onnx(made), to_litert(made)
     pairs = [(run(onnx, batch.x, "onnxruntime"), run(litert, batch.x, "litert")) for batch in images.batches(50)]

@@ -3,12 +3,12 @@
 import collections
 import dataclasses
 
-import litert_cases as cases
 import numpy as np
 import onnx
 import pytest
 from onnx import helper
 
+import litert_cases as cases
 import lowbit
 import networks
 from lowbit.engines import installed_engines, open_session
@@ -112,7 +112,7 @@ def test_a_mean_that_no_pixel_has_keeps_one_zero_point(int8):
 
 def test_other_recipes_are_the_same_for_both():
     quantized = lowbit.quantize(lowbit.load(networks.residual_network()), "cluster4")
-    assert quantized.to_bytes(to="openvino") == quantized.to_bytes() == to_onnx(quantized.encoded)
+    assert quantized.to_bytes(to="openvino") == quantized.to_bytes() == to_onnx(quantized.graph)
 
 
 def shortcut_network(*, relu):
@@ -150,8 +150,8 @@ def test_what_only_moves_has_no_codes_of_its_own_unless_padding_has_another_code
     model = lowbit.load(shortcut_network(relu=relu))
     x = networks.inputs(32)
     quantized = lowbit.quantize(model, "int8", calibration=lowbit.open_images(list(x), None), steps=())
-    assert {"few", "more"} <= set(quantized.encoded.activations)
-    assert (quantized.encoded.activations["more"].zero_point == 0) == relu
+    assert {"few", "more"} <= set(quantized.graph.activations)
+    assert (quantized.graph.activations["more"].zero_point == 0) == relu
     content = quantized.to_bytes(to="openvino")
     graph = onnx.load_from_string(content).graph
     producers = {name: node.op_type for node in graph.node for name in node.output}

@@ -1,19 +1,19 @@
 import dataclasses
 
-import litert_cases as cases
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import litert_cases as cases
 from lowbit.engines import open_session
 from lowbit.engines.litert_reader import read_litert
 from lowbit.errors import ModelError
-from lowbit.formats.encoded import Encoded
 from lowbit.formats.litert.ledger import litert_layer_weights, read_litert_ledger
 from lowbit.formats.litert.space_to_depth import grouped
 from lowbit.formats.litert.window import Window
 from lowbit.formats.litert.write import to_litert
+from lowbit.formats.quantized_graph import QuantizedGraph
 from lowbit.quantization.planning.recipes import parse_recipe
 from lowbit.quantization.quantize import quantize
 
@@ -52,7 +52,7 @@ def test_pixels_taken_together_give_the_same_bits(tmp_path_factory, data, seed):
     model = strided(rng, channels=data.draw(st.integers(1, 4)), kernel=kernel, stride=stride, pads=pads, size=size)
     encoded = cases.integer(model, rng)
     x = cases.inputs(model, rng, 3)
-    together, apart = to_litert(encoded), to_litert(encoded, at_once=NEVER)
+    together, apart = to_litert(encoded), to_litert(encoded, lanes=NEVER)
     np.testing.assert_array_equal(answer(together, x), answer(apart, x))
     folder = tmp_path_factory.mktemp("pixels")
     (folder / "a.tflite").write_bytes(together)
@@ -81,7 +81,7 @@ def test_what_is_taken_together(kernel, stride, channels, taps, tmp_path):
     open_session(content, engine="litert", threads=1, optimized_to=listed)
     assert set(listed.read_text().split()) <= {"DELEGATE"}
     # Float kernels need no 8 channels.
-    assert shapes(to_litert(Encoded(model)))[1][3] == channels
+    assert shapes(to_litert(QuantizedGraph(model)))[1][3] == channels
 
 
 def test_only_where_it_saves_products():

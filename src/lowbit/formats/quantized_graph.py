@@ -88,7 +88,7 @@ FLOAT_OUTPUT = frozenset(("Gemm", "MatMul"))
 
 
 @dataclass(frozen=True)
-class Encoded:
+class QuantizedGraph:
     """A model with the codes of its quantized tensors; everything not named here stays float.
 
     Attributes:
@@ -114,7 +114,7 @@ class Encoded:
     byte_input: ByteInput | None = None
 
 
-def float_outputs(encoded: Encoded) -> frozenset[str]:
+def float_outputs(encoded: QuantizedGraph) -> frozenset[str]:
     """Outputs of the model that an integer product gives as float, where the file's outputs are float.
 
     Its kernel does both in one, and rounding the answers to 8 bits would gain nothing.
