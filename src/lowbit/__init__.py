@@ -32,7 +32,7 @@ PUBLIC = {
     "plan": "lowbit.quantization.planning.plan",
     "Plan": "lowbit.quantization.planning.plan",
     "quantize": "lowbit.quantization.quantize",
-    "Quantized": "lowbit.quantization.quantize",
+    "Quantized": "lowbit.quantization.quantized",
     "pack": "lowbit.quantization.pack",
     "Packed": "lowbit.quantization.rate.search",
     "measure": "lowbit.measurement.measure",
@@ -60,7 +60,8 @@ if TYPE_CHECKING:
     from lowbit.quantization.pack import pack
     from lowbit.quantization.planning.plan import Plan, plan
     from lowbit.quantization.planning.recipes import Recipe, parse_recipe
-    from lowbit.quantization.quantize import Quantized, quantize
+    from lowbit.quantization.quantize import quantize
+    from lowbit.quantization.quantized import Quantized
     from lowbit.quantization.rate.search import Packed
     from lowbit.schemes.clusters import Clusters
     from lowbit.schemes.linear import Linear

@@ -72,8 +72,9 @@ def quantize(
     """Quantize a model and write the file."""
     from lowbit.formats.opening import is_litert
     from lowbit.quantization.planning.recipes import parse_recipe
-    from lowbit.quantization.quantize import check_form, check_litert
+    from lowbit.quantization.quantize import check_litert
     from lowbit.quantization.quantize import quantize as run
+    from lowbit.quantization.quantized import check_form
     from lowbit.reports.inspection import print_written, written_json
 
     form = {"input": input, "input_layout": input_layout.upper(), "output_type": output_type}

@@ -22,7 +22,8 @@ from lowbit.measurement.rows import Candidate
 from lowbit.progress import SILENT, Progress
 from lowbit.quantization.planning.plan import plan
 from lowbit.quantization.planning.recipes import STUDY, Recipe, parse_recipe
-from lowbit.quantization.quantize import Quantized, quantize
+from lowbit.quantization.quantize import quantize
+from lowbit.quantization.quantized import Quantized
 
 
 def compare(

@@ -13,7 +13,8 @@ from lowbit.errors import ModelError
 from lowbit.graph.model import Model
 from lowbit.measurement.roofline import LITERT
 from lowbit.quantization.planning.recipes import Recipe
-from lowbit.quantization.quantize import Quantized, check_form, check_litert
+from lowbit.quantization.quantize import check_litert
+from lowbit.quantization.quantized import Quantized, check_form
 
 # engine -> (whom `Quantized.save` writes for, how the file's name ends)
 FLOATS = {"onnxruntime": ("onnx", ".onnx"), "openvino": ("onnx", ".onnx"), LITERT: ("litert", ".tflite")}

@@ -16,7 +16,7 @@ from lowbit.graph.cost import Cost
 from lowbit.graph.model import Model
 from lowbit.quantization.planning.plan import Plan
 from lowbit.quantization.planning.target import described
-from lowbit.quantization.quantize import Quantized
+from lowbit.quantization.quantized import Quantized
 from lowbit.reports import units
 
 COUNTED = {

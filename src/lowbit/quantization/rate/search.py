@@ -30,7 +30,7 @@ from lowbit.graph.model import Model
 from lowbit.graph.ops import layers
 from lowbit.progress import Progress
 from lowbit.quantization.passes.sensitivity import sensitivities
-from lowbit.quantization.quantize import Quantized
+from lowbit.quantization.quantized import Quantized
 from lowbit.quantization.rate.allocation import Priced
 from lowbit.quantization.rate.control import CHEAPEST, Forecast, Steering
 from lowbit.quantization.solving.effort import EFFORTS, Effort
