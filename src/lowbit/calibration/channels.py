@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from lowbit.calibration.batches import Batches
 from lowbit.calibration.statistics import batch_for
 from lowbit.data.images import Images
 from lowbit.engines import open_session
@@ -45,19 +46,16 @@ def channel_ranges(
     if not tensors:
         return {}
     session = open_session(with_channel_summaries(model, tensors), threads=threads)
-    first = model.input.shape[0] if model.input.shape else None
-    size = first if isinstance(first, int) else batch_for(model, tensors)
+    batches = Batches(model, images, batch_for(model, tensors))
     highest = {name: np.zeros(1) for name in tensors}
     power = {name: np.zeros(1) for name in tensors}
     count = 0
-    for part in progress.track(images.batches(size), "looking at channels", total=-(-images.count // size)):
-        if isinstance(first, int) and len(part.x) < size:
-            continue
-        found = session.run({model.input.name: part.x})
+    for x in progress.track(batches, "measuring channels", total=len(batches)):
+        outputs = session.run({model.input.name: x})
         for name in tensors:
-            most = found[MOST + name].reshape(len(part.x), -1)
-            square = found[POWER + name].reshape(len(part.x), -1)
+            most = outputs[MOST + name].reshape(len(x), -1)
+            square = outputs[POWER + name].reshape(len(x), -1)
             highest[name] = np.maximum(highest[name], most.max(axis=0))
             power[name] = power[name] + square.sum(axis=0, dtype=np.float64)
-        count += len(part.x)
-    return {name: ChannelRange(highest[name], power[name] / count) for name in tensors} if count else {}
+        count += len(x)
+    return {name: ChannelRange(highest[name], power[name] / count) for name in tensors}

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lowbit.calibration.batches import Batches
 from lowbit.data.images import Images
 from lowbit.engines import open_session
 from lowbit.graph.model import LightModel, Model
@@ -27,15 +28,11 @@ def answers(model: bytes | LightModel, source: Model, images: Images, *, limit: 
         threads: threads of the runtime; 0 leaves it to the runtime.
     """
     session = open_session(model, threads=threads)
-    first = source.input.shape[0] if source.input.shape else None
-    size = first if isinstance(first, int) else BATCH
-    found = []
-    for part in images.batches(size, limit=min(limit, images.count)):
-        if isinstance(first, int) and len(part.x) < size:
-            continue
-        output = session.run({source.input.name: part.x})[session.output_names[0]]
-        found.append(np.asarray(output, np.float32).reshape(len(part.x), -1))
-    return np.concatenate(found)
+    outputs = []
+    for x in Batches(source, images, BATCH, limit=limit):
+        output = session.run({source.input.name: x})[session.output_names[0]]
+        outputs.append(np.asarray(output, np.float32).reshape(len(x), -1))
+    return np.concatenate(outputs)
 
 
 def log_probabilities(outputs: NDArray[np.floating], *, probabilities: bool) -> NDArray[np.float64]:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from lowbit.calibration.batches import Batches
 from lowbit.calibration.histogram import (
     SAMPLES_AN_IMAGE,
     Histogram,
@@ -20,9 +21,9 @@ from lowbit.calibration.histogram import (
     sample,
     stride_for,
 )
-from lowbit.data.images import Batch, Images
+from lowbit.data.images import Images
 from lowbit.engines import Session, open_session
-from lowbit.errors import DataError, ModelError
+from lowbit.errors import ModelError
 from lowbit.graph.model import Model
 from lowbit.graph.summaries import HIGH, LOW, SAMPLE, with_summaries
 from lowbit.processor import cores, in_order
@@ -90,7 +91,7 @@ def calibrate(
         progress: told after every batch.
 
     Raises:
-        DataError: there is no image.
+        DataError: there are too few images.
         ModelError: a tensor becomes NaN or infinite.
     """
     names = list(dict.fromkeys(tensors))
@@ -105,36 +106,25 @@ def calibrate(
     session = open_session(summaries, threads=max(1, several // runs))
     statistics: dict[str, TensorStatistics] = {}
     count = 0
-    fixed = model.input.shape[0] if model.input.shape else None
-    size = fixed if isinstance(fixed, int) else batch or max(1, batch_for(model, names) // runs)
-    # A model with a fixed batch cannot take the shorter last one: a whole batch is the honest unit there.
-    batches = (part for part in images.batches(size) if fixed != size or len(part.x) == size)
+    batches = Batches(model, images, batch or max(1, batch_for(model, names) // runs))
     seen = _in_turn(session, model.input.name, batches, runs)
-    for part, outputs in progress.track(seen, "calibrating", total=-(-images.count // size)):
+    for x, outputs in progress.track(seen, "calibrating", total=len(batches)):
         for name in answers:
             _require_finite(name, outputs[name])
         for name in names:
             found = _summary(outputs, name, histograms=histograms)
             statistics[name] = _updated(statistics.get(name), name, *found)
-        count += len(part.x)
-    if count == 0:
-        raise DataError(
-            "there is no image to calibrate on.",
-            where=images.name,
-            remedy=f"Give at least {size} image(s): the model takes a batch of {size}."
-            if size > 1
-            else "Give at least one image.",
-        )
+        count += len(x)
     return Statistics(tensors=statistics, images=count, fingerprint=images.fingerprint())
 
 
 def _in_turn(
-    session: Session, name: str, batches: Iterable[Batch], runs: int
-) -> Iterator[tuple[Batch, Mapping[str, Array]]]:
+    session: Session, name: str, batches: Iterable[Array], runs: int
+) -> Iterator[tuple[Array, Mapping[str, Array]]]:
     """Every batch with its outputs, in order, while up to `runs` of them are on their way."""
 
-    def run(part: Batch) -> tuple[Batch, Mapping[str, Array]]:
-        return part, session.run({name: part.x}) | {name: part.x}
+    def run(x: Array) -> tuple[Array, Mapping[str, Array]]:
+        return x, session.run({name: x}) | {name: x}
 
     return in_order(run, batches, threads=runs, ahead=0)
 

@@ -55,6 +55,7 @@ def pack(
     """
     from lowbit.formats.size_report import sizes
     from lowbit.quantization.pack import pack as run
+    from lowbit.quantization.rate.goal import Goal
     from lowbit.quantization.rate.search import Packed
     from lowbit.reports.packed import packed_json, print_packed
 
@@ -74,11 +75,13 @@ def pack(
             loaded = load_model(model, size=image_size, mean=mean, std=std, layout=layout)
             packed = run(
                 loaded,
+                Goal(
+                    size=goal,
+                    bits_per_weight=bits_per_weight,
+                    max_drop=max_drop,
+                    data=open_data(data, loaded, None) if data else None,
+                ),
                 calibration=open_data(calibration, loaded, limit) if calibration else None,
-                size=goal,
-                bits_per_weight=bits_per_weight,
-                max_drop=max_drop,
-                data=open_data(data, loaded, None) if data else None,
                 short_names=short_names,
                 effort=effort,
                 progress=progress,

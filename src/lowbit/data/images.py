@@ -228,6 +228,15 @@ def open_images(
     return images if limit is None else images.subset(limit, seed=seed)
 
 
+def as_images(source: object, preprocessing: Preprocessing | None) -> Images:
+    """`Images` as they are, whatever their preprocessing; anything else as `open_images` opens it.
+
+    Raises:
+        DataError: see `open_images`.
+    """
+    return source if isinstance(source, Images) else open_images(source, preprocessing)
+
+
 def _opened(source: object, preprocessing: Preprocessing | None, classes: Sequence[str] | None, values: str) -> Source:
     if not isinstance(source, str | Path):
         return arrays.from_iterable(source, preprocessing, values=values)

@@ -1,37 +1,26 @@
-"""Quantize a model: decide, then do; the value that comes out can be saved."""
+"""Quantize a model: decide, take the steps that the plan names, and keep of them what brings the file closer."""
 
+import gc
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lowbit.data.images import Images, open_images
-from lowbit.errors import DataError, SchemeError
+from lowbit.data.images import Images, as_images
+from lowbit.errors import DataError
 from lowbit.formats.litert.write import to_litert
 from lowbit.formats.opening import load
-from lowbit.formats.quantized_graph import QuantizedGraph
 from lowbit.graph.model import Model
-from lowbit.graph.ops import layers
 from lowbit.processor import single_thread_blas
 from lowbit.progress import SILENT, Progress
-from lowbit.quantization.passes.steps import Work, encode_plainly, metadata, run_steps
+from lowbit.quantization.passes.candidate import plain_candidate, plain_graph
+from lowbit.quantization.passes.steps import STEPS, StepResult
+from lowbit.quantization.passes.validation import Validation
 from lowbit.quantization.planning.plan import Plan, plan
-from lowbit.quantization.planning.recipes import Recipe, parse_recipe
+from lowbit.quantization.planning.recipes import Recipe
 from lowbit.quantization.quantized import Quantized
 from lowbit.quantization.solving.effort import EFFORTS
-from lowbit.quantization.solving.stored_scales import HALF_BITS, narrow_bias
-
-
-def check_litert(model: Model, recipe: Recipe, *, input: str = "float32", input_layout: str = "NHWC") -> None:
-    """Refuse what LiteRT's format has no form for, found out on plain codes: nobody waits for what cannot be written.
-
-    Raises:
-        ModelError: operators, weights or a layout of bytes; the message names them.
-        EngineError: the package `ai-edge-litert` is not installed.
-    """
-    # Integers need images, but what the format holds of weights and operators does not depend on them.
-    plain = quantize(model, replace(recipe, integer=False))
-    to_litert(plain._taking(input, input_layout))
 
 
 @single_thread_blas()
@@ -46,19 +35,15 @@ def quantize(
     threads: int = 0,
     progress: Progress = SILENT,
 ) -> Quantized:
-    """Quantize a trained model.
-
-    With calibration images every recipe looks at what its layers really compute: codes are chosen for the error of the
-    layer's output, each layer on what the quantized layers before it give, and biases are corrected. Without them only
-    the weights themselves are looked at.
+    """Quantize a trained model; with calibration images, for what its layers compute rather than for the weights alone.
 
     Args:
         model: a loaded model or the path of one.
         recipe: a recipe or its name, such as `int8`, `linear4`, `cluster2`.
         calibration: images without need of labels; anything `open_images` takes.
         effort: a row of `EFFORTS`: how long to search.
-        steps: rows of `STEPS`: what is tried between plain encoding and the file, such as ("bias",) or (); None leaves
-            the choice to recipe and effort.
+        steps: rows of `STEPS` to try between plain codes and the file, such as ("bias",) or (); None leaves the choice
+            to recipe and effort.
         strict: refuse if anything asked for cannot be given.
         threads: threads of the runtime during calibration; 0 leaves it to the runtime.
         progress: told as the work goes on.
@@ -69,37 +54,60 @@ def quantize(
         ModelError: nothing to quantize, or quantized already.
         DowngradeError: strict, and something cannot be given.
     """
-    if not isinstance(model, Model):
-        model = load(model)
-    recipe = parse_recipe(recipe)
-    if effort not in EFFORTS:
-        raise SchemeError(f"no effort is called '{effort}'.", remedy=f"Choose one of: {', '.join(EFFORTS)}.")
+    model = load(model)
     decision = plan(model, recipe, effort=effort, steps=steps, with_images=calibration is not None)
+    _check(decision, with_images=calibration is not None, steps=steps, strict=strict)
+    if calibration is None or not (decision.steps or decision.recipe.integer):
+        return Quantized(decision, plain_graph(model, decision, progress))
+    images = as_images(calibration, model.preprocessing)
+    current = unequalized = plain_candidate(model, decision, images, threads, progress)
+    results: list[StepResult] = []
+    if decision.steps:
+        validation = Validation(model, images, most=EFFORTS[effort].images, threads=threads)
+        kl = validation.kl(current.graph)
+    for name in decision.steps:
+        started, step = time.monotonic(), STEPS[name]
+        candidate = step.take(current, decision, images, threads, progress)
+        after = kl if candidate.graph is current.graph else validation.kl(candidate.graph)
+        if step.without_equalization and after >= kl and current.base is not model:
+            # What equalization wins before rounding it may lose behind it.
+            other = step.take(unequalized, decision, images, threads, progress)
+            if (kl_of_other := validation.kl(other.graph)) < min(after, kl):
+                candidate, after = replace(other, note=f"{other.note}, without equalization"), kl_of_other
+        kept = candidate.graph is not current.graph and step.keeps(decision, kl, after)
+        results.append(StepResult(name, kl, after, kept, time.monotonic() - started, candidate.note))
+        if kept:
+            current, kl = candidate, after
+            unequalized = current if current.base is model else unequalized
+        # Scaled weights that were not kept go with their graph, whose parts point at each other.
+        del candidate
+        gc.collect()
+    return Quantized(decision, current.graph, tuple(results), current.statistics)
+
+
+def _check(decision: Plan, *, with_images: bool, steps: Sequence[str] | None, strict: bool) -> None:
+    """Refuse what cannot be given, or not without images."""
     if strict:
         decision.require_all()
-    if recipe.integer and calibration is None:
+    if decision.recipe.integer and not with_images:
         raise DataError(
-            f"recipe '{recipe.name}' turns activations into integers and must see some images first.",
+            f"recipe '{decision.recipe.name}' turns activations into integers and must see some images first.",
             remedy="Give calibration images: --calibration DIR, or calibration= in Python. A few hundred are plenty.",
         )
-    if calibration is None and steps:
+    if steps and not with_images:
         raise DataError(
             f"the steps {', '.join(steps)} look at what the network computes and must see some images.",
             remedy="Give calibration images: --calibration DIR, or calibration= in Python.",
         )
-    if calibration is None or not (decision.steps or recipe.integer):
-        return Quantized(decision, _plain(model, decision, progress))
-    images = calibration if isinstance(calibration, Images) else open_images(calibration, model.preprocessing)
-    work = Work(model, decision, images, EFFORTS[effort], threads, progress)
-    encoded, taken, statistics = run_steps(work)
-    return Quantized(decision, encoded, taken, statistics)
 
 
-def _plain(model: Model, decision: Plan, progress: Progress) -> QuantizedGraph:
-    """Every tensor by its scheme alone; biases in half precision where codes are coarser than that."""
-    weights = encode_plainly(model, decision, progress)
-    floats = {}
-    if decision.recipe.weights is not None and decision.recipe.bits <= HALF_BITS and not decision.recipe.integer:
-        biases = {layer.bias for layer in layers(model) if layer.weight in weights and layer.bias is not None}
-        floats = {name: narrow_bias(model.weights[name]) for name in sorted(biases)}
-    return QuantizedGraph(model, weights=weights, floats=floats, metadata=metadata(decision.recipe))
+def check_litert(model: Model, recipe: Recipe, *, input: str = "float32", input_layout: str = "NHWC") -> None:
+    """Refuse what LiteRT's format has no form for, found out on plain codes: nobody waits for what cannot be written.
+
+    Raises:
+        ModelError: operators, weights or a layout of bytes; the message names them.
+        EngineError: the package `ai-edge-litert` is not installed.
+    """
+    # Integers need images, but what the format holds of weights and operators does not depend on them.
+    plain = quantize(model, replace(recipe, integer=False))
+    to_litert(plain._taking(input, input_layout))

@@ -16,22 +16,22 @@ place (no activation function behind it), it is rounded anew after the correctio
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from lowbit.calibration.batches import Batches
 from lowbit.calibration.statistics import image_size
 from lowbit.data.images import Images
-from lowbit.engines import Session, open_session
-from lowbit.errors import DataError
+from lowbit.engines import open_session
 from lowbit.graph.model import Model
 from lowbit.graph.ops import Layer, layers
 from lowbit.graph.subgraph import Rounded, Subgraphs
 from lowbit.graph.summaries import MEAN, with_channel_means
 from lowbit.processor import cores, give_back_memory, in_order
-from lowbit.progress import SILENT, Progress
+from lowbit.quantization.passes.frontier import Frontier, Tensors, on_grid
 
 MOST_IMAGES = 64
 MEMORY = 32 << 20  # bytes of activations kept between layers
@@ -42,7 +42,6 @@ BATCH = 1
 FREED = 2 << 20
 
 Array = np.ndarray[Any, np.dtype[Any]]
-Tensors = dict[str, Array]
 
 
 def corrected_biases(
@@ -50,86 +49,49 @@ def corrected_biases(
     images: Images,
     weights: Mapping[str, Array],
     *,
-    rounded: Mapping[str, Rounded],
-    passed: frozenset[str] = frozenset(),
+    grids: Mapping[str, Rounded],
+    passed: Collection[str] = (),
     threads: int = 0,
-    progress: Progress = SILENT,
-) -> dict[str, npt.NDArray[np.float32]]:
-    """New values of the biases of all layers that have one of their own, by initializer name.
+) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
+    """New values of the biases of all layers that have one of their own: initializer name and value, layer by layer.
 
     Args:
         model: the prepared float model.
         images: calibration images; labels only decide which few of them are looked at.
         weights: what the quantized network computes with, decoded, and biases that it has already, by initializer name;
             each is asked for when the piece with its layer is made.
-        rounded: activations that it rounds, with their grids.
-        passed: nodes that are left alone.
+        grids: grids of the activations that it rounds.
+        passed: names of nodes that are left alone.
         threads: that share the images; 0 takes as many as there are cores.
-        progress: told after every layer.
 
     Raises:
         DataError: there are too few images for the model's fixed batch.
     """
-    todo = _movable(model, passed)
+    todo = correctable(model, passed)
     if not todo:
-        return {}
+        return
     pieces = Subgraphs(model)
-    batches = _batches(model, images, pieces, todo)
-    wanted = _float_means(model, batches, todo, threads=threads)
+    batches = list(_few_batches(model, images, pieces, todo))
+    float_means = _float_means(model, batches, todo, threads=threads)
     give_back_memory()
-    name = model.input.name
-    kept: list[Tensors] = [{name: on_grid(x, rounded[name]) if name in rounded else x} for x in batches]
-    found: dict[str, npt.NDArray[np.float32]] = {}
-    at, held = 0, _bytes(kept)
-    for layer in progress.track(todo, "correcting biases", total=len(todo)):
+    name, sizes = model.input.name, [len(x) for x in batches]
+    inputs = [{name: on_grid(x, grids[name]) if name in grids else x} for x in batches]
+    del batches
+    frontier = Frontier(pieces, (), threads=threads or cores(), grids=grids)
+    frontier.keep(0, inputs)
+    del inputs
+    for layer in todo:
         assert layer.bias is not None
-        y, after = layer.output, pieces.produced_by(layer.output) + 1
-        following = pieces.crossing(after)
-        # The layer's own output is wanted before it is rounded.
-        grids = {tensor: grid for tensor, grid in rounded.items() if tensor != y}
-        available = pieces.crossing(at)
-        outputs = [tensor for tensor in dict.fromkeys((y, *following)) if tensor not in available]
-        piece, inputs = pieces.extract(available, outputs, weights=weights, rounded=grids)
-        run = _layer_run(layer, open_session(piece, threads=1), inputs)
-        means = []
-        for index, (computed, mean) in enumerate(in_order(run, kept, threads=threads or cores())):
-            means.append(mean)
-            kept[index] = {tensor: kept[index][tensor] for tensor in following if tensor in kept[index]} | computed
-        shift = (wanted[y] - np.average(means, axis=0, weights=[len(x) for x in batches])).astype(np.float32)
-        before = weights.get(layer.bias, model.weights[layer.bias])
-        found[layer.bias] = before + shift.reshape(before.shape)
-        for tensors in kept:
-            moved = tensors.pop(y) + (shift if layer.geometry is None else shift.reshape(-1, *[1] * len(layer.kernel)))
-            if y in following:
-                tensors[y] = on_grid(moved, rounded[y]) if y in rounded else moved
-        at, before_it, held = after, held, _bytes(kept)
-        if before_it - held >= FREED:
+        held = frontier.size
+        shift = _advance_with_mean(frontier, layer, float_means[layer.output], sizes, weights)
+        if held - frontier.size >= FREED:
             give_back_memory()
-    return found
+        bias = weights.get(layer.bias, model.weights[layer.bias])
+        yield layer.bias, bias + shift.reshape(bias.shape)
 
 
-def _bytes(kept: list[Tensors]) -> int:
-    return sum(tensor.nbytes for tensors in kept for tensor in tensors.values())
-
-
-def _layer_run(layer: Layer, session: Session, inputs: tuple[str, ...]) -> Callable[[Tensors], tuple[Tensors, Array]]:
-    """What computes one batch up to a layer, and the mean of each channel of its output."""
-
-    def run(tensors: Tensors) -> tuple[Tensors, Array]:
-        computed = session.run({tensor: tensors[tensor] for tensor in inputs})
-        return computed, _channel_mean(layer, computed[layer.output])
-
-    return run
-
-
-def on_grid(x: Array, grid: Rounded) -> Array:
-    """Values rounded to a grid, as float32."""
-    scale, low, high = grid
-    return np.clip(np.rint(x / np.float32(scale)), low, high).astype(np.float32) * np.float32(scale)
-
-
-def _movable(model: Model, passed: frozenset[str]) -> list[Layer]:
-    """Layers with a bias that no other layer reads."""
+def correctable(model: Model, passed: Collection[str] = ()) -> list[Layer]:
+    """Layers with a bias that no other layer reads, without those that are `passed`."""
     found = layers(model)
     readers = Counter(layer.bias for layer in found)
     return [
@@ -137,20 +99,48 @@ def _movable(model: Model, passed: frozenset[str]) -> list[Layer]:
     ]
 
 
-def _batches(model: Model, images: Images, pieces: Subgraphs, todo: list[Layer]) -> list[Array]:
+def _advance_with_mean(
+    frontier: Frontier, layer: Layer, wanted: Array, sizes: Sequence[int], weights: Mapping[str, Array]
+) -> npt.NDArray[np.float32]:
+    """Run up to behind a layer and give each channel of its output the wanted mean; what was added to it [channels].
+
+    Args:
+        frontier: of the quantized network, whose layers so far have their means.
+        layer: whose output.
+        wanted: means [channels].
+        sizes: images in each batch.
+        weights: see `corrected_biases`.
+    """
+    y, position = layer.output, frontier.pieces.produced_by(layer.output) + 1
+    following = frontier.pieces.crossing(position)
+    # The layer's own output is wanted before it is rounded.
+    run = frontier.runner(tuple(dict.fromkeys((y, *following))), weights=weights, exact=(y,))
+
+    def run_with_mean(tensors: Tensors) -> tuple[Tensors, Array]:
+        computed = run(tensors)
+        return computed, _channel_mean(layer, computed[y])
+
+    kept, means = [], []
+    for computed, mean in in_order(run_with_mean, frontier.batches(last=True), threads=frontier.threads):
+        kept.append(computed)
+        means.append(mean)
+    shift: npt.NDArray[np.float32] = (wanted - np.average(means, axis=0, weights=sizes)).astype(np.float32)
+    for tensors in kept:
+        moved = tensors.pop(y) + (shift if layer.geometry is None else shift.reshape(-1, *[1] * len(layer.kernel)))
+        if y in following:
+            tensors[y] = on_grid(moved, frontier.grids[y]) if y in frontier.grids else moved
+    frontier.keep(position, kept)
+    return shift
+
+
+def _few_batches(model: Model, images: Images, pieces: Subgraphs, todo: Sequence[Layer]) -> Batches:
     """The images that are looked at: as many as their activations fit into memory."""
     cuts = [pieces.crossing(pieces.produced_by(layer.output) + 1) for layer in todo]
     widest = max(sum(image_size(model, tensor) for tensor in cut) for cut in cuts)
     fitting = max(1, min(MOST_IMAGES, MEMORY // (4 * max(1, widest))))
-    first = model.input.shape[0] if model.input.shape else None
-    fixed = isinstance(first, int)
-    size = first if isinstance(first, int) else BATCH
-    count = min(images.count, max(size, fitting // size * size) if fixed else fitting)
-    chosen = images.subset(count)
-    batches = [part.x for part in chosen.batches(size) if not fixed or len(part.x) == size]
-    if not batches:
-        raise DataError("there are too few images to calibrate on.", where=images.name, remedy=f"Give at least {size}.")
-    return batches
+    fixed = model.fixed_batch
+    count = min(images.count, fitting if fixed is None else max(fixed, fitting // fixed * fixed))
+    return Batches(model, images.subset(count), BATCH)
 
 
 def _float_means(model: Model, batches: list[Array], todo: list[Layer], *, threads: int) -> dict[str, Array]:

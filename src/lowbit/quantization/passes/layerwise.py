@@ -17,23 +17,24 @@ A convolution whose output goes straight into a sum is aimed at the float *sum*,
 "BRECQ").
 """
 
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from lowbit.calibration.batches import Batches
 from lowbit.calibration.moments import Moments, MomentSums, Targets, columns_at, rows_at, targets
 from lowbit.data.images import Images
-from lowbit.engines import Session, open_session
-from lowbit.errors import DataError
+from lowbit.engines import open_session
 from lowbit.graph.model import Model
 from lowbit.graph.ops import Layer, layers, single_consumer
 from lowbit.graph.subgraph import Rounded, Subgraphs
 from lowbit.processor import cores, give_back_memory, in_order
-from lowbit.progress import SILENT, Progress
+from lowbit.quantization.passes.frontier import Frontier, Tensors, on_grid
+from lowbit.quantization.solving.effort import Effort
 
 WIDEST = 4608  # columns whose second moment is worth its memory (162 MB in float64)
 # Columns from which a layer's products fill the memory (85 MB for each batch on its way at 4608): the system gets back
@@ -43,228 +44,181 @@ BATCH = 4  # images a run; twice as many cost 100 MB and gain little
 MEMORY = 96 << 20  # bytes of activations kept between layers
 HELD = 24 << 20  # bytes of targets that one run of the float network leaves, unless a single layer needs more
 FEWEST_POSITIONS = 16384  # of a layer's input that moments are taken from, if there are as many
+SEED = 0  # decides which positions moments are taken from
 
 Array = np.ndarray[Any, np.dtype[Any]]
-Tensors = dict[str, Array]
-Job = tuple[int, Tensors]  # number of a batch, and its tensors
 
 
-@dataclass(frozen=True)
-class Replacement:
-    """What a solved layer computes with from now on.
+class LayerwisePass:
+    """Layers in execution order, each with the moments of what the quantized layers before it give it.
 
-    Attributes:
-        weight: decoded, in the stored shape.
-        bias: corrected; None leaves it.
-    """
+    for layer, moments in run:
+        run.replace(layer, weight, bias)
 
-    weight: npt.NDArray[np.float32]
-    bias: npt.NDArray[np.float32] | None
-
-
-Solve = Callable[[Layer, Moments], Replacement]
-
-
-def walk(
-    model: Model,
-    images: Images,
-    chosen: Sequence[str],
-    solve: Solve,
-    *,
-    rounded: Mapping[str, Rounded] | None = None,
-    positions: int = 120,
-    limit: int | None = None,
-    memory: int = MEMORY,
-    threads: int = 0,
-    seed: int = 0,
-    progress: Progress = SILENT,
-) -> dict[str, npt.NDArray[np.float32]]:
-    """Solve the chosen layers in execution order on the inputs that the quantized prefix gives them.
+    A layer that is not replaced stays float. Weights are forgotten as soon as no later layer reads them.
 
     Args:
         model: the prepared float model.
         images: calibration images; labels are not used.
-        chosen: names of the nodes to solve; all others stay float.
-        solve: told the moments of a layer, returns its new weight and bias.
-        rounded: activations that the quantized network rounds, with their grids.
-        positions: input positions that moments are taken from, for each column of the layer's matrix.
-        limit: most images that are looked at.
-        memory: bytes of activations kept between layers.
+        nodes: names of the layers to look at; all others stay float.
+        effort: how many images, and how many positions of them for each column of a layer's matrix.
+        grids: grids of the activations that the quantized network rounds.
         threads: that share the images; 0 takes as many as there are cores.
-        seed: decides which positions are looked at.
-        progress: told after every layer.
 
-    Returns:
-        The new values of biases, by initializer name. New weights are forgotten as soon as no later layer reads them.
+    Attributes:
+        biases: new values of the biases, by initializer name.
 
     Raises:
-        DataError: there is no image, or too few for the model's fixed batch.
+        DataError: there are too few images for one batch.
     """
-    todo = [layer for layer in layers(model) if layer.node in set(chosen)]
-    path = _Path(
-        model,
-        images,
-        rounded or {},
-        todo,
-        positions=positions,
-        limit=limit,
-        memory=memory,
-        threads=threads or cores(),
-        seed=seed,
-    )
-    readers: dict[str, int] = {}
-    for layer in layers(model):
-        if layer.bias is not None:
-            readers[layer.bias] = readers.get(layer.bias, 0) + 1
-    biases: dict[str, npt.NDArray[np.float32]] = {}
-    for layer in progress.track(todo, "rounding", total=len(todo)):
-        movable = layer.bias is not None and readers[layer.bias] == 1
-        moments = path.moments(layer, centred=movable)
-        found = solve(layer, moments)
-        path.replaced[layer.weight] = found.weight
-        if movable and found.bias is not None and layer.bias is not None:
-            path.replaced[layer.bias] = biases[layer.bias] = found.bias
-    give_back_memory()
-    return biases
-
-
-@dataclass
-class _Stand:
-    """How far one of the two networks has come: `kept` are the tensors of each batch that nodes from `at` on read."""
-
-    at: int = 0
-    kept: deque[Tensors] | None = None  # None: the images themselves
-
-
-class _Path:
-    """Both networks on their way, and where they stand."""
 
     def __init__(
         self,
         model: Model,
         images: Images,
-        rounded: Mapping[str, Rounded],
-        todo: Sequence[Layer],
+        nodes: Collection[str],
+        effort: Effort,
         *,
-        positions: int,
-        limit: int | None,
-        memory: int,
-        threads: int,
-        seed: int,
+        grids: Mapping[str, Rounded] | None = None,
+        threads: int = 0,
     ) -> None:
         self.model = model
-        self.rounded = rounded
-        self.todo = todo
-        self.pieces = Subgraphs(model)
-        self.positions = positions
-        self.threads = threads
-        self.seed = seed
-        self.replaced: dict[str, npt.NDArray[np.float32]] = {}
-        self.images = images
-        self.limit = limit
-        first = model.input.shape[0] if model.input.shape else None
-        self.batch = first if isinstance(first, int) else BATCH
-        self.count = min(images.count, limit or images.count) // (self.batch if isinstance(first, int) else 1)
-        if self.count == 0:
-            raise DataError(
-                "there are too few images to calibrate on.",
-                where=images.name,
-                remedy=f"Give at least {self.batch if isinstance(first, int) else 1}.",
-            )
-        self.fixed = isinstance(first, int)
-        self.budget = memory
-        self.sizes = self._sizes()
+        self.todo = [layer for layer in layers(model) if layer.node in set(nodes)]
+        self.biases: dict[str, npt.NDArray[np.float32]] = {}
+        self._positions = effort.positions
+        self._pieces = Subgraphs(model)
+        self._batches = Batches(model, images, BATCH, limit=min(effort.images, images.count))
+        self._threads = threads or cores()
+        self._bytes = self._tensor_bytes()
+        self._replaced: dict[str, npt.NDArray[np.float32]] = {}
+        self._targets: dict[str, list[Targets]] = {}  # of each batch, by node
+        self._bias_readers = Counter(layer.bias for layer in layers(model))
         give_back_memory()
-        self.float = _Stand()
-        self.quantized = _Stand()
-        self.targets: dict[str, list[Targets]] = {}  # of each batch, by node
+        grids = grids or {}
+        self._float = Frontier(self._pieces, _Inputs(model, self._batches, {}), threads=self._threads)
+        self._quantized = Frontier(
+            self._pieces, _Inputs(model, self._batches, grids), threads=self._threads, grids=grids
+        )
 
-    def moments(self, layer: Layer, *, centred: bool) -> Moments:
-        """Moments of the layer's inputs on the quantized path with the float path's outputs."""
-        if layer.node not in self.targets:
+    def __len__(self) -> int:
+        return len(self.todo)
+
+    def __iter__(self) -> Iterator[tuple[Layer, Moments]]:
+        for layer in self.todo:
+            yield layer, self._moments(layer)
+        give_back_memory()
+
+    def replace(
+        self, layer: Layer, weight: npt.NDArray[np.float32], bias: npt.NDArray[np.float32] | None = None
+    ) -> None:
+        """What a solved layer computes with from now on.
+
+        Args:
+            layer: the layer that the pass has come to.
+            weight: decoded, in the stored shape.
+            bias: corrected; None leaves it, and so does a bias that other layers read too.
+        """
+        self._replaced[layer.weight] = weight
+        if bias is not None and layer.bias is not None and self._owns_bias(layer):
+            self._replaced[layer.bias] = self.biases[layer.bias] = bias
+
+    def _owns_bias(self, layer: Layer) -> bool:
+        return layer.bias is not None and self._bias_readers[layer.bias] == 1
+
+    def _moments(self, layer: Layer) -> Moments:
+        """Moments of the layer's inputs in the quantized network with the wanted outputs."""
+        if layer.node not in self._targets:
             self._look_ahead(layer)
         if layer.columns >= WIDE:
             give_back_memory()
-        wanted = self.targets.pop(layer.node)
+        targets_of = self._targets.pop(layer.node)
         shortcut = self._shortcut(layer)
-        source = self._run(
-            self.quantized, [layer.input] + ([shortcut] if shortcut else []), self.replaced, self.rounded
-        )
+        names = [layer.input] + ([shortcut] if shortcut else [])
+        run = self._quantized.runner(names, weights=self._replaced)
 
-        def looked_at(job: Job) -> tuple[Array, Array]:
-            number, kept = job
-            found, aim = source(kept), wanted[number]
-            t = aim.rows - rows_at(layer, found[shortcut], aim.keep) if shortcut else aim.rows
-            return columns_at(layer, found[layer.input], aim), t
+        def columns_and_rows(batch: tuple[int, Tensors]) -> tuple[Array, Array]:
+            number, kept = batch
+            tensors, target = run(kept), targets_of[number]
+            t = target.rows - rows_at(layer, tensors[shortcut], target.keep) if shortcut else target.rows
+            return columns_at(layer, tensors[layer.input], target), t
 
-        sums = MomentSums(centred, joint=layer.columns <= WIDEST)
-        jobs = enumerate(self._batches(self.quantized, rounded=True))
-        sums.add(*looked_at(next(jobs)))
+        sums = MomentSums(self._owns_bias(layer), joint=layer.columns <= WIDEST)
+        batches = enumerate(self._quantized.batches())
+        sums.add(*columns_and_rows(next(batches)))
         ahead = 1 if layer.columns < WIDE else 0
-        for products in in_order(lambda job: sums.products(*looked_at(job)), jobs, threads=self.threads, ahead=ahead):
+        all_products = in_order(
+            lambda batch: sums.products(*columns_and_rows(batch)), batches, threads=self._threads, ahead=ahead
+        )
+        for products in all_products:
             sums.merge(products)
             del products  # as large as H
         return sums.result()
 
     def _look_ahead(self, layer: Layer) -> None:
-        """Move the quantized path to the layer's cut, and run the float path to the next with targets on the way."""
-        first = self.todo.index(layer)
+        """Move the quantized network to the layer's cut, and the float one to the next cut, with targets on the way."""
         cut = self._cut(layer)
-        if cut > self.quantized.at:
-            names = self.pieces.crossing(cut)
-            run = self._run(self.quantized, names, self.replaced, self.rounded)
-            batches = self._batches(self.quantized, rounded=True, last=True)
-            self.quantized = _Stand(cut, deque(in_order(run, batches, threads=self.threads)))
-            read = self.pieces.read_from(cut)
-            self.replaced = {name: value for name, value in self.replaced.items() if name in read}
-        last, held = first + 1, self._target_bytes(layer)
+        if cut > self._quantized.position:
+            self._quantized.advance(cut, weights=self._replaced)
+            read = self._pieces.read_from(cut)
+            self._replaced = {name: value for name, value in self._replaced.items() if name in read}
+        first = self.todo.index(layer)
+        last = self._end_of_stretch(first, cut)
+        following = max(cut, self._cut(self.todo[last])) if last < len(self.todo) else cut
+        self._run_float(self.todo[first:last], following)
+
+    def _end_of_stretch(self, first: int, cut: int) -> int:
+        """The first layer behind those that share a cut and whose targets fit into memory together."""
+        last, held = first + 1, self._target_bytes(self.todo[first])
         while last < len(self.todo) and self._cut(self.todo[last]) == cut:
             held += self._target_bytes(self.todo[last])
             if held > HELD:
                 break
             last += 1
-        following = max(cut, self._cut(self.todo[last])) if last < len(self.todo) else cut
-        ahead = self.pieces.crossing(following) if following > self.float.at else ()
-        stretch = self.todo[first:last]
-        shortcuts = {each.node: self._shortcut(each) for each in stretch}
-        outputs = [each.output for each in stretch] + [name for name in shortcuts.values() if name]
-        run = self._run(self.float, [*outputs, *ahead])
+        return last
 
-        def aims(job: Job) -> tuple[list[Targets], Tensors]:
-            number, kept = job
-            found = run(kept)
+    def _run_float(self, stretch: Sequence[Layer], following: int) -> None:
+        """Run the float network up to a cut, and keep the targets of the layers on the way."""
+        moves = following > self._float.position
+        kept_names = self._pieces.crossing(following) if moves else ()
+        shortcuts = {layer.node: self._shortcut(layer) for layer in stretch}
+        outputs = [layer.output for layer in stretch] + [name for name in shortcuts.values() if name]
+        run = self._float.runner([*outputs, *kept_names])
+
+        def targets_and_kept(batch: tuple[int, Tensors]) -> tuple[list[Targets], Tensors]:
+            number, kept = batch
+            tensors = run(kept)
             result = []
-            for each in stretch:
-                shortcut, t = shortcuts[each.node], found[each.output]
-                generator = np.random.default_rng((self.seed, number))
-                t = t + found[shortcut] if shortcut else t
-                result.append(targets(each, t, share=self._share(each), generator=generator))
-            return result, {name: found[name] for name in ahead}
+            for layer in stretch:
+                shortcut, t = shortcuts[layer.node], tensors[layer.output]
+                generator = np.random.default_rng((SEED, number))
+                t = t + tensors[shortcut] if shortcut else t
+                result.append(targets(layer, t, share=self._share(layer), generator=generator))
+            return result, {name: tensors[name] for name in kept_names}
 
-        moved: deque[Tensors] = deque()
-        self.targets = {each.node: [] for each in stretch}
-        jobs = enumerate(self._batches(self.float, rounded=False, last=bool(ahead)))
-        for found, kept in in_order(aims, jobs, threads=self.threads):
-            for each, aim in zip(stretch, found, strict=True):
-                self.targets[each.node].append(aim)
-            moved.append(kept)
-        if ahead:
-            self.float = _Stand(following, moved)
+        self._targets = {layer.node: [] for layer in stretch}
+        batches = enumerate(self._float.batches(last=moves))
+        kept_at_cut: deque[Tensors] = deque()
+        for batch_targets, kept in in_order(targets_and_kept, batches, threads=self._threads):
+            for layer, target in zip(stretch, batch_targets, strict=True):
+                self._targets[layer.node].append(target)
+            kept_at_cut.append(kept)
+        if moves:
+            self._float.keep(following, kept_at_cut)
 
     def _share(self, layer: Layer) -> float:
         """Share of the layer's positions that its moments are taken from."""
-        total = self._positions(layer)
-        return min(1.0, max(FEWEST_POSITIONS, self.positions * layer.columns) / total)
+        total = self._output_positions(layer)
+        return min(1.0, max(FEWEST_POSITIONS, self._positions * layer.columns) / total)
 
-    def _positions(self, layer: Layer) -> int:
-        """Places of the layer's output in all images."""
-        return max(1, self.sizes[layer.output] // (4 * layer.out_channels) * self._batch_count())
+    def _output_positions(self, layer: Layer) -> int:
+        """Positions of the layer's output in all images."""
+        return max(1, self._bytes[layer.output] // (4 * layer.out_channels) * len(self._batches))
 
     def _target_bytes(self, layer: Layer) -> int:
-        return round(self._share(layer) * self._positions(layer)) * layer.out_channels * 4
+        return round(self._share(layer) * self._output_positions(layer)) * layer.out_channels * 4
 
     def _shortcut(self, layer: Layer) -> str | None:
-        """The other branch of the sum that the layer's output goes straight into, if it is there before."""
+        """The other branch of the sum that the layer's output goes straight into, if it is computed before."""
         add = single_consumer(self.model, layer.output)
         if add is None or add.op_type != "Add" or add.domain not in ("", "ai.onnx") or layer.bias_node is not None:
             return None
@@ -272,73 +226,44 @@ class _Path:
         if layer.output not in names or len(set(names)) != 2:
             return None
         other = names[1 - names.index(layer.output)]
-        at = self.pieces.produced_by(other)
-        same = self.sizes.get(other) is not None and self.sizes.get(other) == self.sizes.get(layer.output)
-        return other if same and 0 <= at < self.pieces.position(layer.node) else None
+        at = self._pieces.produced_by(other)
+        same = self._bytes.get(other) is not None and self._bytes.get(other) == self._bytes.get(layer.output)
+        return other if same and 0 <= at < self._pieces.position(layer.node) else None
 
     def _cut(self, layer: Layer) -> int:
-        """The last cut up to the layer that fits into memory; 0, the images, if there is none."""
-        for cut in range(self.pieces.position(layer.node), self.quantized.at, -1):
-            size = sum(self.sizes.get(name, 0) for name in self.pieces.crossing(cut))
-            if 2 * size * self._batch_count() <= self.budget:
+        """The last cut up to the layer that fits into memory; where there is none, the one that is kept already."""
+        for cut in range(self._pieces.position(layer.node), self._quantized.position, -1):
+            size = sum(self._bytes.get(name, 0) for name in self._pieces.crossing(cut))
+            if 2 * size * len(self._batches) <= MEMORY:
                 return cut
-        return self.quantized.at
+        return self._quantized.position
 
-    def _run(
-        self,
-        stand: _Stand,
-        names: Sequence[str],
-        weights: Mapping[str, Array] | None = None,
-        rounded: Mapping[str, Rounded] | None = None,
-    ) -> Callable[[Tensors], Tensors]:
-        """What computes these tensors from those that are kept."""
-        available = self.pieces.crossing(stand.at)
-        missing = [name for name in dict.fromkeys(names) if name not in available]
-        session: Session | None = None
-        inputs: tuple[str, ...] = ()
-        if missing:
-            piece, inputs = self.pieces.extract(available, missing, weights=weights or {}, rounded=rounded)
-            session = open_session(piece, threads=1)
-
-        def run(kept: Tensors) -> Tensors:
-            found = {name: kept[name] for name in names if name in available}
-            return found if session is None else found | session.run({name: kept[name] for name in inputs})
-
-        return run
-
-    def _batches(self, stand: _Stand, *, rounded: bool, last: bool = False) -> Iterator[Tensors]:
-        """Tensors at the cut, batch by batch; forgotten as they are given if it is the last time."""
-        if stand.kept is not None and not last:
-            yield from stand.kept
-            return
-        while stand.kept:
-            yield stand.kept.popleft()
-        if stand.kept is not None:
-            return
+    def _tensor_bytes(self) -> dict[str, int]:
+        """Bytes of each computed tensor for one batch, by running the float network on the first image or batch."""
+        batch = next(iter(self._batches))
+        x = batch if self._batches.fixed else batch[:1]
         name = self.model.input.name
-        for number, part in enumerate(self.images.batches(self.batch, limit=self.limit)):
-            if not (self.fixed and (len(part.x) < self.batch or number >= self.count)):
-                yield {name: self._rounded_input(part.x) if rounded else part.x}
-
-    def _rounded_input(self, x: Array) -> Array:
-        if self.model.input.name not in self.rounded:
-            return x
-        scale, low, high = self.rounded[self.model.input.name]
-        return np.clip(np.rint(x / np.float32(scale)), low, high).astype(np.float32) * np.float32(scale)
-
-    def _batch_count(self) -> int:
-        return self.count if self.fixed else -(-self.count // self.batch)
-
-    def _sizes(self) -> dict[str, int]:
-        """Bytes of each computed tensor for one batch, by running the float network on the first."""
-        name = self.model.input.name
-        x = next(iter(self.images.batches(self.batch if self.fixed else 1, limit=self.limit))).x
         needed = {layer.output for layer in self.todo}
-        numeric = [tensor for tensor in self.pieces.computed() if tensor in needed or self._has_size(tensor)]
-        piece, inputs = self.pieces.extract([name], numeric, weights={})
-        found = open_session(piece, threads=1).run({name: x} if name in inputs else {})
-        times = 1 if self.fixed else self.batch
-        return {name: x.nbytes * times} | {tensor: value.nbytes * times for tensor, value in found.items()}
+        numeric = [
+            tensor
+            for tensor in self._pieces.computed()
+            if tensor in needed or self.model.values[tensor].dtype is not None
+        ]
+        piece, inputs = self._pieces.extract([name], numeric, weights={})
+        tensors = open_session(piece, threads=1).run({name: x} if name in inputs else {})
+        times = 1 if self._batches.fixed else self._batches.size
+        return {name: x.nbytes * times} | {tensor: value.nbytes * times for tensor, value in tensors.items()}
 
-    def _has_size(self, tensor: str) -> bool:
-        return self.model.values[tensor].dtype is not None
+
+@dataclass(frozen=True)
+class _Inputs:
+    """Each batch's input as a frontier's tensors, rounded to the grid of the input if there is one."""
+
+    model: Model
+    batches: Batches
+    grids: Mapping[str, Rounded]
+
+    def __iter__(self) -> Iterator[Tensors]:
+        name = self.model.input.name
+        for x in self.batches:
+            yield {name: on_grid(x, self.grids[name]) if name in self.grids else x}

@@ -1,8 +1,8 @@
-"""How much an error at each layer's output costs at the network's output: what makes one price fair to all layers.
+"""How much an error at each layer's output costs at the network's output: what makes one multiplier fair to all layers.
 
 For layer l with output error power D = tr(E H E^T) two estimates of the cost of one unit of it are at hand:
 
-- K_l: quantize this layer alone (error feedback, bias corrected) so that it loses `SHARE` of its output power, run the
+- K_l: quantize this layer alone (GPTQ, bias corrected) so that it loses `SHARE` of its output power, run the
   network, and divide the mean KL divergence from the float answers by D. It sees that an average over positions
   forgives and a shortcut does not, but not that later layers are re-fitted and make good a part.
 - R_l: 1 / output power. It sees only the layer, and assumes that every layer may lose the same share.
@@ -13,16 +13,16 @@ it does not cancel the errors of weights. R and K differ by no more than runs do
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from lowbit.calibration.batches import Batches
 from lowbit.calibration.divergence import BATCH, mean_kl
 from lowbit.calibration.moments import Moments
 from lowbit.data.images import Images
-from lowbit.engines import open_session
 from lowbit.errors import ModelError
 from lowbit.graph.model import Model
 from lowbit.graph.ops import Layer, layers
@@ -30,22 +30,22 @@ from lowbit.graph.subgraph import Subgraphs
 from lowbit.packing.entropy import entropy_bits
 from lowbit.processor import cores, in_order
 from lowbit.progress import SILENT, Progress
-from lowbit.quantization.passes.layerwise import WIDEST, Replacement, walk
+from lowbit.quantization.passes.frontier import Frontier
+from lowbit.quantization.passes.layerwise import WIDEST, LayerwisePass
 from lowbit.quantization.solving.effort import Effort
 from lowbit.quantization.solving.gptq import Floats, Single, UniformGrid, damped, gptq, inverse_factor, objective
 from lowbit.quantization.solving.layer import DAMPING
-from lowbit.quantization.solving.rate_distortion import high_rate_step
+from lowbit.quantization.solving.rate_distortion import high_rate_scale
 from lowbit.quantization.solving.refit import refit_bias
 
 SHARE = 0.01  # of a layer's output power that the test takes away
-VALIDATION_IMAGES = 64  # images that the test looks at
-KEPT = 48 << 20  # bytes of activations that the test may begin from
+VALIDATION_IMAGES = 64  # that the test runs on
+KEPT_BYTES = 48 << 20  # of activations that the test may begin from
 LEAST_KL = 1e-9
-OCTAVES = (-2, -1, 0, 1, 2, 3)  # above the test's step, where bits are looked at
-FAR = 1 << 20  # codes of the test grid are not limited
+OCTAVES = (-2, -1, 0, 1, 2, 3)  # above the test's scale, where bits are counted
+UNLIMITED = 1 << 20  # codes of the test grid
 
 Array = np.ndarray[Any, np.dtype[Any]]
-Tensors = dict[str, Array]
 
 
 @dataclass(frozen=True)
@@ -54,19 +54,19 @@ class Sensitivity:
 
     Attributes:
         cost: of one unit of output error power, in nats of KL up to a factor that all layers share.
-        step: high-rate step of the layer at a price of one unit of output error for a bit.
-        rates: order-0 bits of all its codes at steps an octave apart: (step, bits), finest first.
+        scale: high-rate scale of the layer where one bit is worth one unit of output error.
+        rates: order-0 bits of all its codes at scales an octave apart: (scale, bits), finest first.
     """
 
     cost: float
-    step: float
+    scale: float
     rates: tuple[tuple[float, float], ...]
 
 
 def sensitivities(
     model: Model,
     images: Images,
-    chosen: Sequence[str],
+    nodes: Collection[str],
     effort: Effort,
     *,
     threads: int = 0,
@@ -77,129 +77,124 @@ def sensitivities(
     Args:
         model: the prepared float model.
         images: calibration images; labels are not used.
-        chosen: names of nodes.
+        nodes: names of the layers.
         effort: how many images and positions to look at.
         threads: that share the images; 0 takes as many as there are cores.
         progress: told after every layer.
+
+    Raises:
+        ModelError: a layer is too wide for second moments.
     """
-    rest = _Rest(model, images, min(VALIDATION_IMAGES, images.count), threads or cores())
-    reference = rest.answers({})
-    found: dict[str, tuple[float, float, float]] = {}
-    rates: dict[str, tuple[tuple[float, float], ...]] = {}
+    rest = _Rest(model, images, threads or cores())
+    run = LayerwisePass(model, images, nodes, effort, threads=threads)
+    tests: dict[str, _Test] = {}
+    for layer, moments in progress.track(run, "measuring sensitivity", total=len(run)):
+        tests[layer.node] = _tested(layer, np.asarray(model.weights[layer.weight], np.float64), moments, rest)
+    return _combined(model, tests)
 
-    def probe(layer: Layer, moments: Moments) -> Replacement:
-        if moments.second.size == 0:
-            raise ModelError(
-                f"it has {layer.columns:,} inputs an output, and codes are weighed against bits up to {WIDEST:,}.",
-                where=f"layer '{layer.node}'",
-                remedy="Quantize by a linear or cluster recipe, and pack the file that it gives.",
-            )
-        weight = model.weights[layer.weight]
-        matrix = layer.to_matrix(np.asarray(weight, np.float64))
-        second = damped(moments.second, DAMPING)
-        order = np.argsort(-np.einsum("gkk->gk", second).mean(axis=0), kind="stable")
-        factor = inverse_factor(second, order)
-        power = float(objective(matrix, 0.0, moments.second).sum())
-        unit = high_rate_step(factor, 1.0)
-        # 12 D = s^2 * curvature a weight, and unit^2 = 6 / (ln 2 * curvature)
-        step = unit * math.sqrt(2 * math.log(2) * SHARE * max(power, 0.0) / matrix.size)
-        if step <= 0:
-            found[layer.node], rates[layer.node] = (0.0, 1.0, unit), ((1.0, 0.0),)
-            return Replacement(weight, None)
-        codes = {octave: _codes(matrix[:, :, order], factor, step * 2.0**octave) for octave in OCTAVES}
-        rates[layer.node] = tuple(
-            (step * 2.0**octave, entropy_bits((found - found.min()).astype(np.int32)))
-            for octave, found in codes.items()
+
+@dataclass(frozen=True)
+class _Test:
+    """What quantizing one layer alone showed.
+
+    Attributes:
+        kl_cost: K, nats of KL per unit of output error; 0 for a layer whose output is always zero.
+        relative_cost: R, 1 / output power.
+        scale: see `Sensitivity`.
+        rates: see `Sensitivity`.
+    """
+
+    kl_cost: float
+    relative_cost: float
+    scale: float
+    rates: tuple[tuple[float, float], ...]
+
+
+def _tested(layer: Layer, weight: Array, moments: Moments, rest: "_Rest") -> _Test:
+    """Quantize one layer so that it loses `SHARE` of its output power, and see what the network loses."""
+    if moments.second.size == 0:
+        raise ModelError(
+            f"it has {layer.columns:,} inputs per output; codes can be weighed against bits up to {WIDEST:,}.",
+            where=f"layer '{layer.node}'",
+            remedy="Quantize by a linear or cluster recipe, and pack the file that it gives.",
         )
-        rounded = np.empty(matrix.shape, np.float32)
-        rounded[:, :, order] = codes[0] * np.float32(step)
-        lost = float(objective(matrix, rounded, moments.second).sum())
-        values = {layer.weight: layer.from_matrix(rounded)}
-        if layer.bias is not None:
-            bias = refit_bias(rounded.astype(np.float64), moments).reshape(model.weights[layer.bias].shape)
-            values[layer.bias] = bias.astype(np.float32)
-        rest.move_to(layer)
-        kl = mean_kl(reference, rest.answers(values))
-        found[layer.node] = max(kl, LEAST_KL) / max(lost, 1e-30), 1 / power, unit
-        return Replacement(weight, None)
-
-    walk(
-        model,
-        images,
-        chosen,
-        probe,
-        positions=effort.positions,
-        limit=min(effort.images, images.count),
-        threads=threads,
-        progress=progress,
+    matrix = layer.to_matrix(weight)
+    second = damped(moments.second, DAMPING)
+    order = np.argsort(-np.einsum("gkk->gk", second).mean(axis=0), kind="stable")
+    factor = inverse_factor(second, order)
+    power = float(objective(matrix, 0.0, moments.second).sum())
+    unit = high_rate_scale(factor, 1.0)
+    # 12 D = s^2 * curvature per weight, and unit^2 = 6 / (ln 2 * curvature)
+    scale = unit * math.sqrt(2 * math.log(2) * SHARE * max(power, 0.0) / matrix.size)
+    if scale <= 0:
+        return _Test(0.0, 1.0, unit, ((1.0, 0.0),))
+    codes = {octave: _codes(matrix[:, :, order], factor, scale * 2.0**octave) for octave in OCTAVES}
+    rates = tuple(
+        (scale * 2.0**octave, entropy_bits((each - each.min()).astype(np.int32))) for octave, each in codes.items()
     )
-    return {node: Sensitivity(cost, unit, rates[node]) for node, (cost, unit) in _combined(model, found).items()}
+    rounded = np.empty(matrix.shape, np.float32)
+    rounded[:, :, order] = codes[0] * np.float32(scale)
+    lost = float(objective(matrix, rounded, moments.second).sum())
+    values = {layer.weight: layer.from_matrix(rounded)}
+    if layer.bias is not None:
+        bias = refit_bias(rounded.astype(np.float64), moments).reshape(rest.model.weights[layer.bias].shape)
+        values[layer.bias] = bias.astype(np.float32)
+    kl = rest.kl_with(layer, values)
+    return _Test(max(kl, LEAST_KL) / max(lost, 1e-30), 1 / power, unit, rates)
 
 
-def _codes(matrix: Floats, factor: Single, step: float) -> Single:
-    """Whole numbers, as error feedback gives them at a step."""
+def _codes(matrix: Floats, factor: Single, scale: float) -> Single:
+    """Codes as GPTQ gives them at a scale, without limits; whole numbers in float32."""
     shape = (*matrix.shape[:2], 1)
-    scale, zero = np.full(shape, step, np.float32), np.zeros(shape, np.float32)
-    grid = UniformGrid(scale, zero, np.zeros(matrix.shape[2], np.intp), -FAR, FAR)
+    scales, zero = np.full(shape, scale, np.float32), np.zeros(shape, np.float32)
+    grid = UniformGrid(scales, zero, np.zeros(matrix.shape[2], np.intp), -UNLIMITED, UNLIMITED)
     return grid.codes(gptq(matrix, factor, grid))
 
 
 class _Rest:
     """The network from some layer on, run again and again on what the float layers before it give."""
 
-    def __init__(self, model: Model, images: Images, count: int, threads: int) -> None:
-        self.pieces = Subgraphs(model)
-        self.output = model.outputs[0].name
-        self.threads = threads
-        self.at = 0
-        first = model.input.shape[0] if model.input.shape else None
-        size = first if isinstance(first, int) else BATCH
-        parts = [part.x for part in images.batches(size, limit=count)]
-        parts = [x for x in parts if not isinstance(first, int) or len(x) == size]
-        self.sizes = [len(x) for x in parts]
-        self.kept: list[Tensors] = [{model.input.name: x} for x in parts]
+    def __init__(self, model: Model, images: Images, threads: int) -> None:
+        self.model = model
+        batches = list(Batches(model, images, BATCH, limit=VALIDATION_IMAGES))
+        self._sizes = [len(x) for x in batches]
+        self._frontier = Frontier(Subgraphs(model), (), threads=threads)
+        self._frontier.keep(0, ({model.input.name: x} for x in batches))
+        self._reference = self._answers({})
 
-    def move_to(self, layer: Layer) -> None:
+    def kl_with(self, layer: Layer, weights: Mapping[str, Array]) -> float:
+        """Mean KL from the float answers with other values for weights of a layer; layers come in execution order."""
+        self._move_to(layer)
+        return mean_kl(self._reference, self._answers(weights))
+
+    def _move_to(self, layer: Layer) -> None:
         """Begin just before a layer, if what is read from there on takes little memory."""
-        position = self.pieces.position(layer.node)
-        names = self.pieces.crossing(position)
-        if position > self.at:
-            run = self._run(names, {})
-            size = sum(value.nbytes for value in run(self.kept[0]).values()) * len(self.kept)
-            if size <= KEPT:
-                self.kept = list(in_order(run, self.kept, threads=self.threads))
-                self.at = position
+        frontier = self._frontier
+        position = frontier.pieces.position(layer.node)
+        if position > frontier.position:
+            tensors = frontier.runner(frontier.pieces.crossing(position))(next(frontier.batches()))
+            if sum(tensor.nbytes for tensor in tensors.values()) * len(self._sizes) <= KEPT_BYTES:
+                frontier.advance(position)
 
-    def answers(self, weights: Mapping[str, Array]) -> Array:
-        """First output for every image, flattened to [images, values], with other values for some weights."""
-        found = in_order(self._run([self.output], weights), self.kept, threads=self.threads)
-        parts = [np.asarray(part[self.output], np.float32) for part in found]
-        return np.concatenate([part.reshape(size, -1) for part, size in zip(parts, self.sizes, strict=True)])
-
-    def _run(self, names: Sequence[str], weights: Mapping[str, Array]) -> Callable[[Tensors], Tensors]:
-        """What computes these tensors from those that are kept."""
-        available = self.pieces.crossing(self.at)
-        missing = [name for name in names if name not in available]
-        if not missing:
-            return lambda kept: {name: kept[name] for name in names}
-        piece, inputs = self.pieces.extract(available, missing, weights=weights)
-        session = open_session(piece, threads=1)
-
-        def run(kept: Tensors) -> Tensors:
-            found = session.run({name: kept[name] for name in inputs})
-            return found | {name: kept[name] for name in names if name in available}
-
-        return run
+    def _answers(self, weights: Mapping[str, Array]) -> Array:
+        """First output for every image, flattened to [images, values]."""
+        name = self.model.outputs[0].name
+        run = self._frontier.runner([name], weights=weights)
+        outputs = in_order(run, self._frontier.batches(), threads=self._frontier.threads)
+        parts = [np.asarray(output[name], np.float32) for output in outputs]
+        return np.concatenate([part.reshape(size, -1) for part, size in zip(parts, self._sizes, strict=True)])
 
 
-def _combined(model: Model, found: Mapping[str, tuple[float, float, float]]) -> dict[str, tuple[float, float]]:
-    """Cost and step: geometric means of both estimates, the relative one scaled to nats by their mean ratio."""
+def _combined(model: Model, tests: Mapping[str, _Test]) -> dict[str, Sensitivity]:
+    """Geometric means of both costs, the relative one scaled to nats by their mean ratio."""
     sizes = {layer.node: math.prod(layer.weight_shape) for layer in layers(model)}
-    alive = {node: (kl, relative) for node, (kl, relative, _) in found.items() if kl > 0}
+    alive = {node: test for node, test in tests.items() if test.kl_cost > 0}
     total = sum(sizes[node] for node in alive)
-    shift = sum(sizes[node] * math.log(kl / relative) for node, (kl, relative) in alive.items()) / max(1, total)
-    scale = math.exp(shift)
+    shift = sum(sizes[node] * math.log(test.kl_cost / test.relative_cost) for node, test in alive.items())
+    nats = math.exp(shift / max(1, total))
     return {
-        node: (math.sqrt(kl * relative * scale) if kl > 0 else scale, unit)
-        for node, (kl, relative, unit) in found.items()
+        node: Sensitivity(
+            math.sqrt(test.kl_cost * test.relative_cost * nats) if test.kl_cost > 0 else nats, test.scale, test.rates
+        )
+        for node, test in tests.items()
     }

@@ -1,11 +1,13 @@
-"""A network at one price of a bit: all layers solved in order, each at the slope that the price asks for.
+"""A network at one Lagrange multiplier: all layers solved in order, each at the slope that the multiplier asks for.
 
-A layer's own price is that of the network divided by what an error at its output costs (`sensitivity`). Its codes are
-chosen on what the quantized layers before it give (`prefix`), aimed at re-fitted weights (`refit`), by `rate`. Biases
-are rounded at the same price, `FINER` times finer, since an error in a mean is the same at all positions.
+A layer's own multiplier is that of the network divided by what an error at its output costs (`passes.sensitivity`). Its
+codes are chosen on what the quantized layers before it give (`passes.layerwise`), aimed at re-fitted weights
+(`solving.refit`), by `solving.rate_distortion`. Biases are rounded at the same multiplier, `FINER` times finer, since
+an error in a mean is the same at all positions.
 """
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,34 +17,35 @@ import numpy.typing as npt
 
 from lowbit.calibration.moments import Moments
 from lowbit.data.images import Images
-from lowbit.formats.quantized_graph import Codes, QuantizedGraph
+from lowbit.formats.quantized_graph import QuantizedGraph
 from lowbit.graph.model import Model
 from lowbit.graph.ops import Layer, layers
 from lowbit.packing.contexts import MAX_ALPHABET, Layout
 from lowbit.packing.entropy import choose_coding
 from lowbit.progress import Progress
-from lowbit.quantization.passes.layerwise import Replacement, walk
+from lowbit.quantization.passes.layerwise import LayerwisePass
 from lowbit.quantization.passes.sensitivity import Sensitivity
 from lowbit.quantization.planning.plan import Plan, plan
 from lowbit.quantization.planning.recipes import Recipe
-from lowbit.quantization.rate.control import Steering
+from lowbit.quantization.rate.control import RateControl
 from lowbit.quantization.solving.effort import Effort
 from lowbit.quantization.solving.gptq import Floats, Single, damped
 from lowbit.quantization.solving.layer import DAMPING, REFIT_DAMPING
-from lowbit.quantization.solving.rate_distortion import PATHS, solve_rate
+from lowbit.quantization.solving.rate_distortion import BEAM_WIDTH, solve_rate
 from lowbit.quantization.solving.refit import refit_bias, refit_weights
+from lowbit.schemes.codes import Codes
 from lowbit.schemes.linear import Linear, LinearCodes
 
-RECIPE = "rate"
+RECIPE_NAME = "rate"  # what a file says of its making
 FINER = 0.25
-AGAIN = 2  # times that a layer may be solved at another price
+AGAIN = 2  # times that a layer may be solved at another multiplier
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
 @dataclass(frozen=True)
-class Priced:
-    """What stays the same from price to price.
+class Allocation:
+    """What stays the same from multiplier to multiplier.
 
     Attributes:
         model: the float model.
@@ -56,25 +59,25 @@ class Priced:
 
     @staticmethod
     def planned(model: Model, effort: Effort) -> Plan:
-        """The plan of a model that is to be quantized at a price."""
-        return plan(model, Recipe(RECIPE, Linear(8, per="tensor")), effort=effort.name, with_images=False)
+        """The plan of a model whose bits are to be allocated."""
+        return plan(model, Recipe(RECIPE_NAME, Linear(8, per="tensor")), effort=effort.name, with_images=False)
 
     @property
     def movable(self) -> tuple[str, ...]:
         """Biases that one quantized layer reads, and nobody else, in the order of the layers."""
-        readers: dict[str, int] = {}
+        readers: Counter[str] = Counter()
         for layer in layers(self.model):
             if layer.bias is not None:
-                readers[layer.bias] = readers.get(layer.bias, 0) + (1 if layer.node in self.sensitivity else 2)
+                readers[layer.bias] += 1 if layer.node in self.sensitivity else 2
         return tuple(name for name, count in readers.items() if count == 1)
 
     def solve(
-        self, steering: Steering, images: Images, effort: Effort, threads: int, progress: Progress
+        self, control: RateControl, images: Images, effort: Effort, threads: int, progress: Progress
     ) -> QuantizedGraph:
         """Codes of all layers.
 
         Args:
-            steering: the price of each layer in turn; told what they take.
+            control: the multiplier of each layer in turn; told what they take.
             images: calibration images.
             effort: images and positions to look at.
             threads: that share the images; 0 takes as many as there are cores.
@@ -82,42 +85,21 @@ class Priced:
         """
         codes: dict[str, Codes] = {}
         movable = self.movable
-
-        def solve(layer: Layer, moments: Moments) -> Replacement:
+        run = LayerwisePass(self.model, images, list(self.sensitivity), effort, threads=threads)
+        for layer, moments in progress.track(run, "allocating bits", total=len(run)):
             cost, taken = self.sensitivity[layer.node].cost, 0.0
             if layer.weight not in codes:
                 target, second = problem(layer, self.model.weights[layer.weight], moments)
-                codes[layer.weight], taken = solved_layer(
-                    layer, target, second, steering.price / cost, paths=effort.paths
-                )
-                for _ in range(AGAIN):
-                    better = steering.better_price(layer.node, taken)
-                    if better is None:
-                        break
-                    steering.price = better
-                    codes[layer.weight], taken = solved_layer(layer, target, second, better / cost, paths=effort.paths)
-            own = steering.price / cost
-            decoded = codes[layer.weight].decode()
-            bias: npt.NDArray[np.float32] | None = None
+                codes[layer.weight], taken = _solved_at(control, layer, target, second, cost, effort.beam_width)
+            decoded, bias = codes[layer.weight].decode(), None
             if layer.bias is not None and layer.bias in movable:
                 wanted = refit_bias(layer.to_matrix(decoded.astype(np.float64)), moments).reshape(-1)
-                rounded = bias_codes(wanted, FINER * math.sqrt(6 * own / math.log(2)))
+                rounded = bias_codes(wanted, FINER * math.sqrt(6 * control.multiplier / cost / math.log(2)))
                 codes[layer.bias], bias = rounded, rounded.decode()
                 taken += _bias_bits(rounded)
-            steering.passed(layer.node, taken)
-            return Replacement(decoded, bias)
-
-        walk(
-            self.model,
-            images,
-            list(self.sensitivity),
-            solve,
-            positions=effort.positions,
-            limit=min(effort.images, images.count),
-            threads=threads,
-            progress=progress,
-        )
-        return QuantizedGraph(self.model, weights=codes, metadata={"lowbit.recipe": RECIPE})
+            control.solved(layer.node, taken)
+            run.replace(layer, decoded, bias)
+        return QuantizedGraph(self.model, weights=codes, metadata={"lowbit.recipe": RECIPE_NAME})
 
     def given(self, encoded: QuantizedGraph) -> Plan:
         """The plan with the widths that came out."""
@@ -130,7 +112,7 @@ class Priced:
         return replace(self.plan, tensors=tensors)
 
     def emptied(self) -> QuantizedGraph:
-        """The network with every weight zero: what no price can take away."""
+        """The network with every weight zero: what no multiplier can take away."""
         codes: dict[str, Codes] = {
             tensor.tensor: Linear(2, per="tensor").from_codes(
                 np.zeros(tensor.shape, np.int8), np.ones(1, np.float32), axis=tensor.axis
@@ -139,7 +121,7 @@ class Priced:
         }
         for name in self.movable:
             codes[name] = bias_codes(np.zeros(self.model.weights[name].size), 1.0)
-        return QuantizedGraph(self.model, weights=codes, metadata={"lowbit.recipe": RECIPE})
+        return QuantizedGraph(self.model, weights=codes, metadata={"lowbit.recipe": RECIPE_NAME})
 
 
 def problem(layer: Layer, weight: Array, moments: Moments) -> tuple[Floats, Single]:
@@ -148,26 +130,48 @@ def problem(layer: Layer, weight: Array, moments: Moments) -> tuple[Floats, Sing
     return target, damped(moments.second, DAMPING, in_place=True)
 
 
-def solved_layer(
-    layer: Layer, target: Floats, second: Single, price: float, *, paths: int = PATHS
+def _solved_at(
+    control: RateControl, layer: Layer, target: Floats, second: Single, cost: float, beam_width: int
 ) -> tuple[Codes, float]:
-    """Codes of one layer at a price in units of its own output error, at the width that they need; and their bits."""
-    found = solve_rate(layer, target, second, price, paths=paths)
-    width = max(2, int(np.abs(found.codes).max()).bit_length() + 1)
+    """Codes of a layer at the multiplier of `control`, which may be moved to make a miss good; and their bits."""
+    codes, bits = solved_layer(layer, target, second, control.multiplier / cost, beam_width=beam_width)
+    for _ in range(AGAIN):
+        better = control.better_multiplier(layer.node, bits)
+        if better is None:
+            break
+        control.multiplier = better
+        codes, bits = solved_layer(layer, target, second, better / cost, beam_width=beam_width)
+    return codes, bits
+
+
+def solved_layer(
+    layer: Layer, target: Floats, second: Single, multiplier: float, *, beam_width: int = BEAM_WIDTH
+) -> tuple[Codes, float]:
+    """Codes of one layer, with as many bits as they need, and what the coder takes for them.
+
+    Args:
+        layer: where the weight belongs.
+        target: wanted weights [groups, rows, columns].
+        second: H, positive definite [groups, columns, columns].
+        multiplier: the layer's own output error that one bit is worth.
+        beam_width: partial solutions of each row that the search keeps.
+    """
+    solution = solve_rate(layer, target, second, multiplier, beam_width=beam_width)
+    width = max(2, int(np.abs(solution.codes).max()).bit_length() + 1)
     codes = Linear(width, per="tensor").from_codes(
-        layer.from_matrix(found.codes), np.array([found.step]), axis=layer.channel_axis
+        layer.from_matrix(solution.codes), np.array([solution.scale]), axis=layer.channel_axis
     )
-    return codes, found.bits
+    return codes, solution.bits
 
 
-def bias_codes(bias: npt.NDArray[np.floating], step: float) -> LinearCodes:
-    """A bias [channels] in steps of about `step`, in whole bytes: 8 bits if that is enough, else 16."""
+def bias_codes(bias: npt.NDArray[np.floating], scale: float) -> LinearCodes:
+    """A bias [channels] at a scale of about `scale`, in whole bytes: 8 bits if that is enough, else 16."""
     reach = float(np.abs(bias).max(initial=0.0))
-    step = max(step, reach / 32767, 1e-30)
-    bits = 8 if reach / step < 127.5 else 16
-    step = max(step, reach / (127 if bits == 8 else 32767))
-    codes = np.rint(bias / np.float32(step)).astype(np.int32)
-    return Linear(bits, per="tensor").from_codes(codes, np.array([step], np.float32))
+    scale = max(scale, reach / 32767, 1e-30)
+    bits = 8 if reach / scale < 127.5 else 16
+    scale = max(scale, reach / (127 if bits == 8 else 32767))
+    codes = np.rint(bias / np.float32(scale)).astype(np.int32)
+    return Linear(bits, per="tensor").from_codes(codes, np.array([scale], np.float32))
 
 
 def _bias_bits(codes: LinearCodes) -> float:

@@ -1,17 +1,18 @@
-"""The search for the price that a goal asks for, each trial being a whole pass whose archive is written and weighed.
+"""The search for the archive that meets a goal, each trial being a whole pass whose archive is written and weighed.
 
-- `size`, `bits_per_weight`: the pass itself is steered to the size (`forecast`). What the archive takes more or less
-  than the bits that the pass ended at is made good by the next one; the largest archive that fits wins. Mostly the
+- `size`, `bits_per_weight`: the pass itself is steered to the size (`rate.control`). What the archive takes more or
+  less than the bits that the pass ended at is made good by the next one; the largest archive that fits wins. Mostly the
   first does.
 - `max_drop`: bisection on the points of accuracy lost on labelled images (never those of calibration); without labels,
   on the percentage of predictions that change, which the points lost cannot exceed. All passes are at the effort asked
-  for: a lower one loses far more at the same price (8 points against 0.8 on the study's model at 1.6 bits a weight).
-  The winner was chosen on these images, so its drop on others is to be expected a little larger.
+  for: a lower one loses far more at the same multiplier (8 points against 0.8 on the study's model at 1.6 bits per
+  weight). The winner was chosen on these images, so its drop on others is to be expected a little larger.
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -31,15 +32,15 @@ from lowbit.graph.ops import layers
 from lowbit.progress import Progress
 from lowbit.quantization.passes.sensitivity import sensitivities
 from lowbit.quantization.quantized import Quantized
-from lowbit.quantization.rate.allocation import Priced
-from lowbit.quantization.rate.control import CHEAPEST, Forecast, Steering
+from lowbit.quantization.rate.allocation import Allocation
+from lowbit.quantization.rate.control import LEAST_MULTIPLIER, Forecast, RateControl
 from lowbit.quantization.solving.effort import EFFORTS, Effort
 
-FIT = 0.98  # an archive of this share of the size asked for is close enough
-TRIALS = 8
-PROBES = "fast"  # effort of what only looks for sensitivities
-DROP_TRIALS = 7
-FIRST_BITS = 3.0  # a weight, where the search for a drop begins
+CLOSE_ENOUGH = 0.98  # share of the size asked for from which an archive is taken
+MOST_TRIALS = 8
+SENSITIVITY_EFFORT = "fast"
+MOST_DROP_TRIALS = 7
+FIRST_BITS = 3.0  # per weight, where the search for a drop begins
 VALIDATION_IMAGES = 256
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -50,14 +51,14 @@ class Trial:
     """One pass.
 
     Attributes:
-        price: nats of KL (estimated) for a bit; where the pass was steered, the mean over layers.
+        multiplier: nats of KL (estimated) that one bit is worth; where the pass was steered, the mean over layers.
         archive_bytes: of the whole archive.
-        bits_per_weight: all bytes of the archive, in bits for each weight.
+        bits_per_weight: all bytes of the archive, in bits per weight.
         kl: mean KL from float in nats, on `data` if given, else on calibration images (which it was fitted to).
         drop: points of accuracy lost on `data`, or percent of predictions changed without labels; None without `data`.
     """
 
-    price: float
+    multiplier: float
     archive_bytes: int
     bits_per_weight: float
     kl: float
@@ -91,62 +92,85 @@ class Packed:
 
 @dataclass
 class Search:
-    """What stays the same from trial to trial, and the trials so far."""
+    """What stays the same from trial to trial, and the trials so far.
 
-    priced: Priced
-    forecast: Forecast
+    Attributes:
+        model: the float model.
+        images: calibration images.
+        data: images that trials are measured on; None measures on the calibration images.
+        effort: of every trial.
+        short_names: whether inner tensors are renamed.
+        threads: that share the images; 0 takes as many as there are cores.
+        progress: told after every layer.
+        trials: so far.
+    """
+
+    model: Model
     images: Images
     data: Images | None
     effort: Effort
     short_names: bool
     threads: int
     progress: Progress
-    reference: Array
-    weights: int
-    trials: list[Trial]
+    trials: list[Trial] = field(default_factory=list)
 
-    @staticmethod
-    def begin(
-        model: Model,
-        images: Images,
-        data: Images | None,
-        effort: Effort,
-        short_names: bool,
-        threads: int,
-        progress: Progress,
-    ) -> "Search":
-        """Plan, sensitivities and float answers, once for all prices."""
-        decision = Priced.planned(model, effort)
+    @cached_property
+    def allocation(self) -> Allocation:
+        """The plan and the sensitivity of each layer, once for all trials."""
+        decision = Allocation.planned(self.model, self.effort)
         names = {tensor.tensor for tensor in decision.quantized}
-        chosen = [layer.node for layer in layers(model) if layer.weight in names]
-        found = sensitivities(model, images, chosen, EFFORTS[PROBES], threads=threads, progress=progress)
-        judges = images if data is None else data
-        limit = min(VALIDATION_IMAGES, judges.count) if data is None else judges.count
-        reference = answers(model.to_bytes(), model, judges, limit=limit, threads=threads)
-        weights = sum(model.weights[name].size for name in {layer.weight for layer in layers(model)})
-        priced, forecast = Priced(model, decision, found), Forecast(model, found)
-        return Search(priced, forecast, images, data, effort, short_names, threads, progress, reference, weights, [])
+        nodes = [layer.node for layer in layers(self.model) if layer.weight in names]
+        effort = EFFORTS[SENSITIVITY_EFFORT]
+        sensitivity = sensitivities(
+            self.model, self.images, nodes, effort, threads=self.threads, progress=self.progress
+        )
+        return Allocation(self.model, decision, sensitivity)
+
+    @cached_property
+    def forecast(self) -> Forecast:
+        """Of the bits of each layer."""
+        return Forecast(self.model, self.allocation.sensitivity)
+
+    @cached_property
+    def reference(self) -> Array:
+        """The float model's answers [images, classes] on the images that trials are measured on."""
+        limit = min(VALIDATION_IMAGES, self.images.count) if self.data is None else self.data.count
+        return answers(self.model.to_bytes(), self.model, self.measured_on, limit=limit, threads=self.threads)
+
+    @property
+    def measured_on(self) -> Images:
+        """Images that trials are measured on."""
+        return self.images if self.data is None else self.data
+
+    @cached_property
+    def weights(self) -> int:
+        """Number of weights in the model's layers."""
+        return sum(self.model.weights[name].size for name in {layer.weight for layer in layers(self.model)})
 
     def to_size(self, most: int) -> Packed:
-        """The best archive of at most so many bytes."""
-        least = len(archive.pack(self.content(self.priced.emptied())))
+        """The best archive of at most so many bytes.
+
+        Raises:
+            SchemeError: no archive is that small.
+        """
+        least = len(archive.pack(self.content(self.allocation.emptied())))
         if most < least:
             raise SchemeError(
                 f"{most:,} bytes are impossible: with every weight zero the archive still takes {least:,}.",
-                where=self.priced.model.source,
+                where=self.model.source,
                 remedy="Ask for more" + ("." if self.short_names else ", or for short names, which take less."),
             )
-        wanted, best = most * (1 + FIT) / 2, None
-        aim = wanted
+        wanted = most * (1 + CLOSE_ENOUGH) / 2
+        best, aim = None, wanted
         known: list[tuple[float, int]] = [(0.0, least)]  # bits that were aimed at, bytes of the archive
         bits = bits_for(known, wanted)
-        steering = Steering.towards(self.forecast, bits)
-        for number in range(TRIALS):
-            found = self.trial(steering, self.effort)
-            taken = len(found.archive)
+        control = RateControl.towards(self.forecast, bits)
+        for number in range(MOST_TRIALS):
+            packed = self.trial(control)
+            taken = len(packed.archive)
             if taken <= most and (best is None or taken > len(best.archive)):
-                best = found
-            if FIT * most <= taken <= most or (taken <= most and self.forecast.is_finest(steering.price)):
+                best = packed
+            if CLOSE_ENOUGH * most <= taken <= most or (taken <= most and self.forecast.is_finest(control.multiplier)):
                 break
             known.append((bits, taken))
             if best is not None:
@@ -154,43 +178,47 @@ class Search:
             elif number > 0:  # it misleads again: more has to be left over
                 aim = max(least, aim - (taken - wanted))
             bits = bits_for(known, aim)
-            steering = Steering.towards(self.forecast, bits, steering.ratio)
+            control = RateControl.towards(self.forecast, bits, control.ratio)
         if best is None:
             raise SchemeError(
                 f"no archive of at most {most:,} bytes was found; the smallest tried takes "
                 f"{min(trial.archive_bytes for trial in self.trials):,}.",
-                where=self.priced.model.source,
+                where=self.model.source,
                 remedy="Ask for a little more.",
             )
         return self.done(best)
 
     def to_drop(self, most: float) -> Packed:
-        """The smallest archive found that loses at most so many points."""
-        price = self.forecast.price(FIRST_BITS * self.weights)
+        """The smallest archive found that loses at most so many points.
+
+        Raises:
+            SchemeError: no trial loses that little.
+        """
+        multiplier = self.forecast.multiplier(FIRST_BITS * self.weights)
         best: Packed | None = None
         good, bad = 0.0, math.inf
-        for _ in range(DROP_TRIALS):
-            found = self.trial(Steering(self.forecast, price), self.effort)
+        for _ in range(MOST_DROP_TRIALS):
+            packed = self.trial(RateControl(self.forecast, multiplier))
             if self.passes(most):
-                good = price
-                best = found if best is None or len(found.archive) < len(best.archive) else best
+                good = multiplier
+                best = packed if best is None or len(packed.archive) < len(best.archive) else best
             else:
-                bad = price
+                bad = multiplier
             if good == 0:
-                if price <= CHEAPEST or self.forecast.is_finest(price):
+                if multiplier <= LEAST_MULTIPLIER or self.forecast.is_finest(multiplier):
                     break
-                price /= 8
+                multiplier /= 8
             elif math.isinf(bad):
-                price *= 4
+                multiplier *= 4
             elif bad / good < 1.2:
                 break
             else:
-                price = math.sqrt(good * bad)
+                multiplier = math.sqrt(good * bad)
         if best is None:
             raise SchemeError(
                 f"at most {most:g} points lost was not reached: {self.trials[-1].drop:.2f} are lost at "
-                f"{self.trials[-1].bits_per_weight:.2f} bits a weight.",
-                where=self.priced.model.source,
+                f"{self.trials[-1].bits_per_weight:.2f} bits per weight.",
+                where=self.model.source,
                 remedy="Allow a larger drop, give more calibration images, or use a recipe of 8 or 16 bits.",
             )
         return self.done(best)
@@ -205,26 +233,26 @@ class Search:
         own = best.trials[0]
         return replace(best, trials=(*(trial for trial in self.trials if trial is not own), own))
 
-    def trial(self, steering: Steering, effort: Effort) -> Packed:
-        """The network as it is steered, written, weighed and judged."""
-        encoded = self.priced.solve(steering, self.images, effort, self.threads, self.progress)
-        content = self.content(encoded)
+    def trial(self, control: RateControl) -> Packed:
+        """The network as it is steered: written, weighed and measured."""
+        reference = self.reference  # before the pass, whose memory it would come on top of
+        graph = self.allocation.solve(control, self.images, self.effort, self.threads, self.progress)
+        content = self.content(graph)
         packed = archive.pack(content)
-        judges = self.images if self.data is None else self.data
-        found = answers(content, self.priced.model, judges, limit=len(self.reference), threads=self.threads)
+        outputs = answers(content, self.model, self.measured_on, limit=len(reference), threads=self.threads)
         record = Trial(
-            steering.mean_price,
+            control.mean_multiplier,
             len(packed),
             8 * len(packed) / max(1, self.weights),
-            mean_kl(self.reference, found),
-            None if self.data is None else drop(self.reference, found, _labels(self.data)),
+            mean_kl(reference, outputs),
+            None if self.data is None else drop(reference, outputs, _labels(self.data)),
         )
         self.trials.append(record)
-        return Packed(packed, content, Quantized(self.priced.given(encoded), encoded), (record,))
+        return Packed(packed, content, Quantized(self.allocation.given(graph), graph), (record,))
 
-    def content(self, encoded: QuantizedGraph) -> bytes:
+    def content(self, graph: QuantizedGraph) -> bytes:
         """The ONNX file."""
-        content = to_onnx(encoded)
+        content = to_onnx(graph)
         return shortened(content) if self.short_names else content
 
 
@@ -243,10 +271,10 @@ def bits_for(known: Sequence[tuple[float, int]], aim: float) -> float:
     return max(1.0, bits + (more - bits) * (aim - taken) / (larger - taken))
 
 
-def drop(reference: Array, found: Array, labels: npt.NDArray[np.int64] | None) -> float:
+def drop(reference: Array, outputs: Array, labels: npt.NDArray[np.int64] | None) -> float:
     """Points of accuracy lost, or percent of predictions changed where there are no labels."""
-    before, after = reference.argmax(axis=1), found.argmax(axis=1)
-    after = np.where(np.isfinite(found).all(axis=1), after, -1)
+    before, after = reference.argmax(axis=1), outputs.argmax(axis=1)
+    after = np.where(np.isfinite(outputs).all(axis=1), after, -1)
     if labels is None:
         return 100.0 * float((before != after).mean())
     labels = labels[: len(before)]
@@ -254,5 +282,4 @@ def drop(reference: Array, found: Array, labels: npt.NDArray[np.int64] | None) -
 
 
 def _labels(images: Images) -> npt.NDArray[np.int64] | None:
-    found = images.labels
-    return None if found is None else np.asarray(found, np.int64)
+    return None if images.labels is None else np.asarray(images.labels, np.int64)

@@ -17,7 +17,7 @@ class Effort:
         positions: input positions that a dense layer's moments are taken from, for each of its columns.
         images: most calibration images that are looked at.
         widest: most bits of codes, with a scale a channel, that are chosen by what they do; wider ones are rounded.
-        paths: beginnings of each row that are kept where codes are chosen for their bits too
+        beam_width: partial solutions of each row that are kept where codes are chosen for their bits too
             (`quantization.solving.rate_distortion`).
     """
 
@@ -30,17 +30,35 @@ class Effort:
     positions: int
     images: int
     widest: int
-    paths: int
+    beam_width: int
 
 
 EFFORTS: dict[str, Effort] = {
     "fast": Effort(
-        "fast", scales=8, sweeps=3, rounds=1, nudges=0, exact=False, positions=60, images=128, widest=6, paths=4
+        "fast", scales=8, sweeps=3, rounds=1, nudges=0, exact=False, positions=60, images=128, widest=6, beam_width=4
     ),
     "balanced": Effort(
-        "balanced", scales=12, sweeps=6, rounds=2, nudges=0, exact=True, positions=120, images=512, widest=7, paths=8
+        "balanced",
+        scales=12,
+        sweeps=6,
+        rounds=2,
+        nudges=0,
+        exact=True,
+        positions=120,
+        images=512,
+        widest=7,
+        beam_width=8,
     ),
     "best": Effort(
-        "best", scales=24, sweeps=12, rounds=4, nudges=6, exact=True, positions=400, images=2048, widest=8, paths=64
+        "best",
+        scales=24,
+        sweeps=12,
+        rounds=4,
+        nudges=6,
+        exact=True,
+        positions=400,
+        images=2048,
+        widest=8,
+        beam_width=64,
     ),
 }

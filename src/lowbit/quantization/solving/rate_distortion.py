@@ -1,28 +1,29 @@
 """Codes chosen for what they cost and for what they hurt: one layer's part of the smallest file.
 
-With target W, second moment H of the inputs, a step s and integer codes k, a layer takes
+With target W, second moment H of the inputs, a scale s and integer codes k, a layer takes
 
-    J = tr((W - s k) H (W - s k)^T) + price * bits(k)
+    J = tr((W - s k) H (W - s k)^T) + multiplier * bits(k)
 
 where `bits` is what the entropy coder of the archive would spend (`packing.entropy.context_costs`: tables of the very
-contexts that it will use) and `price` is in units of output error for a bit. Three steps lower it in turn:
+contexts that it will use) and `multiplier`, the Lagrange multiplier, is the output error that one bit is worth. Three
+parts lower it in turn:
 
-- the step: at high rate an entropy-coded grid has D = s^2 / 12 a weight and dD/dR = -2 ln 2 D, so the slope `price`
-  asks for `s^2 = 6 price / (ln 2 g)` with g the mean curvature that error feedback leaves (the geometric mean of
-  1 / U_jj^2, H^-1 = U^T U). With zeros this cheap a somewhat wider step (`WIDER`) is better.
-- `gptq`: columns in turn as in `quantization.solving.gptq`. What a row's codes up to a column cost is the sum of
-  `(v - s k)^2 / U_jj^2 + price * bits(k)`, v being what earlier errors made of the weight. That is exact for J but for
-  what later columns will have to pay. So the `paths` cheapest beginnings of every row go on, each with its own v, and
-  the cheapest whole row wins: breadth-first search for the nearest point of a lattice, bits counted.
-- `coordinate_descent`: coordinate descent on J from there.
+- the scale: at high rate an entropy-coded grid has D = s^2 / 12 per weight and dD/dR = -2 ln 2 D, so the slope
+  `multiplier` asks for `s^2 = 6 multiplier / (ln 2 g)` with g the mean curvature that GPTQ leaves (the geometric mean
+  of 1 / U_jj^2, H^-1 = U^T U). With zeros this cheap a somewhat larger scale (`LARGER`) is better.
+- beam search: columns in turn as in `solving.gptq`. What a row's codes up to a column cost is the sum of
+  `(v - s k)^2 / U_jj^2 + multiplier * bits(k)`, v being what earlier errors made of the weight. That is exact for J but
+  for what later columns will have to pay. So the `beam_width` cheapest partial rows go on, each with its own v, and the
+  cheapest whole row wins: breadth-first search for the nearest point of a lattice, bits counted.
+- coordinate descent on J from there.
 
 The coder's tables depend on the codes, so tables and codes are found in turn. A dead zone, zero rows and zero columns
-come out by themselves. At last the step is fitted to the codes in closed form.
+come out by themselves. At last the scale is fitted to the codes in closed form.
 
 Sources: Sullivan 1996, "Efficient scalar quantization of exponential and Laplacian random variables"; rate-distortion
 optimized quantization as in video coding (Karczewicz et al. 2008, VCEG-AH21); error feedback: Frantar et al. 2022,
-"GPTQ"; several paths: Anderson and Mohan 1984, "Sequential coding algorithms: a survey and cost analysis" (the
-M-algorithm). Gives up: the optimum, for which paths would have to be without number.
+"GPTQ"; beam search: Anderson and Mohan 1984, "Sequential coding algorithms: a survey and cost analysis" (the
+M-algorithm). Gives up: the optimum, for which the beam would have to be without limit.
 """
 
 from dataclasses import dataclass, replace
@@ -36,15 +37,15 @@ from lowbit.packing.entropy import choose_coding, context_costs
 from lowbit.quantization.solving.gptq import BLOCK, Floats, Single, inverse_factor, objective
 
 LARGEST = 127  # a code is at most 8 bits wide in the ONNX file
-WIDER = 1.2
+LARGER = 1.2
 ROUNDS = 1  # how often codes and the coder's tables are found in turn
 SWEEPS = 2
-PATHS = 8
-HELD = 1 << 19  # weights that all paths of the rows searched together may have; on two threads it was slower
+BEAM_WIDTH = 8
+HELD = 1 << 19  # weights of all partial solutions that are searched together; on two threads it was slower
 BEYOND_BITS = 24.0  # for a code that the coder's alphabet does not have
 LEAST_GAIN = 1e-5
 
-Codes = npt.NDArray[np.int32]
+WholeNumbers = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True)
@@ -53,47 +54,49 @@ class RateSolution:
 
     Attributes:
         codes: [groups, rows, columns], from -`LARGEST` to `LARGEST`.
-        step: distance of two levels.
-        distortion: tr((W - step codes) H (W - step codes)^T), summed over groups.
+        scale: distance of two neighboring levels.
+        distortion: tr((W - scale codes) H (W - scale codes)^T), summed over groups.
         bits: what the coder needs for the codes.
     """
 
-    codes: Codes
-    step: np.float32
+    codes: WholeNumbers
+    scale: np.float32
     distortion: float
     bits: float
 
 
-def high_rate_step(factor: Single, price: float) -> float:
-    """The step at which one bit more of an entropy-coded grid saves `price` of distortion."""
+def high_rate_scale(factor: Single, multiplier: float) -> float:
+    """The scale at which one more bit of an entropy-coded grid saves `multiplier` of distortion."""
     inverse = np.einsum("gkk->gk", factor).astype(np.float64)
     curvature = float(np.exp(-2.0 * np.log(inverse).mean()))
-    return float(np.sqrt(6.0 * price / (np.log(2.0) * curvature)))
+    return float(np.sqrt(6.0 * multiplier / (np.log(2.0) * curvature)))
 
 
-def solve_rate(layer: Layer, target: Floats, second: Single, price: float, *, paths: int = PATHS) -> RateSolution:
-    """Codes of a layer at a price.
+def solve_rate(
+    layer: Layer, target: Floats, second: Single, multiplier: float, *, beam_width: int = BEAM_WIDTH
+) -> RateSolution:
+    """Codes of a layer for one Lagrange multiplier.
 
     Args:
         layer: how the matrix stands to the stored weight, whose order the coder sees.
         target: wanted weights [groups, rows, columns].
         second: H, positive definite [groups, columns, columns].
-        price: output error (in units of the objective) that is worth one bit.
-        paths: beginnings of each row that the search keeps, up to 127.
+        multiplier: output error (in units of the objective) that is worth one bit.
+        beam_width: partial solutions of each row that the search keeps, up to 127.
     """
     order = np.argsort(-np.einsum("gkk->gk", second).mean(axis=0), kind="stable")
     factor = inverse_factor(second, order)
-    step = max(WIDER * high_rate_step(factor, price), float(np.abs(target).max()) / LARGEST, 1e-30)
-    problem = _Problem(layer, np.asarray(target, np.float32), second, order, step, price)
-    codes = np.rint(problem.target / problem.step).clip(-LARGEST, LARGEST).astype(np.int32)
+    scale = max(LARGER * high_rate_scale(factor, multiplier), float(np.abs(target).max()) / LARGEST, 1e-30)
+    problem = _Problem(layer, np.asarray(target, np.float32), second, order, scale, multiplier)
+    codes = np.rint(problem.target / problem.scale).clip(-LARGEST, LARGEST).astype(np.int32)
     rates = _Rates.of(codes, layer)
     for _ in range(ROUNDS):
-        codes = problem.gptq(rates, factor, 1)
+        codes = problem.beam_search(rates, factor, 1)
         rates = rates.again(codes)
-    codes = problem.gptq(rates, factor, paths)
+    codes = problem.beam_search(rates, factor, beam_width)
     del factor  # as large as H
     codes = problem.coordinate_descent(codes, rates)
-    fitted = problem.fitted_step(codes)
+    fitted = problem.fitted_scale(codes)
     distortion = float(objective(target, codes * np.float64(fitted), second).sum())
     return RateSolution(codes, fitted, distortion, _Rates.of(codes, layer).total)
 
@@ -111,19 +114,19 @@ class _Rates:
     total: float
 
     @staticmethod
-    def of(codes: Codes, layer: Layer) -> "_Rates":
+    def of(codes: WholeNumbers, layer: Layer) -> "_Rates":
         """The coder's tables after these codes, with the contexts that serve them best."""
         layout = _layout(layer)
         symbols, _ = _symbols(codes, layer)
         coding, _ = choose_coding(symbols, layout)
         return _Rates._with(codes, layer, layout, coding)
 
-    def again(self, codes: Codes) -> "_Rates":
+    def again(self, codes: WholeNumbers) -> "_Rates":
         """The same contexts after other codes."""
         return _Rates._with(codes, self.layer, self.layout, self.coding)
 
     @staticmethod
-    def _with(codes: Codes, layer: Layer, layout: Layout, coding: Coding) -> "_Rates":
+    def _with(codes: WholeNumbers, layer: Layer, layout: Layout, coding: Coding) -> "_Rates":
         symbols, low = _symbols(codes, layer)
         count = int(symbols.max()) + 1
         middle = int(np.searchsorted(np.cumsum(np.bincount(symbols, minlength=count)), (symbols.size + 1) // 2))
@@ -149,35 +152,36 @@ class _Problem:
     target: Single
     second: Single
     order: npt.NDArray[np.intp]
-    step: float
-    price: float
+    scale: float
+    multiplier: float
 
-    def gptq(self, rates: _Rates, factor: Single, paths: int) -> Codes:
-        """Column by column, each error passed on to the columns that follow; the `paths` best of each row go on."""
+    def beam_search(self, rates: _Rates, factor: Single, beam_width: int) -> WholeNumbers:
+        """Column by column, each error passed on to those that follow; the `beam_width` best of each row go on."""
         groups, rows, columns = self.target.shape
-        most = max(1, HELD // (paths * groups * columns))
+        most = max(1, HELD // (beam_width * groups * columns))
         if rows > most:
             parts = [slice(first, first + most) for first in range(0, rows, most)]
             found = [
-                replace(self, target=self.target[:, part]).gptq(
-                    replace(rates, context=rates.context[:, part]), factor, paths
+                replace(self, target=self.target[:, part]).beam_search(
+                    replace(rates, context=rates.context[:, part]), factor, beam_width
                 )
                 for part in parts
             ]
             return np.concatenate(found, axis=1)
-        left = np.repeat(self.target[None, :, :, self.order], paths, axis=0)
-        spent = np.full((paths, groups, rows), np.inf, np.float32)
+        left = np.repeat(self.target[None, :, :, self.order], beam_width, axis=0)
+        spent = np.full((beam_width, groups, rows), np.inf, np.float32)
         spent[0] = 0
-        kept = np.empty((columns, paths, groups, rows), np.int8)
+        kept = np.empty((columns, beam_width, groups, rows), np.int8)
         parents = np.empty(kept.shape, np.int8)
-        step = np.float32(self.step)
+        scale = np.float32(self.scale)
         own = np.arange(groups * rows)
         for start in range(0, columns, BLOCK):
             stop = min(start + BLOCK, columns)
             block = np.ascontiguousarray(left[..., start:stop].transpose(3, 0, 1, 2))
             corner = factor[:, start:stop, start:stop]
             errors = np.empty_like(block)
-            origin = np.repeat(np.arange(paths), len(own))  # of each path at the block's end, at its beginning
+            # Which partial solution at the beginning of the block each one at its end goes back to.
+            origin = np.repeat(np.arange(beam_width), len(own))
             for at in range(stop - start):
                 inverse = corner[:, at, at, None]
                 column = int(self.order[start + at])
@@ -185,15 +189,15 @@ class _Problem:
                     block[at], spent, np.float32(1) / (inverse * inverse), rates, column, own
                 )
                 kept[start + at], parents[start + at] = codes, parent.reshape(spent.shape)
-                if paths > 1:
+                if beam_width > 1:
                     source = (parent * len(own) + own).reshape(-1)
                     block[at:] = _taken(block[at:], source)
                     errors[:at] = _taken(errors[:at], source)
                     origin = origin.take(source)
-                errors[at] = (block[at] - codes * step) / inverse
+                errors[at] = (block[at] - codes * scale) / inverse
                 block[at + 1 :] -= corner[:, at, at + 1 :].T[:, None, :, None] * errors[at]
             if stop < columns:
-                if paths > 1:
+                if beam_width > 1:
                     chosen = origin.reshape(spent.shape)[..., None]
                     left[..., stop:] = np.take_along_axis(left[..., stop:], chosen, axis=0)
                 left[..., stop:] -= errors.transpose(1, 2, 3, 0) @ factor[:, start:stop, stop:]
@@ -208,41 +212,45 @@ class _Problem:
         column: int,
         own: npt.NDArray[np.intp],
     ) -> tuple[Single, npt.NDArray[np.intp], Single]:
-        """The best ways to go on by one column: codes, paths [paths, rows] that they continue, and costs."""
-        nearest = np.rint(values / np.float32(self.step)).clip(-LARGEST, LARGEST)
+        """The best ways to go on by one column: codes, which solutions [beam_width, rows] they continue, costs."""
+        nearest = np.rint(values / np.float32(self.scale)).clip(-LARGEST, LARGEST)
         tried = np.stack([nearest, nearest - 1, nearest + 1, np.zeros_like(nearest)]).clip(-LARGEST, LARGEST)
-        error = values - tried * np.float32(self.step)
-        cost = spent + curve * error * error + np.float32(self.price) * rates.at(tried, column)
+        error = values - tried * np.float32(self.scale)
+        cost = spent + curve * error * error + np.float32(self.multiplier) * rates.at(tried, column)
         cost[3][np.abs(nearest) <= 1] = np.inf  # tried already
         cost[1:3][np.abs(tried[1:3] - nearest) < 1] = np.inf
-        paths = len(values)
+        beam_width = len(values)
         flat = cost.reshape(-1, len(own))
-        best = flat.argmin(axis=0)[None] if paths == 1 else np.argpartition(flat, paths - 1, axis=0)[:paths]
+        best = (
+            flat.argmin(axis=0)[None] if beam_width == 1 else np.argpartition(flat, beam_width - 1, axis=0)[:beam_width]
+        )
         at = best * len(own) + own
-        return tried.take(at).reshape(spent.shape), best % paths, flat.take(at).reshape(spent.shape)
+        return tried.take(at).reshape(spent.shape), best % beam_width, flat.take(at).reshape(spent.shape)
 
-    def _traced(self, kept: npt.NDArray[np.int8], parents: npt.NDArray[np.int8], path: npt.NDArray[np.intp]) -> Codes:
-        """The codes of a path [1, groups, rows], from its end."""
+    def _traced(
+        self, kept: npt.NDArray[np.int8], parents: npt.NDArray[np.int8], path: npt.NDArray[np.intp]
+    ) -> WholeNumbers:
+        """The codes of the solutions that end at `path` [1, groups, rows]."""
         codes = np.empty(self.target.shape, np.int32)
         for at in range(len(kept) - 1, -1, -1):
             codes[:, :, self.order[at]] = np.take_along_axis(kept[at], path, axis=0)[0]
             path = np.take_along_axis(parents[at], path, axis=0).astype(np.intp)
         return codes
 
-    def coordinate_descent(self, codes: Codes, rates: _Rates) -> Codes:
+    def coordinate_descent(self, codes: WholeNumbers, rates: _Rates) -> WholeNumbers:
         """Coordinate descent on distortion and bits, with the tables as they are."""
         codes = codes.copy()
-        step = np.float32(self.step)
-        slope = (self.target - codes.astype(np.float32) * step) @ self.second
+        scale = np.float32(self.scale)
+        slope = (self.target - codes.astype(np.float32) * scale) @ self.second
         diagonal = np.einsum("gkk->gk", self.second)
         for _ in range(SWEEPS):
             moved = False
             for column in range(codes.shape[-1]):
                 now = codes[:, :, column]
                 curve = diagonal[:, column, None]
-                wanted = np.asarray(now * step, np.float32) + slope[:, :, column] / curve
+                wanted = np.asarray(now * scale, np.float32) + slope[:, :, column] / curve
                 best = self._best(wanted, curve, rates, column, now)
-                change = (best - now) * step
+                change = (best - now) * scale
                 if change.any():
                     moved = True
                     codes[:, :, column] = best
@@ -254,37 +262,37 @@ class _Problem:
     def _best(
         self, values: Single, curve: Single, rates: _Rates, column: int, now: npt.NDArray[np.int32] | None = None
     ) -> Single:
-        """The code of each value [groups, rows] that is best for `curve * error^2 + price * bits`.
+        """The code of each value [groups, rows] that is best for `curve * error^2 + multiplier * bits`.
 
         Tried are the nearest, the next two towards zero, zero, and `now`, which stays unless another is really better.
         """
-        nearest = np.rint(values / np.float32(self.step)).clip(-LARGEST, LARGEST)
+        nearest = np.rint(values / np.float32(self.scale)).clip(-LARGEST, LARGEST)
         inwards = np.sign(nearest)
         tried = [nearest, nearest - inwards, nearest - np.minimum(np.abs(nearest), 2) * inwards, np.zeros_like(nearest)]
         if now is not None:
             tried.insert(0, now.astype(np.float32))
         candidates = np.stack(tried)
-        error = values - candidates * np.float32(self.step)
-        cost = curve * error * error + np.float32(self.price) * rates.at(candidates, column)
+        error = values - candidates * np.float32(self.scale)
+        cost = curve * error * error + np.float32(self.multiplier) * rates.at(candidates, column)
         if now is not None:
             cost[0] *= np.float32(1 - LEAST_GAIN)
         return np.asarray(np.take_along_axis(candidates, cost.argmin(axis=0)[None], axis=0)[0], np.float32)
 
-    def fitted_step(self, codes: Codes) -> np.float32:
-        """The best step for these codes: `w^T H k / k^T H k`."""
+    def fitted_scale(self, codes: WholeNumbers) -> np.float32:
+        """The best scale for these codes: `w^T H k / k^T H k`."""
         curved = codes.astype(np.float32) @ self.second
         top = float(np.einsum("grk,grk->", curved, self.target, dtype=np.float64))
         bottom = float(np.einsum("grk,grk->", curved, codes, dtype=np.float64))
-        fitted = np.float32(top / bottom) if bottom > 0 else np.float32(self.step)
-        return fitted if fitted > 0 else np.float32(self.step)
+        fitted = np.float32(top / bottom) if bottom > 0 else np.float32(self.scale)
+        return fitted if fitted > 0 else np.float32(self.scale)
 
 
 def _taken(values: Single, source: npt.NDArray[np.intp]) -> Single:
-    """Values [columns, paths, groups, rows] from the places `source` of each column's, laid flat."""
+    """Values [columns, beam_width, groups, rows] taken from the flat positions `source` of each column."""
     return values.reshape(len(values), source.size).take(source, axis=1).reshape(values.shape)
 
 
-def _symbols(codes: Codes, layer: Layer) -> tuple[npt.NDArray[np.int16], int]:
+def _symbols(codes: WholeNumbers, layer: Layer) -> tuple[npt.NDArray[np.int16], int]:
     """Codes as the coder sees them, from 0 on in the stored order, and the code that is 0."""
     low = int(codes.min())
     return (layer.from_matrix(codes) - low).reshape(-1).astype(np.int16), low

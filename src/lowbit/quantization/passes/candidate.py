@@ -1,0 +1,168 @@
+"""A quantized network on its way through the steps, and how it is put together from codes and ranges."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lowbit.calibration.statistics import Statistics, calibrate
+from lowbit.data.images import Images
+from lowbit.formats.input_bytes import with_exact_input
+from lowbit.formats.quantized_graph import ActivationCodes, QuantizedGraph
+from lowbit.graph.model import Model
+from lowbit.graph.ops import layers
+from lowbit.graph.subgraph import Rounded
+from lowbit.processor import give_back_memory
+from lowbit.progress import SILENT, Progress
+from lowbit.quantization.passes.activations import activation_codes, fit_biases
+from lowbit.quantization.planning.plan import EXACT_INPUT, Plan
+from lowbit.quantization.solving.stored_scales import HALF_BITS, narrow_bias, with_narrow_scales
+from lowbit.schemes.codes import Codes
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What a step begins from, and what it makes.
+
+    Attributes:
+        base: the float model that the codes stand for: the one given, or an equalized one.
+        graph: its codes.
+        statistics: ranges of its activations; None where they stay float.
+        note: how it was made, for people.
+    """
+
+    base: Model
+    graph: QuantizedGraph
+    statistics: Statistics | None
+    note: str = ""
+
+    @property
+    def grids(self) -> dict[str, Rounded]:
+        """Grids that activations are rounded to; without the input where layers read it as image bytes."""
+        grids = {name: (at.scale, -at.zero_point, 255 - at.zero_point) for name, at in self.graph.activations.items()}
+        if self.byte_layers:
+            grids.pop(self.base.input.name, None)
+        return grids
+
+    @property
+    def byte_layers(self) -> frozenset[str]:
+        """Nodes that read image bytes: their codes are in other units, so passes run them in float."""
+        return frozenset(self.graph.byte_input.layers if self.graph.byte_input is not None else ())
+
+
+class DecodedWeights(Mapping[str, Array]):
+    """What a quantized network computes with: some tensors as they are, others decoded each time they are asked for."""
+
+    def __init__(self, values: Mapping[str, Array], codes: Mapping[str, Codes]) -> None:
+        self._values, self._codes = values, codes
+
+    def __getitem__(self, name: str) -> Array:
+        return self._codes[name].decode() if name in self._codes else self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter({**self._values, **self._codes})
+
+    def __len__(self) -> int:
+        return len({**self._values, **self._codes})
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._codes or name in self._values
+
+
+def plain_candidate(model: Model, plan: Plan, images: Images, threads: int, progress: Progress) -> Candidate:
+    """Every tensor by its scheme alone, with the ranges of activations where the recipe rounds them."""
+    statistics = measured_ranges(model, plan, images, threads, progress)
+    codes = plain_codes(model, plan, progress)
+    return Candidate(model, assembled(model, plan, codes, {}, statistics), statistics)
+
+
+def plain_graph(model: Model, plan: Plan, progress: Progress = SILENT) -> QuantizedGraph:
+    """Every tensor by its scheme alone; biases in half precision where codes are coarser than that."""
+    weights = plain_codes(model, plan, progress)
+    floats = {}
+    if plan.recipe.weights is not None and plan.recipe.bits <= HALF_BITS and not plan.recipe.integer:
+        biases = {layer.bias for layer in layers(model) if layer.weight in weights and layer.bias is not None}
+        floats = {name: narrow_bias(model.weights[name]) for name in sorted(biases)}
+    return QuantizedGraph(model, weights=weights, floats=floats, metadata=metadata(plan))
+
+
+def plain_codes(model: Model, plan: Plan, progress: Progress = SILENT) -> dict[str, Codes]:
+    """Every tensor by its scheme alone, as its weights suggest; scales in half precision if codes are coarser."""
+    encoded: dict[str, Codes] = {}
+    for tensor in progress.track(plan.quantized, f"encoding {plan.recipe.name}", total=len(plan.quantized)):
+        if tensor.given is not None:
+            weight = model.weights[tensor.tensor]
+            codes = tensor.given.encode(weight, tensor.axis)
+            # The scales of integer files go into those of biases, not into the file alone.
+            encoded[tensor.tensor] = codes if plan.recipe.integer else with_narrow_scales(codes, weight)
+    return encoded
+
+
+def assembled(
+    base: Model,
+    plan: Plan,
+    weights: Mapping[str, Codes],
+    floats: Mapping[str, Array],
+    statistics: Statistics | None,
+    *,
+    activations: Mapping[str, ActivationCodes] | None = None,
+) -> QuantizedGraph:
+    """A quantized graph from its parts.
+
+    Args:
+        base: the float model that the codes stand for.
+        plan: which nodes run in integers.
+        weights: codes, by initializer name.
+        floats: new values of tensors that stay float, or of biases before they become int32, by initializer name.
+        statistics: ranges of the activations; None where they stay float.
+        activations: their codes, if known; else they follow from the statistics.
+    """
+    if statistics is None:
+        return QuantizedGraph(base, weights=weights, floats=floats, metadata=metadata(plan))
+    activations = activation_codes(plan, statistics) if activations is None else activations
+    integer = frozenset(node.node for node in plan.nodes if node.arithmetic == "integer")
+    absorbed = frozenset(node.node for node in plan.nodes if node.arithmetic == "absorbed")
+    corrected = base.with_weights(floats) if floats else base
+    running = [layer for layer in layers(base) if layer.node in integer]
+    weights, biases = fit_biases(corrected, running, weights, activations)
+    return QuantizedGraph(
+        corrected,
+        weights=weights,
+        activations=activations,
+        biases=biases,
+        integer=integer,
+        absorbed=absorbed,
+        metadata=metadata(plan),
+    )
+
+
+def on_bytes(graph: QuantizedGraph, plan: Plan) -> QuantizedGraph:
+    """With the float input taken as image bytes, if the plan says so."""
+    return with_exact_input(graph) if EXACT_INPUT in plan.steps else graph
+
+
+def metadata(plan: Plan) -> dict[str, str]:
+    """What a file says of its making."""
+    return {"lowbit.recipe": plan.recipe.name}
+
+
+def measured_ranges(model: Model, plan: Plan, images: Images, threads: int, progress: Progress) -> Statistics | None:
+    """Ranges of the activations that the plan rounds; None where they stay float."""
+    if not plan.recipe.integer:
+        return None
+    tensors = [tensor for group in plan.scale_groups for tensor in group]
+    # Outputs too: a file may give codes, though none of the kernels before needs their scale.
+    tensors += [output.name for output in model.outputs if output.dtype == np.float32]
+    statistics = calibrate(
+        model,
+        images,
+        tensors=tensors,
+        threads=threads,
+        histograms=plan.recipe.ranges != "minmax",
+        progress=progress,
+    )
+    give_back_memory()
+    return statistics

@@ -1,0 +1,48 @@
+"""What an archive is to meet: one goal, and the data that a drop is measured on."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lowbit.data.images import Images
+from lowbit.errors import DataError, SchemeError
+
+
+@dataclass(frozen=True)
+class Goal:
+    """One of three goals.
+
+    Attributes:
+        size: maximum bytes of the archive.
+        bits_per_weight: maximum bits of the archive, all of it counted, per weight of the model's layers.
+        max_drop: maximum points of accuracy lost on `data`; percent of changed predictions if it has no labels.
+        data: evaluation images, none of them among the calibration images; needed for `max_drop`.
+
+    Raises:
+        SchemeError: none of the three, more than one, or a number that is not positive.
+        DataError: `max_drop` without data.
+    """
+
+    size: int | None = None
+    bits_per_weight: float | None = None
+    max_drop: float | None = None
+    data: Images | str | Path | Iterable[Any] | None = None
+
+    def __post_init__(self) -> None:
+        goals = {"size": self.size, "bits_per_weight": self.bits_per_weight, "max_drop": self.max_drop}
+        given = {name: value for name, value in goals.items() if value is not None}
+        if len(given) != 1:
+            raise SchemeError(
+                f"{' and '.join(given)} are {len(given)} goals at once." if given else "no goal was given.",
+                remedy="Give one of size, bits_per_weight and max_drop.",
+            )
+        ((name, value),) = given.items()
+        if not (math.isfinite(value) and value > 0):
+            raise SchemeError(f"{name} of {value} cannot be reached.", remedy="Give a number above 0.")
+        if self.max_drop is not None and self.data is None:
+            raise DataError(
+                "a drop can only be measured on images that are not used to calibrate.",
+                remedy="Give them with --data DIR, or Goal(data=...) in Python; with labels if accuracy is meant.",
+            )
