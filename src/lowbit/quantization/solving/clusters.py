@@ -3,7 +3,7 @@
 k-means minimises the squared error of the weights; here it is `sum over rows of (w - q)^T H (w - q)`, q_j = book[i_j].
 Beginning from k-means weighted with the diagonal of H, two steps alternate:
 
-- books fixed: indices by error feedback and coordinate descent (`lowbit.quantization.solving.gptq`), kernels of few
+- books fixed: indices by GPTQ and coordinate descent (`lowbit.quantization.solving.gptq`), kernels of few
   columns exactly (`lowbit.quantization.solving.closest_vector`);
 - indices fixed: the books are a linear least-squares problem. With A the 0/1 matrix that spreads a book over a row,
   `(sum A^T H A) book = sum A^T H w`, solved by conjugate gradients: a product with the matrix is a look-up, a product
@@ -20,22 +20,23 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from lowbit.graph.ops import Layer
 from lowbit.quantization.solving.closest_vector import closest
 from lowbit.quantization.solving.effort import Effort
 from lowbit.quantization.solving.gptq import (
     BookGrid,
     Floats,
+    Problem,
     Single,
     coordinate_descent,
     gptq,
-    inverse_factor,
     objective,
 )
 from lowbit.quantization.solving.linear import EXACT_COLUMNS, EXACT_LEVELS
-from lowbit.schemes.clusters import Clusters
+from lowbit.schemes.clusters import ClusterCodes, Clusters
 from lowbit.schemes.kmeans import fit_1d, fit_rows
 
-STEPS = 30  # of conjugate gradients
+CG_ITERATIONS = 30
 SMALLEST = np.float32(1e-30)
 RIDGE = 1e-6  # pulls entries that no weight uses, or that only others can tell apart, to where they are
 
@@ -58,23 +59,24 @@ class ClusterSolution:
     scale: Single | None
     error: Doubles
 
+    def to_codes(self, layer: Layer, scheme: Clusters) -> ClusterCodes:
+        """The codes of the layer's weight, in its stored shape."""
+        factors = None if self.scale is None else self.scale.reshape(-1)
+        indices = layer.from_matrix(self.codes)
+        return scheme.from_indices(indices, self.books, scale=factors, axis=layer.channel_axis)
 
-def solve_clusters(
-    weights: Floats, second: Single, scheme: Clusters, effort: Effort, *, book: npt.NDArray[np.intp]
-) -> ClusterSolution:
-    """Cluster weights [groups, rows, columns] on `second`, H, positive definite [groups, columns, columns].
+
+def solve_clusters(problem: Problem, scheme: Clusters, effort: Effort) -> ClusterSolution:
+    """Choose code books and indices of a layer's weights.
 
     Args:
-        weights: what the layer shall come close to.
-        second: of its inputs.
-        scheme: width of an index, whether books hold only what float16 has, whether rows have scales.
+        problem: the weights and what their errors cost.
+        scheme: width of an index, which rows share a code book, whether books hold only what float16 has, whether rows
+            have scales.
         effort: how long to search.
-        book: which code book each row uses [groups, rows], from 0.
     """
-    order = np.argsort(-np.einsum("gkk->k", second), kind="stable")
-    target = np.ascontiguousarray(weights[:, :, order], np.float32)
-    matrix = second[:, order[:, None], order]
-    factor = inverse_factor(matrix)
+    target, matrix = problem.weights, problem.second
+    book = _book_of_rows(scheme, target.shape)
     levels = 1 << scheme.bits
     scale = _first_scale(target, matrix, scheme) if scheme.scaled else np.ones(target.shape[:2], np.float32)
     books = _start(target, matrix, book, levels, scale)
@@ -83,18 +85,10 @@ def solve_clusters(
     for turn in range(effort.rounds + 2):
         books = _halved(books) if scheme.half else books
         grid = _grid(books, book, scale if scheme.scaled else None)
-        candidates = []
-        if codes is not None:
-            candidates.append(coordinate_descent(target, grid.levels(codes), matrix, grid, sweeps=effort.sweeps))
+        starts = [] if codes is None else [grid.levels(codes)]
         if turn <= effort.rounds:
-            candidates.append(
-                coordinate_descent(target, gptq(target, factor, grid), matrix, grid, sweeps=effort.sweeps)
-            )
-        totals = [objective(target, candidate, matrix) for candidate in candidates]
-        # Rows are free to choose for themselves: the books are the same.
-        rounded = candidates[0]
-        if len(candidates) == 2:
-            rounded = np.where((totals[1] < totals[0])[..., None], candidates[1], rounded)
+            starts.append(gptq(target, problem.factor, grid))
+        rounded = _best_descent(problem, grid, starts, effort)
         if effort.exact and target.shape[2] <= EXACT_COLUMNS and levels <= EXACT_LEVELS:
             rounded = _exact(target, matrix, grid, rounded)
         codes = grid.codes(rounded)
@@ -103,26 +97,46 @@ def solve_clusters(
             best = (total, codes, books, scale)
         if scheme.scaled:
             scale = _best_scale(target, matrix, _grid(books, book, None).levels(codes), scale, scheme)
-        books = fit_books(target, matrix, codes, books, book=book, scale=scale)
+        books = fit_books(problem, codes, books, book=book, scale=scale)
     assert best is not None
     _, codes, books, scale = best
     error = objective(target, _grid(books, book, scale if scheme.scaled else None).levels(codes), matrix)
-    return ClusterSolution(codes[:, :, np.argsort(order)], books, scale if scheme.scaled else None, error)
+    return ClusterSolution(problem.stored(codes), books, scale if scheme.scaled else None, error)
+
+
+def _book_of_rows(scheme: Clusters, shape: tuple[int, ...]) -> npt.NDArray[np.intp]:
+    """Which code book each row uses [groups, rows], from 0."""
+    groups, rows, columns = shape
+    shared = scheme.groups((groups * rows, columns), 0)
+    return np.broadcast_to(shared.spread(np.arange(shared.count)), (groups * rows, 1)).reshape(groups, rows)
+
+
+def _best_descent(problem: Problem, grid: BookGrid, starts: list[Single], effort: Effort) -> Single:
+    """Coordinate descent from each start; of two, the better one for each row, since the books are the same."""
+    target, matrix = problem.weights, problem.second
+    ends = [coordinate_descent(target, start, matrix, grid, sweeps=effort.sweeps) for start in starts]
+    errors = [objective(target, end, matrix) for end in ends]
+    return ends[0] if len(ends) == 1 else np.where((errors[1] < errors[0])[..., None], ends[1], ends[0])
 
 
 def fit_books(
-    weights: Floats,
-    second: Floats,
+    problem: Problem,
     codes: npt.NDArray[np.uint8],
     books: Single,
     *,
     book: npt.NDArray[np.intp],
     scale: Single | None = None,
 ) -> Single:
-    """The best code books [books, levels] for these indices, ascending; entries without a weight stay.
+    """The best code books for given indices, ascending; entries without a weight stay.
 
-    With scales [groups, rows] those of `w ~ scale * book`, w, H and book as above.
+    Args:
+        problem: the weights and what their errors cost.
+        codes: indices [groups, rows, columns].
+        books: to begin with [books, levels].
+        book: which code book each row uses [groups, rows].
+        scale: of each row [groups, rows], where levels are `scale * book`.
     """
+    weights, second = problem.weights, problem.second
     # Entry b of a book counts in a row as `scale * b`: so do its slopes.
     factors = np.ones((1, 1, 1), np.float32) if scale is None else scale[..., None]
     levels = books.shape[1]
@@ -142,7 +156,7 @@ def fit_books(
     direction = residual / scale
     energy = (residual * direction).reshape(-1, levels).sum(axis=1)
     first = energy.copy()
-    for _ in range(STEPS):
+    for _ in range(CG_ITERATIONS):
         curved = collect(factors * ((factors * direction.astype(np.float32)[flat]) @ second)) + ridge * direction
         bend = (direction * curved).reshape(-1, levels).sum(axis=1)
         step = np.repeat(np.where(bend > 0, energy / np.where(bend > 0, bend, 1.0), 0.0), levels)

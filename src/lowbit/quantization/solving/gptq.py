@@ -5,7 +5,7 @@ causes is, per position,
 
     tr((W - Q) H (W - Q)^T),    H = E[x x^T]  [columns, columns],
 
-one quadratic a row. Three steps act on it, each for all rows (and all groups) at once:
+one quadratic a row. Three parts act on it, each for all rows (and all groups) at once:
 
 - `gptq`: columns in turn; the error made in one is passed on to those not yet rounded, as the conditional optimum
   of the quadratic says (Hassibi and Stork 1993, "Optimal brain surgeon"; Frantar et al. 2022, "GPTQ", equations 2 and 3
@@ -22,7 +22,8 @@ for kernels of few columns `lowbit.quantization.solving.closest_vector` has it.
 Shapes: W, Q [groups, rows, columns]; H [groups, columns, columns]; all arithmetic in float32 but the factorization.
 """
 
-from dataclasses import dataclass
+import itertools
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -146,6 +147,44 @@ class BookGrid:
         if self.scale is not None:
             return BookGrid(self.books, self.scale[:, index])
         return self if self.books.shape[1] == 1 else BookGrid(self.books[:, index])
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One layer's weights and H, with columns in the order in which they are rounded: those of most power first.
+
+    Attributes:
+        weights: W [groups, rows, columns].
+        second: H, positive definite [groups, columns, columns].
+        factor: `inverse_factor` of H.
+        order: which stored column each of these is [columns].
+        layer_rows: rows per group of the whole layer, where these are a part of them.
+    """
+
+    weights: Single
+    second: Single
+    factor: Single
+    order: npt.NDArray[np.intp]
+    layer_rows: int
+
+    @staticmethod
+    def of(weights: Floats, second: Single) -> "Problem":
+        """The problem of a layer, W and H in the stored order of columns."""
+        order = np.argsort(-np.einsum("gkk->k", second), kind="stable")
+        ordered = second[:, order[:, None], order]
+        matrix = np.ascontiguousarray(weights[:, :, order], np.float32)
+        return Problem(matrix, ordered, inverse_factor(ordered), order, matrix.shape[1])
+
+    def parts(self, cells: int) -> list["Problem"]:
+        """Its rows a part at a time, each of about `cells` weights; the same on any machine."""
+        rows = self.weights.shape[1]
+        count = min(rows, max(1, self.weights.size // cells)) if rows == self.layer_rows else 1
+        bounds = np.linspace(0, rows, count + 1).astype(int)
+        return [replace(self, weights=self.weights[:, first:last]) for first, last in itertools.pairwise(bounds)]
+
+    def stored(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Values [groups, rows, columns] with columns in the stored order again."""
+        return values[:, :, np.argsort(self.order)]
 
 
 def damped(second: Floats, amount: float, *, in_place: bool = False) -> Single:

@@ -7,11 +7,10 @@ import numpy.typing as npt
 
 from lowbit.calibration.moments import Moments
 from lowbit.graph.ops import Layer
-from lowbit.quantization.solving.clusters import solve_clusters
 from lowbit.quantization.solving.effort import Effort
-from lowbit.quantization.solving.gptq import Single, damped, objective
-from lowbit.quantization.solving.linear import solve_linear
+from lowbit.quantization.solving.gptq import Problem, damped, objective
 from lowbit.quantization.solving.refit import refit_bias, refit_weights
+from lowbit.quantization.solving.schemes import row_of
 from lowbit.schemes.clusters import Clusters
 from lowbit.schemes.codes import Codes
 from lowbit.schemes.linear import Linear
@@ -51,58 +50,46 @@ def solve_layer(
     """
     if moments.second.size == 0:  # too wide for second moments: plain codes, and the bias that goes with them
         codes = scheme.encode(np.asarray(weight, np.float32), layer.channel_axis)
-        bias = refit_bias(layer.to_matrix(codes.decode().astype(np.float64)), moments)
-        return LayerSolution(codes, bias.reshape(-1).astype(np.float32), 0.0, 0.0)
-    matrix = layer.to_matrix(np.asarray(weight, np.float64))
-    target = refit_weights(matrix, moments, damping=REFIT_DAMPING)
+        return LayerSolution(codes, _bias(layer, codes, moments), 0.0, 0.0)
+    target = refit_weights(layer.to_matrix(np.asarray(weight, np.float64)), moments, damping=REFIT_DAMPING)
     # Damped where it is, and put back before errors are counted: a copy of a wide layer's H takes 85 MB.
     diagonal = np.einsum("gkk->gk", moments.second).copy()
     second = damped(moments.second, DAMPING, in_place=True)
-    fitted = layer.from_matrix(target).astype(np.float32)
-    # Fine codes hardly move the output: the grid over the whole range of a channel is as good.
-    fine = scheme.bits > 8 or (scheme.bits > effort.widest and scheme.per != "tensor")
-    searched = not fine and _simple(layer)
-    # Code books begin from k-means anyway, which is what takes the time of plain encoding.
-    plain = None if searched and isinstance(scheme, Clusters) else scheme.encode(fitted, layer.channel_axis)
-    codes = _solved(layer, target, second, scheme, effort) if searched or plain is None else plain
+    row = row_of(scheme)
+    searched = row.solve is not None and _pays(scheme, effort) and _rows_are_channels(layer)
+    plain = None
+    if row.try_plain or not searched:
+        plain = scheme.encode(layer.from_matrix(target).astype(np.float32), layer.channel_axis)
+    if searched and row.solve is not None:
+        codes = row.solve(Problem.of(target, second), scheme, effort).to_codes(layer, scheme)
+    else:
+        assert plain is not None
+        codes = plain
     np.einsum("gkk->gk", moments.second)[...] = diagonal
     power = max(float(objective(target, 0.0, moments.second).sum()), 1e-30)
 
-    def share(found: Codes) -> float:
-        return float(objective(target, layer.to_matrix(found.decode()), moments.second).sum()) / power
+    def share(codes: Codes) -> float:
+        return float(objective(target, layer.to_matrix(codes.decode()), moments.second).sum()) / power
 
     error = share(codes)
     nearest = error if plain is None else share(plain)
     if plain is not None and error > nearest:  # only the grid's shape (a coarser zero point, half precision) can do it
         codes, error = plain, nearest
-    bias = refit_bias(layer.to_matrix(codes.decode().astype(np.float64)), moments)
-    return LayerSolution(codes, bias.reshape(-1).astype(np.float32), nearest, error)
+    return LayerSolution(codes, _bias(layer, codes, moments), nearest, error)
 
 
-def _simple(layer: Layer) -> bool:
+def _pays(scheme: Linear | Clusters, effort: Effort) -> bool:
+    """Whether codes are chosen for the objective: fine ones hardly move the output, whatever the grid."""
+    fine = scheme.bits > 8 or (scheme.bits > effort.widest and scheme.per != "tensor")
+    return not fine
+
+
+def _rows_are_channels(layer: Layer) -> bool:
     """Whether one row of the matrix is one channel of the weight's axis."""
     return not (layer.op == "ConvTranspose" and layer.groups > 1)
 
 
-def _solved(
-    layer: Layer,
-    target: npt.NDArray[np.floating],
-    second: Single,
-    scheme: Linear | Clusters,
-    effort: Effort,
-) -> Codes:
-    groups, rows, _ = target.shape
-    if isinstance(scheme, Linear):
-        linear = solve_linear(target, second, scheme, effort)
-        stored = layer.from_matrix(linear.codes)
-        tied = scheme.per == "tensor"
-        scale = linear.scale.reshape(-1)[: 1 if tied else None]
-        zero = None if scheme.symmetric else (linear.zero.reshape(-1)[:1] if tied else linear.zero.reshape(-1))
-        return scheme.from_codes(stored, scale, zero_point=zero, axis=layer.channel_axis)
-    shared = scheme.groups(layer.weight_shape, layer.channel_axis)
-    book = np.broadcast_to(shared.spread(np.arange(shared.count)), (groups * rows, 1)).reshape(groups, rows)
-    clusters = solve_clusters(target, second, scheme, effort, book=book)
-    factors = None if clusters.scale is None else clusters.scale.reshape(-1)
-    return scheme.from_indices(
-        layer.from_matrix(clusters.codes), clusters.books, scale=factors, axis=layer.channel_axis
-    )
+def _bias(layer: Layer, codes: Codes, moments: Moments) -> npt.NDArray[np.float32]:
+    """The bias that goes with codes [output channels]."""
+    bias = refit_bias(layer.to_matrix(codes.decode().astype(np.float64)), moments)
+    return bias.reshape(-1).astype(np.float32)

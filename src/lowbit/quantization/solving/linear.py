@@ -2,12 +2,12 @@
 
 A grid that fits the weights is not the one that serves the layer: scales found by the squared error of the weights lose
 17 points at 3 bits (ResNet20) where scales found on `tr((W - Q) H (W - Q)^T)` lose one. So a ladder of scales, from the
-one that covers all weights down to `NARROWEST` of it, is rounded with error feedback and judged on the objective, the
+one that covers all weights down to `NARROWEST` of it, is rounded by GPTQ and judged on the objective, the
 best of each channel is improved by coordinate descent, and then grid and codes are re-solved in turn:
 
 - codes fixed: with `u = code - zero` the best scale is `w^T H u / u^T H u`; for affine grids scale and offset follow
   from two linear equations, the offset rounded to a whole number of steps;
-- grid fixed: descent from the codes at hand, and error feedback anew.
+- grid fixed: coordinate descent from the codes at hand, and GPTQ anew.
 
 Only what lowers the objective is kept, so no step of it can do harm. In the end scales become those that a file stores
 (`lowbit.quantization.solving.stored_scales`), and codes are chosen once more.
@@ -16,28 +16,20 @@ Rows of a layer of more than a million weights are solved in parts of their own,
 any machine.
 """
 
-import itertools
-from copy import copy
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from lowbit.graph.ops import Layer
 from lowbit.processor import cores, in_order
 from lowbit.quantization.solving.closest_vector import closest
 from lowbit.quantization.solving.effort import Effort
-from lowbit.quantization.solving.gptq import (
-    Floats,
-    Single,
-    UniformGrid,
-    coordinate_descent,
-    gptq,
-    inverse_factor,
-    objective,
-)
+from lowbit.quantization.solving.gptq import Problem, Single, UniformGrid, coordinate_descent, gptq, objective
 from lowbit.quantization.solving.stored_scales import stored_scales
-from lowbit.schemes.linear import Linear
+from lowbit.schemes.linear import Linear, LinearCodes
 
 NARROWEST = 0.45
 NUDGES = (0.97, 1.03, 0.94, 1.06, 0.985, 1.015)  # factors on the scale that the highest effort tries in the end
@@ -57,14 +49,73 @@ class LinearSolution:
         scale: [groups, rows, blocks].
         zero: whole numbers [groups, rows, blocks].
         error: objective of each row [groups, rows].
-        proven: rows whose codes are the optimum for their grid.
     """
 
     codes: npt.NDArray[np.int32]
     scale: Single
     zero: npt.NDArray[np.int32]
     error: npt.NDArray[np.float64]
-    proven: npt.NDArray[np.bool_]
+
+    @staticmethod
+    def joined(parts: Sequence["LinearSolution"]) -> "LinearSolution":
+        """The solution of a layer from those of parts of its rows."""
+        return LinearSolution(
+            np.concatenate([part.codes for part in parts], axis=1),
+            np.concatenate([part.scale for part in parts], axis=1),
+            np.concatenate([part.zero for part in parts], axis=1),
+            np.concatenate([part.error for part in parts], axis=1),
+        )
+
+    def to_codes(self, layer: Layer, scheme: Linear) -> LinearCodes:
+        """The codes of the layer's weight, in its stored shape."""
+        count = 1 if scheme.per == "tensor" else None
+        scale, zero = self.scale.reshape(-1)[:count], self.zero.reshape(-1)[:count]
+        stored = layer.from_matrix(self.codes)
+        return scheme.from_codes(stored, scale, zero_point=None if scheme.symmetric else zero, axis=layer.channel_axis)
+
+
+def solve_linear(problem: Problem, scheme: Linear, effort: Effort) -> LinearSolution:
+    """Choose scales, zero points and codes of a layer's weights.
+
+    Args:
+        problem: the weights and what their errors cost.
+        scheme: bits, and what shares a scale.
+        effort: how long to search.
+    """
+    parts = [problem] if scheme.per == "tensor" else problem.parts(PART_CELLS)
+    if len(parts) > 1:
+        solutions = in_order(lambda part: solve_linear(part, scheme, effort), parts, threads=cores())
+        return LinearSolution.joined(list(solutions))
+    search = _GridSearch(problem, scheme, effort)
+    state: _State | None = None
+    for grids in search.ladder():
+        stacked = replace(
+            grids[0],
+            scale=np.concatenate([grid.scale for grid in grids], axis=1),
+            zero=np.concatenate([grid.zero for grid in grids], axis=1),
+        )
+        rounded = gptq(np.tile(problem.weights, (1, len(grids), 1)), problem.factor, stacked)
+        for grid, rows in zip(grids, np.split(rounded, len(grids), axis=1), strict=True):
+            candidate = search.judge(grid, rows)
+            state = candidate if state is None else search.better(state, candidate)
+    assert state is not None
+    state = search.descend(state)
+    for _ in range(effort.rounds):
+        fitted = search.fit_grid(state)
+        for candidate in (search.descend(fitted), search.round(fitted.grid)):
+            state = search.better(state, candidate)
+    for nudge in NUDGES[: effort.nudges]:
+        grid = replace(state.grid, scale=state.grid.scale * np.float32(nudge))
+        state = search.better(state, search.descend(search.fit_grid(search.round(grid))))
+    exact = effort.exact and search.can_be_exact(state.grid)
+    for _ in range(2 * exact):
+        state = search.exact(state)
+        state = search.better(state, search.fit_grid(state))
+    state = search.narrowed(state)
+    if exact:
+        state = search.exact(state)
+    codes = problem.stored(state.grid.codes(state.rounded)).astype(np.int32)
+    return LinearSolution(codes, state.grid.scale, state.grid.zero.astype(np.int32), state.error)
 
 
 @dataclass(frozen=True)
@@ -76,78 +127,31 @@ class _State:
     error: npt.NDArray[np.float64]
 
 
-def solve_linear(weights: Floats, second: Single, scheme: Linear, effort: Effort) -> LinearSolution:
-    """Round weights [groups, rows, columns] on `second`, H, positive definite [groups, columns, columns]."""
-    order = np.argsort(-np.einsum("gkk->k", second), kind="stable")
-    back = np.argsort(order)
-    problem = _Problem(weights[:, :, order], second[:, order[:, None], order], scheme, order)
-    parts = list(in_order(lambda part: part.solve(effort), problem.parts(), threads=cores()))
-    state = _State(
-        replace(
-            parts[0][0].grid,
-            scale=np.concatenate([state.grid.scale for state, _ in parts], axis=1),
-            zero=np.concatenate([state.grid.zero for state, _ in parts], axis=1),
-        ),
-        np.concatenate([state.rounded for state, _ in parts], axis=1),
-        np.concatenate([state.error for state, _ in parts], axis=1),
-    )
-    proven = np.concatenate([proven for _, proven in parts], axis=1)
-    codes = state.grid.codes(state.rounded)[:, :, back].astype(np.int32)
-    return LinearSolution(codes, state.grid.scale, state.grid.zero.astype(np.int32), state.error, proven)
+class _GridSearch:
+    """What stays the same while a layer is solved, and the moves of the search."""
 
-
-class _Problem:
-    """What stays the same while a layer is solved: target, H, its factor, and what shares a scale."""
-
-    def __init__(self, weights: Floats, second: Single, scheme: Linear, order: npt.NDArray[np.intp]) -> None:
-        self.weights = np.ascontiguousarray(weights, np.float32)
-        self.second = second
-        self.factor = inverse_factor(second)
+    def __init__(self, problem: Problem, scheme: Linear, effort: Effort) -> None:
+        self.weights, self.second, self.factor = problem.weights, problem.second, problem.factor
+        self.effort = effort
         self.affine = not scheme.symmetric
         self.low, self.top = scheme.code_range
         self.bits = scheme.bits
         self.tied = scheme.per == "tensor"
-        size = scheme.group_size if scheme.per == "group" and scheme.group_size else len(order)
-        self.block = np.asarray(order // size, np.intp)
+        size = scheme.group_size if scheme.per == "group" and scheme.group_size else len(problem.order)
+        self.block = np.asarray(problem.order // size, np.intp)
         self.blocks = int(self.block.max()) + 1
-        self.scales = 1 if self.tied else weights.shape[0] * weights.shape[1] * self.blocks
+        # Of the whole layer: how a file stores them depends on their number.
+        self.scales = 1 if self.tied else len(self.weights) * problem.layer_rows * self.blocks
 
-    def parts(self) -> list["_Problem"]:
-        """Its rows a part at a time, where they do not share a scale and are many: how many depends on them alone."""
-        rows = self.weights.shape[1]
-        count = 1 if self.tied else min(rows, max(1, self.weights.size // PART_CELLS))
-        bounds = np.linspace(0, rows, count + 1).astype(int)
-        found = []
-        for first, last in itertools.pairwise(bounds):
-            part = copy(self)
-            part.weights = self.weights[:, first:last]
-            found.append(part)
-        return found
-
-    def solve(self, effort: Effort) -> tuple["_State", npt.NDArray[np.bool_]]:
-        """The best grid and codes that were found, and which rows are proven to be the best for their grid."""
-        state = self.start(effort)
-        for _ in range(effort.rounds):
-            fitted = self.fit_grid(state)
-            for candidate in (self.descend(fitted, effort), self.round(fitted.grid, effort)):
-                state = self.better(state, candidate)
-        for nudge in NUDGES[: effort.nudges]:
-            grid = replace(state.grid, scale=state.grid.scale * np.float32(nudge))
-            candidate = self.fit_grid(self.round(grid, effort))
-            state = self.better(state, self.descend(candidate, effort))
-        proven = np.zeros(self.weights.shape[:2], bool)
-        levels = state.grid.top - state.grid.low + 1
-        columns = self.weights.shape[2]
-        exact = effort.exact and columns <= EXACT_COLUMNS and levels <= EXACT_LEVELS and state.grid.scale.shape[2] == 1
-        for _ in range(2 * exact):
-            state, proven = self.exact(state)
-            state = self.better(state, self.fit_grid(state))
-        state = self.narrowed(state, effort)
-        if exact:
-            state, proven = self.exact(state)
-        return state, proven
+    def ladder(self) -> Iterator[list[UniformGrid]]:
+        """Grids over less and less of the weights' range, as many at a time as may be rounded together."""
+        shares = np.linspace(1.0, NARROWEST, self.effort.scales)
+        together = max(1, CANDIDATE_CELLS // self.weights.size)
+        for first in range(0, len(shares), together):
+            yield [self.cover(float(share)) for share in shares[first : first + together]]
 
     def judge(self, grid: UniformGrid, rounded: Single) -> _State:
+        """A grid and rounded weights with their objective."""
         return _State(grid, rounded, objective(self.weights, rounded, self.second))
 
     def better(self, old: _State, new: _State) -> _State:
@@ -162,13 +166,15 @@ class _Problem:
         rounded = np.where(won[..., None], new.rounded, old.rounded)
         return _State(grid, rounded, np.where(won, new.error, old.error))
 
-    def round(self, grid: UniformGrid, effort: Effort) -> _State:
-        rounded = gptq(self.weights, self.factor, grid)
-        return self.judge(grid, coordinate_descent(self.weights, rounded, self.second, grid, sweeps=effort.sweeps))
+    def round(self, grid: UniformGrid) -> _State:
+        """GPTQ and coordinate descent on a grid."""
+        return self.descend(_State(grid, gptq(self.weights, self.factor, grid), np.empty(0)))
 
-    def descend(self, state: _State, effort: Effort) -> _State:
-        found = coordinate_descent(self.weights, state.rounded, self.second, state.grid, sweeps=effort.sweeps)
-        return self.judge(state.grid, found)
+    def descend(self, state: _State) -> _State:
+        """Coordinate descent from the codes at hand."""
+        sweeps = self.effort.sweeps
+        rounded = coordinate_descent(self.weights, state.rounded, self.second, state.grid, sweeps=sweeps)
+        return self.judge(state.grid, rounded)
 
     def cover(self, share: float) -> UniformGrid:
         """The grid over `share` of the range of the weights."""
@@ -187,26 +193,6 @@ class _Problem:
         else:
             scale = np.maximum(np.maximum(high / self.top, low / self.low), SMALLEST)
         return UniformGrid(scale.astype(np.float32), zero.astype(np.float32), self.block, self.low, self.top)
-
-    def start(self, effort: Effort) -> _State:
-        """The best of a ladder of scales, after descent."""
-        shares = np.linspace(1.0, NARROWEST, effort.scales)
-        rows = self.weights.shape[1]
-        together = max(1, CANDIDATE_CELLS // self.weights.size)
-        best: _State | None = None
-        for first in range(0, len(shares), together):
-            grids = [self.cover(float(share)) for share in shares[first : first + together]]
-            stacked = replace(
-                grids[0],
-                scale=np.concatenate([grid.scale for grid in grids], axis=1),
-                zero=np.concatenate([grid.zero for grid in grids], axis=1),
-            )
-            rounded = gptq(np.tile(self.weights, (1, len(grids), 1)), self.factor, stacked)
-            for at, grid in enumerate(grids):
-                state = self.judge(grid, rounded[:, at * rows : (at + 1) * rows])
-                best = state if best is None else self.better(best, state)
-        assert best is not None
-        return self.descend(best, effort)
 
     def fit_grid(self, state: _State) -> _State:
         """The best grid for the codes as they are; zero points only where a row has one."""
@@ -229,14 +215,14 @@ class _Problem:
         grid = replace(grid, scale=scale)
         return self.judge(grid, grid.levels(codes))
 
-    def narrowed(self, state: _State, effort: Effort) -> _State:
+    def narrowed(self, state: _State) -> _State:
         """On scales as the file will store them, and the codes that are best there."""
         codes = state.grid.codes(state.rounded)
         scale = state.grid.scale
         tied = scale[:1, :1] if self.tied else scale
         stored = stored_scales(tied.reshape(-1), self.bits, count=self.scales)[0].reshape(tied.shape)
         grid = replace(state.grid, scale=np.broadcast_to(stored, scale.shape).copy())
-        return self.descend(self.judge(grid, grid.levels(codes)), effort)
+        return self.descend(self.judge(grid, grid.levels(codes)))
 
     def _fit_zero(self, codes: Single, grid: UniformGrid) -> Single:
         """Whole zero points nearest to the best offset, from the normal equations of `scale * code + offset`."""
@@ -254,12 +240,17 @@ class _Problem:
         zero = np.rint(-offset / np.where(sound, scale, 1.0)).clip(self.low, self.top)
         return np.where(sound[..., None], zero[..., None], grid.zero).astype(np.float32)
 
-    def exact(self, state: _State) -> tuple[_State, npt.NDArray[np.bool_]]:
+    def can_be_exact(self, grid: UniformGrid) -> bool:
+        """Whether rows are short enough, and levels few enough, to look for the proven optimum."""
+        few = self.weights.shape[2] <= EXACT_COLUMNS and grid.top - grid.low + 1 <= EXACT_LEVELS
+        return few and grid.scale.shape[2] == 1
+
+    def exact(self, state: _State) -> _State:
         """The optimum for the grid as it is."""
         groups, rows, columns = self.weights.shape
         steps = np.arange(self.low, self.top + 1, dtype=np.float32) - state.grid.zero
         levels = (state.grid.scale * steps).reshape(groups * rows, -1)
         second: Any = np.repeat(self.second, rows, axis=0)
-        found, proven = closest(self.weights.reshape(-1, columns), second, levels, state.rounded.reshape(-1, columns))
-        rounded = found.reshape(groups, rows, columns).astype(np.float32)
-        return self.better(state, self.judge(state.grid, rounded)), proven.reshape(groups, rows)
+        nearest, _ = closest(self.weights.reshape(-1, columns), second, levels, state.rounded.reshape(-1, columns))
+        rounded = nearest.reshape(groups, rows, columns).astype(np.float32)
+        return self.better(state, self.judge(state.grid, rounded))
