@@ -38,8 +38,8 @@ from lowbit.graph.model import Model
 from lowbit.measurement.accuracy import score
 from lowbit.measurement.environment import environment
 from lowbit.measurement.prediction import Prediction, predict
-from lowbit.quantization.passes.steps import Work, run_steps
-from lowbit.quantization.solving.effort import EFFORTS
+from lowbit.progress import SILENT
+from lowbit.quantization.passes.candidate import plain_candidate
 from lowbit.training.assets import built_in_model
 
 HERE = Path(__file__).resolve().parent
@@ -204,8 +204,8 @@ def plainly(subject: Subject, folder: Path, name: str, per: str | None) -> Made:
         path = lowbit.quantize(subject.model, recipe).save(folder / "model.onnx")
         return Made(time.perf_counter() - started, path)
     decided = dataclasses.replace(lowbit.plan(subject.model, recipe), steps=())
-    encoded, _, _ = run_steps(Work(subject.model, decided, subject.calibration, EFFORTS["balanced"]))
-    path = write_atomically(folder / "model.onnx", to_onnx(encoded))
+    candidate = plain_candidate(subject.model, decided, subject.calibration, 0, SILENT)
+    path = write_atomically(folder / "model.onnx", to_onnx(candidate.graph))
     return Made(time.perf_counter() - started, path, note="min-max ranges")
 
 

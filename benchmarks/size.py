@@ -95,7 +95,9 @@ def candidates(subject: Subject, tools: Sequence[str], reference: Prediction, wo
 def by_lowbit(subject: Subject, bits: float, work: Path) -> Made:
     """lowbit as a user calls it."""
     started = time.perf_counter()
-    packed = lowbit.pack(subject.model, calibration=subject.calibration, bits_per_weight=bits, short_names=True)
+    packed = lowbit.pack(
+        subject.model, lowbit.Goal(bits_per_weight=bits), calibration=subject.calibration, short_names=True
+    )
     seconds = time.perf_counter() - started
     path = packed.save(work / "model.lowbit")
     return Made(path.stat().st_size, answered(lowbit.load(path).to_bytes(), subject), seconds)

@@ -11,7 +11,7 @@ from lowbit.formats.quantized_graph import QuantizedGraph
 from lowbit.graph.load import load
 from lowbit.graph.ops import layers
 from lowbit.quantization.passes.activations import activation_codes, fit_biases
-from lowbit.quantization.passes.steps import encode_plainly
+from lowbit.quantization.passes.candidate import plain_codes
 from lowbit.quantization.planning.plan import plan
 
 
@@ -423,5 +423,5 @@ def integer(model, rng, count=24, images=None):
         for kind in ("integer", "absorbed")
     }
     running = [layer for layer in layers(model) if layer.node in named["integer"]]
-    weights, biases = fit_biases(model, running, encode_plainly(model, decision), activations)
+    weights, biases = fit_biases(model, running, plain_codes(model, decision), activations)
     return QuantizedGraph(model, weights=weights, activations=activations, biases=biases, **named)

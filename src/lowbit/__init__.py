@@ -34,6 +34,7 @@ PUBLIC = {
     "quantize": "lowbit.quantization.quantize",
     "Quantized": "lowbit.quantization.quantized",
     "pack": "lowbit.quantization.pack",
+    "Goal": "lowbit.quantization.rate.goal",
     "Packed": "lowbit.quantization.rate.search",
     "measure": "lowbit.measurement.measure",
     "compare": "lowbit.measurement.compare",
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
     from lowbit.quantization.planning.recipes import Recipe, parse_recipe
     from lowbit.quantization.quantize import quantize
     from lowbit.quantization.quantized import Quantized
+    from lowbit.quantization.rate.goal import Goal
     from lowbit.quantization.rate.search import Packed
     from lowbit.schemes.clusters import Clusters
     from lowbit.schemes.linear import Linear
@@ -69,6 +71,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Clusters",
     "Comparison",
+    "Goal",
     "Linear",
     "LowbitError",
     "Model",

@@ -25,6 +25,10 @@ def images():
     return open_images(list(networks.inputs(24)), None, values="model")
 
 
+def new_biases(*given, grids, **options):
+    return dict(corrected_biases(*given, grids=grids, **options))
+
+
 def coarse(model):
     """Weights of half as many digits as they need: rounded down, so that all means move."""
     return {layer.weight: np.floor(model.weights[layer.weight] * 8).astype(np.float32) / 8 for layer in layers(model)}
@@ -42,7 +46,7 @@ def outputs(model, x, weights, rounded):
 def test_means_are_those_of_the_float_network(model, images, rounded):
     weights = coarse(model)
     x = networks.inputs(24)
-    found = corrected_biases(model, images, weights, rounded=rounded)
+    found = new_biases(model, images, weights, grids=rounded)
     assert set(found) == {layer.bias for layer in layers(model)}
     wanted = outputs(model, x, {}, {})
     before, after = outputs(model, x, weights, rounded), outputs(model, x, weights | found, rounded)
@@ -56,22 +60,22 @@ def test_means_are_those_of_the_float_network(model, images, rounded):
 
 def test_memory_and_threads_change_how_many_images_not_what_is_done(model, images, monkeypatch):
     weights = coarse(model)
-    one, two = (corrected_biases(model, images, weights, rounded={}, threads=threads) for threads in (1, 2))
+    one, two = (new_biases(model, images, weights, grids={}, threads=threads) for threads in (1, 2))
     for name in one:
         np.testing.assert_array_equal(one[name], two[name])
     monkeypatch.setattr(bias, "MEMORY", 1)
-    few = corrected_biases(model, images, weights, rounded={})
+    few = new_biases(model, images, weights, grids={})
     assert any(np.abs(few[name] - one[name]).max() > 1e-4 for name in one)
 
 
 def test_layers_that_are_passed_and_shared_biases_stay(model, images):
-    found = corrected_biases(model, images, coarse(model), rounded={}, passed=frozenset(("stem", "fc")))
+    found = new_biases(model, images, coarse(model), grids={}, passed=frozenset(("stem", "fc")))
     assert {"stem.bias", "fc.bias"}.isdisjoint(found)
     assert len(found) == len(layers(model)) - 2
     proto = networks.residual_network()
     next(node for node in proto.graph.node if node.name == "back").input[2] = "narrow.bias"
     shared = lowbit.load(proto)
-    assert "narrow.bias" not in corrected_biases(shared, images, coarse(shared), rounded={})
+    assert "narrow.bias" not in new_biases(shared, images, coarse(shared), grids={})
 
 
 def test_too_few_images_for_a_fixed_batch_are_refused(images):
@@ -80,7 +84,7 @@ def test_too_few_images_for_a_fixed_batch_are_refused(images):
     proto.graph.output[0].type.tensor_type.shape.dim[0].dim_value = 64
     model = lowbit.load(proto)
     with pytest.raises(DataError, match="at least 64"):
-        corrected_biases(model, images, coarse(model), rounded={})
+        new_biases(model, images, coarse(model), grids={})
 
 
 def test_steps_are_chosen_by_name(model, images):

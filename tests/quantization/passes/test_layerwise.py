@@ -12,7 +12,8 @@ from lowbit.engines import open_session
 from lowbit.graph.load import load
 from lowbit.graph.ops import layers
 from lowbit.graph.subgraph import Subgraphs
-from lowbit.quantization.passes.layerwise import WIDEST, Replacement, walk
+from lowbit.quantization.passes import layerwise
+from lowbit.quantization.passes.layerwise import WIDEST, LayerwisePass
 from lowbit.quantization.solving.effort import EFFORTS
 from lowbit.quantization.solving.layer import solve_layer
 from lowbit.quantization.solving.refit import refit_bias, refit_weights
@@ -89,17 +90,21 @@ def outputs(model, replaced, x):
     return open_session(piece, threads=1).run({model.input.name: x})[model.outputs[0].name]
 
 
-def quantized(model, scheme, x, *, effort="balanced", memory=1 << 26):
+def run_over(model, x, nodes, *, grids=None):
+    """The pass over some layers of a model, on one thread."""
+    return LayerwisePass(model, Pictures(x), nodes, EFFORTS["balanced"], grids=grids, threads=1)
+
+
+def quantized(model, scheme, x):
+    """New weights and biases of all layers."""
     weights = {}
-
-    def solve(layer, moments):
-        found = solve_layer(layer, model.weights[layer.weight], moments, scheme, EFFORTS[effort])
-        assert isinstance(scheme, Clusters) or found.error <= found.nearest
-        weights[layer.weight] = found.codes.decode()
-        return Replacement(weights[layer.weight], found.bias)
-
-    names = [layer.node for layer in layers(model)]
-    return weights | walk(model, Pictures(x), names, solve, memory=memory, threads=1)
+    run = run_over(model, x, [layer.node for layer in layers(model)])
+    for layer, moments in run:
+        solution = solve_layer(layer, model.weights[layer.weight], moments, scheme, EFFORTS["balanced"])
+        assert isinstance(scheme, Clusters) or solution.error <= solution.nearest
+        weights[layer.weight] = solution.codes.decode()
+        run.replace(layer, weights[layer.weight], solution.bias)
+    return weights | run.biases
 
 
 @pytest.mark.parametrize(
@@ -125,9 +130,11 @@ def test_outputs_are_far_nearer_than_plain_rounding(scheme):
     assert np.square(found - wanted).mean() < 0.2 * np.square(naive - wanted).mean()
 
 
-def test_memory_changes_the_way_and_not_the_result():
+def test_memory_changes_the_way_and_not_the_result(monkeypatch):
     model, x = network(), pictures(40)
-    ample, none = (quantized(model, Linear(4), x, memory=memory) for memory in (1 << 26, 0))
+    ample = quantized(model, Linear(4), x)
+    monkeypatch.setattr(layerwise, "MEMORY", 0)
+    none = quantized(model, Linear(4), x)
     assert ample.keys() == none.keys()
     for name, value in ample.items():
         np.testing.assert_allclose(value, none[name], rtol=1e-5, atol=1e-6, err_msg=name)
@@ -154,12 +161,10 @@ def test_a_weight_that_is_read_again_is_not_forgotten():
     )
     model = load(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9))
     seen = []
-
-    def solve(layer, moments):
+    run = run_over(model, pictures(12), ["early", "between", "last"])
+    for layer, moments in run:
         seen.append((layer.node, moments.second))
-        return Replacement(0.5 * model.weights[layer.weight], None)
-
-    walk(model, Pictures(pictures(12)), ["early", "between", "last"], solve, threads=1)
+        run.replace(layer, 0.5 * model.weights[layer.weight])
     halves = {"w": 0.5 * model.weights["w"], "v": 0.5 * model.weights["v"]}
     piece, _ = Subgraphs(model).extract(["x"], ["c2"], weights=halves)
     x = open_session(piece, threads=1).run({"x": pictures(12)})["c2"]
@@ -272,18 +277,12 @@ def test_rounded_activations_are_what_the_next_layer_sees():
     """A bias behind a coarse grid is corrected for what that grid does on the whole."""
     model, x = network(), pictures(60)
     grids = {"r0": (0.7, 0, 3), "x": (0.5, -3, 3)}
-    seen = {}
-
-    def solve(layer, moments):
-        seen[layer.node] = moments
-        return Replacement(model.weights[layer.weight], None)
-
-    walk(model, Pictures(x), ["depthwise"], solve, rounded=grids, threads=1)
+    ((_, moments),) = run_over(model, x, ["depthwise"], grids=grids)
     piece, _ = Subgraphs(model).extract(["x"], ["r0"], weights={})
     inputs = np.clip(np.rint(x / np.float32(0.5)), -3, 3) * np.float32(0.5)
     inner = open_session(piece, threads=1).run({"x": inputs})["r0"]
     rounded = np.clip(np.rint(inner / np.float32(0.7)), 0, 3) * np.float32(0.7)
-    middle = seen["depthwise"].input_mean[:, 4]  # the centre of the kernel sees every position
+    middle = moments.input_mean[:, 4]  # the centre of the kernel sees every position
     np.testing.assert_allclose(middle, rounded.mean(axis=(0, 2, 3)), atol=0.05 * rounded.max())
     assert np.abs(middle - inner.mean(axis=(0, 2, 3))).max() > 0.05
 
@@ -303,16 +302,9 @@ def test_layers_of_very_many_inputs_get_a_bias_without_second_moments():
     )
     model = load(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9))
     x = (2 + generator.standard_normal((40, WIDEST + 8))).astype(np.float32)
-    seen, weights = [], {}
-
-    def solve(layer, moments):
-        seen.append(moments.second.size)
-        found = solve_layer(layer, model.weights[layer.weight], moments, Linear(3), EFFORTS["balanced"])
-        weights["w"] = found.codes.decode()
-        return Replacement(weights["w"], found.bias)
-
-    replaced = weights | walk(model, Pictures(x), ["wide"], solve, threads=1)
-    assert seen == [0]
+    ((_, moments),) = run_over(model, x, ["wide"])
+    assert moments.second.size == 0
+    replaced = quantized(model, Linear(3), x)
     wanted, found = outputs(model, {}, x), outputs(model, replaced, x)
     plain = Linear(3).encode(model.weights["w"]).decode()
     np.testing.assert_array_equal(replaced["w"], plain)

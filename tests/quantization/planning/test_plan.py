@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import onnx
 import pytest
@@ -7,7 +9,9 @@ import networks
 from lowbit.calibration.ranges import RANGE_RULES
 from lowbit.engines import open_session
 from lowbit.errors import DataError, DowngradeError, ModelError, SchemeError
+from lowbit.quantization.planning.plan import Plan
 from lowbit.quantization.planning.recipes import RECIPES, STUDY, parse_recipe
+from lowbit.quantization.solving.schemes import SCHEMES
 
 
 @pytest.fixture(scope="module")
@@ -272,3 +276,20 @@ def test_statistics_do_not_depend_on_the_batch(model):
 def test_one_image_is_enough(model):
     images = lowbit.open_images(list(networks.inputs(1)), None)
     assert lowbit.quantize(model, "int8", calibration=images).calibration.images == 1
+
+
+@pytest.mark.parametrize("recipe", ["float", "int8", "int4", "linear4", "cluster3"])
+def test_the_plan_reads_back_from_json(recipe):
+    decision = lowbit.plan(lowbit.load(networks.residual_network()), recipe)
+    data = json.loads(json.dumps(decision.to_json()))
+    assert Plan.from_json(data) == decision
+    if recipe != "float":
+        assert {tensor["given"]["kind"] for tensor in data["tensors"] if tensor["given"]} <= set(SCHEMES)
+
+
+@pytest.mark.parametrize("part", ["recipe", "tensors", "nodes", "scale_groups", "steps", "effort", "target"])
+def test_a_plan_that_lacks_something_is_refused(part):
+    data = lowbit.plan(lowbit.load(networks.residual_network()), "int8").to_json()
+    del data[part]
+    with pytest.raises(SchemeError, match="no plan"):
+        Plan.from_json(data)

@@ -19,7 +19,8 @@ from lowbit.graph.ops import layers
 from lowbit.quantization.pack import pack
 from lowbit.quantization.passes.sensitivity import sensitivities
 from lowbit.quantization.rate.allocation import bias_codes
-from lowbit.quantization.rate.control import Forecast, Steering
+from lowbit.quantization.rate.control import Forecast, RateControl
+from lowbit.quantization.rate.goal import Goal
 from lowbit.quantization.rate.search import bits_for, drop
 from lowbit.quantization.solving.effort import EFFORTS
 
@@ -43,7 +44,7 @@ def answers(content, x):
 
 @pytest.mark.parametrize("size", [2600, 3000])
 def test_the_archive_fits_and_opens_to_the_file_that_computes_its_codes(model, images, size, tmp_path):
-    packed = pack(model, calibration=images, size=size, effort="fast")
+    packed = pack(model, Goal(size=size), calibration=images, effort="fast")
     assert (1 - FLOOR) * size <= len(packed.archive) <= size
     assert packed.trials[-1].archive_bytes == len(packed.archive)
     path = packed.save(tmp_path / "m.lowbit")
@@ -65,18 +66,18 @@ def test_the_archive_fits_and_opens_to_the_file_that_computes_its_codes(model, i
 
 
 def test_more_bits_hurt_less_and_the_same_call_gives_the_same_bytes(model, images):
-    few, many = (pack(model, calibration=images, bits_per_weight=bits, effort="fast") for bits in (11.0, 13.0))
+    few, many = (pack(model, Goal(bits_per_weight=bits), calibration=images, effort="fast") for bits in (11.0, 13.0))
     assert few.trials[-1].bits_per_weight <= 11 < many.trials[-1].bits_per_weight <= 13
     assert many.trials[-1].kl < few.trials[-1].kl
-    assert pack(model, calibration=images, bits_per_weight=11.0, effort="fast").archive == few.archive
+    assert pack(model, Goal(bits_per_weight=11.0), calibration=images, effort="fast").archive == few.archive
 
 
 def test_the_bytes_do_not_depend_on_the_process():
     # Nothing may follow the order of a set, which differs from one Python to the next.
     script = (
         "import hashlib, lowbit, networks\n"
-        "packed = lowbit.pack(lowbit.load(networks.residual_network()), calibration=networks.inputs(8),"
-        " bits_per_weight=18, effort='fast')\n"
+        "packed = lowbit.pack(lowbit.load(networks.residual_network()), lowbit.Goal(bits_per_weight=18),"
+        " calibration=networks.inputs(8), effort='fast')\n"
         "print(hashlib.sha256(packed.archive).hexdigest())"
     )
     paths = os.pathsep.join([str(Path(networks.__file__).parent), str(Path(lowbit.__file__).parents[1])])
@@ -95,7 +96,7 @@ def test_the_bytes_do_not_depend_on_the_process():
 
 def test_short_names_leave_more_room_for_codes(model, images):
     plain, short = (
-        pack(model, calibration=images, size=2600, effort="fast", short_names=short) for short in (False, True)
+        pack(model, Goal(size=2600), calibration=images, effort="fast", short_names=short) for short in (False, True)
     )
     assert short.trials[-1].kl < plain.trials[-1].kl
 
@@ -103,7 +104,9 @@ def test_short_names_leave_more_room_for_codes(model, images):
 def test_a_drop_is_kept_on_images_that_were_not_calibrated_on(model, images):
     labels = answers(model.to_bytes(), networks.inputs(40, seed=6)).argmax(axis=1)
     data = lowbit.open_images(list(zip(networks.inputs(40, seed=6), labels.tolist(), strict=True)), None)
-    exact, loose = (pack(model, calibration=images, max_drop=most, data=data, effort="fast") for most in (2.5, 30.0))
+    exact, loose = (
+        pack(model, Goal(max_drop=most, data=data), calibration=images, effort="fast") for most in (2.5, 30.0)
+    )
     assert exact.trials[-1].drop <= 2.5
     assert loose.trials[-1].drop <= 30
     assert len(loose.archive) < len(exact.archive)
@@ -131,21 +134,22 @@ def test_biases_are_as_fine_as_asked_and_whole_bytes():
 
 
 @pytest.mark.parametrize(
-    ("options", "error", "says"),
+    ("goal", "options", "error", "says"),
     [
-        ({"size": 3000, "bits_per_weight": 3.0}, SchemeError, "size and bits_per_weight are 2 goals"),
-        ({"size": 0}, SchemeError, "size of 0 is no goal"),
-        ({"max_drop": float("nan")}, SchemeError, "is no goal"),
-        ({"size": 3000, "effort": "heroic"}, SchemeError, "no effort is called 'heroic'"),
-        ({"size": 900}, SchemeError, "with every weight zero"),
-        ({"size": 3000, "calibration": None}, DataError, "there are none"),
-        ({"max_drop": 1.0}, DataError, "not used to calibrate"),
-        ({"size": 3000, "data": networks.inputs(3, seed=5)}, DataError, "are calibration images too"),
+        ({}, {}, SchemeError, "no goal was given"),
+        ({"size": 3000, "bits_per_weight": 3.0}, {}, SchemeError, "size and bits_per_weight are 2 goals"),
+        ({"size": 0}, {}, SchemeError, "size of 0 cannot be reached"),
+        ({"max_drop": float("nan"), "data": networks.inputs(3)}, {}, SchemeError, "cannot be reached"),
+        ({"size": 3000}, {"effort": "heroic"}, SchemeError, "no effort is called 'heroic'"),
+        ({"size": 900}, {}, SchemeError, "with every weight zero"),
+        ({"size": 3000}, {"calibration": None}, DataError, "there are none"),
+        ({"max_drop": 1.0}, {}, DataError, "not used to calibrate"),
+        ({"size": 3000, "data": networks.inputs(3, seed=5)}, {}, DataError, "are calibration images too"),
     ],
 )
-def test_goals_that_cannot_be_say_why(model, images, options, error, says):
+def test_goals_that_cannot_be_say_why(model, images, goal, options, error, says):
     with pytest.raises(error, match=says):
-        pack(model, **({"calibration": images, "effort": "fast"} | options))
+        pack(model, Goal(**goal), **({"calibration": images, "effort": "fast"} | options))
 
 
 def test_a_drop_that_no_grid_reaches_says_so(model, images):
@@ -161,7 +165,7 @@ def test_a_drop_that_no_grid_reaches_says_so(model, images):
     assert labels[0] != labels[1]
     data = lowbit.open_images([(one, labels[0]), (other, labels[1])], None)
     with pytest.raises(SchemeError, match=r"at most 1 points lost was not reached: 50\.00 are lost"):
-        pack(model, calibration=images, max_drop=1.0, data=data, effort="fast")
+        pack(model, Goal(max_drop=1.0, data=data), calibration=images, effort="fast")
 
 
 def test_without_a_goal_the_file_is_packed_as_it_stands(model, tmp_path):
@@ -185,7 +189,7 @@ def test_a_bias_that_layers_share_stays_float(images):
         if node.name == "back":
             node.input[2] = "narrow.bias"
     proto = onnx.ModelProto.FromString(proto.SerializeToString())
-    packed = pack(lowbit.load(proto), calibration=images, bits_per_weight=12, effort="fast")
+    packed = pack(lowbit.load(proto), Goal(bits_per_weight=12), calibration=images, effort="fast")
     assert "narrow.bias" not in packed.quantized.graph.weights
     assert "deep.bias" in packed.quantized.graph.weights
 
@@ -201,8 +205,8 @@ def test_a_layer_too_wide_to_weigh_is_named():
     )
     model = lowbit.load(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8))
     seen = lowbit.open_images(list(np.ones((4, 5000), np.float32)), None, values="model")
-    with pytest.raises(lowbit.LowbitError, match="5,000 inputs an output") as caught:
-        lowbit.pack(model, calibration=seen, bits_per_weight=3.0)
+    with pytest.raises(lowbit.LowbitError, match="5,000 inputs per output") as caught:
+        lowbit.pack(model, Goal(bits_per_weight=3.0), calibration=seen)
     assert "wide" in str(caught.value)
 
 
@@ -212,18 +216,18 @@ def test_a_pass_is_steered_to_its_bits(model, images, off):
     chosen = [layer.node for layer in layers(model)]
     forecast = Forecast(model, sensitivities(model, images, chosen, EFFORTS["fast"]))
     aim = 4.0 * forecast.weights(forecast.nodes)
-    steering = Steering.towards(forecast, aim)
+    control = RateControl.towards(forecast, aim)
     for node in forecast.nodes:
-        bits = off * forecast.bits(steering.price, [node])
+        bits = off * forecast.bits(control.multiplier, [node])
         for _ in range(2):
-            better = steering.better_price(node, bits)
+            better = control.better_multiplier(node, bits)
             if better is not None:
-                steering.price = better
+                control.multiplier = better
                 bits = off * forecast.bits(better, [node])
-        steering.passed(node, bits)
-    assert steering.taken == pytest.approx(aim, rel=0.05)
-    assert steering.ratio == pytest.approx(off, rel=0.1)
-    assert Steering(forecast, 1e-3).better_price(forecast.nodes[0], 1e9) is None
+        control.solved(node, bits)
+    assert control.taken == pytest.approx(aim, rel=0.05)
+    assert control.ratio == pytest.approx(off, rel=0.1)
+    assert RateControl(forecast, 1e-3).better_multiplier(forecast.nodes[0], 1e9) is None
 
 
 def test_what_was_made_says_how_bytes_follow_from_bits():

@@ -1,6 +1,7 @@
 """The rounding core: never uphill, exact where it says so, plain rounding where H is the identity."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from lowbit.quantization.solving.clusters import fit_books, solve_clusters
 from lowbit.quantization.solving.effort import EFFORTS
 from lowbit.quantization.solving.gptq import (
     BookGrid,
+    Problem,
     UniformGrid,
     coordinate_descent,
     damped,
@@ -135,8 +137,7 @@ def test_closest_equals_brute_force(columns, levels):
 def test_depthwise_3x3_at_2_bits_is_the_optimum_of_all_262144():
     weights, second = problem(11, 2, 1, 9)
     second = damped(second, 1e-2)
-    solution = solve_linear(weights, second, Linear(2, symmetric=False), BALANCED)
-    assert solution.proven.all()
+    solution = solve_linear(Problem.of(weights, second), Linear(2, symmetric=False), BALANCED)
     codes = np.array(list(itertools.product(range(4), repeat=9)))
     for group in range(2):
         levels = (codes - solution.zero[group, 0, 0]) * solution.scale[group, 0, 0].astype(np.float64)
@@ -151,7 +152,7 @@ def test_depthwise_3x3_at_2_bits_is_the_optimum_of_all_262144():
 def test_solved_grids_beat_plain_ones_and_codes_fit(scheme):
     weights, second = problem(4, rows=10, columns=60)
     second = damped(second, 1e-2)
-    solution = solve_linear(weights, second, scheme, BALANCED)
+    solution = solve_linear(Problem.of(weights, second), scheme, BALANCED)
     plain = scheme.encode(weights[0].astype(np.float32)).decode()[None]
     assert solution.error.sum() < 0.5 * objective(weights, plain, second).sum()
     low, high = scheme.code_range
@@ -166,17 +167,18 @@ def test_solved_grids_beat_plain_ones_and_codes_fit(scheme):
 def test_more_effort_is_no_worse_and_all_are_deterministic(effort):
     weights, second = problem(5, rows=8, columns=40)
     second = damped(second, 1e-2)
-    first, again = (solve_linear(weights, second, Linear(3, symmetric=False), EFFORTS[effort]) for _ in range(2))
+    problems = [Problem.of(weights, second) for _ in range(2)]
+    first, again = (solve_linear(each, Linear(3, symmetric=False), EFFORTS[effort]) for each in problems)
     np.testing.assert_array_equal(first.codes, again.codes)
     np.testing.assert_array_equal(first.scale, again.scale)
-    best = solve_linear(weights, second, Linear(3, symmetric=False), EFFORTS["best"])
+    best = solve_linear(Problem.of(weights, second), Linear(3, symmetric=False), EFFORTS["best"])
     assert best.error.sum() <= first.error.sum() * 1.02
 
 
 @pytest.mark.parametrize("bits", [2, 4])
 def test_clusters_without_correlation_are_k_means(bits):
     weights = np.random.default_rng(6).standard_normal((1, 12, 30))
-    solution = solve_clusters(weights, np.eye(30)[None], Clusters(bits), BALANCED, book=np.zeros((1, 12), int))
+    solution = solve_clusters(Problem.of(weights, np.eye(30)[None]), Clusters(bits), BALANCED)
     plain = Clusters(bits).encode(weights[0].astype(np.float32)).decode()
     assert solution.error.sum() == pytest.approx(np.square(weights[0] - plain).sum(), rel=2e-3)
 
@@ -189,8 +191,8 @@ def test_clusters_beat_k_means_on_the_objective(sharing, groups):
     second = damped(second, 1e-2)
     channel = np.arange(12).reshape(groups, rows)
     book = {"tensor": 0 * channel, "channel": channel, "group": channel // 5}[sharing]
-    solution = solve_clusters(weights, second, Clusters(2, half=True), BALANCED, book=book)
     plain = Clusters(2, sharing, group_size=5 if sharing == "group" else None)
+    solution = solve_clusters(Problem.of(weights, second), replace(plain, half=True), BALANCED)
     nearest = plain.encode(weights.reshape(12, columns).astype(np.float32)).decode().reshape(weights.shape)
     assert solution.error.sum() < 0.7 * objective(weights, nearest, second).sum()
     decoded = solution.books[book[..., None], solution.codes]
@@ -204,9 +206,9 @@ def test_fitted_books_solve_the_normal_equations():
     generator = np.random.default_rng(0)
     codes = generator.integers(0, 4, (1, 9, 25)).astype(np.uint8)
     book = np.zeros((1, 9), int)
-    found = fit_books(
-        weights.astype(np.float32), second.astype(np.float32), codes, np.zeros((1, 4), np.float32), book=book
-    )
+    order = np.arange(25)
+    given = Problem(weights.astype(np.float32), second.astype(np.float32), inverse_factor(second), order, 9)
+    found = fit_books(given, codes, np.zeros((1, 4), np.float32), book=book)
     spread = np.eye(4)[codes[0]]
     normal = np.einsum("rka,kl,rlb->ab", spread, second[0], spread)
     wanted = np.linalg.solve(normal, np.einsum("rka,kl,rl->a", spread, second[0], weights[0]))
@@ -230,8 +232,8 @@ def test_hostile_second_moments_give_finite_codes(kind):
         power = 10.0 ** np.linspace(-8, 8, 24)
         second *= power[:, None] * power
     second = damped(second, 1e-2)
-    linear = solve_linear(weights, second, Linear(4, symmetric=False), BALANCED)
-    clusters = solve_clusters(weights, second, Clusters(3), BALANCED, book=np.zeros((2, 4), int))
+    linear = solve_linear(Problem.of(weights, second), Linear(4, symmetric=False), BALANCED)
+    clusters = solve_clusters(Problem.of(weights, second), Clusters(3), BALANCED)
     assert np.isfinite(linear.scale).all()
     assert (linear.scale > 0).all()
     assert np.isfinite(clusters.books).all()
@@ -248,16 +250,16 @@ def test_hostile_second_moments_give_finite_codes(kind):
 def test_rows_of_a_large_layer_are_solved_a_part_at_a_time_and_alike(monkeypatch, scheme, parts):
     weights, second = problem(8, groups=2, rows=21, columns=20)
     second = second.astype(np.float32)
-    whole = solve_linear(weights, second, scheme, BALANCED)
+    whole = solve_linear(Problem.of(weights, second), scheme, BALANCED)
     solved = []
-    solve = linear_rounding._Problem.solve
+    narrowed = linear_rounding._GridSearch.narrowed
     monkeypatch.setattr(linear_rounding, "PART_CELLS", 2 * 21 * 20 // 4)
     monkeypatch.setattr(
-        linear_rounding._Problem,
-        "solve",
-        lambda self, effort: solved.append(self.weights.shape[1]) or solve(self, effort),
+        linear_rounding._GridSearch,
+        "narrowed",
+        lambda self, state: solved.append(self.weights.shape[1]) or narrowed(self, state),
     )
-    again = solve_linear(weights, second, scheme, BALANCED)
+    again = solve_linear(Problem.of(weights, second), scheme, BALANCED)
     assert (len(solved), sum(solved)) == (parts, 21)
     np.testing.assert_allclose(again.error, whole.error, rtol=1e-4)
     assert np.mean(again.codes != whole.codes) < 0.01

@@ -12,7 +12,7 @@ from lowbit.packing.contexts import Layout
 from lowbit.packing.entropy import Encoder, choose_coding, encode
 from lowbit.quantization.solving import rate_distortion as rate
 from lowbit.quantization.solving.gptq import damped, inverse_factor
-from lowbit.quantization.solving.rate_distortion import LARGEST, high_rate_step, solve_rate
+from lowbit.quantization.solving.rate_distortion import LARGEST, high_rate_scale, solve_rate
 
 
 @pytest.fixture(scope="module")
@@ -29,9 +29,9 @@ def problem(layer, seed=0):
     return generator.standard_t(5, size=shape) * 0.1, second
 
 
-def cost(target, second, codes, step, bits, price):
+def cost(target, second, codes, step, bits, multiplier):
     error = target - codes * np.float64(step)
-    return float(np.einsum("grk,grk->", error @ second, error)) + price * bits
+    return float(np.einsum("grk,grk->", error @ second, error)) + multiplier * bits
 
 
 def coded_bits(layer, codes):
@@ -45,17 +45,17 @@ def coded_bits(layer, codes):
 
 
 @pytest.mark.parametrize("node", ["stem", "wide", "deep", "last", "fc"])
-@pytest.mark.parametrize("price", [1e-5, 1e-3])
-def test_it_beats_plain_rounding_at_every_price(found, node, price):
+@pytest.mark.parametrize("multiplier", [1e-5, 1e-3])
+def test_it_beats_plain_rounding_at_every_multiplier(found, node, multiplier):
     layer = found[node]
     target, second = problem(layer)
-    solution = solve_rate(layer, target, second, price)
-    own = cost(target, second, solution.codes, solution.step, solution.bits, price)
-    assert own == pytest.approx(solution.distortion + price * solution.bits, rel=1e-6)
-    best = high_rate_step(inverse_factor(second), price)
+    solution = solve_rate(layer, target, second, multiplier)
+    own = cost(target, second, solution.codes, solution.scale, solution.bits, multiplier)
+    assert own == pytest.approx(solution.distortion + multiplier * solution.bits, rel=1e-6)
+    best = high_rate_scale(inverse_factor(second), multiplier)
     for share in (0.5, 1.0, 1.5, 2.0):
         plain = np.rint(target / (best * share)).clip(-LARGEST, LARGEST).astype(np.int32)
-        assert own < cost(target, second, plain, best * share, coded_bits(layer, plain), price)
+        assert own < cost(target, second, plain, best * share, coded_bits(layer, plain), multiplier)
 
 
 @pytest.mark.parametrize("node", ["stem", "deep", "last"])
@@ -69,17 +69,17 @@ def test_its_bits_are_those_that_the_coder_writes(found, node):
 
 @settings(max_examples=12, deadline=None)
 @given(st.floats(-7, 1), st.integers(0, 99))
-def test_a_higher_price_takes_fewer_bits_and_more_distortion(found, exponent, seed):
+def test_a_higher_multiplier_takes_fewer_bits_and_more_distortion(found, exponent, seed):
     layer = found["back"]
     target, second = problem(layer, seed)
     cheap, dear = (solve_rate(layer, target, second, 10.0**at) for at in (exponent, exponent + 1))
-    # Rounding is no exact search: where both prices end on the finest grid, either may be the luckier one.
+    # Rounding is no exact search: where both end on the finest grid, either may be the luckier one.
     assert dear.bits <= 1.01 * cheap.bits + 8
     assert dear.distortion >= 0.9 * cheap.distortion
     assert max(np.abs(cheap.codes).max(), np.abs(dear.codes).max()) <= LARGEST
 
 
-def test_at_an_absurd_price_nothing_is_left_and_at_none_the_grid_is_the_finest(found):
+def test_at_an_absurd_multiplier_nothing_is_left_and_at_none_the_grid_is_the_finest(found):
     layer = found["last"]
     target, second = problem(layer)
     assert not solve_rate(layer, target, second, 1e9).codes.any()
@@ -88,7 +88,7 @@ def test_at_an_absurd_price_nothing_is_left_and_at_none_the_grid_is_the_finest(f
     # Single weights may end some steps away, where others make up for it: what counts is the output.
     step = np.abs(target).max() / LARGEST
     assert finest.distortion < 0.5 * cost(target, second, np.rint(target / step), step, 0.0, 0.0)
-    np.testing.assert_allclose(finest.codes * finest.step, target, atol=5 * step)
+    np.testing.assert_allclose(finest.codes * finest.scale, target, atol=5 * step)
 
 
 def test_a_layer_of_zeros_stays_one(found):
@@ -96,31 +96,31 @@ def test_a_layer_of_zeros_stays_one(found):
     target, second = problem(layer)
     solution = solve_rate(layer, np.zeros_like(target), second, 1e-4)
     assert not solution.codes.any()
-    assert solution.step > 0
+    assert solution.scale > 0
 
 
 @pytest.mark.parametrize("node", ["wide", "deep", "last", "fc"])
-def test_many_paths_come_closer_than_one_at_the_same_price(found, node):
+def test_a_wider_beam_comes_closer_at_the_same_multiplier(found, node):
     layer = found[node]
     target, second = problem(layer, 3)
-    one, few, many = (solve_rate(layer, target, second, 1e-4, paths=paths) for paths in (1, 4, 64))
-    costs = [cost(target, second, each.codes, each.step, each.bits, 1e-4) for each in (one, few, many)]
+    one, few, many = (solve_rate(layer, target, second, 1e-4, beam_width=width) for width in (1, 4, 64))
+    costs = [cost(target, second, each.codes, each.scale, each.bits, 1e-4) for each in (one, few, many)]
     assert costs[1] < 0.985 * costs[0]
-    # Four paths are nearly all that a row of eight weights has need of.
+    # A beam of four is nearly all that a row of eight weights has need of.
     assert costs[2] <= costs[1] * (1 + 1e-6 if target.shape[2] < 9 else 0.998)
 
 
-def test_with_inputs_that_do_not_depend_on_each_other_one_path_is_all_there_is(found):
+def test_with_inputs_that_do_not_depend_on_each_other_a_beam_of_one_is_all_there_is(found):
     layer = found["deep"]
     target, second = problem(layer, 4)
     second = second * np.eye(second.shape[-1])
-    one, many = (solve_rate(layer, target, second, 1e-4, paths=paths) for paths in (1, 16))
+    one, many = (solve_rate(layer, target, second, 1e-4, beam_width=width) for width in (1, 16))
     np.testing.assert_array_equal(one.codes, many.codes)
 
 
 def test_rows_searched_in_parts_get_the_codes_of_rows_searched_at_once(found, monkeypatch):
     layer = found["wide"]
     target, second = problem(layer, 5)
-    whole = solve_rate(layer, target, second, 1e-4, paths=8)
+    whole = solve_rate(layer, target, second, 1e-4, beam_width=8)
     monkeypatch.setattr(rate, "HELD", 8 * target.shape[0] * target.shape[2] * 3)
-    np.testing.assert_array_equal(solve_rate(layer, target, second, 1e-4, paths=8).codes, whole.codes)
+    np.testing.assert_array_equal(solve_rate(layer, target, second, 1e-4, beam_width=8).codes, whole.codes)

@@ -39,7 +39,9 @@ def test_files_hold_half_precision_and_runtimes_fold_it(recipe, tmp_path):
 
 def test_packed_biases_are_folded_too(tmp_path):
     model = lowbit.load(networks.residual_network(first=48))
-    packed = lowbit.pack(model, calibration=networks.inputs(24), bits_per_weight=9, short_names=True, effort="fast")
+    packed = lowbit.pack(
+        model, lowbit.Goal(bits_per_weight=9), calibration=networks.inputs(24), short_names=True, effort="fast"
+    )
     path, optimized = tmp_path / "m.onnx", tmp_path / "optimized.onnx"
     path.write_bytes(packed.content)
     open_session(path, threads=1, optimized_to=optimized)

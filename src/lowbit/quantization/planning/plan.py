@@ -1,8 +1,7 @@
 """The plan: what will be done to each tensor and node, and why, as plain data made before any number is touched."""
 
-import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -13,6 +12,8 @@ from lowbit.graph.ops import Layer, layers
 from lowbit.quantization.planning.integer import IntegerPlan, NodePlan, plan_integer
 from lowbit.quantization.planning.recipes import Recipe, parse_recipe
 from lowbit.quantization.planning.target import resolved, weights_for
+from lowbit.quantization.solving.effort import EFFORTS
+from lowbit.quantization.solving.schemes import scheme_from_json, scheme_to_json
 from lowbit.schemes.clusters import Clusters
 from lowbit.schemes.linear import Linear
 
@@ -133,8 +134,44 @@ class Plan:
             )
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data for `json.dumps`."""
-        return json.loads(json.dumps(asdict(self), default=str))  # type: ignore[no-any-return]
+        """The whole plan as plain data for `json.dumps`; `from_json` reads it back."""
+        return {
+            "recipe": asdict(self.recipe) | {"weights": _scheme_or_none(self.recipe.weights)},
+            "tensors": [
+                asdict(tensor) | {"asked": _scheme_or_none(tensor.asked), "given": _scheme_or_none(tensor.given)}
+                for tensor in self.tensors
+            ],
+            "nodes": [asdict(node) for node in self.nodes],
+            "scale_groups": [list(group) for group in self.scale_groups],
+            "steps": list(self.steps),
+            "effort": self.effort,
+            "target": self.target,
+        }
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> "Plan":
+        """The plan that `to_json` described.
+
+        Raises:
+            SchemeError: something is missing or of the wrong kind; `data` may come from a hostile file.
+        """
+        try:
+            recipe = Recipe(**data["recipe"] | {"weights": _read_scheme(data["recipe"]["weights"])})
+            tensors = tuple(
+                TensorPlan(
+                    **tensor
+                    | {"layers": tuple(tensor["layers"]), "shape": tuple(tensor["shape"])}
+                    | {"asked": _read_scheme(tensor["asked"]), "given": _read_scheme(tensor["given"])}
+                )
+                for tensor in data["tensors"]
+            )
+            nodes = tuple(NodePlan(**node) for node in data["nodes"])
+            groups = tuple(tuple(group) for group in data["scale_groups"])
+            return Plan(recipe, tensors, nodes, groups, tuple(data["steps"]), data["effort"], data["target"])
+        except (KeyError, TypeError, AttributeError) as error:
+            raise SchemeError(
+                f"this is no plan: {type(error).__name__} {error}.", remedy="Give what `lowbit plan --json` printed."
+            ) from error
 
 
 def plan(
@@ -155,10 +192,12 @@ def plan(
         with_images: whether there will be calibration images; without them weights are encoded plainly.
 
     Raises:
-        SchemeError: no such recipe or step, or one that the recipe has no use for.
+        SchemeError: no such recipe, effort or step, or a step that the recipe has no use for.
         ModelError: no layer of the model can be quantized, or the model is quantized already.
     """
     recipe = parse_recipe(recipe)
+    if effort not in EFFORTS:
+        raise SchemeError(f"no effort is called '{effort}'.", remedy=f"Choose one of: {', '.join(EFFORTS)}.")
     if model.quantized and recipe.weights is not None:
         raise ModelError(
             "the model is quantized already.",
@@ -188,6 +227,14 @@ def plan(
         taken = tuple(step for step in taken if step != EXACT_INPUT)
     tensors = [_for_target(_only_if_integer(tensor, running), by_weight, target) for tensor in tensors]
     return Plan(recipe, tuple(tensors), integer.nodes, integer.scale_groups, taken, effort, target)
+
+
+def _scheme_or_none(scheme: Linear | Clusters | None) -> dict[str, Any] | None:
+    return None if scheme is None else scheme_to_json(scheme)
+
+
+def _read_scheme(data: Mapping[str, Any] | None) -> Linear | Clusters | None:
+    return None if data is None else scheme_from_json(data)
 
 
 def _steps(recipe: Recipe, effort: str) -> tuple[str, ...]:

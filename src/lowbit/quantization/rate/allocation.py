@@ -26,7 +26,7 @@ from lowbit.progress import Progress
 from lowbit.quantization.passes.layerwise import LayerwisePass
 from lowbit.quantization.passes.sensitivity import Sensitivity
 from lowbit.quantization.planning.plan import Plan, plan
-from lowbit.quantization.planning.recipes import Recipe
+from lowbit.quantization.planning.recipes import parse_recipe
 from lowbit.quantization.rate.control import RateControl
 from lowbit.quantization.solving.effort import Effort
 from lowbit.quantization.solving.gptq import Floats, Single, damped
@@ -36,7 +36,7 @@ from lowbit.quantization.solving.refit import refit_bias, refit_weights
 from lowbit.schemes.codes import Codes
 from lowbit.schemes.linear import Linear, LinearCodes
 
-RECIPE_NAME = "rate"  # what a file says of its making
+METADATA = {"lowbit.recipe": "rate"}  # what a file says of its making
 FINER = 0.25
 AGAIN = 2  # times that a layer may be solved at another multiplier
 
@@ -60,7 +60,7 @@ class Allocation:
     @staticmethod
     def planned(model: Model, effort: Effort) -> Plan:
         """The plan of a model whose bits are to be allocated."""
-        return plan(model, Recipe(RECIPE_NAME, Linear(8, per="tensor")), effort=effort.name, with_images=False)
+        return plan(model, parse_recipe("linear8", per="tensor"), effort=effort.name, with_images=False)
 
     @property
     def movable(self) -> tuple[str, ...]:
@@ -99,7 +99,7 @@ class Allocation:
                 taken += _bias_bits(rounded)
             control.solved(layer.node, taken)
             run.replace(layer, decoded, bias)
-        return QuantizedGraph(self.model, weights=codes, metadata={"lowbit.recipe": RECIPE_NAME})
+        return QuantizedGraph(self.model, weights=codes, metadata=METADATA)
 
     def given(self, encoded: QuantizedGraph) -> Plan:
         """The plan with the widths that came out."""
@@ -121,7 +121,7 @@ class Allocation:
         }
         for name in self.movable:
             codes[name] = bias_codes(np.zeros(self.model.weights[name].size), 1.0)
-        return QuantizedGraph(self.model, weights=codes, metadata={"lowbit.recipe": RECIPE_NAME})
+        return QuantizedGraph(self.model, weights=codes, metadata=METADATA)
 
 
 def problem(layer: Layer, weight: Array, moments: Moments) -> tuple[Floats, Single]:

@@ -4,10 +4,11 @@ A scheme brings what does not depend on layers: how a tensor is encoded, how its
 nodes of a file, how many bytes that takes (`lowbit.schemes`). Its solver is told a layer's problem.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Protocol, get_args, get_origin, get_type_hints
 
+from lowbit.errors import SchemeError
 from lowbit.graph.ops import Layer
 from lowbit.quantization.solving.clusters import solve_clusters
 from lowbit.quantization.solving.effort import Effort
@@ -57,3 +58,38 @@ def row_of(scheme: object) -> SchemeRow:
         if type(scheme) is row.scheme:
             return row
     raise KeyError(f"no row of SCHEMES has the class {type(scheme).__name__}")
+
+
+def scheme_to_json(scheme: object) -> dict[str, Any]:
+    """A scheme as plain data: its kind, a name in `SCHEMES`, and its hyper-parameters."""
+    kind = next(name for name, row in SCHEMES.items() if type(scheme) is row.scheme)
+    return {"kind": kind, **asdict(scheme)}  # type: ignore[call-overload]
+
+
+def scheme_from_json(data: Mapping[str, Any]) -> Any:  # noqa: ANN401 - any class of the table
+    """The scheme that `scheme_to_json` described.
+
+    Raises:
+        SchemeError: unknown kind or field, or impossible hyper-parameters; `data` may come from a hostile file.
+    """
+    kind = data.get("kind")
+    if not isinstance(kind, str) or kind not in SCHEMES:
+        raise SchemeError(f"unknown kind of scheme {kind!r}.", remedy=f"Known are {', '.join(SCHEMES)}.")
+    scheme = SCHEMES[kind].scheme
+    types = get_type_hints(scheme)
+    values = {key: value for key, value in data.items() if key != "kind"}
+    for key, value in values.items():
+        if key not in types or not _fits(value, types[key]):
+            raise SchemeError(f"a {kind} scheme has no {key} = {value!r}.")
+    try:
+        return scheme(**values)
+    except TypeError as error:
+        raise SchemeError(f"a {kind} scheme is not complete: {error}.") from error
+
+
+def _fits(value: object, wanted: Any) -> bool:  # noqa: ANN401 - a type, in any of its forms
+    """Whether a value is of a type; True is no int, though Python thinks so."""
+    choices = get_args(wanted)
+    if get_origin(wanted) is Literal:
+        return value in choices
+    return any(_fits(value, choice) for choice in choices) if choices else type(value) is wanted
