@@ -36,7 +36,7 @@ from lowbit.quantization.passes.frontier import Frontier, Tensors, on_grid
 MOST_IMAGES = 64
 MEMORY = 32 << 20  # bytes of activations kept between layers
 # What runs in each thread holds a wide tensor and four more that rounding makes of it. MobileNetV2, two threads: 165 MB
-# with 4 images a run, 130 with 2, 110 with 1, in the same time.
+# with 4 images per run, 130 with 2, 110 with 1, in the same time.
 BATCH = 1
 # Bytes that a layer must have let go before the system is asked to take them back: always asking took a third longer.
 FREED = 2 << 20
@@ -92,10 +92,10 @@ def corrected_biases(
 
 def correctable(model: Model, passed: Collection[str] = ()) -> list[Layer]:
     """Layers with a bias that no other layer reads, without those that are `passed`."""
-    found = layers(model)
-    readers = Counter(layer.bias for layer in found)
+    every = layers(model)
+    readers = Counter(layer.bias for layer in every)
     return [
-        layer for layer in found if layer.bias is not None and readers[layer.bias] == 1 and layer.node not in passed
+        layer for layer in every if layer.bias is not None and readers[layer.bias] == 1 and layer.node not in passed
     ]
 
 

@@ -40,7 +40,7 @@ WIDEST = 4608  # columns whose second moment is worth its memory (162 MB in floa
 # Columns from which a layer's products fill the memory (85 MB for each batch on its way at 4608): the system gets back
 # what others left before, and none are made ahead.
 WIDE = 1024
-BATCH = 4  # images a run; twice as many cost 100 MB and gain little
+BATCH = 4  # images per run; twice as many cost 100 MB and gain little
 MEMORY = 96 << 20  # bytes of activations kept between layers
 HELD = 24 << 20  # bytes of targets that one run of the float network leaves, unless a single layer needs more
 FEWEST_POSITIONS = 16384  # of a layer's input that moments are taken from, if there are as many

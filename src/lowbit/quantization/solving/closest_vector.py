@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from lowbit.quantization.solving.gptq import Floats
 
-WIDTHS = (32, 512, 8192)  # partial vectors a row may have; each pass begins from what the one before it found
+WIDTHS = (32, 512, 8192)  # partial vectors a row may have; each pass begins from the best of the one before it
 CHUNK = 1 << 20  # partial vectors times levels that are looked at together
 
 Doubles = npt.NDArray[np.float64]
@@ -79,8 +79,8 @@ def _closest(
             owner, cost, errors = owner[keep], cost[keep], errors[keep]
     result = np.array(start)
     order = np.lexsort((cost, owner))
-    found, firsts = np.unique(owner[order], return_index=True)
-    result[found] = weights[found] - errors[order[firsts]]
+    survivors, firsts = np.unique(owner[order], return_index=True)
+    result[survivors] = weights[survivors] - errors[order[firsts]]
     return result, proven
 
 

@@ -168,8 +168,8 @@ def fit_books(
         energy = next_energy
         if (energy <= 1e-10 * first).all():
             break
-    found = np.where(used, solution, books.ravel()).reshape(books.shape)
-    return np.sort(found, axis=1).astype(np.float32)
+    fitted = np.where(used, solution, books.ravel()).reshape(books.shape)
+    return np.sort(fitted, axis=1).astype(np.float32)
 
 
 def _first_scale(target: Single, second: Single, scheme: Clusters) -> Single:
@@ -184,8 +184,8 @@ def _best_scale(target: Single, second: Single, normal: Single, scale: Single, s
     curved = normal @ second
     top, bottom = (curved * target).sum(axis=2), (curved * normal).sum(axis=2)
     sound = (top > 0) & (bottom > 0)
-    found = np.where(sound, top / np.where(sound, bottom, 1.0), scale)
-    return scheme.fitting(found.reshape(-1)).reshape(scale.shape)
+    fitted = np.where(sound, top / np.where(sound, bottom, 1.0), scale)
+    return scheme.fitting(fitted.reshape(-1)).reshape(scale.shape)
 
 
 def _start(target: Single, second: Single, book: npt.NDArray[np.intp], levels: int, scale: Single) -> Single:
@@ -219,7 +219,7 @@ def _exact(target: Single, second: Single, grid: BookGrid, rounded: Single) -> S
     groups, rows, columns = target.shape
     books = grid.books if grid.scale is None else grid.scale[..., None] * grid.books
     levels = np.broadcast_to(books, (groups, rows, grid.books.shape[2])).reshape(groups * rows, -1)
-    found, _ = closest(
+    nearest, _ = closest(
         target.reshape(-1, columns), np.repeat(second, rows, axis=0), levels, rounded.reshape(-1, columns)
     )
-    return found.reshape(target.shape).astype(np.float32)
+    return nearest.reshape(target.shape).astype(np.float32)

@@ -9,14 +9,14 @@ class Effort:
 
     Attributes:
         name: what the command line calls it.
-        scales: rungs of the ladder of scales.
-        sweeps: most passes of coordinate descent.
+        scales: how many scales are tried, from one that covers all weights downwards.
+        sweeps: maximum passes of coordinate descent.
         rounds: how often grid (or code book) and codes are re-solved in turn.
         nudges: scales tried around the best one at the end.
         exact: solve kernels of few columns to the proven optimum.
         positions: input positions that a dense layer's moments are taken from, for each of its columns.
-        images: most calibration images that are looked at.
-        widest: most bits of codes, with a scale a channel, that are chosen by what they do; wider ones are rounded.
+        images: maximum number of calibration images that are looked at.
+        widest: maximum bits of codes, with a scale per channel, that are chosen for the objective; wider ones are rounded.
         beam_width: partial solutions of each row that are kept where codes are chosen for their bits too
             (`quantization.solving.rate_distortion`).
     """

@@ -137,8 +137,8 @@ class BookGrid:
     def levels(self, codes: npt.NDArray[np.integer[Any]]) -> Single:
         """Values of indices [groups, rows, columns]."""
         if self.books.shape[:2] == (1, 1):
-            found = self.books[0, 0][codes]
-            return np.asarray(found if self.scale is None else found * self.scale[..., None])
+            entries = self.books[0, 0][codes]
+            return np.asarray(entries if self.scale is None else entries * self.scale[..., None])
         books = np.broadcast_to(self.books, (*codes.shape[:2], self.books.shape[-1]))
         return np.take_along_axis(books, codes.astype(np.intp), axis=-1)
 

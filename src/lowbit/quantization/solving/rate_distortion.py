@@ -161,13 +161,13 @@ class _Problem:
         most = max(1, HELD // (beam_width * groups * columns))
         if rows > most:
             parts = [slice(first, first + most) for first in range(0, rows, most)]
-            found = [
+            searched = [
                 replace(self, target=self.target[:, part]).beam_search(
                     replace(rates, context=rates.context[:, part]), factor, beam_width
                 )
                 for part in parts
             ]
-            return np.concatenate(found, axis=1)
+            return np.concatenate(searched, axis=1)
         left = np.repeat(self.target[None, :, :, self.order], beam_width, axis=0)
         spent = np.full((beam_width, groups, rows), np.inf, np.float32)
         spent[0] = 0
