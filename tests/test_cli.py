@@ -478,7 +478,7 @@ def test_channels_first_bytes(folder, tmp_path, capsys):
         (["--input", "int8", *SIZE], "a.onnx", "write a .tflite file"),
         (["--input", "uint4", *SIZE], "a.tflite", "float32 or uint8 or int8"),
         (["--output-type", "int8", *SIZE], "a.onnx", "the output of an ONNX file"),
-        (["--output-type", "int8", *SIZE], "a.tflite", "recipe 'linear8' computes in float"),
+        (["--output-type", "int8", *SIZE], "a.tflite", "computes in float has no codes"),
         (["--input", "int8", *SIZE], "a.tflite", "no codes to take or give"),
         (["--input", "uint8"], "a.onnx", "--mean and --std"),
         (["--input", "uint8", "--input-layout", "HWCN", *SIZE], "a.onnx", "NCHW, NHWC"),

@@ -33,6 +33,7 @@ PUBLIC = {
     "Plan": "lowbit.quantization.planning.plan",
     "quantize": "lowbit.quantization.quantize",
     "Quantized": "lowbit.quantization.quantized",
+    "FileForm": "lowbit.formats.file_form",
     "pack": "lowbit.quantization.pack",
     "Packed": "lowbit.quantization.rate.search",
     "measure": "lowbit.measurement.measure",
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from lowbit.data.images import open_images
     from lowbit.engines import open_session
     from lowbit.errors import LowbitError
+    from lowbit.formats.file_form import FileForm
     from lowbit.formats.opening import load
     from lowbit.graph.cost import cost
     from lowbit.graph.model import Model
@@ -69,6 +71,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Clusters",
     "Comparison",
+    "FileForm",
     "Linear",
     "LowbitError",
     "Model",

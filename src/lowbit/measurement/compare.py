@@ -8,6 +8,7 @@ from typing import Any
 from lowbit.data.images import Images, check_labels, open_images, overlap
 from lowbit.engines import AUTO, chosen_engines, engine_version
 from lowbit.errors import DataError, DowngradeError, ModelError
+from lowbit.formats.file_form import FileForm
 from lowbit.formats.opening import load
 from lowbit.graph.cost import cost
 from lowbit.graph.model import Model
@@ -90,7 +91,7 @@ def compare(
     for name in engines:
         engine_version(name)  # which says how to install what is missing
     check_emulation(emulate, engines)
-    place = Place(Path(folder), Path(model.source).stem, input, input_layout)
+    place = Place(Path(folder), Path(model.source).stem, FileForm(input=input, layout=input_layout))
     check_forms(model, chosen[0], engines, place)
     images = data if isinstance(data, Images) else open_images(data, model.preprocessing)
     if images.labels is not None and model.classes is not None:

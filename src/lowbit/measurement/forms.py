@@ -6,15 +6,15 @@ what it refuses is returned beside what was written, never dropped.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lowbit.errors import ModelError
+from lowbit.formats.file_form import FileForm
 from lowbit.graph.model import Model
 from lowbit.measurement.roofline import LITERT
 from lowbit.quantization.planning.recipes import Recipe
-from lowbit.quantization.quantize import check_litert
-from lowbit.quantization.quantized import Quantized, check_form
+from lowbit.quantization.quantized import Quantized, check_for_litert
 
 # engine -> (whom `Quantized.save` writes for, how the file's name ends)
 FLOATS = {"onnxruntime": ("onnx", ".onnx"), "openvino": ("onnx", ".onnx"), LITERT: ("litert", ".tflite")}
@@ -43,14 +43,12 @@ class Place:
     Attributes:
         folder: that exists by the time of writing.
         stem: how their names begin.
-        input: see `Quantized.save`.
-        input_layout: likewise.
+        form: what they take; whom each is for follows from the engine.
     """
 
     folder: Path
     stem: str
-    input: str
-    input_layout: str
+    form: FileForm
 
     def path(self, recipe: Recipe, form: Form) -> Path:
         """Of the file of a recipe in some form."""
@@ -70,11 +68,10 @@ def check_forms(model: Model, recipe: Recipe, engines: Sequence[str], place: Pla
     """Refuse what no file could take, before anything takes time.
 
     Raises:
-        SchemeError, ModelError: see `check_form`.
+        SchemeError, ModelError: see `FileForm.check`.
     """
     for form in forms(recipe, engines):
-        path = place.path(recipe, form)
-        check_form(model, recipe, path, input=place.input, input_layout=place.input_layout)
+        replace(place.form, to=form.to).check(model, integer=recipe.integer)
 
 
 def write_forms(
@@ -94,7 +91,7 @@ def write_forms(
     for form in forms(recipe, engines):
         path = place.path(recipe, form)
         try:
-            quantized.save(path, to=form.to, input=place.input, input_layout=place.input_layout)
+            quantized.save(path, replace(place.form, to=form.to))
         except ModelError as error:
             if form.engines != (LITERT,):
                 raise
@@ -105,14 +102,14 @@ def write_forms(
 
 
 def refused_by_all(model: Model, recipe: Recipe, engines: Sequence[str], place: Place) -> Mapping[str, ModelError]:
-    """What LiteRT's format has no form for, found out on plain codes; empty if anybody takes the file.
+    """What LiteRT's format has no form for, told from the graph alone; empty if anybody takes the file.
 
     Only where LiteRT is alone, since others take every recipe.
     """
     if tuple(engines) != (LITERT,) or recipe.weights is None:
         return {}
     try:
-        check_litert(model, recipe, input=place.input, input_layout=place.input_layout)
+        check_for_litert(model, recipe, place.form)
     except ModelError as error:
         (form,) = forms(recipe, engines)
         return {place.path(recipe, form).name: error}

@@ -1,13 +1,11 @@
 """Quantize a model: decide, then do; the value that comes out can be saved."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from lowbit.data.images import Images, open_images
 from lowbit.errors import DataError, SchemeError
-from lowbit.formats.litert.write import to_litert
 from lowbit.formats.opening import load
 from lowbit.formats.quantized_graph import QuantizedGraph
 from lowbit.graph.model import Model
@@ -20,18 +18,6 @@ from lowbit.quantization.planning.recipes import Recipe, parse_recipe
 from lowbit.quantization.quantized import Quantized
 from lowbit.quantization.solving.effort import EFFORTS
 from lowbit.quantization.solving.stored_scales import HALF_BITS, narrow_bias
-
-
-def check_litert(model: Model, recipe: Recipe, *, input: str = "float32", input_layout: str = "NHWC") -> None:
-    """Refuse what LiteRT's format has no form for, found out on plain codes: nobody waits for what cannot be written.
-
-    Raises:
-        ModelError: operators, weights or a layout of bytes; the message names them.
-        EngineError: the package `ai-edge-litert` is not installed.
-    """
-    # Integers need images, but what the format holds of weights and operators does not depend on them.
-    plain = quantize(model, replace(recipe, integer=False))
-    to_litert(plain._taking(input, input_layout))
 
 
 @single_thread_blas()
