@@ -211,8 +211,8 @@ def test_what_cannot_be_measured_is_refused_before_anything_is_quantized(
     source, tmp_path, monkeypatch, how, kind, message
 ):
     needs("litert")
-    table = session.ENGINES | {"missing": ("lowbit.engines.missing", "no_such_package", "missing")}
-    monkeypatch.setattr(session, "ENGINES", table)
+    missing = session.Engine("Missing", "lowbit.engines.missing", "no_such_package")
+    monkeypatch.setitem(session.ENGINES, "missing", missing)
     with pytest.raises(kind, match=message):
         compared(source, tmp_path / "out", "int8", **how)
     assert not (tmp_path / "out").exists()

@@ -9,16 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from lowbit.engines import ENGINES
+from lowbit.engines.session import WrittenFile
 from lowbit.errors import ModelError
-from lowbit.formats.file_form import FileForm
+from lowbit.formats.file_form import LITERT, FileForm
 from lowbit.graph.model import Model
-from lowbit.measurement.roofline import LITERT
 from lowbit.quantization.planning.recipes import Recipe
 from lowbit.quantization.quantized import Quantized, check_for_litert
-
-# engine -> (whom `Quantized.save` writes for, how the file's name ends)
-FLOATS = {"onnxruntime": ("onnx", ".onnx"), "openvino": ("onnx", ".onnx"), LITERT: ("litert", ".tflite")}
-INTEGERS = FLOATS | {"openvino": ("openvino", "-openvino.onnx")}
 
 
 @dataclass(frozen=True)
@@ -57,11 +54,11 @@ class Place:
 
 def forms(recipe: Recipe, engines: Sequence[str]) -> tuple[Form, ...]:
     """The files that some engines need of a recipe, in the order of the engines."""
-    table = INTEGERS if recipe.integer else FLOATS
-    sharing: dict[tuple[str, str], tuple[str, ...]] = {}
+    sharing: dict[WrittenFile, tuple[str, ...]] = {}
     for name in engines:
-        sharing[table[name]] = (*sharing.get(table[name], ()), name)
-    return tuple(Form(to, ending, names) for (to, ending), names in sharing.items())
+        file = ENGINES[name].integers if recipe.integer else ENGINES[name].floats
+        sharing[file] = (*sharing.get(file, ()), name)
+    return tuple(Form(file.to, file.ending, names) for file, names in sharing.items())
 
 
 def check_forms(model: Model, recipe: Recipe, engines: Sequence[str], place: Place) -> None:
@@ -93,7 +90,7 @@ def write_forms(
         try:
             quantized.save(path, replace(place.form, to=form.to))
         except ModelError as error:
-            if form.engines != (LITERT,):
+            if form.to != LITERT:
                 raise
             refused[path.name] = error
         else:
@@ -106,11 +103,11 @@ def refused_by_all(model: Model, recipe: Recipe, engines: Sequence[str], place: 
 
     Only where LiteRT is alone, since others take every recipe.
     """
-    if tuple(engines) != (LITERT,) or recipe.weights is None:
+    wanted = forms(recipe, engines)
+    if any(form.to != LITERT for form in wanted) or recipe.weights is None:
         return {}
     try:
         check_for_litert(model, recipe, place.form)
     except ModelError as error:
-        (form,) = forms(recipe, engines)
-        return {place.path(recipe, form).name: error}
+        return {place.path(recipe, form).name: error for form in wanted}
     return {}
