@@ -45,7 +45,7 @@ def test_bytes_are_what_save_writes(model, tmp_path):
         ("int8", FileForm(layout="NCHW"), "a.onnx", SchemeError, "a layout of image bytes was given"),
         ("int8", FileForm(short_names=True), "a.tflite", SchemeError, "short already"),
         ("linear4", FileForm(), "a.tflite", ModelError, "4-bit weights"),
-        ("cluster8", FileForm(), "a.tflite", ModelError, "code books"),
+        ("cluster8", FileForm(), "a.tflite", ModelError, "would decode at every inference"),
     ],
 )
 def test_what_cannot_be_written_is_refused_without_encoding_a_weight(

@@ -19,7 +19,7 @@ from lowbit.formats.quantized_graph import ActivationCodes, QuantizedGraph
 from lowbit.graph.edit import constant
 from lowbit.graph.model import Node, Value
 from lowbit.graph.ops import Layer, layers
-from lowbit.schemes.table import Scheme
+from lowbit.schemes.codes import Scheme
 
 Order = tuple[int, ...]
 

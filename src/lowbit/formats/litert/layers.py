@@ -18,8 +18,7 @@ from lowbit.formats.quantized_graph import ActivationCodes
 from lowbit.graph.columns import Geometry, convolution_pads, transposed_sizes
 from lowbit.graph.model import Node
 from lowbit.graph.ops import Layer
-from lowbit.schemes.codes import LinearCodes
-from lowbit.schemes.linear import Linear
+from lowbit.schemes.linear import Linear, LinearCodes
 
 Floats = npt.NDArray[np.float32]
 
@@ -187,11 +186,11 @@ def _codes(graph: FileGraph, node: Node, layer: Layer) -> LinearCodes | None:
     if scheme is None:
         return None
     if not isinstance(scheme, Linear):
-        reason = f"has weights '{layer.weight}' in code books, which LiteRT would look up at every inference"
+        reason = f"has weights '{layer.weight}' as {scheme.name}, which LiteRT would decode at every inference"
     elif scheme.bits not in (7, 8):
         reason = f"has {scheme.bits}-bit weights '{layer.weight}'; 8-bit ones can be written"
     elif (
-        scheme.groups(layer.weight_shape, axis).count not in (1, layer.weight_shape[axis])
+        scheme.blocks(layer.weight_shape, axis).count not in (1, layer.weight_shape[axis])
         or axis != layer.channel_axis
         or not scheme.symmetric
     ):

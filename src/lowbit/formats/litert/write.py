@@ -23,7 +23,7 @@ from lowbit.formats.litert.shapes import static_shapes
 from lowbit.formats.quantized_graph import ActivationCodes, QuantizedGraph, float_outputs
 from lowbit.graph.model import Node, Value
 from lowbit.graph.preprocessing import METADATA_KEY
-from lowbit.schemes.table import Scheme
+from lowbit.schemes.codes import Scheme
 
 TYPES = ("float32", "int8", "uint8")
 # Read by `lowbit.engines.litert`.

@@ -24,7 +24,7 @@ from lowbit.formats.quantized_graph import ActivationCodes, QuantizedGraph, floa
 from lowbit.graph.model import serialize
 from lowbit.graph.ops import layers
 from lowbit.graph.preprocessing import METADATA_KEY
-from lowbit.schemes.codes import LinearCodes
+from lowbit.schemes.linear import LinearCodes
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

@@ -122,7 +122,7 @@ class Priced:
     def given(self, encoded: QuantizedGraph) -> Plan:
         """The plan with the widths that came out."""
         tensors = tuple(
-            replace(tensor, asked=encoded.weights[tensor.tensor].scheme, given=encoded.weights[tensor.tensor].scheme)
+            replace(tensor, asked=encoded.weights[tensor.tensor].scheme, given=encoded.weights[tensor.tensor].scheme)  # type: ignore[arg-type]
             if tensor.tensor in encoded.weights
             else tensor
             for tensor in self.plan.tensors

@@ -50,7 +50,7 @@ def solve_layer(
         effort: how long to search.
     """
     if moments.second.size == 0:  # too wide for second moments: plain codes, and the bias that goes with them
-        codes = scheme.encode(np.asarray(weight, np.float32), layer.channel_axis)
+        codes: Codes = scheme.encode(np.asarray(weight, np.float32), layer.channel_axis)
         bias = refit_bias(layer.to_matrix(codes.decode().astype(np.float64)), moments)
         return LayerSolution(codes, bias.reshape(-1).astype(np.float32), 0.0, 0.0)
     matrix = layer.to_matrix(np.asarray(weight, np.float64))
@@ -99,7 +99,7 @@ def _solved(
         scale = linear.scale.reshape(-1)[: 1 if tied else None]
         zero = None if scheme.symmetric else (linear.zero.reshape(-1)[:1] if tied else linear.zero.reshape(-1))
         return scheme.from_codes(stored, scale, zero_point=zero, axis=layer.channel_axis)
-    shared = scheme.groups(layer.weight_shape, layer.channel_axis)
+    shared = scheme.blocks(layer.weight_shape, layer.channel_axis)
     book = np.broadcast_to(shared.spread(np.arange(shared.count)), (groups * rows, 1)).reshape(groups, rows)
     clusters = solve_clusters(target, second, scheme, effort, book=book)
     factors = None if clusters.scale is None else clusters.scale.reshape(-1)
