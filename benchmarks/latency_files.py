@@ -16,6 +16,7 @@ from accuracy import peer, run
 from rows import ROOT
 
 import lowbit
+from lowbit import FileForm
 from lowbit.data.images import Images
 from lowbit.data.options import with_preprocessing
 from lowbit.graph.model import Model
@@ -86,8 +87,8 @@ def as_it_is(model: Model, images: Images, path: Path, folder: Path) -> Iterator
 def by_lowbit(model: Model, images: Images, path: Path, folder: Path) -> Iterator[Candidate]:
     quantized = lowbit.quantize(model, "int8", calibration=images, effort="fast")
     for engine, to in (("onnxruntime", "onnx"), ("openvino", "openvino")):
-        file = quantized.save(folder / f"lowbit-{engine}.onnx", to=to)
-        given = quantized.save(folder / f"lowbit-{engine}-bytes.onnx", to=to, input="uint8")
+        file = quantized.save(folder / f"lowbit-{engine}.onnx", FileForm(to))
+        given = quantized.save(folder / f"lowbit-{engine}-bytes.onnx", FileForm(to, input="uint8"))
         yield Candidate(engine, "lowbit int8", engine, file)
         yield Candidate(engine, "lowbit int8, normalized in numpy", f"{engine}-normalized", file)
         yield Candidate(engine, "lowbit int8, bytes in", engine, given)
@@ -96,9 +97,9 @@ def by_lowbit(model: Model, images: Images, path: Path, folder: Path) -> Iterato
     file = quantized.save(folder / "lowbit.tflite")
     yield Candidate("litert", "lowbit int8", "litert", file)
     yield Candidate("litert", "lowbit int8, normalized in numpy", "litert-normalized", file)
-    given = quantized.save(folder / "lowbit-bytes.tflite", input="uint8")
+    given = quantized.save(folder / "lowbit-bytes.tflite", FileForm(input="uint8"))
     yield Candidate("litert", "lowbit int8, bytes in", "litert", given)
-    codes = quantized.save(folder / "lowbit-int8.tflite", input="int8", output_type="int8")
+    codes = quantized.save(folder / "lowbit-int8.tflite", FileForm(input="int8", output_type="int8"))
     yield Candidate("litert", "lowbit int8, int8 in and out", "litert", codes)
 
 

@@ -478,7 +478,7 @@ def test_channels_first_bytes(folder, tmp_path, capsys):
         (["--input", "int8", *SIZE], "a.onnx", "write a .tflite file"),
         (["--input", "uint4", *SIZE], "a.tflite", "float32 or uint8 or int8"),
         (["--output-type", "int8", *SIZE], "a.onnx", "the output of an ONNX file"),
-        (["--output-type", "int8", *SIZE], "a.tflite", "recipe 'linear8' computes in float"),
+        (["--output-type", "int8", *SIZE], "a.tflite", "computes in float has no codes"),
         (["--input", "int8", *SIZE], "a.tflite", "no codes to take or give"),
         (["--input", "uint8"], "a.onnx", "--mean and --std"),
         (["--input", "uint8", "--input-layout", "HWCN", *SIZE], "a.onnx", "NCHW, NHWC"),
@@ -497,7 +497,9 @@ def test_forms_that_a_file_cannot_have(folder, tmp_path, options, output, messag
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(("recipe", "reason"), [("int4", "4-bit weights"), ("cluster4", "code books")])
+@pytest.mark.parametrize(
+    ("recipe", "reason"), [("int4", "4-bit weights"), ("cluster4", "would decode at every inference")]
+)
 def test_what_litert_cannot_hold_is_refused_before_images_are_looked_at(folder, tmp_path, recipe, reason, capsys):
     pytest.importorskip("ai_edge_litert")
     output = tmp_path / "a.tflite"

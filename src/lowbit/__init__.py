@@ -33,6 +33,7 @@ PUBLIC = {
     "Plan": "lowbit.quantization.planning.plan",
     "quantize": "lowbit.quantization.quantize",
     "Quantized": "lowbit.quantization.quantized",
+    "FileForm": "lowbit.formats.file_form",
     "pack": "lowbit.quantization.pack",
     "Goal": "lowbit.quantization.rate.goal",
     "Packed": "lowbit.quantization.rate.search",
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from lowbit.data.images import open_images
     from lowbit.engines import open_session
     from lowbit.errors import LowbitError
+    from lowbit.formats.file_form import FileForm
     from lowbit.formats.opening import load
     from lowbit.graph.cost import cost
     from lowbit.graph.model import Model
@@ -71,6 +73,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Clusters",
     "Comparison",
+    "FileForm",
     "Goal",
     "Linear",
     "LowbitError",

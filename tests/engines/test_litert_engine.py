@@ -98,7 +98,7 @@ def test_damaged_files_never_reach_the_runtime_without_operands_or_scales():
 
 def test_the_engine_is_in_the_table_and_says_what_to_install(monkeypatch):
     assert engine_version("litert")[0].isdigit()
-    monkeypatch.setitem(sys.modules, ENGINES["litert"][1], None)
+    monkeypatch.setitem(sys.modules, ENGINES["litert"].package, None)
     with pytest.raises(EngineError) as caught:
         open_session(b"", engine="litert")
     assert "lowbit[litert]" in caught.value.remedy

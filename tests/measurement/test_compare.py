@@ -160,7 +160,7 @@ def test_recipes_that_litert_cannot_store_are_not_searched_for(source, tmp_path,
     assert "3-bit weights" in found.notes[1]
     assert found.notes[2].startswith("net-int4.tflite was not written")
     assert "4-bit weights" in found.notes[2]
-    with pytest.raises(ModelError, match="code books"):
+    with pytest.raises(ModelError, match="would decode at every inference"):
         compared(source, tmp_path / "nothing", "linear3", "cluster4", engine="litert")
     assert compared(source, tmp_path / "float", "float", engine="litert").rows[0].file == "net-float.tflite"
 
@@ -211,8 +211,8 @@ def test_what_cannot_be_measured_is_refused_before_anything_is_quantized(
     source, tmp_path, monkeypatch, how, kind, message
 ):
     needs("litert")
-    table = session.ENGINES | {"missing": ("lowbit.engines.missing", "no_such_package", "missing")}
-    monkeypatch.setattr(session, "ENGINES", table)
+    missing = session.Engine("Missing", "lowbit.engines.missing", "no_such_package")
+    monkeypatch.setitem(session.ENGINES, "missing", missing)
     with pytest.raises(kind, match=message):
         compared(source, tmp_path / "out", "int8", **how)
     assert not (tmp_path / "out").exists()

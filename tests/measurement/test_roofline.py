@@ -136,7 +136,7 @@ def test_report_and_json(model):
 @pytest.mark.parametrize("name", KERNELS)
 def test_litert_kernels_are_one_part_run_by_xnnpack(name, tmp_path):
     pytest.importorskip("ai_edge_litert")
-    item = kernel(name, litert=True)
+    item = kernel(name, to="litert")
     for content, wanted in ((item.floats, "float32"), (item.integers, "int8")):
         open_session(content, engine="litert", threads=1, optimized_to=tmp_path / "ran.txt")
         assert (tmp_path / "ran.txt").read_text() == "DELEGATE\n"

@@ -12,8 +12,7 @@ from hypothesis import given, settings
 from onnx import TensorProto, helper, numpy_helper
 
 from lowbit.errors import SchemeError
-from lowbit.schemes.codes import LinearCodes
-from lowbit.schemes.linear import Linear
+from lowbit.schemes.linear import Linear, LinearCodes
 
 SCHEMES = [
     Linear(bits, per, symmetric=symmetric, group_size=5 if per == "group" else None)
@@ -32,8 +31,8 @@ tensors = hnp.arrays(
 
 def broadcast(codes: LinearCodes, values: np.ndarray) -> np.ndarray:
     """One value a group, for each value of the tensor."""
-    groups = codes.groups
-    return groups.from_rows(np.broadcast_to(groups.spread(values), (groups.rows, groups.columns)))
+    blocks = codes.blocks
+    return blocks.from_rows(np.broadcast_to(blocks.spread(values), (blocks.rows, blocks.columns)))
 
 
 @settings(max_examples=200, deadline=None)
@@ -47,7 +46,7 @@ def test_any_tensor(x: np.ndarray, scheme: Linear, data: st.DataObject) -> None:
     assert codes.codes.min() >= low
     assert codes.codes.max() <= high
     assert codes.scale.dtype == np.float32
-    assert codes.scale.shape == (codes.groups.count,)
+    assert codes.scale.shape == (codes.blocks.count,)
     assert (codes.scale >= np.finfo(np.float32).tiny).all()
     decoded = codes.decode()
     assert decoded.dtype == np.float32
@@ -63,9 +62,10 @@ def test_any_tensor(x: np.ndarray, scheme: Linear, data: st.DataObject) -> None:
     assert (decoded[x == 0] == 0).all()
     again = scheme.encode_with(decoded, codes.scale, zero_point=codes.zero_point, axis=axis)
     np.testing.assert_array_equal(again.codes, codes.codes)
-    packed, _ = codes.unsigned()
+    packed, offset = codes.unsigned()
     assert packed.max() < 1 << scheme.bits
-    back = LinearCodes.from_unsigned(packed, codes.scale, zero_point=codes.zero_point, scheme=scheme, axis=axis)
+    signed = packed.astype(np.int32) - offset
+    back = scheme.from_codes(signed, codes.scale, zero_point=codes.zero_point, axis=axis)
     np.testing.assert_array_equal(back.decode().view(np.uint32), decoded.view(np.uint32))
     assert back.codes.dtype == codes.codes.dtype
 
@@ -76,7 +76,6 @@ def test_symmetric_by_hand() -> None:
     np.testing.assert_array_equal(codes.codes, [[7, -4, 0, 2], [0, 0, 0, 0], [-7, 1, 2, 2]])
     np.testing.assert_array_equal(codes.unsigned()[0][0], [15, 4, 8, 10])
     assert codes.unsigned()[1] == 8
-    assert codes.parameter_counts == {"scales": 3, "zero_points": 0, "code_books": 0}
 
 
 def test_affine_by_hand() -> None:
@@ -101,7 +100,7 @@ def test_a_last_group_may_be_short_and_never_crosses_channels() -> None:
     x = np.array([[1, 2, 4, 8, 16], [7, 7, 7, 7, 7]], np.float32)
     codes = Linear(4, "group", group_size=2).encode(x)
     np.testing.assert_allclose(codes.scale, np.float32([2, 8, 16, 7, 7, 7]) / 7)
-    assert codes.groups.blocks == (2, 3)
+    assert codes.blocks.block_counts == (2, 3)
     by_columns = Linear(4, "group", group_size=2).encode(np.ascontiguousarray(x.T), axis=1)
     np.testing.assert_array_equal(by_columns.scale, codes.scale)
     np.testing.assert_array_equal(by_columns.decode(), codes.decode().T)
@@ -136,9 +135,9 @@ def test_onnx_runtime_decodes_the_same_bits(scheme: Linear) -> None:
     x = (rng.normal(size=(6, 3, 3, 2)) * 10.0 ** rng.integers(-3, 3, (6, 1, 1, 1))).astype(np.float32)
     codes = scheme.encode(x, 0)
     unsigned, offset = codes.unsigned()
-    rows = codes.groups.to_rows(unsigned).astype(np.int32)
-    spread = np.broadcast_to(codes.groups.spread(codes.scale), rows.shape).copy()
-    zero = offset if codes.zero_point is None else codes.groups.spread(codes.zero_point.astype(np.int32))
+    rows = codes.blocks.to_rows(unsigned).astype(np.int32)
+    spread = np.broadcast_to(codes.blocks.spread(codes.scale), rows.shape).copy()
+    zero = offset if codes.zero_point is None else codes.blocks.spread(codes.zero_point.astype(np.int32))
     constants = {"codes": rows, "zero": np.broadcast_to(np.int32(zero), rows.shape).copy(), "scale": spread}
     graph = helper.make_graph(
         [
@@ -155,7 +154,7 @@ def test_onnx_runtime_decodes_the_same_bits(scheme: Linear) -> None:
     onnx.checker.check_model(model)
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     (y,) = session.run(None, {})
-    np.testing.assert_array_equal(y.view(np.uint32), codes.groups.to_rows(codes.decode()).view(np.uint32))
+    np.testing.assert_array_equal(y.view(np.uint32), codes.blocks.to_rows(codes.decode()).view(np.uint32))
 
 
 def test_encoding_is_quantize_linear() -> None:
@@ -219,3 +218,18 @@ def test_refusals() -> None:
     for bad in (0.0, -1.0, np.nan, np.inf, 1e38):
         with pytest.raises(SchemeError, match="scales must be positive"):
             Linear(4).from_codes(codes, np.array([bad]))
+
+
+@pytest.mark.parametrize("scheme", [Linear(4), Linear(3, symmetric=False), Linear(4, per="group", group_size=5)])
+def test_of_several_scales_each_block_takes_the_best(scheme: Linear) -> None:
+    x = np.random.default_rng(0).normal(size=(6, 12)).astype(np.float32)
+    codes = scheme.encode(x)
+    choices = [(codes.scale * factor).astype(np.float32) for factor in (1.0, 0.8, 0.9)]
+    alone = [codes.rounded_on(x, choice) for choice in choices]
+    found = codes.rounded_on(x, *choices)
+
+    def errors(tried: LinearCodes) -> np.ndarray:
+        return codes.blocks.reduce(np.add, np.square(codes.blocks.to_rows(tried.decode()) - codes.blocks.to_rows(x)))
+
+    np.testing.assert_array_equal(errors(found), np.min([errors(tried) for tried in alone], axis=0))
+    assert len({int(at) for at in np.argmin([errors(tried) for tried in alone], axis=0)}) > 1

@@ -70,14 +70,13 @@ def quantize(
     as_json: JsonOption = False,
 ) -> None:
     """Quantize a model and write the file."""
-    from lowbit.formats.opening import is_litert
+    from lowbit.formats.file_form import FileForm
     from lowbit.quantization.planning.recipes import parse_recipe
-    from lowbit.quantization.quantize import check_litert
     from lowbit.quantization.quantize import quantize as run
     from lowbit.quantization.quantized import check_form
     from lowbit.reports.inspection import print_written, written_json
 
-    form = {"input": input, "input_layout": input_layout.upper(), "output_type": output_type}
+    form = FileForm(to, input, input_layout.upper(), output_type, short_names)
     wanted = parse_recipe(
         recipe,
         per=per,
@@ -88,9 +87,7 @@ def quantize(
     )
     with progress_bar(as_json) as progress:
         loaded = load_model(model, size=size, mean=mean, std=std, layout=layout)
-        check_form(loaded, wanted, output, to=to, **form)
-        if is_litert(output):
-            check_litert(loaded, wanted, input=input, input_layout=form["input_layout"])
+        check_form(loaded, wanted, output, form)
         images = open_data(calibration, loaded, limit) if calibration else None
         verdict, faster = _verdict(loaded, wanted, output)
         if not faster:
@@ -105,7 +102,7 @@ def quantize(
             strict=strict,
             progress=progress,
         )
-        quantized.save(output, to=to, **form, short_names=short_names)
+        quantized.save(output, form)
     ledger = read_file_ledger(output)
     if as_json:
         written = written_json(quantized, output, ledger, source_bytes=model.stat().st_size)

@@ -1,13 +1,25 @@
-"""GRAPH -> NUMBERS: one file a runtime, behind one small protocol."""
+"""GRAPH -> NUMBERS: one file per runtime, behind one small protocol."""
 
 from lowbit.engines.session import (
     AUTO,
     ENGINES,
+    Engine,
     Session,
     chosen_engines,
     engine_version,
     installed_engines,
     open_session,
+    remarks,
 )
 
-__all__ = ["AUTO", "ENGINES", "Session", "chosen_engines", "engine_version", "installed_engines", "open_session"]
+__all__ = [
+    "AUTO",
+    "ENGINES",
+    "Engine",
+    "Session",
+    "chosen_engines",
+    "engine_version",
+    "installed_engines",
+    "open_session",
+    "remarks",
+]

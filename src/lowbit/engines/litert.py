@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
@@ -156,6 +157,16 @@ def open_session(model: bytes | Path | str, *, threads: int, optimized_to: Path 
 def version() -> str:
     """Version of the LiteRT package."""
     return metadata.version("ai-edge-litert")
+
+
+def remarks(path: Path) -> tuple[str, ...]:
+    """What a file leaves to LiteRT's own kernels, which are slower than XNNPACK's."""
+    with tempfile.TemporaryDirectory(prefix="lowbit-") as folder:
+        listed = Path(folder) / "operators"
+        open_session(path, threads=1, optimized_to=listed)
+        names = [name for name in listed.read_text().split() if name != "DELEGATE"]
+    counts = ", ".join(f"{names.count(name)} {name}" for name in dict.fromkeys(names))
+    return (f"LiteRT runs outside XNNPACK, in slower kernels: {counts}.",) if names else ()
 
 
 def executed(runtime: Any) -> list[str]:  # noqa: ANN401 - untyped package

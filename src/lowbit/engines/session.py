@@ -1,12 +1,13 @@
 """What a runtime must do for lowbit, and the one table of runtimes.
 
-An engine is a module with `open_session(model, threads, optimized)` and `version()`; a session runs named arrays and
-says the names of its inputs and outputs. A new engine is one file and one row in `ENGINES`.
+A new engine is one file, a module with `open_session(model, threads, optimized_to)` and `version()`, and one row in
+`ENGINES`. A session runs named arrays and says the names of its inputs and outputs.
 """
 
 import importlib
 import importlib.util
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,16 +18,83 @@ from lowbit.graph.model import LightModel
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-# name -> (module, package on PyPI, extra of lowbit that brings it)
-ENGINES: dict[str, tuple[str, str, str | None]] = {
-    "onnxruntime": ("lowbit.engines.onnxruntime", "onnxruntime", None),
-    "openvino": ("lowbit.engines.openvino", "openvino", "openvino"),
-    "litert": ("lowbit.engines.litert", "ai_edge_litert", "litert"),
-}
-
-
 # Every engine that is installed.
 AUTO = "auto"
+
+
+@dataclass(frozen=True)
+class WrittenFile:
+    """The file that a comparison writes for an engine.
+
+    Attributes:
+        to: the format, as `FileForm.to` names it.
+        ending: of the file's name; files of engines with the same ending are one file.
+    """
+
+    to: str
+    ending: str
+
+
+ONNX = WrittenFile("onnx", ".onnx")
+
+
+@dataclass(frozen=True)
+class Engine:
+    """One runtime: where its code is, and which files it wants.
+
+    Attributes:
+        label: its name in sentences.
+        module: with `open_session` and `version`, imported when the engine is first used. It may also have
+            `remarks(path)`: what a reader of measurements must know about how the engine runs a file.
+        package: that the module needs.
+        extra: of lowbit, which installs the package; None if lowbit always brings it.
+        reads: ending of the files that it opens.
+        floats: what is written for it of recipes that compute in float. The format also says which small networks
+            measure the processor.
+        integers: likewise, of recipes that compute in integers.
+        float_kernels: operators that it computes in float even between integers, with the reason.
+        takes_light: whether it takes a `LightModel`, whose weights stay where they are.
+    """
+
+    label: str
+    module: str
+    package: str
+    extra: str | None = None
+    reads: str = ".onnx"
+    floats: WrittenFile = ONNX
+    integers: WrittenFile = ONNX
+    float_kernels: Mapping[str, str] = field(default_factory=dict)
+    takes_light: bool = False
+
+
+LITERT = WrittenFile("litert", ".tflite")
+ENGINES: dict[str, Engine] = {
+    "onnxruntime": Engine(
+        "ONNX Runtime",
+        "lowbit.engines.onnxruntime",
+        "onnxruntime",
+        float_kernels={
+            "ConvTranspose": "ONNX Runtime has no integer kernel, its float kernel computes on the same codes"
+        },
+        takes_light=True,
+    ),
+    "openvino": Engine(
+        "OpenVINO",
+        "lowbit.engines.openvino",
+        "openvino",
+        extra="openvino",
+        integers=WrittenFile("openvino", "-openvino.onnx"),
+    ),
+    "litert": Engine(
+        "LiteRT",
+        "lowbit.engines.litert",
+        "ai_edge_litert",
+        extra="litert",
+        reads=".tflite",
+        floats=LITERT,
+        integers=LITERT,
+    ),
+}
 
 
 class Session(Protocol):
@@ -51,19 +119,20 @@ def open_session(
     """Load a model file, or its bytes, into a runtime.
 
     Args:
-        model: path of a model file, a serialised model, or, for ONNX Runtime only, a light one.
+        model: path of a model file, a serialized model, or, where the engine takes it, a light one.
         engine: a row of `ENGINES`.
         threads: threads inside one operator; 0 leaves the number to the runtime.
-        optimized_to: where the runtime shall write the graph that it really runs, for those who want to look at it.
+        optimized_to: where to write the graph that the runtime really runs, for those who want to look at it.
 
     Raises:
         EngineError: unknown or missing engine, or one that refuses the model.
     """
-    if isinstance(model, LightModel) and engine != "onnxruntime":
+    module = _module(engine)
+    if isinstance(model, LightModel) and not ENGINES[engine].takes_light:
         raise EngineError(
             "the engine takes whole models only.", where=f"engine '{engine}'", remedy="Give it the model's to_bytes()."
         )
-    return _module(engine).open_session(model, threads=threads, optimized_to=optimized_to)  # type: ignore[no-any-return]
+    return module.open_session(model, threads=threads, optimized_to=optimized_to)  # type: ignore[no-any-return]
 
 
 def engine_version(engine: str) -> str:
@@ -71,9 +140,15 @@ def engine_version(engine: str) -> str:
     return str(_module(engine).version())
 
 
+def remarks(path: Path, engine: str) -> tuple[str, ...]:
+    """What a reader of measurements must know about how an engine runs a file; mostly nothing."""
+    said = getattr(_module(engine), "remarks", None)
+    return said(path) if said is not None else ()
+
+
 def installed_engines() -> tuple[str, ...]:
     """Names of the engines that can be used now, in the order of the table."""
-    return tuple(name for name, (_, package, _) in ENGINES.items() if importlib.util.find_spec(package) is not None)
+    return tuple(name for name, engine in ENGINES.items() if importlib.util.find_spec(engine.package) is not None)
 
 
 def chosen_engines(text: str) -> tuple[str, ...]:
@@ -97,13 +172,13 @@ def chosen_engines(text: str) -> tuple[str, ...]:
 def _module(engine: str) -> Any:  # noqa: ANN401 - modules have no narrower type
     if engine not in ENGINES:
         raise EngineError(f"no engine is called '{engine}'.", remedy=f"Choose one of: {', '.join(ENGINES)}.")
-    module, package, extra = ENGINES[engine]
+    row = ENGINES[engine]
     try:
-        importlib.import_module(package)
+        importlib.import_module(row.package)
     except ImportError as error:
         raise EngineError(
-            f"the package '{package}' is not installed.",
+            f"the package '{row.package}' is not installed.",
             where=f"engine '{engine}'",
-            remedy=f"Run: pip install 'lowbit[{extra}]'" if extra else f"Run: pip install {package}",
+            remedy=f"Run: pip install 'lowbit[{row.extra}]'" if row.extra else f"Run: pip install {row.package}",
         ) from error
-    return importlib.import_module(module)
+    return importlib.import_module(row.module)

@@ -42,7 +42,7 @@ from lowbit.formats.quantized_graph import BiasCodes, ByteInput, ByteLayer, Quan
 from lowbit.graph.model import Model
 from lowbit.graph.ops import Layer, layers
 from lowbit.graph.preprocessing import LAYOUTS, METADATA_KEY, Preprocessing
-from lowbit.schemes.codes import LinearCodes
+from lowbit.schemes.linear import LinearCodes
 
 # {node: factor of each color}: so that whoever reads the weights can give them in the units of the float model.
 FACTORS_KEY = "lowbit.byte_input"

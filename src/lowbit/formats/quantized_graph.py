@@ -8,9 +8,9 @@ import numpy as np
 
 from lowbit.graph.model import Model
 from lowbit.graph.preprocessing import Preprocessing
-from lowbit.schemes.codes import ClusterCodes, LinearCodes
+from lowbit.schemes.codes import Codes as Codes
+from lowbit.schemes.linear import LinearCodes
 
-Codes = LinearCodes | ClusterCodes
 Int32s = np.ndarray[Any, np.dtype[np.int32]]
 Floats = np.ndarray[Any, np.dtype[np.float32]]
 

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from lowbit.data.images import Images, check_labels, open_images, overlap
-from lowbit.engines import AUTO, chosen_engines, engine_version
+from lowbit.engines import AUTO, ENGINES, chosen_engines, engine_version
 from lowbit.errors import DataError, DowngradeError, ModelError
+from lowbit.formats.file_form import LITERT, FileForm
 from lowbit.formats.opening import load
 from lowbit.graph.cost import cost
 from lowbit.graph.model import Model
@@ -17,7 +18,7 @@ from lowbit.measurement.entries import check_emulation
 from lowbit.measurement.forms import Place, check_forms, refused_by_all, write_forms
 from lowbit.measurement.measure import measured
 from lowbit.measurement.results import Comparison, Step
-from lowbit.measurement.roofline import LITERT, Outlook, measure_peaks, outlook
+from lowbit.measurement.roofline import Outlook, measure_peaks, outlook
 from lowbit.measurement.rows import Candidate
 from lowbit.progress import SILENT, Progress
 from lowbit.quantization.planning.plan import plan
@@ -90,7 +91,7 @@ def compare(
     for name in engines:
         engine_version(name)  # which says how to install what is missing
     check_emulation(emulate, engines)
-    place = Place(Path(folder), Path(model.source).stem, input, input_layout)
+    place = Place(Path(folder), Path(model.source).stem, FileForm(input=input, layout=input_layout))
     check_forms(model, chosen[0], engines, place)
     images = data if isinstance(data, Images) else open_images(data, model.preprocessing)
     if images.labels is not None and model.classes is not None:
@@ -114,7 +115,7 @@ def compare(
         if not candidates:
             if refused:
                 # It is no recipe that LiteRT has no form for, but the network itself, or the layout of bytes.
-                engines = tuple(name for name in engines if name != LITERT)
+                engines = tuple(name for name in engines if ENGINES[name].floats.to != LITERT)
             # Said before anything is timed, so that the timing can contradict it.
             expected = _outlooks(model, chosen, engines, conditions) if runs else {}
         elif not found and recipe is chosen[-1] and candidates[-1].recipe == chosen[0].name:

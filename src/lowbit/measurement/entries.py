@@ -1,12 +1,11 @@
 """What is measured: each file on each engine that is asked for and reads it, and answers that are only emulated."""
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from lowbit.data.images import Images
-from lowbit.engines import AUTO, chosen_engines, open_session
+from lowbit.engines import AUTO, ENGINES, chosen_engines, open_session, remarks
 from lowbit.errors import DataError, EngineError, SchemeError
 from lowbit.formats.onnx.saturation import saturating
 from lowbit.formats.opening import is_litert
@@ -42,13 +41,13 @@ def check_emulation(emulate: str, names: Sequence[str]) -> None:
 
     Raises:
         SchemeError: no such emulation.
-        DataError: only LiteRT runs, whose kernels are others.
+        DataError: no engine opens ONNX files, whose integer kernels are emulated.
     """
     if emulate and emulate not in EMULATED:
         raise SchemeError(
             f"'{emulate}' cannot be emulated.", remedy=f"Choose {', '.join(EMULATED)}: other targets add exactly."
         )
-    if emulate and tuple(names) == ("litert",):
+    if emulate and not any(ENGINES[name].reads == ".onnx" for name in names):
         raise _nothing_to_emulate()
 
 
@@ -93,7 +92,7 @@ def entries(
             passed += said
             if not reading:
                 continue
-        found += [Entry(index, name, path, notes=_outside(path, name)) for name in reading]
+        found += [Entry(index, name, path, notes=remarks(path, name)) for name in reading]
         # Of the files that a recipe has, the one for the runtime whose kernels these are.
         other = own and EMULATED_ENGINE not in own and EMULATED_ENGINE in names
         if emulate and not is_litert(path) and not other:
@@ -118,15 +117,19 @@ def label(recipe: str, entry: Entry, *, several: bool) -> str:
 
 
 def _reading(path: Path, names: Sequence[str]) -> tuple[str, ...]:
-    """The engines for a file: LiteRT files run in LiteRT only, whatever is asked for, and nothing else does."""
-    if is_litert(path):
-        return ("litert",)
-    others = tuple(name for name in names if name != "litert")
-    if not others:
+    """The engines for a file: of those asked for the ones that open it; for a LiteRT file LiteRT in any case."""
+    kind = ".tflite" if is_litert(path) else ".onnx"
+    reading = tuple(name for name in names if ENGINES[name].reads == kind)
+    if not reading and is_litert(path):
+        reading = tuple(name for name, engine in ENGINES.items() if engine.reads == kind)
+    if not reading:
+        others = " or ".join(name for name, engine in ENGINES.items() if engine.reads == kind)
         raise EngineError(
-            "LiteRT opens .tflite files only.", where=str(path), remedy="Add onnxruntime or openvino: --engine auto."
+            f"{ENGINES[names[0]].label} opens {ENGINES[names[0]].reads} files only.",
+            where=str(path),
+            remedy=f"Add {others}: --engine auto.",
         )
-    return others
+    return reading
 
 
 def _refusal(path: Path, engine: str, images: Images, batch: int) -> str:
@@ -138,18 +141,6 @@ def _refusal(path: Path, engine: str, images: Images, batch: int) -> str:
     except EngineError as error:
         return error.what
     return ""
-
-
-def _outside(path: Path, engine: str) -> tuple[str, ...]:
-    """What a LiteRT file leaves to LiteRT's own kernels, which are slower than XNNPACK's."""
-    if engine != "litert":
-        return ()
-    with tempfile.TemporaryDirectory(prefix="lowbit-") as folder:
-        listed = Path(folder) / "operators"
-        open_session(path, engine=engine, threads=1, optimized_to=listed)
-        names = [name for name in listed.read_text().split() if name != "DELEGATE"]
-    counts = ", ".join(f"{names.count(name)} {name}" for name in dict.fromkeys(names))
-    return (f"LiteRT runs outside XNNPACK, in slower kernels: {counts}.",) if names else ()
 
 
 def _emulated(index: int, path: Path, target: str) -> list[Entry]:

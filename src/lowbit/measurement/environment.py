@@ -5,10 +5,11 @@ import importlib.metadata
 import os
 import platform
 
+from lowbit.engines import ENGINES
 from lowbit.measurement.results import Environment
 from lowbit.processor import processor
 
-PACKAGES = ("lowbit", "numpy", "onnx", "onnx-ir", "onnxruntime", "openvino", "ai-edge-litert", "torch", "pillow")
+BEFORE, BEHIND = ("lowbit", "numpy", "onnx", "onnx-ir"), ("torch", "pillow")
 
 
 def environment() -> Environment:
@@ -27,7 +28,7 @@ def environment() -> Environment:
 def versions() -> dict[str, str]:
     """Installed versions of the packages that can move a number."""
     found: dict[str, str] = {}
-    for name in PACKAGES:
+    for name in (*BEFORE, *(engine.package.replace("_", "-") for engine in ENGINES.values()), *BEHIND):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
     return found

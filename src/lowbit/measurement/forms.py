@@ -6,19 +6,16 @@ what it refuses is returned beside what was written, never dropped.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from lowbit.engines import ENGINES
+from lowbit.engines.session import WrittenFile
 from lowbit.errors import ModelError
+from lowbit.formats.file_form import LITERT, FileForm
 from lowbit.graph.model import Model
-from lowbit.measurement.roofline import LITERT
 from lowbit.quantization.planning.recipes import Recipe
-from lowbit.quantization.quantize import check_litert
-from lowbit.quantization.quantized import Quantized, check_form
-
-# engine -> (whom `Quantized.save` writes for, how the file's name ends)
-FLOATS = {"onnxruntime": ("onnx", ".onnx"), "openvino": ("onnx", ".onnx"), LITERT: ("litert", ".tflite")}
-INTEGERS = FLOATS | {"openvino": ("openvino", "-openvino.onnx")}
+from lowbit.quantization.quantized import Quantized, check_for_litert
 
 
 @dataclass(frozen=True)
@@ -43,14 +40,12 @@ class Place:
     Attributes:
         folder: that exists by the time of writing.
         stem: how their names begin.
-        input: see `Quantized.save`.
-        input_layout: likewise.
+        form: what they take; whom each is for follows from the engine.
     """
 
     folder: Path
     stem: str
-    input: str
-    input_layout: str
+    form: FileForm
 
     def path(self, recipe: Recipe, form: Form) -> Path:
         """Of the file of a recipe in some form."""
@@ -59,22 +54,21 @@ class Place:
 
 def forms(recipe: Recipe, engines: Sequence[str]) -> tuple[Form, ...]:
     """The files that some engines need of a recipe, in the order of the engines."""
-    table = INTEGERS if recipe.integer else FLOATS
-    sharing: dict[tuple[str, str], tuple[str, ...]] = {}
+    sharing: dict[WrittenFile, tuple[str, ...]] = {}
     for name in engines:
-        sharing[table[name]] = (*sharing.get(table[name], ()), name)
-    return tuple(Form(to, ending, names) for (to, ending), names in sharing.items())
+        file = ENGINES[name].integers if recipe.integer else ENGINES[name].floats
+        sharing[file] = (*sharing.get(file, ()), name)
+    return tuple(Form(file.to, file.ending, names) for file, names in sharing.items())
 
 
 def check_forms(model: Model, recipe: Recipe, engines: Sequence[str], place: Place) -> None:
     """Refuse what no file could take, before anything takes time.
 
     Raises:
-        SchemeError, ModelError: see `check_form`.
+        SchemeError, ModelError: see `FileForm.check`.
     """
     for form in forms(recipe, engines):
-        path = place.path(recipe, form)
-        check_form(model, recipe, path, input=place.input, input_layout=place.input_layout)
+        replace(place.form, to=form.to).check(model, integer=recipe.integer)
 
 
 def write_forms(
@@ -94,9 +88,9 @@ def write_forms(
     for form in forms(recipe, engines):
         path = place.path(recipe, form)
         try:
-            quantized.save(path, to=form.to, input=place.input, input_layout=place.input_layout)
+            quantized.save(path, replace(place.form, to=form.to))
         except ModelError as error:
-            if form.engines != (LITERT,):
+            if form.to != LITERT:
                 raise
             refused[path.name] = error
         else:
@@ -105,15 +99,15 @@ def write_forms(
 
 
 def refused_by_all(model: Model, recipe: Recipe, engines: Sequence[str], place: Place) -> Mapping[str, ModelError]:
-    """What LiteRT's format has no form for, found out on plain codes; empty if anybody takes the file.
+    """What LiteRT's format has no form for, told from the graph alone; empty if anybody takes the file.
 
     Only where LiteRT is alone, since others take every recipe.
     """
-    if tuple(engines) != (LITERT,) or recipe.weights is None:
+    wanted = forms(recipe, engines)
+    if any(form.to != LITERT for form in wanted) or recipe.weights is None:
         return {}
     try:
-        check_litert(model, recipe, input=place.input, input_layout=place.input_layout)
+        check_for_litert(model, recipe, place.form)
     except ModelError as error:
-        (form,) = forms(recipe, engines)
-        return {place.path(recipe, form).name: error}
+        return {place.path(recipe, form).name: error for form in wanted}
     return {}

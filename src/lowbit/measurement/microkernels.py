@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from lowbit.formats.file_form import LITERT
 from lowbit.formats.litert.write import to_litert
 from lowbit.formats.onnx.write import to_onnx
 from lowbit.formats.quantized_graph import ActivationCodes, BiasCodes, QuantizedGraph
@@ -51,8 +52,8 @@ KERNELS: dict[str, tuple[tuple[int, ...], int, bool, int]] = {
 }
 
 
-def kernel(name: str, *, litert: bool = False) -> Kernel:
-    """One row of `KERNELS`, with random weights; as LiteRT files if asked.
+def kernel(name: str, *, to: str = "onnx") -> Kernel:
+    """One row of `KERNELS`, with random weights, as files of this format (see `FileForm.to`).
 
     Raises:
         EngineError: LiteRT files are asked for, and the package is not installed.
@@ -99,6 +100,8 @@ def kernel(name: str, *, litert: bool = False) -> Kernel:
         integer=frozenset(layer.node for layer in found),
     )
     floats, whole = (
-        (to_litert(QuantizedGraph(model)), to_litert(integers)) if litert else (model.to_bytes(), to_onnx(integers))
+        (to_litert(QuantizedGraph(model)), to_litert(integers))
+        if to == LITERT
+        else (model.to_bytes(), to_onnx(integers))
     )
     return Kernel(floats, whole, x, macs, outputs, len(nodes))

@@ -18,13 +18,12 @@ from typing import Any
 
 import numpy as np
 
-from lowbit.engines import Session, engine_version, open_session
+from lowbit.engines import ENGINES, Session, engine_version, open_session
 from lowbit.graph.cost import LayerCost, cost
 from lowbit.graph.model import Model
 from lowbit.measurement.microkernels import KERNELS, Kernel, kernel
 from lowbit.processor import processor
 from lowbit.progress import SILENT, Progress
-from lowbit.quantization.planning.integer import NOT_IN_ONNXRUNTIME
 from lowbit.quantization.planning.plan import plan
 from lowbit.quantization.planning.recipes import Recipe
 
@@ -33,8 +32,6 @@ COPIED = 1 << 23
 # Gains smaller than this are lost in what the estimate leaves out.
 WORTH_IT = 1.1
 FLOAT, INTEGER = "float", "integer"
-# The runtime whose small kernels are .tflite files.
-LITERT = "litert"
 ITEM_BYTES = {FLOAT: 4, INTEGER: 1}
 
 
@@ -151,7 +148,7 @@ def measure_peaks(*, engine: str = "onnxruntime", threads: int = 1, progress: Pr
         EngineError: no such runtime, or it is not installed.
     """
     engine_version(engine)
-    kernels = {name: kernel(name, litert=engine == LITERT) for name in KERNELS}
+    kernels = {name: kernel(name, to=ENGINES[engine].floats.to) for name in KERNELS}
     found = {
         name: _seconds(item, engine=engine, threads=threads)
         for name, item in progress.track(kernels.items(), "measuring the processor", total=len(kernels))
@@ -195,7 +192,7 @@ def outlook(model: Model, peaks: Peaks, *, batch: int = 1, recipe: str | Recipe 
     found = []
     for layer in cost(model, batch=batch).layers:
         node = decided.get(layer.node)
-        runs = layer.op not in NOT_IN_ONNXRUNTIME or peaks.engine != "onnxruntime"
+        runs = layer.op not in ENGINES[peaks.engine].float_kernels
         kind = INTEGER if node is not None and node.arithmetic == "integer" and runs else FLOAT
         in_float, _ = expected(layer, peaks, FLOAT)
         seconds, limit = expected(layer, peaks, kind)

@@ -9,7 +9,6 @@ from typing import Any
 
 from lowbit.data.images import Images, as_images
 from lowbit.errors import DataError
-from lowbit.formats.litert.write import to_litert
 from lowbit.formats.opening import load
 from lowbit.graph.model import Model
 from lowbit.processor import single_thread_blas
@@ -99,15 +98,3 @@ def _check(decision: Plan, *, with_images: bool, steps: Sequence[str] | None, st
             f"the steps {', '.join(steps)} look at what the network computes and must see some images.",
             remedy="Give calibration images: --calibration DIR, or calibration= in Python.",
         )
-
-
-def check_litert(model: Model, recipe: Recipe, *, input: str = "float32", input_layout: str = "NHWC") -> None:
-    """Refuse what LiteRT's format has no form for, found out on plain codes: nobody waits for what cannot be written.
-
-    Raises:
-        ModelError: operators, weights or a layout of bytes; the message names them.
-        EngineError: the package `ai-edge-litert` is not installed.
-    """
-    # Integers need images, but what the format holds of weights and operators does not depend on them.
-    plain = quantize(model, replace(recipe, integer=False))
-    to_litert(plain._taking(input, input_layout))

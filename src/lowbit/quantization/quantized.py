@@ -4,23 +4,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lowbit.calibration.statistics import Statistics
-from lowbit.errors import OutputError, SchemeError
 from lowbit.files import write_atomically
+from lowbit.formats.file_form import LITERT, ONNX, FileForm
 from lowbit.formats.input_bytes import with_byte_input
-from lowbit.formats.litert.write import to_litert
+from lowbit.formats.litert.write import check_litert, to_litert
 from lowbit.formats.onnx.minify import shortened
 from lowbit.formats.onnx.write import to_onnx
-from lowbit.formats.opening import is_litert
 from lowbit.formats.quantized_graph import QuantizedGraph
 from lowbit.graph.model import Model
 from lowbit.quantization.passes.activations import output_codes
 from lowbit.quantization.passes.steps import StepResult
-from lowbit.quantization.planning.plan import Plan
+from lowbit.quantization.planning.plan import Plan, plan
 from lowbit.quantization.planning.recipes import Recipe
 from lowbit.quantization.planning.target import kernel_lanes
-
-# What files are written for -> the engine whose kernels the graph is made for.
-FORMS = {"onnx": "onnxruntime", "openvino": "openvino", "litert": "litert"}
 
 
 @dataclass(frozen=True)
@@ -44,112 +40,62 @@ class Quantized:
         """The float model this was made from."""
         return self.graph.model
 
-    def to_bytes(
-        self, *, to: str = "onnx", input: str = "float32", input_layout: str = "NHWC", short_names: bool = False
-    ) -> bytes:
-        """The content of an ONNX file; see `save`.
+    def to_bytes(self, form: FileForm = FileForm()) -> bytes:
+        """The content of a file in this form; ONNX if the form does not say.
 
         Raises:
-            OutputError: `to` is no ONNX format.
+            SchemeError, OutputError, ModelError: see `save`.
         """
-        check_form(self.model, self.plan.recipe, "model.onnx", to=to, input=input, input_layout=input_layout)
-        content = to_onnx(self._taking(input, input_layout), engine=FORMS[to])
-        return shortened(content) if short_names else content
+        form.check(self.model, integer=self.plan.recipe.integer)
+        graph = with_byte_input(self.graph, layout=form.layout) if form.input == "uint8" else self.graph
+        if form.to == LITERT:
+            return self._litert(graph, form)
+        content = to_onnx(graph, to=form.to or ONNX)
+        return shortened(content) if form.short_names else content
 
-    def save(
-        self,
-        path: Path | str,
-        *,
-        to: str | None = None,
-        input: str = "float32",
-        input_layout: str = "NHWC",
-        output_type: str = "float32",
-        short_names: bool = False,
-    ) -> Path:
+    def save(self, path: Path | str, form: FileForm = FileForm()) -> Path:
         """Write the file, whole or not at all: LiteRT if its name ends in .tflite, else ONNX.
-
-        Args:
-            path: where to.
-            to: what for, a key of `FORMS`. "onnx": ONNX as ONNX Runtime runs it fastest. "openvino": ONNX as OpenVINO
-                does; the two differ for recipes that compute in integers. "litert". By the name of the file if left
-                out.
-            input: what the file takes. "float32": what the model takes, normalized by the caller. "uint8": the bytes of
-                images; the file normalizes them itself. "int8" (LiteRT only): codes in the scale that the file states.
-            input_layout: of image bytes: "NHWC", as image libraries give them, or "NCHW" (ONNX only).
-            output_type: what it gives: "float32", or "int8" or "uint8" codes in the scale that it states (LiteRT only).
-            short_names: see `formats.onnx.minify`: inner tensors are renamed, and what no runtime reads is dropped
-                (ONNX
-                only).
 
         Raises:
             SchemeError: a type that the format does not have.
-            OutputError: the folder is not writable, or the disk is full.
+            OutputError: no such format, or not the one that the name of the file says; the folder is not writable, or
+                the disk is full.
             ModelError: the format has no form for something in the model, or image bytes are asked for and it is not
                 known how they are normalized; the message says which.
         """
-        check_form(
-            self.model, self.plan.recipe, path, to=to, input=input, input_layout=input_layout, output_type=output_type
-        )
-        encoded = self._taking(input, input_layout)
-        if output_type != "float32" and self.calibration is not None:
+        return write_atomically(path, self.to_bytes(form.named(path)))
+
+    def _litert(self, graph: QuantizedGraph, form: FileForm) -> bytes:
+        if form.output_type != "float32" and self.calibration is not None:
             known = output_codes(self.model, self.plan, self.calibration)
-            encoded = replace(encoded, activations=known | dict(encoded.activations))
-        if short_names and is_litert(path):
-            raise SchemeError("names in LiteRT files are short already.", remedy="Leave short names out.")
-        if is_litert(path):
-            kind = input if input == "int8" else "float32"
-            lanes = kernel_lanes(self.plan.target)
-            content = to_litert(encoded, input_type=kind, output_type=output_type, lanes=lanes)
-            return write_atomically(path, content)
-        content = to_onnx(encoded, engine=FORMS[to or "onnx"])
-        return write_atomically(path, shortened(content) if short_names else content)
-
-    def _taking(self, input: str, layout: str) -> QuantizedGraph:
-        return with_byte_input(self.graph, layout=layout) if input == "uint8" else self.graph
+            graph = replace(graph, activations=known | dict(graph.activations))
+        kind = form.input if form.input == "int8" else "float32"
+        lanes = kernel_lanes(self.plan.target)
+        return to_litert(graph, input_type=kind, output_type=form.output_type, lanes=lanes)
 
 
-def check_form(
-    model: Model,
-    recipe: Recipe,
-    path: Path | str,
-    *,
-    to: str | None = None,
-    input: str = "float32",
-    input_layout: str = "NHWC",
-    output_type: str = "float32",
-) -> None:
+def check_form(model: Model, recipe: Recipe, path: Path | str, form: FileForm) -> None:
     """Refuse what `Quantized.save` would, before quantizing takes its time.
 
     Raises:
-        OutputError: no such format, or not the one that the name of the file says.
-        SchemeError: a type that the format or the recipe does not have, or a layout of bytes where none are taken.
-        ModelError: image bytes are asked for, and it is not known how they are normalized; or no such layout.
+        SchemeError, OutputError, ModelError: see `Quantized.save`.
+        EngineError: a LiteRT file, and the package `ai-edge-litert` is not installed.
     """
-    litert = is_litert(path)
-    if to is not None and to not in FORMS:
-        raise OutputError(f"no format is called '{to}'.", remedy=f"Choose one of: {', '.join(FORMS)}.")
-    if to is not None and (to == "litert") != litert:
-        raise OutputError(
-            f"format {to} does not fit the name of the output.", where=str(path), remedy="LiteRT files end in .tflite."
-        )
-    for what, kind, known in (
-        ("input", input, ("float32", "uint8", "int8") if litert else ("float32", "uint8")),
-        ("output", output_type, ("float32", "uint8", "int8") if litert else ("float32",)),
-    ):
-        if kind not in known:
-            raise SchemeError(
-                f"the {what} of {'a LiteRT' if litert else 'an ONNX'} file can be {' or '.join(known)}, not '{kind}'.",
-                remedy=f"Choose one of these{'' if litert else ', or write a .tflite file'}.",
-            )
-    if not recipe.integer and (input == "int8" or output_type != "float32"):
-        raise SchemeError(
-            f"recipe '{recipe.name}' computes in float, so its file has no codes to take or give.",
-            remedy="Leave the types out, or use an int recipe.",
-        )
-    if input == "uint8":
-        with_byte_input(QuantizedGraph(model), layout=input_layout)
-    elif input_layout != "NHWC":
-        raise SchemeError(
-            f"a layout of image bytes was given, and the file takes {input}.",
-            remedy="Ask for bytes with --input uint8 (input= in Python), or leave the layout out.",
-        )
+    form = form.named(path)
+    form.check(model, integer=recipe.integer)
+    if form.to == LITERT:
+        check_for_litert(model, recipe, form)
+
+
+def check_for_litert(model: Model, recipe: Recipe, form: FileForm) -> None:
+    """Refuse operators, weights and layouts of bytes that LiteRT files have no form for.
+
+    Raises:
+        ModelError: there is one; the message names it.
+        EngineError: the package `ai-edge-litert` is not installed.
+    """
+    # Whether LiteRT has a form for weights and operators does not depend on how they are computed.
+    tensors = plan(model, replace(recipe, integer=False)).tensors
+    graph = QuantizedGraph(model)
+    graph = with_byte_input(graph, layout=form.layout) if form.input == "uint8" else graph
+    check_litert(graph, {tensor.tensor: (tensor.given, tensor.axis) for tensor in tensors if tensor.given is not None})

@@ -11,15 +11,20 @@ Source: Jacob et al. 2018, "Quantization and training of neural networks for eff
 inference" (arXiv 1712.05877), equation 1.
 """
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from lowbit.errors import SchemeError
-from lowbit.schemes.groups import Granularity, Groups, check_finite, check_granularity, make_groups
+from lowbit.schemes.blocks import Blocks, Granularity, check_finite, check_granularity, make_blocks
+from lowbit.schemes.codes import C, Decoder
 
+FLOAT_BYTES = 4
+# What the nodes, names and shapes that decode one tensor add to a file, measured on written files.
+DECODE_BYTES = 130
 SMALLEST = float(np.finfo(np.float32).tiny)
 LARGEST = float(np.finfo(np.float32).max)
 
@@ -32,7 +37,7 @@ class Linear:
         bits: width of a code.
         per: what shares a scale.
         symmetric: grid centred on zero, no zero point.
-        group_size: columns in a group (`Groups`; a channel's last group may be shorter), for per="group" only.
+        group_size: columns in a group (`Blocks`; a channel's last group may be shorter), for per="group" only.
         narrow: leave out the code -2^(b-1), so that the grid is symmetric about zero (symmetric only).
     """
 
@@ -66,25 +71,29 @@ class Linear:
         """int8 or int16 if symmetric, uint8 or uint16 if affine."""
         return np.dtype(f"{'' if self.symmetric else 'u'}int{8 if self.bits <= 8 else 16}")
 
-    def groups(self, shape: tuple[int, ...], axis: int = 0) -> Groups:
+    def blocks(self, shape: tuple[int, ...], axis: int = 0) -> Blocks:
         """What shares a scale in a tensor of `shape` whose output channel is `axis`."""
-        return make_groups(
+        return make_blocks(
             shape,
             axis,
             rows_each=None if self.per == "tensor" else 1,
             columns_each=self.group_size if self.per == "group" else None,
         )
 
-    def to_json(self) -> dict[str, str | int | bool | None]:
-        """Plain data for `scheme_from_json`."""
-        return {
-            "kind": "linear",
-            "bits": self.bits,
-            "per": self.per,
-            "symmetric": self.symmetric,
-            "group_size": self.group_size,
-            "narrow": self.narrow,
-        }
+    @property
+    def half_levels(self) -> float:
+        """How many levels lie on one side of zero."""
+        return ((1 << self.bits) - 1) / 2
+
+    def per_tensor(self) -> "Linear":
+        """The same grid, with one scale for the whole tensor."""
+        return replace(self, per="tensor", group_size=None)
+
+    def stored_bytes(self, shape: tuple[int, ...], axis: int) -> int:
+        """Bytes in a file: codes, scales and zero points as four bytes each, and the nodes that decode them."""
+        size = math.prod(shape)
+        blocks = self.blocks(shape, axis).count if size else 0
+        return -(-size * self.bits // 8) + blocks * (1 if self.symmetric else 2) * FLOAT_BYTES + DECODE_BYTES
 
     def encode(self, x: npt.NDArray[np.floating], axis: int = 0) -> "LinearCodes":
         """Round `x` to the grid that spans its least and greatest value, group by group.
@@ -92,11 +101,11 @@ class Linear:
         Raises:
             SchemeError: `x` is empty, not floating-point, or holds NaN or infinite values.
         """
-        groups = self.groups(x.shape, axis)
+        blocks = self.blocks(x.shape, axis)
         check_finite(x)
-        rows = groups.to_rows(x.astype(np.float32, copy=False))
-        scale, zero_point = self.grid(groups.reduce(np.minimum, rows), groups.reduce(np.maximum, rows))
-        return self._round(rows, scale, zero_point, groups)
+        rows = blocks.to_rows(x.astype(np.float32, copy=False))
+        scale, zero_point = self.grid(blocks.reduce(np.minimum, rows), blocks.reduce(np.maximum, rows))
+        return self._round(rows, scale, zero_point, blocks)
 
     def encode_with(
         self,
@@ -111,10 +120,10 @@ class Linear:
         Raises:
             SchemeError: as `encode`, or the grid does not fit the scheme and shape.
         """
-        groups = self.groups(x.shape, axis)
+        blocks = self.blocks(x.shape, axis)
         check_finite(x)
-        scale, zero_point = self._checked(scale, zero_point, groups)
-        return self._round(groups.to_rows(x.astype(np.float32, copy=False)), scale, zero_point, groups)
+        scale, zero_point = self._checked(scale, zero_point, blocks)
+        return self._round(blocks.to_rows(x.astype(np.float32, copy=False)), scale, zero_point, blocks)
 
     def from_codes(
         self,
@@ -129,17 +138,17 @@ class Linear:
         Raises:
             SchemeError: codes out of range, or the grid does not fit the scheme and shape.
         """
-        groups = self.groups(codes.shape, axis)
+        blocks = self.blocks(codes.shape, axis)
         low, high = self.code_range
         if not np.issubdtype(codes.dtype, np.integer) or codes.min() < low or codes.max() > high:
             raise SchemeError(f"codes of {self.name} must be integers in {low}..{high}.")
-        scale, zero_point = self._checked(scale, zero_point, groups)
-        return LinearCodes(np.ascontiguousarray(codes, self.code_dtype), scale, zero_point, self, groups)
+        scale, zero_point = self._checked(scale, zero_point, blocks)
+        return LinearCodes(np.ascontiguousarray(codes, self.code_dtype), scale, zero_point, self, blocks)
 
     def grid(
         self, low: npt.NDArray[np.floating], high: npt.NDArray[np.floating]
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.integer] | None]:
-        """Scale and zero point [groups] of the grids that cover `low`..`high` and zero.
+        """Scale and zero point [blocks] of the grids that cover `low`..`high` and zero.
 
         Every code decodes to a finite value. Where that needs a smaller scale, so only with extremes at the very end of
         float32 (the last eighth, for 4 bits with the full range), those extremes are clipped by up to a step.
@@ -156,20 +165,20 @@ class Linear:
         return np.where(rounded * reach > LARGEST, np.nextafter(rounded, np.float32(0)), rounded), codes
 
     def _reach(self, zero_point: npt.NDArray[np.integer] | None) -> npt.NDArray[np.float64]:
-        """How many steps the outermost code lies from zero: [groups], or [1] if symmetric."""
+        """How many steps the outermost code lies from zero: [blocks], or [1] if symmetric."""
         bottom, top = self.code_range
         middle = np.zeros(1) if zero_point is None else zero_point.astype(np.float64)
         return np.maximum(middle - bottom, top - middle)
 
     def _checked(
-        self, scale: npt.NDArray[np.floating], zero_point: npt.NDArray[np.integer] | None, groups: Groups
+        self, scale: npt.NDArray[np.floating], zero_point: npt.NDArray[np.integer] | None, blocks: Blocks
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.integer] | None]:
         if (zero_point is None) != self.symmetric:
             raise SchemeError(f"{self.name} takes {'no' if self.symmetric else 'a'} zero point.")
         for what, values in (("scales", scale), ("zero points", zero_point)):
-            if values is not None and values.size != groups.count:
+            if values is not None and values.size != blocks.count:
                 raise SchemeError(
-                    f"{self.name} needs {groups.count} {what} for shape {groups.shape}, got {values.size}."
+                    f"{self.name} needs {blocks.count} {what} for shape {blocks.shape}, got {values.size}."
                 )
         low, high = self.code_range
         with np.errstate(over="ignore"):  # judged in the next line
@@ -187,15 +196,15 @@ class Linear:
         rows: npt.NDArray[np.float32],
         scale: npt.NDArray[np.float32],
         zero_point: npt.NDArray[np.integer] | None,
-        groups: Groups,
+        blocks: Blocks,
     ) -> "LinearCodes":
         with np.errstate(over="ignore"):  # infinity clips to the last code
-            steps = rows / groups.spread(scale)
+            steps = rows / blocks.spread(scale)
         np.rint(steps, out=steps)
         if zero_point is not None:
-            steps += groups.spread(zero_point)
+            steps += blocks.spread(zero_point)
         codes = steps.clip(*self.code_range, out=steps).astype(self.code_dtype)
-        return LinearCodes(groups.from_rows(codes), scale, zero_point, self, groups)
+        return LinearCodes(blocks.from_rows(codes), scale, zero_point, self, blocks)
 
 
 @dataclass(frozen=True)
@@ -204,17 +213,17 @@ class LinearCodes:
 
     Args:
         codes: in the shape of the tensor; int8/int16 if symmetric, uint8/uint16 if affine.
-        scale: float32 [groups.count].
-        zero_point: None if symmetric, else [groups.count] in the type of the codes.
+        scale: float32 [blocks.count].
+        zero_point: None if symmetric, else [blocks.count] in the type of the codes.
         scheme: the grid's hyper-parameters.
-        groups: what shares a scale.
+        blocks: what shares a scale.
     """
 
     codes: npt.NDArray[np.integer]
     scale: npt.NDArray[np.float32]
     zero_point: npt.NDArray[np.integer] | None
     scheme: Linear
-    groups: Groups
+    blocks: Blocks
 
     @property
     def bits(self) -> int:
@@ -224,50 +233,69 @@ class LinearCodes:
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of the tensor."""
-        return self.groups.shape
+        return self.blocks.shape
 
     @property
     def axis(self) -> int:
         """The tensor's output channel."""
-        return self.groups.axis
-
-    @property
-    def group_size(self) -> int | None:
-        """Columns that share a scale, if not all of a channel."""
-        return self.scheme.group_size
-
-    @property
-    def symmetric(self) -> bool:
-        """Whether there is no zero point."""
-        return self.scheme.symmetric
-
-    @property
-    def parameter_counts(self) -> dict[str, int]:
-        """What is stored beside the codes: numbers of scales, zero points and code book entries."""
-        zero_points = 0 if self.zero_point is None else self.zero_point.size
-        return {"scales": self.scale.size, "zero_points": zero_points, "code_books": 0}
+        return self.blocks.axis
 
     def unsigned(self) -> tuple[npt.NDArray[np.unsignedinteger], int]:
         """Codes as 0..2^bits - 1 for packing, uint8 or uint16, and what to subtract to have them back."""
-        offset = 1 << (self.bits - 1) if self.symmetric else 0
+        offset = 1 << (self.bits - 1) if self.scheme.symmetric else 0
         return (self.codes.astype(np.int32) + offset).astype(np.uint8 if self.bits <= 8 else np.uint16), offset
-
-    @staticmethod
-    def from_unsigned(
-        codes: npt.NDArray[np.unsignedinteger],
-        scale: npt.NDArray[np.float32],
-        *,
-        zero_point: npt.NDArray[np.integer] | None,
-        scheme: Linear,
-        axis: int = 0,
-    ) -> "LinearCodes":
-        """The inverse of `unsigned`, for codes in the shape of the tensor."""
-        offset = 1 << (scheme.bits - 1) if scheme.symmetric else 0
-        return scheme.from_codes(codes.astype(np.int32) - offset, scale, zero_point=zero_point, axis=axis)
 
     def decode(self) -> npt.NDArray[np.float32]:
         """The tensor that a runtime sees, float32, to the bit."""
-        steps = self.groups.to_rows(self.codes).astype(np.int32)
+        steps = self.blocks.to_rows(self.codes).astype(np.int32)
         if self.zero_point is not None:
-            steps -= self.groups.spread(self.zero_point.astype(np.int32))
-        return self.groups.from_rows(steps.astype(np.float32) * self.groups.spread(self.scale))
+            steps -= self.blocks.spread(self.zero_point.astype(np.int32))
+        return self.blocks.from_rows(steps.astype(np.float32) * self.blocks.spread(self.scale))
+
+    def decode_with(self, decoder: Decoder[C]) -> C:
+        """(code - zero point) * scale, in the order and precision of `decode`."""
+        blocks = self.blocks
+        whole_bytes = self.bits in (8, 16)
+        in_channel = not blocks.spans_columns
+        # Whole bytes need no unpacking; signed codes keep their sign.
+        stored, offset = (self.codes, 0) if whole_bytes else self.unsigned()
+        if in_channel:
+            stored = blocks.to_whole_blocks(stored)
+        chain = decoder.stored(stored) if whole_bytes else decoder.integers(stored, self.bits)
+        if self.bits == 8:
+            # By way of int32: OpenVINO keeps a tensor that is cast from 8 bits to float compressed, and converts it at
+            # every inference.
+            chain.cast("int32")
+        shape = (*blocks.block_counts, 1) if in_channel else blocks.scale_shape
+        if self.zero_point is not None:
+            # Zero points stay as narrow as the codes, and are subtracted before anything is a float.
+            if self.bits == 16:
+                chain.cast("int32")
+            chain.joined("Sub", decoder.zero_points(self.zero_point.reshape(shape), self.bits))
+        chain.cast("float32")
+        if offset:
+            chain.then("Sub", np.float32(offset))
+        chain.scaled(self.scale.reshape(shape))
+        return _from_whole_blocks(chain, blocks) if in_channel else chain
+
+    def rounded_on(self, x: npt.NDArray[np.floating], *scales: npt.NDArray[np.float32]) -> "LinearCodes":
+        """The tensor `x` rounded again on other scales; of several each block takes the one with the least error."""
+        found = [self.scheme.encode_with(x, scale, zero_point=self.zero_point, axis=self.axis) for scale in scales]
+        if len(found) == 1:
+            return found[0]
+        rows = self.blocks.to_rows(x)
+        errors = [self.blocks.reduce(np.add, np.square(self.blocks.to_rows(codes.decode()) - rows)) for codes in found]
+        best = np.choose(np.argmin(errors, axis=0), scales)
+        return self.scheme.encode_with(x, best, zero_point=self.zero_point, axis=self.axis)
+
+
+def _from_whole_blocks(chain: C, blocks: Blocks) -> C:
+    """Back from [channels, blocks, columns of a block] to the tensor."""
+    if blocks.columns % blocks.columns_each:
+        chain.then("Reshape", np.array([blocks.rows, -1]))
+        chain.then("Slice", np.array([0]), np.array([blocks.columns]), np.array([1]))
+    chain.then("Reshape", np.array(blocks.moved_shape))
+    if blocks.axis:
+        order = [*range(1, blocks.axis + 1), 0, *range(blocks.axis + 1, len(blocks.shape))]
+        chain.then("Transpose", perm=order)
+    return chain

@@ -132,8 +132,8 @@ def test_coarse_scales_go_where_the_weights_like_it_better(scheme):
     assert (narrow.scale != nearest).any()
 
     def off(codes):
-        errors = np.square(codes.groups.to_rows(codes.decode()) - codes.groups.to_rows(weight))
-        return codes.groups.reduce(np.add, errors)
+        errors = np.square(codes.blocks.to_rows(codes.decode()) - codes.blocks.to_rows(weight))
+        return codes.blocks.reduce(np.add, errors)
 
     for scale in (nearest, below, above):
         other = scheme.encode_with(weight, scale, zero_point=plain.zero_point)

@@ -6,6 +6,7 @@ only when an operator asks for a form that is not there yet. So a convolutional 
 ONNX Transpose costs nothing: it only renames the axes.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,6 +19,7 @@ from lowbit.formats.quantized_graph import ActivationCodes, QuantizedGraph
 from lowbit.graph.edit import constant
 from lowbit.graph.model import Node, Value
 from lowbit.graph.ops import Layer, layers
+from lowbit.schemes.codes import Scheme
 
 Order = tuple[int, ...]
 
@@ -51,10 +53,19 @@ class Form:
 class FileGraph(FileBuilder):
     """Tensors and operators written so far, and the forms of each ONNX value among them."""
 
-    def __init__(self, encoded: QuantizedGraph, shapes: Shapes, *, lanes: int = LANES) -> None:
+    def __init__(
+        self,
+        encoded: QuantizedGraph,
+        shapes: Shapes,
+        *,
+        lanes: int = LANES,
+        schemes: Mapping[str, tuple[Scheme, int]] | None = None,
+    ) -> None:
         super().__init__()
         self.quantized = encoded
         self.lanes = lanes  # channels that integer kernels multiply at a time
+        # By weight: scheme and axis of codes that are not there yet, but must have a form.
+        self.schemes = schemes or {}
         self.model = encoded.model
         self.shapes = shapes
         self.layers: dict[str, Layer] = {layer.node: layer for layer in layers(encoded.model)}

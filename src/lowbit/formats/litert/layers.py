@@ -18,7 +18,7 @@ from lowbit.formats.quantized_graph import ActivationCodes
 from lowbit.graph.columns import Geometry, convolution_pads, transposed_sizes
 from lowbit.graph.model import Node
 from lowbit.graph.ops import Layer
-from lowbit.schemes.codes import LinearCodes
+from lowbit.schemes.linear import Linear, LinearCodes
 
 Floats = npt.NDArray[np.float32]
 
@@ -182,19 +182,21 @@ def _codes(graph: FileGraph, node: Node, layer: Layer) -> LinearCodes | None:
         ModelError: code books, group-wise scales, or another width.
     """
     codes = graph.quantized.weights.get(layer.weight)
-    if codes is None:
+    scheme, axis = (codes.scheme, codes.axis) if codes is not None else graph.schemes.get(layer.weight, (None, 0))
+    if scheme is None:
         return None
-    if not isinstance(codes, LinearCodes):
-        reason = f"has weights '{layer.weight}' in code books, which LiteRT runs at every inference"
-    elif codes.bits not in (7, 8):
-        reason = f"has {codes.bits}-bit weights '{layer.weight}'; 8-bit ones can be written"
+    if not isinstance(scheme, Linear):
+        reason = f"has weights '{layer.weight}' as {scheme.name}, which LiteRT would decode at every inference"
+    elif scheme.bits not in (7, 8):
+        reason = f"has {scheme.bits}-bit weights '{layer.weight}'; 8-bit ones can be written"
     elif (
-        codes.scale.size not in (1, codes.shape[codes.axis])
-        or codes.axis != layer.channel_axis
-        or codes.zero_point is not None
+        scheme.blocks(layer.weight_shape, axis).count not in (1, layer.weight_shape[axis])
+        or axis != layer.channel_axis
+        or not scheme.symmetric
     ):
-        reason = f"has weights '{layer.weight}' with scales by group or zero points"
+        reason = f"has weights '{layer.weight}' with scales per group or zero points"
     else:
+        assert codes is None or isinstance(codes, LinearCodes)
         return codes
     raise graph.refuse(node, reason, instead="choose int8 or linear8")
 

@@ -15,14 +15,15 @@ from collections.abc import Mapping
 
 from lowbit.errors import ModelError
 from lowbit.formats.input_bytes import byte_metadata
-from lowbit.formats.litert.byte_input import for_bytes, write_bytes
-from lowbit.formats.litert.file import serialize
+from lowbit.formats.litert.byte_input import Padding, for_bytes, write_bytes
+from lowbit.formats.litert.file import load_schema, serialize
 from lowbit.formats.litert.graph import CHANNELS_LAST, LANES, FileGraph, Form, Order
 from lowbit.formats.litert.operators import OPERATORS, SIGMOID_CODES
 from lowbit.formats.litert.shapes import static_shapes
 from lowbit.formats.quantized_graph import ActivationCodes, QuantizedGraph, float_outputs
 from lowbit.graph.model import Node, Value
 from lowbit.graph.preprocessing import METADATA_KEY
+from lowbit.schemes.codes import Scheme
 
 TYPES = ("float32", "int8", "uint8")
 # Read by `lowbit.engines.litert`.
@@ -61,23 +62,7 @@ def to_litert(
         encoded = _with_fixed_codes(encoded)
     graph = FileGraph(encoded, static_shapes(encoded.model), lanes=lanes)
     graph.float_outputs = float_outputs(encoded) if output_type == "float32" else frozenset()
-    layout: dict[str, dict[str, Order]] = {"inputs": {}, "outputs": {}}
-    inputs = []
-    for value in encoded.model.graph.inputs:
-        if encoded.byte_input is not None:
-            order = CHANNELS_LAST if encoded.byte_input.preprocessing.layout == "NCHW" else (0, 1, 2, 3)
-            inputs.append(write_bytes(graph, value, order, padding))
-            continue
-        order = _input_order(graph, value)
-        layout["inputs"][str(value.name)] = order
-        inputs.append(_input(graph, value, order, input_type))
-    for node in _needed(graph):
-        _write(graph, node)
-    outputs = []
-    for value in encoded.model.graph.outputs:
-        tensor, order = _output(graph, value, output_type)
-        layout["outputs"][str(value.name)] = order
-        outputs.append(tensor)
+    inputs, outputs, layout = _fill(graph, padding, input_type, output_type)
     tensors = graph.tensors
     if not graph.resizable:
         tensors = [dataclasses.replace(tensor, batch_axis=None) for tensor in tensors]
@@ -89,6 +74,47 @@ def to_litert(
         metadata=_metadata(encoded, layout, graph.notes),
         source=encoded.model.source,
     )
+
+
+def check_litert(graph: QuantizedGraph, schemes: Mapping[str, tuple[Scheme, int]]) -> None:
+    """Refuse what `to_litert` would, before any weight is encoded.
+
+    Args:
+        graph: the model, with its byte input if it will have one.
+        schemes: by weight, the scheme that it will get and the axis of its output channels.
+
+    Raises:
+        ModelError: an operator, weights or a layout of bytes that LiteRT has no form for; the message names it.
+        EngineError: the package `ai-edge-litert` is not installed.
+    """
+    graph, padding = for_bytes(graph, LANES)
+    _fill(FileGraph(graph, static_shapes(graph.model), schemes=schemes), padding, "float32", "float32")
+    load_schema()
+
+
+def _fill(
+    graph: FileGraph, padding: Padding, input_type: str, output_type: str
+) -> tuple[list[int], list[int], dict[str, dict[str, Order]]]:
+    """Write inputs, operators and outputs; returns the indices of both, and how the axes of each are turned."""
+    layout: dict[str, dict[str, Order]] = {"inputs": {}, "outputs": {}}
+    inputs = []
+    byte_input = graph.quantized.byte_input
+    for value in graph.model.graph.inputs:
+        if byte_input is not None:
+            order = CHANNELS_LAST if byte_input.preprocessing.layout == "NCHW" else (0, 1, 2, 3)
+            inputs.append(write_bytes(graph, value, order, padding))
+            continue
+        order = _input_order(graph, value)
+        layout["inputs"][str(value.name)] = order
+        inputs.append(_input(graph, value, order, input_type))
+    for node in _needed(graph):
+        _write(graph, node)
+    outputs = []
+    for value in graph.model.graph.outputs:
+        tensor, order = _output(graph, value, output_type)
+        layout["outputs"][str(value.name)] = order
+        outputs.append(tensor)
+    return inputs, outputs, layout
 
 
 def _with_fixed_codes(encoded: QuantizedGraph) -> QuantizedGraph:

@@ -24,23 +24,23 @@ from lowbit.formats.quantized_graph import ActivationCodes, QuantizedGraph, floa
 from lowbit.graph.model import serialize
 from lowbit.graph.ops import layers
 from lowbit.graph.preprocessing import METADATA_KEY
-from lowbit.schemes.codes import LinearCodes
+from lowbit.schemes.linear import LinearCodes
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
-def to_onnx(encoded: QuantizedGraph, *, engine: str = "onnxruntime") -> bytes:
+def to_onnx(encoded: QuantizedGraph, *, to: str = "onnx") -> bytes:
     """The content of the ONNX file; the same input always gives the same bytes.
 
     Args:
         encoded: what to write.
-        engine: whose kernels the graph of integers is made for, "onnxruntime" or "openvino".
+        to: whose kernels the graph of integers is made for: "onnx", those of ONNX Runtime, or "openvino".
 
     Raises:
         ModelError: the file would pass the 2 GB that protobuf allows.
     """
     encoded = without_zero_points(encoded)
-    if engine == "openvino":
+    if to == "openvino":
         encoded = for_openvino(encoded)
     model = encoded.model.copy()
     names = Names(model.graph)
@@ -48,7 +48,7 @@ def to_onnx(encoded: QuantizedGraph, *, engine: str = "onnxruntime") -> bytes:
         model.graph.initializers[name].const_value = ir.tensor(array, name=name)
     if encoded.integer:
         _write_integer(model.graph, encoded, names)
-        if engine != "openvino":
+        if to != "openvino":
             widen_first_layers(model.graph, encoded.integer, names)
     else:
         table = scale_table(encoded.weights.values())

@@ -27,7 +27,7 @@ import numpy.typing as npt
 from lowbit.formats.quantized_graph import ActivationCodes, BiasCodes, QuantizedGraph
 from lowbit.graph.model import Node, Value
 from lowbit.graph.ops import Layer, layers
-from lowbit.schemes.codes import LinearCodes
+from lowbit.schemes.linear import LinearCodes
 
 HIGHEST = 255
 # Of a bias that was moved: a quarter of int32, so that the products still fit beside it.

@@ -31,8 +31,7 @@ from lowbit.graph.ops import layers
 from lowbit.quantization.equalizing.channel_groups import Ties, find_ties
 from lowbit.quantization.equalizing.interval_bounds import activation_bounds
 from lowbit.quantization.equalizing.objective import evaluate, minimize, noise_terms
-from lowbit.schemes.clusters import Clusters
-from lowbit.schemes.linear import Linear
+from lowbit.schemes.codes import Scheme
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -72,7 +71,7 @@ def equalizable(model: Model) -> tuple[str, ...]:
 def equalize_network(
     model: Model,
     ranges: Mapping[str, ChannelRange],
-    schemes: Mapping[str, Linear | Clusters],
+    schemes: Mapping[str, Scheme],
     groups: Sequence[Sequence[str]] = (),
 ) -> Equalized:
     """Rescale channels so that the noise of all rounded weights and activations together is least.

@@ -25,8 +25,7 @@ from lowbit.calibration.channels import ChannelRange
 from lowbit.graph.model import Model
 from lowbit.graph.ops import Layer
 from lowbit.quantization.equalizing.channel_groups import Ties
-from lowbit.schemes.clusters import Clusters
-from lowbit.schemes.linear import Linear
+from lowbit.schemes.codes import Scheme
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -117,7 +116,7 @@ def noise_terms(
     model: Model,
     ties: Ties,
     ranges: Mapping[str, ChannelRange],
-    schemes: Mapping[str, Linear | Clusters],
+    schemes: Mapping[str, Scheme],
     groups: Sequence[Sequence[str]],
 ) -> list[Term]:
     """The terms of D.
@@ -157,7 +156,7 @@ def noise_terms(
                 cost=cost[outputs],
                 power=ranges[layer.input].power.reshape(count, channels) * size,
                 by_row=scheme.per != "tensor",
-                levels=((1 << scheme.bits) - 1) / 2,
+                levels=scheme.half_levels,
             )
         )
     for group in groups:

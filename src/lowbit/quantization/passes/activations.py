@@ -10,7 +10,7 @@ from lowbit.formats.quantized_graph import ActivationCodes, BiasCodes, Codes
 from lowbit.graph.model import Model
 from lowbit.graph.ops import Layer
 from lowbit.quantization.planning.plan import Plan
-from lowbit.schemes.codes import LinearCodes
+from lowbit.schemes.linear import LinearCodes
 
 ACTIVATION_LEVELS = 256
 INT32_LIMIT = 2**31 - 1

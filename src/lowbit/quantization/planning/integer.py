@@ -9,6 +9,7 @@ with the reason.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
+from lowbit.engines import ENGINES
 from lowbit.formats.quantized_graph import FLOAT_OUTPUT
 from lowbit.graph.model import Model, Node, Value
 from lowbit.graph.ops import Layer, layers
@@ -61,9 +62,7 @@ BOUNDS = frozenset(("Relu", "Clip"))
 COMPUTES = frozenset(("Add", "Mul", "Concat", "GlobalAveragePool", "AveragePool", "ReduceMean", "Sigmoid", "LeakyRelu"))
 WEIGHTED = frozenset(("Conv", "ConvTranspose", "Gemm", "MatMul"))
 # LiteRT and OpenVINO have integer kernels, ONNX Runtime has none: there a float kernel computes on the same codes.
-NOT_IN_ONNXRUNTIME = {
-    "ConvTranspose": "ONNX Runtime has no integer kernel, its float kernel computes on the same codes"
-}
+NOT_IN_ONNXRUNTIME = ENGINES["onnxruntime"].float_kernels
 
 
 def plan_integer(model: Model, *, layer_reasons: Mapping[str, str] | None = None) -> IntegerPlan:

@@ -14,12 +14,10 @@ from lowbit.quantization.planning.recipes import Recipe, parse_recipe
 from lowbit.quantization.planning.target import resolved, weights_for
 from lowbit.quantization.solving.effort import EFFORTS
 from lowbit.quantization.solving.schemes import scheme_from_json, scheme_to_json
-from lowbit.schemes.clusters import Clusters
+from lowbit.schemes.codes import Scheme
 from lowbit.schemes.linear import Linear
 
 FLOAT_BYTES = 4
-# What the nodes, names and shapes that decode one tensor add to a file, measured on written files.
-DECODE_BYTES = {"linear": 130, "cluster": 230}
 
 # Steps, in the order in which they are taken.
 EXACT_INPUT = "input as image bytes"
@@ -52,8 +50,8 @@ class TensorPlan:
     layers: tuple[str, ...]
     shape: tuple[int, ...]
     axis: int
-    asked: Linear | Clusters | None
-    given: Linear | Clusters | None
+    asked: Scheme | None
+    given: Scheme | None
     reason: str = ""
     adapted: bool = False
 
@@ -229,11 +227,11 @@ def plan(
     return Plan(recipe, tuple(tensors), integer.nodes, integer.scale_groups, taken, effort, target)
 
 
-def _scheme_or_none(scheme: Linear | Clusters | None) -> dict[str, Any] | None:
+def _scheme_or_none(scheme: Scheme | None) -> dict[str, Any] | None:
     return None if scheme is None else scheme_to_json(scheme)
 
 
-def _read_scheme(data: Mapping[str, Any] | None) -> Linear | Clusters | None:
+def _read_scheme(data: Mapping[str, Any] | None) -> Scheme | None:
     return None if data is None else scheme_from_json(data)
 
 
@@ -284,29 +282,14 @@ def _weight_plan(model: Model, name: str, users: list[Layer], recipe: Recipe) ->
         return TensorPlan(name, nodes, shape, axis, asked, None, f"holds {dtype}, not float32")
     if any(layer.channel_axis != axis for layer in users):
         if asked.per != "tensor":
-            given = replace(asked, per="tensor", group_size=None)
+            given = asked.per_tensor()
             return TensorPlan(name, nodes, shape, axis, asked, given, "layers share it along different axes")
         axis = 0
     size = math.prod(shape)
-    if not recipe.integer and (cost := _encoded_bytes(asked, shape, axis)) >= size * FLOAT_BYTES:
+    if not recipe.integer and (cost := asked.stored_bytes(shape, axis)) >= size * FLOAT_BYTES:
         reason = f"tiny: {cost} bytes encoded with scales or code book, {size * FLOAT_BYTES} as float"
         return TensorPlan(name, nodes, shape, axis, asked, None, reason)
     return TensorPlan(name, nodes, shape, axis, asked, asked)
-
-
-def _encoded_bytes(scheme: Linear | Clusters, shape: tuple[int, ...], axis: int) -> int:
-    """Bytes in a file: codes, their scales or code books, and the nodes that decode them."""
-    size = math.prod(shape)
-    channels = shape[axis]
-    books = {"tensor": 1, "channel": channels, "group": -(-channels // (scheme.group_size or 1))}[scheme.per]
-    codes = -(-size * scheme.bits // 8)
-    if isinstance(scheme, Clusters):
-        item = 2 if scheme.half else FLOAT_BYTES
-        return codes + (books * (1 << scheme.bits) + scheme.scaled * channels) * item + DECODE_BYTES["cluster"]
-    if scheme.per == "group":
-        books = channels * -(-(size // channels) // (scheme.group_size or 1))
-    floats = 1 if scheme.symmetric else 2
-    return codes + books * floats * FLOAT_BYTES + DECODE_BYTES["linear"]
 
 
 def _others(model: Model, weights: set[str], found: tuple[Layer, ...]) -> list[TensorPlan]:

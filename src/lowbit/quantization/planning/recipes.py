@@ -6,15 +6,15 @@ one function and one row.
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 from lowbit.calibration.ranges import RANGE_RULES
 from lowbit.errors import SchemeError
 from lowbit.quantization.planning.target import NATIVE, resolved
 from lowbit.schemes.clusters import Clusters
+from lowbit.schemes.codes import Scheme
 from lowbit.schemes.linear import Linear
-
-Scheme = Linear | Clusters
 
 MOST_AFFINE_BITS = 4
 
@@ -146,8 +146,13 @@ def _changed(recipe: Recipe, changes: dict[str, object]) -> Scheme:
             "integer kernels want symmetric weights: a zero point costs a second sum in each product.",
             remedy="Leave --affine out, or use a linear recipe.",
         )
-    if isinstance(recipe.weights, Clusters) and "symmetric" in changes:
+    scheme: Any = recipe.weights
+    known = {field.name for field in fields(scheme)}
+    if "symmetric" in changes and "symmetric" not in known:
         raise SchemeError("a code book has no zero point.", remedy="Leave --affine out.")
-    if isinstance(recipe.weights, Clusters) and changes.get("per") == "channel":
+    if unknown := changes.keys() - known:
+        raise SchemeError(f"recipe '{recipe.name}' has no {', '.join(sorted(unknown))}.", remedy="Leave it out.")
+    if "scaled" in known and changes.get("per") == "channel":
         changes |= {"scaled": False}  # its own book has its range already
-    return replace(recipe.weights, **changes)  # type: ignore[arg-type]
+    changed: Scheme = replace(scheme, **changes)
+    return changed

@@ -107,7 +107,7 @@ def solve_clusters(problem: Problem, scheme: Clusters, effort: Effort) -> Cluste
 def _book_of_rows(scheme: Clusters, shape: tuple[int, ...]) -> npt.NDArray[np.intp]:
     """Which code book each row uses [groups, rows], from 0."""
     groups, rows, columns = shape
-    shared = scheme.groups((groups * rows, columns), 0)
+    shared = scheme.blocks((groups * rows, columns), 0)
     return np.broadcast_to(shared.spread(np.arange(shared.count)), (groups * rows, 1)).reshape(groups, rows)
 
 

@@ -16,7 +16,8 @@ class Effort:
         exact: solve kernels of few columns to the proven optimum.
         positions: input positions that a dense layer's moments are taken from, for each of its columns.
         images: maximum number of calibration images that are looked at.
-        widest: maximum bits of codes, with a scale per channel, that are chosen for the objective; wider ones are rounded.
+        widest: maximum bits of codes, with a scale per channel, that are chosen for the objective; wider ones are
+            rounded.
         beam_width: partial solutions of each row that are kept where codes are chosen for their bits too
             (`quantization.solving.rate_distortion`).
     """

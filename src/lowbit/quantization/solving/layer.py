@@ -11,9 +11,7 @@ from lowbit.quantization.solving.effort import Effort
 from lowbit.quantization.solving.gptq import Problem, damped, objective
 from lowbit.quantization.solving.refit import refit_bias, refit_weights
 from lowbit.quantization.solving.schemes import row_of
-from lowbit.schemes.clusters import Clusters
-from lowbit.schemes.codes import Codes
-from lowbit.schemes.linear import Linear
+from lowbit.schemes.codes import Codes, Scheme
 
 DAMPING = 1e-2  # of H while rounding
 REFIT_DAMPING = 0.1  # of H while re-fitting the target: higher, for what it fits is noise where positions are few
@@ -37,7 +35,7 @@ class LayerSolution:
 
 
 def solve_layer(
-    layer: Layer, weight: npt.NDArray[np.floating], moments: Moments, scheme: Linear | Clusters, effort: Effort
+    layer: Layer, weight: npt.NDArray[np.floating], moments: Moments, scheme: Scheme, effort: Effort
 ) -> LayerSolution:
     """Codes and bias of a layer.
 
@@ -78,7 +76,7 @@ def solve_layer(
     return LayerSolution(codes, _bias(layer, codes, moments), nearest, error)
 
 
-def _pays(scheme: Linear | Clusters, effort: Effort) -> bool:
+def _pays(scheme: Scheme, effort: Effort) -> bool:
     """Whether codes are chosen for the objective: fine ones hardly move the output, whatever the grid."""
     fine = scheme.bits > 8 or (scheme.bits > effort.widest and scheme.per != "tensor")
     return not fine

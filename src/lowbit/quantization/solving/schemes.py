@@ -5,7 +5,7 @@ nodes of a file, how many bytes that takes (`lowbit.schemes`). Its solver is tol
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any, Literal, Protocol, get_args, get_origin, get_type_hints
 
 from lowbit.errors import SchemeError
@@ -15,7 +15,7 @@ from lowbit.quantization.solving.effort import Effort
 from lowbit.quantization.solving.gptq import Problem
 from lowbit.quantization.solving.linear import solve_linear
 from lowbit.schemes.clusters import Clusters
-from lowbit.schemes.codes import Codes
+from lowbit.schemes.codes import Codes, Scheme
 from lowbit.schemes.linear import Linear
 
 
@@ -48,7 +48,7 @@ SCHEMES: dict[str, SchemeRow] = {
 }
 
 
-def row_of(scheme: object) -> SchemeRow:
+def row_of(scheme: Scheme) -> SchemeRow:
     """The row of a scheme's class.
 
     Raises:
@@ -60,13 +60,13 @@ def row_of(scheme: object) -> SchemeRow:
     raise KeyError(f"no row of SCHEMES has the class {type(scheme).__name__}")
 
 
-def scheme_to_json(scheme: object) -> dict[str, Any]:
+def scheme_to_json(scheme: Scheme) -> dict[str, Any]:
     """A scheme as plain data: its kind, a name in `SCHEMES`, and its hyper-parameters."""
     kind = next(name for name, row in SCHEMES.items() if type(scheme) is row.scheme)
     return {"kind": kind, **asdict(scheme)}  # type: ignore[call-overload]
 
 
-def scheme_from_json(data: Mapping[str, Any]) -> Any:  # noqa: ANN401 - any class of the table
+def scheme_from_json(data: Mapping[str, Any]) -> Scheme:
     """The scheme that `scheme_to_json` described.
 
     Raises:
@@ -74,17 +74,18 @@ def scheme_from_json(data: Mapping[str, Any]) -> Any:  # noqa: ANN401 - any clas
     """
     kind = data.get("kind")
     if not isinstance(kind, str) or kind not in SCHEMES:
-        raise SchemeError(f"unknown kind of scheme {kind!r}.", remedy=f"Known are {', '.join(SCHEMES)}.")
+        raise SchemeError(f"unknown scheme {kind!r}.", remedy=f"Known are {', '.join(SCHEMES)}.")
     scheme = SCHEMES[kind].scheme
     types = get_type_hints(scheme)
     values = {key: value for key, value in data.items() if key != "kind"}
     for key, value in values.items():
         if key not in types or not _fits(value, types[key]):
             raise SchemeError(f"a {kind} scheme has no {key} = {value!r}.")
-    try:
-        return scheme(**values)
-    except TypeError as error:
-        raise SchemeError(f"a {kind} scheme is not complete: {error}.") from error
+    missing = [part.name for part in fields(scheme) if part.default is MISSING and part.name not in values]
+    if missing:
+        raise SchemeError(f"a {kind} scheme needs {', '.join(missing)}.")
+    read: Scheme = scheme(**values)
+    return read
 
 
 def _fits(value: object, wanted: Any) -> bool:  # noqa: ANN401 - a type, in any of its forms

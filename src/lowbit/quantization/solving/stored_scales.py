@@ -17,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from lowbit.formats.onnx.decode_nodes import BYTE_FROM, HALF_FROM
-from lowbit.schemes.codes import Codes, LinearCodes
+from lowbit.schemes.codes import Codes
+from lowbit.schemes.linear import LinearCodes
 
 LEAST = 2.0**-14  # float16's smallest normal number
 MOST = 65504.0
@@ -64,10 +65,10 @@ def with_narrow_scales(codes: Codes, weight: npt.NDArray[np.floating]) -> Codes:
     choices = stored_scales(codes.scale, codes.bits)
     if len(choices) == 1:
         return _encoded(codes, weight, choices[0])
-    rows, errors = codes.groups.to_rows(weight), []
+    rows, errors = codes.blocks.to_rows(weight), []
     for scale in choices:
-        off = codes.groups.to_rows(_encoded(codes, weight, scale).decode()) - rows
-        errors.append(codes.groups.reduce(np.add, np.square(off)))
+        off = codes.blocks.to_rows(_encoded(codes, weight, scale).decode()) - rows
+        errors.append(codes.blocks.reduce(np.add, np.square(off)))
     return _encoded(codes, weight, np.choose(np.argmin(errors, axis=0), choices))
 
 

@@ -20,7 +20,7 @@ Scalar = TypeVar("Scalar", bound=np.generic)
 
 
 @dataclass(frozen=True)
-class Groups:
+class Blocks:
     """The blocks of a tensor of `shape` whose output channel is `axis` (never negative)."""
 
     shape: tuple[int, ...]
@@ -39,14 +39,14 @@ class Groups:
         return math.prod(self.shape) // self.rows
 
     @property
-    def blocks(self) -> tuple[int, int]:
+    def block_counts(self) -> tuple[int, int]:
         """Number of blocks down and across."""
         return -(-self.rows // self.rows_each), -(-self.columns // self.columns_each)
 
     @property
     def count(self) -> int:
         """Number of blocks, so of scales or code books."""
-        return math.prod(self.blocks)
+        return math.prod(self.block_counts)
 
     @property
     def moved_shape(self) -> tuple[int, ...]:
@@ -57,10 +57,10 @@ class Groups:
     def scale_shape(self) -> tuple[int, ...]:
         """What one value a block is reshaped to, so that it broadcasts against the tensor itself.
 
-        () per tensor, (1, .., channels, .., 1) per channel. Groups finer or coarser than a channel do not broadcast;
+        () per tensor, (1, .., channels, .., 1) per channel. Blocks finer or coarser than a channel do not broadcast;
         theirs is (blocks down, blocks across), which `spread` expands against `to_rows` of the tensor.
         """
-        down, across = self.blocks
+        down, across = self.block_counts
         if self.count == 1:
             return ()
         if across == 1 and self.rows_each == 1:
@@ -82,12 +82,18 @@ class Groups:
             return rows.reshape(())
         return np.ascontiguousarray(np.moveaxis(rows.reshape(self.moved_shape), 0, self.axis))
 
+    def to_whole_blocks(self, codes: npt.NDArray[Scalar]) -> npt.NDArray[Scalar]:
+        """The tensor as [channels, blocks, columns of a block]; a shorter last block is filled with zeros."""
+        across = self.block_counts[1]
+        missing = across * self.columns_each - self.columns
+        return np.pad(self.to_rows(codes), ((0, 0), (0, missing))).reshape(self.rows, across, self.columns_each)
+
     def spread(self, values: npt.NDArray[Scalar]) -> npt.NDArray[Scalar]:
         """One value a block [count] -> the same for each entry, shaped to broadcast against the matrix."""
-        table = values.reshape(self.blocks)
-        if self.blocks[0] > 1 and self.rows_each > 1:
+        table = values.reshape(self.block_counts)
+        if self.block_counts[0] > 1 and self.rows_each > 1:
             table = np.repeat(table, self.rows_each, axis=0)[: self.rows]
-        if self.blocks[1] > 1 and self.columns_each > 1:
+        if self.block_counts[1] > 1 and self.columns_each > 1:
             table = np.repeat(table, self.columns_each, axis=1)[:, : self.columns]
         return table
 
@@ -98,7 +104,7 @@ class Groups:
         return both.reshape(-1)
 
 
-def make_groups(shape: tuple[int, ...], axis: int, *, rows_each: int | None, columns_each: int | None) -> Groups:
+def make_blocks(shape: tuple[int, ...], axis: int, *, rows_each: int | None, columns_each: int | None) -> Blocks:
     """Blocks of that many rows and columns; None means all.
 
     Raises:
@@ -111,7 +117,7 @@ def make_groups(shape: tuple[int, ...], axis: int, *, rows_each: int | None, col
     axis = axis % max(1, len(shape))
     rows = shape[axis] if shape else 1
     columns = math.prod(shape) // rows
-    return Groups(tuple(shape), axis, min(rows_each or rows, rows), min(columns_each or columns, columns))
+    return Blocks(tuple(shape), axis, min(rows_each or rows, rows), min(columns_each or columns, columns))
 
 
 def check_finite(x: npt.NDArray[np.floating]) -> None:
