@@ -11,7 +11,7 @@ from lowbit.calibration.moments import MomentSums, columns_at, targets
 from lowbit.engines import open_session
 from lowbit.graph.load import load
 from lowbit.graph.ops import layers
-from lowbit.graph.subgraph import Subgraphs
+from lowbit.graph.subgraph import ActivationGrid, Subgraphs
 from lowbit.quantization.passes.layerwise import WIDEST, Replacement, walk
 from lowbit.quantization.solving.effort import EFFORTS
 from lowbit.quantization.solving.layer import solve_layer
@@ -271,7 +271,7 @@ def test_a_channel_in_another_unit_is_fitted_as_in_its_own():
 def test_rounded_activations_are_what_the_next_layer_sees():
     """A bias behind a coarse grid is corrected for what that grid does on the whole."""
     model, x = network(), pictures(60)
-    grids = {"r0": (0.7, 0, 3), "x": (0.5, -3, 3)}
+    grids = {"r0": ActivationGrid(0.7, 0, 3), "x": ActivationGrid(0.5, -3, 3)}
     seen = {}
 
     def solve(layer, moments):

@@ -28,7 +28,7 @@ from lowbit.engines import Session, open_session
 from lowbit.errors import DataError
 from lowbit.graph.model import Model
 from lowbit.graph.ops import Layer, layers
-from lowbit.graph.subgraph import Rounded, Subgraphs
+from lowbit.graph.subgraph import ActivationGrid, Subgraphs
 from lowbit.graph.summaries import MEAN, with_channel_means
 from lowbit.processor import cores, give_back_memory, in_order
 from lowbit.progress import SILENT, Progress
@@ -50,7 +50,7 @@ def corrected_biases(
     images: Images,
     weights: Mapping[str, Array],
     *,
-    rounded: Mapping[str, Rounded],
+    rounded: Mapping[str, ActivationGrid],
     passed: frozenset[str] = frozenset(),
     threads: int = 0,
     progress: Progress = SILENT,
@@ -78,7 +78,7 @@ def corrected_biases(
     wanted = _float_means(model, batches, todo, threads=threads)
     give_back_memory()
     name = model.input.name
-    kept: list[Tensors] = [{name: on_grid(x, rounded[name]) if name in rounded else x} for x in batches]
+    kept: list[Tensors] = [{name: rounded[name].rounded(x) if name in rounded else x} for x in batches]
     found: dict[str, npt.NDArray[np.float32]] = {}
     at, held = 0, _bytes(kept)
     for layer in progress.track(todo, "correcting biases", total=len(todo)):
@@ -101,7 +101,7 @@ def corrected_biases(
         for tensors in kept:
             moved = tensors.pop(y) + (shift if layer.geometry is None else shift.reshape(-1, *[1] * len(layer.kernel)))
             if y in following:
-                tensors[y] = on_grid(moved, rounded[y]) if y in rounded else moved
+                tensors[y] = rounded[y].rounded(moved) if y in rounded else moved
         at, before_it, held = after, held, _bytes(kept)
         if before_it - held >= FREED:
             give_back_memory()
@@ -120,12 +120,6 @@ def _layer_run(layer: Layer, session: Session, inputs: tuple[str, ...]) -> Calla
         return computed, _channel_mean(layer, computed[layer.output])
 
     return run
-
-
-def on_grid(x: Array, grid: Rounded) -> Array:
-    """Values rounded to a grid, as float32."""
-    scale, low, high = grid
-    return np.clip(np.rint(x / np.float32(scale)), low, high).astype(np.float32) * np.float32(scale)
 
 
 def _movable(model: Model, passed: frozenset[str]) -> list[Layer]:

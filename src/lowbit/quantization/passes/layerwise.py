@@ -31,7 +31,7 @@ from lowbit.engines import Session, open_session
 from lowbit.errors import DataError
 from lowbit.graph.model import Model
 from lowbit.graph.ops import Layer, layers, single_consumer
-from lowbit.graph.subgraph import Rounded, Subgraphs
+from lowbit.graph.subgraph import ActivationGrid, Subgraphs
 from lowbit.processor import cores, give_back_memory, in_order
 from lowbit.progress import SILENT, Progress
 
@@ -71,7 +71,7 @@ def walk(
     chosen: Sequence[str],
     solve: Solve,
     *,
-    rounded: Mapping[str, Rounded] | None = None,
+    rounded: Mapping[str, ActivationGrid] | None = None,
     positions: int = 120,
     limit: int | None = None,
     memory: int = MEMORY,
@@ -143,7 +143,7 @@ class _Path:
         self,
         model: Model,
         images: Images,
-        rounded: Mapping[str, Rounded],
+        rounded: Mapping[str, ActivationGrid],
         todo: Sequence[Layer],
         *,
         positions: int,
@@ -289,7 +289,7 @@ class _Path:
         stand: _Stand,
         names: Sequence[str],
         weights: Mapping[str, Array] | None = None,
-        rounded: Mapping[str, Rounded] | None = None,
+        rounded: Mapping[str, ActivationGrid] | None = None,
     ) -> Callable[[Tensors], Tensors]:
         """What computes these tensors from those that are kept."""
         available = self.pieces.crossing(stand.at)
@@ -323,8 +323,7 @@ class _Path:
     def _rounded_input(self, x: Array) -> Array:
         if self.model.input.name not in self.rounded:
             return x
-        scale, low, high = self.rounded[self.model.input.name]
-        return np.clip(np.rint(x / np.float32(scale)), low, high).astype(np.float32) * np.float32(scale)
+        return self.rounded[self.model.input.name].rounded(x)
 
     def _batch_count(self) -> int:
         return self.count if self.fixed else -(-self.count // self.batch)

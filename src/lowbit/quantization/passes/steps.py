@@ -28,7 +28,7 @@ from lowbit.formats.onnx.write import to_onnx
 from lowbit.formats.quantized_graph import ActivationCodes, Codes, QuantizedGraph
 from lowbit.graph.model import LightModel, Model
 from lowbit.graph.ops import Layer, layers
-from lowbit.graph.subgraph import Rounded, Subgraphs
+from lowbit.graph.subgraph import ActivationGrid, Subgraphs
 from lowbit.processor import give_back_memory
 from lowbit.progress import SILENT, Progress
 from lowbit.quantization.equalizing.equalization import Equalized, equalizable, equalize_network
@@ -253,9 +253,12 @@ class _Decoded(Mapping[str, Array]):
         return name in self._codes or name in self._values
 
 
-def _grids(encoded: QuantizedGraph) -> dict[str, Rounded]:
+def _grids(encoded: QuantizedGraph) -> dict[str, ActivationGrid]:
     """The grids that activations are rounded to."""
-    return {name: (at.scale, -at.zero_point, 255 - at.zero_point) for name, at in encoded.activations.items()}
+    return {
+        name: ActivationGrid(codes.scale, -codes.zero_point, 255 - codes.zero_point)
+        for name, codes in encoded.activations.items()
+    }
 
 
 def _rounded(work: Work, before: QuantizedGraph, statistics: Statistics | None) -> QuantizedGraph:
