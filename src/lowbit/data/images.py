@@ -18,7 +18,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from lowbit.data import arrays, decode, npz, sources
+from lowbit.data import decode, iterables, npz, sources
 from lowbit.data.sources import Labels, Source
 from lowbit.errors import DataError
 from lowbit.graph.preprocessing import Preprocessing
@@ -109,9 +109,9 @@ class Images:
         place = source.places[index]
         if source.values == "model" or p is None:
             x = source.read(place, 3).astype(np.float32, copy=False)
-            if p is not None and x.shape != arrays.input_shape(p):
+            if p is not None and x.shape != p.input_shape:
                 raise DataError(
-                    f"the array has shape {x.shape}, the model's inputs {arrays.input_shape(p)}.",
+                    f"the array has shape {x.shape}, the model's inputs {p.input_shape}.",
                     where=source.where(place),
                     remedy="Give normalized arrays of the model's own shape, or images.",
                 )
@@ -230,7 +230,7 @@ def open_images(
 
 def _opened(source: object, preprocessing: Preprocessing | None, classes: Sequence[str] | None, values: str) -> Source:
     if not isinstance(source, str | Path):
-        return arrays.from_iterable(source, preprocessing, values=values)
+        return iterables.from_iterable(source, preprocessing, values=values)
     if str(source).startswith(BUILTIN):
         return sources.from_builtin(str(source).removeprefix(BUILTIN))
     path = Path(source)

@@ -73,6 +73,12 @@ class Preprocessing:
         """Shape of the uint8 image that `apply` takes: (height, width, channels)."""
         return self.height, self.width, self.channels
 
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """Shape of what `apply` returns: that of the network's input without the batch dimension."""
+        height, width, channels = self.image_shape
+        return (channels, height, width) if self.layout == "NCHW" else (height, width, channels)
+
     def apply(self, image: np.ndarray) -> np.ndarray:
         """Turn one uint8 image [H, W, C] into the network's float32 input [C, H, W], or [H, W, C] for NHWC.
 
