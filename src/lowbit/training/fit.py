@@ -35,11 +35,12 @@ class Score:
 
 @dataclass(frozen=True)
 class Fitted:
-    """How training went: every epoch, the one whose weights were kept, and its validation score."""
+    """How training went: every epoch, the one whose weights were kept, its validation score, and how long it took."""
 
     history: tuple[Epoch, ...]
     best_epoch: int
     validation: Score
+    seconds: float
 
 
 def fit(
@@ -100,7 +101,7 @@ def fit(
         raise ModelError("the validation loss was never a number.", remedy="Check the images and the labels.")
     model.load_state_dict(best_state)
     model.eval()
-    return Fitted(tuple(history), best, best_score)
+    return Fitted(tuple(history), best, best_score, time.monotonic() - started)
 
 
 def _told(epoch: Epoch) -> str:

@@ -6,7 +6,6 @@ Same data, seed, machine and versions give the same weights; another processor r
 import dataclasses
 import json
 import platform
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,17 +90,17 @@ def train(
     _check_output(output)
     torch.manual_seed(seed)
     model, frozen = _untrained(len(images.class_names), recipe, progress)
-    started = time.monotonic()
     fitted = fit(model, images, recipe, frozen, seed=seed, progress=progress)
-    seconds = time.monotonic() - started
     scored = None if unseen is None else score(model, unseen)
     choices = dataclasses.asdict(recipe)
     weights = choices.pop("weights")
     metrics = {
         "command": command,
         **_images(data, images, unseen),
-        **{"recipe": choices, "seed": seed, "weights": weights},
-        **_outcome(model, fitted, scored, seconds),
+        "recipe": choices,
+        "seed": seed,
+        "weights": weights,
+        **_outcome(model, fitted, scored),
     }
     preprocessing = Preprocessing(height=data.size, width=data.size, mean=IMAGENET_MEAN, std=IMAGENET_STD)
     # Scores are in the metrics; the model file says only where it comes from.
@@ -157,7 +156,7 @@ def _images(data: TrainingData, images: PixelSet, unseen: PixelSet | None) -> di
     }
 
 
-def _outcome(model: MobileNetV2, fitted: Fitted, scored: Score | None, seconds: float) -> dict[str, object]:
+def _outcome(model: MobileNetV2, fitted: Fitted, scored: Score | None) -> dict[str, object]:
     """The part of the metrics that training decides."""
     return {
         "parameters": parameter_count(model),
@@ -165,7 +164,7 @@ def _outcome(model: MobileNetV2, fitted: Fitted, scored: Score | None, seconds: 
         "best_epoch": fitted.best_epoch,
         "validation": dataclasses.asdict(fitted.validation),
         "test": None if scored is None else dataclasses.asdict(scored),
-        "seconds": round(seconds, 1),
+        "seconds": round(fitted.seconds, 1),
         "versions": {"lowbit": lowbit.__version__, "torch": torch.__version__, "numpy": np.__version__,
                      "python": platform.python_version()},
         "threads": torch.get_num_threads(),
