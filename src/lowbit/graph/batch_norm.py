@@ -1,7 +1,7 @@
-"""Batch norm, scale and bias move into the weights in front of them: `W' = W f`, `b' = (b - mean) f + beta`.
+"""Batch norms and the factors of Gemm move into the weights before them: `W' = W f`, `b' = (b - mean) f + beta`.
 
-`f = gamma / sqrt(variance + epsilon)` per output channel (Ioffe and Szegedy 2015, section 3.1), computed in float64 and
-rounded to float32 once. A weight or bias that another node reads too is copied first.
+For a batch norm, `f = gamma / sqrt(variance + epsilon)` per output channel (Ioffe and Szegedy 2015, section 3.1),
+computed in float64 and rounded to float32 once. A weight or bias that another node reads too is copied first.
 """
 
 import numpy as np
@@ -11,12 +11,13 @@ from lowbit.errors import ModelError
 from lowbit.graph.edit import bypass, constant, flag, set_weight
 
 
-def fold_batch_norms(graph: ir.Graph, source: str) -> None:
-    """Fold every BatchNormalization whose input is a layer's output that nobody else reads, in place.
+def fold_batch_norms(model: ir.Model) -> None:
+    """Fold every BatchNormalization that alone reads the output of a layer, in place.
 
     Raises:
         ModelError: the folded weights are not finite (a negative variance, say).
     """
+    graph = model.graph
     for norm in tuple(graph):
         if norm.op_type != "BatchNormalization" or norm.domain not in ("", "ai.onnx"):
             continue
@@ -51,7 +52,6 @@ def fold_batch_norms(graph: ir.Graph, source: str) -> None:
         if not (np.isfinite(new_weight).all() and np.isfinite(new_bias).all()):
             raise ModelError(
                 f"batch norm {norm.name!r} gives weights that are not finite when folded into {layer.name!r}.",
-                where=source,
                 remedy="Check its variance: it must not be negative. Train or export the model again.",
             )
         if not bypass(graph, norm, value):
@@ -61,8 +61,9 @@ def fold_batch_norms(graph: ir.Graph, source: str) -> None:
         set_weight(graph, add, bias_index, new_bias, wanted=f"{name}_bias")
 
 
-def fold_gemm_factors(graph: ir.Graph) -> None:
-    """Give every Gemm with constant weights alpha = beta = 1 and a bias of one value a channel, in place."""
+def fold_gemm_factors(model: ir.Model) -> None:
+    """Give every Gemm with constant weights alpha = beta = 1 and one bias value per channel, in place."""
+    graph = model.graph
     for node in tuple(graph):
         if node.op_type != "Gemm" or node.domain not in ("", "ai.onnx") or flag(node, "transA"):
             continue

@@ -18,7 +18,7 @@ from lowbit.graph.model import LARGEST_BYTES, MEMORY, Model
 from lowbit.graph.ops import layers, not_layers
 from lowbit.graph.prepare import prepare
 from lowbit.graph.preprocessing import METADATA_KEY, Preprocessing
-from lowbit.graph.versions import to_float32, to_supported_opset
+from lowbit.graph.versions import to_supported_opset
 
 if TYPE_CHECKING:
     import torch
@@ -89,7 +89,6 @@ def _from_proto(
             remedy="Copy or export the model again.",
         ) from error
     del proto
-    to_float32(graph)
     trained = prepare(graph, source, trained_parameters=trained_parameters)
     model = Model(graph, trained, preprocessing, source)
     if not layers(model):
