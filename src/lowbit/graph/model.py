@@ -2,7 +2,7 @@
 
 import copy
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -198,24 +198,6 @@ class Model:
                 raise ModelError(f"there is no initializer {name!r} of shape {array.shape}.", where=self.source)
             old.const_value = ir.tensor(np.asarray(array, old.const_value.numpy().dtype, order="C"), name=name)
         return Model(found, self.trained_parameters, self.preprocessing, self.source)
-
-    def with_outputs(self, names: Sequence[str]) -> bytes:
-        """An ONNX file of the same graph whose outputs are these tensors, in this order: for calibration.
-
-        Raises:
-            ModelError: no tensor of that name in the main graph.
-        """
-        proto = self.to_proto()
-        del proto.graph.output[:]
-        for name in names:
-            if name not in self.values:
-                raise ModelError(
-                    f"there is no tensor named {name!r}.",
-                    where=self.source,
-                    remedy="Names are those of the prepared graph: see `lowbit inspect`.",
-                )
-            proto.graph.output.append(ir.to_proto(self.values[name]))
-        return serialize(proto, self.source)
 
 
 def is_large(array: np.ndarray) -> bool:

@@ -78,11 +78,6 @@ class Layer:
         return self.geometry.kernel if self.geometry else ()
 
     @property
-    def weight_transposed(self) -> bool:
-        """Whether the stored weight of a matrix product is [outputs, inputs]."""
-        return self.geometry is None and self.channel_axis == 0
-
-    @property
     def out_channels(self) -> int:
         """Output channels of all groups together."""
         return self.weight_shape[self.channel_axis] * (self.groups if self.op == "ConvTranspose" else 1)
@@ -287,17 +282,6 @@ def _geometry(node: Node, weight: np.ndarray, groups: int, source: str) -> Geome
     return Geometry(kernel, strides, pads, dilations, auto_pad, extra, wanted)
 
 
-def producer(model: Model, tensor: str) -> Node | None:
-    """The node that computes a tensor; None for inputs and constants."""
-    found: Node | None = model.values[tensor].producer()
-    return found
-
-
-def consumers(model: Model, tensor: str) -> tuple[Node, ...]:
-    """The nodes that read a tensor, in subgraphs too, each once."""
-    return tuple(model.values[tensor].consumers())
-
-
 def single_consumer(model: Model, tensor: str) -> Node | None:
     """The only node that reads a tensor; None if there are more, none, or it is an output of the model."""
     return _only_reader(model.values[tensor])
@@ -305,33 +289,3 @@ def single_consumer(model: Model, tensor: str) -> Node | None:
 
 def _only_reader(value: Value) -> Node | None:
     return value.consumers()[0] if len(value.uses()) == 1 and not value.is_graph_output() else None
-
-
-@dataclass(frozen=True)
-class Activation:
-    """A Relu or Clip right behind a layer: its node, its bounds (None: open), and the tensor it gives."""
-
-    node: str
-    op: str
-    low: float | None
-    high: float | None
-    output: str
-
-
-def activation_after(model: Model, layer: Layer) -> Activation | None:
-    """The Relu or Clip that is the only reader of a layer's output, if there is one with constant bounds."""
-    node = single_consumer(model, layer.output)
-    if node is None or node.op_type not in ("Relu", "Clip") or node.domain not in ("", "ai.onnx"):
-        return None
-    if node.op_type == "Relu":
-        return Activation(str(node.name), "Relu", 0.0, None, str(node.outputs[0].name))
-    if node.inputs[0] is None or node.inputs[0].name != layer.output:
-        return None
-    bounds: list[float | None] = [None, None]
-    for index, value in enumerate(node.inputs[1:3]):
-        if value is not None:
-            array = constant(value)
-            if array is None or array.size != 1:
-                return None
-            bounds[index] = float(array.item())
-    return Activation(str(node.name), "Clip", bounds[0], bounds[1], str(node.outputs[0].name))

@@ -7,6 +7,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+import networks
 from lowbit.calibration.moments import MomentSums, columns_at, targets
 from lowbit.engines import open_session
 from lowbit.graph.load import load
@@ -181,7 +182,7 @@ def test_moments_are_those_of_the_columns(name, centred):
     layer = next(layer for layer in layers(model) if layer.node == name)
     tensors = [layer.output] + ([layer.input] if layer.input != "x" else [])
     found = {"x": pictures(30)}
-    found |= open_session(model.with_outputs(tensors), threads=1).run(found)
+    found |= open_session(networks.with_outputs(model, tensors), threads=1).run(found)
     sums = MomentSums(centred)
     generator = np.random.default_rng(0)
     for part in (slice(0, 11), slice(11, 30)):
