@@ -395,7 +395,7 @@ def test_what_is_no_layer_is_named_with_its_reason():
         "left": "the constant is the left factor",
         "w": "transA, or a factor that cannot be folded",
         "w3": "the weight has 3 dimensions, not 2",
-        "w4": "the bias is not one value a channel",
+        "w4": "the bias does not have one value per channel",
     }
     assert [layer.weight for layer in layers(loaded)] == ["w4"]
 

@@ -43,7 +43,7 @@ def fold_batch_norms(model: ir.Model) -> None:
         if scaled is None or (bias_value is not None and not _is_bias(bias, len(gamma))):
             continue
         if layer.op_type == "MatMul" and (value.shape is None or len(value.shape) != 2):
-            # The channel of a batch norm is axis 1, that of a matrix product the last.
+            # A batch norm has its channels in axis 1, a matrix product in the last.
             continue
         old = np.zeros(len(gamma)) if bias is None else bias.astype(np.float64).ravel()
         shifted = (old - mean) * factor + beta
@@ -95,12 +95,12 @@ def _only_use(value: ir.Value) -> bool:
 
 
 def _is_bias(array: np.ndarray | None, channels: int) -> bool:
-    """One value for each channel of the last axis, or one for all."""
+    """One value per channel of the last axis, or one for all."""
     return array is not None and (array.size == 1 or (array.size == channels == array.shape[-1]))
 
 
 def _layer_of(node: ir.Node) -> tuple[ir.Node | None, int]:
-    """The layer that ends at `node`, and which input of `node` is its bias: itself, or a MatMul before an Add."""
+    """The layer that ends at `node` (itself, or a MatMul before an Add), and the index of the bias among its inputs."""
     if node.op_type in ("Conv", "ConvTranspose"):
         return node, 2
     if node.op_type == "Gemm":

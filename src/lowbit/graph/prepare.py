@@ -44,7 +44,7 @@ def inline_functions(model: ir.Model) -> None:
         return
     try:
         common.InlinePass()(model)
-    except Exception as error:  # a pass wraps whatever it met
+    except Exception as error:  # a pass wraps all kinds of errors
         raise ModelError(
             f"its local functions cannot be inlined: {error}.", remedy="Export it without functions."
         ) from error
@@ -173,7 +173,7 @@ def check_finite(model: ir.Model) -> None:
             if bad:
                 raise ModelError(
                     f"weight {value.name!r} of {node.op_type} {node.name!r} has {bad} values that are NaN or infinite.",
-                    remedy="Train or export the model again: its outputs mean nothing.",
+                    remedy="Train or export the model again: its outputs are meaningless.",
                 )
 
 
@@ -199,9 +199,9 @@ def prepare(model: ir.Model, source: str, *, trained_parameters: int | None = No
     """Run all `REWRITES` on `model`, in place.
 
     Args:
-        model: nobody else's.
-        source: for messages.
-        trained_parameters: if whoever made the model has counted them.
+        model: not used by anything else.
+        source: file name, for messages.
+        trained_parameters: their number, if it is known already.
 
     Returns:
         The number of trained parameters, as they stood before anything was folded.

@@ -1,7 +1,7 @@
-"""Part of a model as a model of its own: from some tensors to others, with other values for some weights.
+"""Part of a model as a model of its own: from some tensors to others, with some weights replaced.
 
-Running a network piece by piece, with the activations of all calibration images kept in between, is what lets layers
-be quantized in order at the cost of one pass. No piece copies large weights: they stay where they are.
+Running a network piece by piece, keeping the activations of all calibration images in between, lets layers be quantized
+in order at the cost of one pass. No piece copies large weights.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -58,7 +58,7 @@ class Subgraphs:
 
     def position(self, node: str) -> int:
         """Number of the node with this name."""
-        return next(at for at, found in enumerate(self._nodes) if found.name == node)
+        return next(at for at, candidate in enumerate(self._nodes) if candidate.name == node)
 
     def produced_by(self, tensor: str) -> int:
         """Number of the node that computes a tensor; -1 for inputs and weights."""
@@ -69,13 +69,13 @@ class Subgraphs:
         return tuple(self._producer)
 
     def crossing(self, position: int) -> tuple[str, ...]:
-        """Computed tensors and inputs that nodes from `position` on read of what is there before it."""
+        """Inputs and tensors computed before node `position` that it or a later node reads."""
         before = {value.name for value in self._proto.graph.input} - set(self._weights)
         before |= {name for name, at in self._producer.items() if at < position}
         return tuple(name for name in self.read_from(position) if name in before)
 
     def read_from(self, position: int) -> tuple[str, ...]:
-        """Tensors and weights that nodes from `position` on read, those that they compute themselves included."""
+        """Tensors and weights that node `position` or a later one reads, including those they compute themselves."""
         return tuple(dict.fromkeys(name for reads in self._reads[position:] for name in reads))
 
     def extract(
@@ -161,9 +161,9 @@ class Subgraphs:
 def _with_rounding(
     node: onnx.NodeProto, rounded: Mapping[str, ActivationGrid]
 ) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
-    """The node, and behind it what rounds its outputs: by Div, Round, Clip and Mul.
+    """The node, followed by nodes that round its outputs: Div, Round, Clip and Mul.
 
-    Not by QuantizeLinear and DequantizeLinear: between these ONNX Runtime would round the float weights as well.
+    Not QuantizeLinear and DequantizeLinear: between these ONNX Runtime would round the float weights as well.
     """
     names = [name for name in node.output if name in rounded]
     if not names:
@@ -190,7 +190,7 @@ def _with_rounding(
 
 
 def _reads(node: onnx.NodeProto) -> list[str]:
-    """Every tensor that a node reads, those of its subgraphs that come from outside included."""
+    """Every tensor that a node reads, including those that its subgraphs read from outside."""
     names = [name for name in node.input if name]
     for attribute in node.attribute:
         for graph in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])):
