@@ -1,10 +1,14 @@
 """Small networks with random weights, for tests of whole models: every structure that the study's network has."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import onnx
+import onnx_ir as ir
 from onnx import TensorProto, helper, numpy_helper
 
 from lowbit.engines import open_session
+from lowbit.graph.model import Model, serialize
 
 SIDE = 16
 CLASSES = 5
@@ -145,3 +149,11 @@ def inputs(count: int, *, seed: int = 1) -> np.ndarray:
 def labelled_inputs(count: int, *, seed: int = 1) -> list[tuple[np.ndarray, int]]:
     """`inputs` with labels that mean nothing but fit."""
     return [(x, index % CLASSES) for index, x in enumerate(inputs(count, seed=seed))]
+
+
+def with_outputs(model: Model, names: Sequence[str]) -> bytes:
+    """An ONNX file of the same graph whose outputs are these tensors, in this order."""
+    proto = model.to_proto()
+    del proto.graph.output[:]
+    proto.graph.output.extend(ir.to_proto(model.values[name]) for name in names)
+    return serialize(proto, model.source)

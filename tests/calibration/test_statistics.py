@@ -9,6 +9,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 import lowbit
+import networks
 from lowbit.calibration.histogram import SAMPLES_AN_IMAGE, sample
 from lowbit.calibration.statistics import MOST_FLOATS, MOST_IMAGES, batch_for, calibrate, image_size
 from lowbit.engines import open_session
@@ -51,7 +52,7 @@ def images_of(x):
 
 def test_large_tensors_are_summed_up_inside_the_runtime_as_outside(model, x):
     found = calibrate(model, images_of(x), tensors=["x", "wide", "y"], batch=4)
-    values = {"x": x} | open_session(model.with_outputs(["wide", "y"])).run({"x": x})
+    values = {"x": x} | open_session(networks.with_outputs(model, ["wide", "y"])).run({"x": x})
     assert image_size(model, "wide") == 16 * SIDE * SIDE > SAMPLES_AN_IMAGE
     for name, array in values.items():
         statistics = found.tensors[name]
@@ -115,7 +116,7 @@ def test_behind_a_relu_nothing_below_zero_is_looked_for(x, histograms):
     assert b"lowest of wide" not in with_summaries(model, [], {"wide": 37}, samples=histograms).content
     assert b"lowest of c" in with_summaries(model, [], {"c": 37}, samples=histograms).content
     found = calibrate(model, images_of(x), tensors=["wide"], histograms=histograms).tensors["wide"]
-    wide = open_session(model.with_outputs(["wide"])).run({"x": x})["wide"]
+    wide = open_session(networks.with_outputs(model, ["wide"])).run({"x": x})["wide"]
     assert (found.low, found.high) == (0.0, pytest.approx(wide.max(), rel=1e-5))
 
 

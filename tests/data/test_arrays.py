@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from lowbit.data import arrays
+from lowbit.data import iterables
 from lowbit.data.images import open_images
 from lowbit.errors import DataError
 from lowbit.graph.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
@@ -202,7 +202,7 @@ def test_a_loader_that_reuses_its_buffer_does_not_spoil_what_is_kept(pixels):
 
 
 def test_what_must_be_kept_is_bounded(pixels, monkeypatch):
-    monkeypatch.setattr(arrays, "KEEP_BYTES", 3 * pixels[0].nbytes)
+    monkeypatch.setattr(iterables, "KEEP_BYTES", 3 * pixels[0].nbytes)
 
     def endless():
         while True:

@@ -184,7 +184,7 @@ def test_wiring():
         ([4, 3, 3, 2], "needs 288"),
         ([1 << 40, 1 << 40], "needs 4835703278458516698824704"),
         ([1 << 62, 0], "needs 0"),
-        ([-4, 3, 3, -3], "impossible shape"),
+        ([-4, 3, 3, -3], "invalid shape"),
     ],
 )
 def test_tensors_whose_size_is_a_lie(dims, match):
@@ -348,7 +348,7 @@ def test_external_data_of_absurd_size_is_refused_before_it_is_read(tmp_path):
 
 def test_external_data_needs_a_folder(tmp_path):
     model = onnx.ModelProto.FromString(external(tmp_path).read_bytes())
-    refused(model, "no folder to look in")
+    refused(model, "no folder to find it in")
 
 
 def test_a_model_over_the_limit(tmp_path):

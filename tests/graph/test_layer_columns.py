@@ -124,7 +124,7 @@ def test_gemm(transposed, alpha, beta, bias_shape):
     model = make([("Gemm", ["x", *weights], ["y"], attributes)], {"x": ["n", 6]}, ["y"], weights)
     layer, _ = check(model, {"x": normal(3, 5, 6)})
     assert (layer.bias is None) == (bias_shape is None)
-    assert layer.weight_transposed == bool(transposed)
+    assert layer.channel_axis == (0 if transposed else 1)
     assert layer.channel_axis == 1 - transposed
 
 

@@ -74,7 +74,7 @@ def test_an_open_size_needs_to_be_given():
             cost(model, shapes={"x": wrong})
     with pytest.raises(ModelError, match=r"no input 'z'.*inputs are x"):
         cost(model, shapes={"z": (1,)})
-    with pytest.raises(ModelError, match="batch of 0"):
+    with pytest.raises(ModelError, match="batch size must be at least 1, not 0"):
         cost(model, batch=0)
 
 

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 from pathlib import Path
 
@@ -14,9 +15,11 @@ from lowbit.graph.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessin
 from lowbit.training.export import to_onnx  # noqa: E402
 from lowbit.training.mobilenet import MobileNetV2  # noqa: E402
 from lowbit.training.pixels import read_pixels, stratified_split  # noqa: E402
-from lowbit.training.train import train  # noqa: E402
+from lowbit.training.recipes import FINE_TUNING, FROM_SCRATCH  # noqa: E402
+from lowbit.training.train import TrainingData, train  # noqa: E402
 
 SIZE = 32
+FEW = TrainingData("builtin:train", size=SIZE, limit=36)
 PREPROCESSING = Preprocessing(height=SIZE, width=SIZE, mean=IMAGENET_MEAN, std=IMAGENET_STD)
 
 
@@ -61,8 +64,8 @@ def test_the_file_computes_what_torch_computes() -> None:
 def test_one_epoch_from_scratch_leaves_three_files(tmp_path: Path) -> None:
     told = Notes()
     result = train(
-        "builtin:train", output=tmp_path / "m.onnx", epochs=1, from_scratch=True, size=SIZE, limit=36, seed=4,
-        test="builtin:calibration", command="lowbit train", progress=told,
+        dataclasses.replace(FEW, test="builtin:calibration"), dataclasses.replace(FROM_SCRATCH, epochs=1),
+        output=tmp_path / "m.onnx", seed=4, command="lowbit train", progress=told,
     )  # fmt: skip
     assert sorted(path.name for path in tmp_path.iterdir()) == ["m.curve.png", "m.metrics.json", "m.onnx"]
     model = load(result.model)
@@ -82,34 +85,35 @@ def test_fine_tuning_moves_only_the_top(tmp_path: Path) -> None:
     torch.manual_seed(1)
     pretrained = MobileNetV2(1000).state_dict()
     torch.save(pretrained, tmp_path / "w.pth")
-    weights = {"weights": tmp_path / "w.pth", "size": SIZE, "limit": 36, "epochs": 2}
-    first = train("builtin:train", output=tmp_path / "a" / "m.onnx", **weights)
+    recipe = dataclasses.replace(FINE_TUNING, weights=str(tmp_path / "w.pth"), epochs=2)
+    first = train(FEW, recipe, output=tmp_path / "a" / "m.onnx")
     metrics = json.loads(first.metrics.read_text())
     assert metrics["trained_parameters"] == 736_323
     assert metrics["recipe"]["learning_rate"] == 5e-5
+    assert metrics["weights"] == str(tmp_path / "w.pth")
     kept = _tensors(first.model)
     for name in ("features.0.0.weight", "features.17.conv.0.0.weight", "features.16.conv.3.running_mean"):
         assert np.array_equal(kept[name], pretrained[name].numpy()), name
     for name in ("features.17.conv.2.weight", "features.18.1.running_mean"):
         assert not np.array_equal(kept[name], pretrained[name].numpy()), name
-    second = train("builtin:train", output=tmp_path / "b" / "m.onnx", **weights)
+    second = train(FEW, recipe, output=tmp_path / "b" / "m.onnx")
     assert first.model.read_bytes() == second.model.read_bytes()
 
 
 def test_what_cannot_be_trained_is_refused_before_the_work(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"must be an \.onnx file"):
-        train("builtin:train", output=tmp_path / "m.pt", from_scratch=True, limit=6, size=SIZE)
+        train(FEW, FROM_SCRATCH, output=tmp_path / "m.pt")
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError):
-        train("builtin:train", output=tmp_path / "file" / "m.onnx", from_scratch=True, limit=6, size=SIZE)
+        train(FEW, FROM_SCRATCH, output=tmp_path / "file" / "m.onnx")
     with pytest.raises(DataError, match="no such file"):
-        train("builtin:train", output=tmp_path / "m.onnx", weights=tmp_path / "w.pth", limit=6, size=SIZE)
-    with pytest.raises(DataError, match="at least 1 and 32"):
-        train("builtin:train", output=tmp_path / "m.onnx", from_scratch=True, epochs=0)
+        train(FEW, dataclasses.replace(FINE_TUNING, weights=str(tmp_path / "w.pth")), output=tmp_path / "m.onnx")
+    with pytest.raises(DataError, match=r"epochs must be at least 1 .* not 0 and 32"):
+        train(FEW, dataclasses.replace(FROM_SCRATCH, epochs=0), output=tmp_path / "m.onnx")
     with pytest.raises(DataError, match="36 of the test images are training images too"):
         train(
-            "builtin:calibration", output=tmp_path / "m.onnx", from_scratch=True, limit=36, size=SIZE,
-            test="builtin:calibration",
+            TrainingData("builtin:calibration", test="builtin:calibration", size=SIZE, limit=36), FROM_SCRATCH,
+            output=tmp_path / "m.onnx",
         )  # fmt: skip
     assert list(tmp_path.iterdir()) == [tmp_path / "file"]
 
@@ -117,7 +121,7 @@ def test_what_cannot_be_trained_is_refused_before_the_work(tmp_path: Path) -> No
 def test_folders_and_built_in_images_become_pixels(tmp_path: Path) -> None:
     from PIL import Image
 
-    hands, labels = builtin("train", limit=6)
+    hands, labels = (part[:6] for part in builtin("train"))
     for index, (image, label) in enumerate(zip(hands, labels, strict=True)):
         folder = tmp_path / "set" / "abc"[label]
         folder.mkdir(parents=True, exist_ok=True)

@@ -8,6 +8,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from lowbit.data import download  # noqa: E402
 from lowbit.errors import DataError, ModelError  # noqa: E402
 from lowbit.training import weights  # noqa: E402
 from lowbit.training.mobilenet import MobileNetV2  # noqa: E402
@@ -29,6 +30,8 @@ class Unreliable(http.server.BaseHTTPRequestHandler):
         body = PAYLOAD[start:]
         self.send_response(206 if wanted else 200)
         self.send_header("Content-Length", str(len(body)))
+        if wanted:
+            self.send_header("Content-Range", f"bytes {start}-{len(PAYLOAD) - 1}/{len(PAYLOAD)}")
         self.end_headers()
         if type(self).broken > 0:
             type(self).broken -= 1
@@ -40,7 +43,8 @@ class Unreliable(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def server() -> Iterator[str]:
+def server(monkeypatch) -> Iterator[str]:
+    monkeypatch.setattr(download, "PAUSE_SECONDS", 0.0)
     Unreliable.broken, Unreliable.ranges = 0, []
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Unreliable) as running:
         thread = threading.Thread(target=running.serve_forever, daemon=True)
@@ -52,7 +56,7 @@ def server() -> Iterator[str]:
 
 def test_a_broken_download_goes_on_where_it_stopped(server: str, tmp_path: Path) -> None:
     Unreliable.broken = 1
-    target = weights.download(server, tmp_path / "new" / "file.pth", sha256_prefix=PREFIX)
+    target = weights.fetch_weights(server, tmp_path / "new" / "file.pth", sha256_prefix=PREFIX)
     assert target.read_bytes() == PAYLOAD
     assert Unreliable.ranges == [None, "bytes=70000-"]
     assert [path.name for path in target.parent.iterdir()] == ["file.pth"]
@@ -61,11 +65,11 @@ def test_a_broken_download_goes_on_where_it_stopped(server: str, tmp_path: Path)
 def test_a_download_that_never_heals_keeps_its_part_for_later(server: str, tmp_path: Path) -> None:
     Unreliable.broken = 99
     with pytest.raises(DataError, match="broke off"):
-        weights.download(server + "?", tmp_path / "file.pth", sha256_prefix="00000000")
+        weights.fetch_weights(server + "?", tmp_path / "file.pth", sha256_prefix="00000000")
     assert [path.name for path in tmp_path.iterdir()] == ["file.pth.part"]
     assert (tmp_path / "file.pth.part").read_bytes() == PAYLOAD[:280_000]
     Unreliable.broken = 0
-    assert weights.download(server, tmp_path / "file.pth", sha256_prefix=PREFIX).read_bytes() == PAYLOAD
+    assert weights.fetch_weights(server, tmp_path / "file.pth", sha256_prefix=PREFIX).read_bytes() == PAYLOAD
 
 
 def test_another_file_is_refused_and_removed(server: str, tmp_path: Path) -> None:
@@ -74,9 +78,10 @@ def test_another_file_is_refused_and_removed(server: str, tmp_path: Path) -> Non
     assert list(tmp_path.iterdir()) == []
 
 
-def test_no_answer_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="cannot download") as caught:
-        weights.download("http://127.0.0.1:9/file.pth", tmp_path / "file.pth", sha256_prefix="")
+def test_no_answer_is_one_sentence(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(download, "PAUSE_SECONDS", 0.0)
+    with pytest.raises(DataError, match=r"the download broke off: .*refused") as caught:
+        weights.fetch_weights("http://127.0.0.1:9/file.pth", tmp_path / "file.pth", sha256_prefix="")
     assert "--weights FILE" in caught.value.remedy
 
 

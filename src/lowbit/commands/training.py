@@ -42,26 +42,28 @@ def train(
     as_json: JsonOption = False,
 ) -> None:
     """Train the study's MobileNetV2 on a folder of class folders (extra: lowbit[train])."""
+    import dataclasses
     import shlex
 
     from lowbit.errors import EngineError
 
     try:
+        from lowbit.training.recipes import FINE_TUNING, FROM_SCRATCH
+        from lowbit.training.train import TrainingData
         from lowbit.training.train import train as run
     except ModuleNotFoundError as error:
         raise EngineError(
             f"the package '{error.name}' is not installed.", where="lowbit train", remedy="pip install 'lowbit[train]'"
         ) from error
+    recipe = FROM_SCRATCH if from_scratch else dataclasses.replace(FINE_TUNING, weights=weights)
+    if epochs is not None:
+        recipe = dataclasses.replace(recipe, epochs=epochs)
     with progress_bar(as_json) as progress:
         trained = run(
-            data,
+            TrainingData(data, test=test, size=size),
+            recipe,
             output=output,
-            epochs=epochs,
-            from_scratch=from_scratch,
-            weights=weights,
             seed=seed,
-            size=size,
-            test=test,
             command=shlex.join(["lowbit", *sys.argv[1:]]),
             progress=progress,
         )

@@ -5,7 +5,7 @@ gesture asks. Each bone is a sphere swept along a segment and tapering on its wa
 into a height map, the nearest wins, and light falls on the slope of that map. `hands_scene` then supplies what makes
 photographs hard: background, shadow, things in the way, blur, noise and bad exposure.
 
-Image `index` of a split depends on (seed, split, index) only, so any of them can be drawn alone. Pixels come from
+Image `index` of a split depends on (`SEED`, split, index) only, so any of them can be drawn alone. Pixels come from
 additions, multiplications, square roots and integer resampling, which are exact or correctly rounded everywhere; libm
 enters only through the angles of joints and of the light, and positions are rounded before they are used.
 
@@ -26,6 +26,7 @@ from lowbit.errors import DataError
 CLASS_NAMES = ("paper", "rock", "scissors")
 SIZE = 128
 COUNTS = {"train": 2520, "test": 372, "calibration": 300}
+SEED = 0  # another one is another data set
 RENDER_SIZE = 160  # drawn at 1.25x and reduced, so that outlines are smooth
 
 FINGER_BASES = ((-0.36, 0.50), (-0.12, 0.56), (0.12, 0.53), (0.34, 0.43))  # in palm widths, from the middle of the palm
@@ -44,14 +45,12 @@ Heights = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Hands(Sequence[Pixels]):
-    """One split as a sequence that draws an image whenever it is asked for one; nothing is kept."""
+    """One split as a sequence that draws an image each time it is read; nothing is kept."""
 
     split: str
-    length: int
-    seed: int
 
     def __len__(self) -> int:
-        return self.length
+        return COUNTS[self.split]
 
     @overload
     def __getitem__(self, index: int) -> Pixels: ...
@@ -60,24 +59,22 @@ class Hands(Sequence[Pixels]):
     def __getitem__(self, index: int | slice) -> Pixels | list[Pixels]:
         """Image `index` as uint8 [128, 128, 3]."""
         if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(self.length))]
-        if not -self.length <= index < self.length:
+            return [self[i] for i in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
             raise IndexError(index)
-        index %= self.length
-        key = np.random.SeedSequence([self.seed, list(COUNTS).index(self.split), index])
+        index %= len(self)
+        key = np.random.SeedSequence([SEED, list(COUNTS).index(self.split), index])
         return render(CLASS_NAMES[index % 3], np.random.Generator(np.random.PCG64(key)))
 
     def __iter__(self) -> Iterator[Pixels]:
-        return (self[i] for i in range(self.length))
+        return (self[i] for i in range(len(self)))
 
 
-def builtin(split: str, *, limit: int | None = None, seed: int = 0) -> tuple[Hands, npt.NDArray[np.int64]]:
+def builtin(split: str) -> tuple[Hands, npt.NDArray[np.int64]]:
     """The built-in images of a split and their labels, classes taking turns so that any prefix is balanced.
 
     Args:
-        split: "train" (2520 images), "test" (372) or "calibration" (300, a draw of its own).
-        limit: the first so many images only.
-        seed: another draw of the whole set.
+        split: "train" (2520 images), "test" (372) or "calibration" (300).
 
     Returns:
         A sequence of uint8 [128, 128, 3] images, and int64 labels into `CLASS_NAMES`.
@@ -91,8 +88,7 @@ def builtin(split: str, *, limit: int | None = None, seed: int = 0) -> tuple[Han
             where=f"builtin:{split}",
             remedy=f"Use one of {', '.join(COUNTS)}.",
         )
-    count = COUNTS[split] if limit is None else max(0, min(limit, COUNTS[split]))
-    return Hands(split, count, seed), np.arange(count, dtype=np.int64) % len(CLASS_NAMES)
+    return Hands(split), np.arange(COUNTS[split], dtype=np.int64) % len(CLASS_NAMES)
 
 
 def render(kind: str, generator: np.random.Generator) -> Pixels:

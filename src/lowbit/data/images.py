@@ -6,8 +6,6 @@ a few images ahead, so that memory does not depend on the number of images, and 
 
 import dataclasses
 import hashlib
-import math
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,7 +16,8 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from lowbit.data import arrays, decode, npz, sources
+from lowbit.data import decode, iterables, npz, sources
+from lowbit.data.sampling import check_limit, stratified
 from lowbit.data.sources import Labels, Source
 from lowbit.errors import DataError
 from lowbit.graph.preprocessing import Preprocessing
@@ -86,15 +85,15 @@ class Images:
             DataError: at once, if there are pixels and no known preprocessing; later, an image that cannot be read.
         """
         if size < 1:
-            raise DataError(f"a batch of {size} images cannot be.", remedy="Give at least 1.")
+            raise DataError(f"batch size must be at least 1, not {size}.")
         if self.preprocessing is None and not self._stores_floats:
             raise DataError(
                 "it is not known how images become the model's input: the model has no preprocessing metadata.",
                 where=self.name,
                 remedy="Give --size, --mean and --std (preprocessing=Preprocessing(...) in Python).",
             )
-        if limit is not None and limit < 1:
-            raise DataError(f"a limit of {limit} images leaves nothing.", remedy="Give at least 1.")
+        if limit is not None:
+            check_limit(limit)
         return self._batches(size, range(self.count if limit is None else min(limit, self.count)))
 
     def _batches(self, size: int, chosen: Sequence[int]) -> Iterator[Batch]:
@@ -109,9 +108,9 @@ class Images:
         place = source.places[index]
         if source.values == "model" or p is None:
             x = source.read(place, 3).astype(np.float32, copy=False)
-            if p is not None and x.shape != arrays.input_shape(p):
+            if p is not None and x.shape != p.input_shape:
                 raise DataError(
-                    f"the array has shape {x.shape}, the model's inputs {arrays.input_shape(p)}.",
+                    f"the array has shape {x.shape}, the model's inputs {p.input_shape}.",
                     where=source.where(place),
                     remedy="Give normalized arrays of the model's own shape, or images.",
                 )
@@ -160,7 +159,9 @@ class Images:
         Raises:
             DataError: `limit` is not positive.
         """
-        return dataclasses.replace(self, source=self.source.select(_chosen(self.labels, self.count, limit, seed)))
+        return dataclasses.replace(
+            self, source=self.source.select(stratified(self.labels, self.count, limit, seed=seed))
+        )
 
     @cached_property
     def digests(self) -> tuple[str, ...]:
@@ -239,7 +240,7 @@ def as_images(source: object, preprocessing: Preprocessing | None) -> Images:
 
 def _opened(source: object, preprocessing: Preprocessing | None, classes: Sequence[str] | None, values: str) -> Source:
     if not isinstance(source, str | Path):
-        return arrays.from_iterable(source, preprocessing, values=values)
+        return iterables.from_iterable(source, preprocessing, values=values)
     if str(source).startswith(BUILTIN):
         return sources.from_builtin(str(source).removeprefix(BUILTIN))
     path = Path(source)
@@ -302,28 +303,6 @@ def overlap(a: Images, b: Images) -> int:
 def _digest_of(array: npt.NDArray[np.generic]) -> str:
     header = f"{array.dtype.str} {array.shape} ".encode()
     return hashlib.sha256(header + np.ascontiguousarray(array).tobytes()).hexdigest()
-
-
-def _chosen(labels: Labels | None, count: int, limit: int, seed: int) -> list[int]:
-    if limit < 1:
-        raise DataError(f"a limit of {limit} images leaves nothing.", remedy="Give at least 1.")
-    if limit >= count:
-        return list(range(count))
-    kinds = np.zeros(count, np.int64) if labels is None else labels
-    shares = {kind: limit * number / count for kind, number in Counter(kinds.tolist()).items()}
-    quota = {kind: math.floor(share) for kind, share in shares.items()}
-    by_remainder = sorted(shares, key=lambda kind: (quota[kind] - shares[kind], kind))
-    for kind in by_remainder[: limit - sum(quota.values())]:
-        quota[kind] += 1
-    # Ranked by a hash and not by a generator, whose stream may change with the version of a library.
-    ranked = sorted(range(count), key=lambda i: hashlib.sha256(f"{seed} {i}".encode()).digest())
-    taken = []
-    for i in ranked:
-        kind = int(kinds[i])
-        if quota[kind]:
-            quota[kind] -= 1
-            taken.append(i)
-    return sorted(taken)
 
 
 def _read_ahead(read: Callable[[int], Result], indices: Iterable[int], *, parallel: bool) -> Iterator[Result]:

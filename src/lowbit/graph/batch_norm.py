@@ -1,7 +1,7 @@
-"""Batch norm, scale and bias move into the weights in front of them: `W' = W f`, `b' = (b - mean) f + beta`.
+"""Batch norms and the factors of Gemm move into the weights before them: `W' = W f`, `b' = (b - mean) f + beta`.
 
-`f = gamma / sqrt(variance + epsilon)` per output channel (Ioffe and Szegedy 2015, section 3.1), computed in float64 and
-rounded to float32 once. A weight or bias that another node reads too is copied first.
+For a batch norm, `f = gamma / sqrt(variance + epsilon)` per output channel (Ioffe and Szegedy 2015, section 3.1),
+computed in float64 and rounded to float32 once. A weight or bias that another node reads too is copied first.
 """
 
 import numpy as np
@@ -11,12 +11,13 @@ from lowbit.errors import ModelError
 from lowbit.graph.edit import bypass, constant, flag, set_weight
 
 
-def fold_batch_norms(graph: ir.Graph, source: str) -> None:
-    """Fold every BatchNormalization whose input is a layer's output that nobody else reads, in place.
+def fold_batch_norms(model: ir.Model) -> None:
+    """Fold every BatchNormalization that alone reads the output of a layer, in place.
 
     Raises:
         ModelError: the folded weights are not finite (a negative variance, say).
     """
+    graph = model.graph
     for norm in tuple(graph):
         if norm.op_type != "BatchNormalization" or norm.domain not in ("", "ai.onnx"):
             continue
@@ -42,7 +43,7 @@ def fold_batch_norms(graph: ir.Graph, source: str) -> None:
         if scaled is None or (bias_value is not None and not _is_bias(bias, len(gamma))):
             continue
         if layer.op_type == "MatMul" and (value.shape is None or len(value.shape) != 2):
-            # The channel of a batch norm is axis 1, that of a matrix product the last.
+            # A batch norm has its channels in axis 1, a matrix product in the last.
             continue
         old = np.zeros(len(gamma)) if bias is None else bias.astype(np.float64).ravel()
         shifted = (old - mean) * factor + beta
@@ -51,7 +52,6 @@ def fold_batch_norms(graph: ir.Graph, source: str) -> None:
         if not (np.isfinite(new_weight).all() and np.isfinite(new_bias).all()):
             raise ModelError(
                 f"batch norm {norm.name!r} gives weights that are not finite when folded into {layer.name!r}.",
-                where=source,
                 remedy="Check its variance: it must not be negative. Train or export the model again.",
             )
         if not bypass(graph, norm, value):
@@ -61,8 +61,9 @@ def fold_batch_norms(graph: ir.Graph, source: str) -> None:
         set_weight(graph, add, bias_index, new_bias, wanted=f"{name}_bias")
 
 
-def fold_gemm_factors(graph: ir.Graph) -> None:
-    """Give every Gemm with constant weights alpha = beta = 1 and a bias of one value a channel, in place."""
+def fold_gemm_factors(model: ir.Model) -> None:
+    """Give every Gemm with constant weights alpha = beta = 1 and one bias value per channel, in place."""
+    graph = model.graph
     for node in tuple(graph):
         if node.op_type != "Gemm" or node.domain not in ("", "ai.onnx") or flag(node, "transA"):
             continue
@@ -94,12 +95,12 @@ def _only_use(value: ir.Value) -> bool:
 
 
 def _is_bias(array: np.ndarray | None, channels: int) -> bool:
-    """One value for each channel of the last axis, or one for all."""
+    """One value per channel of the last axis, or one for all."""
     return array is not None and (array.size == 1 or (array.size == channels == array.shape[-1]))
 
 
 def _layer_of(node: ir.Node) -> tuple[ir.Node | None, int]:
-    """The layer that ends at `node`, and which input of `node` is its bias: itself, or a MatMul before an Add."""
+    """The layer that ends at `node` (itself, or a MatMul before an Add), and the index of the bias among its inputs."""
     if node.op_type in ("Conv", "ConvTranspose"):
         return node, 2
     if node.op_type == "Gemm":

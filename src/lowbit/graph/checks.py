@@ -1,4 +1,4 @@
-"""What a stranger's ONNX message must satisfy before anything is built from it.
+"""What an untrusted ONNX message must satisfy before anything is built from it.
 
 Sizes are compared in Python integers, so that a giant shape costs nothing; the graph is walked once, so that an error
 names node and tensor; onnx's own checker, which runs last, knows the operators and their attributes.
@@ -18,7 +18,7 @@ KNOWN_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft", "ai.onn
 AGAIN = "Copy or export the model again."
 # Tensors beyond this are not shown to the checker, which would copy them.
 CHECKED_BYTES = 1024
-# dtype -> (field of typed data, entries of it for each element)
+# dtype -> (field of typed data, its entries per element)
 TYPED_FIELDS: dict[int, tuple[str, int]] = {
     onnx.TensorProto.FLOAT: ("float_data", 1),
     onnx.TensorProto.COMPLEX64: ("float_data", 2),
@@ -36,7 +36,7 @@ def check_versions(proto: onnx.ModelProto, source: str) -> None:
     """Refuse operator sets and IR versions that cannot be read.
 
     Raises:
-        ModelError: which version was found and which are supported.
+        ModelError: the file's version, and which ones are supported.
     """
     newest = onnx.defs.onnx_opset_version()
     versions = [entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")]
@@ -80,14 +80,14 @@ def _node_tensors(node: onnx.NodeProto) -> Iterator[onnx.TensorProto]:
 
 
 def byte_count(tensor: onnx.TensorProto, source: str) -> int:
-    """Bytes that shape and dtype of a tensor stand for.
+    """Number of bytes that a tensor needs by its shape and dtype.
 
     Raises:
         ModelError: a negative dimension or an unknown dtype.
     """
     where = f"{source}: tensor {tensor.name!r}"
     if any(dim < 0 for dim in tensor.dims):
-        raise ModelError(f"has the impossible shape {list(tensor.dims)[:8]}.", where=where, remedy=AGAIN)
+        raise ModelError(f"has the invalid shape {list(tensor.dims)[:8]}.", where=where, remedy=AGAIN)
     try:
         name = onnx.TensorProto.DataType.Name(tensor.data_type)
         bits = BITS.get(name) or np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)).itemsize * 8
@@ -100,7 +100,7 @@ def check_tensors(proto: onnx.ModelProto, source: str) -> None:
     """Check that every tensor holds as much data as its shape and dtype say.
 
     Raises:
-        ModelError: the tensor, the bytes found and the bytes needed.
+        ModelError: the tensor, the bytes it has and the bytes it needs.
     """
     if any(graph.sparse_initializer for graph in _graphs(proto.graph)):
         raise ModelError("has sparse weights.", where=source, remedy="Export it with dense weights.")
@@ -110,16 +110,16 @@ def check_tensors(proto: onnx.ModelProto, source: str) -> None:
         field, entries = TYPED_FIELDS.get(tensor.data_type, ("int32_data", 1))
         bits = BITS.get(onnx.TensorProto.DataType.Name(tensor.data_type))
         if tensor.HasField("raw_data") and tensor.data_type != onnx.TensorProto.STRING:
-            found = len(tensor.raw_data)
+            held = len(tensor.raw_data)
             unit = "bytes"
         else:
-            found = len(getattr(tensor, field))
+            held = len(getattr(tensor, field))
             unit = "values"
-            # Types below a byte are packed: one int32 entry holds one byte of them.
+            # Types below 8 bits are packed: one int32 entry holds one byte of them.
             expected = expected if bits else math.prod(tensor.dims) * entries
-        if found != expected:
+        if held != expected:
             raise ModelError(
-                f"has {found} {unit}, its shape {list(tensor.dims)[:8]} needs {expected}.", where=where, remedy=AGAIN
+                f"has {held} {unit}, its shape {list(tensor.dims)[:8]} needs {expected}.", where=where, remedy=AGAIN
             )
 
 
@@ -135,7 +135,7 @@ def check_graph(proto: onnx.ModelProto, source: str) -> None:
     """Check inputs, operators and the wiring of the graph.
 
     Raises:
-        ModelError: no inputs, an unknown operator, or the node whose input nobody makes, or makes too late.
+        ModelError: no inputs, an unknown operator, or the node whose input is never computed, or computed too late.
     """
     initializers = {tensor.name for tensor in proto.graph.initializer}
     inputs = [value for value in proto.graph.input if value.name not in initializers]
@@ -184,10 +184,10 @@ def _check_wiring(graph: onnx.GraphProto, source: str) -> None:
 
 
 def _check_schema(proto: onnx.ModelProto, source: str) -> None:
-    """Run onnx's checker on a copy without the large weights (they become inputs)."""
+    """Run onnx's checker on a copy in which large weights are inputs."""
     weights = list(proto.graph.initializer)
     large = [tensor for tensor in weights if byte_count(tensor, source) > CHECKED_BYTES]
-    # Field by field: a message keeps the memory of what was taken out of it, and put back it would be there twice.
+    # Field by field: a message keeps the memory of what is removed from it, and putting it back would hold it twice.
     light = onnx.ModelProto()
     try:
         _copy_fields(proto, light, but="graph")
@@ -212,7 +212,7 @@ def _check_schema(proto: onnx.ModelProto, source: str) -> None:
 
 
 def _copy_fields(source: Message, target: Message, *, but: str) -> None:
-    """Every field of a message but one."""
+    """Copy every field of a message but one."""
     for field, value in source.ListFields():
         if field.name == but:
             continue

@@ -1,10 +1,10 @@
-"""A layer as a matrix: `output = matrix @ columns + bias`, for each group.
+"""A layer as a matrix: `output = matrix @ columns + bias`, per group.
 
-Rows are the output channels of a group, columns the inputs that one output value sees (channel by channel, in each the
-kernel positions in row-major order), positions all places an output is computed at, image by image. For a depthwise
-convolution that is one row and kernel-many columns for each channel. A transposed convolution is the plain one over an
-input with zeros put in between and the kernel turned around (Dumoulin and Visin 2016, "A guide to convolution
-arithmetic", section 4), so that it too has one row for each output channel.
+Rows are the output channels of a group, columns the inputs that one output value depends on (channel by channel, within
+a channel the kernel positions in row-major order), positions the places where an output is computed, image by image. A
+depthwise convolution has one row per channel, with as many columns as its kernel has positions. A transposed
+convolution is a plain one over an input with zeros inserted, with the kernel reversed (Dumoulin and Visin 2016, "A
+guide to convolution arithmetic", section 4), so that it too has one row per output channel.
 """
 
 import math
@@ -19,7 +19,7 @@ from lowbit.errors import ModelError
 
 @dataclass(frozen=True)
 class Geometry:
-    """How a kernel moves over its input; every tuple has one entry a spatial axis.
+    """How a kernel moves over its input; every tuple has one entry per spatial axis.
 
     Args:
         kernel: size.
@@ -28,7 +28,7 @@ class Geometry:
         dilations: distance between kernel values.
         auto_pad: "NOTSET", "VALID", "SAME_UPPER" or "SAME_LOWER", as in ONNX.
         output_padding: ConvTranspose only: extra outputs after each axis.
-        output_shape: ConvTranspose only: the size asked for, which then decides the pads; or empty.
+        output_shape: ConvTranspose only: the required output size, which then determines the pads; or empty.
     """
 
     kernel: tuple[int, ...]
@@ -40,12 +40,12 @@ class Geometry:
     output_shape: tuple[int, ...] = ()
 
     def extents(self) -> tuple[int, ...]:
-        """Input values that the dilated kernel spans, for each axis."""
+        """Input values that the dilated kernel spans, per axis."""
         return tuple((size - 1) * step + 1 for size, step in zip(self.kernel, self.dilations, strict=True))
 
 
 def convolution_pads(geometry: Geometry, sizes: Sequence[int]) -> list[tuple[int, int]]:
-    """Zeros (before, after) each spatial axis of an input of these sizes."""
+    """Zeros (before, after) per spatial axis, for an input of these sizes."""
     rank = len(geometry.kernel)
     if geometry.auto_pad == "NOTSET":
         return [(geometry.pads[axis], geometry.pads[rank + axis]) for axis in range(rank)]
@@ -62,7 +62,7 @@ def convolution_pads(geometry: Geometry, sizes: Sequence[int]) -> list[tuple[int
 def convolution_columns(x: np.ndarray, geometry: Geometry, groups: int) -> np.ndarray:
     """Columns of a convolution over `x` [N, C, spatial...], as [groups, C/groups * kernel, N * positions].
 
-    A 1x1 convolution of one image is a view, anything else one copy.
+    A view for a 1x1 convolution of one image, otherwise a copy.
     """
     pads = convolution_pads(geometry, x.shape[2:])
     if any(before or after for before, after in pads):
@@ -71,7 +71,7 @@ def convolution_columns(x: np.ndarray, geometry: Geometry, groups: int) -> np.nd
 
 
 def transposed_sizes(geometry: Geometry, sizes: Sequence[int]) -> tuple[list[int], list[tuple[int, int]]]:
-    """Output sizes of a transposed convolution, and what it cuts off (before, after) each spatial axis."""
+    """Output sizes of a transposed convolution, and what it cuts off (before, after) per spatial axis."""
     rank = len(geometry.kernel)
     extras = geometry.output_padding or (0,) * rank
     outputs, cuts = [], []
@@ -118,7 +118,7 @@ def _windows(x: np.ndarray, geometry: Geometry, strides: Sequence[int], groups: 
     spatial = tuple(range(2, 2 + rank))
     if any(size < extent for size, extent in zip(x.shape[2:], geometry.extents(), strict=True)):
         raise ModelError(
-            f"an input of {list(x.shape[2:])} (padded) is smaller than the kernel {list(geometry.extents())}.",
+            f"the padded input of {list(x.shape[2:])} is smaller than the kernel of {list(geometry.extents())}.",
             remedy="Use larger images.",
         )
     view = sliding_window_view(x, geometry.extents(), axis=spatial)

@@ -1,7 +1,7 @@
-"""Whatever does not depend on the input is computed once, here: shape arithmetic, transposed or unpacked weights.
+"""What does not depend on the input is computed here, once: shape arithmetic, transposed or unpacked weights.
 
-Only operators in the table are folded, each with a bound on the size of its result that is known before it is
-computed, so that a hostile graph cannot make a small file grow into memory. The arithmetic is that of onnx's reference
+Only operators in the table are folded. The size of each result is bounded before it is computed, so that a hostile
+graph in a small file cannot fill the memory. The arithmetic is that of onnx's reference
 evaluator (numpy).
 """
 
@@ -37,7 +37,7 @@ def _target_shape(inputs: Arrays) -> int:
 def _expand(inputs: Arrays) -> int:
     shape = tuple(int(dim) for dim in _given(inputs, 1).ravel())
     data = _given(inputs, 0).shape
-    # Not np.broadcast_shapes: that would refuse sizes beyond its integers with an error of its own kind.
+    # Not np.broadcast_shapes, which refuses sizes beyond its integers with another kind of error.
     return math.prod(max(dim, 1) for dim in shape) * math.prod(data)
 
 
@@ -71,7 +71,7 @@ NEVER_LARGER = (
     *("Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Concat", "Slice", "Clip", "DequantizeLinear"),
     *("ReduceSum", "ReduceProd", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceL2", "Shape", "Size"),
 )
-# Operator -> upper bound of the elements of its output, from its constant inputs.
+# Operator -> upper bound of the number of elements of its output, from its constant inputs.
 RESULT_SIZE: dict[str, Callable[[Arrays], int]] = {
     **dict.fromkeys(ELEMENTWISE, _broadcast),
     **dict.fromkeys(NEVER_LARGER, _sum_of_sizes),
@@ -84,7 +84,7 @@ RESULT_SIZE: dict[str, Callable[[Arrays], int]] = {
 
 
 def fold_constants(model: ir.Model) -> None:
-    """Replace nodes of the main graph whose inputs are all constant by what they compute, in place."""
+    """Replace nodes of the main graph whose inputs are all constant by their results, in place."""
     graph = model.graph
     opset = graph.opset_imports.get("", 1)
     spent = 0
@@ -116,7 +116,7 @@ def _known_shape(node: ir.Node) -> np.ndarray | None:
 
 
 def _evaluate(node: ir.Node, inputs: Arrays, opset: int, room: int) -> np.ndarray | None:
-    """What the node computes, or None if that would be too large or fails (then a runtime shall say why)."""
+    """What the node computes, or None if it is too large or fails (the runtime will then say why)."""
     try:
         elements = RESULT_SIZE[node.op_type](inputs)
         largest = max((array.size for array in inputs if array is not None), default=0)
@@ -124,7 +124,7 @@ def _evaluate(node: ir.Node, inputs: Arrays, opset: int, room: int) -> np.ndarra
             return None
         with np.errstate(all="ignore"):
             result = _reference(node, inputs, opset)
-    except Exception:  # the reference evaluator raises anything on nonsense
+    except Exception:  # the reference evaluator raises all kinds of errors on invalid nodes
         return None
     if not isinstance(result, np.ndarray | np.generic):
         return None
@@ -149,7 +149,7 @@ def _reference(node: ir.Node, inputs: Arrays, opset: int) -> object:
         ],
         [onnx.ValueInfoProto(name="o")],
     )
-    # The evaluator knows DequantizeLinear from 19 on, which computes what 13 does.
+    # The evaluator has DequantizeLinear from opset 19 on, which computes what that of 13 does.
     opset = max(opset, 19) if node.op_type == "DequantizeLinear" else opset
     evaluator = ReferenceEvaluator(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)]))
     outputs: list[object] = list(evaluator.run(None, feeds))

@@ -1,8 +1,8 @@
-"""Parameters and multiply-accumulates for each layer; 1 MAC = 2 FLOPs.
+"""Parameters and multiply-accumulates per layer; 1 MAC = 2 FLOPs.
 
-Counted are the products of Conv, ConvTranspose, Gemm and MatMul, those of two activations included; the additions of
-biases, activation functions and pooling are not. A convolution takes output values * inputs seen by each; a transposed
-one input values * outputs reached by each.
+MACs are those of Conv, ConvTranspose, Gemm and MatMul, also between two activations; biases, activation functions and
+pooling are not counted. A convolution takes output values * inputs that each one sees; a transposed convolution input
+values * outputs that each one reaches.
 """
 
 import math
@@ -30,9 +30,9 @@ class LayerCost:
         input_shape: of its first input, all dimensions known.
         output_shape: likewise.
         weight_shape: () for a product of two activations.
-        parameters: values of weight and bias; what layers share counts with the first of them.
+        parameters: values of weight and bias; those that layers share count for the first of them.
         macs: multiply-accumulates for one run of the model.
-        weight_bytes: of weight and bias as held, shared ones with the first layer.
+        weight_bytes: of weight and bias as held; shared ones count for the first layer.
         dtype: of the weight, or of the activations.
         weight_min: smallest weight; 0 without weights.
         weight_max: largest weight; 0 without weights.
@@ -52,7 +52,7 @@ class LayerCost:
 
     @property
     def flops(self) -> int:
-        """Floating-point operations: two for each MAC."""
+        """Floating-point operations: two per MAC."""
         return 2 * self.macs
 
 
@@ -79,7 +79,7 @@ class Cost:
 
     @property
     def flops(self) -> int:
-        """Floating-point operations: two for each MAC."""
+        """Floating-point operations: two per MAC."""
         return 2 * self.macs
 
     @property
@@ -93,32 +93,32 @@ def cost(model: Model, *, batch: int = 1, shapes: Mapping[str, Sequence[int]] | 
 
     Args:
         model: the prepared model.
-        batch: size of the first dimension of each input that leaves it open; a fixed one stays as it is.
-        shapes: full input shapes by name, needed where another dimension is open.
+        batch: batch size for inputs that do not fix it.
+        shapes: full input shapes by name, needed where another dimension is not fixed.
 
     Raises:
-        ModelError: a dimension is open and not given, or a layer's shape cannot be inferred.
+        ModelError: a dimension is neither fixed nor given, or a layer's shape cannot be inferred.
     """
     sizes = _input_sizes(model, batch, shapes or {})
     graph = _with_shapes(model, sizes)
     biases = {layer.node: layer.bias for layer in layers(model)}
     counted: set[str] = set()
-    found = []
+    costs = []
     for node in graph:
         if node.op_type in OPS and node.domain in ("", "ai.onnx") and len(node.inputs) > 1:
-            found.append(_layer_cost(node, graph, biases.get(str(node.name)), counted, model.source))
+            costs.append(_layer_cost(node, graph, biases.get(str(node.name)), counted, model.source))
     first = sizes[model.inputs[0].name]
-    return Cost(tuple(found), model.trained_parameters, count_parameters(model.graph), first[0] if first else batch)
+    return Cost(tuple(costs), model.trained_parameters, count_parameters(model.graph), first[0] if first else batch)
 
 
 def _input_sizes(model: Model, batch: int, shapes: Mapping[str, Sequence[int]]) -> dict[str, tuple[int, ...]]:
     if batch < 1:
-        raise ModelError(f"a batch of {batch} cannot be.", where=model.source, remedy="Give 1 or more.")
+        raise ModelError(f"batch size must be at least 1, not {batch}.", where=model.source)
     unknown = shapes.keys() - {info.name for info in model.inputs}
     if unknown:
         names = ", ".join(info.name for info in model.inputs)
         raise ModelError(f"there is no input {min(unknown)!r}.", where=model.source, remedy=f"The inputs are {names}.")
-    found: dict[str, tuple[int, ...]] = {}
+    sizes: dict[str, tuple[int, ...]] = {}
     for info in model.inputs:
         if info.name in shapes:
             given = tuple(int(dim) for dim in shapes[info.name])
@@ -130,19 +130,19 @@ def _input_sizes(model: Model, batch: int, shapes: Mapping[str, Sequence[int]]) 
                 raise ModelError(
                     f"the shape {list(given)} does not fit input {info.name!r}, which is {_text(info.shape)}.",
                     where=model.source,
-                    remedy="Give a number for each dimension, the fixed ones as they are.",
+                    remedy="Give a number for every dimension; fixed ones must match.",
                 )
         else:
             first = [batch if not isinstance(dim, int) else dim for dim in info.shape[:1]]
             if not all(isinstance(dim, int) for dim in info.shape[1:]):
                 raise ModelError(
-                    f"input {info.name!r} is {_text(info.shape)}: its size is open.",
+                    f"input {info.name!r} is {_text(info.shape)}: its size is not fixed.",
                     where=model.source,
                     remedy=f"Give its full shape: cost(model, shapes={{{info.name!r}: (1, 3, 224, 224)}}).",
                 )
             given = (*first, *(dim for dim in info.shape[1:] if isinstance(dim, int)))
-        found[info.name] = given
-    return found
+        sizes[info.name] = given
+    return sizes
 
 
 def _with_shapes(model: Model, sizes: Mapping[str, tuple[int, ...]]) -> ir.Graph:

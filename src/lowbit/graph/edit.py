@@ -1,23 +1,23 @@
-"""Small steps on a graph under preparation, each keeping the names of its inputs and outputs."""
+"""Small changes to a graph that rewrites are made of; the names of its inputs and outputs always stay."""
 
 import numpy as np
 import onnx_ir as ir
 
 
 def constant(value: ir.Value | None) -> np.ndarray | None:
-    """The array of a value that is an initializer (and no input that a caller could set), else None."""
+    """The array of an initializer that is not also an input which a caller could set, else None."""
     if value is None or value.const_value is None or not value.is_initializer() or value.is_graph_input():
         return None
     return value.const_value.numpy()
 
 
 def flag(node: ir.Node, name: str) -> bool:
-    """Whether an integer attribute is there and not 0."""
+    """Whether an integer attribute is present and not 0."""
     return bool(node.attributes.get_int(name, 0))
 
 
 def free_name(graph: ir.Graph, wanted: str) -> str:
-    """`wanted`, or with the first number behind it that no tensor of the graph or a subgraph has."""
+    """`wanted`, or `wanted_2`, `wanted_3`, ...: the first that no tensor of the graph or a subgraph has."""
     taken = set(graph.initializers) | {value.name for value in graph.inputs}
     taken |= {output.name for node in graph.all_nodes() for output in node.outputs}
     number, name = 1, wanted
@@ -28,7 +28,7 @@ def free_name(graph: ir.Graph, wanted: str) -> str:
 
 
 def add_initializer(graph: ir.Graph, wanted: str, array: np.ndarray) -> ir.Value:
-    """Put a new constant into the graph, under `wanted` or a similar free name."""
+    """Add a constant to the graph, named `wanted` or similarly."""
     return _register(graph, free_name(graph, wanted), array)
 
 
@@ -40,9 +40,9 @@ def _register(graph: ir.Graph, name: str, array: np.ndarray) -> ir.Value:
 
 
 def replace_by_constant(graph: ir.Graph, node: ir.Node, array: np.ndarray) -> None:
-    """Put a constant in the place of a node with one output, which is not one of the graph, under the same name.
+    """Replace a node by a constant with the name of its only output, which must not be an output of the graph.
 
-    No other tensor has that name, so nothing needs to be searched: an unpacked weight has a dozen such nodes.
+    No other tensor has that name, so no search for a free one is needed: an unpacked weight has a dozen such nodes.
     """
     output = node.outputs[0]
     name = output.name
@@ -51,7 +51,7 @@ def replace_by_constant(graph: ir.Graph, node: ir.Node, array: np.ndarray) -> No
 
 
 def set_weight(graph: ir.Graph, node: ir.Node, index: int, array: np.ndarray, *, wanted: str) -> None:
-    """Give `node` a constant as input `index`: in place of the one it has, unless others read that one too.
+    """Give `node` a constant as input `index`, changing the present one unless others read it too.
 
     Args:
         wanted: name of the new constant, if one is needed.
@@ -70,8 +70,8 @@ def set_weight(graph: ir.Graph, node: ir.Node, index: int, array: np.ndarray, *,
 def bypass(graph: ir.Graph, node: ir.Node, source: ir.Value) -> bool:
     """Let `source` take over all uses of the first output of `node`, which leaves the graph.
 
-    A graph output keeps its name. Returns False, with nothing done, where that is impossible: the output is one of the
-    graph and `source` must keep a name of its own, or the output leaves a subgraph.
+    A graph output keeps its name. Returns False, and changes nothing, where that is impossible: the output is one of
+    the graph and `source` must keep its own name, or the output belongs to a subgraph.
     """
     output = node.outputs[0]
     if any(other.uses() or other.is_graph_output() for other in node.outputs[1:]):
@@ -88,7 +88,7 @@ def bypass(graph: ir.Graph, node: ir.Node, source: ir.Value) -> bool:
     if source.type is None:
         source.type = output.type
     if leaves:
-        # Two values must not share a name, even for the moment: the old one is out of the graph already.
+        # Two values must never share a name, and the old one has left the graph already.
         output.name = None
         source.name = name
     return True

@@ -1,7 +1,7 @@
-"""Weights in files beside the model: read only from the model's own folder, sizes checked before any byte is held.
+"""Weights in files beside the model: read only from the model's own folder, after all sizes are checked.
 
-ONNX stores location, offset and length of such a tensor as text. All three come from a stranger: an absolute path, a
-`..`, a symbolic link out of the folder, a device, or a length that does not fit the shape is refused.
+ONNX stores location, offset and length of such a tensor as text. All three are untrusted: an absolute path, a `..`, a
+symbolic link out of the folder, a device, or a length that does not fit the shape is refused.
 """
 
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -16,7 +16,7 @@ REMEDY = "Keep the data file in the folder of the model, as its exporter wrote i
 
 
 def load_external_data(proto: onnx.ModelProto, folder: Path | None, source: str) -> None:
-    """Move all external data of `proto` inside it.
+    """Load all external data of `proto` into it.
 
     Raises:
         ModelError: no folder (the model came from memory), a path outside it, a missing or too short file, or more
@@ -25,11 +25,11 @@ def load_external_data(proto: onnx.ModelProto, folder: Path | None, source: str)
     external = [tensor for tensor in tensors(proto) if tensor.data_location == onnx.TensorProto.EXTERNAL]
     if not external:
         return
-    # Asked for last: protobuf serializes a message to learn its size.
+    # Only now: protobuf serializes a message to compute its size.
     total = proto.ByteSize() + sum(byte_count(tensor, source) for tensor in external)
     if total > LARGEST_BYTES:
         raise ModelError(
-            f"claims {total} bytes of weights, at most {LARGEST_BYTES} are supported.",
+            f"claims {total} bytes of weights, the maximum is {LARGEST_BYTES}.",
             where=source,
             remedy="Use a smaller model.",
         )
@@ -37,7 +37,7 @@ def load_external_data(proto: onnx.ModelProto, folder: Path | None, source: str)
         where = f"{source}: tensor {tensor.name!r}"
         if folder is None:
             raise ModelError(
-                "has its data in another file, and a model from memory has no folder to look in.",
+                "has its data in another file, and a model in memory has no folder to find it in.",
                 where=where,
                 remedy="Load the model by its path.",
             )
@@ -68,16 +68,18 @@ def _read(tensor: onnx.TensorProto, folder: Path, expected: int, where: str) -> 
     except OSError as error:
         raise ModelError(f"{location!r} cannot be read: {error.strerror}.", where=where, remedy=REMEDY) from error
     if len(data) != length:
-        raise ModelError(f"{location!r} ended early.", where=where, remedy=REMEDY)
+        raise ModelError(f"{location!r} ends too early.", where=where, remedy=REMEDY)
     return data
 
 
 def _inside(folder: Path, location: str, where: str) -> Path:
-    """The file at `location`, if that is a regular file in `folder` whichever way links lead."""
+    """The file at `location`, if that is a regular file inside `folder` after all links are resolved."""
     parts = (*PurePosixPath(location).parts, *PureWindowsPath(location).parts)
     absolute = PurePosixPath(location).is_absolute() or bool(PureWindowsPath(location).anchor)
     if not location or "\0" in location or absolute or ".." in parts:
-        raise ModelError(f"its data file {location[:200]!r} is not a path inside.", where=where, remedy=REMEDY)
+        raise ModelError(
+            f"its data file {location[:200]!r} is not a path inside its folder.", where=where, remedy=REMEDY
+        )
     try:
         path = (folder / location).resolve()
         if not path.is_relative_to(folder.resolve()):

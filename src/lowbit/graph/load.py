@@ -1,4 +1,4 @@
-"""A file, an ONNX message or a torch module becomes a `Model`; the original is never changed.
+"""A file, an ONNX message or a torch module -> `Model`; the original is never changed.
 
 Files are untrusted: see `checks` and `external_data`. Peak memory is about twice the weights.
 """
@@ -18,7 +18,7 @@ from lowbit.graph.model import LARGEST_BYTES, MEMORY, Model
 from lowbit.graph.ops import layers, not_layers
 from lowbit.graph.prepare import prepare
 from lowbit.graph.preprocessing import METADATA_KEY, Preprocessing
-from lowbit.graph.versions import to_float32, to_supported_opset
+from lowbit.graph.versions import to_supported_opset
 
 if TYPE_CHECKING:
     import torch
@@ -43,12 +43,12 @@ def load(
     to 13. Subgraphs (If, Loop) are kept as they are.
 
     Args:
-        source: an ONNX file (weights in external files only from the folder of the model itself), its bytes, an
-            `onnx.ModelProto`, a `torch.nn.Module`, or a `Model`, which comes back as it is.
+        source: an ONNX file (external weights are read only from its own folder), its bytes, an `onnx.ModelProto`, a
+            `torch.nn.Module`, or a `Model`, which is returned as it is.
         example: for a torch module, one input tensor (or a tuple of them) with the batch as first dimension.
 
     Raises:
-        ModelError: unreadable, damaged, hostile or unsupported; says which and what to do.
+        ModelError: unreadable, damaged, malicious or unsupported; says which, and what to do.
     """
     if isinstance(source, Model):
         return source
@@ -67,7 +67,7 @@ def load(
 def _from_proto(
     proto: onnx.ModelProto, source: str, folder: Path | None, trained_parameters: int | None = None
 ) -> Model:
-    """Turn a message that nobody else holds into a Model."""
+    """Turn a message into a Model; the caller must not use it afterwards."""
     check_versions(proto, source)
     load_external_data(proto, folder, source)
     check_tensors(proto, source)
@@ -79,17 +79,16 @@ def _from_proto(
     proto = to_supported_opset(proto, source)
     try:
         graph = ir.from_proto(proto)
-    except Exception as error:  # onnx_ir wraps whatever it stumbled over, innermost cause last
+    except Exception as error:  # onnx_ir wraps errors, the innermost cause last
         cause: BaseException = error
         while cause.__cause__ is not None:
             cause = cause.__cause__
         raise ModelError(
-            f"has a part that makes no sense: {str(cause).splitlines()[0] if str(cause) else type(cause).__name__}.",
+            f"has an invalid part: {str(cause).splitlines()[0] if str(cause) else type(cause).__name__}.",
             where=source,
             remedy="Copy or export the model again.",
         ) from error
     del proto
-    to_float32(graph)
     trained = prepare(graph, source, trained_parameters=trained_parameters)
     model = Model(graph, trained, preprocessing, source)
     if not layers(model):
@@ -102,7 +101,7 @@ def _refuse_without_layers(model: Model) -> NoReturn:
     raise ModelError(
         f"has no layer (Conv, ConvTranspose, Gemm, MatMul) with weights{f' ({reasons})' if reasons else ''}.",
         where=model.source,
-        remedy="It is quantized already: give the float model that it was made from."
+        remedy="It is already quantized: give the float model that it was made from."
         if model.quantized
         else "Give a trained network whose weights are constants in the file.",
     )
@@ -118,7 +117,7 @@ def _read(path: Path) -> bytes:
             raise ModelError("is not a regular file.", where=str(path), remedy="Give an ONNX file.")
         if path.stat().st_size > LARGEST_BYTES:
             raise ModelError(
-                f"has {path.stat().st_size} bytes, an ONNX file can have {LARGEST_BYTES}.",
+                f"has {path.stat().st_size} bytes, the maximum for an ONNX file is {LARGEST_BYTES}.",
                 where=str(path),
                 remedy="Export it with the weights as external data; networks over 2 GB are not supported.",
             )
@@ -138,9 +137,9 @@ def _parse(data: bytes, source: str) -> onnx.ModelProto:
         proto.ParseFromString(data)
     except DecodeError as error:
         # An ONNX file starts with field 1, the IR version, a small number.
-        begins_well = len(data) > 2 and data[0] == 8 and data[1] < 64
-        what = "is truncated or damaged." if begins_well else "is not an ONNX file."
-        remedy = "Copy or export the model again." if begins_well else EXPORT
+        is_onnx = len(data) > 2 and data[0] == 8 and data[1] < 64
+        what = "is truncated or damaged." if is_onnx else "is not an ONNX file."
+        remedy = "Copy or export the model again." if is_onnx else EXPORT
         raise ModelError(what, where=source, remedy=remedy) from error
     if not proto.HasField("graph") or not proto.ir_version:
         raise ModelError("is truncated, or not an ONNX model: it has no graph.", where=source, remedy=EXPORT)
@@ -148,7 +147,7 @@ def _parse(data: bytes, source: str) -> onnx.ModelProto:
 
 
 def _from_torch(module: object, example: object | None) -> Model:
-    """Export in inference mode with a dynamic batch, and put the module back as it was."""
+    """Export in inference mode with a dynamic batch size, and restore the module's own mode afterwards."""
     try:
         import torch
     except ImportError:
@@ -173,7 +172,7 @@ def _from_torch(module: object, example: object | None) -> Model:
             remedy="pip install 'lowbit[train]'",
         ) from error
     examples = example if isinstance(example, tuple) else (example,)
-    # torch takes a first dimension of 1 for a constant: show it two images.
+    # torch takes a first dimension of 1 for a constant: give it two images.
     examples = tuple(
         torch.cat([one, one]) if isinstance(one, torch.Tensor) and one.ndim and one.shape[0] == 1 else one
         for one in examples
@@ -190,7 +189,7 @@ def _from_torch(module: object, example: object | None) -> Model:
             verbose=False,
             dynamic_shapes=tuple({0: batch} for _ in examples),
         )
-    except Exception as error:  # whatever the exporter meets in a stranger's forward()
+    except Exception as error:  # whatever the exporter meets in the module's forward()
         raise ModelError(
             f"torch could not export it: {str(error).strip().splitlines()[0] if str(error) else type(error).__name__}.",
             where=type(module).__name__,

@@ -1,8 +1,8 @@
-"""The one noun of this room: a prepared network that nobody changes any more."""
+"""A prepared network, which nothing changes any more, and the forms in which a runtime takes it."""
 
 import copy
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -20,7 +20,7 @@ GraphModel = ir.Model
 MEMORY = "memory"
 # Protobuf refuses messages of 2 GiB and more.
 LARGEST_BYTES = 2**31 - 1
-# Weights from here on stay beside a light model; what runtimes read while they build the graph is smaller.
+# Weights of at least this size stay beside a light model; what runtimes read while they build the graph is smaller.
 LARGE_BYTES = 1 << 14
 QUANTIZED_OPERATORS = frozenset(
     {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger", "QLinearConv"}
@@ -39,10 +39,10 @@ class ValueInfo:
 
 @dataclass(frozen=True, eq=False)
 class LightModel:
-    """An ONNX file that only names its large weights, and these beside it, for a runtime that computes with them there.
+    """An ONNX file that only names its large weights, with the weights beside it, where the runtime reads them.
 
-    What is serialized is copied, into the message, its bytes, and the runtime's own message and tensors: four times
-    the weights for a moment, and half of that for as long as the session lives.
+    Serialized weights are copied into the message, its bytes, and the runtime's own message and tensors: four times the
+    weights for a moment, and half of that for as long as the session lives.
 
     Args:
         content: the file.
@@ -60,7 +60,7 @@ class Model:
     Args:
         ir: the prepared graph; treat as read-only.
         trained_parameters: weights, biases, batch-norm scale and shift as they stood before folding (running
-            statistics are no parameters).
+            statistics are not parameters).
         preprocessing: from the metadata `lowbit.preprocessing`, if the file has it.
         source: file name, or "memory".
     """
@@ -95,7 +95,7 @@ class Model:
         if len(self.inputs) != 1:
             names = ", ".join(info.name for info in self.inputs)
             raise ModelError(
-                f"the model has {len(self.inputs)} inputs ({names}), one was expected.",
+                f"the model has {len(self.inputs)} inputs ({names}), expected one.",
                 where=self.source,
                 remedy="Export it with the image as the only input.",
             )
@@ -109,21 +109,21 @@ class Model:
 
     @property
     def classes(self) -> int | None:
-        """Last dimension of the first output, if it is known: the number of classes of a classifier."""
+        """Last dimension of the first output, if known: the number of classes of a classifier."""
         last = self.outputs[0].shape[-1] if self.outputs and self.outputs[0].shape else None
         return last if isinstance(last, int) else None
 
     @property
     def quantized(self) -> bool:
-        """Whether the graph computes in integers or simulates it already: such a model is not a float reference."""
+        """Whether the graph computes in integers already, or simulates that: such a model is not a float reference."""
         return any(node.op_type in QUANTIZED_OPERATORS for node in self.graph)
 
     @cached_property
     def values(self) -> dict[str, Value]:
         """Every tensor of the main graph by name: inputs, initializers, node outputs."""
-        found = {value.name: value for value in (*self.graph.inputs, *self.graph.initializers.values())}
-        found |= {output.name: output for node in self.graph for output in node.outputs}
-        return {name: value for name, value in found.items() if name}
+        values = {value.name: value for value in (*self.graph.inputs, *self.graph.initializers.values())}
+        values |= {output.name: output for node in self.graph for output in node.outputs}
+        return {name: value for name, value in values.items() if name}
 
     @cached_property
     def nodes(self) -> dict[str, Node]:
@@ -133,22 +133,22 @@ class Model:
     @cached_property
     def weights(self) -> dict[str, np.ndarray]:
         """All initializers by name, as read-only arrays."""
-        found = {}
+        arrays = {}
         for name, value in self.graph.initializers.items():
             if value.const_value is not None:
-                found[name] = value.const_value.numpy().view()
-                found[name].flags.writeable = False
-        return found
+                arrays[name] = value.const_value.numpy().view()
+                arrays[name].flags.writeable = False
+        return arrays
 
     def copy(self) -> GraphModel:
-        """The graph once more, for a caller that changes it; the weights are shared."""
-        found = self.ir.clone()
-        for graph in (found.graph, *found.graph.subgraphs()):
+        """A copy of the graph that the caller may change; the weights are shared."""
+        clone = self.ir.clone()
+        for graph in (clone.graph, *clone.graph.subgraphs()):
             outputs = (output for node in graph for output in node.outputs)
             for value in (*graph.inputs, *graph.initializers.values(), *outputs):
                 # A clone's values share their types, and setting `dtype` changes the type itself.
                 value.type = copy.copy(value.type)
-        return found
+        return clone
 
     def to_proto(self) -> onnx.ModelProto:
         """A fresh protobuf of the prepared graph: the caller may change it."""
@@ -157,14 +157,13 @@ class Model:
     @cached_property
     def large_weights(self) -> dict[str, np.ndarray]:
         """The float32 initializers that stay beside a light model, by name."""
-        found = {name: array for name, array in self.weights.items() if is_large(array)}
-        return {name: np.ascontiguousarray(array) for name, array in found.items()}
+        return {name: np.ascontiguousarray(array) for name, array in self.weights.items() if is_large(array)}
 
     def light_proto(self) -> onnx.ModelProto:
         """A fresh protobuf of the prepared graph that only names its `large_weights`."""
-        found = onnx.ModelProto()
-        found.CopyFrom(self._light_proto)
-        return found
+        proto = onnx.ModelProto()
+        proto.CopyFrom(self._light_proto)
+        return proto
 
     @cached_property
     def _light_proto(self) -> onnx.ModelProto:
@@ -192,36 +191,18 @@ class Model:
         return hashlib.sha256(self.to_bytes()).hexdigest()
 
     def with_weights(self, values: Mapping[str, np.ndarray]) -> "Model":
-        """The same network with other values in some initializers, of the shapes and types that they have.
+        """The same network with other values in some initializers; shapes and types stay.
 
         Raises:
             ModelError: no initializer of that name, or another shape.
         """
-        found = self.copy()
+        changed = self.copy()
         for name, array in values.items():
-            old = found.graph.initializers.get(name)
+            old = changed.graph.initializers.get(name)
             if old is None or old.const_value is None or tuple(old.const_value.shape) != array.shape:
                 raise ModelError(f"there is no initializer {name!r} of shape {array.shape}.", where=self.source)
             old.const_value = ir.tensor(np.asarray(array, old.const_value.numpy().dtype, order="C"), name=name)
-        return Model(found, self.trained_parameters, self.preprocessing, self.source)
-
-    def with_outputs(self, names: Sequence[str]) -> bytes:
-        """An ONNX file of the same graph whose outputs are these tensors, in this order: for calibration.
-
-        Raises:
-            ModelError: no tensor of that name in the main graph.
-        """
-        proto = self.to_proto()
-        del proto.graph.output[:]
-        for name in names:
-            if name not in self.values:
-                raise ModelError(
-                    f"there is no tensor named {name!r}.",
-                    where=self.source,
-                    remedy="Names are those of the prepared graph: see `lowbit inspect`.",
-                )
-            proto.graph.output.append(ir.to_proto(self.values[name]))
-        return serialize(proto, self.source)
+        return Model(changed, self.trained_parameters, self.preprocessing, self.source)
 
 
 def is_large(array: np.ndarray) -> bool:
@@ -241,7 +222,7 @@ def named_only(name: str, array: np.ndarray) -> onnx.TensorProto:
 def serialize(proto: onnx.ModelProto, source: str) -> bytes:
     """The content of an ONNX file; the same message always gives the same bytes.
 
-    Shapes that `proto` notes for initializers are dropped from it: the initializers say them themselves.
+    Shapes that `proto` notes for initializers are dropped from it: the initializers have their own.
 
     Raises:
         ModelError: more than 2 GB, which protobuf cannot hold.

@@ -1,6 +1,6 @@
 """The operators whose weights are quantized, as one table, and the layers that a model has of them.
 
-A new operator is one row in `OPS`, and its branch in `Layer` where it is no convolution or matrix product.
+A new operator is one row in `OPS`, and a branch in `Layer` if it is neither a convolution nor a matrix product.
 """
 
 import math
@@ -16,12 +16,12 @@ from lowbit.graph.model import Model, Node, Value
 
 @dataclass(frozen=True)
 class Operator:
-    """One row: which inputs are what, and where the weight has its output channels.
+    """One row: which input is which, and where the weight has its output channels.
 
     Args:
         input: index of the activation input.
         weight: index of the weight.
-        bias: index of the bias, or None if only an Add behind it can give one.
+        bias: index of the bias, or None if only an Add after the node can add one.
         channel_axis: dimension of the weight that counts output channels (of one group, for ConvTranspose).
         columns: "convolution", "transposed" or "product": how inputs become columns.
     """
@@ -36,7 +36,7 @@ class Operator:
 OPS: dict[str, Operator] = {
     "Conv": Operator(input=0, weight=1, bias=2, channel_axis=0, columns="convolution"),
     "ConvTranspose": Operator(input=0, weight=1, bias=2, channel_axis=1, columns="transposed"),
-    # transB=1 turns the weight of a Gemm around: channel axis 0.
+    # transB=1 transposes the weight of a Gemm: channel axis 0.
     "Gemm": Operator(input=0, weight=1, bias=2, channel_axis=1, columns="product"),
     "MatMul": Operator(input=0, weight=1, bias=None, channel_axis=1, columns="product"),
 }
@@ -52,8 +52,8 @@ class Layer:
         input: name of the activation it reads.
         weight: name of the initializer that is its weight; layers can share one.
         bias: name of the initializer [output channels] that is added, or None.
-        output: name of the tensor with the bias in it: that of the node, or of the Add behind a MatMul.
-        bias_node: name of that Add, if the bias is added by a node of its own.
+        output: name of the tensor that includes the bias: the output of the node, or of the Add after a MatMul.
+        bias_node: name of that Add, if there is one.
         weight_shape: as stored.
         channel_axis: dimension of the stored weight that counts output channels.
         groups: convolution groups; 1 for matrix products.
@@ -74,13 +74,8 @@ class Layer:
 
     @property
     def kernel(self) -> tuple[int, ...]:
-        """Kernel size for each spatial axis; () for matrix products."""
+        """Kernel size per spatial axis; () for matrix products."""
         return self.geometry.kernel if self.geometry else ()
-
-    @property
-    def weight_transposed(self) -> bool:
-        """Whether the stored weight of a matrix product is [outputs, inputs]."""
-        return self.geometry is None and self.channel_axis == 0
 
     @property
     def out_channels(self) -> int:
@@ -89,16 +84,16 @@ class Layer:
 
     @property
     def columns(self) -> int:
-        """Inputs that one output value sees."""
+        """Number of inputs that one output value depends on."""
         return math.prod(self.weight_shape) // self.out_channels
 
     @property
     def depthwise(self) -> bool:
-        """Whether each output channel sees only one input channel, out of several."""
+        """Whether each output channel depends on one of several input channels."""
         return self.groups > 1 and self.columns == math.prod(self.kernel)
 
     def to_matrix(self, weight: np.ndarray) -> np.ndarray:
-        """The weight as [groups, output channels of a group, columns]: a view where that is possible."""
+        """The weight as [groups, output channels per group, columns]; a view where possible."""
         if self.geometry is None:
             return (weight if self.channel_axis == 0 else weight.T)[np.newaxis]
         if self.op == "ConvTranspose":
@@ -107,7 +102,7 @@ class Layer:
         return np.reshape(weight, (self.groups, -1, self.columns))
 
     def from_matrix(self, matrix: np.ndarray) -> np.ndarray:
-        """The stored form of what `to_matrix` gave; exact inverse."""
+        """The inverse of `to_matrix`: the weight in its stored shape."""
         if self.geometry is None:
             product = matrix[0] if self.channel_axis == 0 else matrix[0].T
             return np.asarray(product)
@@ -117,10 +112,10 @@ class Layer:
         return np.reshape(matrix, self.weight_shape)
 
     def to_columns(self, x: np.ndarray) -> np.ndarray:
-        """What each output value is computed from: [groups, columns, positions], of the dtype of `x`.
+        """What each output value is computed from: [groups, columns, positions], with the dtype of `x`.
 
-        Positions run over the images, in each over the places of the output in row-major order. A view for matrix
-        products and for 1x1 convolutions of one image; else a copy, kernel-size times the input.
+        Positions run over the images, and within an image over its outputs in row-major order. A view for matrix
+        products and for 1x1 convolutions of one image; otherwise a copy, kernel-size times the input.
 
         Args:
             x: the layer's input, [N, channels, spatial...] or [..., inputs].
@@ -131,7 +126,7 @@ class Layer:
         return to_columns(x, self.geometry, self.groups)
 
     def to_rows(self, y: np.ndarray) -> np.ndarray:
-        """The layer's output arranged like `matrix @ columns`: [groups, output channels of a group, positions].
+        """The layer's output arranged like `matrix @ columns`: [groups, output channels per group, positions].
 
         Args:
             y: [N, output channels, spatial...] or [..., outputs].
@@ -143,7 +138,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class NotLayer:
-    """A constant that looks like a weight, in a node that is treated as no layer, and why."""
+    """A constant that looks like a weight, in a node that is not treated as a layer, and why."""
 
     node: str
     op: str
@@ -155,25 +150,25 @@ def layers(model: Model) -> tuple[Layer, ...]:
     """The layers of the main graph in execution order: Conv, ConvTranspose, Gemm, MatMul with a constant weight.
 
     Raises:
-        ModelError: attributes that contradict the weight's shape.
+        ModelError: attributes that do not fit the weight's shape.
     """
-    found = (_layer(node, model.source) for node in model.graph if _is_known(node))
-    return tuple(layer for layer in found if isinstance(layer, Layer))
+    candidates = (_layer(node, model.source) for node in model.graph if _is_known(node))
+    return tuple(layer for layer in candidates if isinstance(layer, Layer))
 
 
 def not_layers(model: Model) -> tuple[NotLayer, ...]:
-    """Nodes with a constant weight that `layers` leaves out, each with the reason: nothing is dropped in silence."""
-    found = [_layer(node, model.source) for node in model.graph if _is_known(node)]
+    """Nodes with a constant weight that `layers` leaves out, each with the reason, so that none is dropped silently."""
+    items = [_layer(node, model.source) for node in model.graph if _is_known(node)]
     for node in model.graph:
         if node.op_type in ("LSTM", "GRU", "RNN"):
             weights = [str(value.name) for value in node.inputs[1:3] if value is not None and _constant_name(value)]
-            found += [NotLayer(str(node.name), node.op_type, name, "recurrent layer") for name in weights]
+            items += [NotLayer(str(node.name), node.op_type, name, "recurrent layer") for name in weights]
     for graph in model.graph.subgraphs():
         for node in graph:
             weight = node.inputs[OPS[node.op_type].weight] if _is_known(node) else None
             if weight is not None and constant(weight) is not None:
-                found.append(NotLayer(str(node.name), node.op_type, str(weight.name), "inside an If or Loop"))
-    return tuple(item for item in found if isinstance(item, NotLayer))
+                items.append(NotLayer(str(node.name), node.op_type, str(weight.name), "inside an If or Loop"))
+    return tuple(item for item in items if isinstance(item, NotLayer))
 
 
 def _is_known(node: Node) -> bool:
@@ -235,12 +230,12 @@ def _layer(node: Node, source: str) -> Layer | NotLayer | None:
         geometry,
     )
     if bias is not None and bias.shape is not None and math.prod(bias.shape.numpy()) != layer.out_channels:
-        return left_out("the bias is not one value a channel")
+        return left_out("the bias does not have one value per channel")
     return layer
 
 
 def _added_bias(node: Node, channels: int) -> tuple[Value | None, Node | None]:
-    """The constant vector that an Add behind a MatMul adds, if nobody else reads the product."""
+    """The constant vector that an Add after a MatMul adds, and the Add, if nothing else reads the product."""
     product = node.outputs[0]
     add = _only_reader(product)
     if add is None or add.op_type != "Add" or add.domain not in ("", "ai.onnx"):
@@ -287,51 +282,10 @@ def _geometry(node: Node, weight: np.ndarray, groups: int, source: str) -> Geome
     return Geometry(kernel, strides, pads, dilations, auto_pad, extra, wanted)
 
 
-def producer(model: Model, tensor: str) -> Node | None:
-    """The node that computes a tensor; None for inputs and constants."""
-    found: Node | None = model.values[tensor].producer()
-    return found
-
-
-def consumers(model: Model, tensor: str) -> tuple[Node, ...]:
-    """The nodes that read a tensor, in subgraphs too, each once."""
-    return tuple(model.values[tensor].consumers())
-
-
 def single_consumer(model: Model, tensor: str) -> Node | None:
-    """The only node that reads a tensor; None if there are more, none, or it is an output of the model."""
+    """The only node that reads a tensor; None if several or none do, or if it is an output of the model."""
     return _only_reader(model.values[tensor])
 
 
 def _only_reader(value: Value) -> Node | None:
     return value.consumers()[0] if len(value.uses()) == 1 and not value.is_graph_output() else None
-
-
-@dataclass(frozen=True)
-class Activation:
-    """A Relu or Clip right behind a layer: its node, its bounds (None: open), and the tensor it gives."""
-
-    node: str
-    op: str
-    low: float | None
-    high: float | None
-    output: str
-
-
-def activation_after(model: Model, layer: Layer) -> Activation | None:
-    """The Relu or Clip that is the only reader of a layer's output, if there is one with constant bounds."""
-    node = single_consumer(model, layer.output)
-    if node is None or node.op_type not in ("Relu", "Clip") or node.domain not in ("", "ai.onnx"):
-        return None
-    if node.op_type == "Relu":
-        return Activation(str(node.name), "Relu", 0.0, None, str(node.outputs[0].name))
-    if node.inputs[0] is None or node.inputs[0].name != layer.output:
-        return None
-    bounds: list[float | None] = [None, None]
-    for index, value in enumerate(node.inputs[1:3]):
-        if value is not None:
-            array = constant(value)
-            if array is None or array.size != 1:
-                return None
-            bounds[index] = float(array.item())
-    return Activation(str(node.name), "Clip", bounds[0], bounds[1], str(node.outputs[0].name))

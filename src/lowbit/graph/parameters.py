@@ -1,4 +1,4 @@
-"""What counts as a trained parameter: every value of a constant that training sets, each once.
+"""What counts as a trained parameter: every value that training sets, each once.
 
 Weights and biases of layers, scale and shift of normalizations, slopes, embeddings and vectors that are added or
 multiplied. Not: running statistics, bounds, axes, shapes, quantization scales.
@@ -33,12 +33,12 @@ EXPORTER_RULE = "pkg.onnxscript.rewriter.rule_name"
 
 
 def count_parameters(graph: ir.Graph) -> int:
-    """Number of parameters held in the graph and its subgraphs; what several nodes share counts once.
+    """Number of parameters held in the graph and its subgraphs; those that several nodes share count once.
 
     An Identity of a constant counts as a parameter of its own: an older PyTorch exporter writes one where two
     parameters happen to hold equal values.
     """
-    found: dict[int, int] = {}
+    sizes: dict[int, int] = {}
     for node in graph.all_nodes():
         for index in PARAMETER_INPUTS.get(node.op_type, ()):
             value = node.inputs[index] if index < len(node.inputs) else None
@@ -49,15 +49,15 @@ def count_parameters(graph: ir.Graph) -> int:
                 continue
             if (node.op_type in VECTORS_ONLY and array.size < 2) or (node.op_type == "Gather" and array.ndim < 2):
                 continue
-            found[id(value)] = array.size
-    return sum(found.values())
+            sizes[id(value)] = array.size
+    return sum(sizes.values())
 
 
 def count_removed_by_exporter(graph: ir.Graph) -> int:
-    """Parameters of batch norms that PyTorch's exporter folded before it wrote the file, from the note it leaves.
+    """Parameters of batch norms that PyTorch's exporter folded before it wrote the file, by the note it leaves.
 
-    A batch norm has scale and shift. Where the layer had no bias of its own the shift lives on as its bias (named
-    after the weight) and only the scale is gone; else both are gone. The older exporter leaves no note.
+    A batch norm has scale and shift. Where the layer had no bias of its own, the shift becomes its bias (named after
+    the weight) and only the scale is lost; otherwise both are lost. The older exporter leaves no note.
     """
     removed = 0
     counted: set[int] = set()

@@ -1,11 +1,12 @@
-"""From a graph as some exporter left it to the graph that lowbit works on, in small steps, each its own function.
+"""From a graph as some exporter left it to the graph that lowbit works on, by small rewrites in one visible order.
 
-Exact steps (nothing rounds): functions inlined, weights no longer inputs, Constant nodes to initializers, no-ops
-removed, constants folded. Rounding to float32 once: Gemm factors and batch norms folded into weights. Subgraphs of If
-and Loop keep their nodes.
+A rewrite takes an `ir.Model` and changes it in place, as the passes of onnx_ir do; a check is one that changes nothing.
+All are exact but three, which round to float32 once: other float types converted, Gemm factors and batch norms folded
+into weights. Subgraphs of If and Loop keep their nodes.
 """
 
 import logging
+from collections.abc import Callable
 
 import numpy as np
 import onnx_ir as ir
@@ -16,9 +17,11 @@ from lowbit.graph.batch_norm import fold_batch_norms, fold_gemm_factors
 from lowbit.graph.constants import fold_constants
 from lowbit.graph.edit import bypass, constant, flag
 from lowbit.graph.parameters import count_parameters, count_removed_by_exporter
+from lowbit.graph.versions import to_float32
 
+Rewrite = Callable[[ir.Model], None]
 TRAINED_KEY = "lowbit.trained_parameters"
-# Inputs that are weights for sure: a value that is not finite there makes every output worthless.
+# Inputs that are certainly weights: a value that is not finite there makes every output worthless.
 FINITE_INPUTS = {
     "Conv": (1, 2),
     "ConvTranspose": (1, 2),
@@ -31,74 +34,46 @@ FINITE_INPUTS = {
 }
 
 
-def prepare(model: ir.Model, source: str, *, trained_parameters: int | None = None) -> int:
-    """Prepare `model` in place.
-
-    Args:
-        model: nobody else's.
-        source: for messages.
-        trained_parameters: if whoever made the model has counted them.
-
-    Returns:
-        The number of trained parameters, as they stood before anything was folded.
+def inline_functions(model: ir.Model) -> None:
+    """Replace calls of the model's own functions by their bodies.
 
     Raises:
-        ModelError: weights that are not finite, or none at all.
+        ModelError: onnx_ir cannot inline them.
     """
-    inline_functions(model, source)
-    graph = model.graph
-    common.RemoveInitializersFromInputsPass()(model)
-    lift_constants(model, source)
-    trained = trained_parameters or _noted_count(model, source)
-    fused = count_removed_by_exporter(graph)
-    strip_descriptions(model)
-    infer_shapes(model)
-    check_inference(graph, source)
-    copies = count_parameters(graph)
-    remove_no_ops(graph)
-    fold_constants(model)
-    common.RemoveUnusedNodesPass()(model)
-    check_finite(graph, source)
-    if trained is None:
-        trained = max(copies, count_parameters(graph)) + fused
-    infer_shapes(model)
-    fold_gemm_factors(graph)
-    fold_batch_norms(graph, source)
-    common.RemoveUnusedNodesPass()(model)
-    common.RemoveUnusedOpsetsPass()(model)
-    common.NameFixPass()(model)
-    if trained != count_parameters(graph):
-        model.metadata_props[TRAINED_KEY] = str(trained)
-    return trained
-
-
-def inline_functions(model: ir.Model, source: str) -> None:
-    """Replace calls of the model's own functions by their bodies."""
     if not model.functions:
         return
     try:
         common.InlinePass()(model)
-    except Exception as error:  # a pass wraps whatever it met
+    except Exception as error:  # a pass wraps all kinds of errors
         raise ModelError(
-            f"its local functions cannot be inlined: {error}.", where=source, remedy="Export it without functions."
+            f"its local functions cannot be inlined: {error}.", remedy="Export it without functions."
         ) from error
     model.functions.clear()
 
 
-def lift_constants(model: ir.Model, source: str) -> None:
-    """Turn Constant nodes into initializers."""
+def fix_weights(model: ir.Model) -> None:
+    """Weights are no longer inputs that a caller could set, as they were before IR version 4."""
+    common.RemoveInitializersFromInputsPass()(model)
+
+
+def lift_constants(model: ir.Model) -> None:
+    """Turn Constant nodes into initializers.
+
+    Raises:
+        ModelError: a sparse constant, or attributes that do not belong there.
+    """
     try:
         common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
-    except Exception as error:  # sparse constants, attributes that do not belong there
+    except Exception as error:
         cause = error.__cause__ or error
-        raise ModelError(f"a Constant cannot be read: {cause}.", where=source, remedy="Export it again.") from error
+        raise ModelError(f"a Constant cannot be read: {cause}.", remedy="Export it again.") from error
 
 
 def strip_descriptions(model: ir.Model) -> None:
     """Drop doc strings and the exporter's notes on nodes and tensors.
 
-    They name folders and source lines of whoever exported the model, and weigh more than small weights. The metadata of
-    the model itself stays.
+    They name folders and source lines of whoever exported the model, and take more bytes than small weights. The
+    metadata of the model itself stays.
     """
     model.doc_string = None
     for graph in (model.graph, *model.graph.subgraphs()):
@@ -122,7 +97,7 @@ def _strip(value: ir.Value) -> None:
 
 
 def infer_shapes(model: ir.Model) -> None:
-    """Note the shapes of all tensors that can be known; where onnx fails, those noted already stay."""
+    """Note the shapes of all tensors that can be known; where onnx cannot infer them, shapes noted already stay."""
     logger = logging.getLogger("onnx_ir")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -132,8 +107,9 @@ def infer_shapes(model: ir.Model) -> None:
         logger.setLevel(level)
 
 
-def remove_no_ops(graph: ir.Graph) -> None:
-    """Remove Identity, Dropout as it is in inference, and Cast to the type that is there already."""
+def remove_no_ops(model: ir.Model) -> None:
+    """Remove Identity, Dropout in inference mode, and Cast to the type that a tensor already has."""
+    graph = model.graph
     for node in tuple(graph):
         source = node.inputs[0] if node.inputs else None
         if source is None or node.domain not in ("", "ai.onnx"):
@@ -148,13 +124,28 @@ def remove_no_ops(graph: ir.Graph) -> None:
             bypass(graph, node, source)
 
 
-def check_inference(graph: ir.Graph, source: str) -> None:
-    """Refuse operators that compute as in training: their outputs depend on the batch, or on chance.
+def remove_unused_nodes(model: ir.Model) -> None:
+    """Remove nodes and initializers on which no output depends."""
+    common.RemoveUnusedNodesPass()(model)
+
+
+def remove_unused_opsets(model: ir.Model) -> None:
+    """Drop operator sets of which no node is left."""
+    common.RemoveUnusedOpsetsPass()(model)
+
+
+def fix_names(model: ir.Model) -> None:
+    """Give every node and tensor a unique name; those that have one keep it."""
+    common.NameFixPass()(model)
+
+
+def check_inference(model: ir.Model) -> None:
+    """Refuse operators in training mode: their outputs depend on the batch, or on chance.
 
     Raises:
         ModelError: the node.
     """
-    for node in graph.all_nodes():
+    for node in model.graph.all_nodes():
         training = node.op_type == "BatchNormalization" and flag(node, "training_mode")
         if node.op_type == "Dropout" and len(node.inputs) > 2:
             mode = constant(node.inputs[2])
@@ -162,18 +153,17 @@ def check_inference(graph: ir.Graph, source: str) -> None:
         if training:
             raise ModelError(
                 f"{node.op_type} {node.name!r} is in training mode.",
-                where=source,
                 remedy="Export the network in inference mode: model.eval() in PyTorch.",
             )
 
 
-def check_finite(graph: ir.Graph, source: str) -> None:
+def check_finite(model: ir.Model) -> None:
     """Refuse weights that hold NaN or infinity.
 
     Raises:
         ModelError: the tensor, and how many of its values.
     """
-    for node in graph.all_nodes():
+    for node in model.graph.all_nodes():
         for index in FINITE_INPUTS.get(node.op_type, ()):
             value = node.inputs[index] if index < len(node.inputs) else None
             array = constant(value)
@@ -183,20 +173,73 @@ def check_finite(graph: ir.Graph, source: str) -> None:
             if bad:
                 raise ModelError(
                     f"weight {value.name!r} of {node.op_type} {node.name!r} has {bad} values that are NaN or infinite.",
-                    where=source,
-                    remedy="Train or export the model again: its outputs mean nothing.",
+                    remedy="Train or export the model again: its outputs are meaningless.",
                 )
 
 
-def _noted_count(model: ir.Model, source: str) -> int | None:
-    """What an earlier `lowbit` noted in the metadata."""
+# In the order in which they run. Trained parameters are counted between the groups: the first makes them initializers,
+# the second drops what tells copies apart, the third merges them.
+REWRITES: tuple[tuple[Rewrite, ...], ...] = (
+    (to_float32, inline_functions, fix_weights, lift_constants),
+    (
+        strip_descriptions,
+        infer_shapes,
+        check_inference,
+        remove_no_ops,
+        fold_constants,
+        remove_unused_nodes,
+        check_finite,
+        infer_shapes,
+    ),
+    (fold_gemm_factors, fold_batch_norms, remove_unused_nodes, remove_unused_opsets, fix_names),
+)
+
+
+def prepare(model: ir.Model, source: str, *, trained_parameters: int | None = None) -> int:
+    """Run all `REWRITES` on `model`, in place.
+
+    Args:
+        model: not used by anything else.
+        source: file name, for messages.
+        trained_parameters: their number, if it is known already.
+
+    Returns:
+        The number of trained parameters, as they stood before anything was folded.
+
+    Raises:
+        ModelError: a model that a rewrite refuses.
+    """
+    try:
+        return _prepared(model, trained_parameters)
+    except ModelError as error:
+        raise ModelError(error.what, where=source, remedy=error.remedy) from error
+
+
+def _prepared(model: ir.Model, trained_parameters: int | None) -> int:
+    readable, simple, folded = REWRITES
+    for rewrite in readable:
+        rewrite(model)
+    trained = trained_parameters or _noted_count(model)
+    removed, copies = count_removed_by_exporter(model.graph), count_parameters(model.graph)
+    for rewrite in simple:
+        rewrite(model)
+    if trained is None:
+        trained = max(copies, count_parameters(model.graph)) + removed
+    for rewrite in folded:
+        rewrite(model)
+    if trained != count_parameters(model.graph):
+        model.metadata_props[TRAINED_KEY] = str(trained)
+    return trained
+
+
+def _noted_count(model: ir.Model) -> int | None:
+    """The count that an earlier `lowbit` noted in the metadata."""
     text = model.metadata_props.get(TRAINED_KEY)
     if text is None:
         return None
     if not (text.isascii() and text.isdigit() and len(text) < 16):
         raise ModelError(
             f"its metadata {TRAINED_KEY!r} is {text[:40]!r}, expected a count.",
-            where=source,
             remedy="Remove that entry from the file.",
         )
     return int(text)

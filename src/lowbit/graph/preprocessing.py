@@ -1,7 +1,7 @@
-"""What an image goes through before the network sees it: `x = (image * scale - mean) / std`.
+"""How an image becomes the network's input: `x = (image * scale - mean) / std`.
 
-Kept with the model, as JSON under the ONNX metadata key `lowbit.preprocessing`, so that nobody has to remember it. The
-metadata of a stranger's file is untrusted: everything in it is checked before use.
+Stored with the model, as JSON under the ONNX metadata key `lowbit.preprocessing`, so that nobody has to remember it.
+Metadata is untrusted: everything in it is checked before use.
 """
 
 import dataclasses
@@ -33,11 +33,11 @@ class Preprocessing:
         channels: 1 (gray), 3 (RGB) or 4; `mean` and `std` have as many values.
         layout: "NCHW" or "NHWC".
         scale: factor on the uint8 values, before mean and std.
-        mean: subtracted, per channel, in scaled units.
-        std: divided by, per channel, in scaled units.
+        mean: subtracted per channel, after scaling.
+        std: divided by per channel, after scaling.
 
     Raises:
-        ModelError: a size, layout or number that cannot be.
+        ModelError: an invalid size, layout or number.
     """
 
     height: int
@@ -66,12 +66,18 @@ class Preprocessing:
                 or (name == "std" and not all(value > 0 for value in values))
             ):
                 kind = "positive" if name == "std" else "finite"
-                raise _wrong(name, values, f"{self.channels} {kind} numbers, one a channel")
+                raise _wrong(name, values, f"{self.channels} {kind} numbers, one per channel")
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """Shape of the uint8 image that `apply` takes: (height, width, channels)."""
         return self.height, self.width, self.channels
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """Shape of what `apply` returns: that of the network's input without the batch dimension."""
+        height, width, channels = self.image_shape
+        return (channels, height, width) if self.layout == "NCHW" else (height, width, channels)
 
     def apply(self, image: np.ndarray) -> np.ndarray:
         """Turn one uint8 image [H, W, C] into the network's float32 input [C, H, W], or [H, W, C] for NHWC.
@@ -81,7 +87,7 @@ class Preprocessing:
         """
         if image.shape != self.image_shape or image.dtype != np.uint8:
             raise DataError(
-                f"an image is {image.dtype} {list(image.shape)}, the model takes uint8 {list(self.image_shape)}.",
+                f"the image is {image.dtype} {list(image.shape)}, the model takes uint8 {list(self.image_shape)}.",
                 remedy="Resize the image and convert its mode first.",
             )
         x = image.astype(np.float32) * np.float32(self.scale)
@@ -90,7 +96,7 @@ class Preprocessing:
         return np.ascontiguousarray(x.transpose(2, 0, 1)) if self.layout == "NCHW" else x
 
     def to_json(self) -> str:
-        """One line of JSON; `from_json` gives back an equal value."""
+        """One line of JSON; `from_json` returns an equal value."""
         return json.dumps(dataclasses.asdict(self), sort_keys=True)
 
     @classmethod
@@ -98,10 +104,12 @@ class Preprocessing:
         """Read what `to_json` wrote.
 
         Raises:
-            ModelError: not JSON, a key too many or too few, or a value that cannot be.
+            ModelError: not JSON, a missing or unknown key, or an invalid value.
         """
         if len(text) > LONGEST_JSON:
-            raise ModelError(f"{METADATA_KEY} is {len(text)} characters, at most {LONGEST_JSON} fit.", remedy=REMEDY)
+            raise ModelError(
+                f"{METADATA_KEY} has {len(text)} characters, the maximum is {LONGEST_JSON}.", remedy=REMEDY
+            )
         try:
             entries = json.loads(text)
         except (ValueError, RecursionError) as error:
@@ -116,7 +124,7 @@ class Preprocessing:
 def _is_finite(value: object) -> bool:
     if not isinstance(value, int | float) or isinstance(value, bool):
         return False
-    # float32 is what the arithmetic is done in; larger integers would also overflow math.isfinite.
+    # The arithmetic is in float32; larger integers would also overflow math.isfinite.
     return abs(value) <= 3e38 and math.isfinite(value)
 
 

@@ -1,10 +1,12 @@
-"""Part of a model as a model of its own: from some tensors to others, with other values for some weights.
+"""Part of a model as a model of its own: from some tensors to others, with some weights replaced.
 
-Running a network piece by piece, with the activations of all calibration images kept in between, is what lets layers
-be quantized in order at the cost of one pass. No piece copies large weights: they stay where they are.
+Running a network piece by piece, keeping the activations of all calibration images in between, lets layers be quantized
+in order at the cost of one pass. No piece copies large weights.
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
@@ -13,8 +15,25 @@ from onnx import numpy_helper
 from lowbit.errors import ModelError
 from lowbit.graph.model import LightModel, Model, is_large, named_only, serialize
 
-# scale, lowest and highest step of a grid that a tensor is rounded to
-Rounded = tuple[float, int, int]
+
+@dataclass(frozen=True)
+class ActivationGrid:
+    """The linear grid that an activation is rounded to: `scale * {low, low + 1, ..., high}`.
+
+    Args:
+        scale: distance between neighboring levels.
+        low: number of the lowest level; 0.0 is level 0.
+        high: number of the highest.
+    """
+
+    scale: float
+    low: int
+    high: int
+
+    def rounded(self, x: np.ndarray[Any, np.dtype[Any]]) -> np.ndarray[Any, np.dtype[Any]]:
+        """`x` rounded to the nearest levels, as float32; values beyond the grid become its ends."""
+        levels = np.clip(np.rint(x / np.float32(self.scale)), self.low, self.high)
+        return np.asarray(levels.astype(np.float32) * np.float32(self.scale))
 
 
 class Subgraphs:
@@ -39,7 +58,7 @@ class Subgraphs:
 
     def position(self, node: str) -> int:
         """Number of the node with this name."""
-        return next(at for at, found in enumerate(self._nodes) if found.name == node)
+        return next(at for at, candidate in enumerate(self._nodes) if candidate.name == node)
 
     def produced_by(self, tensor: str) -> int:
         """Number of the node that computes a tensor; -1 for inputs and weights."""
@@ -50,13 +69,13 @@ class Subgraphs:
         return tuple(self._producer)
 
     def crossing(self, position: int) -> tuple[str, ...]:
-        """Computed tensors and inputs that nodes from `position` on read of what is there before it."""
+        """Inputs and tensors computed before node `position` that it or a later node reads."""
         before = {value.name for value in self._proto.graph.input} - set(self._weights)
         before |= {name for name, at in self._producer.items() if at < position}
         return tuple(name for name in self.read_from(position) if name in before)
 
     def read_from(self, position: int) -> tuple[str, ...]:
-        """Tensors and weights that nodes from `position` on read, those that they compute themselves included."""
+        """Tensors and weights that node `position` or a later one reads, including those they compute themselves."""
         return tuple(dict.fromkeys(name for reads in self._reads[position:] for name in reads))
 
     def extract(
@@ -65,7 +84,7 @@ class Subgraphs:
         outputs: Sequence[str],
         *,
         weights: Mapping[str, np.ndarray],
-        rounded: Mapping[str, Rounded] | None = None,
+        rounded: Mapping[str, ActivationGrid] | None = None,
     ) -> tuple[LightModel, tuple[str, ...]]:
         """The piece that computes `outputs` from as few of `inputs` as it needs.
 
@@ -79,29 +98,13 @@ class Subgraphs:
             The piece, and the names of the inputs that it takes.
 
         Raises:
-            ModelError: an output is not computed in the main graph, or needs something that nobody has.
+            ModelError: an output is not computed in the main graph, or needs a tensor that is not available.
         """
-        chosen: set[int] = set()
-        needed: dict[str, None] = {}
-        constants: dict[str, None] = {}
-        open_names = list(outputs)
-        while open_names:
-            name = open_names.pop()
-            if name in inputs:
-                needed[name] = None
-            elif name in self._weights:
-                constants[name] = None
-            elif name in self._producer:
-                at = self._producer[name]
-                if at not in chosen:
-                    chosen.add(at)
-                    open_names.extend(self._reads[at])
-            else:
-                raise ModelError(f"there is nothing that computes {name!r}.", where=self._model.source)
+        chosen, needed, constants = self._dependencies(inputs, outputs)
         nodes: list[onnx.NodeProto] = []
         tensors: list[onnx.TensorProto] = []
         beside: dict[str, np.ndarray] = {}
-        for name in sorted(constants):
+        for name in constants:
             if name not in weights:
                 tensors.append(self._weights[name])
                 beside |= {name: self._model.large_weights[name]} if name in self._model.large_weights else {}
@@ -109,20 +112,45 @@ class Subgraphs:
             array = np.ascontiguousarray(weights[name], np.float32)
             tensors.append(named_only(name, array) if is_large(array) else numpy_helper.from_array(array, name))
             beside |= {name: array} if is_large(array) else {}
-        for at in sorted(chosen):
+        for at in chosen:
             added, grids = _with_rounding(self._nodes[at], rounded or {})
             nodes += added
             tensors += grids
         graph = onnx.helper.make_graph(
             nodes,
             "piece",
-            [self._value_info(name) for name in sorted(needed)],
+            [self._value_info(name) for name in needed],
             [self._value_info(name) for name in outputs],
             tensors,
         )
         proto = onnx.helper.make_model(graph, opset_imports=self._proto.opset_import, ir_version=self._proto.ir_version)
         proto.functions.extend(self._proto.functions)
-        return LightModel(serialize(proto, self._model.source), beside), tuple(sorted(needed))
+        return LightModel(serialize(proto, self._model.source), beside), tuple(needed)
+
+    def _dependencies(self, inputs: Collection[str], outputs: Sequence[str]) -> tuple[list[int], list[str], list[str]]:
+        """What computes `outputs`: the numbers of the nodes, and the names of the inputs and of the weights they read.
+
+        Raises:
+            ModelError: a tensor that is neither available nor computed in the main graph.
+        """
+        nodes: set[int] = set()
+        needed: set[str] = set()
+        constants: set[str] = set()
+        pending = list(outputs)
+        while pending:
+            name = pending.pop()
+            if name in inputs:
+                needed.add(name)
+            elif name in self._weights:
+                constants.add(name)
+            elif name in self._producer:
+                at = self._producer[name]
+                if at not in nodes:
+                    nodes.add(at)
+                    pending.extend(self._reads[at])
+            else:
+                raise ModelError(f"no node computes the tensor {name!r}.", where=self._model.source)
+        return sorted(nodes), sorted(needed), sorted(constants)
 
     def _value_info(self, name: str) -> onnx.ValueInfoProto:
         value = self._model.values[name]
@@ -131,11 +159,11 @@ class Subgraphs:
 
 
 def _with_rounding(
-    node: onnx.NodeProto, rounded: Mapping[str, Rounded]
+    node: onnx.NodeProto, rounded: Mapping[str, ActivationGrid]
 ) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
-    """The node, and behind it what rounds its outputs: by Div, Round, Clip and Mul.
+    """The node, followed by nodes that round its outputs: Div, Round, Clip and Mul.
 
-    Not by QuantizeLinear and DequantizeLinear: between these ONNX Runtime would round the float weights as well.
+    Not QuantizeLinear and DequantizeLinear: between these ONNX Runtime would round the float weights as well.
     """
     names = [name for name in node.output if name in rounded]
     if not names:
@@ -144,25 +172,25 @@ def _with_rounding(
     own.CopyFrom(node)
     nodes, tensors = [own], []
     for name in names:
-        scale, low, high = rounded[name]
         exact, divided, whole, clipped = (f"{name}/{part}" for part in ("exact", "divided", "whole", "clipped"))
         own.output[list(own.output).index(name)] = exact
-        grid = [f"{name}/{part}" for part in ("scale", "low", "high")]
+        grid = rounded[name]
+        scale, low, high = (f"{name}/{part}" for part in ("scale", "low", "high"))
         tensors += [
             numpy_helper.from_array(np.array(value, np.float32), at)
-            for at, value in zip(grid, (scale, low, high), strict=True)
+            for at, value in ((scale, grid.scale), (low, grid.low), (high, grid.high))
         ]
         nodes += [
-            onnx.helper.make_node("Div", [exact, grid[0]], [divided]),
+            onnx.helper.make_node("Div", [exact, scale], [divided]),
             onnx.helper.make_node("Round", [divided], [whole]),
-            onnx.helper.make_node("Clip", [whole, grid[1], grid[2]], [clipped]),
-            onnx.helper.make_node("Mul", [clipped, grid[0]], [name]),
+            onnx.helper.make_node("Clip", [whole, low, high], [clipped]),
+            onnx.helper.make_node("Mul", [clipped, scale], [name]),
         ]
     return nodes, tensors
 
 
 def _reads(node: onnx.NodeProto) -> list[str]:
-    """Every tensor that a node reads, those of its subgraphs that come from outside included."""
+    """Every tensor that a node reads, including those that its subgraphs read from outside."""
     names = [name for name in node.input if name]
     for attribute in node.attribute:
         for graph in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])):

@@ -1,13 +1,13 @@
-"""A model that gives extremes and a sample of its inner tensors, so that nobody has to carry them out of the runtime.
+"""A model whose outputs are extremes and samples of its inner tensors, so that the tensors never leave the runtime.
 
-The runtime finds least and greatest value while it has the tensor in hand; fetching it and looking again in numpy took
-1.6 times as long as the network itself (MobileNetV2, one thread). What is known beforehand is not looked for: nothing
-behind a ReLU is below zero. Where no sample is wanted, an image's greatest values are found by a pooling over all
-positions, for which ONNX Runtime need not first turn its blocks of channels back into images (a third of the pass).
+The runtime computes minimum and maximum while the tensor is in the cache; fetching tensors and reducing them in numpy
+took 1.6 times as long as the network itself (MobileNetV2, one thread). What is known is not computed: nothing after a
+ReLU is below zero. Where no samples are wanted, maxima are taken by a pooling over all positions first, for which ONNX
+Runtime need not convert its blocks of channels back into images (a third of the pass).
 
-What looks at early tensors stands behind what looks at late ones, because ONNX Runtime starts from the last node and
-follows each to all that it needs: so every tensor is looked at as soon as it is there. The other way round all of them
-were kept until the network had run (MobileNetV2, 4 images a run: 0.97 s and 200 MB instead of 0.81 s and 75 MB).
+Summaries of early tensors stand after those of late ones, because ONNX Runtime starts from the last node and runs first
+what that needs: so every tensor is summarized as soon as it is computed. In the opposite order all tensors were kept
+until the network had run (MobileNetV2, 4 images per run: 0.97 s and 200 MB instead of 0.81 s and 75 MB).
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -27,14 +27,14 @@ MOST, POWER, MEAN = "reach of ", "power of ", "mean of "
 def with_summaries(
     model: Model, whole: Collection[str], sampled: Mapping[str, int], *, samples: bool = True
 ) -> LightModel:
-    """A file of the same graph whose outputs are some tensors, and of others only what they look like.
+    """A file of the same graph that outputs some tensors whole, and of others extremes and samples.
 
     Args:
         model: the prepared model.
-        whole: tensors to give as they are.
-        sampled: tensors [N, ...] to give as `LOW + name` (unless `never_negative`) and `HIGH + name`, scalars over the
-            whole batch, and as `SAMPLE + name` [N, values], every so-manieth value of each image: the number is that
-            stride.
+        whole: tensors to output as they are.
+        sampled: tensors [N, ...] with a stride each: output as `LOW + name` (unless `never_negative`) and `HIGH +
+            name`,
+            scalars over the whole batch, and as `SAMPLE + name` [N, values], the values of each image at that stride.
         samples: whether samples are wanted at all.
 
     Raises:
@@ -81,7 +81,7 @@ def with_summaries(
 
 
 def never_negative(model: Model, tensor: str) -> bool:
-    """Whether a tensor is known to hold no value below zero."""
+    """Whether a tensor is known to have no values below zero."""
     producer = model.values[tensor].producer()
     if producer is None or producer.op_type != "Clip":
         return producer is not None and producer.op_type in NEVER_NEGATIVE
@@ -90,7 +90,7 @@ def never_negative(model: Model, tensor: str) -> bool:
 
 
 def with_channel_summaries(model: Model, tensors: Sequence[str]) -> LightModel:
-    """A file of the same graph that gives `MOST + name` and `POWER + name` of tensors [N, channels, ...].
+    """A file of the same graph that outputs `MOST + name` and `POWER + name` of tensors [N, channels, ...].
 
     Both are [N, channels, 1, ...]: the largest magnitude and the mean square over positions.
     """
@@ -113,7 +113,7 @@ def with_channel_summaries(model: Model, tensors: Sequence[str]) -> LightModel:
 
 
 def with_channel_means(model: Model, tensors: Mapping[str, int | None]) -> LightModel:
-    """A file of the same graph that gives `MEAN + name` of some tensors, over positions.
+    """A file of the same graph that outputs `MEAN + name` of some tensors, over positions.
 
     Args:
         model: the prepared model.
@@ -125,7 +125,7 @@ def with_channel_means(model: Model, tensors: Mapping[str, int | None]) -> Light
     for name in _last_first(model, tensors):
         source, channels = name, tensors[name]
         if channels is not None:
-            # By the one pooling that no version of ONNX writes differently.
+            # The only pooling that has the same attributes in every version of ONNX.
             rows, source, shape = f"rows of {name}", f"columns of {name}", f"shape of rows of {name}"
             proto.graph.initializer.append(numpy_helper.from_array(np.array((1, -1, channels), np.int64), shape))
             proto.graph.node.append(helper.make_node("Reshape", [name, shape], [rows], name=rows))
@@ -136,6 +136,6 @@ def with_channel_means(model: Model, tensors: Mapping[str, int | None]) -> Light
 
 
 def _last_first(model: Model, tensors: Iterable[str]) -> list[str]:
-    """Tensors of the main graph in the reverse order of what computes them."""
+    """Tensors of the main graph in the reverse order of their nodes."""
     order = {name: at for at, name in enumerate(model.values)}
     return sorted(tensors, key=order.__getitem__, reverse=True)

@@ -1,4 +1,4 @@
-"""Old operator sets and other float types become the ones that the rest of lowbit is written for."""
+"""Old operator sets and other float types -> those that the rest of lowbit is written for."""
 
 import numpy as np
 import onnx
@@ -12,7 +12,7 @@ WEIGHT_OPERATORS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "BatchN
 
 
 def to_supported_opset(proto: onnx.ModelProto, source: str) -> onnx.ModelProto:
-    """Convert operator sets before 13 to 13; newer ones stay as they are.
+    """Convert operator sets before 13 to 13, and leave newer ones as they are.
 
     Raises:
         ModelError: onnx has no conversion for one of the operators.
@@ -33,7 +33,7 @@ def to_supported_opset(proto: onnx.ModelProto, source: str) -> onnx.ModelProto:
 
 
 def to_float32(model: ir.Model) -> None:
-    """Make a float16, bfloat16 or float64 network a float32 one, in place; its inputs and outputs too.
+    """Turn a float16, bfloat16 or float64 network into float32, inputs and outputs included, in place.
 
     float64 constants in a float32 network (shape arithmetic of some exporters) stay as they are.
     """

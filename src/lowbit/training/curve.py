@@ -24,9 +24,9 @@ class Epoch:
     seconds: float
 
 
-def draw_curve(history: Sequence[Epoch], *, best: int, title: str, format: str = "png") -> bytes:
-    """Draw the history; `best` is the number of the epoch whose weights were kept. Bytes of a "png" or "svg"."""
-    with matplotlib.rc_context({"svg.hashsalt": "lowbit", "font.size": 9}):
+def draw_curve(history: Sequence[Epoch], *, best: int, title: str) -> bytes:
+    """The history as a PNG file; `best` is the number of the epoch whose weights were kept."""
+    with matplotlib.rc_context({"font.size": 9}):
         figure = Figure(figsize=(8.0, 3.2), layout="constrained")
         canvas = FigureCanvasAgg(figure)
         epochs = [row.epoch for row in history]
@@ -44,8 +44,5 @@ def draw_curve(history: Sequence[Epoch], *, best: int, title: str, format: str =
             axes.legend(frameon=False)
         figure.suptitle(title)
         buffer = io.BytesIO()
-        if format == "png":
-            canvas.print_png(buffer, metadata={"Software": "lowbit"})  # type: ignore[no-untyped-call]
-        else:
-            figure.savefig(buffer, format=format, metadata={"Date": None})
+        canvas.print_png(buffer, metadata={"Software": "lowbit"})  # type: ignore[no-untyped-call]
     return buffer.getvalue()

@@ -4,16 +4,13 @@ Files are read by torch's weights-only loader, so that nothing in them can run. 
 carries the first eight hex digits of their SHA-256 (torch's own convention), and that is what is checked.
 """
 
-import contextlib
-import http.client
 import os
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 
+from lowbit.data.download import download
 from lowbit.errors import DataError, ModelError
 from lowbit.files import sha256_file
 from lowbit.progress import SILENT, Progress
@@ -21,9 +18,7 @@ from lowbit.training.mobilenet import MobileNetV2
 
 IMAGENET_URL = "https://download.pytorch.org/models/mobilenet_v2-7ebf99e0.pth"
 IMAGENET_SHA256_PREFIX = "7ebf99e0"
-CHUNK_BYTES = 1 << 16
 LARGEST_DOWNLOAD = 1 << 30
-ATTEMPTS = 4
 
 
 def cache_folder() -> Path:
@@ -37,76 +32,37 @@ def fetch_imagenet(*, url: str = IMAGENET_URL, folder: Path | None = None, progr
     """Path of the official ImageNet weights, downloading them unless they are there already.
 
     Raises:
-        DataError: the download failed, or what came is not that file.
+        DataError: the download failed, or the file is not the one expected.
     """
     target = (folder or cache_folder()) / url.rsplit("/", 1)[-1]
     if target.is_file() and sha256_file(target).startswith(IMAGENET_SHA256_PREFIX):
         return target
-    return download(url, target, sha256_prefix=IMAGENET_SHA256_PREFIX, progress=progress)
+    return fetch_weights(url, target, sha256_prefix=IMAGENET_SHA256_PREFIX, progress=progress)
 
 
-def download(url: str, target: Path, *, sha256_prefix: str, progress: Progress = SILENT) -> Path:
-    """Fetch `url` to `target`, which appears only whole and with the expected SHA-256.
+def fetch_weights(url: str, target: Path, *, sha256_prefix: str, progress: Progress = SILENT) -> Path:
+    """Download `url` to `target`, which appears only whole and with the expected SHA-256.
 
-    A broken transfer leaves `<target>.part`, and the next attempt, in this call or a later one, goes on from there.
+    A broken transfer leaves `<target>.part`, which the next call continues.
 
     Raises:
-        DataError: no answer, a break that does not heal, too large, or another hash.
+        DataError: the download failed, is too large, or has another hash.
     """
     part = target.with_name(target.name + ".part")
     remedy = "Try again, or download it by other means and give the file with --weights FILE."
     try:
         part.parent.mkdir(parents=True, exist_ok=True)
-        for attempt in range(ATTEMPTS):
-            try:
-                _transfer(url, part, progress)
-                break
-            except (http.client.HTTPException, ConnectionError, TimeoutError) as error:
-                if attempt == ATTEMPTS - 1:
-                    raise DataError(f"the download broke off: {error!r}.", where=url, remedy=remedy) from error
+        download(url, part, limit=LARGEST_DOWNLOAD, progress=progress)
         digest = sha256_file(part)
         if not digest.startswith(sha256_prefix):
             part.unlink()
-            raise DataError(
-                f"the file has SHA-256 {digest[:16]}..., expected one that starts with {sha256_prefix}.",
-                where=url,
-                remedy=remedy,
-            )
+            raise DataError(f"the file has SHA-256 {digest[:16]}..., expected one that starts with {sha256_prefix}.")
         os.replace(part, target)
-    except OSError as error:  # URLError is one of these
-        reason = getattr(error, "reason", None) or error
-        raise DataError(f"cannot download: {reason}.", where=url, remedy=remedy) from error
+    except DataError as error:
+        raise DataError(error.what, where=url, remedy=remedy) from error
+    except OSError as error:
+        raise DataError(f"cannot write the download: {error.strerror}.", where=str(part), remedy=remedy) from error
     return target
-
-
-def _transfer(url: str, part: Path, progress: Progress) -> None:
-    """Append to `part` what it lacks; raises `IncompleteRead` when the server stops early."""
-    have = part.stat().st_size if part.is_file() else 0
-    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
-    try:
-        response = urllib.request.urlopen(request, timeout=30)
-    except urllib.error.HTTPError as error:
-        if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and have:
-            return  # all of it is there; the hash decides
-        raise
-    with contextlib.closing(response):
-        resumed = have > 0 and response.status == http.HTTPStatus.PARTIAL_CONTENT
-        start = have if resumed else 0
-        length = response.headers.get("Content-Length")
-        expected = start + int(length) if length else None
-        if expected is not None and expected > LARGEST_DOWNLOAD:
-            raise DataError(f"the file would have {expected} bytes, at most {LARGEST_DOWNLOAD} fit.", where=url)
-        done = start
-        with part.open("ab" if resumed else "wb") as file:
-            chunks = iter(lambda: response.read(CHUNK_BYTES), b"")
-            left = -(-(expected - start) // CHUNK_BYTES) if expected is not None else None
-            for chunk in progress.track(chunks, f"downloading {part.stem}", total=left):
-                done += len(chunk)
-                if done > LARGEST_DOWNLOAD:
-                    raise DataError(f"the file has more than {LARGEST_DOWNLOAD} bytes.", where=url)
-                file.write(chunk)
-        if expected is not None and done < expected:
-            raise http.client.IncompleteRead(b"", expected - done)
 
 
 def read_state(path: Path | str) -> dict[str, torch.Tensor]:

@@ -114,7 +114,7 @@ def test_bounds_hold_and_are_reached_where_one_input_decides():
     assert np.isinf(bounds["stem"].high).all()  # without preprocessing an image may hold anything
     assert set(bounds["stem.clip"].high) == {6.0}
     names = ["narrow", "wide.clip", "deep", "back", "sum", "last"]
-    found = open_session(model.with_outputs(names), threads=1).run({"x": 30 * networks.inputs(32)})
+    found = open_session(networks.with_outputs(model, names), threads=1).run({"x": 30 * networks.inputs(32)})
     for name in names:
         assert np.isfinite(bounds[name].high).all()
         assert (found[name] <= bounds[name].high.reshape(1, -1, 1, 1)).all(), name

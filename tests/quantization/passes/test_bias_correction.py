@@ -9,7 +9,7 @@ from lowbit.data.images import open_images
 from lowbit.engines import open_session
 from lowbit.errors import DataError, SchemeError
 from lowbit.graph.ops import layers
-from lowbit.graph.subgraph import Subgraphs
+from lowbit.graph.subgraph import ActivationGrid, Subgraphs
 from lowbit.quantization.passes import bias_correction as bias
 from lowbit.quantization.passes.bias_correction import corrected_biases
 from lowbit.quantization.planning.plan import BIAS, EXACT_INPUT, plan
@@ -42,7 +42,9 @@ def outputs(model, x, weights, rounded):
     return open_session(content).run({inputs[0]: x})
 
 
-@pytest.mark.parametrize("rounded", [{}, {"wide.clip": (0.1, 0, 60), "deep.clip": (0.2, 0, 30)}])
+@pytest.mark.parametrize(
+    "rounded", [{}, {"wide.clip": ActivationGrid(0.1, 0, 60), "deep.clip": ActivationGrid(0.2, 0, 30)}]
+)
 def test_means_are_those_of_the_float_network(model, images, rounded):
     weights = coarse(model)
     x = networks.inputs(24)

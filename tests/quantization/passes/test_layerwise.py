@@ -7,11 +7,12 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+import networks
 from lowbit.calibration.moments import MomentSums, columns_at, targets
 from lowbit.engines import open_session
 from lowbit.graph.load import load
 from lowbit.graph.ops import layers
-from lowbit.graph.subgraph import Subgraphs
+from lowbit.graph.subgraph import ActivationGrid, Subgraphs
 from lowbit.quantization.passes import layerwise
 from lowbit.quantization.passes.layerwise import WIDEST, LayerwisePass
 from lowbit.quantization.solving.effort import EFFORTS
@@ -186,7 +187,7 @@ def test_moments_are_those_of_the_columns(name, centred):
     layer = next(layer for layer in layers(model) if layer.node == name)
     tensors = [layer.output] + ([layer.input] if layer.input != "x" else [])
     found = {"x": pictures(30)}
-    found |= open_session(model.with_outputs(tensors), threads=1).run(found)
+    found |= open_session(networks.with_outputs(model, tensors), threads=1).run(found)
     sums = MomentSums(centred)
     generator = np.random.default_rng(0)
     for part in (slice(0, 11), slice(11, 30)):
@@ -276,7 +277,7 @@ def test_a_channel_in_another_unit_is_fitted_as_in_its_own():
 def test_rounded_activations_are_what_the_next_layer_sees():
     """A bias behind a coarse grid is corrected for what that grid does on the whole."""
     model, x = network(), pictures(60)
-    grids = {"r0": (0.7, 0, 3), "x": (0.5, -3, 3)}
+    grids = {"r0": ActivationGrid(0.7, 0, 3), "x": ActivationGrid(0.5, -3, 3)}
     ((_, moments),) = run_over(model, x, ["depthwise"], grids=grids)
     piece, _ = Subgraphs(model).extract(["x"], ["r0"], weights={})
     inputs = np.clip(np.rint(x / np.float32(0.5)), -3, 3) * np.float32(0.5)

@@ -28,10 +28,10 @@ from lowbit.data.images import Images
 from lowbit.engines import open_session
 from lowbit.graph.model import Model
 from lowbit.graph.ops import Layer, layers
-from lowbit.graph.subgraph import Rounded, Subgraphs
+from lowbit.graph.subgraph import ActivationGrid, Subgraphs
 from lowbit.graph.summaries import MEAN, with_channel_means
 from lowbit.processor import cores, give_back_memory, in_order
-from lowbit.quantization.passes.frontier import Frontier, Tensors, on_grid
+from lowbit.quantization.passes.frontier import Frontier, Tensors
 
 MOST_IMAGES = 64
 MEMORY = 32 << 20  # bytes of activations kept between layers
@@ -49,7 +49,7 @@ def corrected_biases(
     images: Images,
     weights: Mapping[str, Array],
     *,
-    grids: Mapping[str, Rounded],
+    grids: Mapping[str, ActivationGrid],
     passed: Collection[str] = (),
     threads: int = 0,
 ) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
@@ -75,7 +75,7 @@ def corrected_biases(
     float_means = _float_means(model, batches, todo, threads=threads)
     give_back_memory()
     name, sizes = model.input.name, [len(x) for x in batches]
-    inputs = [{name: on_grid(x, grids[name]) if name in grids else x} for x in batches]
+    inputs = [{name: grids[name].rounded(x) if name in grids else x} for x in batches]
     del batches
     frontier = Frontier(pieces, (), threads=threads or cores(), grids=grids)
     frontier.keep(0, inputs)
@@ -128,7 +128,7 @@ def _advance_with_mean(
     for tensors in kept:
         moved = tensors.pop(y) + (shift if layer.geometry is None else shift.reshape(-1, *[1] * len(layer.kernel)))
         if y in following:
-            tensors[y] = on_grid(moved, frontier.grids[y]) if y in frontier.grids else moved
+            tensors[y] = frontier.grids[y].rounded(moved) if y in frontier.grids else moved
     frontier.keep(position, kept)
     return shift
 

@@ -12,7 +12,7 @@ from lowbit.formats.input_bytes import with_exact_input
 from lowbit.formats.quantized_graph import ActivationCodes, QuantizedGraph
 from lowbit.graph.model import Model
 from lowbit.graph.ops import layers
-from lowbit.graph.subgraph import Rounded
+from lowbit.graph.subgraph import ActivationGrid
 from lowbit.processor import give_back_memory
 from lowbit.progress import SILENT, Progress
 from lowbit.quantization.passes.activations import activation_codes, fit_biases
@@ -40,9 +40,12 @@ class Candidate:
     note: str = ""
 
     @property
-    def grids(self) -> dict[str, Rounded]:
+    def grids(self) -> dict[str, ActivationGrid]:
         """Grids that activations are rounded to; without the input where layers read it as image bytes."""
-        grids = {name: (at.scale, -at.zero_point, 255 - at.zero_point) for name, at in self.graph.activations.items()}
+        grids = {
+            name: ActivationGrid(at.scale, -at.zero_point, 255 - at.zero_point)
+            for name, at in self.graph.activations.items()
+        }
         if self.byte_layers:
             grids.pop(self.base.input.name, None)
         return grids

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from lowbit.engines import Session, open_session
-from lowbit.graph.subgraph import Rounded, Subgraphs
+from lowbit.graph.subgraph import ActivationGrid, Subgraphs
 from lowbit.processor import in_order
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -38,7 +38,7 @@ class Frontier:
         inputs: Iterable[Tensors],
         *,
         threads: int,
-        grids: Mapping[str, Rounded] | None = None,
+        grids: Mapping[str, ActivationGrid] | None = None,
     ) -> None:
         self.pieces = pieces
         self.threads = threads
@@ -96,9 +96,3 @@ class Frontier:
     def size(self) -> int:
         """Bytes of the tensors that are kept."""
         return sum(tensor.nbytes for tensors in self._kept or () for tensor in tensors.values())
-
-
-def on_grid(x: Array, grid: Rounded) -> Array:
-    """Values rounded to a grid, as float32."""
-    scale, low, high = grid
-    return np.clip(np.rint(x / np.float32(scale)), low, high).astype(np.float32) * np.float32(scale)

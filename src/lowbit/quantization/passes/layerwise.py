@@ -31,9 +31,9 @@ from lowbit.data.images import Images
 from lowbit.engines import open_session
 from lowbit.graph.model import Model
 from lowbit.graph.ops import Layer, layers, single_consumer
-from lowbit.graph.subgraph import Rounded, Subgraphs
+from lowbit.graph.subgraph import ActivationGrid, Subgraphs
 from lowbit.processor import cores, give_back_memory, in_order
-from lowbit.quantization.passes.frontier import Frontier, Tensors, on_grid
+from lowbit.quantization.passes.frontier import Frontier, Tensors
 from lowbit.quantization.solving.effort import Effort
 
 WIDEST = 4608  # columns whose second moment is worth its memory (162 MB in float64)
@@ -79,7 +79,7 @@ class LayerwisePass:
         nodes: Collection[str],
         effort: Effort,
         *,
-        grids: Mapping[str, Rounded] | None = None,
+        grids: Mapping[str, ActivationGrid] | None = None,
         threads: int = 0,
     ) -> None:
         self.model = model
@@ -261,9 +261,9 @@ class _Inputs:
 
     model: Model
     batches: Batches
-    grids: Mapping[str, Rounded]
+    grids: Mapping[str, ActivationGrid]
 
     def __iter__(self) -> Iterator[Tensors]:
         name = self.model.input.name
         for x in self.batches:
-            yield {name: on_grid(x, self.grids[name]) if name in self.grids else x}
+            yield {name: self.grids[name].rounded(x) if name in self.grids else x}

@@ -1,0 +1,153 @@
+"""Each rewrite by itself, on the smallest graph that shows what it does."""
+
+import itertools
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+from graph_models import conv_model, make, normal
+from onnx import helper, numpy_helper
+
+from lowbit.errors import ModelError
+from lowbit.graph import prepare
+from lowbit.graph.prepare import REWRITES
+
+GEMM = {"w": normal(1, 3, 4), "b": normal(2, 4)}
+
+
+def gemm(**attributes):
+    return make([("Gemm", ["x", "w", "b"], ["y"], attributes)], {"x": [2, 3]}, ["y"], GEMM)
+
+
+def after(*nodes, **weights):
+    """Nodes behind a Relu of x [2, 3]."""
+    return make([("Relu", ["x"], ["r"], {}), *nodes], {"x": [2, 3]}, ["y"], weights)
+
+
+def with_function():
+    proto = make([], {"x": [2, 3]}, ["y"], {})
+    proto.graph.node.append(helper.make_node("Twice", ["x"], ["y"], domain="own"))
+    opsets = [helper.make_opsetid("", 17)]
+    body = [helper.make_node("Add", ["a", "a"], ["b"])]
+    proto.functions.append(helper.make_function("own", "Twice", ["a"], ["b"], body, opsets))
+    proto.opset_import.append(helper.make_opsetid("own", 1))
+    return proto
+
+
+def described():
+    proto = conv_model()
+    proto.graph.node[0].doc_string = "at line 7 of a file"
+    return proto
+
+
+def norm_behind_convolution():
+    nodes = [
+        ("Conv", ["x", "w"], ["c"], {}),
+        ("BatchNormalization", ["c", "g", "b", "m", "v"], ["y"], {}),
+    ]
+    vectors = {name: np.abs(normal(seed, 4)) for seed, name in enumerate("gbmv")}
+    return make(nodes, {"x": [1, 3, 5, 5]}, ["y"], {"w": normal(9, 4, 3, 1, 1), **vectors})
+
+
+def half():
+    weights = {"w": normal(1, 3, 4).astype(np.float16)}
+    return make([("Gemm", ["x", "w"], ["y"], {})], {"x": [2, 3]}, ["y"], weights, dtype=onnx.TensorProto.FLOAT16)
+
+
+def operators(model):
+    return [node.op_type for node in model.graph]
+
+
+def spare_opset():
+    proto = conv_model()
+    proto.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    return proto
+
+
+# Name of the rewrite -> (a model, what of it differs afterwards, before, after)
+CASES = {
+    "to_float32": (half, lambda m: m.graph.inputs[0].dtype, ir.DataType.FLOAT16, ir.DataType.FLOAT),
+    "inline_functions": (with_function, operators, ["Twice"], ["Add"]),
+    "fix_weights": (
+        lambda: conv_model(weights_are_inputs=True),
+        lambda m: [value.name for value in m.graph.inputs],
+        ["x", "w", "b"],
+        ["x"],
+    ),
+    "lift_constants": (
+        lambda: after(helper.make_node("Constant", [], ["c"], value=numpy_helper.from_array(normal(1, 3))),
+                      ("Add", ["r", "c"], ["y"], {})),
+        lambda m: ("c" in m.graph.initializers, "Constant" in operators(m)),
+        (False, True),
+        (True, False),
+    ),
+    "strip_descriptions": (described, lambda m: m.graph[0].doc_string, "at line 7 of a file", None),
+    "infer_shapes": (gemm, lambda m: m.graph.outputs[0].shape, None, ir.Shape([2, 4])),
+    "remove_no_ops": (
+        lambda: after(("Identity", ["r"], ["i"], {}), ("Neg", ["i"], ["y"], {})),
+        operators,
+        ["Relu", "Identity", "Neg"],
+        ["Relu", "Neg"],
+    ),
+    "fold_constants": (
+        lambda: after(("Neg", ["w"], ["n"], {}), ("Add", ["r", "n"], ["y"], {}), w=normal(1, 3)),
+        operators,
+        ["Relu", "Neg", "Add"],
+        ["Relu", "Add"],
+    ),
+    "remove_unused_nodes": (
+        lambda: after(("Neg", ["r"], ["unused"], {}), ("Abs", ["r"], ["y"], {})),
+        operators,
+        ["Relu", "Neg", "Abs"],
+        ["Relu", "Abs"],
+    ),
+    "fold_gemm_factors": (
+        lambda: gemm(alpha=2.0),
+        lambda m: float(m.graph.initializers["w"].const_value.numpy()[0, 0]),
+        float(GEMM["w"][0, 0]),
+        2 * float(GEMM["w"][0, 0]),
+    ),
+    "fold_batch_norms": (norm_behind_convolution, operators, ["Conv", "BatchNormalization"], ["Conv"]),
+    "remove_unused_opsets": (spare_opset, lambda m: set(m.opset_imports), {"", "com.microsoft"}, {""}),
+    "fix_names": (conv_model, lambda m: all(node.name for node in m.graph), False, True),
+}  # fmt: skip
+CHECKS = {
+    "check_inference": (
+        lambda: after(("Dropout", ["r", "ratio", "mode"], ["y"], {}), ratio=np.float32(0.5), mode=np.array(True)),
+        "Dropout .* is in training mode",
+    ),
+    "check_finite": (
+        lambda: make([("Gemm", ["x", "w"], ["y"], {})], {"x": [2, 3]}, ["y"], {"w": np.full((3, 4), np.nan, "f")}),
+        "'w' of Gemm .* has 12 values that are NaN or infinite",
+    ),
+}
+
+
+def test_every_rewrite_has_a_case_here():
+    listed = {rewrite.__name__ for rewrite in itertools.chain(*REWRITES)}
+    assert listed == CASES.keys() | CHECKS.keys()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_rewrite_changes_the_model_in_place_and_once(name):
+    proto, view, before, wanted = CASES[name]
+    model = ir.from_proto(proto())
+    assert view(model) == before
+    rewrite = getattr(prepare, name)
+    rewrite(model)
+    assert view(model) == wanted
+    rewrite(model)
+    assert view(model) == wanted
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_a_check_refuses_what_it_names_and_changes_nothing_else(name):
+    proto, message = CHECKS[name]
+    check = getattr(prepare, name)
+    with pytest.raises(ModelError, match=message):
+        check(ir.from_proto(proto()))
+    sound = ir.from_proto(conv_model())
+    before = ir.to_proto(sound)
+    check(sound)
+    assert ir.to_proto(sound) == before
