@@ -39,6 +39,9 @@ PUBLIC = {
     "compare": "lowbit.measurement.compare",
     "measure_peaks": "lowbit.measurement.roofline",
     "outlook": "lowbit.measurement.roofline",
+    "Conditions": "lowbit.measurement.conditions",
+    "CompareOptions": "lowbit.measurement.conditions",
+    "FileForm": "lowbit.formats.file_form",
     "Comparison": "lowbit.measurement.results",
     "LowbitError": "lowbit.errors",
 }
@@ -48,12 +51,14 @@ if TYPE_CHECKING:
     from lowbit.data.images import open_images
     from lowbit.engines import open_session
     from lowbit.errors import LowbitError
+    from lowbit.formats.file_form import FileForm
     from lowbit.formats.opening import load
     from lowbit.graph.cost import cost
     from lowbit.graph.model import Model
     from lowbit.graph.preprocessing import Preprocessing
     from lowbit.graph.save import save
     from lowbit.measurement.compare import compare
+    from lowbit.measurement.conditions import CompareOptions, Conditions
     from lowbit.measurement.measure import measure
     from lowbit.measurement.results import Comparison
     from lowbit.measurement.roofline import measure_peaks, outlook
@@ -68,7 +73,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Clusters",
+    "CompareOptions",
     "Comparison",
+    "Conditions",
+    "FileForm",
     "Linear",
     "LowbitError",
     "Model",

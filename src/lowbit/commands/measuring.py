@@ -61,6 +61,7 @@ def measure(
     as_json: JsonOption = False,
 ) -> None:
     """Measure any ONNX and .tflite files side by side: accuracy, loss, size, latency, memory."""
+    from lowbit.measurement.conditions import Conditions
     from lowbit.measurement.measure import measure as run
 
     images_from = required(data, "--data")
@@ -70,12 +71,9 @@ def measure(
         comparison = run(
             files,
             images,
-            engine=engine,
-            threads=threads,
-            batch=batch,
-            runs=runs,
-            emulate=emulate,
-            control=control,
+            conditions=Conditions(
+                engine=engine, threads=threads, batch=batch, runs=runs, emulate=emulate, control=control
+            ),
             progress=progress,
         )
     if out is not None:
@@ -115,7 +113,9 @@ def compare(
     as_json: JsonOption = False,
 ) -> None:
     """Quantize by every recipe and measure all files: the table, results.json, results.csv and report.html."""
+    from lowbit.formats.file_form import FileForm
     from lowbit.measurement.compare import compare as run
+    from lowbit.measurement.conditions import CompareOptions, Conditions
 
     images_from = required(data, "--data")
     loaded = load_model(model, size=size, mean=mean, std=std, layout=layout)
@@ -131,17 +131,15 @@ def compare(
             calibration=seen,
             recipes=chosen,
             folder=folder,
-            input=input,
-            input_layout=input_layout.upper(),
-            engine=engine,
-            threads=threads,
-            batch=batch,
-            runs=runs,
-            emulate=emulate,
-            control=control,
-            effort=effort,
-            same_data=same_data,
-            strict=strict,
+            options=CompareOptions(
+                effort=effort,
+                form=FileForm(input=input, layout=input_layout.upper()),
+                same_data=same_data,
+                strict=strict,
+            ),
+            conditions=Conditions(
+                engine=engine, threads=threads, batch=batch, runs=runs, emulate=emulate, control=control
+            ),
             progress=progress,
         ),
     )
@@ -157,6 +155,7 @@ def demo(
 ) -> None:
     """The whole study on the built-in model and images: nothing to download, nothing to prepare."""
     from lowbit.measurement.compare import compare as run
+    from lowbit.measurement.conditions import CompareOptions, Conditions
     from lowbit.training.assets import built_in_model
 
     loaded = load_model(built_in_model())
@@ -172,10 +171,8 @@ def demo(
             calibration=seen,
             recipes=chosen,
             folder=folder,
-            threads=threads,
-            runs=runs,
-            control=True,
-            effort=effort,
+            options=CompareOptions(effort=effort),
+            conditions=Conditions(threads=threads, runs=runs, control=True),
             progress=progress,
         ),
     )

@@ -1,0 +1,139 @@
+"""The files of a comparison: each engine gets a recipe in the form that it runs best; engines share where they can.
+
+ONNX Runtime and OpenVINO open the same ONNX file, but find integer kernels for differently shaped graphs, so an integer
+recipe has one file for each; LiteRT opens .tflite files only. LiteRT's format cannot hold every operator and every
+recipe: what it refuses is returned along with what was written, never dropped.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lowbit.errors import ModelError, SchemeError
+from lowbit.formats.file_form import FileForm
+from lowbit.graph.model import Model
+from lowbit.measurement.roofline import LITERT
+from lowbit.quantization.planning.recipes import Recipe
+from lowbit.quantization.quantize import check_litert
+from lowbit.quantization.quantized import Quantized, check_form
+
+# engine -> (whom `Quantized.save` writes for, how the file's name ends)
+FLOATS = {"onnxruntime": ("onnx", ".onnx"), "openvino": ("onnx", ".onnx"), LITERT: ("litert", ".tflite")}
+INTEGERS = FLOATS | {"openvino": ("openvino", "-openvino.onnx")}
+
+
+@dataclass(frozen=True)
+class EngineFile:
+    """A file that a recipe is written as.
+
+    Attributes:
+        to: what `Quantized.save` writes it for.
+        ending: of its name.
+        engines: that run it.
+    """
+
+    to: str
+    ending: str
+    engines: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where the files of a comparison go, and what they take.
+
+    Attributes:
+        model: that they are made from.
+        folder: that exists by the time of writing.
+        form: of all files; `to` is chosen by the engine.
+    """
+
+    model: Model
+    folder: Path
+    form: FileForm
+
+    def path(self, recipe: Recipe, file: EngineFile) -> Path:
+        """The path of a recipe's file."""
+        return self.folder / f"{Path(self.model.source).stem}-{recipe.name}{file.ending}"
+
+
+def engine_files(recipe: Recipe, engines: Sequence[str]) -> tuple[EngineFile, ...]:
+    """The files that some engines need of a recipe, in the order of the engines."""
+    table = INTEGERS if recipe.integer else FLOATS
+    sharing: dict[tuple[str, str], tuple[str, ...]] = {}
+    for name in engines:
+        sharing[table[name]] = (*sharing.get(table[name], ()), name)
+    return tuple(EngineFile(to, ending, names) for (to, ending), names in sharing.items())
+
+
+def check_files(recipe: Recipe, engines: Sequence[str], destination: Destination) -> None:
+    """Refuse a form that no file can have, before anything takes time.
+
+    Raises:
+        SchemeError: the form says which engine the files are for.
+        SchemeError, ModelError: see `check_form`.
+    """
+    form = destination.form
+    if form.to is not None:
+        raise SchemeError(
+            f"a comparison writes a file for each engine, not all of them for '{form.to}'.",
+            remedy="Leave `to` out of the form and name the engines in the conditions.",
+        )
+    for file in engine_files(recipe, engines):
+        check_form(
+            destination.model,
+            recipe,
+            destination.path(recipe, file),
+            input=form.input,
+            input_layout=form.layout,
+            output_type=form.output_type,
+        )
+
+
+def write_files(
+    quantized: Quantized, engines: Sequence[str], destination: Destination
+) -> tuple[tuple[tuple[Path, EngineFile], ...], Mapping[str, ModelError]]:
+    """Write the file of each engine.
+
+    Returns:
+        The files in the order of the engines and, by file name, why LiteRT's format cannot hold a recipe.
+
+    Raises:
+        ModelError: an ONNX file cannot be written.
+        OutputError: the folder is not writable, or the disk is full.
+    """
+    recipe, form = quantized.plan.recipe, destination.form
+    written, refused = [], {}
+    for file in engine_files(recipe, engines):
+        path = destination.path(recipe, file)
+        try:
+            quantized.save(
+                path,
+                to=file.to,
+                input=form.input,
+                input_layout=form.layout,
+                output_type=form.output_type,
+                short_names=form.short_names and file.to != LITERT,  # LiteRT's names are short already
+            )
+        except ModelError as error:
+            if file.engines != (LITERT,):
+                raise
+            refused[path.name] = error
+        else:
+            written.append((path, file))
+    return tuple(written), refused
+
+
+def refused_by_all(recipe: Recipe, engines: Sequence[str], destination: Destination) -> Mapping[str, ModelError]:
+    """Why LiteRT's format cannot hold a recipe, found out on plain codes; empty if anybody takes the file.
+
+    Only where LiteRT is alone, since the other engines take every recipe.
+    """
+    if tuple(engines) != (LITERT,) or recipe.weights is None:
+        return {}
+    form = destination.form
+    try:
+        check_litert(destination.model, recipe, input=form.input, input_layout=form.layout)
+    except ModelError as error:
+        (file,) = engine_files(recipe, engines)
+        return {destination.path(recipe, file).name: error}
+    return {}
