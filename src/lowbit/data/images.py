@@ -91,7 +91,7 @@ class Images:
             raise DataError(
                 "it is not known how images become the model's input: the model has no preprocessing metadata.",
                 where=self.name,
-                remedy="Give --size, --mean and --std (preprocessing=Preprocessing(...) in Python).",
+                remedy="Give --image-size, --mean and --std (preprocessing=Preprocessing(...) in Python).",
             )
         if limit is not None and limit < 1:
             raise DataError(f"a limit of {limit} images leaves nothing.", remedy="Give at least 1.")
