@@ -647,7 +647,7 @@ def test_several_engines_and_emulated_answers_each_have_a_row(folder, tmp_path, 
     assert "int8, emulated x86" in page
     assert results["verdicts"][0].split(" (")[0] in page
     shown = comparison_text(read_results(out_folder / "results.json"))
-    assert "Integers are made for x86-vnni." in " ".join(shown.split())
+    assert "int8 files target x86-vnni." in " ".join(shown.split())
     assert "expected" in shown
 
 

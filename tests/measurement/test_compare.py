@@ -19,7 +19,7 @@ from lowbit.measurement import entries, measure, roofline
 from lowbit.measurement.conditions import CompareOptions, Conditions
 from lowbit.measurement.memory import Memory
 from lowbit.quantization.planning.recipes import parse_recipe
-from lowbit.reports.columns import complaints, footnotes
+from lowbit.reports.footnotes import complaints, footnotes
 from lowbit.reports.page import page
 
 # By recipe, the files of all engines, and who runs each.

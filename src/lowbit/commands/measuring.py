@@ -163,9 +163,10 @@ def _write(comparison: "Callable[..., Comparison]", out: Path, as_json: bool) ->
 
 
 def _show(comparison: "Comparison", as_json: bool) -> None:
+    from lowbit.reports.files import results_json
     from lowbit.reports.terminal import print_comparison
 
     if as_json:
-        sys.stdout.write(comparison.to_json())
+        sys.stdout.write(results_json(comparison))
     else:
         print_comparison(comparison)

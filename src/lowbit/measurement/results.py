@@ -234,9 +234,13 @@ class Comparison:
         """Whether accuracy was measured; without labels agreement with the first row takes its place."""
         return any(row.accuracy is not None for row in self.rows)
 
+    def to_data(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {"lowbit_results": VERSION, **dataclasses.asdict(self)}
+
     def to_json(self) -> str:
-        """The text of results.json."""
-        return json.dumps({"lowbit_results": VERSION, **dataclasses.asdict(self)}, indent=1, allow_nan=False) + "\n"
+        """The same as text."""
+        return as_text(self.to_data())
 
     @staticmethod
     def from_json(text: str, *, where: str = "results.json") -> "Comparison":
@@ -253,6 +257,11 @@ class Comparison:
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             remedy = "Write it again with `lowbit compare`."
             raise DataError(f"is not a results file of this version: {error}.", where=where, remedy=remedy) from error
+
+
+def as_text(data: Mapping[str, Any]) -> str:
+    """JSON, without the NaN and Infinity that JSON does not have."""
+    return json.dumps(data, indent=1, allow_nan=False) + "\n"
 
 
 def read_results(path: Path | str) -> Comparison:
