@@ -3,19 +3,15 @@
 import csv
 import io
 import json
-import sys
-from pathlib import Path
 
 import pytest
 
+from comparison_sample import sample_comparison
 from lowbit.measurement.results import Comparison
 from lowbit.reports import columns, units
 from lowbit.reports.files import results_csv, results_json
 from lowbit.reports.page import page
 from lowbit.reports.terminal import comparison_text
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "reports"))
-from comparison_sample import sample_comparison
 
 TOY = columns.Column(
     "bits_per_parameter", "bits/param", "bits", units.decimal, rank=0, best=-1,

@@ -1,6 +1,6 @@
 """Options that several commands take, each with one name and one meaning; groups hold what belongs together."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -159,14 +159,7 @@ class ConditionOptions:
         """The same as the library takes it."""
         from lowbit.measurement.conditions import Conditions
 
-        return Conditions(
-            engine=self.engine,
-            threads=self.threads,
-            batch=self.batch,
-            runs=self.runs,
-            emulate=self.emulate,
-            control=self.control,
-        )
+        return Conditions(**asdict(self))
 
 
 def words(text: str) -> list[str]:

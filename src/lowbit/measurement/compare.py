@@ -79,16 +79,12 @@ def compare(
     written = _write_all(chosen, engines, destination, Making(seen, options.effort, strict, progress))
     # Before anything is timed, so that the timing can contradict it.
     outlooks = _outlooks(model, chosen, written.engines, conditions) if conditions.runs else {}
-    gains = {name: outlook.gain for name, outlook in outlooks.items()}
-    integers = {recipe.name for recipe in chosen if recipe.integer}
-    candidates = [
-        dataclasses.replace(file, expected=gains) if file.recipe in integers else file for file in written.candidates
-    ]
+    candidates = _with_gains(written.candidates, chosen, outlooks)
     comparison = measure(candidates, images, conditions=conditions, model=model, progress=progress)
     timed = {row.engine for row in comparison.rows if row.expected_ratio is not None}
     return dataclasses.replace(
         comparison,
-        environment=_with_calibration(comparison, written.target, seen),
+        environment=_with_calibration(comparison.environment, written.target, seen),
         # The float file is measured under its own name, but it was made from the user's.
         model=dataclasses.replace(comparison.model, name=model.source, trained_parameters=model.trained_parameters),
         verdicts=tuple(outlook.verdict for name, outlook in outlooks.items() if name in timed),
@@ -223,8 +219,17 @@ def _outlooks(
     }
 
 
-def _with_calibration(comparison: Comparison, target: str, calibration: Images | None) -> Environment:
-    environment = dataclasses.replace(comparison.environment, target=target)
+def _with_gains(
+    candidates: Sequence[Candidate], recipes: Sequence[Recipe], outlooks: Mapping[str, Outlook]
+) -> list[Candidate]:
+    """The candidates, those that compute in integers with the gain that is expected on each engine."""
+    gains = {name: outlook.gain for name, outlook in outlooks.items()}
+    integers = {recipe.name for recipe in recipes if recipe.integer}
+    return [dataclasses.replace(file, expected=gains) if file.recipe in integers else file for file in candidates]
+
+
+def _with_calibration(environment: Environment, target: str, calibration: Images | None) -> Environment:
+    environment = dataclasses.replace(environment, target=target)
     if calibration is None:
         return environment
     return dataclasses.replace(

@@ -1,4 +1,4 @@
-"""The columns of the comparison, in one table that terminal, CSV, JSON and page all read. A new column is one row here."""
+"""The columns of the comparison, in one table that terminal, CSV, JSON and page read. A new column is one row here."""
 
 import dataclasses
 from collections.abc import Callable, Sequence

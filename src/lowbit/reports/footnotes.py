@@ -102,7 +102,7 @@ def float_of(reference: Row) -> str:
 
 
 def complaints(comparison: Comparison) -> tuple[str, ...]:
-    """Everything that was requested and not given, with its recipe, or with its rows where not all of the recipe's have it."""
+    """What was requested and not given, and other notes, each with its recipe (or row)."""
     noted: dict[tuple[str, str], list[Row]] = {}
     for row in comparison.rows:
         for note in row.details.notes:

@@ -5,11 +5,13 @@ from collections.abc import Callable, Sequence
 
 from lowbit.measurement.results import Comparison, Row
 from lowbit.reports import units
-from lowbit.reports.charts import Point, both, layer_costs, layer_errors, ramp, trade_off
+from lowbit.reports.charts import layer_costs, layer_errors, ramp
 from lowbit.reports.columns import Column, best_of, columns_of
 from lowbit.reports.figures import example_cards, histogram_tiles, latency_bars, ledger_bars
 from lowbit.reports.footnotes import float_of, footnotes
 from lowbit.reports.markup import Markup, element, join, table
+from lowbit.reports.svg import both
+from lowbit.reports.trade_off import Point, trade_off
 
 PHONE_RANK, PAPER_RANK = 2, 10
 NOTHING = Markup("")
