@@ -16,8 +16,9 @@ from lowbit.engines import installed_engines, session
 from lowbit.engines.litert_reader import read_litert
 from lowbit.errors import EngineError
 from lowbit.formats.input_bytes import byte_layout
-from lowbit.measurement import entries, roofline
-from lowbit.measurement.results import read_results
+from lowbit.measurement import entries
+from lowbit.measurement import peaks as processor
+from lowbit.measurement.results_file import read_results
 from lowbit.quantization.planning.target import resolved
 from lowbit.reports.terminal import comparison_text
 
@@ -596,11 +597,11 @@ def test_speed_options_that_make_no_sense(folder, monkeypatch, arguments, messag
 def test_quantize_says_beforehand_that_integers_will_not_be_faster(folder, tmp_path, monkeypatch, capsys):
     how = ("quantize", folder / "net.onnx", "-r", "int8", "--calibration", folder / "calibration", *SIZE)
     how = (*how, "--effort", "fast", "--json", "-o", tmp_path / "a.onnx")
-    rates = roofline.Rates(mac=1e-9, window_mac=1e-9, depthwise_mac=1e-9, output=1e-9, start=1e-6)
+    rates = processor.Rates(mac=1e-9, window_mac=1e-9, depthwise_mac=1e-9, output=1e-9, start=1e-6)
     for faster in (False, True):
-        integers = roofline.Rates(1e-10, 1e-10, 1e-10, 1e-10, 1e-7) if faster else rates
-        peaks = roofline.Peaks({"float": rates, "integer": integers}, 1e10, 1, "onnxruntime")
-        monkeypatch.setattr(roofline, "measure_peaks", lambda found=peaks: found)
+        integers = processor.Rates(1e-10, 1e-10, 1e-10, 1e-10, 1e-7) if faster else rates
+        peaks = processor.Peaks({"float": rates, "integer": integers}, 1e10, 1, "onnxruntime")
+        monkeypatch.setattr(processor, "measure_peaks", lambda found=peaks: found)
         code, out, err = run(*how, capsys=capsys)
         assert code == 0
         assert ("Note: int8 will not be faster here" in err) != faster

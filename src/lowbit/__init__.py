@@ -37,7 +37,7 @@ PUBLIC = {
     "Packed": "lowbit.quantization.rate.search",
     "measure": "lowbit.measurement.measure",
     "compare": "lowbit.measurement.compare",
-    "measure_peaks": "lowbit.measurement.roofline",
+    "measure_peaks": "lowbit.measurement.peaks",
     "outlook": "lowbit.measurement.roofline",
     "Conditions": "lowbit.measurement.conditions",
     "CompareOptions": "lowbit.measurement.conditions",
@@ -60,8 +60,9 @@ if TYPE_CHECKING:
     from lowbit.measurement.compare import compare
     from lowbit.measurement.conditions import CompareOptions, Conditions
     from lowbit.measurement.measure import measure
+    from lowbit.measurement.peaks import measure_peaks
     from lowbit.measurement.results import Comparison
-    from lowbit.measurement.roofline import measure_peaks, outlook
+    from lowbit.measurement.roofline import outlook
     from lowbit.quantization.pack import pack
     from lowbit.quantization.planning.plan import Plan, plan
     from lowbit.quantization.planning.recipes import Recipe, parse_recipe

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from comparison_sample import sample_comparison
-from lowbit.measurement.results import Comparison
+from lowbit.measurement.results_file import parse_results
 from lowbit.reports import columns, units
 from lowbit.reports.files import results_csv, results_json
 from lowbit.reports.page import page
@@ -43,7 +43,7 @@ def test_csv_and_json_hold_it_under_its_name(comparison):
     assert [float(line["bits_per_parameter"]) for line in lines] == expected
     text = results_json(comparison)
     assert [row["bits_per_parameter"] for row in json.loads(text)["rows"]] == expected
-    assert Comparison.from_json(text) == comparison
+    assert parse_results(text) == comparison
 
 
 def test_the_page_shows_it_with_its_help_and_marks_the_best(comparison):

@@ -5,10 +5,10 @@ import dataclasses
 import io
 
 import pytest
-from comparison_sample import sample_comparison
 
+from comparison_sample import sample_comparison
 from lowbit.errors import OutputError
-from lowbit.measurement.results import read_results
+from lowbit.measurement.results_file import read_results
 from lowbit.reports.files import results_csv, write_reports
 
 

@@ -80,7 +80,8 @@ def inspect(
 def _show_speed(model: "Model", speed: SpeedOptions, as_json: bool) -> None:
     """Measure the processor, and show what integers would gain on each engine."""
     from lowbit.engines import ENGINES, chosen_engines
-    from lowbit.measurement.roofline import measure_peaks, outlook
+    from lowbit.measurement.peaks import measure_peaks
+    from lowbit.measurement.roofline import outlook
     from lowbit.reports.speed import print_outlook
 
     with progress_bar(as_json) as progress:

@@ -137,7 +137,8 @@ def _verdict(model: "Model", recipe: "Recipe", output: Path) -> tuple[str, bool]
     """What integers will bring on this processor, and whether they are worth it; no verdict where that is unknown."""
     from lowbit.errors import ModelError
     from lowbit.formats.opening import is_litert
-    from lowbit.measurement.roofline import measure_peaks, outlook
+    from lowbit.measurement.peaks import measure_peaks
+    from lowbit.measurement.roofline import outlook
     from lowbit.quantization.planning.target import NATIVE, resolved
 
     if not recipe.integer or is_litert(output) or resolved(recipe.target) != resolved(NATIVE):

@@ -17,8 +17,9 @@ from lowbit.measurement.conditions import CompareOptions, Conditions
 from lowbit.measurement.engine_files import Destination, check_files, refused_by_all, write_files
 from lowbit.measurement.entries import check_emulation
 from lowbit.measurement.measure import measure
+from lowbit.measurement.peaks import LITERT, measure_peaks
 from lowbit.measurement.results import Comparison, Environment, Step
-from lowbit.measurement.roofline import LITERT, Outlook, measure_peaks, outlook
+from lowbit.measurement.roofline import Outlook, outlook
 from lowbit.measurement.rows import Candidate
 from lowbit.progress import SILENT, Progress
 from lowbit.quantization.planning.plan import plan
@@ -46,18 +47,15 @@ def compare(
     Args:
         model: a loaded model or its path.
         data: evaluation images, anything `open_images` takes.
-        calibration: calibration images; labels are not used. Recipes that leave activations float work without them,
-            but lose more.
+        calibration: calibration images; only integer recipes cannot do without them.
         recipes: recipes or their names; `float` is always measured first.
         folder: where the files go; created if missing.
         options: how the files are made.
-        conditions: how they are measured. Rows come file by file, engines in the order named; the first float row is
-            what the others are compared with.
+        conditions: how they are measured; engines run each file in the order named.
         progress: told as the work goes on.
 
     Raises:
-        LowbitError: bad model, data, recipe, engine or folder, or nothing but the float file could be written; the
-            message says which.
+        LowbitError: the message says what is wrong; also if nothing but the float file could be written.
     """
     if not isinstance(model, Model):
         model = load(model)

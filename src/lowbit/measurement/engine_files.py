@@ -12,7 +12,7 @@ from pathlib import Path
 from lowbit.errors import ModelError, SchemeError
 from lowbit.formats.file_form import FileForm
 from lowbit.graph.model import Model
-from lowbit.measurement.roofline import LITERT
+from lowbit.measurement.peaks import LITERT
 from lowbit.quantization.planning.recipes import Recipe
 from lowbit.quantization.quantize import check_litert
 from lowbit.quantization.quantized import Quantized, check_form
