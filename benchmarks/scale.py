@@ -78,6 +78,7 @@ def work(file: Path, recipe: str, count: int) -> dict[str, object]:
     from lowbit.data.options import with_preprocessing
     from lowbit.engines import open_session
     from lowbit.graph.cost import cost
+    from lowbit.measurement.conditions import Conditions
     from lowbit.measurement.measure import measure
 
     found: dict[str, object] = {}
@@ -111,7 +112,7 @@ def work(file: Path, recipe: str, count: int) -> dict[str, object]:
     held = lowbit.open_images(pixels[count:], model.preprocessing)
     del quantized, model
     with stage("measure"):
-        rows = measure([file, out], held, runs=RUNS, with_memory=False).rows
+        rows = measure([file, out], held, conditions=Conditions(runs=RUNS, with_memory=False)).rows
     return found | {"kl": rows[1].kl, "float_ms": rows[0].latency_ms, "quantized_ms": rows[1].latency_ms}
 
 

@@ -16,8 +16,9 @@ from lowbit.engines import installed_engines, session
 from lowbit.engines.litert_reader import read_litert
 from lowbit.errors import EngineError
 from lowbit.formats.input_bytes import byte_layout
-from lowbit.measurement import entries, roofline
-from lowbit.measurement.results import read_results
+from lowbit.measurement import entries
+from lowbit.measurement import peaks as processor
+from lowbit.measurement.results_file import read_results
 from lowbit.quantization.planning.target import resolved
 from lowbit.reports.terminal import comparison_text
 
@@ -598,11 +599,11 @@ def test_speed_options_that_make_no_sense(folder, monkeypatch, arguments, messag
 def test_quantize_says_beforehand_that_integers_will_not_be_faster(folder, tmp_path, monkeypatch, capsys):
     how = ("quantize", folder / "net.onnx", "-r", "int8", "--calibration", folder / "calibration", *SIZE)
     how = (*how, "--effort", "fast", "--json", "-o", tmp_path / "a.onnx")
-    rates = roofline.Rates(mac=1e-9, window_mac=1e-9, depthwise_mac=1e-9, output=1e-9, start=1e-6)
+    rates = processor.Rates(mac=1e-9, window_mac=1e-9, depthwise_mac=1e-9, output=1e-9, start=1e-6)
     for faster in (False, True):
-        integers = roofline.Rates(1e-10, 1e-10, 1e-10, 1e-10, 1e-7) if faster else rates
-        peaks = roofline.Peaks({"float": rates, "integer": integers}, 1e10, 1, "onnxruntime")
-        monkeypatch.setattr(roofline, "measure_peaks", lambda found=peaks: found)
+        integers = processor.Rates(1e-10, 1e-10, 1e-10, 1e-10, 1e-7) if faster else rates
+        peaks = processor.Peaks({"float": rates, "integer": integers}, 1e10, 1, "onnxruntime")
+        monkeypatch.setattr(processor, "measure_peaks", lambda found=peaks: found)
         code, out, err = run(*how, capsys=capsys)
         assert code == 0
         assert ("Note: int8 will not be faster here" in err) != faster
@@ -649,7 +650,7 @@ def test_several_engines_and_emulated_answers_each_have_a_row(folder, tmp_path, 
     assert "int8, emulated x86" in page
     assert results["verdicts"][0].split(" (")[0] in page
     shown = comparison_text(read_results(out_folder / "results.json"))
-    assert "Integers are made for x86-vnni." in " ".join(shown.split())
+    assert "int8 files target x86-vnni." in " ".join(shown.split())
     assert "expected" in shown
 
 
@@ -687,7 +688,7 @@ def test_auto_measures_what_is_installed_and_runs_the_file(folder, monkeypatch, 
     monkeypatch.setattr(session, "installed_engines", lambda: ("openvino",))
     code, _, err = run(*how, "--engine", "auto", capsys=capsys)
     assert code == 2
-    assert "no engine that is installed runs the file" in err
+    assert "no installed engine runs the file" in err
     assert "OpenVINO refuses" in err
 
 

@@ -86,12 +86,12 @@ def test_short_names_need_no_goal(folder, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (("--size", "many"), "is no size"),
+        (("--size", "many"), "is not a size"),
         (("--size", "3KB", "--bits-per-weight", "3"), "2 goals at once"),
         (("--size", "3KB"), "--calibration DIR"),
         (("--max-drop", "1", "--calibration", "calibration"), "--data DIR"),
         (("--max-drop", "1", "--calibration", "calibration", "--data", "calibration"), "calibration images too"),
-        (("--calibration", "calibration"), "--calibration does nothing without a goal"),
+        (("--calibration", "calibration"), "--calibration has no effect without a goal"),
         (("--size", "1KB", "--calibration", "calibration"), "with every weight zero"),
     ],
 )

@@ -39,8 +39,10 @@ PUBLIC = {
     "Packed": "lowbit.quantization.rate.search",
     "measure": "lowbit.measurement.measure",
     "compare": "lowbit.measurement.compare",
-    "measure_peaks": "lowbit.measurement.roofline",
+    "measure_peaks": "lowbit.measurement.peaks",
     "outlook": "lowbit.measurement.roofline",
+    "Conditions": "lowbit.measurement.conditions",
+    "CompareOptions": "lowbit.measurement.conditions",
     "Comparison": "lowbit.measurement.results",
     "LowbitError": "lowbit.errors",
 }
@@ -57,9 +59,11 @@ if TYPE_CHECKING:
     from lowbit.graph.preprocessing import Preprocessing
     from lowbit.graph.save import save
     from lowbit.measurement.compare import compare
+    from lowbit.measurement.conditions import CompareOptions, Conditions
     from lowbit.measurement.measure import measure
+    from lowbit.measurement.peaks import measure_peaks
     from lowbit.measurement.results import Comparison
-    from lowbit.measurement.roofline import measure_peaks, outlook
+    from lowbit.measurement.roofline import outlook
     from lowbit.quantization.pack import pack
     from lowbit.quantization.planning.plan import Plan, plan
     from lowbit.quantization.planning.recipes import Recipe, parse_recipe
@@ -72,7 +76,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Clusters",
+    "CompareOptions",
     "Comparison",
+    "Conditions",
     "FileForm",
     "Goal",
     "Linear",

@@ -1,4 +1,4 @@
-"""The command line: one table of commands, and what becomes of errors. Heavy imports wait until they are needed."""
+"""The command line: one table of commands, and what happens to errors. Heavy imports wait until they are needed."""
 
 import os
 import sys
@@ -7,6 +7,7 @@ from collections.abc import Callable
 import typer
 
 from lowbit.commands import archives, looking, measuring, quantizing, training
+from lowbit.commands.groups import Command, flat
 from lowbit.console import fail
 from lowbit.errors import LowbitError
 
@@ -31,16 +32,16 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Post-training quantization of trained networks, measured honestly on the files it writes.",
+    help="Quantize trained networks, and measure what that costs on the files written.",
 )
 for command in COMMANDS:
-    app.command()(command)
+    app.command(cls=Command)(flat(command))
 
 
 def main() -> None:
     """Run a command; errors for users become one sentence on standard error and an exit code."""
-    # Read when numpy is imported, later than here. Work is shared by batches of images; threads inside products of
-    # matrices would only wait for each other, at the price of as much processor time again.
+    # Read when numpy is imported, later than here. Batches of images run in parallel; threads inside matrix products
+    # would only wait for each other and take as much processor time again.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         code = app(standalone_mode=False)

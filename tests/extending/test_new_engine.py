@@ -13,7 +13,8 @@ from lowbit import engines
 from lowbit.engines import ENGINES, Engine, chosen_engines, engine_version, installed_engines
 from lowbit.engines.session import WrittenFile
 from lowbit.errors import EngineError
-from lowbit.measurement import microkernels, roofline
+from lowbit.measurement import microkernels, peaks, roofline
+from lowbit.measurement.conditions import CompareOptions, Conditions
 
 # The row.
 REFERENCE = Engine("the reference", __name__, "onnx", integers=WrittenFile("openvino", "-reference.onnx"))
@@ -80,7 +81,7 @@ def test_it_is_listed_and_opened(engine, model):
 
 def test_files_are_measured_with_it(engine, model, tmp_path):
     paths = [lowbit.quantize(model, recipe).save(tmp_path / f"{recipe}.onnx") for recipe in ("float", "linear4")]
-    found = lowbit.measure(paths, images(8), engine="onnxruntime,reference", runs=1, with_memory=False)
+    found = lowbit.measure(paths, images(8), conditions=Conditions("onnxruntime,reference", runs=1, with_memory=False))
     assert [row.engine for row in found.rows] == ["onnxruntime", "reference"] * 2
     _, second, third, fourth = found.rows
     assert second.kl < 1e-6
@@ -96,9 +97,8 @@ def test_a_comparison_writes_its_file(engine, model, tmp_path):
         calibration=images(8, seed=1),
         recipes=["int8"],
         folder=tmp_path,
-        engine="onnxruntime,reference",
-        runs=0,
-        effort="fast",
+        conditions=Conditions("onnxruntime,reference", runs=0),
+        options=CompareOptions(effort="fast"),
     )
     own = [(re.sub("^.*?-", "", row.file), row.engine) for row in found.rows]
     assert own == [
@@ -115,8 +115,8 @@ def test_the_processor_is_measured_with_it(engine, model, monkeypatch):
     small = {name: ((8,) * 3, size, depthwise, 4) for name, (_, size, depthwise, _) in microkernels.KERNELS.items()}
     small["shallow"] = ((8, 16) * 2, 1, False, 4)
     monkeypatch.setattr(microkernels, "KERNELS", small)
-    monkeypatch.setattr(roofline, "KERNELS", small)
-    monkeypatch.setattr(roofline, "ROUNDS", 1)
-    peaks = roofline.measure_peaks(engine="reference")
-    assert peaks.engine == "reference"
-    assert "of reference" in roofline.outlook(model, peaks).verdict
+    monkeypatch.setattr(peaks, "KERNELS", small)
+    monkeypatch.setattr(peaks, "ROUNDS", 1)
+    measured = peaks.measure_peaks(engine="reference")
+    assert measured.engine == "reference"
+    assert "reference" in roofline.outlook(model, measured).verdict

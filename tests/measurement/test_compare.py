@@ -11,16 +11,18 @@ import lowbit
 import networks
 from lowbit.engines import installed_engines, session
 from lowbit.errors import DataError, DowngradeError, EngineError, ModelError, SchemeError
+from lowbit.formats.file_form import FileForm
 from lowbit.formats.input_bytes import byte_layout
 from lowbit.graph.preprocessing import METADATA_KEY, Preprocessing
 from lowbit.measurement import compare as comparing
-from lowbit.measurement import entries, measure, roofline
+from lowbit.measurement import entries, measure
+from lowbit.measurement import peaks as processor
+from lowbit.measurement.conditions import CompareOptions, Conditions
 from lowbit.measurement.memory import Memory
 from lowbit.quantization.planning.recipes import parse_recipe
-from lowbit.reports.columns import complaints, footnotes
+from lowbit.reports.footnotes import complaints, footnotes
 from lowbit.reports.page import page
 
-HOW = {"effort": "fast", "runs": 2}
 # By recipe, the files of all engines, and who runs each.
 FLOAT = [("net-float.onnx", "onnxruntime"), ("net-float.onnx", "openvino"), ("net-float.tflite", "litert")]
 INT8 = [("net-int8.onnx", "onnxruntime"), ("net-int8-openvino.onnx", "openvino"), ("net-int8.tflite", "litert")]
@@ -31,10 +33,10 @@ LINEAR4 = [("net-linear4.onnx", "onnxruntime"), ("net-linear4.onnx", "openvino")
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """Memory takes a process a file, and the processor a second an engine; tests of their own look at both."""
-    floats, integers = (roofline.Rates(rate, rate, rate, rate, 1e-9) for rate in (2e-9, 1e-9))
+    floats, integers = (processor.Rates(rate, rate, rate, rate, 1e-9) for rate in (2e-9, 1e-9))
 
     def peaks(*, engine, threads):
-        return roofline.Peaks({"float": floats, "integer": integers}, 1e12, threads, engine)
+        return processor.Peaks({"float": floats, "integer": integers}, 1e12, threads, engine)
 
     monkeypatch.setattr(comparing, "measure_peaks", peaks)
     monkeypatch.setattr(measure, "memory", lambda *_, **__: Memory(None, None))
@@ -67,9 +69,17 @@ def images(count, seed):
     return np.random.default_rng(seed).integers(0, 256, size=shape, dtype=np.uint8)
 
 
-def compared(source, folder, *recipes, **how):
+def compared(source, folder, *recipes, form=FileForm(), strict=False, **conditions):
     calibration = images(4, 1) if any(parse_recipe(recipe).integer for recipe in recipes) else None
-    return lowbit.compare(source, images(6, 0), calibration=calibration, recipes=recipes, folder=folder, **(HOW | how))
+    return lowbit.compare(
+        source,
+        images(6, 0),
+        calibration=calibration,
+        recipes=recipes,
+        folder=folder,
+        options=CompareOptions(effort="fast", form=form, strict=strict),
+        conditions=Conditions(runs=2, **conditions),
+    )
 
 
 def needs(*engines):
@@ -167,10 +177,10 @@ def test_recipes_that_litert_cannot_store_are_not_searched_for(source, tmp_path,
 
 def test_files_take_bytes_and_only_litert_insists_on_their_layout(source, tmp_path):
     needs("litert")
-    found = compared(source, tmp_path / "a", "int8", engine="onnxruntime,litert", input="uint8")
+    found = compared(source, tmp_path / "a", "int8", engine="onnxruntime,litert", form=FileForm(input="uint8"))
     assert [byte_layout(tmp_path / "a" / row.file) for row in found.rows] == ["NHWC"] * 4
     assert max(row.kl for row in found.rows[1:]) < 1e-3
-    how = {"input": "uint8", "input_layout": "NCHW"}
+    how = {"form": FileForm(input="uint8", layout="NCHW")}
     found = compared(source, tmp_path / "b", "int8", engine="onnxruntime,litert", **how)
     assert [byte_layout(tmp_path / "b" / row.file) for row in found.rows] == ["NCHW"] * 2
     assert "channels-last" in found.notes[0]
@@ -205,6 +215,8 @@ def test_emulation_and_control_with_several_engines(source, tmp_path):
         ({"engine": "auto", "emulate": "arm"}, SchemeError, "'arm' cannot be emulated"),
         ({"engine": "onnxruntime,tvm"}, EngineError, "no engine is called 'tvm'"),
         ({"engine": "missing"}, EngineError, "is not installed"),
+        ({"form": FileForm(to="openvino")}, SchemeError, "a file for each engine"),
+        ({"form": FileForm(output_type="int8")}, SchemeError, "the output of an ONNX file"),
     ],
 )
 def test_what_cannot_be_measured_is_refused_before_anything_is_quantized(
@@ -240,7 +252,7 @@ def test_auto_passes_over_files_that_their_engine_does_not_run(source, tmp_path,
     assert [row.file for row in found.rows] == ["net-float.tflite", "net-int8.onnx"]
     assert found.rows[1].file_ratio == found.rows[0].file_bytes / found.rows[1].file_bytes
     refused.add("net-float.tflite")
-    with pytest.raises(EngineError, match="no engine that is installed runs the first file"):
+    with pytest.raises(EngineError, match="no installed engine runs the first file"):
         compared(source, tmp_path / "c", "int8", engine="auto")
 
 

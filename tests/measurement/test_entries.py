@@ -8,6 +8,7 @@ import lowbit
 from lowbit.formats.litert.write import to_litert
 from lowbit.formats.quantized_graph import QuantizedGraph
 from lowbit.graph.load import load
+from lowbit.measurement.conditions import Conditions
 from lowbit.measurement.entries import entries
 
 
@@ -33,8 +34,10 @@ def test_operators_that_litert_runs_outside_xnnpack_are_named(tmp_path, last, ou
     path = tmp_path / "net.tflite"
     path.write_bytes(to_litert(QuantizedGraph(classifier(*last))))
     images = lowbit.open_images(list(np.zeros((2, 6), np.float32)), None, values="model")
-    found, passed = entries([path], images, engine="auto")
+    found, passed = entries([path], images, Conditions(engine="auto"))
     assert passed == ()
     assert [entry.notes for entry in found] == [
-        tuple(f"LiteRT runs outside XNNPACK, in slower kernels: {names}." for names in outside)
+        tuple(
+            f"LiteRT runs these operators in its own slower kernels instead of XNNPACK: {names}." for names in outside
+        )
     ]

@@ -11,6 +11,7 @@ from lowbit.errors import DataError
 from lowbit.formats.input_bytes import with_byte_input
 from lowbit.formats.onnx.write import to_onnx
 from lowbit.graph.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+from lowbit.measurement.conditions import Conditions
 from lowbit.measurement.inputs import as_taken, first_batch
 from lowbit.measurement.measure import measure
 from lowbit.measurement.prediction import predict
@@ -49,13 +50,13 @@ def test_each_file_gets_what_it_takes(files, images):
 
 
 def test_predictions_are_the_same(files, images):
-    expected, *others = (predict(file, images, threads=1, batch=3).logits for file in files)
+    expected, *others = (predict(file, images, batch=3).logits for file in files)
     for found in others:
         np.testing.assert_array_equal(found, expected)
 
 
 def test_floats_and_bytes_stand_in_one_table(files, images):
-    rows = measure(files, images, runs=3).rows
+    rows = measure(files, images, conditions=Conditions(runs=3)).rows
     assert [row.kl for row in rows[1:]] == [0.0, 0.0]
     assert all(row.latency_ms > 0 and row.peak_memory_bytes > 0 for row in rows)
 

@@ -6,26 +6,28 @@ import pytest
 from onnx import helper
 
 from lowbit.errors import DataError, EngineError
+from lowbit.graph.preprocessing import Preprocessing
 from lowbit.measurement.examples import changed_images, examples, thumbnail
 from lowbit.measurement.prediction import Prediction, predict
 from lowbit.reports.figures import _is_png
 
+PLAIN = Preprocessing(4, 4, channels=1, mean=(0.0,), std=(1.0,))
+
 
 def test_batches_do_not_change_the_answer(small, pictures):
-    whole = predict(small, pictures, threads=1, batch=10)
-    parts = predict(small.read_bytes(), pictures, threads=1, batch=3)
+    whole = predict(small, pictures, batch=10)
+    parts = predict(small.read_bytes(), pictures, batch=3)
     assert whole.logits.shape == (10, 3)
     assert whole.logits.dtype == np.float32
     np.testing.assert_allclose(whole.logits, parts.logits, rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal(whole.labels, pictures.labels)
-    assert len(predict(small, pictures, threads=1, batch=3, limit=7).logits) == 7
 
 
 def test_without_labels_and_without_images(small, pictures):
     bare = type(pictures)(pictures.x)
-    assert predict(small, bare, threads=1).labels is None
+    assert predict(small, bare).labels is None
     with pytest.raises(DataError, match="no images"):
-        predict(small, type(pictures)(pictures.x[:0]), threads=1)
+        predict(small, type(pictures)(pictures.x[:0]))
 
 
 def reshaped(small, name, shape):
@@ -38,19 +40,19 @@ def reshaped(small, name, shape):
 
 
 def test_trailing_axes_of_one_are_dropped(small, pictures):
-    out = predict(reshaped(small, "out", [0, 3, 1, 1]), pictures, threads=1)
-    np.testing.assert_array_equal(out.logits, predict(small, pictures, threads=1).logits)
+    out = predict(reshaped(small, "out", [0, 3, 1, 1]), pictures)
+    np.testing.assert_array_equal(out.logits, predict(small, pictures).logits)
 
 
 @pytest.mark.parametrize("shape", [[-1], [0, 1, 3], [3, -1]])
 def test_other_outputs_are_refused(small, pictures, shape):
     with pytest.raises(DataError, match="not \\[images, classes\\]"):
-        predict(reshaped(small, "out", shape), pictures, threads=1)
+        predict(reshaped(small, "out", shape), pictures)
 
 
 def test_wrong_images_are_an_error_of_the_engine(small, pictures):
     with pytest.raises(EngineError):
-        predict(small, type(pictures)(np.zeros((2, 1, 5, 5), np.float32)), threads=1)
+        predict(small, type(pictures)(np.zeros((2, 1, 5, 5), np.float32)))
 
 
 def test_examples_show_first_what_float_alone_got_right(pictures):
@@ -60,12 +62,12 @@ def test_examples_show_first_what_float_alone_got_right(pictures):
     # changed: 1 4 9 (float alone right), 3 (both wrong), 2 7 (the other alone right)
     assert changed_images(before, after) == (1, 4, 9, 3, 2, 7)
     assert changed_images(before, after, limit=2) == (1, 4)
-    (shown,) = examples(before, [after], pictures, class_names=("a", "b"))
+    (shown,) = examples(before, [after], pictures, PLAIN, class_names=("a", "b"))
     assert [e.image for e in shown] == [1, 4, 9, 3, 2, 7]
     assert (shown[0].label, shown[0].float_class, shown[0].quantized_class) == ("a", "a", "b")
     assert shown[2].float_class == "2"  # no name: its number
     assert all(_is_png(e.thumbnail) for e in shown)
-    assert examples(before, [before], pictures) == ((),)
+    assert examples(before, [before], pictures, PLAIN) == ((),)
 
 
 def test_thumbnails_take_the_normalization_back():
@@ -86,5 +88,5 @@ def test_thumbnails_take_the_normalization_back():
             yield type("Piece", (), {"x": np.moveaxis(x, -1, 0)[None].astype(np.float32)})
 
     a, b = (Prediction(np.eye(2, dtype=np.float32)[[i]]) for i in (0, 1))
-    ((shown,),) = examples(a, [b], One(), mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4))
+    ((shown,),) = examples(a, [b], One(), Preprocessing(8, 8, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4)))
     assert shown.thumbnail == thumbnail(image)

@@ -5,6 +5,7 @@ import pytest
 
 from lowbit.errors import DataError
 from lowbit.measurement import speed
+from lowbit.measurement.conditions import Conditions
 from lowbit.measurement.speed import latency, load_average, summarize
 
 
@@ -19,7 +20,7 @@ def test_ratios_are_taken_within_rounds():
 
 
 def test_the_larger_model_is_slower(small, large, pictures):
-    result = latency({"large": large, "small": small.read_bytes()}, pictures.x, threads=1, runs=15, warmup=2)
+    result = latency({"large": large, "small": small.read_bytes()}, pictures.x, Conditions(runs=15), warmup=2)
     assert list(result) == ["large", "small"]
     assert result["small"].ratio > 2
     for item in result.values():
@@ -40,14 +41,14 @@ def test_candidates_take_turns_and_the_order_rotates(monkeypatch, pictures):
             order.append((self.name, inputs["x"].shape))
 
     monkeypatch.setattr(speed, "open_session", lambda model, **_: Fake(model))
-    latency({"a": b"a", "b": b"b", "c": b"c"}, pictures.x, batch=2, runs=3, warmup=0)
+    latency({"a": b"a", "b": b"b", "c": b"c"}, pictures.x, Conditions(batch=2, runs=3), warmup=0)
     assert [name for name, _ in order] == [b"a", b"b", b"c", b"b", b"c", b"a", b"c", b"a", b"b"]
     assert {shape for _, shape in order} == {(2, 1, 4, 4)}
 
 
 def test_too_few_images_for_a_batch(small, pictures):
     with pytest.raises(DataError, match="batches of 11"):
-        latency({"a": small}, pictures.x, batch=11)
+        latency({"a": small}, pictures.x, Conditions(batch=11))
 
 
 def test_load_average_is_known_or_none():

@@ -5,8 +5,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lowbit.measurement.results import Histogram
-from lowbit.reports.charts import Point, linear_ticks, log_ticks, pareto, place_label, trade_off, weight_histogram
+from lowbit.reports.charts import weight_histogram
 from lowbit.reports.markup import Markup, element, join
+from lowbit.reports.svg import linear_ticks, log_ticks
+from lowbit.reports.trade_off import Point, pareto, place_label, trade_off
 
 
 @given(st.lists(st.tuples(st.integers(1, 50), st.integers(0, 20)), min_size=1, max_size=12))

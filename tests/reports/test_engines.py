@@ -4,9 +4,9 @@ import dataclasses
 import re
 
 import pytest
-from comparison_sample import on_three_engines, sample_comparison
 
-from lowbit.reports.columns import complaints, footnotes
+from comparison_sample import on_three_engines, sample_comparison
+from lowbit.reports.footnotes import complaints, footnotes
 from lowbit.reports.page import findings, page
 from lowbit.reports.sections import SECTIONS
 from lowbit.reports.terminal import comparison_text
@@ -95,7 +95,7 @@ def test_sentences_say_which_float_file_is_meant(comparison):
     assert "Fastest of all: int8.tflite with litert (0.79 ms)." in notes
     (fastest,) = (note for note in notes if note.startswith("Fastest engine for each recipe"))
     assert fastest.count("litert") == 3
-    assert "int8, openvino: expected 1.70× as fast as float with onnxruntime, measured 1.49×." in notes
+    assert "int8, openvino: expected to run 1.70× as fast as float with onnxruntime, measured 1.49×." in notes
     assert not any("slower" in note and "float, " in note for note in notes)
     slow = tuple(
         dataclasses.replace(row, latency_ratio=0.81) if row.label == "linear4, openvino" else row

@@ -5,11 +5,11 @@ import dataclasses
 import io
 
 import pytest
-from comparison_sample import sample_comparison
 
+from comparison_sample import sample_comparison
 from lowbit.errors import OutputError
-from lowbit.measurement.results import read_results
-from lowbit.reports.files import results_csv, results_markdown, write_reports
+from lowbit.measurement.results_file import read_results
+from lowbit.reports.files import results_csv, write_reports
 
 
 def test_three_files_and_nothing_else(tmp_path):
@@ -33,16 +33,6 @@ def test_csv_runs_no_formula():
     comparison = sample_comparison()
     row = dataclasses.replace(comparison.rows[0], recipe="=1+1")
     assert "\n'=1+1," in results_csv(dataclasses.replace(comparison, rows=(row,)))
-
-
-def test_markdown_table():
-    text = results_markdown(sample_comparison(), titles=("smaller", "accuracy"))
-    assert text.splitlines()[:4] == [
-        "| recipe | smaller × | accuracy % |",
-        "| --- | ---: | ---: |",
-        "| float | 1.00× | 94.9 |",
-        "| int8 | 3.69× | 94.6 |",
-    ]
 
 
 def test_a_folder_that_cannot_be_written(tmp_path):

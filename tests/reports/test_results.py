@@ -5,16 +5,17 @@ import json
 import math
 
 import pytest
-from comparison_sample import sample_comparison
 
+from comparison_sample import sample_comparison
 from lowbit.errors import DataError
-from lowbit.measurement.results import Comparison, finite, read_results
+from lowbit.measurement.results import finite
+from lowbit.measurement.results_file import parse_results, read_results
 
 
 def test_json_round_trip():
     comparison = sample_comparison()
     text = comparison.to_json()
-    assert Comparison.from_json(text) == comparison
+    assert parse_results(text) == comparison
     assert json.loads(text)["rows"][1]["recipe"] == "int8"
 
 
@@ -51,14 +52,14 @@ def test_infinity_never_reaches_json():
 )
 def test_other_files_are_refused(text):
     with pytest.raises(DataError, match="not a results file"):
-        Comparison.from_json(text)
+        parse_results(text)
 
 
 def test_wrong_types_are_named():
     data = json.loads(sample_comparison().to_json())
     data["rows"][0]["file_bytes"] = "many"
     with pytest.raises(DataError, match=r"Row\.file_bytes"):
-        Comparison.from_json(json.dumps(data))
+        parse_results(json.dumps(data))
 
 
 def test_reading_a_missing_file(tmp_path):

@@ -4,12 +4,13 @@ import dataclasses
 import io
 
 import pytest
-from comparison_sample import sample_comparison, without_labels
 from rich.cells import cell_len
 from rich.console import Console
 
+from comparison_sample import sample_comparison, without_labels
 from lowbit.reports import units
-from lowbit.reports.columns import COLUMNS, best_of, complaints, footnotes
+from lowbit.reports.columns import COLUMNS, best_of
+from lowbit.reports.footnotes import complaints, footnotes
 from lowbit.reports.terminal import comparison_text, print_comparison
 
 
@@ -35,12 +36,12 @@ def test_eighty_columns_hold_what_matters_and_wide_ones_everything():
 
 def test_the_control_is_named_and_so_is_what_was_not_coded():
     comparison = sample_comparison()
-    (note,) = (note for note in footnotes(comparison) if note.startswith("Control"))
-    assert "zstd -19 8.22 MB" in note
-    assert "xz -9 8.18 MB" in note
+    (note,) = (note for note in footnotes(comparison) if note.startswith("The float file"))
+    assert "zstd -19 makes 8.22 MB" in note
+    assert "xz -9 makes 8.18 MB" in note
     rows = (*comparison.rows[:2], dataclasses.replace(comparison.rows[2], archive_bytes=None))
     notes = footnotes(dataclasses.replace(comparison, rows=rows))
-    assert "Too large to be coded here, or in several files: linear16." in notes
+    assert "Not entropy-coded, because too large or in several files: linear16." in notes
 
 
 def test_without_labels_agreement_takes_the_place_of_accuracy():

@@ -1,94 +1,90 @@
 """`pack` and `unpack`: entropy-coded archives of ONNX files."""
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lowbit.commands.opening import load_model, open_data
 from lowbit.commands.options import (
-    CalibrationOption,
+    CalibrationOptions,
     ControlOption,
-    DataOption,
     EffortOption,
     JsonOption,
-    LayoutOption,
-    LimitOption,
-    MeanOption,
     ModelArgument,
+    OutputOption,
+    PreprocessingOptions,
     ShortNamesOption,
-    StdOption,
 )
-from lowbit.console import load_model, open_data, print_json, progress_bar
+from lowbit.console import print_json, progress_bar
 from lowbit.errors import SchemeError
+
+if TYPE_CHECKING:
+    from lowbit.quantization.rate.search import Packed
+
+
+@dataclass(frozen=True)
+class GoalOptions:
+    """What the archive is quantized for; without a goal it is not."""
+
+    size: Annotated[str | None, typer.Option(help="Maximum size of the archive, such as 900KB, 1.5MB or 900000.")] = (
+        None
+    )
+    bits_per_weight: Annotated[
+        float | None, typer.Option(help="Maximum bits per weight, with the whole archive counted.")
+    ] = None
+    max_drop: Annotated[
+        float | None,
+        typer.Option(
+            help="Maximum loss of accuracy on --data, in points; without labels, percent of predictions that change."
+        ),
+    ] = None
+    data: Annotated[
+        str | None,
+        typer.Option(help="Evaluation images for --max-drop; never calibration images.", metavar="DIR"),
+    ] = None
+    effort: EffortOption = "balanced"
+
+    @property
+    def given(self) -> bool:
+        """Whether there is a goal."""
+        return any(goal is not None for goal in (self.size, self.bits_per_weight, self.max_drop))
 
 
 def pack(
     model: ModelArgument,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The archive to write.", metavar="FILE")],
-    calibration: CalibrationOption = None,
-    size: Annotated[
-        str | None, typer.Option("--size", help="Most bytes of the archive, such as 900KB, 1.5MB or 900000.")
-    ] = None,
-    bits_per_weight: Annotated[
-        float | None, typer.Option("--bits-per-weight", help="Most bits a weight, the whole archive counted.")
-    ] = None,
-    max_drop: Annotated[
-        float | None,
-        typer.Option("--max-drop", help="Most points lost on --data; without labels, percent of changed answers."),
-    ] = None,
-    data: DataOption = None,
+    output: OutputOption,
+    images: CalibrationOptions,
+    goal: GoalOptions,
+    preprocessing: PreprocessingOptions,
     short_names: ShortNamesOption = False,
     control: ControlOption = False,
-    effort: EffortOption = "balanced",
-    limit: LimitOption = None,
-    image_size: Annotated[str | None, typer.Option("--image-size", help="Input size, as HxW or one number.")] = None,
-    mean: MeanOption = None,
-    std: StdOption = None,
-    layout: LayoutOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Entropy-code an ONNX file into an archive that gives it back byte for byte.
+    """Entropy-code an ONNX file into an archive that restores it byte for byte.
 
-    With --size, --bits-per-weight or --max-drop it is quantized to the best that fits; --limit bounds the calibration
-    images.
+    With --size, --bits-per-weight or --max-drop the model is first quantized to the best that fits.
     """
     from lowbit.formats.size_report import sizes
     from lowbit.quantization.pack import pack as run
-    from lowbit.quantization.rate.goal import Goal
-    from lowbit.quantization.rate.search import Packed
     from lowbit.reports.packed import packed_json, print_packed
 
-    turned = any(goal is not None for goal in (size, bits_per_weight, max_drop))
-    if not turned:
-        unused = {"--calibration": calibration, "--data": data}
-        for option, value in unused.items():
+    if goal.given:
+        packed = _quantized(model, images, goal, preprocessing, short_names, as_json)
+    else:
+        for option, value in (("--calibration", images.calibration), ("--data", goal.data)):
             if value is not None:
                 raise SchemeError(
-                    f"{option} does nothing without a goal.",
-                    remedy="Add --size, --bits-per-weight or --max-drop, or leave it out.",
+                    f"{option} has no effect without a goal.",
+                    remedy=f"Add --size, --bits-per-weight or --max-drop, or leave {option} out.",
                 )
-        packed: Packed = run(model, short_names=short_names)
-    else:
-        goal = None if size is None else _bytes(size)
-        with progress_bar(as_json) as progress:
-            loaded = load_model(model, size=image_size, mean=mean, std=std, layout=layout)
-            packed = run(
-                loaded,
-                Goal(
-                    size=goal,
-                    bits_per_weight=bits_per_weight,
-                    max_drop=max_drop,
-                    data=open_data(data, loaded, None) if data else None,
-                ),
-                calibration=open_data(calibration, loaded, limit) if calibration else None,
-                short_names=short_names,
-                effort=effort,
-                progress=progress,
-            )
+        packed = run(model, short_names=short_names)
     source_bytes = model.stat().st_size
-    # With a goal what is given is the float file; without one the archive itself says whether it is.
-    counted = sizes(packed.archive, against=model.read_bytes() if turned else None, coded=True, control=control)
+    # With a goal the model given is the float file; without one the archive itself says whether it is.
+    original = model.read_bytes() if goal.given else None
+    counted = sizes(packed.archive, against=original, coded=True, control=control)
     packed.save(output)
     if as_json:
         print_json(packed_json(packed, output, counted, source_bytes=source_bytes))
@@ -96,20 +92,45 @@ def pack(
         print_packed(packed, output, model, counted, source_bytes=source_bytes)
 
 
+def _quantized(
+    model: Path,
+    images: CalibrationOptions,
+    goal: GoalOptions,
+    preprocessing: PreprocessingOptions,
+    short_names: bool,
+    quiet: bool,
+) -> "Packed":
+    """The archive of the model that was quantized for a goal."""
+    from lowbit.quantization.pack import pack
+    from lowbit.quantization.rate.goal import Goal
+
+    size = None if goal.size is None else _bytes(goal.size)
+    with progress_bar(quiet) as progress:
+        loaded = load_model(model, preprocessing)
+        return pack(
+            loaded,
+            Goal(size, goal.bits_per_weight, goal.max_drop, open_data(goal.data, loaded) if goal.data else None),
+            calibration=open_data(images.calibration, loaded, images.limit) if images.calibration else None,
+            short_names=short_names,
+            effort=goal.effort,
+            progress=progress,
+        )
+
+
 def _bytes(text: str) -> int:
     """Bytes from 900KB, 1.5 MB, 900000: decimal units, as everywhere in lowbit."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(b|kb|mb|gb)?", text.strip().lower())
     if match is None:
-        raise SchemeError(f"--size '{text}' is no size.", remedy="Write for example 900KB, 1.5MB or 900000.")
+        raise SchemeError(f"--size '{text}' is not a size.", remedy="Write for example 900KB, 1.5MB or 900000.")
     return round(float(match[1]) * {"b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9}[match[2] or "b"])
 
 
 def unpack(
-    archive: Annotated[Path, typer.Argument(help="An archive that `lowbit pack` wrote.", metavar="ARCHIVE")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The ONNX file to write.", metavar="FILE")],
+    archive: Annotated[Path, typer.Argument(help="An archive written by `lowbit pack`.", metavar="ARCHIVE")],
+    output: OutputOption,
     as_json: JsonOption = False,
 ) -> None:
-    """Give back the ONNX file that was packed, byte for byte."""
+    """Restore the ONNX file that was packed, byte for byte."""
     from lowbit.files import write_atomically
     from lowbit.formats.opening import unpack_file
 

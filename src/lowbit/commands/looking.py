@@ -1,131 +1,152 @@
-"""`inspect`, `plan` and `recipes`: look before anything is touched."""
+"""`inspect`, `plan` and `recipes`: look before anything is changed."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lowbit.commands.opening import read_file_ledger
 from lowbit.commands.options import (
-    AffineOption,
     BatchOption,
     ControlOption,
-    EffortOption,
     EngineOption,
-    GroupOption,
     JsonOption,
     ModelArgument,
-    PerOption,
-    RecipeOption,
-    StepsOption,
-    StrictOption,
-    TargetOption,
+    RecipeOptions,
+    SearchOptions,
     ThreadsOption,
-    listed,
 )
-from lowbit.console import print_json, progress_bar, read_file_ledger
+from lowbit.console import print_json, progress_bar
+
+if TYPE_CHECKING:
+    from lowbit.formats.onnx.ledger import Ledger
+    from lowbit.formats.size_report import Sizes
+    from lowbit.graph.model import Model
+
+
+@dataclass(frozen=True)
+class SpeedOptions:
+    """Whether expected speed is shown, and for which conditions."""
+
+    speed: Annotated[
+        bool, typer.Option("--speed", help="Show what int8 would gain on this processor, layer by layer, and why.")
+    ] = False
+    engine: EngineOption = "onnxruntime"
+    threads: ThreadsOption = 1
+    batch: BatchOption = 1
+
+
+@dataclass(frozen=True)
+class SizeOptions:
+    """What is counted besides the bytes of the file."""
+
+    coded: Annotated[
+        bool, typer.Option("--coded", help="Also entropy-code the file and show where its bytes are then.")
+    ] = False
+    against: Annotated[Path | None, typer.Option(help="The float file that it was made from.", metavar="FLOAT")] = None
+    control: ControlOption = False
 
 
 def inspect(
     model: ModelArgument,
-    speed: Annotated[
-        bool, typer.Option("--speed", help="What int8 would bring on this processor, layer by layer, and why.")
-    ] = False,
-    engine: EngineOption = "onnxruntime",
-    threads: ThreadsOption = 1,
-    batch: BatchOption = 1,
-    coded: Annotated[
-        bool, typer.Option("--coded", help="Also entropy-code the file and say what each kind of bytes takes then.")
-    ] = False,
-    against: Annotated[
-        Path | None, typer.Option("--against", help="The float file that it was made from.", metavar="FLOAT")
-    ] = None,
-    control: ControlOption = False,
+    speed: SpeedOptions,
+    size: SizeOptions,
     as_json: JsonOption = False,
 ) -> None:
-    """Per layer and in total: shapes, parameters, MACs, FLOPs, bytes and ranges of the weights; or expected speed."""
-    from lowbit.errors import EngineError, ModelError
-    from lowbit.formats.opening import load, read_file
-    from lowbit.formats.size_report import sizes
+    """Show shapes, parameters, MACs, FLOPs, bytes and weight ranges per layer and in total; or the expected speed."""
+    from lowbit.errors import EngineError
+    from lowbit.formats.opening import load
     from lowbit.graph.cost import cost
     from lowbit.reports.inspection import inspection_json, print_inspection, print_ledger
     from lowbit.reports.sizes import print_sizes, sizes_json
 
-    if not speed and (engine, threads, batch) != ("onnxruntime", 1, 1):
-        raise EngineError(
-            "--engine, --threads and --batch say how speed is looked at.", remedy="Add --speed, or leave them out."
-        )
+    if not speed.speed and (speed.engine, speed.threads, speed.batch) != ("onnxruntime", 1, 1):
+        raise EngineError("--engine, --threads and --batch need --speed.", remedy="Add --speed, or leave them out.")
     loaded = load(model)
-    if speed:
-        from lowbit.engines import ENGINES, chosen_engines
-        from lowbit.measurement.roofline import measure_peaks, outlook
-        from lowbit.reports.speed import print_outlook
-
-        with progress_bar(as_json) as progress:
-            found = {
-                name: outlook(loaded, measure_peaks(engine=name, threads=threads, progress=progress), batch=batch)
-                for name in chosen_engines(engine)
-            }
-        if not as_json:
-            for each in found.values():
-                print_outlook(each)
-        elif engine in ENGINES:
-            print_json({"model": loaded.source, **found[engine].to_json()})
-        else:
-            print_json({"model": loaded.source, "engines": {name: each.to_json() for name, each in found.items()}})
+    if speed.speed:
+        _show_speed(loaded, speed, as_json)
         return
     counted = cost(loaded)
     ledger = read_file_ledger(model)
+    sizes = _sizes(model, ledger, size, as_json)
+    if as_json:
+        print_json({**inspection_json(loaded, counted, ledger), "sizes": sizes and sizes_json(sizes)})
+        return
+    print_inspection(loaded, counted, ledger)
+    print_ledger(ledger) if sizes is None else print_sizes(sizes)
+
+
+def _show_speed(model: "Model", speed: SpeedOptions, as_json: bool) -> None:
+    """Measure the processor, and show what integers would gain on each engine."""
+    from lowbit.engines import ENGINES, chosen_engines
+    from lowbit.measurement.peaks import measure_peaks
+    from lowbit.measurement.roofline import outlook
+    from lowbit.reports.speed import print_outlook
+
+    with progress_bar(as_json) as progress:
+        outlooks = {
+            name: outlook(
+                model, measure_peaks(engine=name, threads=speed.threads, progress=progress), batch=speed.batch
+            )
+            for name in chosen_engines(speed.engine)
+        }
+    if not as_json:
+        for each in outlooks.values():
+            print_outlook(each)
+    elif speed.engine in ENGINES:
+        print_json({"model": model.source, **outlooks[speed.engine].to_json()})
+    else:
+        print_json({"model": model.source, "engines": {name: each.to_json() for name, each in outlooks.items()}})
+
+
+def _sizes(model: Path, ledger: "Ledger", size: SizeOptions, quiet: bool) -> "Sizes | None":
+    """The bytes of the file, and what coding would make of them; None if its weights are in another file.
+
+    Raises:
+        ModelError: coding was asked for, and the weights are in another file.
+    """
+    from lowbit.errors import ModelError
+    from lowbit.formats.opening import read_file
+    from lowbit.formats.size_report import sizes
+
     data = read_file(model)
-    seen = None
     if len(data) == ledger.total:
-        original = None if against is None else read_file(against)
-        with progress_bar(as_json) as progress:
-            seen = sizes(data, against=original, coded=coded, control=control, progress=progress)
-    elif coded or control or against is not None:
+        original = None if size.against is None else read_file(size.against)
+        with progress_bar(quiet) as progress:
+            return sizes(data, against=original, coded=size.coded, control=size.control, progress=progress)
+    if size.coded or size.control or size.against is not None:
         raise ModelError(
             "its weights are in another file.",
             where=str(model),
-            remedy="Save the model as one file first: `lowbit.save(lowbit.load(path), new_path)` does.",
+            remedy="Save the model as one file first: `lowbit.save(lowbit.load(path), new_path)` does that.",
         )
-    if as_json:
-        print_json({**inspection_json(loaded, counted, ledger), "sizes": seen and sizes_json(seen)})
-        return
-    print_inspection(loaded, counted, ledger)
-    print_ledger(ledger) if seen is None else print_sizes(seen)
+    return None
 
 
 def plan(
     model: ModelArgument,
-    recipe: RecipeOption,
-    per: PerOption = None,
-    group_size: GroupOption = None,
-    affine: AffineOption = None,
-    target: TargetOption = None,
-    effort: EffortOption = "balanced",
-    steps: StepsOption = None,
-    strict: StrictOption = False,
+    recipe: RecipeOptions,
+    search: SearchOptions,
     as_json: JsonOption = False,
 ) -> None:
-    """What a recipe will do to each tensor and node, and why, before anything is touched."""
+    """Show what a recipe will do to each tensor and node, and why, before anything is changed."""
     from lowbit.formats.opening import load
     from lowbit.quantization.planning.plan import plan as make_plan
-    from lowbit.quantization.planning.recipes import parse_recipe
     from lowbit.reports.inspection import print_plan
 
-    wanted = parse_recipe(
-        recipe, per=per, group_size=group_size, symmetric=None if affine is None else not affine, target=target
-    )
-    decision = make_plan(load(model), wanted, effort=effort, steps=listed(steps))
+    wanted = recipe.parsed()
+    decision = make_plan(load(model), wanted, effort=search.effort, steps=search.chosen_steps())
     if as_json:
         print_json(decision.to_json())
     else:
         print_plan(decision)
-    if strict:
+    if search.strict:
         decision.require_all()
 
 
 def recipes(as_json: JsonOption = False) -> None:
-    """All recipes, with the widths they take."""
+    """List all recipes with the bit widths that they take."""
     from lowbit.quantization.planning.recipes import RECIPES
 
     if as_json:

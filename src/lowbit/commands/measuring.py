@@ -1,83 +1,82 @@
 """`measure`, `compare` and `demo`: files side by side."""
 
 import sys
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lowbit.commands.opening import check_data, load_measured, load_model, open_data
 from lowbit.commands.options import (
-    BatchOption,
     CalibrationOption,
-    ControlOption,
-    DataOption,
+    ConditionOptions,
+    DataOptions,
     EffortOption,
-    EmulateOption,
-    EngineOption,
     FolderOption,
     InputLayoutOption,
     InputOption,
     JsonOption,
-    LayoutOption,
-    LimitOption,
-    MeanOption,
     ModelArgument,
+    PreprocessingOptions,
     RecipesOption,
     RunsOption,
-    SizeOption,
-    StdOption,
     StrictOption,
     TargetOption,
     ThreadsOption,
+    words,
 )
-from lowbit.console import load_measured, load_model, open_data, progress_bar, required
+from lowbit.console import progress_bar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from lowbit.measurement.conditions import CompareOptions
     from lowbit.measurement.results import Comparison
-    from lowbit.progress import Progress
     from lowbit.quantization.planning.recipes import Recipe
+
+
+@dataclass(frozen=True)
+class StudyOptions:
+    """Which files are made, and how."""
+
+    recipes: RecipesOption = None
+    out: FolderOption = Path("lowbit-out")
+    target: TargetOption = None
+    input: InputOption = "float32"
+    input_layout: InputLayoutOption = "NHWC"
+    effort: EffortOption = "balanced"
+    same_data: Annotated[bool, typer.Option("--same-data", help="Allow evaluation on calibration images.")] = False
+    strict: StrictOption = False
+
+    def options(self) -> "CompareOptions":
+        """The same as the library takes it."""
+        from lowbit.formats.file_form import FileForm
+        from lowbit.measurement.conditions import CompareOptions
+
+        form = FileForm(input=self.input, layout=self.input_layout.upper())
+        return CompareOptions(effort=self.effort, form=form, same_data=self.same_data, strict=self.strict)
 
 
 def measure(
     files: Annotated[
         list[Path],
-        typer.Argument(help="ONNX or .tflite files of one model, the float ONNX one first.", metavar="FILE..."),
+        typer.Argument(help="ONNX or .tflite files of one model, the float ONNX file first.", metavar="FILE..."),
     ],
-    data: DataOption = None,
-    engine: EngineOption = "onnxruntime",
-    threads: ThreadsOption = 1,
-    batch: BatchOption = 1,
-    runs: RunsOption = 200,
-    emulate: EmulateOption = "",
-    control: ControlOption = False,
-    limit: LimitOption = None,
-    size: SizeOption = None,
-    mean: MeanOption = None,
-    std: StdOption = None,
-    layout: LayoutOption = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Also write results and report.html here.")] = None,
+    images: DataOptions,
+    conditions: ConditionOptions,
+    preprocessing: PreprocessingOptions,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for results and report.", metavar="DIR")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure any ONNX and .tflite files side by side: accuracy, loss, size, latency, memory."""
+    """Measure ONNX and .tflite files side by side: accuracy, loss, size, latency, memory."""
     from lowbit.measurement.measure import measure as run
 
-    images_from = required(data, "--data")
+    source = check_data(images)
     with progress_bar(as_json) as progress:
-        loaded = load_measured(files, size=size, mean=mean, std=std, layout=layout)
-        images = open_data(images_from, loaded, limit)
-        comparison = run(
-            files,
-            images,
-            engine=engine,
-            threads=threads,
-            batch=batch,
-            runs=runs,
-            emulate=emulate,
-            control=control,
-            progress=progress,
-        )
+        evaluation = open_data(source, load_measured(files, preprocessing), images.limit)
+        comparison = run(files, evaluation, conditions=conditions.conditions(), progress=progress)
     if out is not None:
         from lowbit.files import staged_folder
         from lowbit.reports.files import write_reports
@@ -89,62 +88,28 @@ def measure(
 
 def compare(
     model: ModelArgument,
-    data: DataOption = None,
+    images: DataOptions,
+    study: StudyOptions,
+    conditions: ConditionOptions,
+    preprocessing: PreprocessingOptions,
     calibration: CalibrationOption = None,
-    recipes: RecipesOption = None,
-    out: FolderOption = Path("lowbit-out"),
-    target: TargetOption = None,
-    input: InputOption = "float32",
-    input_layout: InputLayoutOption = "NHWC",
-    engine: EngineOption = "onnxruntime",
-    threads: ThreadsOption = 1,
-    batch: BatchOption = 1,
-    runs: RunsOption = 200,
-    emulate: EmulateOption = "",
-    control: ControlOption = False,
-    effort: EffortOption = "balanced",
-    limit: LimitOption = None,
-    size: SizeOption = None,
-    mean: MeanOption = None,
-    std: StdOption = None,
-    layout: LayoutOption = None,
-    same_data: Annotated[
-        bool, typer.Option("--same-data", help="Insist on evaluating with calibration images.")
-    ] = False,
-    strict: StrictOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Quantize by every recipe and measure all files: the table, results.json, results.csv and report.html."""
+    """Quantize by every recipe and measure all files: a table, results.json, results.csv and report.html."""
     from lowbit.measurement.compare import compare as run
 
-    images_from = required(data, "--data")
-    loaded = load_model(model, size=size, mean=mean, std=std, layout=layout)
-    images = open_data(images_from, loaded, limit)
-    seen = open_data(calibration, loaded, None) if calibration else None
-    chosen = _chosen(recipes, target)
-    _write(
-        out,
-        as_json,
-        lambda folder, progress: run(
-            loaded,
-            images,
-            calibration=seen,
-            recipes=chosen,
-            folder=folder,
-            input=input,
-            input_layout=input_layout.upper(),
-            engine=engine,
-            threads=threads,
-            batch=batch,
-            runs=runs,
-            emulate=emulate,
-            control=control,
-            effort=effort,
-            same_data=same_data,
-            strict=strict,
-            progress=progress,
-        ),
+    source = check_data(images)
+    loaded = load_model(model, preprocessing)
+    comparison = partial(
+        run,
+        loaded,
+        open_data(source, loaded, images.limit),
+        calibration=open_data(calibration, loaded) if calibration else None,
+        recipes=_recipes(study.recipes, study.target),
+        options=study.options(),
+        conditions=conditions.conditions(),
     )
+    _write(comparison, study.out, as_json)
 
 
 def demo(
@@ -155,64 +120,53 @@ def demo(
     effort: EffortOption = "fast",
     as_json: JsonOption = False,
 ) -> None:
-    """The whole study on the built-in model and images: nothing to download, nothing to prepare."""
+    """Run the whole study on the built-in model and images, without any download or preparation."""
     from lowbit.measurement.compare import compare as run
+    from lowbit.measurement.conditions import CompareOptions, Conditions
     from lowbit.training.assets import built_in_model
 
     loaded = load_model(built_in_model())
-    images = open_data("builtin:test", loaded, None)
-    seen = open_data("builtin:calibration", loaded, None)
-    chosen = _chosen(recipes, None)
-    _write(
-        out,
-        as_json,
-        lambda folder, progress: run(
-            loaded,
-            images,
-            calibration=seen,
-            recipes=chosen,
-            folder=folder,
-            threads=threads,
-            runs=runs,
-            control=True,
-            effort=effort,
-            progress=progress,
-        ),
+    comparison = partial(
+        run,
+        loaded,
+        open_data("builtin:test", loaded),
+        calibration=open_data("builtin:calibration", loaded),
+        recipes=_recipes(recipes, None),
+        options=CompareOptions(effort=effort),
+        conditions=Conditions(threads=threads, runs=runs, control=True),
     )
+    _write(comparison, out, as_json)
 
 
-def _chosen(recipes: str | None, target: str | None) -> "list[Recipe]":
+def _recipes(names: str | None, target: str | None) -> "list[Recipe]":
     """The recipes that a user named, those that compute in integers for the target."""
     from lowbit.quantization.planning.recipes import STUDY, parse_recipe
 
-    names = [name.strip() for name in recipes.split(",") if name.strip()] if recipes else STUDY
-    chosen = [parse_recipe(name) for name in names]
-    integers = [recipe.integer for recipe in chosen]
-    # Where no recipe computes in integers all of them are asked, and the first says that it has no target.
-    return [
-        parse_recipe(recipe, target=target) if whole or not any(integers) else recipe
-        for recipe, whole in zip(chosen, integers, strict=True)
-    ]
+    chosen = [parse_recipe(name) for name in (words(names) if names else STUDY)]
+    # If no recipe computes in integers, the first one refuses the target.
+    some = any(recipe.integer for recipe in chosen)
+    return [parse_recipe(recipe, target=target) if recipe.integer or not some else recipe for recipe in chosen]
 
 
-def _write(out: Path, as_json: bool, compared: "Callable[[Path, Progress], Comparison]") -> None:
-    """Compare in a staged folder, so that a failed run leaves nothing behind; the reports stand beside the files."""
+def _write(comparison: "Callable[..., Comparison]", out: Path, as_json: bool) -> None:
+    """Compare in a staged folder, so that a failed run leaves nothing behind; the reports go there too."""
     from lowbit.files import staged_folder
     from lowbit.reports.files import write_reports
 
     with staged_folder(out) as stage:
         with progress_bar(as_json) as progress:
-            comparison = compared(stage, progress)
-        write_reports(comparison, stage)
-    _show(comparison, as_json)
+            finished = comparison(folder=stage, progress=progress)
+        write_reports(finished, stage)
+    _show(finished, as_json)
     if not as_json:
-        typer.echo(f"Files, results.json, results.csv and report.html are in {out}.")
+        typer.echo(f"Model files, results.json, results.csv and report.html are in {out}.")
 
 
 def _show(comparison: "Comparison", as_json: bool) -> None:
+    from lowbit.reports.files import results_json
     from lowbit.reports.terminal import print_comparison
 
     if as_json:
-        sys.stdout.write(comparison.to_json())
+        sys.stdout.write(results_json(comparison))
     else:
         print_comparison(comparison)

@@ -1,84 +1,167 @@
-"""Options that several commands take, each under one name and with one meaning."""
+"""Options that several commands take, each with one name and one meaning; groups hold what belongs together."""
 
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+if TYPE_CHECKING:
+    from lowbit.measurement.conditions import Conditions
+    from lowbit.quantization.planning.recipes import Recipe
+
 ModelArgument = Annotated[Path, typer.Argument(help="An ONNX file.", metavar="MODEL")]
-DataOption = Annotated[
-    str | None,
-    typer.Option("--data", help="Evaluation images: folder of class folders, .npz, or builtin:test.", metavar="DIR"),
-]
+OutputOption = Annotated[Path, typer.Option("--output", "-o", help="File to write.", metavar="FILE")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on standard output.")]
 CalibrationOption = Annotated[
     str | None,
     typer.Option("--calibration", help="Calibration images; labels are not used.", metavar="DIR"),
 ]
 ControlOption = Annotated[
-    bool, typer.Option("--control", help="Also say what zstd -19 and xz -9 make of the float file.")
+    bool, typer.Option("--control", help="Also compress the float file with zstd -19 and xz -9, for comparison.")
 ]
 ShortNamesOption = Annotated[
-    bool, typer.Option("--short-names", help="Rename inner tensors; drop notes, inner shapes and names of nodes.")
+    bool,
+    typer.Option("--short-names", help="Shorten tensor names; drop node names, shapes of inner tensors and comments."),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on standard output.")]
+EffortOption = Annotated[str, typer.Option(help="How long to search for codes: fast, balanced or best.")]
+RecipesOption = Annotated[
+    str | None, typer.Option("--recipes", help="Recipes, separated by commas; by default the seven of the study.")
+]
+FolderOption = Annotated[Path, typer.Option("--out", help="Folder for files, results and report.", metavar="DIR")]
 EngineOption = Annotated[
     str,
     typer.Option(
-        "--engine", help="onnxruntime, openvino or litert; several with commas; or auto: all that are installed."
+        "--engine",
+        help="{lowbit.engines.session:ENGINES}; several separated by commas; or auto: all that are installed.",
     ),
 ]
-EmulateOption = Annotated[
-    str, typer.Option("--emulate", help="x86: also give the answers of integer ONNX files on x86 without VNNI.")
-]
-ThreadsOption = Annotated[int, typer.Option(help="Threads of the runtime while timing.", min=1)]
-BatchOption = Annotated[int, typer.Option(help="Images a run while timing.", min=1)]
-RunsOption = Annotated[int, typer.Option(help="Timed runs of each file; 0 leaves latency out.", min=0)]
-SizeOption = Annotated[str | None, typer.Option("--size", help="Input size, as HxW or one number.")]
-MeanOption = Annotated[str | None, typer.Option("--mean", help="Mean a channel, as 0.485,0.456,0.406 or 'imagenet'.")]
-StdOption = Annotated[str | None, typer.Option("--std", help="Standard deviation a channel, likewise.")]
-LayoutOption = Annotated[str | None, typer.Option("--layout", help="NCHW or NHWC.")]
-EffortOption = Annotated[str, typer.Option(help="How long to search for codes: fast, balanced or best.")]
-StepsOption = Annotated[
-    str | None,
-    typer.Option(
-        "--steps",
-        help="What is tried between plain encoding and the file: exact-input, equalization, rounding, bias, with "
-        "commas; or none. Chosen by recipe and effort if left out.",
-        metavar="STEP[,STEP]|none",
-    ),
-]
-LimitOption = Annotated[int | None, typer.Option("--limit", help="Use at most so many images.", min=1)]
-PerOption = Annotated[
-    str | None, typer.Option("--per", help="tensor, channel or group: what shares a scale or code book.")
-]
-GroupOption = Annotated[int | None, typer.Option("--group-size", help="How many, with --per group.", min=1)]
-AffineOption = Annotated[bool | None, typer.Option("--affine/--symmetric", help="A zero point a scale, or none.")]
-RecipeOption = Annotated[str, typer.Option("--recipe", "-r", help="Such as int8, linear4, cluster2.")]
-RecipesOption = Annotated[str | None, typer.Option("--recipes", help="Comma separated; the study's seven by default.")]
-StrictOption = Annotated[bool, typer.Option("--strict", help="Fail if anything asked for cannot be given.")]
-FolderOption = Annotated[Path, typer.Option("--out", help="Folder for files, results and report.", metavar="DIR")]
-InputOption = Annotated[
-    str,
-    typer.Option(
-        "--input",
-        help="What the file takes: float32 (normalized by the caller), uint8 (the bytes of images; the file "
-        "normalizes), int8 (codes, LiteRT only).",
-    ),
-]
-InputLayoutOption = Annotated[
-    str, typer.Option("--input-layout", help="Of image bytes: NHWC, as image libraries give them, or NCHW.")
-]
+ThreadsOption = Annotated[int, typer.Option(help="Number of threads while timing.", min=1)]
+BatchOption = Annotated[int, typer.Option(help="Batch size while timing.", min=1)]
+RunsOption = Annotated[int, typer.Option(help="Number of timed runs per file; 0 skips latency.", min=0)]
 TargetOption = Annotated[
     str | None,
     typer.Option(
         "--target",
-        help="Processor that integers are made for: native (this machine; the default), x86-vnni, x86 or arm.",
+        help="Processor that int files target: native (this machine, the default), "
+        "{lowbit.quantization.planning.target:TARGETS}.",
     ),
 ]
+InputOption = Annotated[
+    str,
+    typer.Option(
+        "--input",
+        help="Input type: float32 (normalized by the caller), uint8 (image bytes, which the file normalizes itself), "
+        "int8 (codes, LiteRT only).",
+    ),
+]
+InputLayoutOption = Annotated[
+    str, typer.Option("--input-layout", help="Layout of image bytes: NHWC, as image libraries give them, or NCHW.")
+]
+StrictOption = Annotated[bool, typer.Option("--strict", help="Fail if anything requested cannot be given.")]
 
 
-def listed(text: str | None) -> list[str] | None:
-    """The words of an option that takes several with commas, where `none` stands for none of them."""
-    if text is None:
-        return None
-    return [] if text.strip() == "none" else [word.strip() for word in text.split(",") if word.strip()]
+@dataclass(frozen=True)
+class DataOptions:
+    """Evaluation images."""
+
+    data: Annotated[
+        str | None,
+        typer.Option(help="Evaluation images: a folder of class folders, a .npz file, or builtin:test.", metavar="DIR"),
+    ] = None
+    limit: Annotated[int | None, typer.Option(help="Maximum number of evaluation images.", min=1)] = None
+
+
+@dataclass(frozen=True)
+class CalibrationOptions:
+    """Calibration images."""
+
+    calibration: CalibrationOption = None
+    limit: Annotated[int | None, typer.Option(help="Maximum number of calibration images.", min=1)] = None
+
+
+@dataclass(frozen=True)
+class PreprocessingOptions:
+    """How an image becomes the model's input, where that is not what the model's metadata says."""
+
+    image_size: Annotated[str | None, typer.Option(help="Image size in pixels: one number, or HxW.")] = None
+    mean: Annotated[str | None, typer.Option(help="Per-channel mean, such as 0.485,0.456,0.406, or 'imagenet'.")] = None
+    std: Annotated[
+        str | None, typer.Option(help="Per-channel standard deviation, such as 0.229,0.224,0.225, or 'imagenet'.")
+    ] = None
+    layout: Annotated[str | None, typer.Option(help="Layout of the model's input: NCHW or NHWC.")] = None
+
+
+@dataclass(frozen=True)
+class RecipeOptions:
+    """A recipe, with what is requested in place of its defaults."""
+
+    recipe: Annotated[str, typer.Option("--recipe", "-r", help="Such as int8, linear4 or cluster2; see `recipes`.")]
+    per: Annotated[str | None, typer.Option(help="What shares a scale or code book: tensor, channel or group.")] = None
+    group_size: Annotated[int | None, typer.Option(help="Group size, with --per group.", min=1)] = None
+    affine: Annotated[bool | None, typer.Option("--affine/--symmetric", help="With or without zero points.")] = None
+    target: TargetOption = None
+
+    def parsed(self, *, ranges: str | None = None) -> "Recipe":
+        """The recipe, with a range rule of its own if one is given.
+
+        Raises:
+            SchemeError: no such recipe, or a value that it does not take.
+        """
+        from lowbit.quantization.planning.recipes import parse_recipe
+
+        return parse_recipe(
+            self.recipe,
+            per=self.per,
+            group_size=self.group_size,
+            symmetric=None if self.affine is None else not self.affine,
+            ranges=ranges,
+            target=self.target,
+        )
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """How codes are searched for."""
+
+    effort: EffortOption = "balanced"
+    steps: Annotated[
+        str | None,
+        typer.Option(
+            help="Steps to try, separated by commas: {lowbit.quantization.planning.plan:STEPS}; or none. By default "
+            "recipe and effort decide.",
+            metavar="STEP[,STEP]|none",
+        ),
+    ] = None
+    strict: StrictOption = False
+
+    def chosen_steps(self) -> list[str] | None:
+        """The steps by name; None leaves the choice to recipe and effort."""
+        if self.steps is None:
+            return None
+        return [] if self.steps.strip() == "none" else words(self.steps)
+
+
+@dataclass(frozen=True)
+class ConditionOptions:
+    """How files are measured."""
+
+    engine: EngineOption = "onnxruntime"
+    threads: ThreadsOption = 1
+    batch: BatchOption = 1
+    runs: RunsOption = 200
+    emulate: Annotated[str, typer.Option(help="x86: also show what integer ONNX files answer on x86 without VNNI.")] = (
+        ""
+    )
+    control: ControlOption = False
+
+    def conditions(self) -> "Conditions":
+        """The same as the library takes it."""
+        from lowbit.measurement.conditions import Conditions
+
+        return Conditions(**asdict(self))
+
+
+def words(text: str) -> list[str]:
+    """The words of an option that takes several, separated by commas."""
+    return [word.strip() for word in text.split(",") if word.strip()]

@@ -1,12 +1,14 @@
 """`fetch` and `train`: the images and the network of the study."""
 
+import shlex
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from lowbit.commands.options import JsonOption
+from lowbit.commands.options import JsonOption, OutputOption
 from lowbit.console import print_json, progress_bar
 
 
@@ -15,35 +17,41 @@ def fetch(
     folder: Annotated[Path, typer.Argument(metavar="DIR")],
     as_json: JsonOption = False,
 ) -> None:
-    """Download a data set, check it, and unpack it whole or not at all."""
+    """Download a data set, check it and unpack it; a failed run leaves nothing behind."""
     from lowbit.data.fetch import fetch_rps
     from lowbit.errors import DataError
 
     if what != "rps":
-        raise DataError(f"no data set is called '{what}'.", remedy="Known: rps.")
+        raise DataError(f"there is no data set '{what}'.", remedy="Use rps.")
     with progress_bar(as_json) as progress:
         path = fetch_rps(folder, progress=progress)
-    print_json({"folder": str(path)}) if as_json else typer.echo(f"Ready in {path}: train/ and test/.")
+    print_json({"folder": str(path)}) if as_json else typer.echo(f"The images are in {path}: train/ and test/.")
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """How the network is trained."""
+
+    from_scratch: Annotated[
+        bool, typer.Option("--from-scratch", help="Train from random weights instead of fine-tuning the last layers.")
+    ] = False
+    weights: Annotated[
+        str, typer.Option(help="'imagenet' to download the official weights, or a .pth file with the same names.")
+    ] = "imagenet"
+    epochs: Annotated[int | None, typer.Option(help="Maximum number of epochs.", min=1)] = None
+    image_size: Annotated[int, typer.Option(help="Image size in pixels.", min=32)] = 128
+    seed: Annotated[int, typer.Option(help="Random seed: split, order, augmentation and initial weights.")] = 0
 
 
 def train(
-    data: Annotated[str, typer.Argument(help="Folder of class folders, or builtin:train.", metavar="DATA")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The ONNX file to write.", metavar="FILE")],
-    from_scratch: Annotated[
-        bool, typer.Option("--from-scratch", help="Train everything from random weights, not only the last layers.")
-    ] = False,
-    weights: Annotated[
-        str, typer.Option(help="'imagenet' to download the official weights, or a local .pth file of the same names.")
-    ] = "imagenet",
-    test: Annotated[str | None, typer.Option(help="Images to test the finished network on, once.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="At most so many passes.", min=1)] = None,
-    size: Annotated[int, typer.Option(help="Side of the images, in pixels.", min=32)] = 128,
-    seed: Annotated[int, typer.Option(help="Decides split, order, augmentation and first weights.")] = 0,
+    data: Annotated[str, typer.Argument(help="A folder of class folders, or builtin:train.", metavar="DATA")],
+    output: OutputOption,
+    training: TrainingOptions,
+    test: Annotated[str | None, typer.Option(help="Test images, used once when training has finished.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Train the study's MobileNetV2 on a folder of class folders (extra: lowbit[train])."""
+    """Train the study's MobileNetV2 on a folder of class folders; needs the extra `train`."""
     import dataclasses
-    import shlex
 
     from lowbit.errors import EngineError
 
@@ -55,15 +63,15 @@ def train(
         raise EngineError(
             f"the package '{error.name}' is not installed.", where="lowbit train", remedy="pip install 'lowbit[train]'"
         ) from error
-    recipe = FROM_SCRATCH if from_scratch else dataclasses.replace(FINE_TUNING, weights=weights)
-    if epochs is not None:
-        recipe = dataclasses.replace(recipe, epochs=epochs)
+    recipe = FROM_SCRATCH if training.from_scratch else dataclasses.replace(FINE_TUNING, weights=training.weights)
+    if training.epochs is not None:
+        recipe = dataclasses.replace(recipe, epochs=training.epochs)
     with progress_bar(as_json) as progress:
         trained = run(
-            TrainingData(data, test=test, size=size),
+            TrainingData(data, test=test, size=training.image_size),
             recipe,
             output=output,
-            seed=seed,
+            seed=training.seed,
             command=shlex.join(["lowbit", *sys.argv[1:]]),
             progress=progress,
         )

@@ -90,7 +90,7 @@ class Images:
             raise DataError(
                 "it is not known how images become the model's input: the model has no preprocessing metadata.",
                 where=self.name,
-                remedy="Give --size, --mean and --std (preprocessing=Preprocessing(...) in Python).",
+                remedy="Give --image-size, --mean and --std (preprocessing=Preprocessing(...) in Python).",
             )
         if limit is not None:
             check_limit(limit)

@@ -40,18 +40,20 @@ def with_preprocessing(
     if size is not None:
         match = re.fullmatch(r"(\d{1,5})(?:x(\d{1,5}))?", size.strip().lower())
         if match is None:
-            raise DataError(f"--size '{size}' is not a size.", remedy="Write it as 128 or 128x96 (height x width).")
+            raise DataError(
+                f"--image-size '{size}' is not an image size.", remedy="Write it as 128 or 128x96 (height x width)."
+            )
         given = int(match[1]), int(match[2] or match[1])
         if (height or given[0], width or given[1]) != given:
             raise DataError(
-                f"--size {given[0]}x{given[1]} does not fit the model's input of {height}x{width}.",
-                remedy="Leave --size out.",
+                f"--image-size {given[0]}x{given[1]} does not fit the model's input of {height}x{width}.",
+                remedy="Leave --image-size out.",
             )
         height, width = given
     if known is not None:
         height, width = height or known.height, width or known.width
     if not height or not width:
-        raise DataError("the model's input has no fixed size.", where=model.source, remedy="Give --size, as HxW.")
+        raise DataError("the model's input has no fixed size.", where=model.source, remedy="Add --image-size HxW.")
     stated = Preprocessing(
         height=height,
         width=width,

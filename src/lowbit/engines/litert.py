@@ -166,7 +166,7 @@ def remarks(path: Path) -> tuple[str, ...]:
         open_session(path, threads=1, optimized_to=listed)
         names = [name for name in listed.read_text().split() if name != "DELEGATE"]
     counts = ", ".join(f"{names.count(name)} {name}" for name in dict.fromkeys(names))
-    return (f"LiteRT runs outside XNNPACK, in slower kernels: {counts}.",) if names else ()
+    return (f"LiteRT runs these operators in its own slower kernels instead of XNNPACK: {counts}.",) if names else ()
 
 
 def executed(runtime: Any) -> list[str]:  # noqa: ANN401 - untyped package

@@ -1,22 +1,26 @@
-"""Under which conditions files are measured: what every row of a table has in common."""
+"""The values that `measure` and `compare` take: how files are measured, and how the files of a comparison are made."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from lowbit.formats.file_form import FileForm
 
 RUNS = 200
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """How to measure; `measure` says what each means.
+    """How files are measured: what all rows of a table have in common.
 
     Attributes:
-        engine: runtimes: a name, several with commas, or `auto`.
-        threads: of the runtime, while timing.
-        batch: images a run, while timing.
-        runs: timed runs of each file; 0 leaves latency out.
-        with_memory: whether memory is measured.
-        emulate: target whose answers are emulated; empty for none.
-        control: whether the first file is compressed as it is.
+        engine: the runtime that predicts, and whose latency and memory are measured: a name, several with commas, or
+            "auto" for all that are installed. With several, each file has a row for each engine that opens it; LiteRT
+            files always run in LiteRT.
+        threads: threads of the runtime while timing.
+        batch: images per run while timing.
+        runs: timed runs per file; 0 skips latency.
+        with_memory: whether memory is measured, each file in a process of its own.
+        emulate: "x86" adds, below each integer ONNX file, its answers on x86 without VNNI; empty for none.
+        control: whether the first file is also compressed with zstd -19 and xz -9, which takes seconds per 10 MB.
     """
 
     engine: str = "onnxruntime"
@@ -26,3 +30,21 @@ class Conditions:
     with_memory: bool = True
     emulate: str = ""
     control: bool = False
+
+
+@dataclass(frozen=True)
+class CompareOptions:
+    """How the files of a comparison are made.
+
+    Attributes:
+        effort: how long the search for codes may take: "fast", "balanced" or "best".
+        form: what the files take, the float file included: with image bytes, latency covers the whole way from the
+            image to the answer. Which engine a file is written for is not said here: each engine gets its own.
+        same_data: evaluate even on images that were used for calibration.
+        strict: fail if anything that was asked for cannot be given.
+    """
+
+    effort: str = "balanced"
+    form: FileForm = field(default_factory=FileForm)
+    same_data: bool = False
+    strict: bool = False

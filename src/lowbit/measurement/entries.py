@@ -9,6 +9,7 @@ from lowbit.engines import AUTO, ENGINES, chosen_engines, open_session, remarks
 from lowbit.errors import DataError, EngineError, SchemeError
 from lowbit.formats.onnx.saturation import saturating
 from lowbit.formats.opening import is_litert
+from lowbit.measurement.conditions import Conditions
 from lowbit.measurement.inputs import as_taken, first_batch
 
 # Targets whose answers can be emulated elsewhere, and which processors those are.
@@ -37,7 +38,7 @@ class Entry:
 
 
 def check_emulation(emulate: str, names: Sequence[str]) -> None:
-    """Refuse an emulation that there is not, or that no file of these engines has anything for.
+    """Refuse an unknown emulation, and one that would change nothing on these engines.
 
     Raises:
         SchemeError: no such emulation.
@@ -45,7 +46,7 @@ def check_emulation(emulate: str, names: Sequence[str]) -> None:
     """
     if emulate and emulate not in EMULATED:
         raise SchemeError(
-            f"'{emulate}' cannot be emulated.", remedy=f"Choose {', '.join(EMULATED)}: other targets add exactly."
+            f"'{emulate}' cannot be emulated.", remedy=f"Choose {', '.join(EMULATED)}; other targets add exactly."
         )
     if emulate and not any(ENGINES[name].reads == ".onnx" for name in names):
         raise _nothing_to_emulate()
@@ -54,52 +55,47 @@ def check_emulation(emulate: str, names: Sequence[str]) -> None:
 def entries(
     paths: Sequence[Path],
     images: Images,
+    conditions: Conditions,
     *,
-    engine: str,
     made_for: Sequence[tuple[str, ...]] = (),
-    emulate: str = "",
-    batch: int = 1,
 ) -> tuple[tuple[Entry, ...], tuple[str, ...]]:
     """The rows for some files, file by file, and what could not be measured.
 
     Args:
         paths: of ONNX and .tflite files.
-        images: what they will run on.
-        engine: name of an engine, several with commas, or `auto`: those installed, passing over files that one does not
-            open or, having opened it, fails to run.
-        made_for: for each file the engines that shall run it; where that is empty, all that are asked for and open it.
-        emulate: a row of `EMULATED`, or empty.
-        batch: images a run, for trying it.
+        images: that they will run on.
+        conditions: engines, emulation and batch. Files that an engine does not open or run are skipped with "auto".
+        made_for: for each file the engines that run it; where that is empty, all that are asked for and open it.
 
     Raises:
         EngineError: no such engine, or one that refuses a file (with `auto`: all of them do).
         SchemeError: no such emulation.
         DataError: no file has anything that emulation would change.
     """
-    names = chosen_engines(engine)
-    check_emulation(emulate, names)
-    found: list[Entry] = []
-    passed: list[str] = []
+    names = chosen_engines(conditions.engine)
+    check_emulation(conditions.emulate, names)
+    rows: list[Entry] = []
+    skipped: list[str] = []
     for index, path in enumerate(paths):
         own = made_for[index] if made_for else ()
         reading = own or _reading(path, names)
-        if engine == AUTO:
-            refusals = {name: refusal for name in reading if (refusal := _refusal(path, name, images, batch))}
+        if conditions.engine == AUTO:
+            refusals = {name: text for name in reading if (text := _refusal(path, name, images, conditions.batch))}
             reading = tuple(name for name in reading if name not in refusals)
-            said = [f"{path.name} was not measured with {name}: {refusal}" for name, refusal in refusals.items()]
+            notes = [f"{path.name} was not measured with {name}: {text}" for name, text in refusals.items()]
             if not reading and not own:
-                raise EngineError("no engine that is installed runs the file.", where=str(path), remedy=" ".join(said))
-            passed += said
+                raise EngineError("no installed engine runs the file.", where=str(path), remedy=" ".join(notes))
+            skipped += notes
             if not reading:
                 continue
-        found += [Entry(index, name, path, notes=remarks(path, name)) for name in reading]
-        # Of the files that a recipe has, the one for the runtime whose kernels these are.
+        rows += [Entry(index, name, path, notes=remarks(path, name)) for name in reading]
+        # Of the files that a recipe has, the one for the runtime whose kernels are emulated.
         other = own and EMULATED_ENGINE not in own and EMULATED_ENGINE in names
-        if emulate and not is_litert(path) and not other:
-            found += _emulated(index, path, emulate)
-    if emulate and not any(entry.emulated for entry in found):
+        if conditions.emulate and not is_litert(path) and not other:
+            rows += _emulated(index, path, conditions.emulate)
+    if conditions.emulate and not any(entry.emulated for entry in rows):
         raise _nothing_to_emulate()
-    return tuple(found), tuple(passed)
+    return tuple(rows), tuple(skipped)
 
 
 def _nothing_to_emulate() -> DataError:
@@ -127,13 +123,13 @@ def _reading(path: Path, names: Sequence[str]) -> tuple[str, ...]:
         raise EngineError(
             f"{ENGINES[names[0]].label} opens {ENGINES[names[0]].reads} files only.",
             where=str(path),
-            remedy=f"Add {others}: --engine auto.",
+            remedy=f"Add {others}, or use --engine auto.",
         )
     return reading
 
 
 def _refusal(path: Path, engine: str, images: Images, batch: int) -> str:
-    """What an engine says against a file; empty if it opens and runs it."""
+    """Why an engine does not open or run a file; empty if it does."""
     x = first_batch(as_taken(images, path), batch)
     try:
         session = open_session(path, engine=engine, threads=1)
@@ -144,12 +140,12 @@ def _refusal(path: Path, engine: str, images: Images, batch: int) -> str:
 
 
 def _emulated(index: int, path: Path, target: str) -> list[Entry]:
-    found = saturating(path)
-    if not found.pairs:
+    emulation = saturating(path)
+    if not emulation.pairs:
         return []
-    risky, pairs = sum(found.risky.values()), sum(found.pairs.values())
+    risky, pairs = sum(emulation.risky.values()), sum(emulation.pairs.values())
     notes = (
-        f"what the file answers on {EMULATED[target]}, where sums of two products saturate at 16 bits: "
+        f"these are the answers on {EMULATED[target]}, where sums of two products saturate at 16 bits: "
         f"{risky:,} of {pairs:,} pairs of weights can.",
     )
-    return [Entry(index, EMULATED_ENGINE, found.content, target, notes)]
+    return [Entry(index, EMULATED_ENGINE, emulation.content, target, notes)]

@@ -1,13 +1,14 @@
-"""Images that float and a quantized file see differently, small enough to show on a page."""
+"""Images that float and a quantized file classify differently, small enough to show on a page."""
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from lowbit.graph.preprocessing import Preprocessing
 from lowbit.measurement.accuracy import predicted_classes
 from lowbit.measurement.prediction import BatchSource, Prediction
 from lowbit.measurement.results import Example
@@ -31,38 +32,24 @@ def examples(
     reference: Prediction,
     predictions: Sequence[Prediction],
     images: BatchSource,
+    preprocessing: Preprocessing,
     *,
     class_names: Sequence[str] = (),
-    mean: Sequence[float] = (0.0,),
-    std: Sequence[float] = (1.0,),
-    scale: float = 1 / 255,
-    channels_last: bool = False,
     limit: int = 12,
 ) -> tuple[tuple[Example, ...], ...]:
-    """For each file the examples to show; one pass over the images, one thumbnail an image.
+    """For each file the examples to show; one pass over the images, one thumbnail per image.
 
     Args:
         reference: the float model's outputs.
         predictions: outputs of the other files, in their order.
-        images: the evaluated images, as the model saw them: `(pixel * scale - mean) / std`.
+        images: the evaluation images, as the model saw them.
+        preprocessing: how they were normalized, which is undone before drawing.
         class_names: names of the outputs; their numbers where there are none.
-        mean: per channel, taken back before drawing.
-        std: per channel, taken back before drawing.
-        scale: likewise.
-        channels_last: [H, W, C] images rather than [C, H, W].
-        limit: examples a file.
+        limit: maximum number of examples per file.
     """
     wanted = [changed_images(reference, prediction, limit=limit) for prediction in predictions]
     needed = {index for indices in wanted for index in indices}
-    pictures: dict[int, str] = {}
-    start = 0
-    if needed:
-        for batch in images.batches(32, limit=max(needed) + 1):
-            for offset in range(len(batch.x)):
-                if start + offset in needed:
-                    image = batch.x[offset] if channels_last else np.moveaxis(batch.x[offset], 0, -1)
-                    pictures[start + offset] = thumbnail(np.rint((image * np.array(std) + np.array(mean)) / scale))
-            start += len(batch.x)
+    pictures = _thumbnails(images, needed, preprocessing)
     before = predicted_classes(reference.logits)
     labels = reference.labels
 
@@ -80,6 +67,20 @@ def examples(
         )
         for indices, prediction in zip(wanted, predictions, strict=True)
     )
+
+
+def _thumbnails(images: BatchSource, needed: Collection[int], preprocessing: Preprocessing) -> dict[int, str]:
+    """By index, the thumbnails of some images."""
+    pictures: dict[int, str] = {}
+    start = 0
+    mean, std = np.array(preprocessing.mean), np.array(preprocessing.std)
+    for batch in images.batches(32, limit=max(needed) + 1) if needed else ():
+        for offset in range(len(batch.x)):
+            if start + offset in needed:
+                x = batch.x[offset] if preprocessing.layout == "NHWC" else np.moveaxis(batch.x[offset], 0, -1)
+                pictures[start + offset] = thumbnail(np.rint((x * std + mean) / preprocessing.scale))
+        start += len(batch.x)
+    return pictures
 
 
 def thumbnail(image: NDArray[np.number], *, pixels: int = THUMBNAIL_PIXELS) -> str:

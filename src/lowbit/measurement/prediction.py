@@ -54,9 +54,7 @@ def predict(
     images: BatchSource,
     *,
     engine: str = "onnxruntime",
-    threads: int = 0,
     batch: int = 32,
-    limit: int | None = None,
     progress: Progress = SILENT,
     what: str = "predicting",
 ) -> Prediction:
@@ -64,18 +62,25 @@ def predict(
 
     A file that takes image bytes gets them.
 
+    Args:
+        model: an ONNX or LiteRT file.
+        images: to predict.
+        engine: runtime that runs the file.
+        batch: images per run.
+        progress: told after every batch.
+        what: what the progress is called.
+
     Raises:
         EngineError: the runtime refuses the model or the images.
-        DataError: no images, or outputs that are not one row an image.
+        DataError: no images, or outputs that are not one row per image.
     """
     images = as_taken(images, model)
-    session = open_session(model, engine=engine, threads=threads)
+    session = open_session(model, engine=engine, threads=0)
     name, result = session.input_names[0], session.output_names[0]
     outputs: list[NDArray[np.float32]] = []
     labels: list[NDArray[np.int64]] = []
-    count = images.count if limit is None else min(limit, images.count)
     piece: LabelledBatch
-    for piece in progress.track(images.batches(batch, limit=limit), what, total=-(-count // batch)):
+    for piece in progress.track(images.batches(batch), what, total=-(-images.count // batch)):
         out = session.run({name: piece.x})[result]
         if (
             out.shape[:1] != piece.x.shape[:1]
@@ -84,11 +89,11 @@ def predict(
         ):
             raise DataError(
                 f"output '{result}' has shape {out.shape} for {len(piece.x)} images, not [images, classes].",
-                remedy="lowbit measures classifiers with one output row an image.",
+                remedy="lowbit measures classifiers with one output row per image.",
             )
         outputs.append(out.reshape(len(out), -1).astype(np.float32))
         if piece.labels is not None:
             labels.append(piece.labels)
     if not outputs:
-        raise DataError("there are no images to predict.", remedy="Name a folder that holds images.")
+        raise DataError("there are no images.", remedy="Name a folder that holds images.")
     return Prediction(np.concatenate(outputs), np.concatenate(labels) if len(labels) == len(outputs) else None)

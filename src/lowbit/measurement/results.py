@@ -8,17 +8,11 @@ times *better* than float a file is: `file_ratio` 4 is four times smaller, `late
 
 import dataclasses
 import json
-import types
-import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, TypeVar
-
-from lowbit.errors import DataError
+from typing import Any
 
 VERSION = 1
-Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -234,64 +228,20 @@ class Comparison:
         """Whether accuracy was measured; without labels agreement with the first row takes its place."""
         return any(row.accuracy is not None for row in self.rows)
 
+    def to_data(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {"lowbit_results": VERSION, **dataclasses.asdict(self)}
+
     def to_json(self) -> str:
-        """The text of results.json."""
-        return json.dumps({"lowbit_results": VERSION, **dataclasses.asdict(self)}, indent=1, allow_nan=False) + "\n"
-
-    @staticmethod
-    def from_json(text: str, *, where: str = "results.json") -> "Comparison":
-        """Read what `to_json` wrote; unknown keys are skipped.
-
-        Raises:
-            DataError: not a results file, or one of another version.
-        """
-        try:
-            data = json.loads(text)
-            if not isinstance(data, dict) or data.get("lowbit_results") != VERSION:
-                raise ValueError(f"`lowbit_results` must be {VERSION}")
-            return _build(Comparison, data)
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
-            remedy = "Write it again with `lowbit compare`."
-            raise DataError(f"is not a results file of this version: {error}.", where=where, remedy=remedy) from error
+        """The same as text."""
+        return as_text(self.to_data())
 
 
-def read_results(path: Path | str) -> Comparison:
-    """Read a results.json."""
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot be read: {error}.", where=str(path), remedy="Name a results.json.") from error
-    return Comparison.from_json(text, where=str(path))
+def as_text(data: Mapping[str, Any]) -> str:
+    """JSON, without the NaN and Infinity that JSON does not have."""
+    return json.dumps(data, indent=1, allow_nan=False) + "\n"
 
 
 def finite(value: float | None) -> float | None:
     """`value`, or `None` where it is not a finite number, which JSON could not hold."""
     return None if value is None or value != value or value in (float("inf"), float("-inf")) else float(value)
-
-
-def _build(kind: type[Value], data: object) -> Value:
-    """`data` from JSON as the dataclass `kind`, every field checked against its annotation."""
-    hints = typing.get_type_hints(kind)
-    if not isinstance(data, dict):
-        raise TypeError(f"{kind.__name__} must be an object")
-    names = [f.name for f in dataclasses.fields(kind)]  # type: ignore[arg-type]
-    return kind(**{name: _read(hints[name], data[name], f"{kind.__name__}.{name}") for name in names if name in data})
-
-
-def _read(hint: Any, value: Any, where: str) -> Any:  # noqa: ANN401 - JSON has no narrower type
-    origin, inner = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (types.UnionType, typing.Union):
-        if value is None:
-            return None
-        return _read(next(arm for arm in inner if arm is not type(None)), value, where)
-    if origin is tuple and isinstance(value, list):
-        return tuple(_read(inner[0], item, where) for item in value)
-    if origin is Mapping and isinstance(value, dict):
-        return {key: _read(inner[1], item, where) for key, item in value.items()}
-    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-        return _build(hint, value)
-    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    if isinstance(hint, type) and isinstance(value, hint) and not isinstance(value, bool):
-        return value
-    raise TypeError(f"{where} has the wrong type")

@@ -15,7 +15,7 @@ from lowbit.measurement import error
 from lowbit.measurement.accuracy import Score
 from lowbit.measurement.entries import Entry
 from lowbit.measurement.memory import Memory
-from lowbit.measurement.results import Details, Histogram, LayerRow, Row, Step
+from lowbit.measurement.results import Details, Example, Histogram, LayerRow, Row, Step
 from lowbit.measurement.speed import Latency
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -76,30 +76,34 @@ def contents(candidates: Sequence[Candidate], paths: Sequence[Path]) -> list[Con
         paths: the ONNX or LiteRT file of each.
     """
     first = file_weights(paths[0])
-    found = []
+    files = []
     for index, (candidate, path) in enumerate(zip(candidates, paths, strict=True)):
         before = first if candidate.float_weights is None else candidate.float_weights
         before, after = paired(before, file_weights(path) if index else first)
         histograms = _histograms(before, after)
-        found.append(Content(file_ledger(candidate.path, path), error.weight_errors(before, after), histograms))
-    return found
+        files.append(Content(file_ledger(candidate.path, path), error.weight_errors(before, after), histograms))
+    return files
 
 
 def expected_ratio(
-    candidates: Sequence[Candidate], entry: Entry, found: Sequence[Entry], times: Mapping[str, Latency]
+    candidates: Sequence[Candidate], entry: Entry, rows: Sequence[Entry], times: Mapping[str, Latency]
 ) -> float | None:
-    """The gain expected on this engine, in times of the reference: that of the float file on the same engine."""
+    """How many times faster than the reference a file should be: the gain expected over float on the same engine, times
+    what that engine's float file gains over the reference.
+    """
+    if entry.emulated:
+        return None
     gain = candidates[entry.file].expected.get(entry.engine)
     floats = (
         str(index)
-        for index, other in enumerate(found)
+        for index, other in enumerate(rows)
         if other.engine == entry.engine and _belong(candidates, 0, other.file)
     )
     time = times.get(next(floats, ""))
     return None if gain is None or time is None else gain * time.ratio
 
 
-def with_fastest(rows: Sequence[Row], candidates: Sequence[Candidate], found: Sequence[Entry]) -> tuple[Row, ...]:
+def with_fastest(rows: Sequence[Row], candidates: Sequence[Candidate], entries: Sequence[Entry]) -> tuple[Row, ...]:
     """Name the engine that is fastest, where several run a file, or files of their own of the same recipe."""
     # The first file that belongs together with each.
     groups = [
@@ -107,7 +111,7 @@ def with_fastest(rows: Sequence[Row], candidates: Sequence[Candidate], found: Se
         for index in range(len(candidates))
     ]
     timed: dict[int, list[Row]] = {}
-    for row, entry in zip(rows, found, strict=True):
+    for row, entry in zip(rows, entries, strict=True):
         if row.latency_ms is not None:
             timed.setdefault(groups[entry.file], []).append(row)
     best = {
@@ -117,7 +121,7 @@ def with_fastest(rows: Sequence[Row], candidates: Sequence[Candidate], found: Se
     }
     return tuple(
         row if entry.emulated else dataclasses.replace(row, fastest_engine=best.get(groups[entry.file], ""))
-        for row, entry in zip(rows, found, strict=True)
+        for row, entry in zip(rows, entries, strict=True)
     )
 
 
@@ -127,30 +131,50 @@ def _belong(candidates: Sequence[Candidate], one: int, other: int) -> bool:
     return one == other or bool(first.engines and second.engines and first.recipe == second.recipe)
 
 
-def row(
-    candidate: Candidate,
-    *,
-    engine: str,
-    first: Content,
-    content: Content,
-    score: Score,
-    time: Latency | None,
-    memory: Memory,
-    costs: Cost | None,
-    shown: tuple[Any, ...],
-) -> Row:
-    """One file on one engine."""
-    ledger, errors = content.ledger, content.errors
+@dataclass(frozen=True)
+class Measured:
+    """Everything that was measured of one file on one engine.
+
+    Attributes:
+        candidate: the file.
+        entry: which engine ran it.
+        label: what the row is called.
+        content: what is in the file.
+        first_row: whether this is the first row of the file: what is in a file is told once.
+        score: of its outputs.
+        time: of one inference, if that was measured.
+        memory: that it needs.
+        examples: images that it sees differently than float.
+    """
+
+    candidate: Candidate
+    entry: Entry
+    label: str
+    content: Content
+    first_row: bool
+    score: Score
+    time: Latency | None
+    memory: Memory
+    examples: tuple[Example, ...]
+
+
+def row(measured: Measured, *, first: Content, costs: Cost | None) -> Row:
+    """One file on one engine.
+
+    Args:
+        measured: what was measured.
+        first: content of the first file, which ratios refer to.
+        costs: of the layers, if they are known.
+    """
+    candidate, score, time = measured.candidate, measured.score, measured.time
+    ledger, errors = measured.content.ledger, measured.content.errors
     pooled = error.total(errors)
-    notes = [*candidate.notes, *score.notes]
-    if not errors:
-        notes.append("Weights were not compared: the layers of this file could not be paired with those of the first.")
-    if memory.note:
-        notes.append(memory.note)
     return Row(
         recipe=candidate.recipe,
         file=candidate.path.name,
-        engine=engine,
+        engine=measured.entry.engine,
+        label="" if measured.label == candidate.recipe else measured.label,
+        emulated=measured.entry.emulated,
         file_bytes=ledger.total,
         file_ratio=first.ledger.total / ledger.total,
         weight_bytes=ledger.weight_bytes,
@@ -172,17 +196,33 @@ def row(
         latency_low_ms=time.low_ms if time else None,
         latency_high_ms=time.high_ms if time else None,
         latency_ratio=time.ratio if time else None,
-        load_memory_bytes=memory.load_bytes,
-        peak_memory_bytes=memory.peak_bytes,
-        details=Details(
-            ledger=dict(ledger.bytes),
-            parameter_counts=dict(ledger.counts),
-            layers=_layer_rows(candidate, ledger, {item.name: item for item in errors}, costs),
-            histograms=content.histograms,
-            examples=shown,
-            steps=candidate.steps,
-            notes=tuple(notes),
-        ),
+        load_memory_bytes=measured.memory.load_bytes,
+        peak_memory_bytes=measured.memory.peak_bytes,
+        details=_details(measured, costs),
+    )
+
+
+def _details(measured: Measured, costs: Cost | None) -> Details:
+    candidate, content = measured.candidate, measured.content
+    details = Details(
+        ledger=dict(content.ledger.bytes),
+        parameter_counts=dict(content.ledger.counts),
+        examples=measured.examples,
+        notes=(*measured.score.notes, *measured.entry.notes),
+    )
+    if not measured.first_row:
+        return details
+    notes = [*candidate.notes, *measured.score.notes]
+    if not content.errors:
+        notes.append("Weights were not compared: the layers of this file could not be matched with the first file's.")
+    if measured.memory.note:
+        notes.append(measured.memory.note)
+    return dataclasses.replace(
+        details,
+        layers=_layer_rows(candidate, content.ledger, {item.name: item for item in content.errors}, costs),
+        histograms=content.histograms,
+        steps=candidate.steps,
+        notes=(*notes, *measured.entry.notes),
     )
 
 
@@ -221,10 +261,10 @@ def _layer_rows(
 def _histograms(float_weights: Mapping[str, Array], weights: Mapping[str, Array]) -> tuple[Histogram, ...]:
     """The largest tensors, with the values that stand in for them where those are few."""
     largest = sorted(float_weights, key=lambda name: -float_weights[name].size)[:HISTOGRAMS]
-    found = []
+    histograms = []
     for name in largest:
         values = np.unique(weights[name])
-        found.append(
+        histograms.append(
             error.weight_histogram(name, float_weights[name], code_book=values if values.size <= 256 else None)
         )
-    return tuple(found)
+    return tuple(histograms)

@@ -1,6 +1,6 @@
 """How fast: candidates side by side, so that a clock that wanders hits all of them alike.
 
-Every round runs each candidate once, in an order that rotates from round to round; the median over rounds is the
+Each round runs each candidate once, in an order that rotates from round to round; the median over rounds is the
 latency, the quartiles its spread. The ratio to float is the median of the ratios *within* rounds, which a machine that
 slows down half-way does not move. Sessions are opened once, and the garbage collector rests.
 """
@@ -8,7 +8,7 @@ slows down half-way does not move. Sessions are opened once, and the garbage col
 import gc
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lowbit.engines import open_session
+from lowbit.engines import Session, open_session
 from lowbit.errors import DataError
+from lowbit.measurement.conditions import Conditions
 from lowbit.progress import SILENT, Progress
+
+WARMUP = 10  # rounds before those that count
 
 
 @dataclass(frozen=True)
@@ -40,53 +43,70 @@ class Latency:
 def latency(
     candidates: Mapping[str, bytes | Path],
     inputs: NDArray[Any] | Mapping[str, NDArray[Any]],
+    conditions: Conditions,
     *,
-    engine: str | Mapping[str, str] = "onnxruntime",
-    threads: int = 1,
-    batch: int = 1,
-    runs: int = 100,
-    warmup: int = 10,
+    engines: Mapping[str, str] | None = None,
+    warmup: int = WARMUP,
     progress: Progress = SILENT,
 ) -> dict[str, Latency]:
-    """Time every candidate on the first `batch` of `inputs`; the first candidate is the one that ratios refer to.
+    """Time every candidate on its first batch of inputs; the first candidate is the one that ratios refer to.
 
-    `inputs` and `engine` are the same for all, or one for each candidate by its name.
+    Args:
+        candidates: model files by name.
+        inputs: [images, ...], the same for all, or one array for each candidate by its name.
+        conditions: threads, batch and runs.
+        engines: of each candidate by its name; the one engine of the conditions if left out.
+        warmup: rounds that are not counted.
+        progress: told after every round.
 
     Raises:
         DataError: fewer inputs than one batch, or no runs.
         EngineError: the runtime refuses a candidate.
     """
+    batch, runs = conditions.batch, conditions.runs
     given = inputs if isinstance(inputs, Mapping) else dict.fromkeys(candidates, inputs)
     fewest = min(len(x) for x in given.values())
     if fewest < batch or batch < 1 or runs < 1:
         raise DataError(
-            f"{fewest} inputs and {runs} runs cannot time batches of {batch}.",
+            f"cannot time {runs} runs of batches of {batch} with {fewest} inputs.",
             remedy="Give at least one batch of images and one run.",
         )
-    batches = [np.ascontiguousarray(given[name][:batch]) for name in candidates]
-    engines = dict.fromkeys(candidates, engine) if isinstance(engine, str) else engine
-    sessions = [open_session(model, engine=engines[name], threads=threads) for name, model in candidates.items()]
-    feeds = [{session.input_names[0]: x} for session, x in zip(sessions, batches, strict=True)]
-    wall = np.zeros((runs, len(sessions)), np.int64)
-    cpu = np.zeros((runs, len(sessions)), np.int64)
+    engines = engines or dict.fromkeys(candidates, conditions.engine)
+    sessions = [
+        open_session(model, engine=engines[name], threads=conditions.threads) for name, model in candidates.items()
+    ]
+    feeds = [
+        {session.input_names[0]: np.ascontiguousarray(given[name][:batch])}
+        for session, name in zip(sessions, candidates, strict=True)
+    ]
+    wall, cpu = _timed(sessions, feeds, progress.track(range(-warmup, runs), "timing", total=warmup + runs))
+    return summarize(list(candidates), wall[warmup:], cpu[warmup:])
+
+
+def _timed(
+    sessions: Sequence[Session], feeds: Sequence[Mapping[str, NDArray[Any]]], turns: Iterable[int]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Wall and processor time of every session in every turn, in nanoseconds [turns, sessions]."""
+    wall: list[list[int]] = []
+    cpu: list[list[int]] = []
     collecting = gc.isenabled()
     gc.disable()
     try:
-        for turn in progress.track(range(-warmup, runs), "timing", total=warmup + runs):
+        for turn in turns:
+            wall.append([0] * len(sessions))
+            cpu.append([0] * len(sessions))
             for place in range(len(sessions)):
                 i = (place + turn) % len(sessions)
                 session, feed = sessions[i], feeds[i]
                 cpu_start = time.process_time_ns()
                 start = time.perf_counter_ns()
                 session.run(feed)
-                elapsed = time.perf_counter_ns() - start
-                if turn >= 0:
-                    wall[turn, i] = elapsed
-                    cpu[turn, i] = time.process_time_ns() - cpu_start
+                wall[-1][i] = time.perf_counter_ns() - start
+                cpu[-1][i] = time.process_time_ns() - cpu_start
     finally:
         if collecting:
             gc.enable()
-    return summarize(list(candidates), wall, cpu)
+    return np.array(wall, np.int64), np.array(cpu, np.int64)
 
 
 def summarize(names: list[str], wall: NDArray[np.int64], cpu: NDArray[np.int64]) -> dict[str, Latency]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from lowbit.measurement.results import Comparison, Row
 from lowbit.reports import units
-from lowbit.reports.columns import complaints
+from lowbit.reports.footnotes import complaints
 from lowbit.reports.markup import Markup, element, join
 from lowbit.reports.sections import SECTIONS, quality_of
 from lowbit.reports.style import SCRIPT, STYLE

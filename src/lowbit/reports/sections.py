@@ -5,10 +5,13 @@ from collections.abc import Callable, Sequence
 
 from lowbit.measurement.results import Comparison, Row
 from lowbit.reports import units
-from lowbit.reports.charts import Point, both, layer_costs, layer_errors, ramp, trade_off
-from lowbit.reports.columns import Column, best_of, columns_of, float_of, footnotes
+from lowbit.reports.charts import layer_costs, layer_errors, ramp
+from lowbit.reports.columns import Column, best_of, columns_of
 from lowbit.reports.figures import example_cards, histogram_tiles, latency_bars, ledger_bars
+from lowbit.reports.footnotes import float_of, footnotes
 from lowbit.reports.markup import Markup, element, join, table
+from lowbit.reports.svg import both
+from lowbit.reports.trade_off import Point, trade_off
 
 PHONE_RANK, PAPER_RANK = 2, 10
 NOTHING = Markup("")
@@ -37,10 +40,10 @@ def all_files(comparison: Comparison) -> Markup:
         cells = [element("th", {"scope": "row", "title": row.file}, row.name)]
         tops = [None] * len(columns) if comparison.is_reference(row) else best
         for column, top in zip(columns, tops, strict=True):
-            value = column.value(row)
+            value = column.number(row)
             kind = f"{_reach(column)} best" if top is not None and value == top else _reach(column)
             known = "" if value is None else repr(value)
-            cells.append(element("td", {"class": kind.strip(), "data-v": known}, column.text(row)))
+            cells.append(element("td", {"class": kind.strip(), "data-v": known}, column.cell(row)))
         lines.append(element("tr", {"class": "reference"} if place == 0 else {}, *cells))
     head = element("thead", {}, element("tr", {}, *heads))
     parts = [

@@ -8,7 +8,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lowbit.measurement.roofline import FLOAT, INTEGER, Outlook
+from lowbit.measurement.peaks import FLOAT, INTEGER
+from lowbit.measurement.roofline import Outlook
 from lowbit.reports import units
 
 # Cells of all columns but the names, whose ends tell more than their beginnings.
@@ -57,8 +58,8 @@ def peaks_line(outlook: Outlook) -> str:
         rates = peaks.rates[kind]
         dense, window, depthwise = (f"{1e-9 / s:,.0f}" for s in (rates.mac, rates.window_mac, rates.depthwise_mac))
         parts.append(f"{kind} {dense} G MACs/s ({window} over windows, {depthwise} depthwise)")
-    bandwidth = f"{peaks.bandwidth / 1e9:,.0f} GB/s"
-    return f"Measured with {peaks.engine}, {peaks.threads} thread(s): {'; '.join(parts)}; {bandwidth}."
+    threads = f"{peaks.threads} thread{'s' * (peaks.threads > 1)}"
+    return f"Measured with {peaks.engine}, {threads}: {'; '.join(parts)}; memory {peaks.bandwidth / 1e9:,.0f} GB/s."
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, left: Sequence[int]) -> Table:

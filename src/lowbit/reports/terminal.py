@@ -9,7 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from lowbit.measurement.results import Comparison
-from lowbit.reports.columns import Column, best_of, columns_of, complaints, footnotes
+from lowbit.reports.columns import Column, best_of, columns_of
+from lowbit.reports.footnotes import complaints, footnotes
 
 NAME_CELLS = 28
 COMPLAINTS = 6
@@ -26,7 +27,7 @@ def print_comparison(comparison: Comparison, *, console: Console | None = None) 
     for note in unmet[:COMPLAINTS]:
         console.print(Text.assemble(("! ", "yellow"), note))
     if len(unmet) > COMPLAINTS:
-        console.print(Text(f"  and {len(unmet) - COMPLAINTS} more; all of them are in the report.", style="dim"))
+        console.print(Text(f"  and {len(unmet) - COMPLAINTS} more; the report lists all of them.", style="dim"))
 
 
 def comparison_text(comparison: Comparison, *, width: int = 100) -> str:
@@ -51,7 +52,7 @@ def comparison_table(comparison: Comparison, *, width: int) -> Table:
     for place, row in enumerate(rows):
         tops = [None] * len(columns) if comparison.is_reference(row) else best
         texts = [
-            Text(column.text(row), style="bold green" if top is not None and column.value(row) == top else "")
+            Text(column.cell(row), style="bold green" if top is not None and column.number(row) == top else "")
             for column, top in zip(columns, tops, strict=True)
         ]
         table.add_row(Text(row.name, style="" if place else "italic"), *texts, end_section=place == 0)
@@ -64,9 +65,9 @@ def fitting(columns: tuple[Column, ...], comparison: Comparison, room: int) -> t
     for column in sorted(columns, key=lambda c: c.rank):
         need = cells(column, comparison) + GAP
         if need <= room:
-            chosen.add(column.title)
+            chosen.add(column.name)
             room -= need
-    return tuple(column for column in columns if column.title in chosen)
+    return tuple(column for column in columns if column.name in chosen)
 
 
 def header(column: Column) -> str:
@@ -76,5 +77,5 @@ def header(column: Column) -> str:
 
 def cells(column: Column, comparison: Comparison) -> int:
     """Width that a column needs."""
-    texts = [*header(column).splitlines(), *(column.text(row) for row in comparison.rows)]
+    texts = [*header(column).splitlines(), *(column.cell(row) for row in comparison.rows)]
     return max(cell_len(text) for text in texts)

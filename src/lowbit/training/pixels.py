@@ -54,7 +54,9 @@ def read_pixels(
     count = opened.count
     if count * size * size * 3 > LARGEST_BYTES:
         raise DataError(
-            f"{count} images of {size}x{size} do not fit into memory.", where=str(data), remedy="Use a smaller --size."
+            f"{count} images of {size}x{size} do not fit into memory.",
+            where=str(data),
+            remedy="Use a smaller --image-size.",
         )
     images = np.empty((count, size, size, 3), dtype=np.uint8)
     for index, (pixels, _) in enumerate(progress.track(opened.pixels(size), f"reading {opened.name}", total=count)):

@@ -9,6 +9,7 @@ import lowbit
 from lowbit.engines import installed_engines, open_session
 from lowbit.formats.onnx.ledger import read_ledger
 from lowbit.formats.onnx.read import layer_weights
+from lowbit.measurement.conditions import Conditions
 from lowbit.measurement.measure import measure
 
 SIZE = (12, 10)
@@ -129,6 +130,7 @@ def test_ones_are_no_weights(tmp_path):
     assert [layer.node for layer in ledger.layers] == ["first", "last"]
     assert ledger.counts["codes"] == 16 * 27 + 5 * 16
     assert sum(ledger.bytes.values()) == path.stat().st_size
-    row = measure([tmp_path / "float.onnx", path], lowbit.open_images(list(x), None), runs=0, with_memory=False).rows[1]
+    conditions = Conditions(runs=0, with_memory=False)
+    row = measure([tmp_path / "float.onnx", path], lowbit.open_images(list(x), None), conditions=conditions).rows[1]
     assert row.weight_mse < 1e-4
     assert row.kl < 1e-3

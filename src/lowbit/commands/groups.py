@@ -1,0 +1,79 @@
+"""Options as values: a command takes frozen dataclasses of options, and typer sees their fields one by one.
+
+    @dataclass(frozen=True)
+    class DataOptions:
+        data: Annotated[str | None, typer.Option(help="Evaluation images.")] = None
+        limit: Annotated[int | None, typer.Option(help="Maximum number of images.")] = None
+
+    def measure(files: ..., images: DataOptions) -> None: ...
+
+`flat(measure)` takes `files`, `data` and `limit`, and calls `measure` with a `DataOptions`. So options that belong
+together are written once, whatever number of commands take them. Typer has no such grouping of its own.
+"""
+
+import functools
+import importlib
+import inspect
+import re
+import typing
+from collections.abc import Callable
+from dataclasses import MISSING, fields, is_dataclass
+from typing import Any
+
+from typer.core import TyperCommand
+
+# In a help text: the rows of a table, as {module:NAME}.
+TABLE = re.compile(r"\{([\w.]+):(\w+)\}")
+
+
+def flat(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with the fields of its option groups as parameters of their own, all of them keyword-only."""
+    parameters: list[inspect.Parameter] = []
+    groups: dict[str, Any] = {}
+    for parameter in inspect.signature(command, eval_str=True).parameters.values():
+        if is_dataclass(parameter.annotation):
+            groups[parameter.name] = parameter.annotation
+            parameters += _fields_of(parameter.annotation)
+        else:
+            parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+
+    @functools.wraps(command)
+    def flattened(**given: Any) -> None:  # noqa: ANN401 - whatever the options hold
+        values = {
+            name: group(**{field.name: given.pop(field.name) for field in fields(group)})
+            for name, group in groups.items()
+        }
+        command(**given, **values)
+
+    flattened.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    flattened.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return flattened
+
+
+def _fields_of(group: Any) -> list[inspect.Parameter]:  # noqa: ANN401 - a dataclass
+    hints = typing.get_type_hints(group, include_extras=True)
+    return [
+        inspect.Parameter(
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=inspect.Parameter.empty if field.default is MISSING else field.default,
+            annotation=hints[field.name],
+        )
+        for field in fields(group)
+    ]
+
+
+class Command(TyperCommand):
+    """A command whose help texts may name tables, which are only imported when this command's help is shown."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401 - typer brings a click of its own
+        """Put the rows of the tables into the texts, then show them."""
+        for parameter in self.params:
+            text = getattr(parameter, "help", None)
+            if text:
+                parameter.help = TABLE.sub(_rows, text)  # type: ignore[attr-defined]
+        super().format_help(ctx, formatter)
+
+
+def _rows(match: re.Match[str]) -> str:
+    return ", ".join(getattr(importlib.import_module(match[1]), match[2]))

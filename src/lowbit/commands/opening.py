@@ -1,0 +1,76 @@
+"""What commands open: models and images as the user named them."""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lowbit.commands.options import DataOptions, PreprocessingOptions
+
+if TYPE_CHECKING:
+    from lowbit.data.images import Images
+    from lowbit.formats.onnx.ledger import Ledger
+    from lowbit.graph.model import Model
+
+AS_STORED = PreprocessingOptions()
+
+
+def load_model(path: Path, preprocessing: PreprocessingOptions = AS_STORED) -> "Model":
+    """A model, with the preprocessing that the options state in place of what its metadata says."""
+    from lowbit.data.options import with_preprocessing
+    from lowbit.formats.opening import load
+
+    return with_preprocessing(
+        load(path),
+        size=preprocessing.image_size,
+        mean=preprocessing.mean,
+        std=preprocessing.std,
+        layout=preprocessing.layout,
+    )
+
+
+def load_measured(files: Sequence[Path], preprocessing: PreprocessingOptions) -> "Model":
+    """The model that says how images are prepared: the first file, or the first that takes floats if that takes bytes.
+
+    A file that takes image bytes does not say how they were normalized for the float model.
+    """
+    from lowbit.formats.opening import is_litert
+    from lowbit.measurement.reference import check_reference
+
+    check_reference(files[0])
+    loaded = load_model(files[0], preprocessing)
+    for path in files[1:]:
+        if loaded.input.dtype.name != "uint8":
+            break
+        if not is_litert(path):
+            other = load_model(path, preprocessing)
+            loaded = other if other.input.dtype.name != "uint8" else loaded
+    return loaded
+
+
+def open_data(source: str, model: "Model", limit: int | None = None) -> "Images":
+    """Images for a model, from whatever the user named."""
+    from lowbit.data.images import open_images
+
+    return open_images(source, model.preprocessing, limit=limit)
+
+
+def check_data(options: DataOptions) -> str:
+    """The evaluation images that the user named.
+
+    Raises:
+        DataError: none were named.
+    """
+    from lowbit.errors import DataError
+
+    if options.data is None:
+        raise DataError("--data is missing.", remedy="Add --data with a folder, a .npz file, or builtin:test.")
+    return options.data
+
+
+def read_file_ledger(path: Path) -> "Ledger":
+    """The ledger of an ONNX file, an archive or a LiteRT file."""
+    from lowbit.formats.opening import file_ledger, opened
+
+    with tempfile.TemporaryDirectory(prefix="lowbit-") as folder:
+        return file_ledger(path, opened(path, Path(folder)))

@@ -1,0 +1,116 @@
+"""What reports say below the table, in sentences: how to read the numbers, warnings, what could not be given."""
+
+from lowbit.measurement.results import Comparison, Row
+from lowbit.reports import units
+
+SLOWER = 0.95  # times as fast as float, where it is worth a warning
+BUSY = 0.9  # share of the processor that a timing should at least get
+
+
+def footnotes(comparison: Comparison) -> tuple[str, ...]:
+    """How to read the numbers, in full sentences; warnings first."""
+    return (
+        *_warnings(comparison),
+        *_about_latency(comparison),
+        *_about_size(comparison),
+        *_about_engines(comparison),
+        *_about_images(comparison),
+    )
+
+
+def _warnings(comparison: Comparison) -> list[str]:
+    environment, notes = comparison.environment, []
+    for row in comparison.rows[1:]:
+        against = comparison.reference_of(row)
+        if row.latency_ratio is None or against.latency_ratio is None or comparison.is_reference(row):
+            continue
+        if (gain := row.latency_ratio / against.latency_ratio) < SLOWER:
+            float_row = "float" if against.engine == row.engine else float_of(against)
+            notes.append(f"{row.name} is slower than {float_row} here ({units.ratio(gain)}).")
+    if environment.threads == 1 and environment.cpu_share is not None and environment.cpu_share < BUSY:
+        notes.append(
+            f"Other programs were running: timing got only {environment.cpu_share:.0%} of the processor. Repeat it on "
+            "a quiet machine."
+        )
+    return notes
+
+
+def _about_latency(comparison: Comparison) -> list[str]:
+    environment = comparison.environment
+    if all(row.latency_ms is None for row in comparison.rows):
+        return []
+    count = environment.threads
+    threads = f"{count} thread{'s' * (count > 1)}" if count else "threads chosen by the runtime"
+    engine = f"{environment.engine} {environment.packages.get(environment.engine, '')}".strip()
+    parts = [engine, threads, f"batch size {environment.batch}", f"median of {environment.runs} interleaved runs"]
+    return [f"Latency: {', '.join(part for part in parts if part)}."]
+
+
+def _about_size(comparison: Comparison) -> list[str]:
+    first, notes = comparison.rows[0], []
+    if first.zstd_bytes and first.xz_bytes:
+        controls = (
+            f"{name} makes {units.size(size)} of it ({units.ratio(first.file_bytes / size)} smaller)"
+            for name, size in (("zstd -19", first.zstd_bytes), ("xz -9", first.xz_bytes))
+        )
+        notes.append(f"The float file merely compressed: {', '.join(controls)}.")
+    left = [row.name for row in comparison.files if row.archive_bytes is None and not row.file.endswith(".tflite")]
+    if left and len(left) < len(comparison.files):
+        notes.append(f"Not entropy-coded, because too large or in several files: {', '.join(left)}.")
+    return notes
+
+
+def _about_engines(comparison: Comparison) -> list[str]:
+    rows, notes = comparison.rows, []
+    best = [row for row in rows if row.fastest_engine and row.fastest_engine == row.engine]
+    if best:
+        top = min((row for row in rows if row.latency_ms is not None), key=lambda row: row.latency_ms or 0.0)
+        notes.append(f"Fastest of all: {top.file} with {top.engine} ({units.milliseconds(top.latency_ms)} ms).")
+        named = (f"{row.recipe} {row.engine} ({units.milliseconds(row.latency_ms)} ms)" for row in best)
+        notes.append(f"Fastest engine for each recipe: {', '.join(named)}.")
+    notes += [
+        f"{row.name}: expected to run {units.ratio(row.expected_ratio)} as fast as {float_of(rows[0])}, measured "
+        f"{units.ratio(row.latency_ratio)}."
+        for row in rows
+        if row.expected_ratio is not None
+    ]
+    notes += comparison.verdicts
+    if comparison.environment.target:
+        integers = dict.fromkeys(row.recipe for row in rows if row.recipe.startswith("int"))
+        notes.append(f"{', '.join(integers) or 'Integer'} files target {comparison.environment.target}.")
+    return notes
+
+
+def _about_images(comparison: Comparison) -> list[str]:
+    environment, notes = comparison.environment, []
+    if environment.data_images:
+        where = f" from {environment.data}" if environment.data else ""
+        kind = "Accuracy" if comparison.has_labels else "Agreement with float"
+        point = 100 / environment.data_images
+        notes.append(f"{kind} on {environment.data_images:,} images{where}; one image is {point:.2f} points.")
+    if comparison.has_labels and any(row.flips is not None for row in comparison.rows):
+        notes.append(
+            "Interval: 95 %, Wilson. Flips: predictions that differ from float. KL: divergence from float's class "
+            "probabilities."
+        )
+    return notes
+
+
+def float_of(reference: Row) -> str:
+    """What to call a float row in a sentence."""
+    return f"float with {reference.engine}" if reference.label else "float"
+
+
+def complaints(comparison: Comparison) -> tuple[str, ...]:
+    """What was requested and not given, and other notes, each with its recipe (or row)."""
+    noted: dict[tuple[str, str], list[Row]] = {}
+    for row in comparison.rows:
+        for note in row.details.notes:
+            noted.setdefault((row.label if row.emulated else row.recipe, note), []).append(row)
+    own = []
+    for (name, note), rows in noted.items():
+        # What is true of a file is told with its first row.
+        firsts = {(row.file, row.engine) for row in comparison.files if row.recipe == rows[0].recipe}
+        everywhere = firsts <= {(row.file, row.engine) for row in rows}
+        own += [f"{name}: {note}"] if everywhere else [f"{row.name}: {note}" for row in rows]
+    return (*comparison.notes, *own)

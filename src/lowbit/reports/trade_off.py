@@ -1,0 +1,158 @@
+"""The chart of quality against file size, with the Pareto front and labels that do not overlap."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lowbit.reports import units
+from lowbit.reports.markup import Markup, element
+from lowbit.reports.svg import LETTER, WIDE, Box, line, linear_ticks, log_ticks, short, svg, text, tooltip
+
+FAR_BELOW = 0.10  # points that lost more stand at the edge of the plot, named with their value
+
+
+@dataclass(frozen=True)
+class Point:
+    """A file in the plane of size and quality; quality is a fraction."""
+
+    name: str
+    size: float
+    quality: float
+    low: float | None
+    high: float | None
+    reference: bool = False
+
+
+@dataclass(frozen=True)
+class Plane:
+    """From size (logarithmic) and quality to places on the chart."""
+
+    sizes: tuple[float, float]
+    qualities: tuple[float, float]
+    box: Box
+
+    def x(self, size: float) -> float:
+        """From the left."""
+        small, large = self.sizes
+        return self.box[0] + (self.box[2] - self.box[0]) * math.log(size / small) / math.log(large / small)
+
+    def y(self, quality: float) -> float:
+        """From the top; what lies below the plot is drawn at its lower edge."""
+        floor, ceiling = self.qualities
+        return self.box[3] - (self.box[3] - self.box[1]) * (max(floor, quality) - floor) / max(1e-9, ceiling - floor)
+
+    def below(self, point: Point) -> bool:
+        """Whether a point is too bad for the plot."""
+        return point.quality < self.qualities[0]
+
+
+def trade_off(points: Sequence[Point], width: float, *, title: str) -> Markup:
+    """Quality against file size (logarithmic), with intervals and the Pareto front."""
+    height = 400.0 if width == WIDE else 340.0
+    plane = _plane(points, (40.0, 30.0, width - 16, height - 42))
+    front = pareto(points)
+    path = "".join(
+        f"M{plane.x(points[i].size):.1f} {plane.y(points[i].quality):.1f}" if place == 0
+        else f"H{plane.x(points[i].size):.1f}V{plane.y(points[i].quality):.1f}"
+        for place, i in enumerate(front)
+    )  # fmt: skip
+    parts = [text(0, 12, title, "axis"), *_axes(plane, height), element("path", {"d": path, "class": "front"})]
+    marks: list[Markup] = []
+    for i, point in enumerate(points):
+        kind = "reference" if point.reference else "on" if i in front else "off"
+        marks.append(_mark(point, plane, kind))
+        if not plane.below(point) and point.low is not None and point.high is not None:
+            x = plane.x(point.size)
+            parts.append(line(x, plane.y(point.low), x, plane.y(point.high), f"bar {kind}"))
+    leaders, labels = _labels(points, plane, width)
+    return svg(width, height, f"{title}, against file size", [*parts, *leaders, *marks, *labels])
+
+
+def _plane(points: Sequence[Point], box: Box) -> Plane:
+    """The plane that shows all points but those far below the best."""
+    best = max(p.quality for p in points)
+    near = [p for p in points if p.quality >= best - FAR_BELOW]
+    floor = min(p.quality if p.low is None else p.low for p in near)
+    ceiling = max(p.quality if p.high is None else p.high for p in near)
+    pad = max(0.002, 0.06 * (ceiling - floor))
+    qualities = max(0.0, floor - pad * (2.5 if len(near) < len(points) else 1)), min(1.0, ceiling + pad)
+    return Plane((min(p.size for p in points) / 1.3, max(p.size for p in points) * 1.45), qualities, box)
+
+
+def _axes(plane: Plane, height: float) -> list[Markup]:
+    left, _, right, bottom = plane.box
+    parts: list[Markup] = []
+    for tick in linear_ticks(100 * plane.qualities[0], 100 * plane.qualities[1], 6):
+        y = plane.y(tick / 100)
+        parts += [line(left, y, right, y, "grid"), text(left - 8, y + 4, f"{tick:g}", "tick end")]
+    for tick in log_ticks(*plane.sizes):
+        x = plane.x(tick)
+        parts += [line(x, bottom, x, bottom + 5, "rule"), text(x, bottom + 18, short(units.size(tick)), "tick mid")]
+    return [
+        *parts,
+        line(left, bottom, right, bottom, "rule"),
+        text(right, height - 6, "file size, logarithmic", "axis end"),
+    ]
+
+
+def _mark(point: Point, plane: Plane, kind: str) -> Markup:
+    """A dot, or a triangle at the lower edge."""
+    x, y = plane.x(point.size), plane.y(point.quality)
+    interval = units.interval(point.low, point.high)
+    hint = f"{point.name}: {units.percent(point.quality)} % ({interval}), {units.size(point.size)}"
+    if plane.below(point):
+        return element("path", {"d": f"M{x - 5:.1f} {y - 9:.1f}h10l-5 8z", "class": f"dot {kind}"}, tooltip(hint))
+    return element("circle", {"cx": x, "cy": y, "r": 4.5, "class": f"dot {kind}"}, tooltip(hint))
+
+
+def _labels(points: Sequence[Point], plane: Plane, width: float) -> tuple[list[Markup], list[Markup]]:
+    """Names beside their points, the best first, and lines to those that had to move away."""
+    left, top, _, bottom = plane.box
+    taken = [(x - 7, y - 7, x + 7, y + 7) for x, y in ((plane.x(p.size), plane.y(p.quality)) for p in points)]
+    leaders: list[Markup] = []
+    labels: list[Markup] = []
+    for p in sorted(points, key=lambda p: (-p.quality, p.size)):
+        below, x, y = plane.below(p), plane.x(p.size), plane.y(p.quality)
+        name = f"{p.name} {units.percent(p.quality)} %" if below else p.name
+        spot = place_label(x, y - (4 if below else 0), LETTER * len(name), taken,
+                           within=(left + 2, top - 6, width, bottom - 2))  # fmt: skip
+        taken.append(spot)
+        lx, ly = spot[0], spot[3] - 4
+        near_x, near_y = min(max(x, lx), spot[2]), min(max(y, spot[1] + 2), spot[3] - 2)
+        if math.hypot(near_x - x, near_y - y) > 12:
+            leaders.append(line(x, y, near_x, near_y, "leader"))
+        labels.append(text(lx, ly, name, "label strong" if p.reference else "label"))
+    return leaders, labels
+
+
+def pareto(points: Sequence[Point]) -> list[int]:
+    """Indices, by size, of the points that no other point beats: none is smaller without being worse."""
+    front: list[int] = []
+    for i in sorted(range(len(points)), key=lambda i: (points[i].size, -points[i].quality)):
+        if not front or points[i].quality > points[front[-1]].quality:
+            front.append(i)
+    return front
+
+
+def place_label(x: float, y: float, length: float, taken: Sequence[Box], *, within: Box) -> Box:
+    """The nearest free box (left, top, right, bottom) for a label of one line beside the point (x, y)."""
+    best, cost = (x, y, x, y), math.inf
+    for step in range(10):
+        reach = 10 + 11 * step
+        for angle in (0, 180, 90, 270, 45, 315, 135, 225, 20, 340, 160, 200, 65, 295, 115, 245):
+            cx, cy = math.cos(math.radians(angle)), math.sin(math.radians(angle))
+            left = x + reach * cx - length * (0.5 - 0.5 * cx)
+            top = y + reach * cy - 8
+            box = (left, top, left + length, top + 16)
+            clash = sum(_overlap(box, other) for other in taken)
+            outside = sum(max(0.0, gap) for gap in (
+                within[0] - box[0], within[1] - box[1], box[2] - within[2], box[3] - within[3]))  # fmt: skip
+            total = 20 * clash + 400 * outside + reach
+            if total < cost:
+                best, cost = box, total
+    return best
+
+
+def _overlap(a: Box, b: Box) -> float:
+    wide, tall = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    return wide * tall if wide > 0 and tall > 0 else 0.0
