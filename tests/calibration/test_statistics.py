@@ -10,8 +10,8 @@ from onnx import helper, numpy_helper
 
 import lowbit
 import networks
-from lowbit.calibration.histogram import SAMPLES_AN_IMAGE, sample
-from lowbit.calibration.statistics import MOST_FLOATS, MOST_IMAGES, batch_for, calibrate, image_size
+from lowbit.calibration.histogram import SAMPLES_PER_IMAGE, sample
+from lowbit.calibration.statistics import MAX_BATCH_SIZE, MAX_VALUES, batch_size_for, calibrate, image_size
 from lowbit.engines import open_session
 from lowbit.errors import ModelError
 from lowbit.graph.summaries import with_summaries
@@ -20,7 +20,7 @@ SIDE = 48
 
 
 def wide_network(after: str = "Identity"):
-    """A tensor of 16 x 48 x 48 values an image, more than are sampled, and a small one."""
+    """A tensor of 16 x 48 x 48 values per image, more than are sampled, and a small one."""
     weight = np.random.default_rng(0).normal(size=(16, 3, 3, 3)).astype(np.float32)
     graph = helper.make_graph(
         [
@@ -51,11 +51,11 @@ def images_of(x):
 
 
 def test_large_tensors_are_summed_up_inside_the_runtime_as_outside(model, x):
-    found = calibrate(model, images_of(x), tensors=["x", "wide", "y"], batch=4)
+    result = calibrate(model, images_of(x), tensors=["x", "wide", "y"], batch=4)
     values = {"x": x} | open_session(networks.with_outputs(model, ["wide", "y"])).run({"x": x})
-    assert image_size(model, "wide") == 16 * SIDE * SIDE > SAMPLES_AN_IMAGE
+    assert image_size(model, "wide") == 16 * SIDE * SIDE > SAMPLES_PER_IMAGE
     for name, array in values.items():
-        statistics = found.tensors[name]
+        statistics = result.tensors[name]
         assert (statistics.low, statistics.high) == pytest.approx((array.min(), array.max()), rel=1e-5)
         assert statistics.histogram.counts.sum() == sample(array).size
         expected = np.histogram(
@@ -74,9 +74,9 @@ def test_without_histograms_the_ranges_are_the_same(model, x):
 
 
 def test_a_run_takes_as_many_images_as_its_tensors_allow(model):
-    assert batch_for(model, ["y"]) == MOST_IMAGES
-    assert batch_for(model, ["wide"]) == min(MOST_IMAGES, MOST_FLOATS // (16 * SIDE * SIDE))
-    assert batch_for(model, ["wide"] * 10_000) == 1
+    assert batch_size_for(model, ["y"]) == MAX_BATCH_SIZE
+    assert batch_size_for(model, ["wide"]) == min(MAX_BATCH_SIZE, MAX_VALUES // (16 * SIDE * SIDE))
+    assert batch_size_for(model, ["wide"] * 10_000) == 1
 
 
 @pytest.mark.parametrize("samples", [True, False])
@@ -115,9 +115,9 @@ def test_behind_a_relu_nothing_below_zero_is_looked_for(x, histograms):
     model = lowbit.load(wide_network("Relu"))
     assert b"lowest of wide" not in with_summaries(model, [], {"wide": 37}, samples=histograms).content
     assert b"lowest of c" in with_summaries(model, [], {"c": 37}, samples=histograms).content
-    found = calibrate(model, images_of(x), tensors=["wide"], histograms=histograms).tensors["wide"]
+    statistics = calibrate(model, images_of(x), tensors=["wide"], histograms=histograms).tensors["wide"]
     wide = open_session(networks.with_outputs(model, ["wide"])).run({"x": x})["wide"]
-    assert (found.low, found.high) == (0.0, pytest.approx(wide.max(), rel=1e-5))
+    assert (statistics.low, statistics.high) == (0.0, pytest.approx(wide.max(), rel=1e-5))
 
 
 def test_summaries_of_nothing_there(model):

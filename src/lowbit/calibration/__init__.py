@@ -1,1 +1,4 @@
-"""DATA -> STATISTICS: streaming passes and range rules."""
+"""A model and calibration images enter; statistics of its activations leave: ranges, histograms, moments.
+
+Each is one streaming pass, whose memory does not grow with the number of images.
+"""

@@ -1,4 +1,4 @@
-"""Images in the batches that a model takes: the one place that knows of a batch size that the model fixes."""
+"""Images in batches of the size that a model takes: the only module that handles a batch size fixed by the model."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -13,16 +13,16 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 
 class Batches:
-    """Inputs of a model, batch by batch; every iteration begins with the first image again.
+    """Inputs of a model, batch by batch; every iteration starts again at the first image.
 
     Args:
-        model: the prepared model. If it fixes its batch size, images that do not fill a whole batch are left out.
+        model: the prepared model. If it has a fixed batch size, images that do not fill a whole batch are left out.
         images: labels are not used.
-        size: images per batch, where the model leaves that open.
-        limit: maximum number of images; None takes all.
+        size: images per batch, used where the model does not fix it.
+        limit: maximum number of images; None for all.
 
     Raises:
-        DataError: there are too few images for one batch.
+        DataError: too few images for one batch.
     """
 
     def __init__(self, model: Model, images: Images, size: int, *, limit: int | None = None) -> None:
@@ -32,18 +32,18 @@ class Batches:
         self.limit = images.count if limit is None else min(limit, images.count)
         self.count = self.limit // self.size if self.fixed else -(-self.limit // self.size)
         if self.count == 0:
-            needed = self.size if self.fixed else 1
+            fixed = f"the model has a fixed batch size of {self.size}, but there are only {self.limit} images."
             raise DataError(
-                f"there are too few images: {self.limit}.",
+                fixed if self.fixed else "there are no images.",
                 where=images.name,
-                remedy=f"Give at least {needed}" + (f": the model takes batches of {needed}." if self.fixed else "."),
+                remedy=f"Provide at least {self.size} images." if self.fixed else "Provide at least 1 image.",
             )
 
     def __len__(self) -> int:
         return self.count
 
     def __iter__(self) -> Iterator[Array]:
-        """Each batch's input [images, ...], as the model takes it."""
+        """The input of each batch, [images, ...], as the model takes it."""
         for part in self.images.batches(self.size, limit=self.limit):
             if not self.fixed or len(part.x) == self.size:
                 yield part.x

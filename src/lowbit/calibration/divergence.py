@@ -12,33 +12,36 @@ from lowbit.engines import open_session
 from lowbit.graph.model import LightModel, Model
 
 PROBABILITY_FLOOR = float(np.finfo(np.float32).tiny)
-BATCH = 4  # larger ones gain nothing and take memory
+BATCH_SIZE = 4  # larger batches are no faster and take more memory
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
 def answers(model: bytes | LightModel, source: Model, images: Images, *, limit: int, threads: int = 0) -> Array:
-    """First output for the first `limit` images, flattened to [images, values], float32.
+    """A file's first output for the first `limit` images, float32 [images, values].
 
     Args:
         model: the file's content, or a light model.
-        source: the float model, for the name of its input and a fixed batch.
-        images: calibration images.
-        limit: how many to look at.
+        source: the float model, for the name of its input and a fixed batch size.
+        images: calibration images; labels are not used.
+        limit: maximum number of images.
         threads: threads of the runtime; 0 leaves it to the runtime.
+
+    Raises:
+        DataError: too few images for one batch.
     """
     session = open_session(model, threads=threads)
     outputs = []
-    for x in Batches(source, images, BATCH, limit=limit):
+    for x in Batches(source, images, BATCH_SIZE, limit=limit):
         output = session.run({source.input.name: x})[session.output_names[0]]
         outputs.append(np.asarray(output, np.float32).reshape(len(x), -1))
     return np.concatenate(outputs)
 
 
 def log_probabilities(outputs: NDArray[np.floating], *, probabilities: bool) -> NDArray[np.float64]:
-    """log p [n, classes] in nats: log-softmax of logits, or the log of probabilities normalised again.
+    """log p [n, classes] in nats: log-softmax of logits, or the log of probabilities, normalized again.
 
-    A probability of zero counts as the smallest normal float32 (-87 nats): it underflowed, nobody measured a zero.
+    A probability of zero counts as the smallest normal float32 (-87 nats): it is an underflow, not a true zero.
     """
     x = outputs.astype(np.float64)
     if probabilities:
@@ -50,7 +53,16 @@ def log_probabilities(outputs: NDArray[np.floating], *, probabilities: bool) -> 
 
 
 def mean_kl(reference: NDArray[np.floating], outputs: NDArray[np.floating], *, probabilities: bool = False) -> float:
-    """Mean over images of KL(reference || outputs) = sum p (log p - log q), in nats; 0 for equal outputs."""
+    """Mean over images of KL(reference || outputs) = sum p (log p - log q), in nats.
+
+    Args:
+        reference: outputs of the float model, [images, classes].
+        outputs: outputs to compare, of the same shape.
+        probabilities: whether both are probabilities instead of logits.
+
+    Returns:
+        0 for equal outputs, NaN if any output is NaN or infinite.
+    """
     p = log_probabilities(reference, probabilities=probabilities)
     q = log_probabilities(outputs, probabilities=probabilities)
     # Rounding can leave -1e-17 where the two are equal.

@@ -5,7 +5,7 @@ For inputs x (columns of the layer's matrix) and wanted outputs t, at all positi
     second = E[(x - E x) (x - E x)^T]    cross = E[(t - E t) (x - E x)^T]    and both means.
 
 Sums are taken around the first batch's mean, so that float32 products do not lose a small variance beside a large
-mean, and added up in float64. A layer without bias cannot correct a mean: its moments are about zero instead.
+mean, and are accumulated in float64. A layer without bias cannot correct a mean, so its moments are about zero.
 """
 
 import math
@@ -18,7 +18,7 @@ import numpy.typing as npt
 from lowbit.graph.columns import convolution_pads
 from lowbit.graph.ops import Layer
 
-ROWS = 256  # of second moments that are centred together: all at once would take as much memory again
+CENTERED_ROWS = 256  # rows of second moments centered at a time: all at once would double the memory
 
 Array = npt.NDArray[np.floating[Any]]
 Doubles = npt.NDArray[np.float64]
@@ -27,14 +27,14 @@ Indices = npt.NDArray[np.intp]
 
 @dataclass(frozen=True)
 class Moments:
-    """What rounding needs to know of a layer's inputs and wanted outputs.
+    """What rounding needs to know of a layer's inputs and wanted outputs; groups are convolution groups.
 
     Attributes:
-        second: [groups, columns, columns], in single precision; [groups, 0, 0] where only means were asked for.
-        cross: [groups, rows, columns].
-        input_mean: [groups, columns]; zero if taken about zero.
-        output_mean: [groups, rows]; zero if taken about zero.
-        positions: how many positions were summed.
+        second: float32 [groups, columns, columns]; [groups, 0, 0] where only means were asked for.
+        cross: float64 [groups, rows, columns]; [groups, rows, 0] likewise.
+        input_mean: float64 [groups, columns]; zero if moments are about zero.
+        output_mean: float64 [groups, rows]; zero if moments are about zero.
+        positions: number of positions, over all images.
     """
 
     second: npt.NDArray[np.float32]
@@ -46,14 +46,14 @@ class Moments:
 
 @dataclass(frozen=True)
 class Products:
-    """One batch's share of the sums, around the first batch's mean.
+    """What one batch adds to the sums, around the first batch's mean.
 
     Attributes:
-        xx: x x^T [groups, columns, columns].
-        tx: t x^T [groups, rows, columns].
-        x: sum of x [groups, columns].
-        t: sum of t [groups, rows].
-        positions: how many were summed.
+        xx: x x^T, [groups, columns, columns].
+        tx: t x^T, [groups, rows, columns].
+        x: sum of x over positions, float64 [groups, columns].
+        t: sum of t over positions, float64 [groups, rows].
+        positions: number of positions in the batch.
     """
 
     xx: Array
@@ -65,10 +65,16 @@ class Products:
 
 @dataclass
 class MomentSums:
-    """Running sums for one layer; `centred` is whether a bias can take up the mean."""
+    """Running sums for one layer.
 
-    centred: bool = True
-    joint: bool = True  # without, only means are summed up: second moments of very many columns would fill the memory
+    Attributes:
+        centered: moments about the mean, for a layer whose bias can correct it; otherwise about zero.
+        with_second: sum second and cross moments too; with very many columns they would not fit in memory.
+        count: number of positions so far.
+    """
+
+    centered: bool = True
+    with_second: bool = True
     count: int = 0
     _shift_x: Array | None = None
     _shift_t: Array | None = None
@@ -78,21 +84,27 @@ class MomentSums:
     _t: Any = 0.0
 
     def add(self, x: Array, t: Array) -> None:
-        """One batch: columns x [groups, columns, positions] and wanted outputs t [groups, rows, positions]."""
+        """Add a batch: input columns x [groups, columns, positions], wanted outputs t [groups, rows, positions]."""
         if self._shift_x is None or self._shift_t is None:
-            self._shift_x = x.mean(axis=2, keepdims=True) * self.centred
-            self._shift_t = t.mean(axis=2, keepdims=True) * self.centred
+            self._shift_x = x.mean(axis=2, keepdims=True) * self.centered
+            self._shift_t = t.mean(axis=2, keepdims=True) * self.centered
         self.merge(self.products(x, t))
 
     def products(self, x: Array, t: Array) -> "Products":
-        """What a batch after the first adds: reads nothing that `merge` changes, so threads can share the work."""
+        """What a batch after the first adds to the sums; shapes as in `add`.
+
+        Reads nothing that `merge` writes, so threads can work on different batches.
+
+        Raises:
+            ValueError: no batch was added yet.
+        """
         if self._shift_x is None or self._shift_t is None:
-            raise ValueError("the first batch must be added before products of others are taken")
+            raise ValueError("add the first batch before taking products of others")
         x = x - self._shift_x
         t = t - self._shift_t
-        transposed = x.transpose(0, 2, 1) if self.joint else np.empty((len(x), x.shape[2], 0), x.dtype)
+        transposed = x.transpose(0, 2, 1) if self.with_second else np.empty((len(x), x.shape[2], 0), x.dtype)
         return Products(
-            x @ transposed if self.joint else np.empty((len(x), 0, 0), x.dtype),
+            x @ transposed if self.with_second else np.empty((len(x), 0, 0), x.dtype),
             t @ transposed,
             x.sum(axis=2, dtype=np.float64),
             t.sum(axis=2, dtype=np.float64),
@@ -100,7 +112,7 @@ class MomentSums:
         )
 
     def merge(self, products: "Products") -> None:
-        """Add a batch's products; always in the same order, or the last bits of the sums differ."""
+        """Add a batch's products; in another order of batches the last bits of the sums would differ."""
         if self.count == 0:
             self._xx, self._tx = products.xx.astype(np.float64), products.tx.astype(np.float64)
             self._x, self._t = products.x, products.t
@@ -112,21 +124,25 @@ class MomentSums:
         self.count += products.positions
 
     def result(self) -> Moments:
-        """The moments of all batches together; the sums are used up."""
+        """The moments of all batches together. Overwrites the sums, so it can be called only once.
+
+        Raises:
+            ValueError: no batch was added.
+        """
         if self._shift_x is None or self._shift_t is None:
             raise ValueError("no batch was added")
         second, cross, x, t = self._xx, self._tx, self._x, self._t
-        for total in (second, cross, x, t):  # in place: a copy of the second moments would take as much again
+        for total in (second, cross, x, t):  # in place: a copy of the second moments would double the memory
             total /= self.count
-        if not self.joint:
+        if not self.with_second:
             return Moments(
                 second.astype(np.float32), cross, x + self._shift_x[:, :, 0], t + self._shift_t[:, :, 0], self.count
             )
-        if not self.centred:
+        if not self.centered:
             return Moments(second.astype(np.float32), cross, np.zeros_like(x), np.zeros_like(t), self.count)
         for group in range(len(x)):
-            for start in range(0, len(x[group]), ROWS):
-                rows = slice(start, start + ROWS)
+            for start in range(0, len(x[group]), CENTERED_ROWS):
+                rows = slice(start, start + CENTERED_ROWS)
                 second[group, rows] -= np.outer(x[group, rows], x[group])
             cross[group] -= np.outer(t[group], x[group])
         return Moments(
@@ -136,12 +152,12 @@ class MomentSums:
 
 @dataclass(frozen=True)
 class Targets:
-    """Wanted outputs of one batch at the positions that are looked at.
+    """Wanted outputs of one batch at the sampled positions.
 
     Attributes:
         rows: [groups, rows, positions].
         sizes: spatial extents of the whole output.
-        keep: which positions; None for all.
+        keep: indices of the sampled positions, [positions per image]; None for all.
     """
 
     rows: Array
@@ -150,13 +166,13 @@ class Targets:
 
 
 def targets(layer: Layer, t: Array, *, share: float, generator: np.random.Generator) -> Targets:
-    """A random `share` of the positions of an output: for a convolution the same places of each image of the batch.
+    """The wanted outputs at a random sample of positions; for a convolution, the same ones in each image of the batch.
 
     Args:
         layer: a layer of the model.
-        t: its wanted output [N, channels, ...], or [..., features] for a matrix product.
-        share: of the positions that are looked at; 1 takes all.
-        generator: decides which.
+        t: its wanted output, [N, channels, ...], or [..., features] for a matrix product.
+        share: share of the positions to sample, above 0; 1 takes all.
+        generator: picks the positions.
     """
     sizes = t.shape[2:]
     positions = math.prod(sizes) if _is_convolution(layer) else t.size // layer.out_channels
@@ -167,22 +183,30 @@ def targets(layer: Layer, t: Array, *, share: float, generator: np.random.Genera
 
 
 def rows_at(layer: Layer, t: Array, keep: Indices | None) -> Array:
-    """An output at some positions, [groups, rows, positions]; a copy, so that the whole of it can be forgotten."""
+    """An output at the positions `keep` (None for all), [groups, rows, positions].
+
+    A copy, so that the memory of the whole output can be freed.
+    """
     if keep is None:
         return np.array(layer.to_rows(t))
     if not _is_convolution(layer):
         return np.asarray(layer.to_rows(t)[:, :, keep])
     images, channels = t.shape[:2]
     result = np.empty((channels, images, len(keep)), t.dtype)
-    for at in range(images):
-        np.take(t[at].reshape(channels, -1), keep, axis=1, out=result[:, at], mode="clip")
+    for image in range(images):
+        np.take(t[image].reshape(channels, -1), keep, axis=1, out=result[:, image], mode="clip")
     return result.reshape(layer.groups, channels // layer.groups, -1)
 
 
 def columns_at(layer: Layer, x: Array, where: Targets) -> Array:
-    """The inputs that these positions are computed from, [groups, columns, positions].
+    """The input columns that the sampled positions are computed from, [groups, columns, positions].
 
-    Only the windows that are wanted are copied: all of them would cost more than the products.
+    Only the windows at those positions are copied: copying all would cost more than the products.
+
+    Args:
+        layer: a layer of the model.
+        x: its input, [N, channels, ...].
+        where: the sampled positions.
     """
     if where.keep is None:
         return layer.to_columns(x)
@@ -201,9 +225,9 @@ def columns_at(layer: Layer, x: Array, where: Targets) -> Array:
         tuple(step[:, None] + corner[None] for step, corner in zip(steps, corners, strict=True)), x.shape[2:]
     )
     result = np.empty((channels, len(read), images, read.shape[1]), x.dtype)
-    for at in range(images):
-        taken = np.take(x[at].reshape(channels, -1), read.ravel(), axis=1)
-        result[:, :, at] = taken.reshape(channels, *read.shape)
+    for image in range(images):
+        taken = np.take(x[image].reshape(channels, -1), read.ravel(), axis=1)
+        result[:, :, image] = taken.reshape(channels, *read.shape)
     return result.reshape(layer.groups, channels // layer.groups * len(read), -1)
 
 

@@ -1,4 +1,4 @@
-"""Range rules: from what an activation looked like to the interval that its integers shall cover.
+"""Range rules: from the statistics of an activation to the interval that its codes cover.
 
 A rule takes `TensorStatistics` and the number of levels and returns (low, high) with low <= 0 <= high, so that zero
 (padding, ReLU) is exact. A new rule is one function and one row in `RANGE_RULES`.
@@ -14,22 +14,22 @@ from lowbit.calibration.statistics import TensorStatistics
 Interval = tuple[float, float]
 Doubles = np.ndarray[Any, np.dtype[np.float64]]
 
-# Share of the values that the percentile rule keeps inside, on both sides together.
+# Share of the values that the percentile rule keeps inside the interval.
 PERCENTILE = 0.9999
-# How many times a squared clipping error counts by the output rule. With 4 to 256 the activations of ResNet20 and
+# How many times the output rule counts a squared clipping error. With 4 to 256 the activations of ResNet20 and
 # MobileNetV2 lost about the same, with 1 (mse) a fifth more.
-COHERENCE = 32.0
-# Shares of the full range that a search tries: finely near all of it, then by ratio for tensors with far outliers.
+CLIPPING_WEIGHT = 32.0
+# Shares of the full range that a search tries: in fine steps near 1, then geometrically for tensors with far outliers.
 SHARES = np.concatenate([np.linspace(1.0, 0.3, 71), np.geomspace(0.29, 0.003, 40)])
 
 
 def minmax(statistics: TensorStatistics, levels: int) -> Interval:
-    """Everything that was seen."""
+    """The full range that was seen."""
     return min(statistics.low, 0.0), max(statistics.high, 0.0)
 
 
 def percentile(statistics: TensorStatistics, levels: int) -> Interval:
-    """All but the outermost values: half of `1 - PERCENTILE` of them lie beyond either end."""
+    """All but the outermost values: half of `1 - PERCENTILE` of them lie beyond each end."""
     histogram = statistics.histogram
     cumulative = np.cumsum(histogram.counts) / max(1, histogram.counts.sum())
     tail = (1.0 - PERCENTILE) / 2.0
@@ -43,23 +43,24 @@ def percentile(statistics: TensorStatistics, levels: int) -> Interval:
 def mse(statistics: TensorStatistics, levels: int) -> Interval:
     """The interval with the least mean squared error of rounding and clipping together.
 
-    Clipping less coarsens the steps, clipping more cuts values off: the best interval balances both (Banner et al.
-    2019, "Post training 4-bit quantization", equation 5), here by search on the histogram instead of a fitted law.
+    A wider interval has coarser steps, a narrower one clips more values: the best one balances both (Banner et al.
+    2019, "Post training 4-bit quantization", equation 5), here by searching the histogram instead of fitting a
+    distribution.
     """
     return _search(statistics, levels, _squared_error)
 
 
 def output(statistics: TensorStatistics, levels: int) -> Interval:
-    """The interval with the least squared error at what reads the tensor, which sums over windows of it.
+    """The interval with the least squared error in the outputs of the layer that reads the tensor.
 
-    Rounding errors in a window have either sign and average out; what is clipped there is too small throughout, and
-    adds up. So the search of `mse`, with clipping counted `COHERENCE` times.
+    Such a layer sums over windows. Rounding errors in a window have either sign and average out; clipping errors all
+    have the same sign and add up. So this is the search of `mse` with clipping errors counted `CLIPPING_WEIGHT` times.
     """
     return _search(statistics, levels, _error_at_output)
 
 
 def entropy(statistics: TensorStatistics, levels: int) -> Interval:
-    """The interval whose quantized histogram diverges least from the true one, in Kullback-Leibler divergence.
+    """The interval whose quantized histogram has the least Kullback-Leibler divergence from the true one.
 
     The criterion of Migacz 2017, "8-bit inference with TensorRT", on both ends of the range.
     """
@@ -78,7 +79,10 @@ RANGE_RULES: dict[str, Callable[[TensorStatistics, int], Interval]] = {
 def _search(
     statistics: TensorStatistics, levels: int, loss: Callable[[Doubles, Doubles, Interval, int], float]
 ) -> Interval:
-    """Shrink both ends together, then each alone, and keep whatever lowers the loss."""
+    """The best interval found by shrinking both ends together, then each alone.
+
+    `loss` takes the centers of the bins in use, their shares of all values, an interval and the number of levels.
+    """
     low, high = minmax(statistics, levels)
     histogram = statistics.histogram
     used = np.flatnonzero(histogram.counts)
@@ -108,14 +112,14 @@ def _squared_error(centers: Doubles, weights: Doubles, interval: Interval, level
 
 def _error_at_output(centers: Doubles, weights: Doubles, interval: Interval, levels: int) -> float:
     clipped = float(weights @ np.square(centers - np.clip(centers, *interval)))
-    return _squared_error(centers, weights, interval, levels) + (COHERENCE - 1.0) * clipped
+    return _squared_error(centers, weights, interval, levels) + (CLIPPING_WEIGHT - 1.0) * clipped
 
 
 def _divergence(centers: Doubles, weights: Doubles, interval: Interval, levels: int) -> float:
     """KL(clipped || quantized) over the bins inside the interval.
 
-    Clipped values pile up in the end bins of the true histogram but are missing in the quantized one, whose levels
-    spread their mass evenly over the bins that round to them: so clipping and coarseness are both paid for.
+    Clipped values pile up in the end bins of the true histogram but are missing from the quantized one, whose levels
+    spread their mass evenly over the bins that round to them: so both clipping and coarse steps raise the divergence.
     """
     low, high = interval
     step = (high - low) / (levels - 1)

@@ -1,4 +1,4 @@
-"""One streaming pass over the calibration images: what each activation looked like, in bounded memory.
+"""The range and histogram of each activation, in one streaming pass over the calibration images and bounded memory.
 
 Several batches run at the same time, each in one thread, rather than one batch in several threads: the network has a
 hundred small operators, and threads that wait for each other at every one of them took 1.8 times the processor time
@@ -14,12 +14,12 @@ import numpy as np
 
 from lowbit.calibration.batches import Batches
 from lowbit.calibration.histogram import (
-    SAMPLES_AN_IMAGE,
+    SAMPLES_PER_IMAGE,
     Histogram,
     add_values,
     empty_histogram,
     sample,
-    stride_for,
+    sample_stride,
 )
 from lowbit.data.images import Images
 from lowbit.engines import Session, open_session
@@ -29,23 +29,23 @@ from lowbit.graph.summaries import HIGH, LOW, SAMPLE, with_summaries
 from lowbit.processor import cores, in_order
 from lowbit.progress import SILENT, Progress
 
-MOST_IMAGES = 8
+MAX_BATCH_SIZE = 8
 # Batches that run at the same time; further threads work inside their operators.
-MOST_RUNS = 4
-# Floats of the tensors that are looked at in all batches on their way, as long as that is an image a batch or more.
-MOST_FLOATS = 20_000_000
+MAX_CONCURRENT_BATCHES = 4
+# Values of the measured tensors in all batches that run at the same time; exceeded only by batches of one image.
+MAX_VALUES = 20_000_000
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
 @dataclass(frozen=True)
 class TensorStatistics:
-    """What calibration learned of one activation tensor.
+    """What calibration showed of one activation, in the tensor's own units.
 
     Attributes:
-        low: smallest value seen; 0 for a large tensor that is known to hold none below it.
+        low: smallest value seen; 0 for a large tensor that cannot be negative.
         high: largest value seen.
-        histogram: distribution of the values, of a sample of them where the tensor is large; empty if not asked for.
+        histogram: of the values, or of a sample of them where the tensor is large; empty if not asked for.
     """
 
     low: float
@@ -55,12 +55,12 @@ class TensorStatistics:
 
 @dataclass(frozen=True)
 class Statistics:
-    """All that one calibration pass learned.
+    """The result of one calibration pass.
 
     Attributes:
         tensors: by tensor name.
-        images: how many images were seen.
-        fingerprint: hash of the images, to prove that they are not the evaluation set.
+        images: number of images seen.
+        fingerprint: hash of the images, to prove that they are not the evaluation images.
     """
 
     tensors: Mapping[str, TensorStatistics]
@@ -78,71 +78,71 @@ def calibrate(
     histograms: bool = True,
     progress: Progress = SILENT,
 ) -> Statistics:
-    """Run the float model over the images once and keep range and histogram of each named tensor.
+    """Run the float model over the images once and measure the range and histogram of each named tensor.
 
     Args:
         model: the prepared float model.
         images: calibration images; labels are not used.
-        tensors: names of float tensors of the graph, the input included if it is wanted.
-        batch: images a run; memory grows with it, not with the number of images. By default runs at the same time
-            share what `batch_for` finds.
-        threads: threads in all; 0 takes as many as there are processors.
-        histograms: also keep histograms, which every range rule but min-max reads.
+        tensors: names of float tensors of the graph; the input may be one of them.
+        batch: images per batch; memory grows with it, not with the number of images. By default the batches that run at
+            the same time share the images of `batch_size_for`.
+        threads: total number of threads; 0 takes one per processor core.
+        histograms: also collect histograms, which every range rule but `minmax` needs.
         progress: told after every batch.
 
     Raises:
-        DataError: there are too few images.
-        ModelError: a tensor becomes NaN or infinite.
+        DataError: too few images for one batch.
+        ModelError: no tensor of that name, or one that becomes NaN or infinite.
     """
     names = list(dict.fromkeys(tensors))
     inside = [name for name in names if name != model.input.name]
-    large = {name: stride_for(size) for name in inside if (size := image_size(model, name)) > SAMPLES_AN_IMAGE}
+    large = {name: sample_stride(size) for name in inside if (size := image_size(model, name)) > SAMPLES_PER_IMAGE}
     small = [name for name in inside if name not in large]
-    # Looking for extremes passes over NaN; where no sample would show it, the model's answers must.
-    answers = [] if histograms else [value.name for value in model.outputs if value.name not in names]
-    several = threads or cores()
-    runs = min(several, MOST_RUNS)
-    summaries = with_summaries(model, [*small, *answers], large, samples=histograms)
-    session = open_session(summaries, threads=max(1, several // runs))
+    # The runtime's minimum and maximum skip NaN; where no sample would show one, the model's outputs must.
+    checked_outputs = [] if histograms else [value.name for value in model.outputs if value.name not in names]
+    threads = threads or cores()
+    concurrent = min(threads, MAX_CONCURRENT_BATCHES)
+    summaries = with_summaries(model, [*small, *checked_outputs], large, samples=histograms)
+    session = open_session(summaries, threads=max(1, threads // concurrent))
     statistics: dict[str, TensorStatistics] = {}
     count = 0
-    batches = Batches(model, images, batch or max(1, batch_for(model, names) // runs))
-    seen = _in_turn(session, model.input.name, batches, runs)
-    for x, outputs in progress.track(seen, "calibrating", total=len(batches)):
-        for name in answers:
+    batches = Batches(model, images, batch or max(1, batch_size_for(model, names) // concurrent))
+    results = _run_batches(session, model.input.name, batches, concurrent)
+    for x, outputs in progress.track(results, "calibrating", total=len(batches)):
+        for name in checked_outputs:
             _require_finite(name, outputs[name])
         for name in names:
-            found = _summary(outputs, name, histograms=histograms)
-            statistics[name] = _updated(statistics.get(name), name, *found)
+            summary = _summary(outputs, name, histograms=histograms)
+            statistics[name] = _updated(statistics.get(name), name, *summary)
         count += len(x)
     return Statistics(tensors=statistics, images=count, fingerprint=images.fingerprint())
 
 
-def _in_turn(
-    session: Session, name: str, batches: Iterable[Array], runs: int
+def _run_batches(
+    session: Session, input_name: str, batches: Iterable[Array], concurrent: int
 ) -> Iterator[tuple[Array, Mapping[str, Array]]]:
-    """Every batch with its outputs, in order, while up to `runs` of them are on their way."""
+    """Every batch with its outputs (and itself, by the input's name), in order; up to `concurrent` run at a time."""
 
     def run(x: Array) -> tuple[Array, Mapping[str, Array]]:
-        return x, session.run({name: x}) | {name: x}
+        return x, session.run({input_name: x}) | {input_name: x}
 
-    return in_order(run, batches, threads=runs, ahead=0)
+    return in_order(run, batches, threads=concurrent, ahead=0)
 
 
-def batch_for(model: Model, tensors: Sequence[str]) -> int:
-    """How many images a run may take for its `tensors` to stay within `MOST_FLOATS`: from 1 to `MOST_IMAGES`."""
-    return max(1, min(MOST_IMAGES, MOST_FLOATS // max(1, sum(image_size(model, name) for name in tensors))))
+def batch_size_for(model: Model, tensors: Sequence[str]) -> int:
+    """Images per batch for which `tensors` hold at most `MAX_VALUES` values: from 1 to `MAX_BATCH_SIZE`."""
+    return max(1, min(MAX_BATCH_SIZE, MAX_VALUES // max(1, sum(image_size(model, name) for name in tensors))))
 
 
 def image_size(model: Model, tensor: str) -> int:
-    """Values that a tensor [N, ...] holds of each image; 0 if some extent is not known before it runs."""
+    """Number of values per image in a tensor [N, ...]; 0 if an extent is not known before the model runs."""
     shape = model.values[tensor].shape if tensor in model.values else None
     extents = [] if shape is None else list(shape)[1:]
     return math.prod(extent if isinstance(extent, int) else 0 for extent in extents) if extents else 0
 
 
 def _summary(outputs: Mapping[str, Array], name: str, *, histograms: bool) -> tuple[float, float, Array]:
-    """Least and greatest value of a batch, and the values for its histogram."""
+    """Smallest and largest value in a batch, and the values for the histogram."""
     if name in outputs:
         x = outputs[name]
         return float(x.min()), float(x.max()), sample(x) if histograms else x[:0]
@@ -152,7 +152,7 @@ def _summary(outputs: Mapping[str, Array], name: str, *, histograms: bool) -> tu
 
 
 def _updated(before: TensorStatistics | None, name: str, low: float, high: float, values: Array) -> TensorStatistics:
-    # A runtime may pass over NaN when it looks for extremes; a tensor that has some has them in its sample.
+    # The runtime's minimum and maximum may skip NaN; the sample would show it.
     _require_finite(name, low, high, values)
     histogram = before.histogram if before else empty_histogram()
     histogram = add_values(histogram, values, low=low, high=high)

@@ -74,7 +74,7 @@ ENGINES: dict[str, Engine] = {
         "lowbit.engines.onnxruntime",
         "onnxruntime",
         float_kernels={
-            "ConvTranspose": "ONNX Runtime has no integer kernel, its float kernel computes on the same codes"
+            "ConvTranspose": "ONNX Runtime has no integer kernel for it; its float kernel computes on the same codes"
         },
         takes_light=True,
     ),

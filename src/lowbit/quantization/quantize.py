@@ -41,8 +41,8 @@ def quantize(
         recipe: a recipe or its name, such as `int8`, `linear4`, `cluster2`.
         calibration: images without need of labels; anything `open_images` takes.
         effort: a row of `EFFORTS`: how long to search.
-        steps: rows of `STEPS` to try between plain codes and the file, such as ("bias",) or (); None leaves the choice
-            to recipe and effort.
+        steps: keys of `STEP_NAMES` to try between plain codes and the file, such as ("bias",) or (); None leaves the
+            choice to recipe and effort.
         strict: refuse if anything asked for cannot be given.
         threads: threads of the runtime during calibration; 0 leaves it to the runtime.
         progress: told as the work goes on.

@@ -210,7 +210,7 @@ def test_a_weight_shared_with_a_grouped_transposed_convolution_stays_float():
     model = cases.make(nodes, ["n", 3, 8, 8], weights)
     decision = plan(model, "int8")
     assert [node.arithmetic for node in decision.nodes] == ["integer", "float", "float"]
-    assert decision.nodes[1].reason == "shares its weight with one in groups"
+    assert decision.nodes[1].reason == "it shares its weight with a layer of other groups"
     assert run(to_onnx(cases.integer(model, rng)), cases.normal(rng, 1, 3, 8, 8), "onnxruntime")["y"].shape[1] == 8
 
 

@@ -3,12 +3,12 @@ import pytest
 
 import lowbit
 import networks
-from lowbit.calibration.channels import channel_ranges
+from lowbit.calibration.channels import channel_statistics
 from lowbit.engines import open_session
 from lowbit.graph.preprocessing import Preprocessing
-from lowbit.quantization.equalizing.channel_groups import find_ties
+from lowbit.quantization.equalizing.channel_groups import find_channel_groups
 from lowbit.quantization.equalizing.equalization import (
-    MARGIN,
+    UNSEEN_MARGIN,
     equalizable,
     equalize_network,
     factor_limits,
@@ -45,12 +45,12 @@ def free(limits):
 
 
 def equalized(model, images, recipe):
-    ranges = channel_ranges(model, images, equalizable(model))
+    statistics = channel_statistics(model, images, equalizable(model))
     decision = plan(model, recipe)
     schemes = {tensor.tensor: tensor.given for tensor in decision.quantized}
-    found = equalize_network(model, ranges, schemes, decision.scale_groups)
-    assert found.changed[0] > 0
-    return found.model
+    result = equalize_network(model, statistics, schemes, decision.scale_groups)
+    assert result.rescaled_channels > 0
+    return result.model
 
 
 def test_float_outputs_do_not_change_on_images_that_nobody_looked_at(model, images):
@@ -73,36 +73,39 @@ def test_before_rounded_activations_only_what_goes_beyond_all_that_was_seen_may_
 
 def test_what_was_seen_frees_channels_that_no_proof_frees(images):
     model = lowbit.load(networks.depthwise_network(clip=6.0))
-    ties = find_ties(model)
-    ranges = channel_ranges(model, images, equalizable(model))
-    proven, seen = free(factor_limits(model, ties)), free(factor_limits(model, ties, seen=ranges))
+    channel_groups = find_channel_groups(model)
+    statistics = channel_statistics(model, images, equalizable(model))
+    proven, seen = (
+        free(factor_limits(model, channel_groups)),
+        free(factor_limits(model, channel_groups, seen=statistics)),
+    )
     assert np.count_nonzero(seen) > 1.5 * np.count_nonzero(proven)
     assert seen[proven].all()
-    for _, output, limit in ties.clips:
-        reaching = ranges[output].highest * MARGIN > limit
-        assert not seen[ties.roots[output][reaching]].any()
+    for _, output, limit in channel_groups.clips:
+        reaching = statistics[output].max_abs * UNSEEN_MARGIN > limit
+        assert not seen[channel_groups.group_of[output][reaching]].any()
 
 
 def test_any_factors_within_the_limits_leave_the_output_alone(model):
-    ties = find_ties(model)
-    least, most = factor_limits(model, ties)
+    channel_groups = find_channel_groups(model)
+    least, most = factor_limits(model, channel_groups)
     x = np.concatenate([networks.inputs(8, seed=5), 10 * networks.inputs(8, seed=6)])
     before = logits(model, x)
     for drawn in (least, np.random.default_rng(0).uniform(np.maximum(least, -3), np.minimum(most, 3))):
-        after = logits(rescaled(model, ties, drawn).model, x)
+        after = logits(rescaled(model, channel_groups, drawn).model, x)
         np.testing.assert_allclose(after, before, atol=1e-5 * np.abs(before).max())
 
 
 def test_a_channel_that_may_reach_the_bound_of_relu6_is_left_alone(images):
     model = lowbit.load(networks.residual_network(depthwise_scale=10.0))
     bounds = activation_bounds(model)
-    ties = find_ties(model)
-    possible = free(factor_limits(model, ties))
+    channel_groups = find_channel_groups(model)
+    possible = free(factor_limits(model, channel_groups))
     reaching = 0
-    for name, _, limit in ties.clips:
+    for name, _, limit in channel_groups.clips:
         assert limit == 6.0
-        reached = bounds[name].high >= 6.0
-        assert not possible[ties.roots[name][reached]].any()
+        reached = bounds[name].upper >= 6.0
+        assert not possible[channel_groups.group_of[name][reached]].any()
         reaching += np.count_nonzero(reached)
     assert reaching > 10
     assert possible.any()
@@ -111,17 +114,17 @@ def test_a_channel_that_may_reach_the_bound_of_relu6_is_left_alone(images):
 def test_bounds_hold_and_are_reached_where_one_input_decides():
     model = lowbit.load(networks.residual_network())
     bounds = activation_bounds(model)
-    assert np.isinf(bounds["stem"].high).all()  # without preprocessing an image may hold anything
-    assert set(bounds["stem.clip"].high) == {6.0}
+    assert np.isinf(bounds["stem"].upper).all()  # without preprocessing an image may hold anything
+    assert set(bounds["stem.clip"].upper) == {6.0}
     names = ["narrow", "wide.clip", "deep", "back", "sum", "last"]
-    found = open_session(networks.with_outputs(model, names), threads=1).run({"x": 30 * networks.inputs(32)})
+    values = open_session(networks.with_outputs(model, names), threads=1).run({"x": 30 * networks.inputs(32)})
     for name in names:
-        assert np.isfinite(bounds[name].high).all()
-        assert (found[name] <= bounds[name].high.reshape(1, -1, 1, 1)).all(), name
-        assert (found[name] >= bounds[name].low.reshape(1, -1, 1, 1)).all(), name
+        assert np.isfinite(bounds[name].upper).all()
+        assert (values[name] <= bounds[name].upper.reshape(1, -1, 1, 1)).all(), name
+        assert (values[name] >= bounds[name].lower.reshape(1, -1, 1, 1)).all(), name
     matrix = model.weights["narrow.weight"].reshape(8, 12).astype(np.float64)
     exact = 6 * np.maximum(matrix, 0).sum(axis=1) + model.weights["narrow.bias"]
-    np.testing.assert_allclose(bounds["narrow"].high, exact, rtol=2e-3)
+    np.testing.assert_allclose(bounds["narrow"].upper, exact, rtol=2e-3)
 
 
 def test_eight_bits_bound_an_image():
@@ -130,33 +133,33 @@ def test_eight_bits_bound_an_image():
     entry = proto.metadata_props.add()
     entry.key, entry.value = "lowbit.preprocessing", rule.to_json()
     bounds = activation_bounds(lowbit.load(proto))
-    np.testing.assert_allclose(bounds["x"].low, [-2, -1, -0.5])
-    np.testing.assert_allclose(bounds["x"].high, [2, 1, 0.5])
-    assert np.isfinite(bounds["stem"].high).all()
+    np.testing.assert_allclose(bounds["x"].lower, [-2, -1, -0.5])
+    np.testing.assert_allclose(bounds["x"].upper, [2, 1, 0.5])
+    assert np.isfinite(bounds["stem"].upper).all()
 
 
 def noise(model, images, recipe, **changes):
-    ties = find_ties(model)
+    channel_groups = find_channel_groups(model)
     decision = plan(model, lowbit.parse_recipe(recipe, **changes))
     schemes = {tensor.tensor: tensor.given for tensor in decision.quantized}
-    ranges = channel_ranges(model, images, equalizable(model))
-    return ties, noise_terms(model, ties, ranges, schemes, decision.scale_groups)
+    statistics = channel_statistics(model, images, equalizable(model))
+    return channel_groups, noise_terms(model, channel_groups, statistics, schemes, decision.scale_groups)
 
 
 @pytest.mark.parametrize(("recipe", "per"), [("int8", "channel"), ("int8", "tensor"), ("linear4", "channel")])
 def test_the_gradient_of_the_noise_is_its_slope(model, images, recipe, per):
-    ties, terms = noise(model, images, recipe, per=per)
+    channel_groups, terms = noise(model, images, recipe, per=per)
     generator = np.random.default_rng(3)
-    u, along = generator.normal(scale=0.3, size=ties.count), generator.normal(size=ties.count)
+    u, along = generator.normal(scale=0.3, size=channel_groups.count), generator.normal(size=channel_groups.count)
     slope = (evaluate(terms, u + 1e-5 * along)[0] - evaluate(terms, u - 1e-5 * along)[0]) / 2e-5
     assert evaluate(terms, u)[1] @ along == pytest.approx(slope, rel=1e-5)
 
 
 def test_the_noise_does_not_depend_on_how_the_network_is_scaled(images):
     model = lowbit.load(networks.depthwise_network())
-    ties, terms = noise(model, images, "int8", per="tensor")
-    u = np.random.default_rng(1).uniform(*factor_limits(model, ties)) / 3
-    other = rescaled(model, ties, u).model
+    channel_groups, terms = noise(model, images, "int8", per="tensor")
+    u = np.random.default_rng(1).uniform(*factor_limits(model, channel_groups)) / 3
+    other = rescaled(model, channel_groups, u).model
     assert evaluate(noise(other, images, "int8", per="tensor")[1], np.zeros_like(u))[0] == pytest.approx(
         evaluate(terms, u)[0], rel=1e-3
     )
@@ -166,33 +169,33 @@ def test_the_minimum_is_found_from_anywhere(images):
     model = lowbit.load(networks.depthwise_network())
     least = []
     for seed in range(3):
-        ties = find_ties(model)
-        u = np.random.default_rng(seed).uniform(*factor_limits(model, ties)) / 3 * (seed > 0)
-        ties, terms = noise(rescaled(model, ties, u).model, images, "int8", per="tensor")
-        least.append(evaluate(terms, minimize(terms, *factor_limits(model, ties)))[0])
+        channel_groups = find_channel_groups(model)
+        u = np.random.default_rng(seed).uniform(*factor_limits(model, channel_groups)) / 3 * (seed > 0)
+        channel_groups, terms = noise(rescaled(model, channel_groups, u).model, images, "int8", per="tensor")
+        least.append(evaluate(terms, minimize(terms, *factor_limits(model, channel_groups)))[0])
     assert max(least) < 1.05 * min(least)
-    assert max(least) < 0.2 * evaluate(noise(model, images, "int8", per="tensor")[1], np.zeros(ties.count))[0]
+    assert max(least) < 0.2 * evaluate(noise(model, images, "int8", per="tensor")[1], np.zeros(channel_groups.count))[0]
 
 
 def test_inputs_and_outputs_keep_their_scale(model, images):
     decision = plan(model, "int8")
-    ranges = channel_ranges(model, images, equalizable(model))
+    statistics = channel_statistics(model, images, equalizable(model))
     schemes = {tensor.tensor: tensor.given for tensor in decision.quantized}
-    factors = equalize_network(model, ranges, schemes, decision.scale_groups).factors
+    factors = equalize_network(model, statistics, schemes, decision.scale_groups).factors
     assert factors
     assert "x" not in factors
     assert "logits" not in factors
 
 
-def test_a_sum_ties_its_branches():
-    ties = find_ties(lowbit.load(networks.residual_network()))
-    np.testing.assert_array_equal(ties.roots["sum"], ties.roots["narrow"])
-    np.testing.assert_array_equal(ties.roots["sum"], ties.roots["back"])
+def test_a_sum_and_its_branches_are_one_channel_group():
+    channel_groups = find_channel_groups(lowbit.load(networks.residual_network()))
+    np.testing.assert_array_equal(channel_groups.group_of["sum"], channel_groups.group_of["narrow"])
+    np.testing.assert_array_equal(channel_groups.group_of["sum"], channel_groups.group_of["back"])
 
 
 def test_a_weight_that_is_read_elsewhere_too_keeps_its_scale():
     proto = networks.residual_network()
     proto.graph.node.append(networks.helper.make_node("Neg", ["narrow.weight"], ["other"], name="other"))
     proto.graph.output.append(networks.helper.make_tensor_value_info("other", 1, [8, 12, 1, 1]))
-    ties = find_ties(lowbit.load(proto))
-    assert "narrow" not in ties.layers
+    channel_groups = find_channel_groups(lowbit.load(proto))
+    assert "narrow" not in channel_groups.layers

@@ -30,7 +30,7 @@ def test_only_dense_layers_lose_a_bit_and_only_without_vnni():
 
 
 def test_no_such_target():
-    with pytest.raises(SchemeError, match="no target is called 'vax'"):
+    with pytest.raises(SchemeError, match="unknown target 'vax'"):
         resolved("vax")
     assert resolved("native") in TARGETS
     assert resolved("x86") == "x86"

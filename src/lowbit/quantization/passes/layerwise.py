@@ -142,7 +142,7 @@ class LayerwisePass:
             t = target.rows - rows_at(layer, tensors[shortcut], target.keep) if shortcut else target.rows
             return columns_at(layer, tensors[layer.input], target), t
 
-        sums = MomentSums(self._owns_bias(layer), joint=layer.columns <= WIDEST)
+        sums = MomentSums(self._owns_bias(layer), with_second=layer.columns <= WIDEST)
         batches = enumerate(self._quantized.batches())
         sums.add(*columns_and_rows(next(batches)))
         ahead = 1 if layer.columns < WIDE else 0

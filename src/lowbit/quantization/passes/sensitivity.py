@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from lowbit.calibration.batches import Batches
-from lowbit.calibration.divergence import BATCH, mean_kl
+from lowbit.calibration.divergence import BATCH_SIZE, mean_kl
 from lowbit.calibration.moments import Moments
 from lowbit.data.images import Images
 from lowbit.errors import ModelError
@@ -156,7 +156,7 @@ class _Rest:
 
     def __init__(self, model: Model, images: Images, threads: int) -> None:
         self.model = model
-        batches = list(Batches(model, images, BATCH, limit=VALIDATION_IMAGES))
+        batches = list(Batches(model, images, BATCH_SIZE, limit=VALIDATION_IMAGES))
         self._sizes = [len(x) for x in batches]
         self._frontier = Frontier(Subgraphs(model), (), threads=threads)
         self._frontier.keep(0, ({model.input.name: x} for x in batches))

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from lowbit.calibration.channels import channel_ranges
+from lowbit.calibration.channels import channel_statistics
 from lowbit.data.images import Images
 from lowbit.formats.input_bytes import with_exact_input
 from lowbit.graph.ops import layers
@@ -94,19 +94,19 @@ def take_bytes(before: Candidate, plan: Plan, images: Images, threads: int, prog
 def equalize(before: Candidate, plan: Plan, images: Images, threads: int, progress: Progress) -> Candidate:
     """The plainly encoded network with rescaled channels."""
     model, integer = before.base, plan.recipe.integer
-    # Reach matters where activations are rounded; else the mean power is all that is read.
+    # Largest values matter where activations are rounded; otherwise only the mean square is read.
     few = images if integer else images.subset(min(POWER_IMAGES, images.count))
-    ranges = channel_ranges(model, few, equalizable(model), threads=threads, progress=progress)
+    channels = channel_statistics(model, few, equalizable(model), threads=threads, progress=progress)
     schemes = {tensor.tensor: tensor.given for tensor in plan.quantized if tensor.given is not None}
-    equalized = equalize_network(model, ranges, schemes, plan.scale_groups)
-    forecast = f"{equalized.noise:.2g} of the noise expected"
-    if not integer and equalized.noise >= EQUALIZATION_GAIN:
+    equalized = equalize_network(model, channels, schemes, plan.scale_groups)
+    forecast = f"{equalized.noise_ratio:.2g} of the noise expected"
+    if not integer and equalized.noise_ratio >= EQUALIZATION_GAIN:
         return Candidate(model, before.graph, before.statistics, forecast)
     statistics = measured_ranges(equalized.model, plan, images, threads, progress)
     codes = plain_codes(equalized.model, plan, progress)
     graph = on_bytes(assembled(equalized.model, plan, codes, {}, statistics), plan)
-    changed, channels = equalized.changed
-    return Candidate(equalized.model, graph, statistics, f"{changed} of {channels} channels, {forecast}")
+    note = f"{equalized.rescaled_channels} of {equalized.total_channels} channels, {forecast}"
+    return Candidate(equalized.model, graph, statistics, note)
 
 
 def round_weights(before: Candidate, plan: Plan, images: Images, threads: int, progress: Progress) -> Candidate:

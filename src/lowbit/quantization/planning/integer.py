@@ -1,9 +1,9 @@
 """Which nodes can run in integers, which activations that asks for, and which of them must share one scale.
 
-Pure decision: reads the graph, touches no number. The table says what a node needs for ONNX Runtime to have an integer
-kernel for it between DequantizeLinear and QuantizeLinear (checked one by one on version 1.32, by looking at the graph
-that it really runs), or for the other runtimes to have one (`NOT_IN_ONNXRUNTIME`); whatever is not in it stays float,
-with the reason.
+Pure decision: it reads the graph and touches no number. The tables list the operators for which ONNX Runtime has an
+integer kernel between DequantizeLinear and QuantizeLinear (checked one by one on version 1.32, by looking at the graph
+that it actually runs), or the other runtimes have one (`NOT_IN_ONNXRUNTIME`). Everything else stays float, and the plan
+gives the reason.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,9 +22,9 @@ class NodePlan:
     Attributes:
         node: its unique name.
         op: operator type.
-        arithmetic: "integer", "float", or "absorbed" (a neighbor's saturation does its work).
-        reason: why it is not in integers, into which node it is absorbed, or where its integers are only codes; empty
-            for integers everywhere.
+        arithmetic: "integer", "float", or "absorbed" (the saturation of the node before does its work).
+        reason: why it computes in float, which node absorbs it, or which runtime computes on its codes in float; empty
+            if every runtime computes in integers.
     """
 
     node: str
@@ -38,28 +38,30 @@ class IntegerPlan:
     """The decision for a whole graph.
 
     Attributes:
-        nodes: one for each node, in execution order.
-        scale_groups: tensors that become uint8; those in one group share scale and zero point. The answers of a last
-            product are among them for files whose outputs are integers; others give them as float.
+        nodes: one per node, in execution order.
+        scale_groups: tensors that become uint8; those in one group share scale and zero point. They include the output
+            of a last Gemm or MatMul, for files whose outputs are integers; other files give it as float.
     """
 
     nodes: tuple[NodePlan, ...]
     scale_groups: tuple[tuple[str, ...], ...]
 
-    def named(self, arithmetic: str) -> frozenset[str]:
-        """Names of the nodes that compute this way."""
+    def nodes_in(self, arithmetic: str) -> frozenset[str]:
+        """Names of the nodes whose arithmetic is "integer", "float" or "absorbed"."""
         return frozenset(node.node for node in self.nodes if node.arithmetic == arithmetic)
 
 
-# Operators that only move codes about: the output keeps the scale of the input.
-MOVES = frozenset(
+# Operators that only move codes: the output keeps the scale of the input.
+DATA_MOVEMENT = frozenset(
     ("MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Slice", "Gather", "Split")
 ) | frozenset(("DepthToSpace", "SpaceToDepth", "Expand", "Pad", "Resize"))
-# Bounds, where no neighbor's saturation does their work: written on the codes themselves, in the scale of the input, on
-# whose grid their result lies exactly. In float between two conversions they took 3 to 6 times as long.
-BOUNDS = frozenset(("Relu", "Clip"))
-# Operators with integer kernels of their own, whose output has its own scale.
-COMPUTES = frozenset(("Add", "Mul", "Concat", "GlobalAveragePool", "AveragePool", "ReduceMean", "Sigmoid", "LeakyRelu"))
+# Where no saturation does their work they clamp the codes themselves, in the scale of the input, whose grid their
+# results stay on. In float between two conversions they took 3 to 6 times as long.
+CLAMPS = frozenset(("Relu", "Clip"))
+# Operators without weights that have integer kernels, and an output with a scale of its own.
+OWN_SCALE = frozenset(
+    ("Add", "Mul", "Concat", "GlobalAveragePool", "AveragePool", "ReduceMean", "Sigmoid", "LeakyRelu")
+)
 WEIGHTED = frozenset(("Conv", "ConvTranspose", "Gemm", "MatMul"))
 # LiteRT and OpenVINO have integer kernels, ONNX Runtime has none: there a float kernel computes on the same codes.
 NOT_IN_ONNXRUNTIME = ENGINES["onnxruntime"].float_kernels
@@ -70,93 +72,96 @@ def plan_integer(model: Model, *, layer_reasons: Mapping[str, str] | None = None
 
     Args:
         model: the prepared float model.
-        layer_reasons: layers that shall stay float, by node name, with the reason.
+        layer_reasons: by node name, why a layer must stay float; layers that are not in it are free to compute in
+            integers.
     """
     weighted = {layer.node: layer for layer in layers(model)}
-    kept = layer_reasons or {}
-    decided: dict[str, NodePlan] = {}
+    layer_reasons = layer_reasons or {}
+    plans: dict[str, NodePlan] = {}
     for node in model.graph:
         name = str(node.name)
-        reason = kept.get(name) or _obstacle(node, weighted.get(name), decided)
+        reason = layer_reasons.get(name) or _float_reason(node, weighted.get(name), plans)
         arithmetic = "float" if reason else "integer"
-        decided[name] = NodePlan(name, node.op_type, arithmetic, reason or NOT_IN_ONNXRUNTIME.get(node.op_type, ""))
-    _drop_idle_moves(model, decided)
-    _absorb(model, decided)
-    _bound_codes(model, decided)
-    return IntegerPlan(tuple(decided.values()), _scale_groups(model, decided))
+        plans[name] = NodePlan(name, node.op_type, arithmetic, reason or NOT_IN_ONNXRUNTIME.get(node.op_type, ""))
+    _drop_idle_data_movement(model, plans)
+    _absorb(model, plans)
+    _clamp_codes(model, plans)
+    return IntegerPlan(tuple(plans.values()), _scale_groups(model, plans))
 
 
-def _obstacle(node: Node, layer: Layer | None, decided: Mapping[str, NodePlan]) -> str:
-    """Why this node cannot run in integers; empty if it can."""
+def _float_reason(node: Node, layer: Layer | None, plans: Mapping[str, NodePlan]) -> str:
+    """Why this node has to compute in float; empty if it can compute in integers.
+
+    `plans` holds the nodes before it. Relu and Clip count as float here; `_absorb` and `_clamp_codes` look at them.
+    """
     op = node.op_type
     if node.domain not in ("", "ai.onnx"):
-        return f"operator of another domain ({node.domain})"
+        return f"operators of domain '{node.domain}' are not supported"
     if any(value is not None and value.dtype is not None and value.dtype.name != "FLOAT" for value in node.inputs[:1]):
-        return "does not compute on float values"
+        return "its input is not float32"
     if op in WEIGHTED:
         if layer is None:
-            return "its weight is not a constant"
-        return (
-            "is in groups, which no integer kernel of LiteRT has" if op == "ConvTranspose" and layer.groups > 1 else ""
-        )
-    if op in MOVES:
-        source = _fed_by(node.inputs[0], decided)
-        special = _special(node)
-        return special or ("" if source else "only moves values that are float anyway")
-    if op in COMPUTES:
+            return "its weight is not constant"
+        grouped = op == "ConvTranspose" and layer.groups > 1
+        return "LiteRT has no integer kernel for a ConvTranspose with groups" if grouped else ""
+    if op in DATA_MOVEMENT:
+        from_integers = _comes_from_integers(node.inputs[0], plans)
+        return _attribute_reason(node) or ("" if from_integers else "only moves data that is float")
+    if op in OWN_SCALE:
         if any(value is None or _is_constant(value) for value in _activation_inputs(node)):
-            return "one operand is a constant"
-        return _special(node)
-    if op in BOUNDS:
+            return "one operand is constant"
+        return _attribute_reason(node)
+    if op in CLAMPS:
         return "its input is float"
-    return "no integer kernel"
+    return f"there is no integer kernel for {op}"
 
 
-def _fed_by(value: Value | None, decided: Mapping[str, NodePlan]) -> bool:
-    """Whether a value comes from a node that runs in integers, an activation that it will absorb included."""
+def _comes_from_integers(value: Value | None, plans: Mapping[str, NodePlan]) -> bool:
+    """Whether a value comes from a node that computes in integers, or from a Relu or Clip behind one."""
     producer = value.producer() if value is not None else None
-    if producer is not None and producer.op_type in BOUNDS:
+    if producer is not None and producer.op_type in CLAMPS:
         before = producer.inputs[0].producer() if producer.inputs[0] is not None else None
-        return before is not None and decided[str(before.name)].arithmetic == "integer"
-    return producer is not None and decided[str(producer.name)].arithmetic == "integer"
+        return before is not None and plans[str(before.name)].arithmetic == "integer"
+    return producer is not None and plans[str(producer.name)].arithmetic == "integer"
 
 
-def _pad_obstacle(node: Node) -> str:
+def _pad_reason(node: Node) -> str:
     mode = node.attributes.get_string("mode", "constant")
     value = node.inputs[2] if len(node.inputs) > 2 else None
     if mode != "constant":
-        return f"pads by {mode}"
+        return f"there is no integer kernel for padding mode '{mode}'"
     if value is not None and (value.const_value is None or bool(value.const_value.numpy().any())):
-        return "pads with something other than zero"
+        return "the padding value is not a constant zero"
     return ""
 
 
-def _resize_obstacle(node: Node) -> str:
+def _resize_reason(node: Node) -> str:
     mode = node.attributes.get_string("mode", "nearest")
-    return "" if mode == "nearest" else f"interpolates ({mode})"
+    return "" if mode == "nearest" else f"there is no integer kernel for interpolation mode '{mode}'"
 
 
-def _mean_obstacle(node: Node) -> str:
-    return "" if spatial_mean_axes(node) else "not a mean over all spatial axes"
+def _mean_reason(node: Node) -> str:
+    return "" if spatial_mean_axes(node) else "the mean is not over all spatial axes"
 
 
-def _special(node: Node) -> str:
-    check = OBSTACLES.get(node.op_type)
+def _attribute_reason(node: Node) -> str:
+    """Why the attributes of this node rule integers out; empty if they do not."""
+    check = ATTRIBUTE_CHECKS.get(node.op_type)
     return check(node) if check else ""
 
 
-OBSTACLES: dict[str, Callable[[Node], str]] = {
-    "Pad": _pad_obstacle,
-    "Resize": _resize_obstacle,
-    "ReduceMean": _mean_obstacle,
+ATTRIBUTE_CHECKS: dict[str, Callable[[Node], str]] = {
+    "Pad": _pad_reason,
+    "Resize": _resize_reason,
+    "ReduceMean": _mean_reason,
 }
 
 
 def spatial_mean_axes(node: Node) -> bool:
-    """Whether a ReduceMean is a global average pool: over the last two of four axes."""
-    given = node.inputs[1] if len(node.inputs) > 1 else None
-    if given is not None:
-        axes = [] if given.const_value is None else given.const_value.numpy().tolist()
+    """Whether a ReduceMean is a global average pool: over the last two of four dimensions."""
+    value = node.inputs[1] if len(node.inputs) > 1 else None
+    if value is not None:
+        axes = [] if value.const_value is None else value.const_value.numpy().tolist()
     else:
         axes = list(node.attributes.get_ints("axes", []))
     rank = len(node.inputs[0].shape) if node.inputs[0] is not None and node.inputs[0].shape is not None else 0
@@ -171,62 +176,66 @@ def _is_constant(value: Value) -> bool:
     return value.const_value is not None
 
 
-def _drop_idle_moves(model: Model, decided: dict[str, NodePlan]) -> None:
-    """A node that only moves values towards float consumers gains nothing from rounding them first."""
+def _drop_idle_data_movement(model: Model, plans: dict[str, NodePlan]) -> None:
+    """A node that only moves data to a float output gains nothing from rounding it first."""
     for node in reversed(list(model.graph)):
         name = str(node.name)
-        plan = decided[name]
-        if plan.arithmetic != "integer" or plan.op not in MOVES:
+        plan = plans[name]
+        if plan.arithmetic != "integer" or plan.op not in DATA_MOVEMENT:
             continue
         users = [user for output in node.outputs for user, _ in output.uses()]
-        integer_users = any(decided[str(user.name)].arithmetic == "integer" for user in users)
+        integer_users = any(plans[str(user.name)].arithmetic == "integer" for user in users)
         if not integer_users and any(output.is_graph_output() for output in node.outputs):
-            decided[name] = replace(plan, arithmetic="float", reason="only moves values that leave as float")
+            plans[name] = replace(plan, arithmetic="float", reason="only moves data to a float output")
 
 
-def _absorb(model: Model, decided: dict[str, NodePlan]) -> None:
-    """Relu and Clip behind an integer node with no other reader: saturation at 0 and 255 does their work."""
+def _absorb(model: Model, plans: dict[str, NodePlan]) -> None:
+    """Relu and Clip that alone read what an integer node computes: its saturation at 0 and 255 does their work."""
     for node in model.graph:
-        if node.op_type not in BOUNDS or node.inputs[0] is None:
+        if node.op_type not in CLAMPS or node.inputs[0] is None:
             continue
         value = node.inputs[0]
         producer = value.producer()
         if producer is None or len(list(value.uses())) != 1 or value.is_graph_output():
             continue
-        before = decided[str(producer.name)]
-        if before.arithmetic != "integer" or before.op in MOVES or not _has_constant_bounds(node):
+        before = plans[str(producer.name)]
+        if before.arithmetic != "integer" or before.op in DATA_MOVEMENT or not _has_constant_bounds(node):
             continue
         name = str(node.name)
-        decided[name] = NodePlan(name, node.op_type, "absorbed", f"saturation of {before.node}")
+        plans[name] = NodePlan(name, node.op_type, "absorbed", f"by the saturation of {before.node}")
 
 
-def _bound_codes(model: Model, decided: dict[str, NodePlan]) -> None:
-    """Relu and Clip that nothing absorbs, between integers: bounds on the codes."""
+def _clamp_codes(model: Model, plans: dict[str, NodePlan]) -> None:
+    """Relu and Clip between integer nodes that nothing absorbs: they clamp the codes."""
     for node in model.graph:
         name, value = str(node.name), node.inputs[0] if node.inputs else None
-        if node.op_type not in BOUNDS or decided[name].arithmetic != "float" or value is None:
+        if node.op_type not in CLAMPS or plans[name].arithmetic != "float" or value is None:
             continue
-        if not _is_stored(value, decided):
+        if not _is_stored(value, plans):
             continue
-        reason = "" if _has_constant_bounds(node) else "its bounds are computed"
-        if not _read_by_integers(node.outputs[0], decided):
-            reason = "what reads it is float"
-        decided[name] = replace(decided[name], arithmetic="float" if reason else "integer", reason=reason)
+        reason = "" if _has_constant_bounds(node) else "its bounds are not constant"
+        if not _read_by_integers(node.outputs[0], plans):
+            reason = "only float nodes read it"
+        plans[name] = replace(plans[name], arithmetic="float" if reason else "integer", reason=reason)
 
 
 def _has_constant_bounds(node: Node) -> bool:
     return all(bound is None or bound.const_value is not None for bound in node.inputs[1:])
 
 
-def _is_stored(value: Value, decided: Mapping[str, NodePlan]) -> bool:
-    """Whether a tensor is written as codes anyway: an integer node gives it, and one other than the last reads it."""
+def _is_stored(value: Value, plans: Mapping[str, NodePlan]) -> bool:
+    """Whether a tensor is stored as codes anyway.
+
+    An integer node computes it and, where that node could give float (`FLOAT_OUTPUT`), another integer node reads it.
+    """
     producer = value.producer()
-    if producer is None or decided[str(producer.name)].arithmetic not in ("integer", "absorbed"):
+    if producer is None or plans[str(producer.name)].arithmetic not in ("integer", "absorbed"):
         return False
-    return producer.op_type not in FLOAT_OUTPUT or _read_by_integers(value, decided)
+    return producer.op_type not in FLOAT_OUTPUT or _read_by_integers(value, plans)
 
 
-def _scale_groups(model: Model, decided: Mapping[str, NodePlan]) -> tuple[tuple[str, ...], ...]:
+def _scale_groups(model: Model, plans: Mapping[str, NodePlan]) -> tuple[tuple[str, ...], ...]:
+    """Union-find over the tensors that become codes, by name."""
     parent: dict[str, str] = {}
 
     def find(name: str) -> str:
@@ -236,21 +245,21 @@ def _scale_groups(model: Model, decided: Mapping[str, NodePlan]) -> tuple[tuple[
         return name
 
     for node in model.graph:
-        if decided[str(node.name)].arithmetic != "integer":
+        if plans[str(node.name)].arithmetic != "integer":
             continue
         inputs = [str(value.name) for value in _activation_inputs(node) if value is not None]
         for name in inputs:
             find(name)
         for output in node.outputs:
-            target = _stored(output, decided)
-            leaves = target.is_graph_output() or _read_by_integers(target, decided)
-            # An activation that the node absorbs is done by saturation, and there is none without a scale.
-            if node.op_type in FLOAT_OUTPUT and target is output and not leaves:
+            stored = _stored(output, plans)
+            needs_scale = stored.is_graph_output() or _read_by_integers(stored, plans)
+            # Only an output with a scale saturates, so a node that absorbs an activation needs one.
+            if node.op_type in FLOAT_OUTPUT and stored is output and not needs_scale:
                 continue
-            root = find(str(target.name))
-            if node.op_type in MOVES | BOUNDS and find(inputs[0]) != root:
+            root = find(str(stored.name))
+            if node.op_type in DATA_MOVEMENT | CLAMPS and find(inputs[0]) != root:
                 parent[root] = find(inputs[0])
-            for value in _given_in_scale_of(node, decided):
+            for value in _sharing_scale_of(node, plans):
                 if find(str(value.name)) != find(root):
                     parent[find(str(value.name))] = find(root)
     groups: dict[str, list[str]] = {}
@@ -259,46 +268,46 @@ def _scale_groups(model: Model, decided: Mapping[str, NodePlan]) -> tuple[tuple[
     return tuple(tuple(group) for group in groups.values())
 
 
-def _given_in_scale_of(node: Node, decided: Mapping[str, NodePlan]) -> list[Value]:
-    """Inputs of a Concat that can be given in the scale of its output: nothing else reads them, or ties their scale.
+def _sharing_scale_of(node: Node, plans: Mapping[str, NodePlan]) -> list[Value]:
+    """Inputs of a Concat that can use the scale of its output: nothing else reads them or needs them in another scale.
 
-    They are then rounded once, where otherwise they would be rounded to their own grids and again to that of the whole.
-    Where saturation stands for a Relu zero must stay the lowest code, so with those either all inputs are such or none
-    of them shares.
+    They are then rounded once; otherwise they would be rounded to their own grids and again to that of the output.
+    Where saturation stands for a Relu zero must be the lowest code, so inputs behind an absorbed Relu share the scale
+    only if all inputs are.
     """
     if node.op_type != "Concat":
         return []
-    positive = _is_positive(node.outputs[0], decided)
-    found = []
+    positive = _is_positive(node.outputs[0], plans)
+    sharing = []
     for value in node.inputs:
         producer = value.producer() if value is not None else None
         if value is None or producer is None or len(list(value.uses())) > 1 or value.is_graph_output():
             continue
-        plan = decided[str(producer.name)]
-        tied = plan.arithmetic == "integer" and plan.op in MOVES | BOUNDS
+        plan = plans[str(producer.name)]
+        keeps_scale = plan.arithmetic == "integer" and plan.op in DATA_MOVEMENT | CLAMPS
         saturates = plan.arithmetic == "absorbed" or plan.op == "Concat"
-        if not tied and (positive or not saturates):
-            found.append(value)
-    return found
+        if not keeps_scale and (positive or not saturates):
+            sharing.append(value)
+    return sharing
 
 
-def _is_positive(value: Value, decided: Mapping[str, NodePlan]) -> bool:
-    """Whether a tensor consists of absorbed Relus only."""
+def _is_positive(value: Value, plans: Mapping[str, NodePlan]) -> bool:
+    """Whether all parts of a tensor come from absorbed Relus."""
     producer = value.producer()
     if producer is None:
         return False
     if producer.op_type == "Concat":
-        return all(part is not None and _is_positive(part, decided) for part in producer.inputs)
-    return producer.op_type == "Relu" and decided[str(producer.name)].arithmetic == "absorbed"
+        return all(part is not None and _is_positive(part, plans) for part in producer.inputs)
+    return producer.op_type == "Relu" and plans[str(producer.name)].arithmetic == "absorbed"
 
 
-def _stored(output: Value, decided: Mapping[str, NodePlan]) -> Value:
-    """The tensor that is written to memory: past the activation that the node absorbs."""
+def _stored(output: Value, plans: Mapping[str, NodePlan]) -> Value:
+    """The tensor that is written to memory: behind the activation that the node absorbs, if there is one."""
     for user, _ in output.uses():
-        if decided[str(user.name)].arithmetic == "absorbed":
+        if plans[str(user.name)].arithmetic == "absorbed":
             return user.outputs[0]
     return output
 
 
-def _read_by_integers(value: Value, decided: Mapping[str, NodePlan]) -> bool:
-    return any(decided[str(user.name)].arithmetic == "integer" for user, _ in value.uses())
+def _read_by_integers(value: Value, plans: Mapping[str, NodePlan]) -> bool:
+    return any(plans[str(user.name)].arithmetic == "integer" for user, _ in value.uses())

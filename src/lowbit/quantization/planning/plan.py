@@ -9,7 +9,7 @@ from lowbit.errors import DowngradeError, ModelError, SchemeError
 from lowbit.formats.input_bytes import reads_bytes
 from lowbit.graph.model import Model
 from lowbit.graph.ops import Layer, layers
-from lowbit.quantization.planning.integer import IntegerPlan, NodePlan, plan_integer
+from lowbit.quantization.planning.integer import WEIGHTED, IntegerPlan, NodePlan, plan_integer
 from lowbit.quantization.planning.recipes import Recipe, parse_recipe
 from lowbit.quantization.planning.target import resolved, weights_for
 from lowbit.quantization.solving.effort import EFFORTS
@@ -17,23 +17,34 @@ from lowbit.quantization.solving.schemes import scheme_from_json, scheme_to_json
 from lowbit.schemes.codes import Scheme
 from lowbit.schemes.linear import Linear
 
-FLOAT_BYTES = 4
+FLOAT_BYTES = 4  # per float32 value
 
 # Steps, in the order in which they are taken.
 EXACT_INPUT = "input as image bytes"
 EQUALIZATION = "equalization"
 ROUNDING = "rounding and bias correction"
 BIAS = "bias correction"
-# What `--steps` calls them.
-STEPS: dict[str, str] = {"exact-input": EXACT_INPUT, "equalization": EQUALIZATION, "rounding": ROUNDING, "bias": BIAS}
-COARSE_BITS, FINE_BITS, FINEST_BITS = 4, 7, 8
+# What `--steps` calls them -> what the plan calls them, in the same order.
+STEP_NAMES: dict[str, str] = {
+    "exact-input": EXACT_INPUT,
+    "equalization": EQUALIZATION,
+    "rounding": ROUNDING,
+    "bias": BIAS,
+}
+# Weight-only recipes: up to how many bits per weight a step is worth its time.
+EQUALIZATION_MAX_BITS = 4
+ROUNDING_MAX_BITS = 7
+ROUNDING_MAX_BITS_AT_BEST = 8  # at effort `best`
+# Integer recipes: from how many bits per weight the input is taken as bytes, and biases are corrected without rounding.
+EXACT_INPUT_MIN_BITS = 7
+BIAS_ONLY_MIN_BITS = 8
 
 BATCH_NORM_REASON = "batch-norm statistics are never quantized"
 
 
 @dataclass(frozen=True)
 class TensorPlan:
-    """What becomes of one initializer.
+    """What one initializer gets.
 
     Attributes:
         tensor: name of the initializer.
@@ -42,8 +53,8 @@ class TensorPlan:
         axis: dimension of its output channels; 0 if it is not a layer's weight.
         asked: scheme that the recipe asks for.
         given: scheme that it gets; None if it stays float.
-        reason: why `given` differs from `asked`; empty if it does not.
-        adapted: whether it differs because the target computes otherwise: no downgrade, see `Plan.adaptations`.
+        reason: why `given` differs from `asked`, or why a tensor that is not a layer's weight stays float.
+        adapted: whether `given` differs for the target's sake, which is no downgrade; see `Plan.adaptations`.
     """
 
     tensor: str
@@ -66,13 +77,13 @@ class Plan:
     """The complete decision for one model and one recipe.
 
     Attributes:
-        recipe: what was asked.
-        tensors: one for each weight, and for each other float tensor that someone may ask about.
+        recipe: what was asked for.
+        tensors: one per weight, and one per other float tensor that has a reason to stay float.
         nodes: for integer recipes, how each node computes; empty otherwise.
-        scale_groups: activation tensors that become uint8; those in one group share one scale.
-        steps: what will be tried between plain encoding and the file; needs calibration images.
-        effort: how long the steps may search; a row of `EFFORTS`.
-        target: processor that integers are made for, a row of `TARGETS`; empty where nothing computes in integers.
+        scale_groups: activations that become uint8; those in one group share scale and zero point.
+        steps: what will be tried between plain codes and the file, in order; empty without calibration images.
+        effort: how long the steps may search, a row of `EFFORTS`.
+        target: processor that an integer file is made for, a row of `TARGETS`; empty for other recipes.
     """
 
     recipe: Recipe
@@ -90,12 +101,12 @@ class Plan:
 
     @property
     def downgrades(self) -> tuple[str, ...]:
-        """One sentence for each thing that was asked for and is not given."""
+        """One sentence per weight or node that does not get what the recipe asks for."""
         tensors = [f"{plan.tensor}: {plan.reason}" for plan in self.tensors if plan.downgraded]
         nodes = [
             f"{node.node} ({node.op}) computes in float: {node.reason}"
             for node in self.nodes
-            if node.arithmetic == "float" and node.op in ("Conv", "ConvTranspose", "Gemm", "MatMul", "Add")
+            if node.arithmetic == "float" and node.op in WEIGHTED | {"Add"}
         ]
         return tuple(tensors + nodes)
 
@@ -103,8 +114,8 @@ class Plan:
     def adaptations(self) -> tuple[str, ...]:
         """What differs from the recipe for the target's sake, in one sentence each.
 
-        `--strict` accepts it: 8 bits could be written, but with them the target would compute something else than the
-        file says; and whoever names a target (or a machine that is one) asks for exactly this.
+        `--strict` accepts them: 8 bits could be written, but the target would not compute what the file says; naming a
+        target (or being on one) asks for exactly this.
         """
         changed = [tensor for tensor in self.tensors if tensor.adapted]
         weights = sum(1 for tensor in self.tensors if tensor.layers)
@@ -118,21 +129,20 @@ class Plan:
         )
 
     def require_all(self) -> None:
-        """Refuse any difference between asked and given (`--strict`).
+        """Refuse a plan with downgrades (`--strict`).
 
         Raises:
-            DowngradeError: names every difference.
+            DowngradeError: there are some; it names each.
         """
         if self.downgrades:
             raise DowngradeError(
-                f"{len(self.downgrades)} of what '{self.recipe.name}' asks for cannot be given: "
-                + "; ".join(self.downgrades)
-                + ".",
-                remedy="Leave --strict out to accept this, or choose another recipe.",
+                f"recipe '{self.recipe.name}' cannot be applied everywhere; {len(self.downgrades)} "
+                f"{'exception' if len(self.downgrades) == 1 else 'exceptions'}: {'; '.join(self.downgrades)}.",
+                remedy="Omit --strict to accept this, or choose another recipe.",
             )
 
     def to_json(self) -> dict[str, Any]:
-        """The whole plan as plain data for `json.dumps`; `from_json` reads it back."""
+        """The complete plan as plain data for `json.dumps`; `from_json` reads it back."""
         return {
             "recipe": asdict(self.recipe) | {"weights": _scheme_or_none(self.recipe.weights)},
             "tensors": [
@@ -148,7 +158,7 @@ class Plan:
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> "Plan":
-        """The plan that `to_json` described.
+        """The plan that `to_json` wrote.
 
         Raises:
             SchemeError: something is missing or of the wrong kind; `data` may come from a hostile file.
@@ -168,7 +178,7 @@ class Plan:
             return Plan(recipe, tensors, nodes, groups, tuple(data["steps"]), data["effort"], data["target"])
         except (KeyError, TypeError, AttributeError) as error:
             raise SchemeError(
-                f"this is no plan: {type(error).__name__} {error}.", remedy="Give what `lowbit plan --json` printed."
+                f"not a valid plan: {type(error).__name__}: {error}.", remedy="Use the output of `lowbit plan --json`."
             ) from error
 
 
@@ -185,46 +195,47 @@ def plan(
     Args:
         model: the prepared float model.
         recipe: a recipe or its name.
-        effort: how long the steps may search.
-        steps: rows of `STEPS` that will be tried; None leaves the choice to recipe and effort.
-        with_images: whether there will be calibration images; without them weights are encoded plainly.
+        effort: how long the steps may search, a row of `EFFORTS`.
+        steps: the steps to try, keys of `STEP_NAMES` in any order; None leaves the choice to recipe and effort.
+        with_images: whether there will be calibration images; without them no steps are taken.
 
     Raises:
-        SchemeError: no such recipe, effort or step, or a step that the recipe has no use for.
-        ModelError: no layer of the model can be quantized, or the model is quantized already.
+        SchemeError: no such recipe, effort or step, or a step that the recipe does not use.
+        ModelError: the model has no layer that can be quantized, or is already quantized.
     """
     recipe = parse_recipe(recipe)
     if effort not in EFFORTS:
-        raise SchemeError(f"no effort is called '{effort}'.", remedy=f"Choose one of: {', '.join(EFFORTS)}.")
+        raise SchemeError(f"unknown effort '{effort}'.", remedy=f"Choose one of: {', '.join(EFFORTS)}.")
     if model.quantized and recipe.weights is not None:
         raise ModelError(
-            "the model is quantized already.",
+            "the model is already quantized.",
             where=model.source,
-            remedy="Give the float model it was made from; `lowbit measure` takes quantized files.",
+            remedy="Use the float model that it was made from; `lowbit measure` takes quantized files.",
         )
-    found = layers(model)
-    if recipe.weights is not None and not found:
+    model_layers = layers(model)
+    if recipe.weights is not None and not model_layers:
         raise ModelError(
-            "no layer with constant weights (Conv, ConvTranspose, Gemm, MatMul) was found.",
+            "the model has no layer with constant weights (Conv, ConvTranspose, Gemm, MatMul).",
             where=model.source,
-            remedy="Check that the weights are in the file and not fed as inputs.",
+            remedy="Check that the weights are stored in the model and not fed as inputs.",
         )
     by_weight: dict[str, list[Layer]] = {}
-    for layer in found:
+    for layer in model_layers:
         by_weight.setdefault(layer.weight, []).append(layer)
     tensors = [_weight_plan(model, name, users, recipe) for name, users in by_weight.items()]
-    tensors += _others(model, set(by_weight), found)
-    wanted = _steps(recipe, effort) if steps is None else _named_steps(recipe, steps)
-    taken = wanted if with_images else ()
+    tensors += _other_tensors(model, set(by_weight), model_layers)
+    planned_steps = _default_steps(recipe, effort) if steps is None else _named_steps(recipe, steps)
+    if not with_images:
+        planned_steps = ()
     if not recipe.integer:
-        return Plan(recipe, tuple(tensors), steps=taken, effort=effort)
+        return Plan(recipe, tuple(tensors), steps=planned_steps, effort=effort)
     target = resolved(recipe.target)
     integer = _integer_plan(model, by_weight)
-    running = integer.named("integer")
-    if not reads_bytes(model, running):
-        taken = tuple(step for step in taken if step != EXACT_INPUT)
-    tensors = [_for_target(_only_if_integer(tensor, running), by_weight, target) for tensor in tensors]
-    return Plan(recipe, tuple(tensors), integer.nodes, integer.scale_groups, taken, effort, target)
+    in_integers = integer.nodes_in("integer")
+    if not reads_bytes(model, in_integers):
+        planned_steps = tuple(step for step in planned_steps if step != EXACT_INPUT)
+    tensors = [_for_target(_only_if_integer(tensor, in_integers), by_weight, target) for tensor in tensors]
+    return Plan(recipe, tuple(tensors), integer.nodes, integer.scale_groups, planned_steps, effort, target)
 
 
 def _scheme_or_none(scheme: Scheme | None) -> dict[str, Any] | None:
@@ -235,39 +246,40 @@ def _read_scheme(data: Mapping[str, Any] | None) -> Scheme | None:
     return None if data is None else scheme_from_json(data)
 
 
-def _steps(recipe: Recipe, effort: str) -> tuple[str, ...]:
-    """What pays: with weights of 8 bits rounding to nearest leaves nothing to see (KL around 1e-5)."""
+def _default_steps(recipe: Recipe, effort: str) -> tuple[str, ...]:
+    """The steps worth their time: with 8-bit weights alone, rounding to nearest costs next to nothing (KL 1e-5)."""
     if recipe.weights is None:
         return ()
     if recipe.integer:
-        # Narrow weights of the layer that reads the image are worth more than its input's last bit: they are rounded
-        # on what it computes, which those in units of bytes are not.
-        exact = (EXACT_INPUT,) if recipe.bits >= FINE_BITS else ()
-        # Per tensor one layer of channels of very different scale costs everything.
-        tied = recipe.weights.per == "tensor"
+        # A layer that reads bytes is left out of rounding. That costs narrow weights more than an exact input gains.
+        exact = (EXACT_INPUT,) if recipe.bits >= EXACT_INPUT_MIN_BITS else ()
+        # With one scale per tensor a single layer whose channels differ widely can ruin the network.
+        per_tensor = recipe.weights.per == "tensor"
         if effort == "fast":
-            return (*exact, EQUALIZATION, BIAS) if tied else (*exact, BIAS)
-        # What rounding wins with 8 bits and a scale a channel are the biases: KL on images never seen, with it and with
-        # biases alone, 0.0027 and 0.0026 (ResNet20), 0.00045 and 0.00044 (a MobileNetV1), for a third of the time.
-        if effort == "balanced" and not tied and recipe.bits > FINE_BITS:
+            return (*exact, EQUALIZATION, BIAS) if per_tensor else (*exact, BIAS)
+        # With 8 bits and a scale per channel, all that rounding gains is in the biases: KL on unseen images is 0.0027
+        # with rounding and 0.0026 with biases alone (ResNet20), 0.00045 and 0.00044 (a MobileNetV1), and biases alone
+        # take a third of the time.
+        if effort == "balanced" and not per_tensor and recipe.bits >= BIAS_ONLY_MIN_BITS:
             return (*exact, EQUALIZATION, BIAS)
         return (*exact, EQUALIZATION, ROUNDING)
-    if recipe.bits <= COARSE_BITS:
+    if recipe.bits <= EQUALIZATION_MAX_BITS:
         return (EQUALIZATION, ROUNDING)
-    return (ROUNDING,) if recipe.bits <= (FINEST_BITS if effort == "best" else FINE_BITS) else ()
+    max_bits = ROUNDING_MAX_BITS_AT_BEST if effort == "best" else ROUNDING_MAX_BITS
+    return (ROUNDING,) if recipe.bits <= max_bits else ()
 
 
 def _named_steps(recipe: Recipe, names: Sequence[str]) -> tuple[str, ...]:
-    """The steps that were asked for, in the order in which they are taken."""
+    """The steps asked for, in the order in which they are taken."""
     for name in names:
-        if name not in STEPS:
-            raise SchemeError(f"no step is called '{name}'.", remedy=f"Choose among: {', '.join(STEPS)}, or none.")
-        if recipe.weights is None or (STEPS[name] == EXACT_INPUT and not recipe.integer):
+        if name not in STEP_NAMES:
+            raise SchemeError(f"unknown step '{name}'.", remedy=f"Choose from: {', '.join(STEP_NAMES)}, or none.")
+        if recipe.weights is None or (STEP_NAMES[name] == EXACT_INPUT and not recipe.integer):
             raise SchemeError(
-                f"recipe '{recipe.name}' has no use for step '{name}'.",
-                remedy="Leave it out." if recipe.weights is not None else "Leave steps out.",
+                f"recipe '{recipe.name}' does not use step '{name}'.",
+                remedy="Omit it." if recipe.weights is not None else "Omit --steps.",
             )
-    return tuple(step for name, step in STEPS.items() if name in names)
+    return tuple(step for name, step in STEP_NAMES.items() if name in names)
 
 
 def _weight_plan(model: Model, name: str, users: list[Layer], recipe: Recipe) -> TensorPlan:
@@ -279,22 +291,23 @@ def _weight_plan(model: Model, name: str, users: list[Layer], recipe: Recipe) ->
         return TensorPlan(name, nodes, shape, axis, None, None)
     dtype = str(model.weights[name].dtype)
     if dtype != "float32":
-        return TensorPlan(name, nodes, shape, axis, asked, None, f"holds {dtype}, not float32")
+        return TensorPlan(name, nodes, shape, axis, asked, None, f"is {dtype}, not float32")
     if any(layer.channel_axis != axis for layer in users):
         if asked.per != "tensor":
             given = asked.per_tensor()
-            return TensorPlan(name, nodes, shape, axis, asked, given, "layers share it along different axes")
+            reason = "layers share it along different axes"
+            return TensorPlan(name, nodes, shape, axis, asked, given, reason)
         axis = 0
     size = math.prod(shape)
     if not recipe.integer and (cost := asked.stored_bytes(shape, axis)) >= size * FLOAT_BYTES:
-        reason = f"tiny: {cost} bytes encoded with scales or code book, {size * FLOAT_BYTES} as float"
+        reason = f"too small: {cost} bytes with scales or code book, {size * FLOAT_BYTES} as float32"
         return TensorPlan(name, nodes, shape, axis, asked, None, reason)
     return TensorPlan(name, nodes, shape, axis, asked, asked)
 
 
-def _others(model: Model, weights: set[str], found: tuple[Layer, ...]) -> list[TensorPlan]:
-    """Float tensors that are no layer's weight and no bias: named, so that nobody wonders."""
-    biases = {layer.bias for layer in found}
+def _other_tensors(model: Model, weights: set[str], model_layers: tuple[Layer, ...]) -> list[TensorPlan]:
+    """Float tensors that are neither a layer's weight nor a bias: listed with the reason why they stay float."""
+    biases = {layer.bias for layer in model_layers}
     plans = []
     for name, array in model.weights.items():
         if name in weights or name in biases or array.dtype.kind != "f" or array.size < 2:
@@ -303,32 +316,33 @@ def _others(model: Model, weights: set[str], found: tuple[Layer, ...]) -> list[T
         if any(user.op_type == "BatchNormalization" for user, _ in users):
             reason = BATCH_NORM_REASON
         else:
-            reason = "not the weight of a layer, read by " + ", ".join(sorted({user.op_type for user, _ in users}))
+            reason = "not a layer's weight; read by " + ", ".join(sorted({user.op_type for user, _ in users}))
         plans.append(TensorPlan(name, (), array.shape, 0, None, None, reason))
     return plans
 
 
 def _integer_plan(model: Model, by_weight: dict[str, list[Layer]]) -> IntegerPlan:
-    """A weight shared along different axes or with groups, or not float32, keeps its layers out of integers."""
+    """Layers whose weight is not float32, or shared along different axes or group counts, stay float."""
     reasons: dict[str, str] = {}
     for name, users in by_weight.items():
         if str(model.weights[name].dtype) != "float32":
-            reasons |= {layer.node: f"its weight holds {model.weights[name].dtype}" for layer in users}
+            reasons |= {layer.node: f"its weight is {model.weights[name].dtype}, not float32" for layer in users}
         elif len({layer.channel_axis for layer in users}) > 1:
-            reasons |= {layer.node: "shares its weight along another axis" for layer in users}
+            reasons |= {layer.node: "it shares its weight along a different axis" for layer in users}
         elif users[0].op == "ConvTranspose" and len({layer.groups for layer in users}) > 1:
-            reasons |= {layer.node: "shares its weight with one in groups" for layer in users}
+            reasons |= {layer.node: "it shares its weight with a layer of other groups" for layer in users}
     return plan_integer(model, layer_reasons=reasons)
 
 
-def _only_if_integer(tensor: TensorPlan, running: frozenset[str]) -> TensorPlan:
-    if tensor.given is None or all(node in running for node in tensor.layers):
+def _only_if_integer(tensor: TensorPlan, in_integers: frozenset[str]) -> TensorPlan:
+    """Float where one of its layers computes in float: integer recipes write no weights that are decoded."""
+    if tensor.given is None or all(node in in_integers for node in tensor.layers):
         return tensor
-    return replace(tensor, given=None, reason="its layer does not run in integers")
+    return replace(tensor, given=None, reason="its layer computes in float")
 
 
 def _for_target(tensor: TensorPlan, by_weight: dict[str, list[Layer]], target: str) -> TensorPlan:
-    """The widest weights that the target computes with exactly; a shared tensor gets what all its layers can take."""
+    """The widest weights that the target computes with exactly, in all layers that share the tensor."""
     for layer in by_weight.get(tensor.tensor, ()):
         if not isinstance(tensor.given, Linear):
             break

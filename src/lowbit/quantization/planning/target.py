@@ -1,7 +1,7 @@
-"""What an integer file must be for the processor that it shall run on: `native` is the one that lowbit runs on.
+"""What the processor that an integer file will run on asks of it; `native` is the processor that lowbit runs on.
 
-Without VNNI x86 adds two products of uint8 and int8 in int16, which saturates (`lowbit.formats.onnx.saturation`): with
-weights of 7 bits it cannot, 255 * 2 * 63 = 32130. Depthwise layers are computed in 32 bits and keep all 8. ARM adds in
+Without VNNI x86 adds two products of uint8 and int8 in int16, which saturates (`lowbit.formats.onnx.saturation`). With
+7-bit weights it cannot: 255 * 2 * 63 = 32130. Depthwise layers are computed in 32 bits and keep all 8 bits. ARM adds in
 int32 like VNNI does. This is what ONNX Runtime does; LiteRT's x86 kernels widen to 16 bits first and never saturate.
 """
 
@@ -17,10 +17,10 @@ from lowbit.schemes.linear import Linear
 
 VNNI_FLAGS = frozenset(("avx512_vnni", "avx_vnni", "amx_int8"))
 ARM_MACHINES = frozenset(("aarch64", "arm64"))
-MOST_BITS_WITHOUT_VNNI = 7
+MAX_BITS_WITHOUT_VNNI = 7
 NATIVE = "native"
 
-# name -> what it stands for
+# name -> which processors, and what their files hold
 TARGETS: dict[str, str] = {
     "x86-vnni": "x86 with AVX512-VNNI, AVX-VNNI or AMX: 8-bit weights, exact sums",
     "x86": "any x86: 7-bit weights where the sums of two products would saturate without VNNI",
@@ -29,11 +29,11 @@ TARGETS: dict[str, str] = {
 
 
 def target_of(machine: str, flags: Collection[str]) -> str:
-    """The target that a machine is.
+    """The target that describes a machine.
 
     Args:
         machine: as `platform.machine()` names it.
-        flags: of its processor, as Linux names them; an x86 that tells none counts as one without VNNI.
+        flags: of its processor, as Linux names them; an x86 without any counts as one without VNNI.
     """
     if machine.lower() in ARM_MACHINES:
         return "arm"
@@ -41,7 +41,7 @@ def target_of(machine: str, flags: Collection[str]) -> str:
 
 
 def resolved(target: str) -> str:
-    """A row of `TARGETS`: the one named, or for `native` the one that this machine is.
+    """A row of `TARGETS`: the one named, or for `native` the one that describes this machine.
 
     Raises:
         SchemeError: no such target.
@@ -50,32 +50,37 @@ def resolved(target: str) -> str:
         return target_of(platform.machine(), processor()[1])
     if target not in TARGETS:
         raise SchemeError(
-            f"no target is called '{target}'.", remedy=f"Choose one of: {NATIVE} (this machine), {', '.join(TARGETS)}."
+            f"unknown target '{target}'.", remedy=f"Choose one of: {NATIVE} (this machine), {', '.join(TARGETS)}."
         )
     return target
 
 
 def kernel_lanes(target: str) -> int:
-    """How many channels XNNPACK's integer kernels multiply at a time: on ARM 4 (8 with i8mm, which not all have)."""
+    """Channels that XNNPACK's integer kernels multiply at a time: 4 on ARM (8 with i8mm, which not all have)."""
     return 4 if target == "arm" else LANES
 
 
 def described(asked: str, target: str) -> str:
-    """One line on a target that was chosen, for people."""
+    """One line about the target, for people.
+
+    Args:
+        asked: what was asked for, a row of `TARGETS` or `native`.
+        target: the row of `TARGETS` that it resolved to.
+    """
     return f"Target: {target}{' (this machine)' if asked == NATIVE else ''}: {TARGETS[target]}."
 
 
 def weights_for(target: str, scheme: Linear, layer: Layer) -> tuple[Linear, str]:
-    """The scheme that a layer's integer weights get on a target, and why if it is not the one asked for.
+    """The scheme that a layer's integer weights get on a target, and the reason if it is not the one asked for.
 
     Args:
         target: a row of `TARGETS`.
         scheme: what the recipe asks for.
-        layer: whose weights.
+        layer: the layer that they belong to.
     """
-    if target != "x86" or layer.depthwise or scheme.bits <= MOST_BITS_WITHOUT_VNNI:
+    if target != "x86" or layer.depthwise or scheme.bits <= MAX_BITS_WITHOUT_VNNI:
         return scheme, ""
     return (
-        replace(scheme, bits=MOST_BITS_WITHOUT_VNNI),
-        "sums of two products saturate at 16 bits on x86 without VNNI",
+        replace(scheme, bits=MAX_BITS_WITHOUT_VNNI),
+        "16-bit sums of two products saturate on x86 without VNNI",
     )
