@@ -16,7 +16,7 @@ from lowbit.errors import EngineError
 from lowbit.measurement import microkernels, roofline
 
 # The row.
-REFERENCE = Engine("the reference", __name__, "onnx", integers=WrittenFile("openvino", "-reference.onnx"))
+REFERENCE = Engine("the reference", __name__, "onnx", integer_file=WrittenFile("openvino", "-reference.onnx"))
 
 
 # The file.

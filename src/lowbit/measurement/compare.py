@@ -115,7 +115,7 @@ def compare(
         if not candidates:
             if refused:
                 # It is no recipe that LiteRT has no form for, but the network itself, or the layout of bytes.
-                engines = tuple(name for name in engines if ENGINES[name].floats.to != LITERT)
+                engines = tuple(name for name in engines if ENGINES[name].float_file.to != LITERT)
             # Said before anything is timed, so that the timing can contradict it.
             expected = _outlooks(model, chosen, engines, conditions) if runs else {}
         elif not found and recipe is chosen[-1] and candidates[-1].recipe == chosen[0].name:

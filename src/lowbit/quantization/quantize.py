@@ -88,4 +88,4 @@ def _plain(model: Model, decision: Plan, progress: Progress) -> QuantizedGraph:
     if decision.recipe.weights is not None and decision.recipe.bits <= HALF_BITS and not decision.recipe.integer:
         biases = {layer.bias for layer in layers(model) if layer.weight in weights and layer.bias is not None}
         floats = {name: narrow_bias(model.weights[name]) for name in sorted(biases)}
-    return QuantizedGraph(model, weights=weights, floats=floats, metadata=metadata(decision.recipe))
+    return QuantizedGraph(model, weights=weights, float_values=floats, metadata=metadata(decision.recipe))

@@ -32,7 +32,7 @@ def write_byte_input(draft: Draft) -> Draft:
     graph, names = draft.graph, draft.names
     draft.model.metadata_props.update(byte_metadata(byte_input))
     how, image = byte_input.preprocessing, graph.inputs[0]
-    if byte_input.floats:
+    if byte_input.takes_floats:
         _write_folded(graph, byte_input, _found_bytes(graph, how, names), names)
         return draft
     batch = image.shape[0] if image.shape is not None else None
@@ -88,7 +88,7 @@ def _by_color(graph: ir.Graph, byte_input: ByteInput, image: ir.Value, names: Na
     """Pixels [N, C, H, W] that count from a zero point a color."""
     how, head, value = byte_input.preprocessing, graph[0], image
     ones, zero_points = np.ones(how.channels, np.float32), np.array(byte_input.zero_points, np.uint8)
-    if byte_input.floats:
+    if byte_input.takes_floats:
         return _then(graph, head, names, "DequantizeLinear", value, ones, zero_points, axis=1)
     if byte_input.layout == "NHWC":
         value = _then(graph, head, names, "Transpose", value, perm=[0, 3, 1, 2])

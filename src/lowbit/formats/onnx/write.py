@@ -28,7 +28,7 @@ from lowbit.graph.preprocessing import METADATA_KEY
 
 def write_float_values(draft: Draft) -> Draft:
     """Corrected values of tensors that stay float."""
-    for name, array in draft.quantized.floats.items():
+    for name, array in draft.quantized.float_values.items():
         draft.graph.initializers[name].const_value = ir.tensor(array, name=name)
     return draft
 

@@ -155,7 +155,7 @@ def _runnable(encoded: QuantizedGraph) -> bytes | LightModel:
         return to_onnx(encoded)
     model = encoded.model
     outputs = [output.name for output in model.outputs]
-    weights = _Decoded(encoded.floats, encoded.weights)
+    weights = _Decoded(encoded.float_values, encoded.weights)
     return Subgraphs(model).extract([model.input.name], outputs, weights=weights)[0]
 
 
@@ -218,7 +218,7 @@ def _corrected(work: Work, before: QuantizedGraph, base: Model, statistics: Stat
     biases = {layer.bias: before.model.weights[layer.bias] for layer in layers(base) if layer.bias is not None}
     in_bytes = {layer.weight for layer in layers(base) if layer.node in bytewise}
     coded = {name: codes for name, codes in before.weights.items() if name not in in_bytes}
-    now = biases | dict(before.floats)
+    now = biases | dict(before.float_values)
     found = corrected_biases(
         base,
         work.images,
@@ -308,7 +308,7 @@ def _encoded(
     """What the steps pass on; `activations` are found from the statistics unless they are known already."""
     about = metadata(work.plan.recipe)
     if statistics is None:
-        return QuantizedGraph(model, weights=weights, floats=floats, metadata=about)
+        return QuantizedGraph(model, weights=weights, float_values=floats, metadata=about)
     activations = activation_codes(work.plan, statistics) if activations is None else activations
     integer = frozenset(node.node for node in work.plan.nodes if node.arithmetic == "integer")
     absorbed = frozenset(node.node for node in work.plan.nodes if node.arithmetic == "absorbed")
