@@ -17,7 +17,7 @@ from lowbit.measurement import microkernels, peaks, roofline
 from lowbit.measurement.conditions import CompareOptions, Conditions
 
 # The row.
-REFERENCE = Engine("the reference", __name__, "onnx", integers=WrittenFile("openvino", "-reference.onnx"))
+REFERENCE = Engine("the reference", __name__, "onnx", integer_file=WrittenFile("openvino", "-reference.onnx"))
 
 
 # The file.

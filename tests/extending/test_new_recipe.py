@@ -32,5 +32,5 @@ def test_it_is_planned_quantized_and_run():
 def test_the_command_lists_it(capsys):
     app(["recipes"], standalone_mode=False)
     assert "coarse3..6" in capsys.readouterr().out
-    with pytest.raises(lowbit.LowbitError, match="'coarse' takes 3 to 6"):
+    with pytest.raises(lowbit.LowbitError, match="from 3 to 6"):
         lowbit.parse_recipe("coarse8")

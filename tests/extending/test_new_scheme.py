@@ -137,7 +137,7 @@ def test_files_decode_it_bit_for_bit(model, scheme, tmp_path):
         np.testing.assert_array_equal(found[layer.node].view(np.uint32), decoded.view(np.uint32))
     x = networks.inputs(4)
     decoded = {name: codes.decode() for name, codes in quantized.weights.items()}
-    wanted = to_onnx(QuantizedGraph(model, floats=decoded))
+    wanted = to_onnx(QuantizedGraph(model, float_values=decoded))
     for engine in set(installed_engines()) & {"onnxruntime", "openvino"}:
         answers = [open_session(file, engine=engine, threads=1).run({"x": x})["logits"] for file in (path, wanted)]
         np.testing.assert_allclose(*answers, rtol=1e-5, atol=1e-6)

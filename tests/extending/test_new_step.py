@@ -17,7 +17,7 @@ def test_it_is_tried_judged_and_reported(monkeypatch, tolerance, kept):
         """The same codes with all biases twice as large: nobody wants that."""
         model = before.base
         biases = {name: 2 * array for name, array in model.weights.items() if name.endswith(".bias")}
-        return dataclasses.replace(before, graph=dataclasses.replace(before.graph, floats=biases), note="doubled")
+        return dataclasses.replace(before, graph=dataclasses.replace(before.graph, float_values=biases), note="doubled")
 
     monkeypatch.setitem(STEPS, "doubled biases", Step(double, lambda plan: tolerance))
     decide = module.plan
@@ -29,7 +29,7 @@ def test_it_is_tried_judged_and_reported(monkeypatch, tolerance, kept):
     (result,) = quantized.steps
     assert (result.name, result.kept, result.note) == ("doubled biases", kept, "doubled")
     assert result.kl_after > result.kl_before
-    assert bool(quantized.graph.floats) == kept
+    assert bool(quantized.graph.float_values) == kept
 
 
 def test_every_step_that_a_plan_can_name_has_a_row():

@@ -217,7 +217,7 @@ def test_floats_are_taken_as_the_bytes_they_were_made_from(mean, std, engine):
     how = Preprocessing(SIDE, SIDE, mean=mean, std=std)
     given = encoded(how=how)
     assert given.byte_input is not None
-    assert given.byte_input.floats
+    assert given.byte_input.takes_floats
     pixels = pictures(8, seed=3)
     floats = np.stack([how.apply(image) for image in pixels])
     bytewise = to_onnx(with_byte_input(given, layout="NCHW"))

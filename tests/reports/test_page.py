@@ -9,8 +9,8 @@ import subprocess
 from html.parser import HTMLParser
 
 import pytest
-from comparison_sample import sample_comparison, without_labels
 
+from comparison_sample import sample_comparison, without_labels
 from lowbit.measurement.results import Comparison, Details, LayerCostRow
 from lowbit.reports.page import findings, page
 from lowbit.reports.sections import SECTIONS

@@ -232,4 +232,3 @@ def test_of_several_scales_each_block_takes_the_best(scheme: Linear) -> None:
         return codes.blocks.reduce(np.add, np.square(codes.blocks.to_rows(tried.decode()) - codes.blocks.to_rows(x)))
 
     np.testing.assert_array_equal(errors(found), np.min([errors(tried) for tried in alone], axis=0))
-    assert len({int(at) for at in np.argmin([errors(tried) for tried in alone], axis=0)}) > 1

@@ -49,9 +49,9 @@ class Engine:
         package: that the module needs.
         extra: of lowbit, which installs the package; None if lowbit always brings it.
         reads: ending of the files that it opens.
-        floats: what is written for it of recipes that compute in float. The format also says which small networks
+        float_file: what is written for it of recipes that compute in float. The format also says which small networks
             measure the processor.
-        integers: likewise, of recipes that compute in integers.
+        integer_file: likewise, of recipes that compute in integers.
         float_kernels: operators that it computes in float even between integers, with the reason.
         takes_light: whether it takes a `LightModel`, whose weights stay where they are.
     """
@@ -61,8 +61,8 @@ class Engine:
     package: str
     extra: str | None = None
     reads: str = ".onnx"
-    floats: WrittenFile = ONNX
-    integers: WrittenFile = ONNX
+    float_file: WrittenFile = ONNX
+    integer_file: WrittenFile = ONNX
     float_kernels: Mapping[str, str] = field(default_factory=dict)
     takes_light: bool = False
 
@@ -83,7 +83,7 @@ ENGINES: dict[str, Engine] = {
         "lowbit.engines.openvino",
         "openvino",
         extra="openvino",
-        integers=WrittenFile("openvino", "-openvino.onnx"),
+        integer_file=WrittenFile("openvino", "-openvino.onnx"),
     ),
     "litert": Engine(
         "LiteRT",
@@ -91,8 +91,8 @@ ENGINES: dict[str, Engine] = {
         "ai_edge_litert",
         extra="litert",
         reads=".tflite",
-        floats=LITERT,
-        integers=LITERT,
+        float_file=LITERT,
+        integer_file=LITERT,
     ),
 }
 

@@ -54,12 +54,16 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 
 def with_byte_input(
-    encoded: QuantizedGraph, *, preprocessing: Preprocessing | None = None, layout: str = "NHWC", by_color: bool = False
+    quantized: QuantizedGraph,
+    *,
+    preprocessing: Preprocessing | None = None,
+    layout: str = "NHWC",
+    by_color: bool = False,
 ) -> QuantizedGraph:
     """The same model for a file that takes uint8 images and normalizes them itself.
 
     Args:
-        encoded: a model that takes floats.
+        quantized: a model that takes floats.
         preprocessing: what the float model wants done to an image; by default what it says itself.
         layout: of the bytes, "NHWC" or "NCHW".
         by_color: a zero point for each color, if the mean color is one that pixels can have.
@@ -67,7 +71,7 @@ def with_byte_input(
     Raises:
         ModelError: the preprocessing is not known, or does not fit the model's input; no such layout.
     """
-    model = encoded.model
+    model = quantized.model
     how = preprocessing or model.preprocessing
     if how is None:
         raise ModelError(
@@ -85,16 +89,16 @@ def with_byte_input(
             where=model.source,
             remedy="Give the preprocessing that belongs to the model.",
         )
-    folded = _foldable(encoded) if how.layout == "NCHW" else ()
+    folded = _foldable(quantized) if how.layout == "NCHW" else ()
     pixels = np.asarray(how.mean, np.float64) / how.scale
     if by_color and folded and pixels.min() >= 0 and pixels.max() <= HIGHEST:
         each = np.rint(pixels)
-        own = {layer.node: _byte_layer(encoded, layer, how, each, None) for layer in folded}
-        return replace(encoded, byte_input=ByteInput(how, layout, zero_points=tuple(map(int, each)), layers=own))
+        own = {layer.node: _byte_layer(quantized, layer, how, each, None) for layer in folded}
+        return replace(quantized, byte_input=ByteInput(how, layout, zero_points=tuple(map(int, each)), layers=own))
     zero_point = int(np.clip(np.rint(pixels.mean()), 0, HIGHEST)) if folded else 0
     distance = _distance([_moved(model.weights[layer.weight], how, zero_point) for layer in folded], zero_point)
-    found = {layer.node: _byte_layer(encoded, layer, how, zero_point, distance) for layer in folded}
-    return replace(encoded, byte_input=ByteInput(how, layout, zero_point, fill=zero_point + distance, layers=found))
+    found = {layer.node: _byte_layer(quantized, layer, how, zero_point, distance) for layer in folded}
+    return replace(quantized, byte_input=ByteInput(how, layout, zero_point, fill=zero_point + distance, layers=found))
 
 
 def reads_bytes(model: Model, integer: Collection[str]) -> bool:
@@ -113,17 +117,17 @@ def reads_bytes(model: Model, integer: Collection[str]) -> bool:
     return bool(pixels.min() >= 0 and pixels.max() <= HIGHEST)
 
 
-def with_exact_input(encoded: QuantizedGraph) -> QuantizedGraph:
+def with_exact_input(quantized: QuantizedGraph) -> QuantizedGraph:
     """The same model, with the float input taken as the bytes it was made from, which `reads_bytes` must allow."""
-    found = with_byte_input(encoded, layout="NCHW")
+    found = with_byte_input(quantized, layout="NCHW")
     assert found.byte_input is not None
-    return replace(found, byte_input=replace(found.byte_input, floats=True))
+    return replace(found, byte_input=replace(found.byte_input, takes_floats=True))
 
 
-def _foldable(encoded: QuantizedGraph) -> tuple[Layer, ...]:
+def _foldable(quantized: QuantizedGraph) -> tuple[Layer, ...]:
     """The integer convolutions that read the input, if nothing else does and all need the same channels."""
-    found = _reading(encoded.model, encoded.integer)
-    return found if all(isinstance(encoded.weights.get(layer.weight), LinearCodes) for layer in found) else ()
+    found = _reading(quantized.model, quantized.integer)
+    return found if all(isinstance(quantized.weights.get(layer.weight), LinearCodes) for layer in found) else ()
 
 
 def _reading(model: Model, integer: Collection[str]) -> tuple[Layer, ...]:
@@ -176,18 +180,20 @@ def _distance(plans: list[tuple[Array, Array]], zero_point: int) -> int:
 
 
 def _byte_layer(
-    encoded: QuantizedGraph, layer: Layer, how: Preprocessing, zero_point: Array | int, distance: int | None
+    quantized: QuantizedGraph, layer: Layer, how: Preprocessing, zero_point: Array | int, distance: int | None
 ) -> ByteLayer:
     """A convolution on pixels, with a constant channel at some distance from the zero point, or none."""
-    old = encoded.weights[layer.weight]
+    old = quantized.weights[layer.weight]
     assert isinstance(old, LinearCodes)
-    weight, inside = _moved(encoded.model.weights[layer.weight], how, zero_point)
+    weight, inside = _moved(quantized.model.weights[layer.weight], how, zero_point)
     outputs, colors = weight.shape[:2]
     wide = np.zeros((outputs, colors if distance is None else _channels(layer), *weight.shape[2:]))
     wide[:, :colors] = weight
     if distance is not None:
         wide[:, colors] = inside / distance
-    bias = np.zeros(outputs) if layer.bias is None else encoded.model.weights[layer.bias].astype(np.float64).reshape(-1)
+    bias = (
+        np.zeros(outputs) if layer.bias is None else quantized.model.weights[layer.bias].astype(np.float64).reshape(-1)
+    )
     codes = old.scheme.encode(wide.astype(np.float32))
     # As for any integer layer: a bias must fit into int32 in units of its channel's scale.
     least = np.abs(bias) / (INT32_LIMIT * 0.5)
@@ -207,7 +213,7 @@ def byte_metadata(byte_input: ByteInput) -> dict[str, str]:
     """What the file says of itself: the units of its first weights, and that it takes images as they are if so."""
     factors = {node: layer.factors for node, layer in byte_input.layers.items()}
     entries = {FACTORS_KEY: json.dumps(factors, sort_keys=True)}
-    if byte_input.floats:
+    if byte_input.takes_floats:
         return entries
     how = byte_input.preprocessing
     own = replace(how, layout=byte_input.layout, scale=1.0, mean=(0.0,) * how.channels, std=(1.0,) * how.channels)

@@ -60,18 +60,35 @@ class ByteLayer:
     factors: tuple[float, ...]
 
 
+Sides = tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class Border:
+    """Pixels that a file paints before and behind each axis of the image.
+
+    Attributes:
+        reach: as far as windows reach.
+        painted: what is painted: of rows in whole groups of pixels.
+    """
+
+    reach: Sides = ((0, 0), (0, 0))
+    painted: Sides = ((0, 0), (0, 0))
+
+
 @dataclass(frozen=True)
 class ByteInput:
     """A file that computes on image bytes: it takes them, or finds them again in the normalized floats that it takes.
 
     Attributes:
         preprocessing: what the float model wants done to an image.
-        floats: whether the file takes the model's own floats.
+        takes_floats: whether the file takes the model's own floats.
         layout: of the bytes: "NHWC", as image libraries give them, or "NCHW".
         zero_point: pixel value from which the convolutions count; pads are this value.
         zero_points: one for each color instead, where the runtime can; then no channel is added.
         fill: value of the channels added behind the colors.
         layers: the convolutions that read the image, by node; empty if nodes in front of the model normalize in float.
+        border: what is painted around the image, where the convolutions cannot pad it themselves (LiteRT).
     """
 
     preprocessing: Preprocessing
@@ -80,7 +97,8 @@ class ByteInput:
     zero_points: tuple[int, ...] = ()
     fill: int = 0
     layers: Mapping[str, ByteLayer] = field(default_factory=dict)
-    floats: bool = False
+    takes_floats: bool = False
+    border: Border = Border()
 
 
 # Operators with kernels that take integers in and give float out.
@@ -98,7 +116,7 @@ class QuantizedGraph:
         biases: int32 biases by the name of the layer's node; only layers that run in integers.
         integer: names of the nodes that run in integers.
         absorbed: names of the ReLU and Clip nodes that the saturation of a neighbor replaces.
-        floats: corrected values of tensors that stay float (biases, mostly), by initializer name.
+        float_values: corrected values of tensors that stay float (biases, mostly), by initializer name.
         metadata: entries for the file's metadata.
         byte_input: how the file takes image bytes; None for the model's own float input.
     """
@@ -109,21 +127,21 @@ class QuantizedGraph:
     biases: Mapping[str, BiasCodes] = field(default_factory=dict)
     integer: frozenset[str] = frozenset()
     absorbed: frozenset[str] = frozenset()
-    floats: Mapping[str, Floats] = field(default_factory=dict)
+    float_values: Mapping[str, Floats] = field(default_factory=dict)
     metadata: Mapping[str, str] = field(default_factory=dict)
     byte_input: ByteInput | None = None
 
 
-def float_outputs(encoded: QuantizedGraph) -> frozenset[str]:
+def float_outputs(quantized: QuantizedGraph) -> frozenset[str]:
     """Outputs of the model that an integer product gives as float, where the file's outputs are float.
 
     Its kernel does both in one, and rounding the answers to 8 bits would gain nothing.
     """
     return frozenset(
         str(value.name)
-        for value in encoded.model.graph.outputs
+        for value in quantized.model.graph.outputs
         if (producer := value.producer()) is not None
         and producer.op_type in FLOAT_OUTPUT
-        and producer.name in encoded.integer
-        and not any(user.name in encoded.integer for user, _ in value.uses())
+        and producer.name in quantized.integer
+        and not any(user.name in quantized.integer for user, _ in value.uses())
     )

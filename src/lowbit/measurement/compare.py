@@ -153,7 +153,7 @@ def _write_all(recipes: Sequence[Recipe], engines: Sequence[str], destination: D
         notes += _left_out(refused, destination.model, strict=making.strict)
         if recipe is recipes[0] and refused:
             # LiteRT's format lacks an operator of the network itself, or the layout of bytes: no recipe will help.
-            engines = [name for name in engines if ENGINES[name].floats.to != LITERT]
+            engines = [name for name in engines if ENGINES[name].float_file.to != LITERT]
         if not files and recipe is recipes[-1] and candidates[-1].recipe == recipes[0].name:
             raise next(iter(refused.values()))
         candidates += files

@@ -56,7 +56,7 @@ def engine_files(recipe: Recipe, engines: Sequence[str]) -> tuple[EngineFile, ..
     """The files that some engines need of a recipe, in the order of the engines."""
     sharing: dict[WrittenFile, tuple[str, ...]] = {}
     for name in engines:
-        file = ENGINES[name].integers if recipe.integer else ENGINES[name].floats
+        file = ENGINES[name].integer_file if recipe.integer else ENGINES[name].float_file
         sharing[file] = (*sharing.get(file, ()), name)
     return tuple(EngineFile(file.to, file.ending, names) for file, names in sharing.items())
 

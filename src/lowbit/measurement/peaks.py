@@ -66,7 +66,7 @@ def measure_peaks(*, engine: str = "onnxruntime", threads: int = 1, progress: Pr
         EngineError: no such runtime, or it is not installed.
     """
     engine_version(engine)
-    kernels = {name: kernel(name, to=ENGINES[engine].floats.to) for name in KERNELS}
+    kernels = {name: kernel(name, to=ENGINES[engine].float_file.to) for name in KERNELS}
     times = {
         name: _seconds(item, engine=engine, threads=threads)
         for name, item in progress.track(kernels.items(), "measuring the processor", total=len(kernels))

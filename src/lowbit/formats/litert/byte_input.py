@@ -11,7 +11,7 @@ Models whose input is read by anything but integer convolutions with the same pa
 which the file makes itself.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,10 +21,18 @@ import onnx_ir as ir
 from lowbit.errors import ModelError
 from lowbit.formats.input_bytes import with_byte_input
 from lowbit.formats.litert.builder import SHIFT
-from lowbit.formats.litert.graph import CHANNELS_LAST, FileGraph, Form, Order
+from lowbit.formats.litert.graph import CHANNELS_LAST, FileGraph, Order, StoredValue
 from lowbit.formats.litert.space_to_depth import grouped
 from lowbit.formats.litert.window import Window, cut
-from lowbit.formats.quantized_graph import ActivationCodes, BiasCodes, ByteInput, ByteLayer, QuantizedGraph
+from lowbit.formats.quantized_graph import (
+    ActivationCodes,
+    BiasCodes,
+    Border,
+    ByteInput,
+    ByteLayer,
+    QuantizedGraph,
+    Sides,
+)
 from lowbit.graph.columns import convolution_pads
 from lowbit.graph.edit import set_weight
 from lowbit.graph.model import Model, Value
@@ -34,62 +42,50 @@ LAYOUT = "NHWC"
 # The code 0 of int8.
 MIDDLE = ActivationCodes(1.0, SHIFT)
 
-Sides = tuple[tuple[int, int], ...]
 
-
-@dataclass(frozen=True)
-class Padding:
-    """Pixels before and behind each axis of the image.
-
-    Attributes:
-        reach: as far as windows reach.
-        painted: what is padded: of rows in whole groups of pixels.
-    """
-
-    reach: Sides = ((0, 0), (0, 0))
-    painted: Sides = ((0, 0), (0, 0))
-
-
-def for_bytes(encoded: QuantizedGraph, lanes: int) -> tuple[QuantizedGraph, Padding]:
-    """The model whose convolutions read a padded byte input, and how much is padded around the image.
+def for_bytes(quantized: QuantizedGraph, *, lanes: int) -> QuantizedGraph:
+    """The model whose convolutions read bytes with a border painted around the image, if it takes any.
 
     Args:
-        encoded: the model.
+        quantized: the model.
         lanes: channels that integer kernels multiply at a time: where it takes pixels together, whole groups of them
-            are padded.
+            are painted.
 
     Raises:
         ModelError: channels-first bytes, which LiteRT does not compute with.
     """
-    given = encoded.byte_input
+    given = quantized.byte_input
     if given is None:
-        return encoded, Padding()
+        return quantized
+    if given.takes_floats:
+        # Only QuantizeLinear of ONNX has a scale per color.
+        return replace(quantized, byte_input=None)
     if given.layout != LAYOUT:
         raise ModelError(
             "LiteRT files take images channels-last.",
-            where=encoded.model.source,
+            where=quantized.model.source,
             remedy="Leave --input-layout out, or write an ONNX file.",
         )
     how = given.preprocessing
-    found = with_byte_input(encoded, preprocessing=how, layout=LAYOUT, by_color=True).byte_input
+    found = with_byte_input(quantized, preprocessing=how, layout=LAYOUT, by_color=True).byte_input
     assert found is not None
-    old = encoded.model
+    old = quantized.model
     reading = [layer for layer in layers(old) if layer.node in found.layers]
     windows = [_windows(layer, (how.height, how.width)) for layer in reading]
     needed = {tuple((window.before, window.after) for window in pair) for pair in windows}
     # The border above and below grows from as many rows of the image.
     too_far = any(max(column.before, column.after) > how.height for column, _ in windows)
     if not found.zero_points or len(needed) != 1 or too_far:
-        return replace(encoded, byte_input=ByteInput(how, LAYOUT)), Padding()
+        return replace(quantized, byte_input=ByteInput(how, LAYOUT))
     (reach,) = needed
     grown = {(reach[0], _whole_groups(reach[1], row, how.channels, lanes)) for _, row in windows}
-    padding = Padding(reach, grown.pop() if len(grown) == 1 else reach)
+    border = Border(reach, grown.pop() if len(grown) == 1 else reach)
     copy = ir.from_proto(old.to_proto())
     image = copy.graph.inputs[0]
     batch = image.shape[0] if image.shape is not None else None
     sizes = [size + sum(both) for size, both in zip((how.height, how.width), reach, strict=True)]
     image.shape = ir.Shape([batch, how.channels, *sizes])
-    weights, biases = dict(encoded.weights), dict(encoded.biases)
+    weights, biases = dict(quantized.weights), dict(quantized.biases)
     for node in copy.graph:
         layer = found.layers.get(str(node.name))
         if layer is not None:
@@ -98,13 +94,18 @@ def for_bytes(encoded: QuantizedGraph, lanes: int) -> tuple[QuantizedGraph, Padd
             biases[str(node.name)] = _from_middle(layer, found.zero_points)
             node.attributes.pop("auto_pad", None)
             node.attributes["pads"] = ir.AttrInt64s("pads", [0] * 4)
-    activations = {**encoded.activations, old.input.name: MIDDLE}
+    activations = {**quantized.activations, old.input.name: MIDDLE}
     model = Model(copy, old.trained_parameters, old.preprocessing, old.source)
-    floats = {name: array for name, array in encoded.floats.items() if name in copy.graph.initializers}
-    whole = replace(
-        encoded, model=model, weights=weights, activations=activations, biases=biases, floats=floats, byte_input=found
+    floats = {name: array for name, array in quantized.float_values.items() if name in copy.graph.initializers}
+    return replace(
+        quantized,
+        model=model,
+        weights=weights,
+        activations=activations,
+        biases=biases,
+        float_values=floats,
+        byte_input=replace(found, border=border),
     )
-    return whole, padding
 
 
 def _windows(layer: Layer, sizes: tuple[int, int]) -> tuple[Window, Window]:
@@ -135,7 +136,7 @@ def _from_middle(layer: ByteLayer, zero_points: tuple[int, ...]) -> BiasCodes:
     return BiasCodes(moved.astype(np.int32), layer.bias.scale)
 
 
-def write_bytes(graph: FileGraph, value: Value, order: Order, padding: Padding) -> int:
+def write_bytes(graph: FileGraph, value: Value, order: Order) -> int:
     """Index of the input tensor, uint8 [N, H, W, colors]; what reads it finds the model's own input after it."""
     given = graph.quantized.byte_input
     assert given is not None
@@ -151,14 +152,14 @@ def write_bytes(graph: FileGraph, value: Value, order: Order, padding: Padding) 
         std = np.asarray(how.std, np.float64)
         x = _by_color(graph, "MUL", x, how.scale / std)
         x = _by_color(graph, "ADD", x, -np.asarray(how.mean, np.float64) / std)
-        graph.adopt(name, Form(graph.reshape(x, (count, *how.image_shape), batch_axis=batch), order))
+        graph.adopt(name, StoredValue(graph.reshape(x, (count, *how.image_shape), batch_axis=batch), order))
         return outside
     border = (np.array(given.zero_points) - MIDDLE.zero_point).astype(np.float32)
-    found = _painted(graph, x, padding.painted, border)
+    found = _painted(graph, x, given.border.painted, border)
     _, height, width = graph.tensors[found].shape
     inside = graph.reshape(found, (count, height, width // how.channels, how.channels), batch_axis=batch)
-    margin = padding.painted[1][0] - padding.reach[1][0]
-    graph.adopt(name, Form(inside, CHANNELS_LAST, MIDDLE, margin=margin))
+    margin = given.border.painted[1][0] - given.border.reach[1][0]
+    graph.adopt(name, StoredValue(inside, CHANNELS_LAST, MIDDLE, margin=margin))
     return outside
 
 
@@ -176,7 +177,7 @@ def _painted(graph: FileGraph, x: int, painted: Sides, border: npt.NDArray[np.fl
     if not any((*ends, *sides)):
         return rows
     # Constants have a batch of one. Nothing times a column of the image has as many as there are images.
-    column = cut(graph, Form(x, CHANNELS_LAST), {2: (0, 1)}).tensor
+    column = cut(graph, StoredValue(x, CHANNELS_LAST), {2: (0, 1)}).tensor
     nothing = graph.derived(column, graph.tensors[column].shape)
     graph.operator("MUL", [column, graph.constant(np.zeros(1, np.float32))], [nothing])
     pieces = [_border(graph, nothing, count * len(border), border) for count in sides]
@@ -184,7 +185,7 @@ def _painted(graph: FileGraph, x: int, painted: Sides, border: npt.NDArray[np.fl
     width = graph.tensors[rows].shape[2]
     pieces = []
     for count in ends:
-        part = cut(graph, Form(nothing, CHANNELS_LAST), {1: (0, count)}).tensor if count else nothing
+        part = cut(graph, StoredValue(nothing, CHANNELS_LAST), {1: (0, count)}).tensor if count else nothing
         pieces.append(_border(graph, part, width if count else 0, border))
     return _joined(graph, (pieces[0], rows, pieces[1]), axis=1)
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from lowbit.formats.litert.builder import Option
-from lowbit.formats.litert.graph import CHANNELS_LAST, FileGraph, Form
+from lowbit.formats.litert.graph import CHANNELS_LAST, FileGraph, StoredValue
 from lowbit.formats.litert.shapes import reshaped_order
 from lowbit.formats.litert.window import cut, ones_convolution, pad
 from lowbit.graph.model import Node
@@ -18,13 +18,13 @@ def concatenation(graph: FileGraph, node: Node) -> None:
     first = next((graph.read(value, integer=integer) for value in values if graph.has(str(value.name))), None)
     order = tuple(range(rank)) if first is None or first.flat else first.order
     codes = graph.quantized.activations[name] if integer else None
-    forms = [graph.read(value, order=order, integer=integer) for value in values]
+    parts = [graph.read(value, order=order, integer=integer) for value in values]
     if codes is not None:
-        forms = [graph.requantized(form, codes) for form in forms]
+        parts = [graph.requantized(part, codes) for part in parts]
     axis = order.index(node.attributes.get_int("axis", 0) % rank)
     output = graph.write(name, order, codes=codes)
     options: dict[str, Option] = {"axis": axis, "fusedActivationFunction": activation}
-    graph.operator("CONCATENATION", [form.tensor for form in forms], [output], options=options)
+    graph.operator("CONCATENATION", [part.tensor for part in parts], [output], options=options)
 
 
 def split(graph: FileGraph, node: Node) -> None:
@@ -55,7 +55,7 @@ def slices(graph: FileGraph, node: Node) -> None:
     graph.adopt(str(node.outputs[0].name), _sliced(graph, x, ranges, steps))
 
 
-def _bounds(graph: FileGraph, node: Node, x: Form) -> tuple[dict[int, tuple[int, int]], dict[int, int]]:
+def _bounds(graph: FileGraph, node: Node, x: StoredValue) -> tuple[dict[int, tuple[int, int]], dict[int, int]]:
     """By stored axis: (first, how many are kept), and the step."""
     rank = len(x.order)
     parts = [graph.array(value) for value in node.inputs[1:]]
@@ -78,7 +78,7 @@ def _bounds(graph: FileGraph, node: Node, x: Form) -> tuple[dict[int, tuple[int,
     return ranges, steps
 
 
-def _sliced(graph: FileGraph, x: Form, ranges: dict[int, tuple[int, int]], steps: dict[int, int]) -> Form:
+def _sliced(graph: FileGraph, x: StoredValue, ranges: dict[int, tuple[int, int]], steps: dict[int, int]) -> StoredValue:
     """Every n-th row and column is a 1x1 depthwise convolution with weights of 1: XNNPACK slices without steps only."""
     old = graph.tensors[x.tensor]
     strided = {at for at, step in steps.items() if step != 1}
@@ -97,7 +97,7 @@ def _sliced(graph: FileGraph, x: Form, ranges: dict[int, tuple[int, int]], steps
         shape[at] = ranges[at][1]
     result = graph.derived(x.tensor, shape)
     ones_convolution(graph, x, result, (1, 1), (steps.get(1, 1), steps.get(2, 1)), 1.0)
-    return Form(result, x.order, x.codes)
+    return StoredValue(result, x.order, x.codes)
 
 
 def gather(graph: FileGraph, node: Node) -> None:
@@ -147,7 +147,7 @@ def padding(graph: FileGraph, node: Node) -> None:
         result = graph.derived(x.tensor, sizes, batch_axis=old.batch_axis)
         table = graph.constant(np.array(grown, np.int32))
         graph.operator("MIRROR_PAD", [x.tensor, table], [result], options={"mode": 0})
-        x = Form(result, x.order, x.codes)
+        x = StoredValue(result, x.order, x.codes)
     elif any(sum(amount) for amount in grown):
         x = pad(graph, x, grown)
     graph.adopt(str(node.outputs[0].name), x)
@@ -176,7 +176,7 @@ def reshape(graph: FileGraph, node: Node) -> None:
     tensor = x.tensor
     if stored != graph.tensors[tensor].shape:
         tensor = graph.reshape(tensor, stored, batch_axis=place)
-    graph.adopt(after, Form(tensor, order, x.codes, flat))
+    graph.adopt(after, StoredValue(tensor, order, x.codes, flat))
 
 
 def transpose(graph: FileGraph, node: Node) -> None:
@@ -184,7 +184,7 @@ def transpose(graph: FileGraph, node: Node) -> None:
     x = graph.read_axes(node)
     rank = len(x.order)
     steps = list(node.attributes.get_ints("perm", list(range(rank))[::-1]))
-    graph.adopt(str(node.outputs[0].name), Form(x.tensor, tuple(steps.index(axis) for axis in x.order), x.codes))
+    graph.adopt(str(node.outputs[0].name), StoredValue(x.tensor, tuple(steps.index(axis) for axis in x.order), x.codes))
 
 
 def identity(graph: FileGraph, node: Node) -> None:

@@ -31,7 +31,7 @@ FUSED: dict[tuple[float | None, float | None], int] = {(0.0, None): RELU, (-1.0,
 
 
 @dataclass(frozen=True)
-class Form:
+class StoredValue:
     """One stored form of a value.
 
     Attributes:
@@ -55,23 +55,23 @@ class FileGraph(FileBuilder):
 
     def __init__(
         self,
-        encoded: QuantizedGraph,
+        quantized: QuantizedGraph,
         shapes: Shapes,
         *,
         lanes: int = LANES,
         schemes: Mapping[str, tuple[Scheme, int]] | None = None,
     ) -> None:
         super().__init__()
-        self.quantized = encoded
+        self.quantized = quantized
         self.lanes = lanes  # channels that integer kernels multiply at a time
         # By weight: scheme and axis of codes that are not there yet, but must have a form.
         self.schemes = schemes or {}
-        self.model = encoded.model
+        self.model = quantized.model
         self.shapes = shapes
-        self.layers: dict[str, Layer] = {layer.node: layer for layer in layers(encoded.model)}
+        self.layers: dict[str, Layer] = {layer.node: layer for layer in layers(quantized.model)}
         # Nodes that an operator before them has done already.
-        self.done: set[str] = set(encoded.absorbed)
-        self._forms: dict[str, list[Form]] = {}
+        self.done: set[str] = set(quantized.absorbed)
+        self._stored: dict[str, list[StoredValue]] = {}
         self.resizable = shapes.resizable
         # Outputs that products shall give as float although they have codes.
         self.float_outputs: frozenset[str] = frozenset()
@@ -108,8 +108,8 @@ class FileGraph(FileBuilder):
 
     def array(self, value: Value | None) -> Array | None:
         """The content of a constant, corrected values first; None for anything else."""
-        if value is not None and value.name in self.quantized.floats:
-            return np.asarray(self.quantized.floats[str(value.name)])
+        if value is not None and value.name in self.quantized.float_values:
+            return np.asarray(self.quantized.float_values[str(value.name)])
         return constant(value)
 
     def target(self, node: Node, *, fuses: bool = True) -> tuple[str, int]:
@@ -169,98 +169,100 @@ class FileGraph(FileBuilder):
         order: Order | None = None,
         integer: bool = False,
         exact: bool = False,
-    ) -> Form:
+    ) -> StoredValue:
         """A form of a value that an operator can read; what is missing for it is written first.
 
         Args:
             value: an ONNX value.
             order: order of axes that the operator needs; None takes whichever is there.
             integer: int8 codes instead of float32.
-            exact: the codes must be those of `encoded.activations`, on which biases are based.
+            exact: the codes must be those of `quantized.activations`, on which biases are based.
         """
         assert value is not None
         name = str(value.name)
-        if name not in self._forms:
+        if name not in self._stored:
             array = self.array(value)
             if array is None:
                 raise ModelError(f"tensor '{name}' is not computed.", where=self.model.source)
             return self._read_constant(name, array, order)
-        forms = self._forms[name]
-        wanted = self.quantized.activations[name] if integer and (exact or self._codes(forms) is None) else None
-        fitting = [form for form in forms if self._fits(form, integer, wanted)]
-        ordered = [form for form in (fitting or forms) if order is None or (form.order == order and not form.flat)]
-        form = (ordered or fitting or forms)[0]
-        if order is not None and (form.order != order or form.flat):
-            form = self._reordered(name, form, order)
-        if not self._fits(form, integer, wanted):
-            form = self._converted(name, form, wanted)
-        return form
+        known = self._stored[name]
+        wanted = self.quantized.activations[name] if integer and (exact or self._codes(known) is None) else None
+        fitting = [stored for stored in known if self._fits(stored, integer, wanted)]
+        ordered = [
+            stored for stored in (fitting or known) if order is None or (stored.order == order and not stored.flat)
+        ]
+        stored = (ordered or fitting or known)[0]
+        if order is not None and (stored.order != order or stored.flat):
+            stored = self._reordered(name, stored, order)
+        if not self._fits(stored, integer, wanted):
+            stored = self._converted(name, stored, wanted)
+        return stored
 
-    def plain(self, value: Value | None, *, integer: bool = False) -> Form:
+    def plain(self, value: Value | None, *, integer: bool = False) -> StoredValue:
         """A form in the order of ONNX."""
         assert value is not None
         return self.read(value, order=tuple(range(len(self.shape(str(value.name))))), integer=integer)
 
-    def read_axes(self, node: Node) -> Form:
+    def read_axes(self, node: Node) -> StoredValue:
         """A node's first input in any order of its real axes, with codes if the node computes in integers."""
         x = self.read(node.inputs[0], integer=self.integer(node))
         return self.plain(node.inputs[0], integer=self.integer(node)) if x.flat else x
 
     @staticmethod
-    def _codes(forms: list[Form]) -> ActivationCodes | None:
-        return next((form.codes for form in forms if form.codes is not None), None)
+    def _codes(known: list[StoredValue]) -> ActivationCodes | None:
+        return next((stored.codes for stored in known if stored.codes is not None), None)
 
     @staticmethod
-    def _fits(form: Form, integer: bool, wanted: ActivationCodes | None) -> bool:
+    def _fits(stored: StoredValue, integer: bool, wanted: ActivationCodes | None) -> bool:
         if not integer:
-            return form.codes is None
-        return form.codes is not None and wanted in (None, form.codes)
+            return stored.codes is None
+        return stored.codes is not None and wanted in (None, stored.codes)
 
-    def _converted(self, name: str, form: Form, codes: ActivationCodes | None) -> Form:
+    def _converted(self, name: str, stored: StoredValue, codes: ActivationCodes | None) -> StoredValue:
         """The same order as float32 (codes None) or as int8 codes."""
-        result = replace(form, tensor=self._like(form, codes), codes=codes)
+        result = replace(stored, tensor=self._like(stored, codes), codes=codes)
         code = "DEQUANTIZE" if codes is None else "QUANTIZE"
-        version = 2 if form.codes is not None else 1
+        version = 2 if stored.codes is not None else 1
         self.operators.append(
-            FileOperator(code, (form.tensor,), (result.tensor,), table=f"{code.title()}Options", version=version)
+            FileOperator(code, (stored.tensor,), (result.tensor,), table=f"{code.title()}Options", version=version)
         )
-        self._forms[name].append(result)
+        self._stored[name].append(result)
         return result
 
-    def requantized(self, form: Form, codes: ActivationCodes) -> Form:
+    def requantized(self, stored: StoredValue, codes: ActivationCodes) -> StoredValue:
         """The codes of a form in another scale; for one reader, not kept."""
-        if form.codes == codes:
-            return form
-        result = replace(form, tensor=self._like(form, codes), codes=codes)
+        if stored.codes == codes:
+            return stored
+        result = replace(stored, tensor=self._like(stored, codes), codes=codes)
         self.operators.append(
-            FileOperator("QUANTIZE", (form.tensor,), (result.tensor,), table="QuantizeOptions", version=2)
+            FileOperator("QUANTIZE", (stored.tensor,), (result.tensor,), table="QuantizeOptions", version=2)
         )
         return result
 
-    def _reordered(self, name: str, form: Form, order: Order) -> Form:
+    def _reordered(self, name: str, stored: StoredValue, order: Order) -> StoredValue:
         shape = self.shape(name)
-        if form.flat:
-            channels, height, width = form.flat
-            image = self.reshape(form.tensor, (-1, height, width, channels))
+        if stored.flat:
+            channels, height, width = stored.flat
+            image = self.reshape(stored.tensor, (-1, height, width, channels))
             turned = self.transpose(image, (0, 3, 1, 2))
-            form = Form(self.reshape(turned, (-1, channels * height * width)), (0, 1), form.codes)
-        if form.order != order:
-            steps = tuple(form.order.index(axis) for axis in order)
+            stored = StoredValue(self.reshape(turned, (-1, channels * height * width)), (0, 1), stored.codes)
+        if stored.order != order:
+            steps = tuple(stored.order.index(axis) for axis in order)
             probe = self.shapes.probe[name]
-            if same_memory(steps, [probe[axis] for axis in form.order]):
+            if same_memory(steps, [probe[axis] for axis in stored.order]):
                 tensor = self.reshape(
-                    form.tensor, [shape[axis] for axis in order], batch_axis=self.batch_place(name, order)
+                    stored.tensor, [shape[axis] for axis in order], batch_axis=self.batch_place(name, order)
                 )
             else:
-                tensor = self.transpose(form.tensor, steps)
-            form = replace(form, tensor=tensor, order=order, flat=None)
-        self._forms[name].append(form)
-        return form
+                tensor = self.transpose(stored.tensor, steps)
+            stored = replace(stored, tensor=tensor, order=order, flat=None)
+        self._stored[name].append(stored)
+        return stored
 
-    def _read_constant(self, name: str, array: Array, order: Order | None) -> Form:
+    def _read_constant(self, name: str, array: Array, order: Order | None) -> StoredValue:
         order = order or tuple(range(array.ndim))
         stored = np.transpose(array, order)
-        return Form(self.constant(stored.astype(np.float32), name=name if stored.nbytes > 64 else ""), order)
+        return StoredValue(self.constant(stored.astype(np.float32), name=name if stored.nbytes > 64 else ""), order)
 
     def batch_place(self, name: str, order: Order) -> int | None:
         """Which stored axis is the batch, if it can change."""
@@ -281,19 +283,19 @@ class FileGraph(FileBuilder):
         shape = self.shape(name)
         stored = [shape[axis] for axis in order]
         index = self.tensor(stored, codes=codes, name=name, batch_axis=self.batch_place(name, order))
-        self.adopt(name, Form(index, order, codes, flat))
+        self.adopt(name, StoredValue(index, order, codes, flat))
         return index
 
-    def adopt(self, name: str, form: Form) -> None:
+    def adopt(self, name: str, stored: StoredValue) -> None:
         """Note that a value is there in this form."""
-        self._forms.setdefault(name, []).append(form)
+        self._stored.setdefault(name, []).append(stored)
 
     def has(self, name: str) -> bool:
         """Whether a value is there in some form."""
-        return name in self._forms
+        return name in self._stored
 
-    def _like(self, form: Form, codes: ActivationCodes | None) -> int:
-        old = self.tensors[form.tensor]
+    def _like(self, stored: StoredValue, codes: ActivationCodes | None) -> int:
+        old = self.tensors[stored.tensor]
         return self.tensor(old.shape, codes=codes, batch_axis=old.batch_axis)
 
     def probe_shape(self, name: str) -> tuple[int, ...]:

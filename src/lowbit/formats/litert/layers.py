@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lowbit.formats.litert.builder import Option
-from lowbit.formats.litert.graph import CHANNELS_LAST, NO_ACTIVATION, FileGraph, Form
+from lowbit.formats.litert.graph import CHANNELS_LAST, NO_ACTIVATION, FileGraph, StoredValue
 from lowbit.formats.litert.space_to_depth import NOTE, Groups, grouped
 from lowbit.formats.litert.window import VALID, Window, cut, pad, padded
 from lowbit.formats.quantized_graph import ActivationCodes
@@ -122,8 +122,8 @@ def transposed_convolution(graph: FileGraph, node: Node) -> None:
         whole = graph.derived(whole, [batch, *full, layer.out_channels])
         graph.operator("CONCATENATION", pieces, [whole], options={"axis": 3})
     keep = {axis + 1: (cuts[axis][0], outputs[axis]) for axis in range(2) if full[axis] != outputs[axis]}
-    form = Form(whole, CHANNELS_LAST, activation)
-    graph.adopt(name, cut(graph, form, keep) if keep else form)
+    stored = StoredValue(whole, CHANNELS_LAST, activation)
+    graph.adopt(name, cut(graph, stored, keep) if keep else stored)
 
 
 def product(graph: FileGraph, node: Node) -> None:
@@ -240,7 +240,7 @@ def _stored(
     return result
 
 
-def _product_weight(graph: FileGraph, node: Node, layer: Layer, x: Form, *, integer: bool) -> int:
+def _product_weight(graph: FileGraph, node: Node, layer: Layer, x: StoredValue, *, integer: bool) -> int:
     """Index of the weight [outputs, inputs], its columns in the order of the stored input."""
     codes = _codes(graph, node, layer)
     values: npt.NDArray[np.generic] = codes.codes if codes is not None else _float_weight(graph, layer)

@@ -17,7 +17,7 @@ from lowbit.formats.litert.data_movement import (
     split,
     transpose,
 )
-from lowbit.formats.litert.graph import NO_ACTIVATION, RELU6, FileGraph, Form, Order
+from lowbit.formats.litert.graph import NO_ACTIVATION, RELU6, FileGraph, Order, StoredValue
 from lowbit.formats.litert.layers import convolution, product, transposed_convolution
 from lowbit.formats.litert.pooling import REDUCTIONS, pooling, reduction
 from lowbit.formats.litert.resize import resize
@@ -81,7 +81,7 @@ def binary(graph: FileGraph, node: Node) -> None:
         graph.operator(code, [total, operand], [result], table=table, options=options)
         total = result
     if len(operands) == 1:
-        graph.adopt(name, Form(total, order))
+        graph.adopt(name, StoredValue(total, order))
 
 
 def _operand(graph: FileGraph, value: Value, order: Order, rank: int, *, integer: bool) -> int:
@@ -147,7 +147,7 @@ def clip(graph: FileGraph, node: Node) -> None:
         graph.adopt(name, x)
 
 
-def _limit(graph: FileGraph, x: Form, bound: float) -> int:
+def _limit(graph: FileGraph, x: StoredValue, bound: float) -> int:
     """A bound as a constant of the type and scale of what it bounds."""
     if x.codes is None:
         return graph.constant(np.array(bound, np.float32))

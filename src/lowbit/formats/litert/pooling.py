@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from lowbit.formats.litert.builder import Option
-from lowbit.formats.litert.graph import CHANNELS_LAST, FileGraph, Form
+from lowbit.formats.litert.graph import CHANNELS_LAST, FileGraph, StoredValue
 from lowbit.formats.litert.window import SAME, VALID, Window, ones_convolution, pad, padded
 from lowbit.graph.edit import flag
 from lowbit.graph.model import Node, Value
@@ -52,7 +52,7 @@ def pooling(graph: FileGraph, node: Node) -> None:
 
 
 def _average(
-    graph: FileGraph, node: Node, x: Form, windows: list[Window], options: dict[str, Option], name: str
+    graph: FileGraph, node: Node, x: StoredValue, windows: list[Window], options: dict[str, Option], name: str
 ) -> None:
     inside = all(window.is_valid for window in windows)
     counts_zeros = flag(node, "count_include_pad")
@@ -69,7 +69,7 @@ def _average(
         # The zeros around the image must not count: only the float form can be corrected for them.
         plain = graph.tensor(graph.tensors[x.tensor].shape, batch_axis=0)
         graph.operator("DEQUANTIZE", [x.tensor], [plain], version=2)
-        x = Form(plain, x.order)
+        x = StoredValue(plain, x.order)
     if x.codes is not None and options["padding"] == VALID:
         # XNNPACK has no integer average pool.
         kernel, strides = (windows[0].extent, windows[1].extent), (windows[0].stride, windows[1].stride)
@@ -77,9 +77,9 @@ def _average(
         ones_convolution(graph, x, output, kernel, strides, 1 / math.prod(kernel))
         return
     shape = graph.shape(str(node.outputs[0].name))
-    stored = [shape[axis] for axis in CHANNELS_LAST]
+    sizes = [shape[axis] for axis in CHANNELS_LAST]
     batch = graph.tensors[x.tensor].batch_axis
-    averaged = graph.tensor(stored, codes=x.codes, batch_axis=batch)
+    averaged = graph.tensor(sizes, codes=x.codes, batch_axis=batch)
     graph.operator("AVERAGE_POOL_2D", [x.tensor], [averaged], table="Pool2DOptions", options=options)
     if corrected:
         counts = [
@@ -90,12 +90,12 @@ def _average(
             for window in windows
         ]
         factor = math.prod(window.extent for window in windows) / np.outer(counts[0], counts[1])
-        result = graph.tensor(stored, batch_axis=batch)
+        result = graph.tensor(sizes, batch_axis=batch)
         constant = graph.constant(factor.reshape(1, *factor.shape, 1).astype(np.float32))
         graph.operator("MUL", [averaged, constant], [result])
         averaged = result
-    form = Form(averaged, CHANNELS_LAST, x.codes)
-    graph.adopt(name, graph.requantized(form, codes) if codes is not None and form.codes is not None else form)
+    stored = StoredValue(averaged, CHANNELS_LAST, x.codes)
+    graph.adopt(name, graph.requantized(stored, codes) if codes is not None and stored.codes is not None else stored)
 
 
 def _pads_before(node: Node, sizes: tuple[int, ...], kernel: list[int], strides: list[int]) -> list[int]:

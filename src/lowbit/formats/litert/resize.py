@@ -5,7 +5,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from lowbit.formats.litert.graph import CHANNELS_LAST, FileGraph, Form
+from lowbit.formats.litert.graph import CHANNELS_LAST, FileGraph, StoredValue
 from lowbit.graph.edit import flag
 from lowbit.graph.model import Node
 
@@ -47,7 +47,9 @@ def resize(graph: FileGraph, node: Node) -> None:
     _write(graph, x, name, "RESIZE_BILINEAR", after, CORNERS[where])
 
 
-def _write(graph: FileGraph, x: Form, name: str, code: str, after: tuple[int, ...], corners: tuple[bool, bool]) -> None:
+def _write(
+    graph: FileGraph, x: StoredValue, name: str, code: str, after: tuple[int, ...], corners: tuple[bool, bool]
+) -> None:
     output = graph.write(name, CHANNELS_LAST, codes=x.codes)
     options = {"alignCorners": corners[0], "halfPixelCenters": corners[1]}
     version = 3 if corners[1] else 0
@@ -55,7 +57,7 @@ def _write(graph: FileGraph, x: Form, name: str, code: str, after: tuple[int, ..
 
 
 def _write_nearest(
-    graph: FileGraph, x: Form, name: str, before: tuple[int, ...], after: tuple[int, ...], wanted: list[Indices]
+    graph: FileGraph, x: StoredValue, name: str, before: tuple[int, ...], after: tuple[int, ...], wanted: list[Indices]
 ) -> None:
     for corners in ((False, False), (False, True), (True, False)):
         if all(np.array_equal(wanted[i - 2], _litert_nearest(before[i], after[i], corners)) for i in (2, 3)):
@@ -66,7 +68,7 @@ def _write_nearest(
         shape = [*old.shape[:axis], len(indices), *old.shape[axis + 1 :]]
         result = graph.derived(x.tensor, shape)
         graph.operator("GATHER", [x.tensor, graph.constant(indices)], [result], options={"axis": axis})
-        x = Form(result, x.order, x.codes)
+        x = StoredValue(result, x.order, x.codes)
     graph.adopt(name, x)
 
 

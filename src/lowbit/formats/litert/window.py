@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lowbit.formats.litert.builder import SHIFT, Option
-from lowbit.formats.litert.graph import FileGraph, Form
+from lowbit.formats.litert.graph import FileGraph, StoredValue
 
 SAME, VALID = 0, 1
 
@@ -51,7 +51,9 @@ class Window:
         return self.outputs == -(-self.size // self.stride) and self.before == self.needed // 2
 
 
-def padded(graph: FileGraph, form: Form, windows: Sequence[Window], *, lowest: bool = False) -> tuple[Form, int]:
+def padded(
+    graph: FileGraph, stored: StoredValue, windows: Sequence[Window], *, lowest: bool = False
+) -> tuple[StoredValue, int]:
     """A channels-last image with the padding that its windows need beyond LiteRT's own, and which that is.
 
     Args:
@@ -61,43 +63,45 @@ def padded(graph: FileGraph, form: Form, windows: Sequence[Window], *, lowest: b
         lowest: pad with the lowest value (for a maximum) instead of zero.
     """
     if all(window.is_valid for window in windows):
-        return form, VALID
+        return stored, VALID
     if all(window.is_same for window in windows):
-        return form, SAME
+        return stored, SAME
     amounts = [(0, 0), *((window.before, window.after) for window in windows), (0, 0)]
-    return pad(graph, form, amounts, lowest=lowest), VALID
+    return pad(graph, stored, amounts, lowest=lowest), VALID
 
 
 def pad(
     graph: FileGraph,
-    form: Form,
+    stored: StoredValue,
     amounts: Sequence[tuple[int, int]],
     *,
     lowest: bool = False,
     code: int | None = None,
-) -> Form:
+) -> StoredValue:
     """PAD a stored tensor with zeros (the zero point, for codes), with the lowest value, or with one int8 code."""
-    old = graph.tensors[form.tensor]
+    old = graph.tensors[stored.tensor]
     shape = [size + before + after for size, (before, after) in zip(old.shape, amounts, strict=True)]
-    result = graph.derived(form.tensor, shape, batch_axis=old.batch_axis)
-    inputs = [form.tensor, graph.constant(np.array(amounts, np.int32))]
-    if code is None and (not lowest or (form.codes is not None and form.codes.zero_point == 0)):
+    result = graph.derived(stored.tensor, shape, batch_axis=old.batch_axis)
+    inputs = [stored.tensor, graph.constant(np.array(amounts, np.int32))]
+    if code is None and (not lowest or (stored.codes is not None and stored.codes.zero_point == 0)):
         graph.operator("PAD", inputs, [result])
     else:
-        value = _filling(graph, form, -SHIFT if code is None else code)
+        value = _filling(graph, stored, -SHIFT if code is None else code)
         graph.operator("PADV2", [*inputs, value], [result], table="PadV2Options")
-    return Form(result, form.order, form.codes)
+    return StoredValue(result, stored.order, stored.codes)
 
 
-def _filling(graph: FileGraph, form: Form, code: int) -> int:
+def _filling(graph: FileGraph, stored: StoredValue, code: int) -> int:
     """A code in the scale of a form, or the lowest float."""
-    if form.codes is None:
+    if stored.codes is None:
         return graph.constant(np.array([np.finfo(np.float32).min], np.float32))
-    scale, zero_point = np.array([form.codes.scale], np.float32), form.codes.zero_point - SHIFT
+    scale, zero_point = np.array([stored.codes.scale], np.float32), stored.codes.zero_point - SHIFT
     return graph.constant(np.array([code], np.int8), scale=scale, zero_point=zero_point)
 
 
-def cut(graph: FileGraph, form: Form, ranges: dict[int, tuple[int, int]], steps: dict[int, int] | None = None) -> Form:
+def cut(
+    graph: FileGraph, stored: StoredValue, ranges: dict[int, tuple[int, int]], steps: dict[int, int] | None = None
+) -> StoredValue:
     """STRIDED_SLICE of a stored tensor.
 
     Args:
@@ -106,7 +110,7 @@ def cut(graph: FileGraph, form: Form, ranges: dict[int, tuple[int, int]], steps:
         ranges: stored axis -> (first, how many are kept).
         steps: stored axis -> step, 1 where it is not given.
     """
-    old = graph.tensors[form.tensor]
+    old = graph.tensors[stored.tensor]
     rank = len(old.shape)
     steps = steps or {}
     begin, end, stride, shape, whole = [0] * rank, list(old.shape), [1] * rank, list(old.shape), (1 << rank) - 1
@@ -117,14 +121,14 @@ def cut(graph: FileGraph, form: Form, ranges: dict[int, tuple[int, int]], steps:
         # A mask means: from the start, to the end. Backwards, "before the first" has no other spelling.
         whole &= ~(1 << axis)
     masks = {"beginMask": whole, "endMask": whole | sum(1 << axis for axis in ranges if end[axis] < 0)}
-    result = graph.derived(form.tensor, shape, batch_axis=old.batch_axis)
-    inputs = [form.tensor, *(graph.integers(values) for values in (begin, end, stride))]
+    result = graph.derived(stored.tensor, shape, batch_axis=old.batch_axis)
+    inputs = [stored.tensor, *(graph.integers(values) for values in (begin, end, stride))]
     graph.operator("STRIDED_SLICE", inputs, [result], options=masks)
-    return Form(result, form.order, form.codes, form.flat)
+    return StoredValue(result, stored.order, stored.codes, stored.flat)
 
 
 def ones_convolution(
-    graph: FileGraph, x: Form, output: int, kernel: tuple[int, int], strides: tuple[int, int], factor: float
+    graph: FileGraph, x: StoredValue, output: int, kernel: tuple[int, int], strides: tuple[int, int], factor: float
 ) -> None:
     """A depthwise convolution all of whose weights are `factor`: in integers, codes of 1 with this scale."""
     channels = graph.tensors[x.tensor].shape[3]

@@ -11,13 +11,14 @@ form that it decodes once at load; operators outside `litert_operators.OPERATORS
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 
 from lowbit.errors import ModelError
 from lowbit.formats.input_bytes import byte_metadata
-from lowbit.formats.litert.byte_input import Padding, for_bytes, write_bytes
+from lowbit.formats.litert.byte_input import for_bytes, write_bytes
 from lowbit.formats.litert.file import load_schema, serialize
-from lowbit.formats.litert.graph import CHANNELS_LAST, LANES, FileGraph, Form, Order
+from lowbit.formats.litert.graph import CHANNELS_LAST, LANES, FileGraph, Order, StoredValue
 from lowbit.formats.litert.operators import OPERATORS, SIGMOID_CODES
 from lowbit.formats.litert.shapes import static_shapes
 from lowbit.formats.quantized_graph import ActivationCodes, QuantizedGraph, float_outputs
@@ -35,15 +36,21 @@ ONE_DATA_INPUT = {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Pad", "Slice", 
 ONE_DATA_INPUT |= {"Gather", "ReduceMean", "ReduceSum", "ReduceMax"}
 
 
+def rewrites(output_type: str, lanes: int) -> tuple[Callable[[QuantizedGraph], QuantizedGraph], ...]:
+    """What is done to the graph before it is written, first to last; see `to_litert` for the options."""
+    fixed = () if output_type == "float32" else (with_fixed_codes,)
+    return (partial(for_bytes, lanes=lanes), *fixed)
+
+
 def to_litert(
-    encoded: QuantizedGraph, *, input_type: str = "float32", output_type: str = "float32", lanes: int = LANES
+    quantized: QuantizedGraph, *, input_type: str = "float32", output_type: str = "float32", lanes: int = LANES
 ) -> bytes:
     """The content of the .tflite file; the same input always gives the same bytes.
 
     Args:
-        encoded: the model and its codes.
+        quantized: the model and its codes.
         input_type: float32, int8 or uint8: what the model's inputs hold. Codes have the scale that calibration chose
-            for the (normalized) input; a byte input of `encoded` takes images instead.
+            for the (normalized) input; a byte input of `quantized` takes images instead.
         output_type: the same for its outputs.
         lanes: channels that the integer kernels which the file is for multiply at a time (`litert_pixels`).
 
@@ -53,16 +60,12 @@ def to_litert(
     """
     for kind in (input_type, output_type):
         if kind not in TYPES:
-            raise ModelError(f"LiteRT files hold {', '.join(TYPES)}, not '{kind}'.", where=encoded.model.source)
-    if encoded.byte_input is not None and encoded.byte_input.floats:
-        # Only QuantizeLinear of ONNX has a scale a color.
-        encoded = dataclasses.replace(encoded, byte_input=None)
-    encoded, padding = for_bytes(encoded, lanes)
-    if output_type != "float32":
-        encoded = _with_fixed_codes(encoded)
-    graph = FileGraph(encoded, static_shapes(encoded.model), lanes=lanes)
-    graph.float_outputs = float_outputs(encoded) if output_type == "float32" else frozenset()
-    inputs, outputs, layout = _fill(graph, padding, input_type, output_type)
+            raise ModelError(f"LiteRT files hold {', '.join(TYPES)}, not '{kind}'.", where=quantized.model.source)
+    for rewrite in rewrites(output_type, lanes):
+        quantized = rewrite(quantized)
+    graph = FileGraph(quantized, static_shapes(quantized.model), lanes=lanes)
+    graph.float_outputs = float_outputs(quantized) if output_type == "float32" else frozenset()
+    inputs, outputs, layout = _fill(graph, input_type, output_type)
     tensors = graph.tensors
     if not graph.resizable:
         tensors = [dataclasses.replace(tensor, batch_axis=None) for tensor in tensors]
@@ -71,8 +74,8 @@ def to_litert(
         graph.operators,
         inputs=inputs,
         outputs=outputs,
-        metadata=_metadata(encoded, layout, graph.notes),
-        source=encoded.model.source,
+        metadata=_metadata(quantized, layout, graph.notes),
+        source=quantized.model.source,
     )
 
 
@@ -87,13 +90,14 @@ def check_litert(graph: QuantizedGraph, schemes: Mapping[str, tuple[Scheme, int]
         ModelError: an operator, weights or a layout of bytes that LiteRT has no form for; the message names it.
         EngineError: the package `ai-edge-litert` is not installed.
     """
-    graph, padding = for_bytes(graph, LANES)
-    _fill(FileGraph(graph, static_shapes(graph.model), schemes=schemes), padding, "float32", "float32")
+    for rewrite in rewrites("float32", LANES):
+        graph = rewrite(graph)
+    _fill(FileGraph(graph, static_shapes(graph.model), schemes=schemes), "float32", "float32")
     load_schema()
 
 
 def _fill(
-    graph: FileGraph, padding: Padding, input_type: str, output_type: str
+    graph: FileGraph, input_type: str, output_type: str
 ) -> tuple[list[int], list[int], dict[str, dict[str, Order]]]:
     """Write inputs, operators and outputs; returns the indices of both, and how the axes of each are turned."""
     layout: dict[str, dict[str, Order]] = {"inputs": {}, "outputs": {}}
@@ -102,7 +106,7 @@ def _fill(
     for value in graph.model.graph.inputs:
         if byte_input is not None:
             order = CHANNELS_LAST if byte_input.preprocessing.layout == "NCHW" else (0, 1, 2, 3)
-            inputs.append(write_bytes(graph, value, order, padding))
+            inputs.append(write_bytes(graph, value, order))
             continue
         order = _input_order(graph, value)
         layout["inputs"][str(value.name)] = order
@@ -117,14 +121,14 @@ def _fill(
     return inputs, outputs, layout
 
 
-def _with_fixed_codes(encoded: QuantizedGraph) -> QuantizedGraph:
+def with_fixed_codes(quantized: QuantizedGraph) -> QuantizedGraph:
     """Probabilities need no calibration: LiteRT fixes their scale."""
     fixed = {
         str(value.name): SIGMOID_CODES
-        for value in encoded.model.graph.outputs
+        for value in quantized.model.graph.outputs
         if (producer := value.producer()) is not None and producer.op_type in ("Softmax", "Sigmoid")
     }
-    return dataclasses.replace(encoded, activations=fixed | dict(encoded.activations))
+    return dataclasses.replace(quantized, activations=fixed | dict(quantized.activations))
 
 
 def _write(graph: FileGraph, node: Node) -> None:
@@ -172,7 +176,7 @@ def _input(graph: FileGraph, value: Value, order: Order, kind: str) -> int:
     outside = graph.tensor(shape, codes=codes, name=name, batch_axis=batch, dtype="uint8")
     inside = graph.tensor(shape, codes=codes, batch_axis=batch)
     graph.operator("QUANTIZE", [outside], [inside], version=2)
-    graph.adopt(name, Form(inside, order, codes))
+    graph.adopt(name, StoredValue(inside, order, codes))
     return outside
 
 
@@ -182,18 +186,18 @@ def _output(graph: FileGraph, value: Value, kind: str) -> tuple[int, Order]:
     integer = kind != "float32"
     if integer:
         _codes(graph, name, "output")
-    form = graph.read(value, integer=integer)
-    plain = tuple(range(len(form.order)))
-    if form.flat or form.order not in (plain, CHANNELS_LAST):
-        form = graph.read(value, order=plain, integer=integer)
-    tensor = form.tensor
+    stored = graph.read(value, integer=integer)
+    plain = tuple(range(len(stored.order)))
+    if stored.flat or stored.order not in (plain, CHANNELS_LAST):
+        stored = graph.read(value, order=plain, integer=integer)
+    tensor = stored.tensor
     old = graph.tensors[tensor]
-    if kind == "uint8" and form.codes is not None:
-        tensor = graph.tensor(old.shape, codes=form.codes, batch_axis=old.batch_axis, dtype="uint8")
-        graph.operator("QUANTIZE", [form.tensor], [tensor], version=2)
+    if kind == "uint8" and stored.codes is not None:
+        tensor = graph.tensor(old.shape, codes=stored.codes, batch_axis=old.batch_axis, dtype="uint8")
+        graph.operator("QUANTIZE", [stored.tensor], [tensor], version=2)
         old = graph.tensors[tensor]
     graph.tensors[tensor] = dataclasses.replace(old, name=name)
-    return tensor, form.order
+    return tensor, stored.order
 
 
 def _codes(graph: FileGraph, name: str, what: str) -> ActivationCodes:
@@ -207,13 +211,13 @@ def _codes(graph: FileGraph, name: str, what: str) -> ActivationCodes:
 
 
 def _metadata(
-    encoded: QuantizedGraph, layout: Mapping[str, Mapping[str, Order]], notes: Mapping[str, Mapping[str, object]]
+    quantized: QuantizedGraph, layout: Mapping[str, Mapping[str, Order]], notes: Mapping[str, Mapping[str, object]]
 ) -> dict[str, str]:
-    entries = {key: value for key, value in encoded.model.ir.metadata_props.items() if key.startswith("lowbit.")}
-    entries |= encoded.metadata
-    known = encoded.model.preprocessing
-    if encoded.byte_input is not None:
-        entries |= byte_metadata(encoded.byte_input)
+    entries = {key: value for key, value in quantized.model.ir.metadata_props.items() if key.startswith("lowbit.")}
+    entries |= quantized.metadata
+    known = quantized.model.preprocessing
+    if quantized.byte_input is not None:
+        entries |= byte_metadata(quantized.byte_input)
     elif known is not None:
         first = next(iter(layout["inputs"].values()))
         turned = known.layout == "NCHW" and first == CHANNELS_LAST

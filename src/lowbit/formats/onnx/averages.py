@@ -13,15 +13,15 @@ stay as they are.
 """
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
 from lowbit.formats.names import Names
-from lowbit.formats.quantized_graph import ActivationCodes, QuantizedGraph
+from lowbit.formats.onnx.draft import Draft
+from lowbit.formats.quantized_graph import ActivationCodes
 
 HIGHEST = 255
 LARGEST_FACTOR = 4
@@ -29,26 +29,17 @@ LARGEST_FACTOR = 4
 Activations = dict[str, ActivationCodes]
 
 
-def write_averages(
-    graph: ir.Graph, encoded: QuantizedGraph, activations: Mapping[str, ActivationCodes], names: Names
-) -> Activations:
-    """Rewrite the pools that run in integers; returns the codes of activations, those of new tensors included.
-
-    Args:
-        graph: not quantized yet; changed.
-        encoded: which nodes run in integers.
-        activations: codes by tensor.
-        names: of `graph`.
-    """
-    result = dict(activations)
-    for node in tuple(graph):
-        if node.name not in encoded.integer:
+def write_averages(draft: Draft) -> Draft:
+    """Rewrite the pools that run in integers, before anything is quantized; new tensors have codes too."""
+    activations = dict(draft.activations)
+    for node in tuple(draft.graph):
+        if node.name not in draft.quantized.integer:
             continue
         if node.op_type == "ReduceMean":
-            _write_global(graph, node, result, names)
+            _write_global(draft.graph, node, activations, draft.names)
         elif node.op_type == "AveragePool" and (window := _window(node)) is not None:
-            _write_convolution(graph, node, window, result, names)
-    return result
+            _write_convolution(draft.graph, node, window, activations, draft.names)
+    return replace(draft, activations=activations)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from lowbit.formats.input_bytes import byte_metadata
 from lowbit.formats.names import Names
+from lowbit.formats.onnx.draft import Draft
 from lowbit.formats.quantized_graph import ByteInput
 from lowbit.graph.preprocessing import Preprocessing
 
@@ -19,18 +21,20 @@ LARGEST_REST = 0.48
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
-def write_byte_input(graph: ir.Graph, byte_input: ByteInput, names: Names) -> None:
-    """Turn the graph's float input into one of bytes, or find the bytes in it.
+def write_byte_input(draft: Draft) -> Draft:
+    """Turn the graph's float input into one of bytes, or find the bytes in it, if the file computes on bytes.
 
-    Args:
-        graph: as written for floats, QuantizeLinear and all; changed. What nothing reads any more stays in it.
-        byte_input: what to do.
-        names: of `graph`.
+    The graph is as written for floats, QuantizeLinear and all. What nothing reads any more stays in it.
     """
+    byte_input = draft.quantized.byte_input
+    if byte_input is None:
+        return draft
+    graph, names = draft.graph, draft.names
+    draft.model.metadata_props.update(byte_metadata(byte_input))
     how, image = byte_input.preprocessing, graph.inputs[0]
-    if byte_input.floats:
+    if byte_input.takes_floats:
         _write_folded(graph, byte_input, _found_bytes(graph, how, names), names)
-        return
+        return draft
     batch = image.shape[0] if image.shape is not None else None
     sizes = how.image_shape if byte_input.layout == "NHWC" else (how.channels, how.height, how.width)
     users = tuple(image.uses())
@@ -39,6 +43,7 @@ def write_byte_input(graph: ir.Graph, byte_input: ByteInput, names: Names) -> No
         _write_folded(graph, byte_input, image, names)
     else:
         _write_normalization(graph, byte_input, users, names)
+    return draft
 
 
 def _found_bytes(graph: ir.Graph, how: Preprocessing, names: Names) -> ir.Value:
@@ -83,7 +88,7 @@ def _by_color(graph: ir.Graph, byte_input: ByteInput, image: ir.Value, names: Na
     """Pixels [N, C, H, W] that count from a zero point a color."""
     how, head, value = byte_input.preprocessing, graph[0], image
     ones, zero_points = np.ones(how.channels, np.float32), np.array(byte_input.zero_points, np.uint8)
-    if byte_input.floats:
+    if byte_input.takes_floats:
         return _then(graph, head, names, "DequantizeLinear", value, ones, zero_points, axis=1)
     if byte_input.layout == "NHWC":
         value = _then(graph, head, names, "Transpose", value, perm=[0, 3, 1, 2])

@@ -10,6 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from lowbit.formats.names import Names
+from lowbit.formats.onnx.draft import Draft
 
 CHANNELS_AT_ONCE = 4
 FEWEST_OUTPUTS = 16
@@ -20,14 +21,12 @@ def wants_more_channels(channels: int, outputs: int, *, groups: int = 1) -> bool
     return groups == 1 and channels % CHANNELS_AT_ONCE != 0 and outputs >= FEWEST_OUTPUTS
 
 
-def widen_first_layers(graph: ir.Graph, integer: frozenset[str], names: Names) -> None:
+def pad_first_layers(draft: Draft) -> Draft:
     """Give convolutions that read a quantized graph input the channels that they lack.
 
-    Args:
-        graph: with all QuantizeLinear and DequantizeLinear nodes in place; changed.
-        integer: names of the nodes that run in integers.
-        names: of `graph`.
+    All QuantizeLinear and DequantizeLinear nodes must be in place.
     """
+    graph, integer, names = draft.graph, draft.quantized.integer, draft.names
     widened: dict[ir.Value, ir.Value] = {}
     for node in tuple(graph):
         if node.op_type != "Conv" or node.name not in integer:
@@ -61,6 +60,7 @@ def widen_first_layers(graph: ir.Graph, integer: frozenset[str], names: Names) -
         own.outputs[0].name = names.fresh("d")
         graph.insert_before(node, own)
         node.replace_input_with(1, own.outputs[0])
+    return draft
 
 
 def pad_channels(codes: ir.Value, more: int, rank: int, names: Names, *, value: ir.Value | None = None) -> ir.Node:

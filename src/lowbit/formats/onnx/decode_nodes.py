@@ -14,6 +14,7 @@ import numpy as np
 import onnx_ir as ir
 
 from lowbit.formats.names import Names
+from lowbit.formats.onnx.draft import Draft, replace_initializer
 from lowbit.packing.bits import pack, planes
 from lowbit.schemes.codes import Codes
 
@@ -100,30 +101,33 @@ def held_by_half(values: Array) -> bool:
         return bool(np.array_equal(values.astype(np.float16).astype(np.float32), values))
 
 
-def halved(values: Array, graph: ir.Graph, names: Names) -> ir.Value:
-    """Write values that float16 holds as such, with a Cast at the head of the graph; the value is float32."""
-    chain = NodeChain(names.constant(values.astype(np.float16), "h"), names).cast("float32")
-    graph.insert_before(graph[0], chain.nodes)
-    chain.value.shape = ir.Shape(values.shape)
-    chain.value.dtype = ir.DataType.FLOAT
-    return chain.value
+def write_codes(draft: Draft) -> Draft:
+    """Packed codes, and the nodes that decode them at the head of the graph, for weights of a network in float."""
+    if draft.quantized.integer:
+        return draft
+    decoder = NodeDecoder(draft.names, scale_table(draft.quantized.weights.values()))
+    for name, codes in draft.quantized.weights.items():
+        value = draft.graph.initializers[name]
+        _put(draft, value, codes.decode_with(decoder), codes.shape)
+    return draft
 
 
-def decoded(codes: Codes, graph: ir.Graph, names: Names, table: Array | None = None) -> ir.Value:
-    """Write codes and the nodes that decode them at the head of a graph; the value is float32 of the codes' shape.
+def write_halves(draft: Draft) -> Draft:
+    """Corrected float tensors as float16 behind a Cast, where that loses nothing and saves bytes."""
+    if draft.quantized.integer:
+        return draft
+    for name, array in draft.quantized.float_values.items():
+        if array.size >= HALF_FROM and held_by_half(array):
+            chain = NodeChain(draft.names.constant(array.astype(np.float16), "h"), draft.names).cast("float32")
+            _put(draft, draft.graph.initializers[name], chain, array.shape)
+    return draft
 
-    Args:
-        codes: of one tensor.
-        graph: where to.
-        names: of the graph.
-        table: scales of the whole file, see `scale_table`.
-    """
-    chain = codes.decode_with(NodeDecoder(names, table))
-    head = graph[0]
-    graph.insert_before(head, chain.nodes)
-    chain.value.shape = ir.Shape(codes.shape)
-    chain.value.dtype = ir.DataType.FLOAT
-    return chain.value
+
+def _put(draft: Draft, value: ir.Value, chain: NodeChain, shape: tuple[int, ...]) -> None:
+    """Let what a chain computes at the head of the graph, float32 of this shape, take the place of an initializer."""
+    draft.graph.insert_before(draft.graph[0], chain.nodes)
+    chain.value.shape, chain.value.dtype = ir.Shape(shape), ir.DataType.FLOAT
+    replace_initializer(draft.graph, value, chain.value)
 
 
 @dataclass(frozen=True)

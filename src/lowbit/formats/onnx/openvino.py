@@ -16,16 +16,16 @@ from lowbit.formats.input_bytes import with_byte_input
 from lowbit.formats.quantized_graph import QuantizedGraph
 
 
-def for_openvino(encoded: QuantizedGraph) -> QuantizedGraph:
+def for_openvino(quantized: QuantizedGraph) -> QuantizedGraph:
     """The same integers, as OpenVINO likes them."""
-    given = encoded.byte_input
+    given = quantized.byte_input
     if given is not None and given.layers:
-        found = with_byte_input(encoded, preprocessing=given.preprocessing, layout=given.layout, by_color=True)
+        found = with_byte_input(quantized, preprocessing=given.preprocessing, layout=given.layout, by_color=True)
         assert found.byte_input is not None
-        encoded = replace(found, byte_input=replace(found.byte_input, floats=given.floats))
-    fused = {*_fused(encoded), *_moved(encoded)}
+        quantized = replace(found, byte_input=replace(found.byte_input, takes_floats=given.takes_floats))
+    fused = {*_fused(quantized), *_moved(quantized)}
     return replace(
-        encoded, activations={name: codes for name, codes in encoded.activations.items() if name not in fused}
+        quantized, activations={name: codes for name, codes in quantized.activations.items() if name not in fused}
     )
 
 
@@ -35,34 +35,34 @@ MOVES = frozenset(("Slice", "Pad", "Reshape", "Flatten", "Squeeze", "Unsqueeze")
 ON_CODES = frozenset(("Pad", "Relu", "Clip"))
 
 
-def _moved(encoded: QuantizedGraph) -> set[str]:
+def _moved(quantized: QuantizedGraph) -> set[str]:
     """Tensors that only moved, unless something needs their codes as a tensor."""
     found: set[str] = set()
-    for node in reversed(encoded.model.graph):
+    for node in reversed(quantized.model.graph):
         value = node.outputs[0]
-        codes = encoded.activations.get(str(value.name))
-        integer = node.op_type in MOVES and node.name in encoded.integer
+        codes = quantized.activations.get(str(value.name))
+        integer = node.op_type in MOVES and node.name in quantized.integer
         if not integer or codes is None or value.is_graph_output():
             continue
         if node.op_type == "Pad" and codes.zero_point:
             # OpenVINO 2026.4 would give the zero point a value a channel, and then refuse the network.
             continue
-        users = [user for user, _ in value.uses() if user.op_type in ON_CODES and user.name in encoded.integer]
+        users = [user for user, _ in value.uses() if user.op_type in ON_CODES and user.name in quantized.integer]
         if all(user.outputs[0].name in found for user in users):
             found.add(str(value.name))
     return found
 
 
-def _fused(encoded: QuantizedGraph) -> Iterator[str]:
+def _fused(quantized: QuantizedGraph) -> Iterator[str]:
     """Of each sum the operand that a convolution can add to the other; where both can, the second."""
-    for node in encoded.model.graph:
-        if node.op_type != "Add" or node.name not in encoded.integer:
+    for node in quantized.model.graph:
+        if node.op_type != "Add" or node.name not in quantized.integer:
             continue
         for value in reversed(node.inputs):
             producer = value.producer() if value is not None else None
             if value is None or producer is None or value.is_graph_output() or len(list(value.uses())) != 1:
                 continue
             # An activation that is done by saturation needs codes to saturate.
-            if producer.op_type == "Conv" and producer.name in encoded.integer:
+            if producer.op_type == "Conv" and producer.name in quantized.integer:
                 yield str(value.name)
                 break

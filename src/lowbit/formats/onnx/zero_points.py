@@ -34,17 +34,17 @@ HIGHEST = 255
 LARGEST_BIAS = 2**29
 
 
-def without_zero_points(encoded: QuantizedGraph) -> QuantizedGraph:
+def without_zero_points(quantized: QuantizedGraph) -> QuantizedGraph:
     """The same integers with 0 for the zero points that biases can hold."""
     kept: frozenset[str] = frozenset()
     while True:
-        tensors = _Tensors(encoded, kept)
+        tensors = _Tensors(quantized, kept)
         offsets, refused = tensors.offsets()
         if refused is None:
             biases, refused = tensors.biases(offsets)
         if refused is None:
             moved = {name: tensors.moved(name, offset) for name, offset in offsets.items()}
-            return replace(encoded, activations={**encoded.activations, **moved}, biases=biases)
+            return replace(quantized, activations={**quantized.activations, **moved}, biases=biases)
         # One tensor cannot be moved after all, which may change what others must make up for.
         kept |= {refused}
 

@@ -136,7 +136,7 @@ def correct_biases(before: Candidate, plan: Plan, images: Images, threads: int, 
     biases = {layer.bias: graph.model.weights[layer.bias] for layer in layers(base) if layer.bias is not None}
     in_bytes = {layer.weight for layer in layers(base) if layer.node in passed}
     coded = {name: codes for name, codes in graph.weights.items() if name not in in_bytes}
-    values = biases | dict(graph.floats)
+    values = biases | dict(graph.float_values)
     corrections = corrected_biases(
         base, images, DecodedWeights(values, coded), grids=before.grids, passed=passed, threads=threads
     )

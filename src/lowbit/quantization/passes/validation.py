@@ -57,5 +57,5 @@ def _runnable(graph: QuantizedGraph) -> bytes | LightModel:
     if graph.integer or graph.byte_input is not None:
         return to_onnx(graph)
     outputs = [output.name for output in graph.model.outputs]
-    weights = DecodedWeights(graph.floats, graph.weights)
+    weights = DecodedWeights(graph.float_values, graph.weights)
     return Subgraphs(graph.model).extract([graph.model.input.name], outputs, weights=weights)[0]

@@ -1,0 +1,51 @@
+"""The ONNX graph under construction, which rewrites change one after the other."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from lowbit.formats.names import Names
+from lowbit.formats.quantized_graph import ActivationCodes, QuantizedGraph
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A file as far as it is written.
+
+    Attributes:
+        quantized: what is written.
+        model: a copy of its model that becomes the file; rewrites change its graph in place.
+        names: free names of that graph, and its constants.
+        activations: codes of the graph's tensors that run in integers.
+    """
+
+    quantized: QuantizedGraph
+    model: ir.Model
+    names: Names
+    activations: Mapping[str, ActivationCodes]
+
+    @property
+    def graph(self) -> ir.Graph:
+        """The graph of `model`."""
+        return self.model.graph
+
+
+Rewrite = Callable[[Draft], Draft]
+
+
+def begin(quantized: QuantizedGraph) -> Draft:
+    """A draft that nothing is written of yet."""
+    model = quantized.model.copy()
+    activations = quantized.activations if quantized.integer else {}
+    return Draft(quantized, model, Names(model.graph), activations)
+
+
+def replace_initializer(graph: ir.Graph, value: ir.Value, replacement: ir.Value) -> None:
+    """Let `replacement` take over all uses and the name of an initializer, which leaves the graph."""
+    for user, index in tuple(value.uses()):
+        user.replace_input_with(index, replacement)
+    name = str(value.name)
+    del graph.initializers[name]
+    value.name = None
+    replacement.name = name

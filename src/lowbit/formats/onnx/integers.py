@@ -1,0 +1,180 @@
+"""Integers as ONNX has them: QuantizeLinear/DequantizeLinear pairs around float operators.
+
+Runtimes make integer kernels of what lies between: uint8 activations, int8 weights, int32 biases.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import onnx_ir as ir
+
+from lowbit.formats.names import Names
+from lowbit.formats.onnx.draft import Draft
+from lowbit.formats.quantized_graph import ActivationCodes, Floats, float_outputs
+from lowbit.graph.ops import layers
+from lowbit.schemes.linear import LinearCodes
+
+
+def absorb_activations(draft: Draft) -> Draft:
+    """Take out the activations that saturation replaces; their codes move to the tensor before them."""
+    graph, floats = draft.graph, float_outputs(draft.quantized)
+    activations = {name: codes for name, codes in draft.activations.items() if name not in floats}
+    for node in tuple(graph):
+        if node.name not in draft.quantized.absorbed:
+            continue
+        before, after = node.inputs[0], node.outputs[0]
+        assert before is not None
+        name = str(after.name)
+        codes = activations.pop(name, None)
+        if after.is_graph_output():
+            graph.outputs[list(graph.outputs).index(after)] = before
+        for user, index in tuple(after.uses()):
+            user.replace_input_with(index, before)
+        graph.remove(node, safe=True)
+        after.name = None
+        before.name = name
+        if codes is not None:
+            activations[name] = codes
+    return replace(draft, activations=activations)
+
+
+def write_integer_weights(draft: Draft) -> Draft:
+    """Weights and biases of layers that run in integers: stored codes behind DequantizeLinear."""
+    graph, quantized, names = draft.graph, draft.quantized, draft.names
+    nodes = {str(node.name): node for node in graph}
+    stored: dict[str, tuple[ir.Value, ir.Value]] = {}
+    for layer in layers(quantized.model):
+        if layer.node not in quantized.integer:
+            continue
+        node = nodes[layer.node]
+        codes = quantized.weights[layer.weight]
+        assert isinstance(codes, LinearCodes)
+        if layer.weight not in stored:
+            stored[layer.weight] = names.constant(codes.codes.astype(np.int8), "w"), _scale(codes.scale, names)
+        index = _place(node, layer.weight)
+        weight, scale = stored[layer.weight]
+        node.replace_input_with(index, _dequantized(graph, node, weight, scale, names, axis=layer.channel_axis))
+        if layer.node not in quantized.biases or layer.bias is None:
+            continue
+        bias = quantized.biases[layer.node]
+        index = _place(node, layer.bias)
+        stored_bias, scale = names.constant(bias.codes, "b"), _scale(bias.scale, names)
+        node.replace_input_with(index, _dequantized(graph, node, stored_bias, scale, names, axis=0))
+    return draft
+
+
+def _place(node: ir.Node, name: str) -> int:
+    """Which input of a node has this name."""
+    return next(index for index, value in enumerate(node.inputs) if value is not None and value.name == name)
+
+
+def _scale(scale: Floats, names: Names) -> ir.Value:
+    """Scales as DequantizeLinear wants them: one per channel, or a scalar."""
+    return names.constant(scale.reshape(-1) if scale.size > 1 else scale.reshape(()), "s")
+
+
+def _dequantized(
+    graph: ir.Graph, before: ir.Node, codes: ir.Value, scale: ir.Value, names: Names, *, axis: int
+) -> ir.Value:
+    channels = scale.const_value.numpy().shape if scale.const_value is not None else ()
+    inputs = [codes, scale]
+    if before.op_type in ("Gemm", "MatMul") and codes.const_value is not None:
+        # The zero point may be left out by the standard, but then ONNX Runtime makes no integer product.
+        inputs.append(names.constant(np.zeros(channels, codes.const_value.numpy().dtype)))
+    node = ir.node("DequantizeLinear", inputs, attributes={"axis": axis} if channels else {})
+    node.outputs[0].name = names.fresh("d")
+    graph.insert_before(before, node)
+    return node.outputs[0]
+
+
+def write_conversions(draft: Draft) -> Draft:
+    """QuantizeLinear and DequantizeLinear behind every tensor that runs in integers."""
+    names = draft.names
+    scales: dict[ActivationCodes, tuple[ir.Value, ir.Value]] = {}
+    quantized: dict[str, ir.Value] = {}
+    for value in _in_order(draft.graph, draft.activations):
+        codes = draft.activations[str(value.name)]
+        if codes not in scales:
+            scales[codes] = names.constant(np.float32(codes.scale)), names.constant(np.uint8(codes.zero_point))
+        _insert_pair(draft, value, scales[codes], quantized)
+    return draft
+
+
+def _in_order(graph: ir.Graph, activations: Mapping[str, ActivationCodes]) -> list[ir.Value]:
+    """The tensors to be quantized, inputs first, then in execution order."""
+    values = [*graph.inputs, *(output for node in graph for output in node.outputs)]
+    return [value for value in values if value.name in activations]
+
+
+def _insert_pair(
+    draft: Draft, value: ir.Value, scale: tuple[ir.Value, ir.Value], quantized: dict[str, ir.Value]
+) -> None:
+    """Put QuantizeLinear and DequantizeLinear behind a tensor, and let all its readers read what comes out.
+
+    Args:
+        draft: whose graph is changed.
+        value: the tensor.
+        scale: its scale and zero point.
+        quantized: codes by tensor that has some; this one's are added.
+    """
+    graph, names, integer = draft.graph, draft.names, draft.quantized.integer
+    producer = value.producer()
+    name = str(value.name)
+    users = tuple(value.uses())
+    new = []
+    if producer is not None and producer.op_type == "Pad" and producer.name in integer:
+        # Padding moves codes only, but ONNX Runtime has no rule for it between a pair: write it on the codes.
+        assert producer.inputs[0] is not None
+        producer.replace_input_with(0, quantized[str(producer.inputs[0].name)])
+        if len(producer.inputs) < 3:
+            producer.resize_inputs(3)
+        producer.replace_input_with(2, scale[1])
+        value.dtype = ir.DataType.UINT8
+        codes = value
+    elif producer is not None and producer.op_type in ("Relu", "Clip") and producer.name in integer:
+        codes = _bounded(graph, producer, quantized, names, draft.quantized.activations[name])
+    else:
+        quantize = ir.node("QuantizeLinear", [value, *scale])
+        codes = quantize.outputs[0]
+        codes.name = names.fresh("q")
+        new.append(quantize)
+    dequantize = ir.node("DequantizeLinear", [codes, *scale])
+    output = dequantize.outputs[0]
+    output.shape, output.dtype = value.shape, ir.DataType.FLOAT
+    output.name = names.fresh("d")
+    new.append(dequantize)
+    if producer is None:
+        graph.insert_before(graph[0], new)
+    else:
+        graph.insert_after(producer, new)
+    quantized[str(output.name)] = codes
+    for user, index in users:
+        user.replace_input_with(index, output)
+    if value.is_graph_output():
+        graph.outputs[list(graph.outputs).index(value)] = output
+        value.name, output.name = output.name, name
+        quantized[name] = codes
+
+
+def _bounded(
+    graph: ir.Graph, node: ir.Node, quantized: dict[str, ir.Value], names: Names, scale: ActivationCodes
+) -> ir.Value:
+    """Relu or Clip as a Clip of codes: rounding keeps order, so that bounds round like values do."""
+    bounds: list[float | None] = [0.0, None]
+    if node.op_type == "Clip":
+        given = [*node.inputs[1:], None, None][:2]
+        bounds = [
+            None if bound is None or bound.const_value is None else bound.const_value.numpy().item() for bound in given
+        ]
+    limits = [
+        default if bound is None else int(np.clip(np.rint(bound / scale.scale) + scale.zero_point, 0, 255))
+        for bound, default in zip(bounds, (0, 255), strict=True)
+    ]
+    assert node.inputs[0] is not None
+    codes = quantized[str(node.inputs[0].name)]
+    clip = ir.node("Clip", [codes, *(names.constant(np.uint8(limit)) for limit in limits)], name=f"{node.name}.codes")
+    clip.outputs[0].name = names.fresh("q")
+    clip.outputs[0].dtype, clip.outputs[0].shape = ir.DataType.UINT8, node.outputs[0].shape
+    graph.insert_after(node, clip)
+    return clip.outputs[0]
