@@ -13,22 +13,20 @@ The archive is held against two lengths of its codes: the entropy of order 0 (no
 the coder's own contexts count while they learn (adaptive), which only rounding, headers and all but the codes add to.
 """
 
-import argparse
-import datetime
 import os
 import time
 import tracemalloc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import onnx
+from machine import stamp
 from onnx import TensorProto, helper, numpy_helper
-from rows import ROOT, add_rows, cell, fill_readmes, read_rows
+from rows import Results, argument_parser, cell, failed, heading, line
 
 import lowbit
 from lowbit.calibration.moments import Moments
@@ -38,15 +36,12 @@ from lowbit.formats.onnx.write import to_onnx
 from lowbit.formats.quantized_graph import QuantizedGraph
 from lowbit.graph.model import Model
 from lowbit.graph.ops import layers
-from lowbit.measurement.environment import environment
 from lowbit.packing.archive import section_bytes
 from lowbit.packing.contexts import Layout
 from lowbit.packing.entropy import choose_coding, entropy_bits
 from lowbit.quantization.rate.allocation import problem, solved_layer
 from lowbit.schemes.codes import Codes
 
-CSV = Path(__file__).resolve().parent / "results" / "coding.csv"
-BUILD = ROOT / "build" / "coding"
 T = TypeVar("T")
 PRICE = 2e-5  # of the output power of a layer, for one bit
 
@@ -70,6 +65,13 @@ class Row:
     cpu: str = ""
     date: str = ""
     note: str = ""
+
+
+COLUMNS = (
+    "weights", "choose, s", "encode, s", "decode, s", "choose, peak", "encode, peak", "decode, peak", "archive, bytes",
+    "over entropy", "over adaptive", "codes alone over adaptive",
+)  # fmt: skip
+RESULTS = Results("coding", Row, key=("network",))
 
 
 def network(weights: int) -> Model:
@@ -149,8 +151,7 @@ def measured(name: str, model: Model) -> Row:
         code_bytes=section_bytes(packed)["codes"],
         entropy_bytes=round(sum(map(entropy_bits, symbols)) / 8, 1),
         adaptive_bytes=round(sum(map(adaptive_bits, symbols)) / 8, 1),
-        cpu=environment().cpu,
-        date=datetime.date.today().isoformat(),
+        **stamp(),
     )
 
 
@@ -159,24 +160,17 @@ def adaptive_bits(symbols: np.ndarray) -> float:
     return choose_coding((symbols - symbols.min()).reshape(-1).astype(np.int16), Layout(*symbols.shape))[1]
 
 
-def key(row: Row) -> tuple[object, ...]:
-    return (row.network,)
-
-
 def markdown(rows: Sequence[Row], _: str | None = None) -> str:
-    """One row a network: time and memory, and by how much the archive is longer than its codes had to be."""
+    """One row per network: time and memory, and how much longer the archive is than the bounds on its codes."""
     if not rows:
         return ""
     parts = [
         f"{rows[0].cpu}, {rows[0].date}; one thread.\n",
-        "| network | weights | choose, s | encode, s | decode, s | choose, peak | encode, peak | decode, peak "
-        "| archive, bytes | over entropy | over adaptive | codes alone over adaptive |",
-        "|---|" + "--:|" * 11,
+        *heading(["network"], COLUMNS),
     ]
     for row in rows:
         if row.weights is None or not row.entropy_bytes or not row.adaptive_bytes:
-            note = row.note.replace("|", "\\|")
-            parts.append(f"| {row.network}: {note} |{' |' * 11}")
+            parts.append(failed([row.network], row.note, len(COLUMNS)))
             continue
         cells = (
             f"{row.weights:,}",
@@ -189,7 +183,7 @@ def markdown(rows: Sequence[Row], _: str | None = None) -> str:
             over(row.archive_bytes, row.adaptive_bytes),
             over(row.code_bytes, row.adaptive_bytes),
         )
-        parts.append(f"| {row.network} | {' | '.join(cells)} |")
+        parts.append(line((row.network, *cells)))
     return "\n".join([*parts, ""])
 
 
@@ -198,13 +192,11 @@ def over(size: float | None, bound: float) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser(__doc__, quick="into build/ instead of results/")
     parser.add_argument("--weights", nargs="+", type=float, default=[0.5, 2.2, 8, 25], help="millions")
-    parser.add_argument("--quick", action="store_true", help="into build/ instead of results/")
-    parser.add_argument("--table", action="store_true", help="only fill the table from the CSV")
     arguments = parser.parse_args()
     if arguments.table:
-        fill_readmes("coding", lambda model: markdown(read_rows(CSV, Row), model))
+        RESULTS.fill_readmes(markdown)
         return
     for millions in arguments.weights:
         name = f"{millions:g} million"
@@ -212,7 +204,7 @@ def main() -> None:
             row = measured(name, network(round(millions * 1e6)))
         except MemoryError:
             row = Row(name, note="not run: out of memory")
-        add_rows(BUILD / "quick.csv" if arguments.quick else CSV, [row], key)
+        RESULTS.add([row], RESULTS.path(quick=arguments.quick))
         print(row, flush=True)
 
 

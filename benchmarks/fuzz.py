@@ -5,7 +5,6 @@ and to what is inside, with all checksums made to fit again, which only the read
 content can catch. Whatever is done, an archive yields the very bytes that were packed, or `ArchiveError`.
 """
 
-import argparse
 import collections
 import random
 import resource
@@ -14,6 +13,7 @@ import tracemalloc
 from collections.abc import Callable
 
 import numpy as np
+from rows import argument_parser
 
 from lowbit.errors import ArchiveError
 from lowbit.packing.archive import Numbers, PackedCodes, Span, archive, expand_archive
@@ -191,8 +191,8 @@ def attack(count: int, *, seed: int = 0, watch_memory: int = 20) -> dict[str, co
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--count", type=int, default=10_000)
+    parser = argument_parser(__doc__, quick=None, table=None)
+    parser.add_argument("--count", type=int, default=10_000, help="number of corruptions")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     # A reader that allocates what a header claims dies here.
