@@ -1,10 +1,10 @@
-"""What each step between plan and codes brings by itself.
+"""What each step between plan and codes contributes.
 
     python benchmarks/ablation.py --data ../shared/data [--models resnet20] [--recipes linear3]
     python benchmarks/ablation.py --table           # the table from results/ablation.csv
 
-Each recipe is quantized with some of its steps only, and the file answers test images that no step has seen. A row is
-written when it is measured; which steps a recipe takes by itself is said in its note.
+Each recipe is quantized with only some of its steps, and the file is evaluated on test images that no step has seen. A
+row is written as soon as it is measured; notes mark the steps that a recipe takes by default.
 """
 
 import dataclasses
@@ -61,7 +61,7 @@ def labels(images: Images) -> np.ndarray:
 
 
 def measured(subject: Subject, name: str, steps: Sequence[str], truth: np.ndarray, reference: np.ndarray) -> Row:
-    """Quantize with these steps and ask the file."""
+    """Quantize with these steps and evaluate the file."""
     family, per, _ = RECIPES[name]
     recipe = parse_recipe(family, per=per)
     row = Row(

@@ -4,8 +4,8 @@
     python benchmarks/accuracy.py --table       # fill the Markdown tables from the CSV
 
 Every tool gets the same float file and the same calibration images without labels, with its own defaults otherwise.
-What counts is measured on the files as written, against the float file's answers to test images that no tool has seen.
-A row is written as soon as it is measured and replaces the same row of an earlier run; losing and failing rows stay.
+Everything is measured on the files as written, against the float file's predictions for test images that no tool has
+seen. A row is written as soon as it is measured and replaces that of an earlier run; losing and failing rows stay.
 """
 
 import dataclasses
@@ -76,7 +76,7 @@ TOOLS = ("float", "lowbit", "plain", "onnxruntime", "nncf", "aimet")
 
 @dataclass(frozen=True)
 class Made:
-    """What a tool made of a model: a file, and its answers where another engine gave them."""
+    """What a tool made of a model: a file, or its logits where they come from another engine."""
 
     seconds: float
     path: Path | None = None
@@ -205,9 +205,9 @@ def by_nncf(subject: Subject, folder: Path, options: Sequence[str]) -> Made:
 def measure(
     subject: Subject, candidate: Candidate, reference: Prediction, work: Path, seen: dict[tuple[str, bytes], str]
 ) -> Row:
-    """Quantize, write, read again, answer, score; a tool that fails gets a row that says so.
+    """Quantize, write, read again, predict, score; a tool that fails gets a row that says so.
 
-    `seen` holds the recipe of every answer so far: an option that changed nothing is named, it is no second result.
+    `seen` maps all logits so far to their recipe, so that an option that changed nothing is named as such.
     """
     tool, recipe, make = candidate
     folder = work / re.sub(r"\W+", "-", f"{tool} {recipe}")
@@ -248,7 +248,7 @@ def measure(
 
 
 def float_row(subject: Subject, reference: Prediction) -> Row:
-    """The file that all others are compared with; its note says what the numbers were made with."""
+    """The file that all others are compared with; its note says how the numbers were measured."""
     quality, ledger, machine = score(reference), read_ledger(subject.path), environment()
     peers = (line.strip() for line in (HERE / "requirements" / "nncf.txt").read_text().splitlines())
     versions = [f"{name} {importlib.metadata.version(name)}" for name in ("lowbit", "onnxruntime")]

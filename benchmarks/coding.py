@@ -3,14 +3,14 @@
     python benchmarks/coding.py [--weights 0.5 2.2 8 25]       # millions; a row is written when measured
     python benchmarks/coding.py --table                        # the table from results/coding.csv
 
-Networks are made up (bottlenecks of 1x1 and 3x3 convolutions, Student t weights, correlated inputs), since no
-trained one of 25 million weights is at hand. Moments are given, as after calibration: `choose` is one price, targets,
-steps, codes and tables of all layers; `encode` makes the archive of the ONNX file and opens it again to compare;
-`decode` gives the file back. Seconds are of the process, one thread; peaks are those of a second run under tracemalloc
+Networks are synthetic (bottlenecks of 1x1 and 3x3 convolutions, Student t weights, correlated inputs), since no trained
+one of 25 million weights is available. Moments are given, as after calibration: `choose` is targets, scales, codes and
+tables of all layers at one multiplier; `encode` makes the archive of the ONNX file and opens it again to compare;
+`decode` restores the file. Seconds are of the process, one thread; peaks are those of a second run under tracemalloc
 (which sees numpy's arrays), as multiples of the float weights.
 
-The archive is held against two lengths of its codes: the entropy of order 0 (no contexts, nothing to learn), and what
-the coder's own contexts count while they learn (adaptive), which only rounding, headers and all but the codes add to.
+The archive is compared with two lengths of its codes: the entropy of order 0 (no contexts, nothing to learn), and their
+length by the coder's own contexts while these learn (adaptive); the rest is rounding, headers and everything but codes.
 """
 
 import os
@@ -43,12 +43,12 @@ from lowbit.quantization.rate.allocation import problem, solved_layer
 from lowbit.schemes.codes import Codes
 
 T = TypeVar("T")
-PRICE = 2e-5  # of the output power of a layer, for one bit
+MULTIPLIER = 2e-5  # share of a layer's output power that one bit is worth
 
 
 @dataclass(frozen=True)
 class Row:
-    """One made-up network: seconds of the processor, peaks in times the float weights."""
+    """One synthetic network: processor seconds, peaks as multiples of the float weights."""
 
     network: str
     weights: int | None = None
@@ -96,7 +96,7 @@ def network(weights: int) -> Model:
 
 
 def moments(columns: int) -> Moments:
-    """Inputs of which neighbors are alike."""
+    """Moments of inputs whose neighbors are correlated."""
     falling = np.float32(0.6) ** np.abs(np.arange(1 - columns, columns), dtype=np.float32)
     second = np.lib.stride_tricks.sliding_window_view(falling, columns)[None, ::-1].copy()
     return Moments(second, np.zeros((1, 1, 1)), np.zeros((1, columns)), np.zeros((1, 1)), 1 << 16)
@@ -113,7 +113,7 @@ def choose(model: Model) -> QuantizedGraph:
             known.second, matrix @ known.second, known.input_mean, np.zeros(matrix.shape[:2]), known.positions
         )
         target, second = problem(layer, weight, known)
-        codes[layer.weight], _ = solved_layer(layer, target, second, PRICE * power / layer.out_channels)
+        codes[layer.weight], _ = solved_layer(layer, target, second, MULTIPLIER * power / layer.out_channels)
     return QuantizedGraph(model, weights=codes)
 
 
@@ -156,7 +156,7 @@ def measured(name: str, model: Model) -> Row:
 
 
 def adaptive_bits(symbols: np.ndarray) -> float:
-    """What the contexts count for the codes of a tensor, learning included."""
+    """Length of a tensor's codes by the contexts, learning included."""
     return choose_coding((symbols - symbols.min()).reshape(-1).astype(np.int16), Layout(*symbols.shape))[1]
 
 

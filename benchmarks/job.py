@@ -1,14 +1,13 @@
-"""What the quantization job itself costs: seconds and memory of lowbit and its peers, in turns.
+"""What quantizing costs: seconds and memory of lowbit and its peers, in turns.
 
     python benchmarks/job.py --data ../shared/data [--images 300 2520] [--rounds 5] [--jobs "lowbit, minmax" ...]
     python benchmarks/job.py --quick            # one round with few images into build/
     python benchmarks/job.py --table            # tables from the CSV
 
-Every run is a fresh process; rounds go through all jobs, so that a busy machine is busy for all. lowbit reads, decodes
-and hashes image files, its peers get arrays that are ready: what they leave out is not held against them. Ratios are
-medians of ratios within rounds; what other programs took of the processors is in the rows. The jobs of one number of
-images are written when measured and replace their earlier rows; with some jobs only, give also those that ratios need.
-Failed rows stay.
+Every run is a fresh process; rounds go through all jobs, so that a busy machine slows all of them. lowbit reads,
+decodes and hashes image files, while its peers get ready arrays. Ratios are medians of ratios within rounds; rows say
+how many processors other programs kept busy. Rows of one number of images are written together and replace earlier
+ones; with only some jobs, include those that ratios need. Failed rows stay.
 """
 
 import dataclasses

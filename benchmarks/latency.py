@@ -6,13 +6,13 @@
 
 All tools get the same float network and the same calibration images (`latency_files.py` makes the files). Every
 candidate is a process of its own, so that peers keep their environments; in each round every candidate has one turn, in
-an order drawn anew, and ratios are taken within rounds. So a machine that slows down slows all of them, and nobody
-always follows the same neighbor, whose threads may spin on for a while. A turn is a few calls back to back, as of a
-program that has images to see. The first one finds the caches full of what two dozen others left there and its threads
-asleep; it is a figure of its own (`cold_ms`), the median of the rest is the turn's time. The processes are started anew
-several times, since where a process happens to lie in memory moves its times by some percent. What other programs took
-of the processors meanwhile is in the rows. A setting (model, batch, threads) is written when measured and replaces its
-earlier rows. Rows that lose, and rows that failed, stay.
+an order drawn anew, and ratios are taken within rounds. So a machine that slows down slows all of them, and no
+candidate always follows the same one, whose threads may still be spinning. A turn is a few calls back to back, as in a
+program that has images waiting. The first call finds caches filled by two dozen others, and sleeping threads; it is a
+column of its own (`cold_ms`), and the time is the median of the others. The processes are restarted several times,
+since where a process lies in memory changes its times by some percent. Rows say how many processors other programs kept
+busy meanwhile. A setting (model, batch size, threads) is written at once and replaces its earlier rows. Losing and
+failed rows stay.
 """
 
 import dataclasses
@@ -38,7 +38,7 @@ CALIBRATION = 128
 ROUNDS = {1: 160, 32: 40}
 CALLS = {1: 10, 32: 3}  # a turn, the first included
 STARTS = 4
-PAUSE = 0.04  # seconds between turns where threads could go on spinning
+PAUSE = 0.04  # seconds between turns, where threads could keep spinning
 BYTES, NORMALIZED = "lowbit int8, bytes in", "lowbit int8, normalized in numpy"
 CODES = "lowbit int8, int8 in and out"  # as the files of LiteRT's own tools
 
@@ -73,12 +73,12 @@ RESULTS = Results("latency", Row, key=("model", "batch", "threads", "engine", "t
 
 
 class Runner:
-    """A candidate's process, which runs whenever it has its turn."""
+    """A candidate's process, which runs when it has its turn."""
 
     def __init__(self, candidate: Candidate, batch: int, threads: int) -> None:
         self.errors = (RESULTS.build / "errors.log").open("w+")
         command = [candidate.python, HERE / "peers" / "runner.py", candidate.runtime, candidate.path, batch, threads]
-        # A thread that goes on spinning would take the processor from whoever has the next turn (see `PAUSE`).
+        # A thread that keeps spinning would take the processor from the next candidate (see `PAUSE`).
         settings = {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}
         self.process = subprocess.Popen(
             [str(part) for part in command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors,

@@ -1,7 +1,7 @@
 """The files that `latency.py` times: one function a tool, all from the same float network and images.
 
-Files of peers are made once and kept in build/latency; lowbit's are made anew each time. Ranges and roundings move
-values, not the graph, so lowbit quantizes at effort fast here: time does not depend on it.
+Files of peers are made once and kept in build/latency; lowbit's are made every time. lowbit quantizes at effort fast
+here: ranges and rounding change values but not the graph, so latency does not depend on them.
 """
 
 import sys
@@ -30,7 +30,7 @@ STATIC = {
 
 @dataclass(frozen=True)
 class Candidate:
-    """A file in a runtime (of `peers/runner.py`), run by the Python of some environment; `note` says why it is none."""
+    """A file in a runtime (of `peers/runner.py`) and the Python that runs it; `note` says why there is none."""
 
     engine: str
     tool: str
@@ -41,7 +41,7 @@ class Candidate:
 
 
 def make_files(subject: Subject, folder: Path, *, tools: Sequence[str]) -> Iterator[Candidate]:
-    """Everything that can be made here; what cannot says why."""
+    """Everything that can be made here; the rest says why not."""
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "x.npy").exists():
         np.save(folder / "x.npy", np.concatenate([batch.x for batch in subject.calibration.batches(32)]))

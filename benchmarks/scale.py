@@ -1,11 +1,11 @@
-"""Whether the job grows with the network and no faster: load, calibrate and quantize, save, measure at three sizes.
+"""Whether time and memory grow only linearly with the network: load, quantize, save and measure at three sizes.
 
     python benchmarks/scale.py [--networks mobilenet_v2 resnet50 vit_base] [--recipes int8 linear4] [--images 64]
     python benchmarks/scale.py --table
 
-The networks are built here with random weights (`scale_networks.py`), the images are noise, and every run is a fresh
-process that takes the stages one by one. Memory is the peak of each stage above what the process held before the
-network was loaded. A row is written when measured; networks that fail get a row that says where.
+The networks have random weights (`scale_networks.py`), the images are noise, and every run is a fresh process that
+takes the stages one by one. Memory is the peak of each stage above what the process held before the network was loaded.
+Each row is written at once; networks that fail get a row that says where.
 """
 
 import argparse

@@ -3,9 +3,9 @@
     python benchmarks/size.py --data ../shared/data [--models resnet20 rps128] [--tools lowbit nncodec ...]
     python benchmarks/size.py --table           # fill the Markdown tables and draw the plot from the CSV
 
-Every row is a file and what it answers to test images that no tool has seen; KL is the mean divergence of its softmax
-from the float file's, in nats. All bytes of lowbit's files are counted: codes, scales, biases, graph. Of NNCodec only
-the bitstream of the weights is; its biases stay float and cost it nothing. A row is written when it is measured.
+Every row is a file and its predictions for test images that no tool has seen; KL is the mean divergence of its softmax
+from the float file's, in nats. For lowbit all bytes are counted: codes, scales, biases, graph. For NNCodec only the
+bitstream of the weights is; biases stay float and cost nothing. A row is written as soon as it is measured.
 """
 
 import itertools
@@ -59,7 +59,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Made:
-    """Bytes, and the answers that come with them."""
+    """A size in bytes, and the predictions that it gives."""
 
     bytes: int
     answers: Prediction
