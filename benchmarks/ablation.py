@@ -1,32 +1,27 @@
-"""What each step between plan and codes brings by itself.
+"""What each step between plan and codes contributes.
 
     python benchmarks/ablation.py --data ../shared/data [--models resnet20] [--recipes linear3]
     python benchmarks/ablation.py --table           # the table from results/ablation.csv
 
-Each recipe is quantized with some of its steps only, and the file answers test images that no step has seen. A row is
-written when it is measured; which steps a recipe takes by itself is said in its note.
+Each recipe is quantized with only some of its steps, and the file is evaluated on test images that no step has seen. A
+row is written as soon as it is measured; notes mark the steps that a recipe takes by default.
 """
 
-import argparse
 import dataclasses
-import datetime
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-from accuracy import Subject, open_subject
-from rows import ROOT, add_rows, cell, fill_readmes, read_rows
+from machine import stamp
+from rows import Results, argument_parser, by_model, cell, escaped, line
+from subjects import MODELS, Subject, open_subject
 
 import lowbit
 from lowbit.calibration.divergence import answers, mean_kl
 from lowbit.data.images import Images
 from lowbit.errors import LowbitError
-from lowbit.measurement.environment import environment
 from lowbit.quantization.planning.recipes import parse_recipe
 
-CSV = Path(__file__).resolve().parent / "results" / "ablation.csv"
-BUILD = ROOT / "build" / "ablation"
 CALIBRATION = 250
 
 INTEGER = ((), ("exact-input",), ("exact-input", "equalization"), ("exact-input", "bias"))
@@ -57,13 +52,16 @@ class Row:
     note: str = ""
 
 
+RESULTS = Results("ablation", Row, key=("model", "recipe", "steps"))
+
+
 def labels(images: Images) -> np.ndarray:
     """The class of each image."""
     return np.concatenate([np.asarray(part.labels) for part in images.batches(64)])
 
 
 def measured(subject: Subject, name: str, steps: Sequence[str], truth: np.ndarray, reference: np.ndarray) -> Row:
-    """Quantize with these steps and ask the file."""
+    """Quantize with these steps and evaluate the file."""
     family, per, _ = RECIPES[name]
     recipe = parse_recipe(family, per=per)
     row = Row(
@@ -72,35 +70,29 @@ def measured(subject: Subject, name: str, steps: Sequence[str], truth: np.ndarra
         ", ".join(steps) or "none",
         calibration_images=subject.calibration.count,
         test_images=subject.test.count,
-        cpu=environment().cpu,
-        date=datetime.date.today().isoformat(),
+        **stamp(),
     )
     try:
         quantized = lowbit.quantize(subject.model, recipe, calibration=subject.calibration, steps=steps)
-        found = answers(quantized.to_bytes(), subject.model, subject.test, limit=subject.test.count)
+        logits = answers(quantized.to_bytes(), subject.model, subject.test, limit=subject.test.count)
     except LowbitError as error:
         return dataclasses.replace(row, note=f"not run: {error}")
     usual = quantized.plan.steps == lowbit.plan(subject.model, recipe).steps
     dropped = [step.name for step in quantized.steps if not step.kept]
     notes = [*["what lowbit does by itself"] * usual, *[f"{', '.join(dropped)} dropped"] * bool(dropped)]
-    right, still = (np.mean(given.argmax(axis=1) == truth) for given in (reference, found))
+    right, still = (np.mean(given.argmax(axis=1) == truth) for given in (reference, logits))
     return dataclasses.replace(
         row,
-        kl=float(f"{mean_kl(reference, found):.4g}"),
+        kl=float(f"{mean_kl(reference, logits):.4g}"),
         lost_points=round(float(100 * (right - still)), 2),
         note="; ".join(notes),
     )
 
 
-def key(row: Row) -> tuple[object, ...]:
-    return row.model, row.recipe, row.steps
-
-
 def markdown(rows: Sequence[Row], model: str | None = None) -> str:
-    """One table a model."""
+    """One table per model."""
     parts: list[str] = []
-    for name in dict.fromkeys(row.model for row in rows if model in (None, row.model)):
-        own = [row for row in rows if row.model == name]
+    for name, own in by_model(rows, model).items():
         parts += [
             f"**{name}**: {own[0].calibration_images} calibration images, {own[0].test_images} test images; "
             f"{own[0].cpu}, {own[0].date}.\n",
@@ -108,25 +100,20 @@ def markdown(rows: Sequence[Row], model: str | None = None) -> str:
             "|---|---|--:|--:|---|",
         ]
         for row in own:
-            note = row.note.replace("|", "\\|")
-            kl, lost = ("" if row.kl is None else f"{row.kl:#.2g}", cell(row.lost_points, "+.2f"))
-            parts.append(f"| {row.recipe} | {row.steps} | {kl} | {lost} | {note} |")
+            kl = "" if row.kl is None else f"{row.kl:#.2g}"
+            parts.append(line((row.recipe, row.steps, kl, cell(row.lost_points, "+.2f"), escaped(row.note))))
         parts.append("")
     return "\n".join(parts)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
-    parser.add_argument("--models", nargs="+", default=["resnet20"])
+    parser = argument_parser(__doc__, models=MODELS, default=["resnet20"])
     parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=list(RECIPES))
-    parser.add_argument("--quick", action="store_true", help="few test images, into build/ instead of results/")
-    parser.add_argument("--table", action="store_true", help="only fill the table from the CSV")
     arguments = parser.parse_args()
     if arguments.table:
-        fill_readmes("ablation", lambda model: markdown(read_rows(CSV, Row), model))
+        RESULTS.fill_readmes(markdown)
         return
-    path, test = (BUILD / "quick.csv", 100) if arguments.quick else (CSV, None)
+    test = 100 if arguments.quick else None
     for model in arguments.models:
         subject = open_subject(model, arguments.data, calibration=CALIBRATION, test=test)
         truth = labels(subject.test)
@@ -134,7 +121,7 @@ def main() -> None:
         for name in arguments.recipes:
             for steps in RECIPES[name][2]:
                 row = measured(subject, name, steps, truth, reference)
-                add_rows(path, [row], key)
+                RESULTS.add([row], RESULTS.path(quick=arguments.quick))
                 print(row, flush=True)
 
 

@@ -4,47 +4,36 @@
     python benchmarks/accuracy.py --table       # fill the Markdown tables from the CSV
 
 Every tool gets the same float file and the same calibration images without labels, with its own defaults otherwise.
-What counts is measured on the files as written, against the float file's answers to test images that no tool has seen.
-A row is written as soon as it is measured and replaces the same row of an earlier run; losing and failing rows stay.
+Everything is measured on the files as written, against the float file's predictions for test images that no tool has
+seen. A row is written as soon as it is measured and replaces that of an earlier run; losing and failing rows stay.
 """
 
-import argparse
-import contextlib
 import dataclasses
 import importlib.metadata
-import io
 import json
 import logging
 import re
 import shutil
-import subprocess
-import sys
 import time
-import venv
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from rows import ROOT, cell, fill_readmes, read_rows, write_rows
+from peer_tools import peer, quantize_static, run, why
+from rows import HERE, ROOT, Results, argument_parser, by_model, cell, failed, heading, line, position
+from subjects import MODELS, Subject, open_subject
 
 import lowbit
-from lowbit.data.images import Images
-from lowbit.data.options import with_preprocessing
 from lowbit.files import write_atomically
 from lowbit.formats.onnx.ledger import read_ledger
 from lowbit.formats.onnx.write import to_onnx
-from lowbit.graph.model import Model
 from lowbit.measurement.accuracy import score
 from lowbit.measurement.environment import environment
 from lowbit.measurement.prediction import Prediction, predict
 from lowbit.progress import SILENT
 from lowbit.quantization.passes.candidate import plain_candidate
-from lowbit.training.assets import built_in_model
 
-HERE = Path(__file__).resolve().parent
-CSV = HERE / "results" / "accuracy.csv"
-BUILD = ROOT / "build"
 BATCH = 64
 QUICK = (64, 256)  # calibration and test images
 
@@ -82,24 +71,12 @@ AIMET = (
     "not run: pip install --dry-run aimet-onnx (2.42.0) brings torch 2.15.0 with CUDA packages (14 nvidia-*, triton); "
     "not tried with a torch for CPUs"
 )
-MODELS = ("resnet20", "rps128", "builtin")
 TOOLS = ("float", "lowbit", "plain", "onnxruntime", "nncf", "aimet")
 
 
 @dataclass(frozen=True)
-class Subject:
-    """A model with the images it is quantized and measured on."""
-
-    name: str
-    path: Path
-    model: Model
-    calibration: Images
-    test: Images
-
-
-@dataclass(frozen=True)
 class Made:
-    """What a tool made of a model: a file, and its answers where another engine gave them."""
+    """What a tool made of a model: a file, or its logits where they come from another engine."""
 
     seconds: float
     path: Path | None = None
@@ -129,25 +106,7 @@ class Row:
 
 
 Candidate = tuple[str, str, Callable[[Subject, Path], Made]]
-
-
-# --- models ---------------------------------------------------------------------------------------------------------
-
-
-def open_subject(name: str, data: Path, *, calibration: int, test: int | None) -> Subject:
-    """A model of this benchmark with its images, chosen alike from all classes."""
-    folders = {
-        "resnet20": (data / "cifar10" / "resnet20.onnx", data / "cifar10" / "calibration", data / "cifar10" / "test"),
-        "rps128": (data / "rps128" / "mobilenet_v2.onnx", data / "rps128" / "train", data / "rps128" / "test"),
-        "builtin": (built_in_model(), "builtin:calibration", "builtin:test"),
-    }
-    path, seen, unseen = folders[name]
-    model = lowbit.load(path)
-    if model.preprocessing is None:
-        model = with_preprocessing(model, mean="imagenet", std="imagenet")
-    images = lowbit.open_images(seen, model.preprocessing)
-    tests = lowbit.open_images(unseen, model.preprocessing, limit=test)
-    return Subject(name, path, model, images.subset(min(calibration, images.count)), tests)
+COLUMNS = ("bits per weight", "file, KB", "accuracy, %", "drop, points", "KL", "flips", "loss", "s")
 
 
 def arrays(subject: Subject, folder: Path) -> tuple[Path, Path]:
@@ -210,33 +169,13 @@ def plainly(subject: Subject, folder: Path, name: str, per: str | None) -> Made:
 
 
 def by_onnxruntime(subject: Subject, folder: Path, method: str, per_channel: bool, narrow: bool) -> Made:
-    """ONNX Runtime's static quantization after its own preprocessing: QDQ, uint8 activations, int8 weights."""
-    from onnxruntime import quantization
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-
-    class Reader(quantization.CalibrationDataReader):
-        """One image at a time, as its documentation shows."""
-
-        def __init__(self) -> None:
-            self.images = ({subject.model.input.name: batch.x} for batch in subject.calibration.batches(1))
-
-        def get_next(self) -> dict[str, np.ndarray] | None:
-            return next(self.images, None)
-
+    """ONNX Runtime's static quantization: QDQ, uint8 activations, int8 weights."""
     started = time.perf_counter()
-    # Symbolic shapes need sympy, and these models have none but the batch.
-    quant_pre_process(str(subject.path), str(folder / "prepared.onnx"), skip_symbolic_shape=True)
-    with contextlib.redirect_stdout(io.StringIO()):
-        quantization.quantize_static(
-            str(folder / "prepared.onnx"),
-            str(folder / "model.onnx"),
-            Reader(),
-            quant_format=quantization.QuantFormat.QDQ,
-            activation_type=quantization.QuantType.QUInt8,
-            weight_type=quantization.QuantType.QInt4 if narrow else quantization.QuantType.QInt8,
-            per_channel=per_channel,
-            calibrate_method=quantization.CalibrationMethod[method],
-        )
+    quantize_static(
+        subject.model, subject.calibration, subject.path, folder / "model.onnx",
+        quant_format="QDQ", activation_type="QUInt8", weight_type="QInt4" if narrow else "QInt8",
+        per_channel=per_channel, calibrate_method=method,
+    )  # fmt: skip
     return Made(time.perf_counter() - started, folder / "model.onnx")
 
 
@@ -260,34 +199,15 @@ def by_nncf(subject: Subject, folder: Path, options: Sequence[str]) -> Made:
     return Made(result["seconds"], folder / "model.onnx")
 
 
-def peer(name: str) -> Path:
-    """Python of a peer's own environment, made from `requirements/<name>.txt` the first time."""
-    folder = BUILD / "peers" / name
-    python, stamp = folder / "bin" / "python", folder / ".installed"
-    requirements = HERE / "requirements" / f"{name}.txt"
-    if not stamp.exists() or stamp.read_text() != requirements.read_text():
-        print(f"installing {requirements.name} into build/peers/{name}", flush=True)
-        venv.create(folder, with_pip=True)
-        run([python, "-m", "pip", "install", "--quiet", "--only-binary", ":all:", "-r", requirements])
-        stamp.write_text(requirements.read_text())
-    return python
-
-
-def run(command: Sequence[object]) -> None:
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"{Path(str(command[1])).name}: {(done.stderr.strip().splitlines() or ['no output'])[-1]}")
-
-
 # --- measuring ------------------------------------------------------------------------------------------------------
 
 
 def measure(
     subject: Subject, candidate: Candidate, reference: Prediction, work: Path, seen: dict[tuple[str, bytes], str]
 ) -> Row:
-    """Quantize, write, read again, answer, score; a tool that fails gets a row that says so.
+    """Quantize, write, read again, predict, score; a tool that fails gets a row that says so.
 
-    `seen` holds the recipe of every answer so far: an option that changed nothing is named, it is no second result.
+    `seen` maps all logits so far to their recipe, so that an option that changed nothing is named as such.
     """
     tool, recipe, make = candidate
     folder = work / re.sub(r"\W+", "-", f"{tool} {recipe}")
@@ -306,31 +226,30 @@ def measure(
             return dataclasses.replace(row, note=made.note)
     # Whatever a peer raises belongs in its row: the others still have to be measured.
     except Exception as error:
-        reason = str(error).strip() or type(error).__name__
-        return dataclasses.replace(row, note=f"failed: {reason.splitlines()[0][:200]}".replace(str(ROOT), "."))
+        return dataclasses.replace(row, note=f"failed: {why(error)}")
     same = seen.setdefault((tool, answers.logits.tobytes()), recipe)
     if same != recipe:
         made = dataclasses.replace(made, note="; ".join(filter(None, (made.note, f"same answers as '{same}'"))))
-    found = score(answers, reference=reference)
+    quality = score(answers, reference=reference)
     float_score = score(reference)
     return dataclasses.replace(
         row,
         bits_per_weight=made.bits_per_weight,
         file_bytes=made.file_bytes,
-        accuracy=100 * found.accuracy,
-        drop_points=100 * (float_score.accuracy - found.accuracy),
-        kl=found.kl,
-        flips=found.flips,
-        loss=found.loss,
-        loss_ratio=None if found.loss is None else found.loss / float_score.loss,
+        accuracy=100 * quality.accuracy,
+        drop_points=100 * (float_score.accuracy - quality.accuracy),
+        kl=quality.kl,
+        flips=quality.flips,
+        loss=quality.loss,
+        loss_ratio=None if quality.loss is None else quality.loss / float_score.loss,
         seconds=made.seconds,
         note=made.note,
     )
 
 
 def float_row(subject: Subject, reference: Prediction) -> Row:
-    """The file that all others are compared with; its note says what the numbers were made with."""
-    found, ledger, machine = score(reference), read_ledger(subject.path), environment()
+    """The file that all others are compared with; its note says how the numbers were measured."""
+    quality, ledger, machine = score(reference), read_ledger(subject.path), environment()
     peers = (line.strip() for line in (HERE / "requirements" / "nncf.txt").read_text().splitlines())
     versions = [f"{name} {importlib.metadata.version(name)}" for name in ("lowbit", "onnxruntime")]
     versions += [line.replace("==", " ") for line in peers if line.startswith(("nncf==", "openvino=="))]
@@ -340,92 +259,68 @@ def float_row(subject: Subject, reference: Prediction) -> Row:
         "float32",
         bits_per_weight=ledger.bits_per_weight,
         file_bytes=ledger.total,
-        accuracy=100 * found.accuracy,
+        accuracy=100 * quality.accuracy,
         drop_points=0.0,
         kl=0.0,
         flips=0,
-        loss=found.loss,
+        loss=quality.loss,
         loss_ratio=1.0,
         note=f"{subject.calibration.count} calibration images, {subject.test.count} test images; "
         f"{machine.cpu}, {machine.cores} cores; {', '.join(versions)}",
     )
 
 
-# --- CSV and tables -------------------------------------------------------------------------------------------------
+# --- tables ---------------------------------------------------------------------------------------------------------
 
 
-def merged(rows: Iterable[Row], new: Row) -> list[Row]:
-    """`rows` with `new` in the place of the same model, tool and recipe, or at its place in the order of the table."""
-    kept = [row for row in rows if (row.model, row.tool, row.recipe) != (new.model, new.tool, new.recipe)]
-    order = {key: index for index, key in enumerate(table_order())}
-    models = list(dict.fromkeys([*MODELS, *(row.model for row in kept), new.model]))
-    return sorted(
-        [*kept, new], key=lambda row: (models.index(row.model), order.get((row.tool, row.recipe), len(order)))
-    )
+def place(row: Row) -> tuple[int, int]:
+    """Where a row stands in the table."""
+    tools = [("float", "float32"), *((tool, recipe) for tool, recipe, _ in candidates(TOOLS, quick=False))]
+    return position(row.model, MODELS), position((row.tool, row.recipe), tools)
 
 
-def table_order() -> list[tuple[str, str]]:
-    return [("float", "float32"), *((tool, recipe) for tool, recipe, _ in candidates(TOOLS, quick=False))]
+RESULTS = Results("accuracy", Row, key=("model", "tool", "recipe"), order=place)
 
 
-def markdown(rows: Iterable[Row], model: str | None = None) -> str:
-    """One table a model, with the conditions under its name; every row of the CSV, losing ones too."""
+def markdown(rows: Sequence[Row], model: str | None = None) -> str:
+    """One table per model, with the conditions under its name; every row of the CSV, losing ones too."""
     parts = []
-    rows = list(rows)
-    for name in dict.fromkeys(row.model for row in rows if model in (None, row.model)):
-        lines = [row for row in rows if row.model == name]
-        conditions = next((row.note for row in lines if row.tool == "float"), "")
-        parts.append(f"**{name}**: {conditions}.\n")
-        parts.append(
-            "| tool | recipe | bits per weight | file, KB | accuracy, % | drop, points | KL | flips | loss | s |"
-        )
-        parts.append("|---|---|--:|--:|--:|--:|--:|--:|--:|--:|")
-        parts += [_line(row) for row in lines]
-        parts.append("")
+    for name, own in by_model(rows, model).items():
+        conditions = next((row.note for row in own if row.tool == "float"), "")
+        parts += [f"**{name}**: {conditions}.\n", *heading(["tool", "recipe"], COLUMNS), *map(_line, own), ""]
     return "\n".join(parts)
 
 
 def _line(row: Row) -> str:
     if row.accuracy is None:
-        note = row.note.replace("|", "\\|")
-        return f"| {row.tool} | {row.recipe}: {note} | | | | | | | | |"
+        return failed([row.tool, row.recipe], row.note, len(COLUMNS))
     same = re.search(r"same answers as '.*'", row.note)
-    cells = (
-        row.tool,
-        f"{row.recipe} ({same[0]})" if same else row.recipe,
-        cell(row.bits_per_weight, ".2f"),
-        cell(None if row.file_bytes is None else row.file_bytes / 1000, ".0f"),
-        cell(row.accuracy, ".2f"),
-        cell(row.drop_points, "+.2f") if row.tool != "float" else "",
-        cell(row.kl, ".1e" if not row.kl or row.kl < 1e-4 else ".1f" if row.kl >= 10 else "#.2g")
-        if row.tool != "float"
-        else "",
-        cell(row.flips, "d") if row.tool != "float" else "",
-        cell(row.loss, ".4f") if row.tool == "float" else f"x {cell(row.loss_ratio, '.3f')}",
-        cell(row.seconds, ".1f"),
+    kl = cell(row.kl, ".1e" if not row.kl or row.kl < 1e-4 else ".1f" if row.kl >= 10 else "#.2g")
+    changes = (cell(row.drop_points, "+.2f"), kl, cell(row.flips, "d"), f"x {cell(row.loss_ratio, '.3f')}")
+    return line(
+        (
+            row.tool,
+            f"{row.recipe} ({same[0]})" if same else row.recipe,
+            cell(row.bits_per_weight, ".2f"),
+            cell(None if row.file_bytes is None else row.file_bytes / 1000, ".0f"),
+            cell(row.accuracy, ".2f"),
+            *(changes if row.tool != "float" else ("", "", "", cell(row.loss, ".4f"))),
+            cell(row.seconds, ".1f"),
+        )
     )
-    return f"| {' | '.join(cells)} |"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--data", type=Path, default=ROOT.parent / "shared" / "data", help="folder of models and images"
-    )
-    parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS)
+    parser = argument_parser(__doc__, models=MODELS, quick="few images and rows, into build/ instead of results/")
     parser.add_argument("--tools", nargs="+", choices=TOOLS, default=TOOLS)
     parser.add_argument("--recipes", nargs="+", help="only rows of these recipes, as the table spells them")
     parser.add_argument("--calibration-images", type=int, default=250)
-    parser.add_argument("--quick", action="store_true", help="few images and rows, into build/ instead of results/")
-    parser.add_argument("--table", action="store_true", help="only fill the Markdown tables from the CSV")
     arguments = parser.parse_args()
     if arguments.table:
-        fill_readmes("accuracy", lambda model: markdown(read_rows(CSV, Row), model))
+        RESULTS.fill_readmes(markdown)
         return
     logging.getLogger().setLevel(logging.ERROR)
-    work, path = (
-        (BUILD / "accuracy-quick", BUILD / "accuracy-quick.csv") if arguments.quick else (BUILD / "accuracy", CSV)
-    )
+    path = RESULTS.path(quick=arguments.quick)
     calibration, test = QUICK if arguments.quick else (arguments.calibration_images, None)
     for name in arguments.models:
         subject = open_subject(name, arguments.data, calibration=calibration, test=test)
@@ -436,12 +331,12 @@ def main() -> None:
             if arguments.recipes is None or candidate[1] in arguments.recipes
         ]
         row = float_row(subject, reference)
-        write_rows(path, merged(read_rows(path, Row), row))
+        RESULTS.add([row], path)
         print(f"{name}: {row.accuracy:.2f} %, {row.note}", flush=True)
         seen: dict[tuple[str, bytes], str] = {}
         for index, candidate in enumerate(todo, 1):
-            row = measure(subject, candidate, reference, work / name, seen)
-            write_rows(path, merged(read_rows(path, Row), row))
+            row = measure(subject, candidate, reference, RESULTS.build / name, seen)
+            RESULTS.add([row], path)
             numbers = (
                 row.note if row.accuracy is None else f"{row.accuracy:.2f} %, KL {row.kl:.5f}, {row.seconds:.1f} s"
             )
@@ -450,4 +345,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -3,32 +3,30 @@
     python benchmarks/coding.py [--weights 0.5 2.2 8 25]       # millions; a row is written when measured
     python benchmarks/coding.py --table                        # the table from results/coding.csv
 
-Networks are made up (bottlenecks of 1x1 and 3x3 convolutions, Student t weights, correlated inputs), since no
-trained one of 25 million weights is at hand. Moments are given, as after calibration: `choose` is one price, targets,
-steps, codes and tables of all layers; `encode` makes the archive of the ONNX file and opens it again to compare;
-`decode` gives the file back. Seconds are of the process, one thread; peaks are those of a second run under tracemalloc
+Networks are synthetic (bottlenecks of 1x1 and 3x3 convolutions, Student t weights, correlated inputs), since no trained
+one of 25 million weights is available. Moments are given, as after calibration: `choose` is targets, scales, codes and
+tables of all layers at one multiplier; `encode` makes the archive of the ONNX file and opens it again to compare;
+`decode` restores the file. Seconds are of the process, one thread; peaks are those of a second run under tracemalloc
 (which sees numpy's arrays), as multiples of the float weights.
 
-The archive is held against two lengths of its codes: the entropy of order 0 (no contexts, nothing to learn), and what
-the coder's own contexts count while they learn (adaptive), which only rounding, headers and all but the codes add to.
+The archive is compared with two lengths of its codes: the entropy of order 0 (no contexts, nothing to learn), and their
+length by the coder's own contexts while these learn (adaptive); the rest is rounding, headers and everything but codes.
 """
 
-import argparse
-import datetime
 import os
 import time
 import tracemalloc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import onnx
+from machine import stamp
 from onnx import TensorProto, helper, numpy_helper
-from rows import ROOT, add_rows, cell, fill_readmes, read_rows
+from rows import Results, argument_parser, cell, failed, heading, line
 
 import lowbit
 from lowbit.calibration.moments import Moments
@@ -38,22 +36,19 @@ from lowbit.formats.onnx.write import to_onnx
 from lowbit.formats.quantized_graph import QuantizedGraph
 from lowbit.graph.model import Model
 from lowbit.graph.ops import layers
-from lowbit.measurement.environment import environment
 from lowbit.packing.archive import section_bytes
 from lowbit.packing.contexts import Layout
 from lowbit.packing.entropy import choose_coding, entropy_bits
 from lowbit.quantization.rate.allocation import problem, solved_layer
 from lowbit.schemes.codes import Codes
 
-CSV = Path(__file__).resolve().parent / "results" / "coding.csv"
-BUILD = ROOT / "build" / "coding"
 T = TypeVar("T")
-PRICE = 2e-5  # of the output power of a layer, for one bit
+MULTIPLIER = 2e-5  # share of a layer's output power that one bit is worth
 
 
 @dataclass(frozen=True)
 class Row:
-    """One made-up network: seconds of the processor, peaks in times the float weights."""
+    """One synthetic network: processor seconds, peaks as multiples of the float weights."""
 
     network: str
     weights: int | None = None
@@ -70,6 +65,13 @@ class Row:
     cpu: str = ""
     date: str = ""
     note: str = ""
+
+
+COLUMNS = (
+    "weights", "choose, s", "encode, s", "decode, s", "choose, peak", "encode, peak", "decode, peak", "archive, bytes",
+    "over entropy", "over adaptive", "codes alone over adaptive",
+)  # fmt: skip
+RESULTS = Results("coding", Row, key=("network",))
 
 
 def network(weights: int) -> Model:
@@ -94,7 +96,7 @@ def network(weights: int) -> Model:
 
 
 def moments(columns: int) -> Moments:
-    """Inputs of which neighbors are alike."""
+    """Moments of inputs whose neighbors are correlated."""
     falling = np.float32(0.6) ** np.abs(np.arange(1 - columns, columns), dtype=np.float32)
     second = np.lib.stride_tricks.sliding_window_view(falling, columns)[None, ::-1].copy()
     return Moments(second, np.zeros((1, 1, 1)), np.zeros((1, columns)), np.zeros((1, 1)), 1 << 16)
@@ -111,7 +113,7 @@ def choose(model: Model) -> QuantizedGraph:
             known.second, matrix @ known.second, known.input_mean, np.zeros(matrix.shape[:2]), known.positions
         )
         target, second = problem(layer, weight, known)
-        codes[layer.weight], _ = solved_layer(layer, target, second, PRICE * power / layer.out_channels)
+        codes[layer.weight], _ = solved_layer(layer, target, second, MULTIPLIER * power / layer.out_channels)
     return QuantizedGraph(model, weights=codes)
 
 
@@ -149,34 +151,26 @@ def measured(name: str, model: Model) -> Row:
         code_bytes=section_bytes(packed)["codes"],
         entropy_bytes=round(sum(map(entropy_bits, symbols)) / 8, 1),
         adaptive_bytes=round(sum(map(adaptive_bits, symbols)) / 8, 1),
-        cpu=environment().cpu,
-        date=datetime.date.today().isoformat(),
+        **stamp(),
     )
 
 
 def adaptive_bits(symbols: np.ndarray) -> float:
-    """What the contexts count for the codes of a tensor, learning included."""
+    """Length of a tensor's codes by the contexts, learning included."""
     return choose_coding((symbols - symbols.min()).reshape(-1).astype(np.int16), Layout(*symbols.shape))[1]
 
 
-def key(row: Row) -> tuple[object, ...]:
-    return (row.network,)
-
-
 def markdown(rows: Sequence[Row], _: str | None = None) -> str:
-    """One row a network: time and memory, and by how much the archive is longer than its codes had to be."""
+    """One row per network: time and memory, and how much longer the archive is than the bounds on its codes."""
     if not rows:
         return ""
     parts = [
         f"{rows[0].cpu}, {rows[0].date}; one thread.\n",
-        "| network | weights | choose, s | encode, s | decode, s | choose, peak | encode, peak | decode, peak "
-        "| archive, bytes | over entropy | over adaptive | codes alone over adaptive |",
-        "|---|" + "--:|" * 11,
+        *heading(["network"], COLUMNS),
     ]
     for row in rows:
         if row.weights is None or not row.entropy_bytes or not row.adaptive_bytes:
-            note = row.note.replace("|", "\\|")
-            parts.append(f"| {row.network}: {note} |{' |' * 11}")
+            parts.append(failed([row.network], row.note, len(COLUMNS)))
             continue
         cells = (
             f"{row.weights:,}",
@@ -189,7 +183,7 @@ def markdown(rows: Sequence[Row], _: str | None = None) -> str:
             over(row.archive_bytes, row.adaptive_bytes),
             over(row.code_bytes, row.adaptive_bytes),
         )
-        parts.append(f"| {row.network} | {' | '.join(cells)} |")
+        parts.append(line((row.network, *cells)))
     return "\n".join([*parts, ""])
 
 
@@ -198,13 +192,11 @@ def over(size: float | None, bound: float) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser(__doc__, quick="into build/ instead of results/")
     parser.add_argument("--weights", nargs="+", type=float, default=[0.5, 2.2, 8, 25], help="millions")
-    parser.add_argument("--quick", action="store_true", help="into build/ instead of results/")
-    parser.add_argument("--table", action="store_true", help="only fill the table from the CSV")
     arguments = parser.parse_args()
     if arguments.table:
-        fill_readmes("coding", lambda model: markdown(read_rows(CSV, Row), model))
+        RESULTS.fill_readmes(markdown)
         return
     for millions in arguments.weights:
         name = f"{millions:g} million"
@@ -212,7 +204,7 @@ def main() -> None:
             row = measured(name, network(round(millions * 1e6)))
         except MemoryError:
             row = Row(name, note="not run: out of memory")
-        add_rows(BUILD / "quick.csv" if arguments.quick else CSV, [row], key)
+        RESULTS.add([row], RESULTS.path(quick=arguments.quick))
         print(row, flush=True)
 
 

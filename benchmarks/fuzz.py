@@ -1,11 +1,10 @@
-"""Corrupt archives in every way and see that a reader refuses them: `python benchmarks/fuzz.py --count 10000`.
+"""Corrupt archives in many ways and check that a reader refuses them: `python benchmarks/fuzz.py --count 10000`.
 
-Two sorts of damage: to the file as it is (flipped bits, truncation, splices, header edits), which checksums must catch;
-and to what is inside, with all checksums made to fit again, which only the reader's own limits and the SHA-256 of the
-content can catch. Whatever is done, an archive yields the very bytes that were packed, or `ArchiveError`.
+Two kinds of damage: to the file itself (flipped bits, truncation, splices, header edits), which checksums must catch;
+and to its contents, with all checksums corrected, which only the reader's own limits and the SHA-256 of the content can
+catch. In every case an archive gives exactly the bytes that were packed, or `ArchiveError`.
 """
 
-import argparse
 import collections
 import random
 import resource
@@ -27,7 +26,7 @@ MEMORY_BASE = 24 << 20  # and what LZMA's dictionary and the tables may take
 
 
 def content(seed: int = 0) -> tuple[bytes, list[PackedCodes], list[Numbers]]:
-    """A file with codes of every sort: a kernel, a matrix, bit planes, signed bytes, 16 bits; and numbers."""
+    """A file with codes of every kind: a kernel, a matrix, bit planes, signed bytes, 16 bits; and numbers."""
     rng = np.random.default_rng(seed)
     data = bytearray(rng.integers(0, 8, 400, np.uint8).tobytes())
     codes = []
@@ -148,7 +147,7 @@ RESEALED: tuple[Callable[[bytes, random.Random, bytes], bytes], ...] = (
 
 
 def complete(error: ArchiveError) -> None:
-    """An error says what, where and what next."""
+    """Check that an error says what, where and what to do."""
     assert error.what, "says nothing"
     assert error.where, f"does not say where: {error}"
     assert error.remedy, f"does not say what next: {error}"
@@ -158,10 +157,10 @@ def attack(count: int, *, seed: int = 0, watch_memory: int = 20) -> dict[str, co
     """Corrupt `count` times; every `watch_memory`-th time with the memory measured.
 
     Returns:
-        What came of each sort of damage.
+        Outcomes of each kind of damage.
 
     Raises:
-        AssertionError: a wrong model came out, or too much memory was taken. Anything else that escapes is a crash.
+        AssertionError: a wrong model came out, or too much memory was allocated. Any other exception is a crash.
     """
     original, codes, numbers = content(seed)
     data = archive(original, codes, numbers)
@@ -179,7 +178,7 @@ def attack(count: int, *, seed: int = 0, watch_memory: int = 20) -> dict[str, co
             complete(error)
             outcomes[kind.__name__]["refused"] += 1
         else:
-            # What was done may have changed nothing that counts; then the very content must come out.
+            # The damage may have changed nothing that matters; then the exact content must come out.
             assert result == original, f"{kind.__name__}, corruption {index} of seed {seed}: a wrong model came out"
             outcomes[kind.__name__]["unharmed"] += 1
         if watched:
@@ -191,11 +190,13 @@ def attack(count: int, *, seed: int = 0, watch_memory: int = 20) -> dict[str, co
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--count", type=int, default=10_000)
+    from rows import argument_parser  # tests load this file from another folder
+
+    parser = argument_parser(__doc__, quick=None, table=None)
+    parser.add_argument("--count", type=int, default=10_000, help="number of corruptions")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    # A reader that allocates what a header claims dies here.
+    # A reader that allocates what a header claims fails here.
     limit = 2 << 30
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     started = time.perf_counter()

@@ -1,47 +1,37 @@
-"""What the quantization job itself costs: seconds and memory of lowbit and its peers, in turns.
+"""What quantizing costs: seconds and memory of lowbit and its peers, in turns.
 
     python benchmarks/job.py --data ../shared/data [--images 300 2520] [--rounds 5] [--jobs "lowbit, minmax" ...]
     python benchmarks/job.py --quick            # one round with few images into build/
     python benchmarks/job.py --table            # tables from the CSV
 
-Every run is a fresh process; rounds go through all jobs, so that a busy machine is busy for all. lowbit reads, decodes
-and hashes image files, its peers get arrays that are ready: what they leave out is not held against them. Ratios are
-medians of ratios within rounds; what other programs took of the processors is in the rows. The jobs of one number of
-images are written when measured and replace their earlier rows; with some jobs only, give also those that ratios need.
-Failed rows stay.
+Every run is a fresh process; rounds go through all jobs, so that a busy machine slows all of them. lowbit reads,
+decodes and hashes image files, while its peers get ready arrays. Ratios are medians of ratios within rounds; rows say
+how many processors other programs kept busy. Rows of one number of images are written together and replace earlier
+ones; with only some jobs, include those that ratios need. Failed rows stay.
 """
 
-import argparse
 import dataclasses
-import datetime
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from accuracy import peer
-from latency_files import MODELS
+from machine import ForeignLoad, stamp
+from peer_tools import peer, run, why
 from peers.job_worker import JOBS
-from rows import ROOT, add_rows, busy_seconds, cell, fill_readmes, read_rows
+from rows import HERE, Results, argument_parser, cell, failed, heading, line
+from subjects import FOLDERS, open_subject, sources
 
-import lowbit
-from lowbit.data.options import with_preprocessing
-from lowbit.measurement.environment import environment
-
-HERE = Path(__file__).resolve().parent
-BUILD = ROOT / "build" / "job"
-CSV = HERE / "results" / "job.csv"
 FLOOR, PEER, NNCF = "bare forward passes", "ONNX Runtime, minmax", "NNCF, fast bias correction"
 LONGEST = 1800.0
 
 
 @dataclass(frozen=True)
 class Row:
-    """One job on so many images."""
+    """One job with a number of images."""
 
     model: str
     images: int
@@ -62,56 +52,57 @@ class Row:
     note: str = ""
 
 
-def inputs(data: Path, name: str, most: int) -> tuple[Path, Path, Path]:
+COLUMNS = (
+    "s", "quartiles", "processor, s", "x bare passes", "x ONNX Runtime minmax", "x NNCF fast",
+    "memory above the model, MB",
+)  # fmt: skip
+RESULTS = Results("job", Row, key=("model", "images", "job"))
+
+
+def inputs(data: Path, name: str, most: int) -> tuple[Path, str, Path]:
     """The float file, the folder of images, and the same images as the model's inputs."""
-    file, folder = MODELS[name]
-    model = lowbit.load(data / file)
-    model = with_preprocessing(model, size=str(model.input.shape[2]), mean="imagenet", std="imagenet")
-    images = lowbit.open_images(data / folder, model.preprocessing, limit=most)
-    BUILD.mkdir(parents=True, exist_ok=True)
-    path = BUILD / f"{name}-{images.count}.npy"
+    images = open_subject(name, data, calibration=most).calibration
+    RESULTS.build.mkdir(parents=True, exist_ok=True)
+    path = RESULTS.build / f"{name}-{images.count}.npy"
     if not path.exists():
         shape = (images.count, *next(iter(images.batches(1))).x.shape[1:])
         array = np.lib.format.open_memmap(path, "w+", np.float32, shape)
         for batch in images.batches(32):
             array[batch.indices] = batch.x
         array.flush()
-    return data / file, data / folder, path
+    file, folder, _ = sources(name, data)
+    return file, folder, path
 
 
-def once(job: str, model: Path, folder: Path, arrays: Path, count: int) -> dict[str, float]:
+def once(job: str, given: tuple[Path, str, Path], count: int) -> dict[str, float]:
+    """Seconds and memory of one run, in a process of its own."""
+    model, folder, arrays = given
     environment_name, files, _ = JOBS[job]
     python = Path(sys.executable) if environment_name is None else peer(environment_name)
-    out = BUILD / "out"
+    out = RESULTS.build / "out"
     out.mkdir(parents=True, exist_ok=True)
     command = [python, HERE / "peers" / "job_worker.py", job, model, folder if files else arrays, count, out]
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False, timeout=LONGEST)
-    if done.returncode:
-        raise RuntimeError((done.stderr.strip().splitlines() or ["no output"])[-1][:200])
-    answer: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
+    answer: dict[str, float] = json.loads(run(command, timeout=LONGEST))
     return answer
 
 
-def measure(name: str, given: tuple[Path, Path, Path], count: int, jobs: Sequence[str], rounds: int) -> list[Row]:
+def measure(name: str, given: tuple[Path, str, Path], count: int, jobs: Sequence[str], rounds: int) -> list[Row]:
+    """All jobs in turns."""
     seen: dict[str, list[dict[str, float]]] = {job: [] for job in jobs}
     notes: dict[str, str] = {}
-    busy, started, own = busy_seconds(), time.perf_counter(), 0.0
+    load, own = ForeignLoad(), 0.0
     for _ in range(rounds):
         for job in jobs:
             if job in notes:
                 continue
             try:
-                seen[job].append(once(job, *given, count))
+                seen[job].append(once(job, given, count))
                 own += seen[job][-1]["cpu_seconds"]
-            except (RuntimeError, subprocess.TimeoutExpired, ValueError, IndexError) as error:
-                notes[job] = f"not run: {error}".replace(str(ROOT), ".")
-    elapsed = time.perf_counter() - started
-    # What starting the processes took counts as foreign: an upper bound.
-    foreign = None if busy is None else max(0.0, (busy_seconds() or 0.0) - busy - own) / elapsed
-    machine, today = environment().cpu, datetime.date.today().isoformat()
-    return [
-        summarized(Row(name, count, job, cpu=machine, date=today), seen, notes.get(job, ""), foreign) for job in jobs
-    ]
+            except (RuntimeError, subprocess.TimeoutExpired, ValueError) as error:
+                notes[job] = f"not run: {why(error)}"
+    # The time for starting the processes counts as foreign: an upper bound.
+    foreign = load.mean(own)
+    return [summarized(Row(name, count, job, **stamp()), seen, notes.get(job, ""), foreign) for job in jobs]
 
 
 def summarized(row: Row, seen: dict[str, list[dict[str, float]]], note: str, foreign: float | None) -> Row:
@@ -141,12 +132,8 @@ def summarized(row: Row, seen: dict[str, list[dict[str, float]]], note: str, for
     )
 
 
-def key(row: Row) -> tuple[object, ...]:
-    return row.model, row.images, row.job
-
-
 def markdown(rows: Sequence[Row], model: str | None = None) -> str:
-    """One table a model and number of images."""
+    """One table per model and number of images."""
     parts: list[str] = []
     for name, images in dict.fromkeys((row.model, row.images) for row in rows if model in (None, row.model)):
         own = [row for row in rows if (row.model, row.images) == (name, images)]
@@ -154,14 +141,11 @@ def markdown(rows: Sequence[Row], model: str | None = None) -> str:
         parts += [
             f"**{name}, {images} images**: {own[0].cpu}, {own[0].date}; {own[0].rounds} rounds; "
             f"other programs kept {max(loads, default=0):.1f} processors busy.\n",
-            "| job | s | quartiles | processor, s | x bare passes | x ONNX Runtime minmax | x NNCF fast "
-            "| memory above the model, MB |",
-            "|---|--:|--:|--:|--:|--:|--:|--:|",
+            *heading(["job"], COLUMNS),
         ]
         for row in own:
             if row.seconds is None:
-                note = row.note.replace("|", "\\|")
-                parts.append(f"| {row.job}: {note} | | | | | | | |")
+                parts.append(failed([row.job], row.note, len(COLUMNS)))
                 continue
             cells = (
                 f"{row.seconds:.2f}",
@@ -172,31 +156,28 @@ def markdown(rows: Sequence[Row], model: str | None = None) -> str:
                 cell(row.of_nncf, ".2f"),
                 cell(row.added_mb, ".0f"),
             )
-            parts.append(f"| {row.job} | {' | '.join(cells)} |")
+            parts.append(line((row.job, *cells)))
         parts.append("")
     return "\n".join(parts)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
-    parser.add_argument("--models", nargs="+", choices=MODELS, default=["rps128"])
+    parser = argument_parser(
+        __doc__, models=tuple(FOLDERS), default=["rps128"], quick="one round with 16 images, into build/"
+    )
     parser.add_argument("--images", nargs="+", type=int, default=[300, 2520])
     parser.add_argument("--jobs", nargs="+", choices=JOBS, default=list(JOBS))
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--table", action="store_true", help="only fill the tables from the CSV")
     arguments = parser.parse_args()
     if arguments.table:
-        fill_readmes("job", lambda model: markdown(read_rows(CSV, Row), model))
+        RESULTS.fill_readmes(markdown)
         return
-    counts = [16] if arguments.quick else arguments.images
-    path, rounds = (BUILD / "quick.csv", 1) if arguments.quick else (CSV, arguments.rounds)
+    counts, rounds = ([16], 1) if arguments.quick else (arguments.images, arguments.rounds)
     for name in arguments.models:
         given = inputs(arguments.data, name, max(counts))
         for count in counts:
             rows = measure(name, given, count, arguments.jobs, rounds)
-            add_rows(path, rows, key)
+            RESULTS.add(rows, RESULTS.path(quick=arguments.quick))
             for row in rows:
                 ratios = f"x{row.of_forward} of forward, x{row.of_onnxruntime} of ONNX Runtime, x{row.of_nncf} of NNCF"
                 numbers = row.note or f"{row.seconds:.2f} s  {ratios}  +{row.added_mb} MB"

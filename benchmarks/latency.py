@@ -6,18 +6,16 @@
 
 All tools get the same float network and the same calibration images (`latency_files.py` makes the files). Every
 candidate is a process of its own, so that peers keep their environments; in each round every candidate has one turn, in
-an order drawn anew, and ratios are taken within rounds. So a machine that slows down slows all of them, and nobody
-always follows the same neighbor, whose threads may spin on for a while. A turn is a few calls back to back, as of a
-program that has images to see. The first one finds the caches full of what two dozen others left there and its threads
-asleep; it is a figure of its own (`cold_ms`), the median of the rest is the turn's time. The processes are started anew
-several times, since where a process happens to lie in memory moves its times by some percent. What other programs took
-of the processors meanwhile is in the rows. A setting (model, batch, threads) is written when measured and replaces its
-earlier rows. Rows that lose, and rows that failed, stay.
+an order drawn anew, and ratios are taken within rounds. So a machine that slows down slows all of them, and no
+candidate always follows the same one, whose threads may still be spinning. A turn is a few calls back to back, as in a
+program that has images waiting. The first call finds caches filled by two dozen others, and sleeping threads; it is a
+column of its own (`cold_ms`), and the time is the median of the others. The processes are restarted several times,
+since where a process lies in memory changes its times by some percent. Rows say how many processors other programs kept
+busy meanwhile. A setting (model, batch size, threads) is written at once and replaces its earlier rows. Losing and
+failed rows stay.
 """
 
-import argparse
 import dataclasses
-import datetime
 import json
 import os
 import subprocess
@@ -27,19 +25,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from latency_files import BUILD, FLOAT, MODELS, TOOLS, Candidate, make_files, subject
+from latency_files import FLOAT, TOOLS, Candidate, make_files
+from machine import ForeignLoad, stamp
+from peer_tools import last_line, why
 from plot import Bar, bars
-from rows import ROOT, add_rows, busy_seconds, cell, fill_readmes, read_rows
+from rows import HERE, Results, argument_parser, by_model, cell, escaped, heading, line
+from subjects import FOLDERS, open_subject
 
 from lowbit.files import write_atomically
-from lowbit.measurement.environment import environment
 
-HERE = Path(__file__).resolve().parent
-CSV = HERE / "results" / "latency.csv"
+CALIBRATION = 128
 ROUNDS = {1: 160, 32: 40}
 CALLS = {1: 10, 32: 3}  # a turn, the first included
 STARTS = 4
-PAUSE = 0.04  # seconds between turns where threads could go on spinning
+PAUSE = 0.04  # seconds between turns, where threads could keep spinning
 BYTES, NORMALIZED = "lowbit int8, bytes in", "lowbit int8, normalized in numpy"
 CODES = "lowbit int8, int8 in and out"  # as the files of LiteRT's own tools
 
@@ -70,17 +69,16 @@ class Row:
     note: str = ""
 
 
-def key(row: Row) -> tuple[object, ...]:
-    return row.model, row.batch, row.threads, row.engine, row.tool
+RESULTS = Results("latency", Row, key=("model", "batch", "threads", "engine", "tool"))
 
 
 class Runner:
-    """A candidate's process, which runs whenever it has its turn."""
+    """A candidate's process, which runs when it has its turn."""
 
     def __init__(self, candidate: Candidate, batch: int, threads: int) -> None:
-        self.errors = (BUILD / "errors.log").open("w+")
+        self.errors = (RESULTS.build / "errors.log").open("w+")
         command = [candidate.python, HERE / "peers" / "runner.py", candidate.runtime, candidate.path, batch, threads]
-        # A thread that goes on spinning would take the processor from whoever has the next turn (see `PAUSE`).
+        # A thread that keeps spinning would take the processor from the next candidate (see `PAUSE`).
         settings = {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}
         self.process = subprocess.Popen(
             [str(part) for part in command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors,
@@ -94,8 +92,7 @@ class Runner:
             if line.startswith(("{", "[")):
                 return json.loads(line)
         self.process.wait()
-        lines = Path(self.errors.name).read_text().strip().splitlines()
-        raise RuntimeError(lines[-1][:200] if lines else f"ended with {self.process.returncode}")
+        raise RuntimeError(last_line(Path(self.errors.name).read_text())[:200])
 
     def turn(self, calls: int) -> tuple[int, float, int]:
         """Nanoseconds of the first call, of the median of the others, and of the processor for all."""
@@ -111,32 +108,17 @@ class Runner:
         self.errors.close()
 
 
-def measure(
-    name: str, candidates: Sequence[Candidate], batch: int, threads: int, rounds: int, starts: int
-) -> list[Row]:
-    """All candidates in one setting."""
-    machine, today = environment(), datetime.date.today().isoformat()
-    base = [
-        Row(name, batch, threads, one.engine, one.tool, cpu=machine.cpu, date=today, note=one.note)
-        for one in candidates
-    ]
+def measure(setting: tuple[str, int, int], candidates: Sequence[Candidate], rounds: int, starts: int) -> list[Row]:
+    """All candidates in one setting: model, batch size and threads."""
+    _, batch, threads = setting
+    base = [Row(*setting, one.engine, one.tool, note=one.note, **stamp()) for one in candidates]
     walls, foreign = [], []
     for _ in range(starts):
         runners: dict[int, Runner] = {}
         try:
             for place, candidate in enumerate(candidates):
-                if base[place].note:
-                    continue
-                runner = Runner(candidate, batch, threads)
-                try:
-                    version = runner.answer()
-                    assert isinstance(version, dict)
-                    base[place] = dataclasses.replace(base[place], version=version["version"])
-                    runners[place] = runner
-                except RuntimeError as error:
-                    note = f"not run: {error}".replace(str(ROOT), ".")
-                    base[place] = dataclasses.replace(base[place], note=note)
-                    runner.close()
+                if not base[place].note:
+                    base[place] = started(base[place], candidate, runners, place)
             pause = PAUSE if threads > 1 else 0.0
             wall, other = taken_in_turns(list(runners.values()), rounds // starts, CALLS.get(batch, 5), pause)
         finally:
@@ -151,19 +133,29 @@ def measure(
     return summarized(base, cold, warm, float(np.mean(known)) if known else None)
 
 
+def started(row: Row, candidate: Candidate, runners: dict[int, Runner], place: int) -> Row:
+    """The row with the runtime's version, its runner added to `runners`; or with the reason why there is none."""
+    runner = Runner(candidate, row.batch, row.threads)
+    try:
+        version = runner.answer()
+    except RuntimeError as error:
+        runner.close()
+        return dataclasses.replace(row, note=f"not run: {why(error)}")
+    runners[place] = runner
+    assert isinstance(version, dict)
+    return dataclasses.replace(row, version=version["version"])
+
+
 def taken_in_turns(runners: Sequence[Runner], rounds: int, calls: int, pause: float) -> tuple[np.ndarray, float | None]:
     """Nanoseconds [first call or the others, rounds, runners], and the processors that others kept busy."""
     wall, cpu = np.zeros((2, rounds, len(runners))), np.zeros((rounds, len(runners)))
-    busy, started, own = busy_seconds(), time.perf_counter(), time.process_time()
+    load, own = ForeignLoad(), time.process_time()
     order = np.random.default_rng(0)
     for turn in range(rounds):
         for at in order.permutation(len(runners)):
             wall[0, turn, at], wall[1, turn, at], cpu[turn, at] = runners[at].turn(calls)
             time.sleep(pause)
-    if busy is None:
-        return wall, None
-    used = cpu.sum() / 1e9 + time.process_time() - own
-    return wall, max(0.0, (busy_seconds() or 0.0) - busy - used) / (time.perf_counter() - started)
+    return wall, load.mean(cpu.sum() / 1e9 + time.process_time() - own)
 
 
 def summarized(base: Sequence[Row], cold: np.ndarray, wall: np.ndarray, foreign: float | None) -> list[Row]:
@@ -209,34 +201,27 @@ def kind(row: Row) -> str:
 
 
 def markdown(rows: Sequence[Row], model: str | None = None) -> str:
-    """One table a model: a line a file, a column a setting, times in ms and how much faster than float."""
+    """One table per model: a line per file, a column per setting, times in ms and how much faster than float."""
     parts: list[str] = []
-    for name in dict.fromkeys(row.model for row in rows if model in (None, row.model)):
-        own = [row for row in rows if row.model == name]
+    for name, own in by_model(rows, model).items():
         settings = sorted({(row.batch, row.threads) for row in own})
         loads = [row.foreign_load for row in own if row.foreign_load is not None]
         versions = dict.fromkeys(f"{row.engine} {row.version}" for row in own if row.version)
+        columns = [f"batch {batch}, {threads} thread{'s' * (threads > 1)}, ms" for batch, threads in settings]
         parts += [
             f"**{name}**: {own[0].cpu}, {own[0].date}; {', '.join(versions)}; "
             f"other programs kept {min(loads, default=0):.1f} to {max(loads, default=0):.1f} processors busy.\n",
-            "| engine | file |"
-            + "".join(f" batch {b}, {t} thread{'s' * (t > 1)}, ms |" for b, t in settings)
-            + " of the best peer's time | in first calls |",
-            "|---|---|" + "--:|" * (len(settings) + 2),
+            *heading(["engine", "file"], [*columns, "of the best peer's time", "in first calls"]),
         ]
         for engine, tool in dict.fromkeys((row.engine, row.tool) for row in own):
-            found = {(row.batch, row.threads): row for row in own if (row.engine, row.tool) == (engine, tool)}
-            cells = [_time(found.get(setting)) for setting in settings]
-            known = [found[s] for s in settings if s in found and found[s].of_best_peer]
-            shares = [cell(row.of_best_peer, ".3f") for row in known]
+            lines = {(row.batch, row.threads): row for row in own if (row.engine, row.tool) == (engine, tool)}
+            shown = [lines[setting] for setting in settings if setting in lines]
+            known = [row for row in shown if row.of_best_peer]
+            shares = " / ".join(cell(row.of_best_peer, ".3f") for row in known)
             cold = " / ".join(cell(row.cold_of_best_peer, ".3f") for row in known)
-            gains = [
-                f"{found[s].faster_than_normalized:.2f} x"
-                for s in settings
-                if s in found and found[s].faster_than_normalized
-            ]
-            last = " / ".join(shares) or (f"{' / '.join(gains)} faster than normalized" if gains else "")
-            parts.append(f"| {engine} | {tool} | {' | '.join(cells)} | {last} | {cold} |")
+            gains = " / ".join(f"{gain:.2f} x" for row in shown if (gain := row.faster_than_normalized))
+            last = shares or (f"{gains} faster than normalized" if gains else "")
+            parts.append(line((engine, tool, *(_time(lines.get(setting)) for setting in settings), last, cold)))
         parts.append("")
     return "\n".join(parts)
 
@@ -245,7 +230,7 @@ def _time(row: Row | None) -> str:
     if row is None:
         return ""
     if row.median_ms is None:
-        return row.note.replace("|", "\\|")
+        return escaped(row.note)
     faster = "" if row.faster_than_float is None else f" ({row.faster_than_float:.2f} x)"
     return f"{row.median_ms:#.3g}{faster}"
 
@@ -268,49 +253,47 @@ def drawing(rows: Sequence[Row], model: str) -> str:
 
 
 def publish() -> None:
-    rows = read_rows(CSV, Row)
-    fill_readmes("latency", lambda model: markdown(rows, model))
+    RESULTS.fill_readmes(markdown)
+    rows = RESULTS.read()
     for name in dict.fromkeys(row.model for row in rows):
-        write_atomically(CSV.with_name(f"latency-{name}.svg"), drawing(rows, name).encode())
+        write_atomically(RESULTS.csv.with_name(f"latency-{name}.svg"), drawing(rows, name).encode())
+
+
+def told(row: Row) -> str:
+    """A row as one line of the terminal."""
+    milliseconds = row.note if row.median_ms is None else f"{row.median_ms:.3f} ms x{row.faster_than_float}"
+    ratios = ((f"of {row.best_peer}", row.of_best_peer), ("x normalized", row.faster_than_normalized))
+    more = "".join(f", {what} {value}" for what, value in ratios if value is not None)
+    return f"{row.model} {row.batch}/{row.threads} {row.engine:12} {row.tool:36} {milliseconds}{more}"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
-    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    parser = argument_parser(
+        __doc__,
+        models=tuple(FOLDERS),
+        quick="20 rounds, into build/ instead of results/",
+        table="only fill the tables and draw the plots from the CSV",
+    )
     parser.add_argument("--tools", nargs="+", choices=TOOLS, default=list(TOOLS))
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 32])
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
-    parser.add_argument("--rounds", type=int, help="instead of as many as the batch size asks for")
+    parser.add_argument("--rounds", type=int, help="by default depends on the batch size")
     parser.add_argument("--starts", type=int, default=STARTS, help="how often all processes are started anew")
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--table", action="store_true", help="only fill the tables and draw the plots from the CSV")
     arguments = parser.parse_args()
     if arguments.table:
         publish()
         return
-    path = BUILD / "quick.csv" if arguments.quick else CSV
     starts = 1 if arguments.quick else arguments.starts
-    BUILD.mkdir(parents=True, exist_ok=True)
+    RESULTS.build.mkdir(parents=True, exist_ok=True)
     for name in arguments.models:
-        model, images, file = subject(arguments.data, name)
-        candidates = list(make_files(model, images, file, BUILD / name, tools=arguments.tools))
+        subject = open_subject(name, arguments.data, calibration=CALIBRATION)
+        candidates = list(make_files(subject, RESULTS.build / name, tools=arguments.tools))
         for batch in arguments.batches:
             for threads in arguments.threads:
                 rounds = arguments.rounds or (20 if arguments.quick else ROUNDS.get(batch, 100))
-                rows = measure(name, candidates, batch, threads, max(starts, rounds), starts)
-                add_rows(path, rows, key)
-                for row in rows:
-                    time_ = row.note if row.median_ms is None else f"{row.median_ms:.3f} ms x{row.faster_than_float}"
-                    more = "".join(
-                        f", {what} {value}"
-                        for what, value in (
-                            (f"of {row.best_peer}", row.of_best_peer),
-                            ("x normalized", row.faster_than_normalized),
-                        )
-                        if value is not None
-                    )
-                    print(f"{name} {batch}/{threads} {row.engine:12} {row.tool:36} {time_}{more}", flush=True)
+                rows = measure((name, batch, threads), candidates, max(starts, rounds), starts)
+                RESULTS.add(rows, RESULTS.path(quick=arguments.quick))
+                print(*map(told, rows), sep="\n", flush=True)
 
 
 if __name__ == "__main__":

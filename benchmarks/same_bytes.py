@@ -1,4 +1,4 @@
-"""Hashes of the files that lowbit writes, over recipes, formats and efforts: did a change of the code change a file?
+"""Hashes of the files that lowbit writes, over recipes, formats and efforts: does a change of the code change a file?
 
     python benchmarks/same_bytes.py before.json                       # on the old code
     python benchmarks/same_bytes.py after.json --against before.json  # on the new code, same machine
@@ -33,8 +33,7 @@ from lowbit.errors import LowbitError  # noqa: E402
 IMAGENET = ("--mean", "imagenet", "--std", "imagenet")
 BYTES_PREPARATION = ("--mean", "0.5", "--std", "0.25")
 
-# Name of the network -> (arguments that say how images become its input, commands). {m} is the model, {d} the images
-# to calibrate on, {t} other images, {o} the file to write, without its ending.
+# Commands. {m} is the model, {d} the images to calibrate on, {t} other images, {o} the file to write, no suffix.
 PLAIN = [f"quantize {{m}} -r {recipe} -o {{o}}.onnx" for recipe in (
     "float", "linear16", "linear8", "linear5 --per group --group-size 8", "linear4", "linear4 --symmetric",
     "linear3 --per tensor", "linear2", "cluster8", "cluster4", "cluster3 --per channel",
@@ -78,7 +77,7 @@ REAL = [
 
 
 def cases(folder: Path) -> list[tuple[str, str, dict[str, str]]]:
-    """Name, command and what stands for its places."""
+    """Name of the network, command, and what its placeholders stand for."""
     np.savez(folder / "seen.npz", x=networks.inputs(48, seed=1))
     np.savez(folder / "other.npz", x=networks.inputs(64, seed=2))
     images = np.random.default_rng(3).integers(0, 256, size=(24, 16, 16, 3), dtype=np.uint8)
@@ -88,13 +87,13 @@ def cases(folder: Path) -> list[tuple[str, str, dict[str, str]]]:
         "depthwise": networks.depthwise_network(clip=6.0),
         "relu": networks.depthwise_network(seed=1),
     }
-    found = []
+    listed = []
     for name, proto in small.items():
         onnx.save(proto, folder / f"{name}.onnx")
         places = {"m": str(folder / f"{name}.onnx"), "d": str(folder / "seen.npz"), "t": str(folder / "other.npz")}
-        found += [(name, command, places) for command in PLAIN + CALIBRATED + DIALS]
+        listed += [(name, command, places) for command in PLAIN + CALIBRATED + DIALS]
         bytewise = places | {"d": str(folder / "bytes.npz")}
-        found += [(name, f"{command} {' '.join(BYTES_PREPARATION)}", bytewise) for command in SHAPES]
+        listed += [(name, f"{command} {' '.join(BYTES_PREPARATION)}", bytewise) for command in SHAPES]
     if SHARED.is_dir():
         real = {
             "resnet20": (SHARED / "cifar10" / "resnet20.onnx", SHARED / "cifar10" / "calibration", " ".join(IMAGENET)),
@@ -102,16 +101,16 @@ def cases(folder: Path) -> list[tuple[str, str, dict[str, str]]]:
         }
         for name, (model, data, options) in real.items():
             places = {"m": str(model), "d": str(data)}
-            found += [(name, f"{command} {options} --limit 64", places) for command in REAL]
-    return found
+            listed += [(name, f"{command} {options} --limit 64", places) for command in REAL]
+    return listed
 
 
 def main() -> None:
     """Run every command; exit 1 if a file differs from what `--against` says."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--against", type=Path)
-    parser.add_argument("--only", default="", help="names of networks that begin so")
+    parser.add_argument("out", type=Path, help="JSON file to write")
+    parser.add_argument("--against", type=Path, help="JSON file of an earlier run to compare with")
+    parser.add_argument("--only", default="", help="only networks whose names begin with this")
     given = parser.parse_args()
     before = json.loads(given.against.read_text()) if given.against else {}
     hashes: dict[str, str] = {}

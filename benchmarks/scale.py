@@ -1,17 +1,16 @@
-"""Whether the job grows with the network and no faster: load, calibrate and quantize, save, measure at three sizes.
+"""Whether time and memory grow only linearly with the network: load, quantize, save and measure at three sizes.
 
     python benchmarks/scale.py [--networks mobilenet_v2 resnet50 vit_base] [--recipes int8 linear4] [--images 64]
     python benchmarks/scale.py --table
 
-The networks are built here with random weights (`scale_networks.py`), the images are noise, and every run is a fresh
-process that takes the stages one by one. Memory is the peak of each stage above what the process held before the
-network was loaded. A row is written when measured; networks that fail get a row that says where.
+The networks have random weights (`scale_networks.py`), the images are noise, and every run is a fresh process that
+takes the stages one by one. Memory is the peak of each stage above what the process held before the network was loaded.
+Each row is written at once; networks that fail get a row that says where.
 """
 
 import argparse
 import contextlib
 import dataclasses
-import datetime
 import json
 import subprocess
 import sys
@@ -22,12 +21,12 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from rows import ROOT, add_rows, busy_seconds, cell, fill_readmes, read_rows
+from machine import ForeignLoad, stamp
+from peer_tools import last_line
+from peers.job_worker import status
+from rows import HERE, ROOT, Results, argument_parser, cell, failed, heading, line
 from scale_networks import IMAGE, NETWORKS
 
-HERE = Path(__file__).resolve().parent
-BUILD = ROOT / "build" / "scale"
-CSV = HERE / "results" / "scale.csv"
 STAGES = ("load", "forward", "quantize", "save", "measure")
 MEASURED, BATCH, RUNS = 16, 4, 5
 
@@ -61,15 +60,12 @@ class Row:
     note: str = ""
 
 
-def key(row: Row) -> tuple[object, ...]:
-    return row.network, row.recipe, row.images
-
-
-def status(field: str) -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(f"{field}:"):
-            return int(line.split()[1]) * 1024
-    raise RuntimeError(f"no {field}: this needs Linux")
+COLUMNS = (
+    "million weights", "billion MACs", "load, s", "bare passes, s", "quantize, s", "save, s", "measure, s",
+    "load + save, ns per weight", "quantize, ps per MAC and image", "peak memory, bytes per weight",
+    "file, bytes per weight", "KL", "float, ms", "quantized, ms",
+)  # fmt: skip
+RESULTS = Results("scale", Row, key=("network", "recipe", "images"))
 
 
 def work(file: Path, recipe: str, count: int) -> dict[str, object]:
@@ -81,7 +77,7 @@ def work(file: Path, recipe: str, count: int) -> dict[str, object]:
     from lowbit.measurement.conditions import Conditions
     from lowbit.measurement.measure import measure
 
-    found: dict[str, object] = {}
+    measured: dict[str, object] = {}
     pixels = list(np.random.default_rng(0).integers(0, 256, (count + MEASURED, IMAGE, IMAGE, 3), np.uint8))
     before = status("VmRSS")
 
@@ -91,8 +87,8 @@ def work(file: Path, recipe: str, count: int) -> dict[str, object]:
         Path("/proc/self/clear_refs").write_text("5")
         started = time.perf_counter()
         yield
-        found[f"{name}_s"] = round(time.perf_counter() - started, 3)
-        found[f"{name}_mb"] = round((status("VmHWM") - before) / 1e6, 1)
+        measured[f"{name}_s"] = round(time.perf_counter() - started, 3)
+        measured[f"{name}_mb"] = round((status("VmHWM") - before) / 1e6, 1)
 
     with stage("load"):
         model = with_preprocessing(lowbit.load(file), size=str(IMAGE), mean="imagenet", std="imagenet")
@@ -108,53 +104,44 @@ def work(file: Path, recipe: str, count: int) -> dict[str, object]:
     with stage("save"):
         quantized.save(out)
     costs = cost(model)
-    found |= {"weights": costs.parameters, "macs": costs.macs, "file_bytes": out.stat().st_size}
+    measured |= {"weights": costs.parameters, "macs": costs.macs, "file_bytes": out.stat().st_size}
     held = lowbit.open_images(pixels[count:], model.preprocessing)
     del quantized, model
     with stage("measure"):
         rows = measure([file, out], held, conditions=Conditions(runs=RUNS, with_memory=False)).rows
-    return found | {"kl": rows[1].kl, "float_ms": rows[0].latency_ms, "quantized_ms": rows[1].latency_ms}
+    return measured | {"kl": rows[1].kl, "float_ms": rows[0].latency_ms, "quantized_ms": rows[1].latency_ms}
 
 
 def run(network: str, recipe: str, count: int) -> Row:
     """One row, from a process of its own."""
-    from lowbit.measurement.environment import environment
-
-    row = Row(network, recipe, count, cpu=environment().cpu, date=datetime.date.today().isoformat())
-    file = BUILD / f"{network}.onnx"
+    row = Row(network, recipe, count, **stamp())
+    file = RESULTS.build / f"{network}.onnx"
     if not file.exists():
         onnx.save(NETWORKS[network](), file)
-    busy, started = busy_seconds(), time.perf_counter()
+    load = ForeignLoad()
     command = [sys.executable, str(HERE / "scale.py"), "--worker", str(file), recipe, str(count)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        lines = done.stderr.strip().splitlines() or ["no output"]
-        at = next((line for line in reversed(lines) if line in STAGES), "start")
-        return dataclasses.replace(row, note=f"failed at {at}: {lines[-1][:200]}".replace(str(ROOT), "."))
-    found = json.loads(done.stdout.strip().splitlines()[-1])
-    cpu = found.pop("cpu_seconds")
-    if busy is not None:
-        foreign = max(0.0, (busy_seconds() or 0.0) - busy - cpu) / (time.perf_counter() - started)
-        row = dataclasses.replace(row, foreign_load=round(foreign, 2))
-    return dataclasses.replace(row, **found)
+        # The worker prints each stage as it begins.
+        at = next((text for text in reversed(done.stderr.splitlines()) if text in STAGES), "start")
+        return dataclasses.replace(row, note=f"failed at {at}: {last_line(done.stderr)[:200]}".replace(str(ROOT), "."))
+    measured = json.loads(last_line(done.stdout))
+    foreign = load.mean(measured.pop("cpu_seconds"))
+    return dataclasses.replace(row, foreign_load=None if foreign is None else round(foreign, 2), **measured)
 
 
 def markdown(rows: Sequence[Row], _: str | None = None) -> str:
-    """Seconds of each stage, and time and memory by weight and by MAC."""
+    """Seconds of each stage, and time and memory per weight and per MAC."""
     if not rows:
         return ""
     parts = [
         f"{rows[0].cpu}, {rows[0].date}; {rows[0].images} calibration images of {IMAGE}x{IMAGE}, "
         f"{MEASURED} to measure.\n",
-        "| network | recipe | million weights | billion MACs | load, s | bare passes, s | quantize, s | save, s "
-        "| measure, s | load + save, ns a weight | quantize, ps a MAC and image | peak memory, bytes a weight "
-        "| file, bytes a weight | KL | float, ms | quantized, ms |",
-        "|---|---|" + "--:|" * 14,
+        *heading(["network", "recipe"], COLUMNS),
     ]
     for row in rows:
         if row.weights is None or row.macs is None:
-            note = row.note.replace("|", "\\|")
-            parts.append(f"| {row.network} | {row.recipe}: {note} |{' |' * 14}")
+            parts.append(failed([row.network, row.recipe], row.note, len(COLUMNS)))
             continue
         peak = max(getattr(row, f"{stage}_mb") for stage in STAGES[:4])
         cells = (
@@ -169,17 +156,15 @@ def markdown(rows: Sequence[Row], _: str | None = None) -> str:
             cell(row.float_ms, ".1f"),
             cell(row.quantized_ms, ".1f"),
         )
-        parts.append(f"| {row.network} | {row.recipe} | {' | '.join(cells)} |")
+        parts.append(line((row.network, row.recipe, *cells)))
     return "\n".join([*parts, ""])
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser(__doc__, quick="into build/ instead of results/")
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--recipes", nargs="+", default=["int8", "linear4"])
-    parser.add_argument("--images", type=int, default=64)
-    parser.add_argument("--quick", action="store_true", help="into build/ instead of results/")
-    parser.add_argument("--table", action="store_true", help="only fill the tables from the CSV")
+    parser.add_argument("--images", type=int, default=64, help="images to calibrate on")
     parser.add_argument("--worker", nargs=3, metavar=("FILE", "RECIPE", "IMAGES"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
@@ -187,14 +172,13 @@ def main() -> None:
         print(json.dumps(work(Path(file), recipe, int(count)) | {"cpu_seconds": time.process_time()}))
         return
     if arguments.table:
-        fill_readmes("scale", lambda model: markdown(read_rows(CSV, Row), model))
+        RESULTS.fill_readmes(markdown)
         return
-    BUILD.mkdir(parents=True, exist_ok=True)
-    path = BUILD / "quick.csv" if arguments.quick else CSV
+    RESULTS.build.mkdir(parents=True, exist_ok=True)
     for network in arguments.networks:
         for recipe in arguments.recipes:
             row = run(network, recipe, arguments.images)
-            add_rows(path, [row], key)
+            RESULTS.add([row], RESULTS.path(quick=arguments.quick))
             print(row.note or row, flush=True)
 
 

@@ -3,27 +3,25 @@
     python benchmarks/size.py --data ../shared/data [--models resnet20 rps128] [--tools lowbit nncodec ...]
     python benchmarks/size.py --table           # fill the Markdown tables and draw the plot from the CSV
 
-Every row is a file and what it answers to test images that no tool has seen; KL is the mean divergence of its softmax
-from the float file's, in nats. All bytes of lowbit's files are counted: codes, scales, biases, graph. Of NNCodec only
-the bitstream of the weights is; its biases stay float and cost it nothing. A row is written when it is measured.
+Every row is a file and its predictions for test images that no tool has seen; KL is the mean divergence of its softmax
+from the float file's, in nats. For lowbit all bytes are counted: codes, scales, biases, graph. For NNCodec only the
+bitstream of the weights is; biases stay float and cost nothing. A row is written as soon as it is measured.
 """
 
-import argparse
 import itertools
 import json
 import lzma
 import math
 import shutil
 import time
-import venv
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import accuracy
 import numpy as np
-from accuracy import BATCH, BUILD, HERE, Subject, open_subject
-from rows import ROOT, fill_readmes, read_rows, write_rows
+from peer_tools import peer, run
+from rows import HERE, Results, argument_parser, by_model, heading, line, position
+from subjects import Subject, open_subject
 
 import lowbit
 from lowbit.files import write_atomically
@@ -31,9 +29,9 @@ from lowbit.graph.ops import layers
 from lowbit.measurement.accuracy import score
 from lowbit.measurement.prediction import Prediction, predict
 
-CSV = HERE / "results" / "size.csv"
 PLOT = HERE / "results" / "size.svg"
 MODELS = ("resnet20", "rps128")
+BATCH = 64
 EQUAL_KL = (0.03, 0.09)
 BITS = {"resnet20": (1.5, 1.75, 2.0, 2.25, 2.5, 3.0, 4.0), "rps128": (1.2, 1.6, 2.7)}
 RECIPES = ("linear4", "linear3", "linear2", "cluster4", "cluster3", "cluster2")
@@ -61,7 +59,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Made:
-    """Bytes, and the answers that come with them."""
+    """A size in bytes, and the predictions that it gives."""
 
     bytes: int
     answers: Prediction
@@ -139,27 +137,12 @@ def by_nncodec(subject: Subject, qp: int, work: Path) -> Made:
     names = {f"t{index}.weight": layer.weight for index, layer in enumerate(layers(subject.model))}
     np.savez(work / "weights.npz", **{short: subject.model.weights[name] for short, name in names.items()})
     script = HERE / "peers" / "nncodec_sweep.py"
-    accuracy.run([nncodec_python(), script, work / "weights.npz", work, qp])
+    run([peer("nncodec", from_source=NNCODEC), script, work / "weights.npz", work, qp])
     result = json.loads((work / "result.json").read_text())[0]
     decoded = np.load(work / f"qp{qp}.npz")
     model = subject.model.with_weights({name: decoded[short] for short, name in names.items()})
     seconds = result["encode_seconds"]
     return Made(result["bytes"], answered(model.to_bytes(), subject), seconds, "weights alone")
-
-
-def nncodec_python() -> Path:
-    """Python of its own environment, made the first time; the package itself is built with g++."""
-    folder = BUILD / "peers" / "nncodec"
-    python, stamp = folder / "bin" / "python", folder / ".installed"
-    requirements = HERE / "requirements" / "nncodec.txt"
-    if not stamp.exists() or stamp.read_text() != requirements.read_text():
-        print(f"installing {NNCODEC} into build/peers/nncodec", flush=True)
-        venv.create(folder, with_pip=True)
-        pip = [python, "-m", "pip", "install", "--quiet"]
-        accuracy.run([*pip, "--only-binary", ":all:", "-r", requirements])
-        accuracy.run([*pip, "--no-deps", "--no-build-isolation", NNCODEC])
-        stamp.write_text(requirements.read_text())
-    return python
 
 
 def answered(model: Path | bytes, subject: Subject) -> Prediction:
@@ -169,7 +152,7 @@ def answered(model: Path | bytes, subject: Subject) -> Prediction:
 def measured(subject: Subject, candidate: Candidate, reference: Prediction) -> Row:
     tool, setting, make = candidate
     made = make()
-    found, float_score = score(made.answers, reference=reference), score(reference)
+    quality, float_score = score(made.answers, reference=reference), score(reference)
     weights = sum(subject.model.weights[name].size for name in {layer.weight for layer in layers(subject.model)})
     return Row(
         subject.name,
@@ -178,10 +161,10 @@ def measured(subject: Subject, candidate: Candidate, reference: Prediction) -> R
         made.bytes,
         8 * made.bytes / weights,
         subject.path.stat().st_size / made.bytes,
-        100 * (found.accuracy or 0),
-        100 * ((float_score.accuracy or 0) - (found.accuracy or 0)),
-        found.kl or 0.0,
-        found.flips or 0,
+        100 * (quality.accuracy or 0),
+        100 * ((float_score.accuracy or 0) - (quality.accuracy or 0)),
+        quality.kl or 0.0,
+        quality.flips or 0,
         made.seconds,
         made.note,
     )
@@ -190,15 +173,15 @@ def measured(subject: Subject, candidate: Candidate, reference: Prediction) -> R
 # --- CSV, table, plot -----------------------------------------------------------------------------------------------
 
 
-def merged(rows: Iterable[Row], new: Row) -> list[Row]:
-    """`rows` with `new` in the place of the same model, tool and setting; sorted by model, then by tool and bytes."""
-    kept = [row for row in rows if (row.model, row.tool, row.setting) != (new.model, new.tool, new.setting)]
-    tools = list(dict.fromkeys(row.tool for row in [*kept, new]))
-    known = ("float", "xz -9 of float", "zstd -19 of float", "zstd -19 of int8", "lowbit, fixed width")
-    known += ("lowbit, fixed width, archived", "NNCodec", "lowbit pack")
-    order = {tool: index for index, tool in enumerate([*known, *tools])} | {t: i for i, t in enumerate(known)}
-    models = [*MODELS, *(row.model for row in kept), new.model]
-    return sorted([*kept, new], key=lambda row: (models.index(row.model), order[row.tool], -row.bytes))
+def place(row: Row) -> tuple[int, int, int]:
+    """Where a row stands in the table: by model, then tool, then bytes."""
+    return position(row.model, MODELS), position(row.tool, ORDER), -row.bytes
+
+
+ORDER = ("float", "xz -9 of float", "zstd -19 of float", "zstd -19 of int8", "lowbit, fixed width")
+ORDER += ("lowbit, fixed width, archived", "NNCodec", "lowbit pack")
+COLUMNS = ("bytes", "bits per weight", "smaller", "KL", "drop, points", "flips", "s")
+RESULTS = Results("size", Row, key=("model", "tool", "setting"), order=place)
 
 
 def bits_at(rows: Iterable[Row], tool: str, kl: float) -> float | None:
@@ -211,28 +194,23 @@ def bits_at(rows: Iterable[Row], tool: str, kl: float) -> float | None:
     return None
 
 
-def markdown(rows: Iterable[Row], *, model: str | None = None, short: bool = False) -> str:
+def markdown(rows: Sequence[Row], *, model: str | None = None, short: bool = False) -> str:
     """What is saved at equal KL, then every row (or, if short, those of NNCodec and of `lowbit pack`)."""
-    rows = list(rows)
     parts = []
-    for name in dict.fromkeys(row.model for row in rows if model in (None, row.model)):
-        own = [row for row in rows if row.model == name]
+    for name, own in by_model(rows, model).items():
         for kl in EQUAL_KL:
             ours, theirs = bits_at(own, "lowbit pack", kl), bits_at(own, "NNCodec", kl)
             if ours and theirs:
                 parts.append(
-                    f"**{name}** at KL {kl:g}: lowbit pack {ours:.2f} bits a weight, NNCodec {theirs:.2f}: "
+                    f"**{name}** at KL {kl:g}: lowbit pack {ours:.2f} bits per weight, NNCodec {theirs:.2f}: "
                     f"{100 * (1 - ours / theirs):.0f} % fewer bytes.\n"
                 )
-        parts.append("| model | tool | setting | bytes | bits per weight | smaller | KL | drop, points | flips | s |")
-        parts.append("|---|---|---|--:|--:|--:|--:|--:|--:|--:|")
         shown = [row for row in own if not short or row.tool in ("float", "NNCodec", "lowbit pack")]
-        parts += [_line(row) for row in shown]
-        parts.append("")
+        parts += [*heading(["model", "tool", "setting"], COLUMNS), *map(_line, shown), ""]
     return "\n".join(parts)
 
 
-def table(rows: Iterable[Row], which: str | None) -> str:
+def table(rows: Sequence[Row], which: str | None) -> str:
     """The table that a marker asks for: of a model, and `short` or not."""
     words = (which or "").split()
     return markdown(rows, model=words[0] if words else None, short="short" in words[1:])
@@ -240,9 +218,11 @@ def table(rows: Iterable[Row], which: str | None) -> str:
 
 def _line(row: Row) -> str:
     tool = f"{row.tool} ({row.note})" if row.note else row.tool
-    cells = (row.model, tool, row.setting, f"{row.bytes:,}", f"{row.bits_per_weight:.2f}", f"{row.smaller:.1f}x")
     kl = "0" if row.kl == 0 else f"{row.kl:.1e}" if row.kl < 1e-4 else f"{row.kl:#.2g}"
-    return f"| {' | '.join(cells)} | {kl} | {row.drop_points:+.2f} | {row.flips} | {row.seconds:.1f} |"
+    sizes = (f"{row.bytes:,}", f"{row.bits_per_weight:.2f}", f"{row.smaller:.1f}x")
+    return line(
+        (row.model, tool, row.setting, *sizes, kl, f"{row.drop_points:+.2f}", str(row.flips), f"{row.seconds:.1f}")
+    )
 
 
 COLORS = {"lowbit pack": "#0a7d4f", "NNCodec": "#c2410c", "lowbit, fixed width": "#3b6fb6"}
@@ -290,26 +270,23 @@ TOOLS = ("controls", "fixed", "nncodec", "lowbit")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data", help="models and images")
-    parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS)
+    parser = argument_parser(__doc__, models=MODELS, quick=None)
     parser.add_argument("--tools", nargs="+", choices=TOOLS, default=TOOLS)
     parser.add_argument("--calibration-images", type=int, default=250)
-    parser.add_argument("--table", action="store_true", help="only fill tables and plot from the CSV")
     arguments = parser.parse_args()
     if arguments.table:
-        write_atomically(PLOT, plot(read_rows(CSV, Row)).encode())
-        fill_readmes("size", lambda which: table(read_rows(CSV, Row), which))
+        write_atomically(PLOT, plot(RESULTS.read()).encode())
+        RESULTS.fill_readmes(table)
         return
     for name in arguments.models:
-        subject = open_subject(name, arguments.data, calibration=arguments.calibration_images, test=None)
+        subject = open_subject(name, arguments.data, calibration=arguments.calibration_images)
         reference = predict(subject.path, subject.test, batch=BATCH)
-        work = BUILD / "size" / name
+        work = RESULTS.build / name
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)
         for candidate in candidates(subject, arguments.tools, reference, work):
             row = measured(subject, candidate, reference)
-            write_rows(CSV, merged(read_rows(CSV, Row), row))
+            RESULTS.add([row])
             print(_line(row), flush=True)
 
 

@@ -34,9 +34,9 @@ def rows(accuracy):
 
 def test_rows_come_back_as_they_were_written(accuracy, rows, tmp_path):
     path = tmp_path / "deeper" / "rows.csv"
-    assert accuracy.read_rows(path, accuracy.Row) == []
-    accuracy.write_rows(path, rows)
-    assert accuracy.read_rows(path, accuracy.Row) == rows
+    assert accuracy.RESULTS.read(path) == []
+    accuracy.RESULTS.add(rows, path)
+    assert accuracy.RESULTS.read(path) == rows
     assert [file.name for file in path.parent.iterdir()] == ["rows.csv"]
 
 
@@ -44,10 +44,10 @@ def test_a_row_replaces_itself_and_finds_its_place(accuracy, rows):
     base, better, worse, missing, other = rows
     shuffled = []
     for row in (missing, other, worse, better, base):
-        shuffled = accuracy.merged(shuffled, row)
+        shuffled = accuracy.RESULTS.merged(shuffled, [row])
     assert shuffled == rows
     again = dataclasses.replace(better, kl=0.01)
-    assert accuracy.merged(rows, again) == [base, again, worse, missing, other]
+    assert accuracy.RESULTS.merged(rows, [again]) == [base, again, worse, missing, other]
 
 
 def test_the_table_has_every_row_and_every_losing_one(accuracy, rows):
@@ -63,14 +63,14 @@ def test_the_table_has_every_row_and_every_losing_one(accuracy, rows):
     assert "rps128" not in accuracy.markdown(rows, model="resnet20")
 
 
-def test_only_what_stands_between_the_markers_changes(accuracy, rows, import_benchmark):
+def test_only_what_stands_between_the_markers_changes(accuracy, rows):
     text = (
         "before\n<!-- accuracy table -->\nold\n<!-- end accuracy table -->\nbetween\n"
         "<!-- accuracy table: rps128 -->\n<!-- end accuracy table -->\nafter\n"
     )
 
     def filled(text):
-        return import_benchmark("rows").filled(text, "accuracy", lambda model: accuracy.markdown(rows, model=model))
+        return accuracy.RESULTS.filled(text, lambda model: accuracy.markdown(rows, model=model))
 
     once = filled(text)
     assert filled(once) == once
@@ -102,15 +102,15 @@ def example(module, **values):
 
 @pytest.mark.parametrize("benchmark", BENCHMARKS, indirect=True)
 def test_measured_rows_replace_themselves_and_come_back(benchmark, tmp_path):
-    rows = importlib.import_module("rows")
+    results = benchmark.RESULTS
     name = dataclasses.fields(benchmark.Row)[0].name
     first, second = example(benchmark), example(benchmark, **{name: "another"})
     path = tmp_path / "deeper" / "rows.csv"
-    assert rows.read_rows(path, benchmark.Row) == []
-    rows.add_rows(path, [first, second], benchmark.key)
+    assert results.read(path) == []
+    results.add([first, second], path)
     again = dataclasses.replace(first, cpu="newer", note="")
-    assert rows.add_rows(path, [again], benchmark.key) == [again, second]
-    assert rows.read_rows(path, benchmark.Row) == [again, second]
+    assert results.add([again], path) == [again, second]
+    assert results.read(path) == [again, second]
 
 
 @pytest.mark.parametrize("benchmark", BENCHMARKS, indirect=True)
@@ -128,14 +128,12 @@ def test_rows_that_failed_are_in_the_table_with_their_reason(benchmark):
 @pytest.mark.parametrize("benchmark", [*BENCHMARKS, "accuracy"], indirect=True)
 @pytest.mark.parametrize("readme", ["README.md", "benchmarks/README.md"])
 def test_generated_tables_are_those_of_their_csv(benchmark, readme):
-    rows = importlib.import_module("rows")
     text = (ROOT / readme).read_text(encoding="utf-8")
-    measured = rows.read_rows(benchmark.CSV, benchmark.Row)
+    measured = benchmark.RESULTS.read()
     name = benchmark.__name__
     assert f"<!-- {name} table" in text or readme == "README.md", "every CSV has a table"
-    assert rows.filled(text, name, lambda model: benchmark.markdown(measured, model)) == text, (
-        f"run python benchmarks/{name}.py --table"
-    )
+    filled = benchmark.RESULTS.filled(text, lambda model: benchmark.markdown(measured, model))
+    assert filled == text, f"run python benchmarks/{name}.py --table"
 
 
 @pytest.mark.parametrize("benchmark", ["latency"], indirect=True)
@@ -146,20 +144,20 @@ def test_ratios_are_taken_within_rounds(benchmark):
     base = [dataclasses.replace(row, tool=tool) for tool in tools]
     wall = np.array([[8.0, 2.0, 5.0, 4.0, 3.0, 1.0, np.nan]]) * np.array([[1e6], [1e7]] * 10)
     cold = np.where(np.array([tool == "lowbit int8" for tool in tools]), 5 * wall, 2 * wall)
-    found = {row.tool: row for row in benchmark.summarized(base, cold, wall, 0.5)}
-    assert found["lowbit int8"].faster_than_float == 4.0
-    assert (found["lowbit int8"].of_best_peer, found["lowbit int8"].best_peer) == (0.5, "peer b")
-    assert found["lowbit int8"].cold_of_best_peer == 1.25
-    assert found[benchmark.BYTES].faster_than_normalized == 3.0
-    assert found["peer a"].of_best_peer is None
-    assert found["failed"] == base[-1]
+    rows = {row.tool: row for row in benchmark.summarized(base, cold, wall, 0.5)}
+    assert rows["lowbit int8"].faster_than_float == 4.0
+    assert (rows["lowbit int8"].of_best_peer, rows["lowbit int8"].best_peer) == (0.5, "peer b")
+    assert rows["lowbit int8"].cold_of_best_peer == 1.25
+    assert rows[benchmark.BYTES].faster_than_normalized == 3.0
+    assert rows["peer a"].of_best_peer is None
+    assert rows["failed"] == base[-1]
 
 
 @pytest.mark.parametrize("benchmark", ["latency"], indirect=True)
 def test_plots_in_the_repository_are_those_of_the_csv(benchmark):
-    rows = importlib.import_module("rows").read_rows(benchmark.CSV, benchmark.Row)
+    rows = benchmark.RESULTS.read()
     for name in dict.fromkeys(row.model for row in rows):
-        drawn = benchmark.CSV.with_name(f"latency-{name}.svg").read_text(encoding="utf-8")
+        drawn = benchmark.RESULTS.csv.with_name(f"latency-{name}.svg").read_text(encoding="utf-8")
         assert drawn == benchmark.drawing(rows, name), "run python benchmarks/latency.py --table"
 
 
@@ -171,3 +169,18 @@ def test_networks_of_the_scale_benchmark_are_as_large_as_they_claim(monkeypatch)
     onnx.checker.check_model(proto, full_check=True)
     found = cost(lowbit.load(proto))
     assert (found.parameters, round(found.macs / 1e6)) == (3_487_816, 301)
+
+
+def scripts() -> list[str]:
+    return [path.stem for path in sorted((ROOT / "benchmarks").glob("*.py")) if "def main()" in path.read_text()]
+
+
+@pytest.mark.parametrize("name", scripts())
+def test_every_script_explains_its_options(name, import_benchmark, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", [name, "--help"])
+    with pytest.raises(SystemExit) as ended:
+        import_benchmark(name).main()
+    assert ended.value.code == 0
+    shown = capsys.readouterr().out
+    assert "options:" in shown
+    assert ("--data" in shown) == ("--models" in shown), "models are files in the data folder"

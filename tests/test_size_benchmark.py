@@ -22,30 +22,31 @@ def rows(size):
 
 def test_rows_come_back_and_find_their_places(size, rows, tmp_path):
     path = tmp_path / "deeper" / "rows.csv"
-    found = []
+    results = size.RESULTS
+    merged = []
     for row in reversed(rows):
-        found = size.merged(found, row)
-    assert found == rows
-    size.write_rows(path, found)
-    assert size.read_rows(path, size.Row) == rows
-    assert size.merged(rows, dataclasses.replace(rows[1], kl=0.2))[1].kl == 0.2
+        merged = results.merged(merged, [row])
+    assert merged == rows
+    results.add(merged, path)
+    assert results.read(path) == rows
+    assert results.merged(rows, [dataclasses.replace(rows[1], kl=0.2)])[1].kl == 0.2
 
 
 def test_equal_kl_is_read_off_a_straight_line_in_log_kl(size, rows):
     assert size.bits_at(rows, "NNCodec", 0.04) == pytest.approx(3.0)
     assert size.bits_at(rows, "NNCodec", 0.16) == pytest.approx(2.0)
     assert size.bits_at(rows, "NNCodec", 0.5) is None
-    assert "lowbit pack 1.60 bits a weight, NNCodec 3.21: 50 % fewer bytes" in size.markdown(rows)
+    assert "lowbit pack 1.60 bits per weight, NNCodec 3.21: 50 % fewer bytes" in size.markdown(rows)
 
 
-def test_tables_have_every_row(size, rows, import_benchmark):
+def test_tables_have_every_row(size, rows):
     table = size.markdown(rows)
     assert "| resnet20 | NNCodec (weights alone) | qp -32 | 160,000 | 4.00 | 7.0x | 0.010 | +0.50 | 99 | 0.4 |" in table
     assert len([line for line in table.splitlines() if line.startswith("| resnet20")]) == len(rows)
     fixed = dataclasses.replace(rows[0], tool="lowbit, fixed width")
     assert "fixed width" not in size.markdown([fixed, *rows], short=True)
     text = "a\n<!-- size table: resnet20 short -->\nold\n<!-- end size table -->\nb\n"
-    once = import_benchmark("rows").filled(text, "size", lambda which: size.table([fixed, *rows], which))
+    once = size.RESULTS.filled(text, lambda which: size.table([fixed, *rows], which))
     assert "old" not in once
     assert size.markdown(rows, model="resnet20", short=True) in once
     assert "fixed width" not in once
@@ -58,11 +59,11 @@ def test_the_plot_has_every_point(size, rows):
 
 def test_the_repository_shows_what_its_csv_says(size, import_benchmark):
     benchmark_rows = import_benchmark("rows")
-    rows = size.read_rows(size.CSV, size.Row)
+    rows = size.RESULTS.read()
     assert {row.model for row in rows} == set(size.MODELS)
     assert size.PLOT.read_text() == size.plot(rows), "run python benchmarks/size.py --table"
     for path in benchmark_rows.READMES:
         text = path.read_text(encoding="utf-8")
         assert "<!-- size table" in text
-        filled = benchmark_rows.filled(text, "size", lambda which: size.table(rows, which))
+        filled = size.RESULTS.filled(text, lambda which: size.table(rows, which))
         assert filled == text, "run python benchmarks/size.py --table"

@@ -98,9 +98,9 @@ class Network(torch.nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         values: dict[str, Any] = {self.input: x}
         for operator, inputs, given, output in self.steps:
-            found = [
+            arguments = [
                 values[what] if kind == "value" else self.weights[what] if kind == "weight" else what
                 for kind, what in inputs
             ]
-            values[output] = OPERATORS[operator](found, given)
+            values[output] = OPERATORS[operator](arguments, given)
         return values[self.output]

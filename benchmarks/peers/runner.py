@@ -171,9 +171,9 @@ def main(runtime: str, path: str, batch: str, threads: str) -> None:
         cpu, times = time.process_time_ns(), []
         for _ in range(int(line)):
             start = time.perf_counter_ns()
-            found = once(x)
+            logits = once(x)
             if takes_bytes:
-                found.argmax(axis=-1)
+                logits.argmax(axis=-1)
             times.append(time.perf_counter_ns() - start)
         print(json.dumps([times, time.process_time_ns() - cpu]), flush=True)
 

@@ -1,4 +1,4 @@
-"""Which processor this is, its instruction sets that decide about 8-bit arithmetic, and work shared by its cores."""
+"""The processor: its name, the instruction sets that matter for 8-bit arithmetic, and work spread over its cores."""
 
 import contextlib
 import ctypes
@@ -18,7 +18,7 @@ from threadpoolctl import threadpool_limits
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-# Instruction sets that decide how fast, and on x86 without VNNI even how exactly, 8-bit arithmetic runs.
+# Instruction sets that decide how fast 8-bit arithmetic is, and on x86 without VNNI even how exact.
 FLAGS = (
     "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512_vnni", "avx_vnni", "avx512_bf16", "avx512_fp16",
     "amx_int8", "amx_bf16", "asimd", "asimddp", "asimdhp", "i8mm", "bf16", "sve", "sve2",
@@ -26,16 +26,16 @@ FLAGS = (
 
 
 def cores() -> int:
-    """How many cores this process may use."""
+    """Number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextlib.contextmanager
 def single_thread_blas() -> Iterator[None]:
-    """Products of matrices on one thread each, as a context or a decorator.
+    """Limit numpy's matrix products to one thread each; a context manager, and a decorator.
 
-    Work is shared by batches of images here. Threads inside numpy's products as well would wait for each other: a pass
-    of rounding over MobileNetV2 took 3.5 times as long on 2 cores.
+    lowbit itself runs batches of images in parallel. If the products inside used threads too, these would wait for each
+    other: rounding MobileNetV2 took 3.5 times as long on 2 cores.
     """
     with threadpool_limits(1, user_api="blas"):
         yield
@@ -44,7 +44,17 @@ def single_thread_blas() -> Iterator[None]:
 def in_order(
     function: Callable[[Item], Result], items: Iterable[Item], *, threads: int, ahead: int = 1
 ) -> Iterator[Result]:
-    """`map(function, items)`, in order, on threads that stay so many results `ahead` of what they work on at most."""
+    """`map(function, items)` on several threads, with the results in order.
+
+    Args:
+        function: called once for each item, in any thread.
+        items: read as they are needed.
+        threads: how many work at the same time; with 1, the calling thread does.
+        ahead: how many more results than threads may be pending, which bounds the memory they take.
+
+    Raises:
+        Exception: what `function` raised, when its result is due; later calls are cancelled.
+    """
     if threads <= 1:
         yield from map(function, items)
         return
@@ -62,17 +72,17 @@ def in_order(
 
 
 def give_back_memory() -> None:
-    """Let the C library return what was freed to the system, where it can (glibc).
+    """Return freed memory to the system, where the C library can (glibc).
 
-    It keeps freed blocks for the next request, among small ones that are still used; after the large tensors of a
-    session that is as much again as the network's weights.
+    It keeps freed blocks for later requests, between small ones that are still in use; after the large tensors of a
+    session, they are as large as the network's weights.
     """
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
 
 
 def processor() -> tuple[str, tuple[str, ...]]:
-    """Name of the processor, and which of `FLAGS` it has."""
+    """The processor's name, and which of `FLAGS` it has."""
     with contextlib.suppress(OSError):
         return parse_cpuinfo(Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace"))
     if sys.platform == "darwin":

@@ -95,12 +95,12 @@ def test_ambiguous_floats_are_refused_with_the_way_out(pixels, top):
 def test_integers_out_of_range(pixels, low, high):
     x = pixels.astype(np.int32)
     x[0, 0, 0, 0], x[1, 0, 0, 0] = low, high
-    with pytest.raises(DataError, match=f"integers go from {low} to {high}"):
+    with pytest.raises(DataError, match=f"integers range from {low} to {high}"):
         open_images(x, P)
 
 
 def test_values_said_wrongly_are_caught(pixels):
-    with pytest.raises(DataError, match=r"image \d+: values leave the range 0\.\.1"):
+    with pytest.raises(DataError, match=r"image \d+: values are outside the range 0\.\.1"):
         all_x(open_images(pixels.astype(np.float32), P, values="unit"))
     with pytest.raises(DataError, match="values='pixels' is not known"):
         open_images(pixels, P, values="pixels")
@@ -112,7 +112,7 @@ def test_values_said_wrongly_are_caught(pixels):
 def test_nan_and_infinity_are_named(pixels, bad):
     x = pixels / np.float32(255)
     x[4, 0, 0, 0] = bad
-    with pytest.raises(DataError, match="image 4: there are NaN or infinite"):
+    with pytest.raises(DataError, match="image 4: some values are NaN or infinite"):
         open_images(x, P)
 
 
@@ -257,7 +257,7 @@ def test_items_with_and_without_labels(pixels):
 
 def test_nothing_given():
     for nothing in ([], iter(()), np.zeros((0, 4, 5, 3), np.uint8), np.zeros(0)):
-        with pytest.raises(DataError, match=r"no images|one image at least"):
+        with pytest.raises(DataError, match=r"no images|not a set of images"):
             open_images(nothing, P)
 
 

@@ -208,7 +208,7 @@ def test_labels_must_fit_the_outputs(folder):
             check_labels(images, outputs)
     arrays = open_images((np.zeros((3, 6, 8, 3), np.uint8), [0, 5, 1]), P)
     check_labels(arrays, 6)
-    with pytest.raises(DataError, match=r"image 1: the label is 5, the model has 5 outputs \(0 to 4\)"):
+    with pytest.raises(DataError, match=r"image 1: the label is 5, but the model has 5 outputs \(0 to 4\)"):
         check_labels(arrays, 5)
     check_labels(open_images(folder / "a", P), 2)
 

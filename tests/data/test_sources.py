@@ -65,7 +65,7 @@ def test_classes_can_be_given_in_the_order_of_the_outputs(tmp_path):
     images = open_images(tmp_path, SMALL, classes=["dog", "bird", "cat"])
     assert images.labels.tolist() == [2, 0]
     assert images.class_names == ("dog", "bird", "cat")
-    with pytest.raises(DataError, match="'dog' is none of the classes"):
+    with pytest.raises(DataError, match="'dog' is not one of the classes"):
         open_images(tmp_path, SMALL, classes=["cat", "bird"])
 
 
@@ -88,7 +88,7 @@ def test_class_folder_without_images_is_named(tmp_path):
 def test_images_beside_class_folders(tmp_path):
     image_file(tmp_path / "a/1.png")
     image_file(tmp_path / "1.png")
-    with pytest.raises(DataError, match="1 images lie beside class folders"):
+    with pytest.raises(DataError, match=r"there are images \(1\) beside class folders"):
         open_images(tmp_path, SMALL)
 
 
@@ -103,7 +103,7 @@ def test_a_folder_of_splits_is_not_taken_for_classes(tmp_path):
 def test_images_in_formats_that_are_not_read_are_named(tmp_path):
     image_file(tmp_path / "a/1.png")
     Image.new("RGB", (4, 4)).save(tmp_path / "a/2.gif")
-    with pytest.raises(DataError, match=r"2\.gif: gif images are not read"):
+    with pytest.raises(DataError, match=r"2\.gif: gif images are not supported"):
         open_images(tmp_path, SMALL)
 
 
@@ -120,7 +120,7 @@ def test_missing_and_unknown_sources(tmp_path):
     with pytest.raises(DataError, match="no such file or folder"):
         open_images(tmp_path / "gone", SMALL)
     (tmp_path / "a.txt").write_text("x")
-    with pytest.raises(DataError, match="not images that lowbit reads"):
+    with pytest.raises(DataError, match="this file type is not supported"):
         open_images(tmp_path / "a.txt", SMALL)
     with pytest.raises(DataError, match="no built-in split 'nothing'"):
         open_images("builtin:nothing", SMALL)

@@ -1,13 +1,13 @@
 """Arrays -> `Source`. What their numbers mean is decided once, over the whole set:
 
 - integers are pixels 0..255; anything outside is refused;
-- floats with a negative value are the model's own input already, pass untouched, and must have its exact shape;
+- floats with a negative value are the model's own input already, are not changed, and must have its exact shape;
 - floats all within 0..1 are pixels as fractions ("unit");
-- floats all within 0..255 that reach beyond 8 are pixels ("bytes");
+- floats all within 0..255, some above 8, are pixels ("bytes");
 - other floats are refused as ambiguous; `values="unit"`, `"bytes"` or `"model"` decides.
 
 Where no preprocessing is known, floats of any range are the model's own input. [H, W, C] and [C, H, W] are told apart
-by the model's shape, or by which end has 1 or 3 channels.
+by the model's shape, or by which end has size 1 or 3.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ from lowbit.graph.preprocessing import Preprocessing
 VALUES = ("detect", "bytes", "unit", "model")
 # Interpolated fractions overshoot 1 a little, normalized values rarely pass 3, and photographs are brighter than 8.
 BYTES_REACH = 8.0
-SAY = "Store uint8, or say values='unit' (0..1), 'bytes' (0..255) or 'model' (already normalized)."
+SAY = "Store uint8, or give values='unit' (0..1), 'bytes' (0..255) or 'model' (already normalized)."
 GIVEN = "the given images"
 
 
@@ -60,21 +60,21 @@ def from_array(
         values: "detect", or what the numbers mean.
 
     Raises:
-        DataError: no images; a size, channel count, dtype or range that does not fit; labels that are not one an image.
+        DataError: no images; a size, channel count, dtype or range that does not fit; not one label per image.
     """
     if images.ndim < 2:
-        raise DataError(f"one image at least is needed, not an array of shape {images.shape}.", where=name)
+        raise DataError(f"an array of shape {images.shape} is not a set of images.", where=name)
     if images.dtype == np.uint8 and len(images):
-        found = Survey(len(images), images.shape[1:], 0, 255, floats=False)
+        survey = Survey(len(images), images.shape[1:], 0, 255, floats=False)
     else:
-        found = survey((numeric(image, f"{name}, image {i}") for i, image in enumerate(images)), name)
-    classes = None if labels is None else _labels(labels, found.count, name)
+        survey = inspect((numeric(image, f"{name}, image {i}") for i, image in enumerate(images)), name)
+    classes = None if labels is None else _labels(labels, survey.count, name)
     identity = ("object", id(images)) if origin is None else origin
-    source = Source(name, identity, tuple(range(found.count)), lambda i, _: images[i], classes)
-    return interpreted(source, found, preprocessing, values)
+    source = Source(name, identity, tuple(range(survey.count)), lambda i, _: images[i], classes)
+    return interpreted(source, survey, preprocessing, values)
 
 
-def interpreted(source: Source, found: Survey, preprocessing: Preprocessing | None, values: str) -> Source:
+def interpreted(source: Source, survey: Survey, preprocessing: Preprocessing | None, values: str) -> Source:
     """The source with what its numbers mean and how its arrays are laid out.
 
     Raises:
@@ -83,16 +83,16 @@ def interpreted(source: Source, found: Survey, preprocessing: Preprocessing | No
     name = source.name
     if values not in VALUES:
         raise DataError(f"values={values!r} is not known.", remedy=f"Use one of {', '.join(VALUES)}.")
-    meaning = _meaning(found, preprocessing, name) if values == "detect" else values
-    if meaning == "model" and not found.floats:
+    meaning = _meaning(survey, preprocessing, name) if values == "detect" else values
+    if meaning == "model" and not survey.floats:
         raise DataError("a model's inputs must be floats, these are integers.", where=name, remedy=SAY)
-    if meaning == "unit" and found.floats and preprocessing is not None and _is_identity(preprocessing, found.shape):
+    if meaning == "unit" and survey.floats and preprocessing is not None and _is_identity(preprocessing, survey.shape):
         meaning = "model"
-    layout = _layout(found.shape, preprocessing, meaning, name)
+    layout = _layout(survey.shape, preprocessing, meaning, name)
     return dataclasses.replace(source, values=meaning, layout=layout, resizable=False)
 
 
-def survey(images: Iterable[Array], name: str) -> Survey:
+def inspect(images: Iterable[Array], name: str) -> Survey:
     """Look at every image once.
 
     Raises:
@@ -109,28 +109,28 @@ def survey(images: Iterable[Array], name: str) -> Survey:
                 raise DataError(f"an image of shape {image.shape} has no pixels.", where=where)
         elif image.shape != shape:
             raise DataError(
-                f"the shape is {image.shape}, those before have {shape}.",
+                f"the shape is {image.shape}, earlier images have {shape}.",
                 where=where,
                 remedy="Resize the images first.",
             )
         elif is_float != floats:
             raise DataError(
-                f"the dtype is {image.dtype}, those before are {'floats' if floats else 'integers'}.", where=where
+                f"the dtype is {image.dtype}, earlier images are {'floats' if floats else 'integers'}.", where=where
             )
         smallest, largest = float(image.min()), float(image.max())
         if not (np.isfinite(smallest) and np.isfinite(largest)):
-            raise DataError("there are NaN or infinite values.", where=where, remedy="Remove or repair it.")
+            raise DataError("some values are NaN or infinite.", where=where, remedy="Remove or repair the image.")
         low, high, count = min(low, smallest), max(high, largest), count + 1
     if count == 0:
         raise DataError("there are no images.", where=name, remedy="Give at least one.")
     return Survey(count, shape, low, high, floats)
 
 
-def _meaning(found: Survey, preprocessing: Preprocessing | None, name: str) -> str:
-    low, high = found.low, found.high
-    if not found.floats:
+def _meaning(survey: Survey, preprocessing: Preprocessing | None, name: str) -> str:
+    low, high = survey.low, survey.high
+    if not survey.floats:
         if low < 0 or high > 255:
-            raise DataError(f"integers go from {low:g} to {high:g}, pixels from 0 to 255.", where=name, remedy=SAY)
+            raise DataError(f"integers range from {low:g} to {high:g}, pixels from 0 to 255.", where=name, remedy=SAY)
         return "bytes"
     if low >= 0 and high <= 1:
         return "unit"
@@ -142,13 +142,13 @@ def _meaning(found: Survey, preprocessing: Preprocessing | None, name: str) -> s
 
 
 def _is_identity(preprocessing: Preprocessing, shape: tuple[int, ...]) -> bool:
-    """Fractions of the model's shape are its inputs already, so that rounding them to 256 levels would be a loss."""
+    """Whether fractions are the model's inputs already, which rounding to 256 levels would only make less precise."""
     p = preprocessing
     return abs(p.scale * 255 - 1) < 1e-6 and not any(p.mean) and set(p.std) == {1.0} and p.input_shape == shape
 
 
 def _layout(shape: tuple[int, ...], preprocessing: Preprocessing | None, meaning: str, name: str) -> str | None:
-    """Which axis is which, or None for arrays that are no images."""
+    """Which axis is which, or None for arrays that are not images."""
     if preprocessing is None:
         if meaning == "model" or len(shape) not in (2, 3):
             return None
@@ -161,7 +161,7 @@ def _layout(shape: tuple[int, ...], preprocessing: Preprocessing | None, meaning
         if shape != preprocessing.input_shape:
             raise DataError(
                 f"the arrays have shape {shape}, the model's inputs {preprocessing.input_shape}; floats below 0 or"
-                " values='model' are passed on as they are.",
+                " values='model' are used as they are.",
                 where=name,
                 remedy="Give uint8 images, or normalized arrays of the model's own shape.",
             )
@@ -217,15 +217,17 @@ def numeric(value: object, where: str, channels: int = 3) -> Array:
 
 
 def _labels(labels: object, count: int, name: str) -> Labels:
-    tags = np.asarray(labels)
-    if tags.shape == (count, 1):
-        tags = tags[:, 0]
-    if tags.shape != (count,) or tags.dtype.kind not in "iu":
+    classes = np.asarray(labels)
+    if classes.shape == (count, 1):
+        classes = classes[:, 0]
+    if classes.shape != (count,) or classes.dtype.kind not in "iu":
         raise DataError(
-            f"labels are {tags.dtype} {tags.shape}, expected one integer for each of {count} images.",
+            f"labels are {classes.dtype} {classes.shape}, expected one integer for each of {count} images.",
             where=name,
             remedy="Give class numbers from 0; turn one-hot rows into numbers with argmax.",
         )
-    if count and not 0 <= int(tags.min()) <= int(tags.max()) < 1 << 31:
-        raise DataError(f"labels go from {tags.min()} to {tags.max()}.", where=name, remedy="Count classes from 0.")
-    return tags.astype(np.int64)
+    if count and not 0 <= int(classes.min()) <= int(classes.max()) < 1 << 31:
+        raise DataError(
+            f"labels range from {classes.min()} to {classes.max()}.", where=name, remedy="Count classes from 0."
+        )
+    return classes.astype(np.int64)

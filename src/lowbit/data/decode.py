@@ -1,9 +1,9 @@
 """One image file -> uint8 [height, width, channels], and resizing.
 
-Whatever the file says, the result is the same kind of thing: EXIF orientation is applied, transparency is laid over
-white, 16-bit grays are scaled to 8 bits, CMYK and palettes become RGB, and an animation gives its first frame. Color
-profiles are ignored, as training pipelines do. Image files are untrusted: only four decoders are ever tried, and
-pillow's pixel limit is checked on the header, before anything is allocated.
+Every file gives the same kind of array: EXIF orientation is applied, transparency is blended with white, 16-bit grays
+are scaled to 8 bits, CMYK and palettes become RGB, and an animation gives its first frame. Color profiles are ignored,
+as training pipelines do. Image files are untrusted: only four decoders are tried, and pillow's pixel limit is checked
+on the header, before anything is allocated.
 """
 
 from pathlib import Path
@@ -56,12 +56,12 @@ def decode_file(path: Path, channels: int = 3) -> Pixels:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _too_large(path, "too many pixels") from error
     except Exception as error:
-        # Pillow's decoders answer damaged files with OSError, SyntaxError, ValueError, struct.error and others.
+        # On damaged files, pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and others.
         reason = getattr(error, "strerror", None) or (
             "not an image in a format that lowbit reads" if isinstance(error, UnidentifiedImageError) else error
         )
         raise DataError(
-            f"cannot read the image: {reason}.", where=str(path), remedy="Replace it, or take it out of the folder."
+            f"cannot read the image: {reason}.", where=str(path), remedy="Replace it, or remove it from the folder."
         ) from error
 
 
@@ -80,7 +80,7 @@ def to_pixels(image: Image.Image, channels: int = 3) -> Pixels:
 
 
 def with_channels(pixels: Pixels, channels: int) -> Pixels:
-    """RGB uint8 [height, width, 3] as it is, or as gray [height, width, 1]."""
+    """RGB uint8 [height, width, 3] as it is, or converted to gray [height, width, 1]."""
     _check_channels(channels, "image")
     return pixels if channels == 3 else to_pixels(Image.fromarray(pixels), channels)
 
@@ -108,7 +108,7 @@ def _upright(image: Image.Image) -> Image.Image:
     try:
         orientation = image.getexif().get(ORIENTATION_TAG, 1)
     except Exception:
-        # Damaged EXIF beside sound pixels: shown as stored, as every viewer does.
+        # Damaged EXIF beside sound pixels: shown as stored, as viewers do.
         return image
     turn = ORIENTATIONS.get(orientation) if isinstance(orientation, int) else None
     if turn is None:
@@ -132,5 +132,5 @@ def _too_large(path: Path, size: str) -> DataError:
     return DataError(
         f"the image has {size}, the limit is {Image.MAX_IMAGE_PIXELS} (a decompression bomb?).",
         where=str(path),
-        remedy="Scale it down, or take it out of the folder.",
+        remedy="Scale it down, or remove it from the folder.",
     )

@@ -1,7 +1,7 @@
-"""One file over https into a `.part` file, which an interrupted run leaves for the next one to go on with.
+"""One file over https into a `.part` file, which the next run continues if this one is interrupted.
 
-Nothing tells whether the file on the server changed in between: what was downloaded has to be checked by whoever asked
-for it (a hash, the checksums of a zip archive).
+Nothing tells whether the file on the server changed in between: the caller has to check what was downloaded (by a hash,
+or the checksums of a zip archive).
 """
 
 import http.client
@@ -27,7 +27,7 @@ LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 class _SecureRedirects(urllib.request.HTTPRedirectHandler):
-    """Follows a redirect only to where a download may start as well."""
+    """Follows redirects only to URLs that a download may also start from."""
 
     def redirect_request(
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Message, newurl: str
@@ -39,22 +39,20 @@ class _SecureRedirects(urllib.request.HTTPRedirectHandler):
 def _check_url(url: str) -> None:
     parsed = urllib.parse.urlsplit(url)
     if parsed.scheme != "https" and not (parsed.scheme == "http" and parsed.hostname in LOOPBACK):
-        raise DataError(
-            "only https is downloaded from.", where=url, remedy="Give a base URL that begins with https://."
-        )
+        raise DataError("downloads must use https.", where=url, remedy="Give a base URL that begins with https://.")
 
 
 def download(url: str, aside: Path, *, limit: int, progress: Progress = SILENT) -> None:
-    """Fill `aside`, going on where an earlier run stopped; a broken connection is taken up again a few times.
+    """Fill `aside`, continuing where an earlier run stopped; a broken connection is retried a few times.
 
     Args:
         url: https, or http on this machine; redirects likewise.
-        aside: the file to fill; whole when this returns, and kept for the next run when it raises.
-        limit: most bytes to take.
-        progress: told after every piece.
+        aside: the file to fill; complete when this returns, and kept for the next run when it raises.
+        limit: maximum size in bytes.
+        progress: told after every chunk.
 
     Raises:
-        DataError: no connection, an error of the server, or more than `limit` bytes.
+        DataError: no connection, a server error, or more than `limit` bytes.
         OSError: `aside` cannot be written.
     """
     _check_url(url)
@@ -68,21 +66,21 @@ def download(url: str, aside: Path, *, limit: int, progress: Progress = SILENT) 
             error.close()
             if error.code < 500 and error.code != 429:
                 raise DataError(
-                    f"the server answers {error.code} {error.reason}.",
+                    f"the server answered {error.code} {error.reason}.",
                     where=url,
-                    remedy=f"Put the archive into {aside.parent} by hand and run again.",
+                    remedy=f"Put the file into {aside.parent} by hand and run again.",
                 ) from error
             reason = f"{error.code} {error.reason}"
         except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError) as error:
             reason = str(getattr(error, "reason", error)) or type(error).__name__
         got = (aside.stat().st_size if aside.exists() else 0) - before
         if attempt + 1 < ATTEMPTS:
-            progress.note(f"{url}: {reason}; after {got} bytes, trying again.")
+            progress.note(f"{url}: {reason} after {got} bytes; trying again.")
             time.sleep(PAUSE_SECONDS * 2**attempt)
     raise DataError(
-        f"the download broke off: {reason}.",
+        f"the download failed: {reason}.",
         where=url,
-        remedy=f"Run again to go on where it stopped, or put the archive into {aside.parent} by hand.",
+        remedy=f"Run again to continue where it stopped, or put the file into {aside.parent} by hand.",
     )
 
 
@@ -94,7 +92,7 @@ def _continue(opener: urllib.request.OpenerDirector, url: str, aside: Path, limi
     except urllib.error.HTTPError as error:
         if error.code != 416 or not have:
             raise
-        # Nothing lies beyond what is here: it is all there, or it belongs to another version of the file.
+        # The server has no more bytes than we do: the file is complete, or it is another version.
         error.close()
         if error.headers.get("Content-Range", "").strip() == f"bytes */{have}":
             return
@@ -103,7 +101,7 @@ def _continue(opener: urllib.request.OpenerDirector, url: str, aside: Path, limi
     with response:
         start, total = _expected(response, have, url)
         if max(total or 0, start) > limit:
-            raise DataError(f"{total} bytes are offered, at most {limit} are taken.", where=url)
+            raise DataError(f"the file has {total} bytes, the maximum is {limit}.", where=url)
         with aside.open("r+b" if start else "wb") as file:
             file.seek(start)
             at = start
@@ -112,12 +110,12 @@ def _continue(opener: urllib.request.OpenerDirector, url: str, aside: Path, limi
                 at += len(chunk)
                 if at > limit:
                     file.truncate(0)
-                    raise DataError(f"more than {limit} bytes arrive.", where=url)
+                    raise DataError(f"the file has more than {limit} bytes.", where=url)
                 file.write(chunk)
             file.flush()
             os.fsync(file.fileno())
         if total is not None and at != total:
-            raise ConnectionError(f"{at} of {total} bytes came")
+            raise ConnectionError(f"only {at} of {total} bytes arrived")
 
 
 def _chunks(response: http.client.HTTPResponse) -> Iterator[bytes]:
@@ -125,19 +123,17 @@ def _chunks(response: http.client.HTTPResponse) -> Iterator[bytes]:
         while chunk := response.read(CHUNK_BYTES):
             yield chunk
     except OSError as error:
-        # Told apart from a disk that cannot be written: this one is worth another attempt.
+        # Unlike a disk that cannot be written, this is worth another attempt.
         raise ConnectionError(str(error)) from error
 
 
 def _expected(response: http.client.HTTPResponse, have: int, url: str) -> tuple[int, int | None]:
-    """Where the answer's bytes belong, and the size of the whole file where it is told."""
+    """The offset of the response's bytes, and the size of the whole file if the server says it."""
     length = response.headers.get("Content-Length", "")
     if response.status != 206:
-        # The server does not do ranges and sends all of it.
+        # The server does not support ranges and sends the whole file.
         return 0, int(length) if length.isdecimal() else None
     match = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+|\*)", response.headers.get("Content-Range", "").strip())
     if match is None or int(match[1]) != have:
-        raise DataError(
-            "the server sends another range than was asked for.", where=url, remedy="Delete the .part file."
-        )
+        raise DataError("the server sent another range than requested.", where=url, remedy="Delete the .part file.")
     return have, int(match[2]) + 1 if match[3] == "*" else int(match[3])

@@ -1,8 +1,8 @@
 """The original Rock-Paper-Scissors archives: download, check, extract, whole or not at all.
 
-An archive is unpacked only after every name, kind, size, ratio and count in it has been checked, into a folder aside
-that is renamed when all checksums were right. Where no hash of an archive is given, what came is recorded in
-`fetched.json`. Limits: no ZIP64 and no nested archives, which the originals do not need.
+An archive is unpacked only after every name, file type, size, ratio and count in it has been checked, into a temporary
+folder that is renamed when all checksums are right. The hash of each archive is recorded in `fetched.json`, whether or
+not one was expected. Limits: no ZIP64 and no nested archives, which the originals do not need.
 """
 
 import contextlib
@@ -34,7 +34,7 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 
 @dataclass(frozen=True)
 class Part:
-    """One archive: images of `CLASSES` in folders of these names, `per_class` each, that become DIR/`split`."""
+    """One archive with `per_class` images in a folder for each of `CLASSES`, extracted to DIR/`split`."""
 
     archive: str
     split: str
@@ -43,7 +43,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Limits:
-    """Sizes beyond which an archive is refused. The originals have 200 MB and 30 MB, their images 100 KB each."""
+    """Sizes above which an archive is refused. The originals have 200 MB and 30 MB, their images 100 KB each."""
 
     archive_bytes: int = 1 << 30
     member_bytes: int = 16 << 20
@@ -66,23 +66,23 @@ def fetch_rps(
     limits: Limits | None = None,
     progress: Progress = SILENT,
 ) -> Path:
-    """Download the Rock-Paper-Scissors images into `folder`/train and `folder`/test, one folder a class.
+    """Download the Rock-Paper-Scissors images into `folder`/train and `folder`/test, one folder per class.
 
-    Splits that are complete are left alone; an archive already in `folder` is used and not downloaded.
+    Complete splits are left alone; an archive that is in `folder` already is not downloaded.
 
     Args:
-        folder: made if missing.
+        folder: created if missing.
         base_url: where the archives are; https, or http on this machine.
         parts: the archives and their counts.
         sha256: expected hex hash by archive name; others are only recorded.
-        limits: sizes beyond which an archive is refused.
-        progress: told as the bytes and the images come.
+        limits: sizes above which an archive is refused.
+        progress: told about bytes and images as they arrive.
 
     Returns:
         `folder`.
 
     Raises:
-        DataError: no connection, no such file there, or an archive that is damaged, unsafe or has other counts.
+        DataError: no connection, no such file, or an archive that is damaged, unsafe or has other counts.
         OutputError: `folder` cannot be written.
     """
     folder = Path(folder)
@@ -121,9 +121,11 @@ def _fetch_part(
     except DataError as error:
         if was_there:
             raise DataError(error.what, where=error.where, remedy=f"Delete {archive} and run again.") from error
-        # Kept, it would be used again by every later run.
+        # Otherwise every later run would use it again.
         archive.unlink()
-        raise DataError(error.what, where=error.where, remedy=error.remedy or "Run again to download anew.") from error
+        raise DataError(
+            error.what, where=error.where, remedy=error.remedy or "Run again to download it again."
+        ) from error
     entry: dict[str, object] = {
         "url": None if was_there else url,
         "bytes": archive.stat().st_size,
@@ -165,7 +167,7 @@ def _record(path: Path, archive: str, entry: dict[str, object]) -> None:
 
 
 def _extract(archive: Path, target: Path, part: Part, limits: Limits, progress: Progress) -> None:
-    """Unpack into a folder aside and rename it to `target`."""
+    """Unpack into a temporary folder and rename it to `target`."""
     stage: Path | None = None
     try:
         _refuse_long_directory(archive, limits)
@@ -176,11 +178,11 @@ def _extract(archive: Path, target: Path, part: Part, limits: Limits, progress: 
                 (stage / name).mkdir()
             for relative, info in progress.track(members.items(), f"unpacking {archive.name}", total=len(members)):
                 with opened.open(info) as source, (stage / relative).open("xb") as file:
-                    # Reading stops at the size that was checked, and its end compares the checksum.
+                    # Reading stops at the size that was checked, and then compares the checksum.
                     shutil.copyfileobj(source, file, CHUNK_BYTES)
                 if (stage / relative).stat().st_size != info.file_size:
-                    raise DataError(f"{info.filename} ends early.", where=str(archive))
-        # mkdtemp makes private folders; data should be readable like any other folder of this user.
+                    raise DataError(f"{info.filename} ends too early.", where=str(archive))
+        # mkdtemp makes private folders; this one should be as readable as its parent.
         stage.chmod((target.parent.stat().st_mode | stat.S_IRWXU) & 0o777)
         os.rename(stage, target)
         stage = None
@@ -192,26 +194,26 @@ def _extract(archive: Path, target: Path, part: Part, limits: Limits, progress: 
 
 
 def _refuse_long_directory(archive: Path, limits: Limits) -> None:
-    """Refuse too many members before zipfile makes an object of each."""
+    """Refuse too many members before zipfile creates an object for each."""
     with archive.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(0, size - END_RECORD_BYTES - LONGEST_COMMENT_BYTES))
         tail = file.read()
     at = tail.rfind(b"PK\x05\x06")
     if at < 0 or len(tail) - at < END_RECORD_BYTES:
-        raise DataError("not a whole zip archive.", where=str(archive))
+        raise DataError("this is not a complete zip archive.", where=str(archive))
     directory_bytes = int.from_bytes(tail[at + 12 : at + 16], "little")
     if directory_bytes > 512 * limits.members or tail[max(0, at - 20) : at].startswith(b"PK\x06\x07"):
-        raise DataError(f"more than {limits.members} members, or ZIP64.", where=str(archive))
+        raise DataError(f"the archive has more than {limits.members} members, or is ZIP64.", where=str(archive))
 
 
 def _checked(
     opened: zipfile.ZipFile, part: Part, limits: Limits, archive: Path
 ) -> dict[PurePosixPath, zipfile.ZipInfo]:
-    """The images by class/name, after everything that the archive claims has been looked at."""
+    """The images by class/name, after everything that the archive claims has been checked."""
     infos = opened.infolist()
     if len(infos) > limits.members:
-        raise DataError(f"{len(infos)} members, at most {limits.members} are unpacked.", where=str(archive))
+        raise DataError(f"the archive has {len(infos)} members, the maximum is {limits.members}.", where=str(archive))
     images: dict[PurePosixPath, zipfile.ZipInfo] = {}
     seen: set[str] = set()
     total = 0
@@ -229,9 +231,9 @@ def _checked(
             continue
         relative = PurePosixPath(path.parent.name, path.name)
         if path.parent.name not in CLASSES:
-            raise DataError(f"an image outside of the folders {', '.join(CLASSES)}.", where=where)
+            raise DataError(f"the image is not in one of the folders {', '.join(CLASSES)}.", where=where)
         if str(relative).lower() in seen:
-            raise DataError("the same name twice.", where=where)
+            raise DataError("the name occurs twice.", where=where)
         seen.add(str(relative).lower())
         images[relative] = info
     counts = Counter(path.parent.name for path in images)
@@ -242,14 +244,14 @@ def _checked(
 
 
 def _safe_path(info: zipfile.ZipInfo, where: str) -> PurePosixPath:
-    # zipfile cleans `filename` on reading; the name as written is what tells of bad intent.
+    # zipfile cleans `filename` on reading; only the name as written shows bad intent.
     name = info.orig_filename
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or any(c in "\\:" or ord(c) < 32 for c in name) or not path.parts:
         raise DataError("the name leads out of the folder.", where=where)
     kind = stat.S_IFMT(info.external_attr >> 16)
     if kind not in (0, stat.S_IFDIR if info.is_dir() else stat.S_IFREG):
-        raise DataError("a link or special file.", where=where)
+        raise DataError("this is a link or special file.", where=where)
     if info.flag_bits & 0x1:
-        raise DataError("it is encrypted.", where=where)
+        raise DataError("this file is encrypted.", where=where)
     return path

@@ -9,7 +9,7 @@ Image `index` of a split depends on (`SEED`, split, index) only, so any of them 
 additions, multiplications, square roots and integer resampling, which are exact or correctly rounded everywhere; libm
 enters only through the angles of joints and of the light, and positions are rounded before they are used.
 
-What it gives up: no image here shows a real hand. The set is hard enough to tell good quantization from bad.
+Limits: no image shows a real hand. The set is hard enough to tell good quantization from bad.
 """
 
 import math
@@ -149,7 +149,7 @@ def _strokes(kind: str, generator: np.random.Generator) -> list[_Stroke]:
 def _pose(kind: str, generator: np.random.Generator) -> tuple[list[float], float, list[float], str]:
     """How far each finger is closed (0 open, 1 a fist), the spread in degrees, how far the thumb is, and where it lies.
 
-    A share of the hands is caught on the way from one gesture to another, which is what makes some of them ambiguous.
+    Some hands are between one gesture and another, which makes them ambiguous.
     """
     uniform = generator.uniform
     loose = uniform(0.0, 0.16) if uniform() < 0.75 else uniform(0.1, 0.42)
@@ -242,7 +242,7 @@ def _turned(point: Point, turn: tuple[Point, Point, Point], mirror: float) -> Po
 
 
 def _surface(strokes: list[_Stroke]) -> tuple[Heights, npt.NDArray[np.uint8]]:
-    """Height map float32 [160, 160] in pixels of the drawing, far below where there is nothing, and the part seen."""
+    """Height map float32 [160, 160] in pixels of the drawing, -10000 where there is no hand, and the visible part."""
     heights = np.full((RENDER_SIZE, RENDER_SIZE), -1e4, dtype=np.float32)
     parts = np.zeros((RENDER_SIZE, RENDER_SIZE), dtype=np.uint8)
     for stroke in strokes:

@@ -27,7 +27,7 @@ class Scene:
 
 
 def surroundings(generator: np.random.Generator, size: int) -> Scene:
-    """Draw a background of `size` x `size` pixels and choose skin, sleeve and light."""
+    """Draw a background of `size` x `size` pixels, and choose skin, sleeve and light."""
     uniform = generator.uniform
     tone = uniform(0, len(SKINS) - 1.001)
     below, share = int(tone), tone - int(tone)
@@ -48,12 +48,12 @@ def finish(
     generator: np.random.Generator,
     size: int,
 ) -> Pixels:
-    """Light the hand, put it into its scene and photograph it badly: uint8 [size, size, 3]."""
+    """Light the hand, place it in its scene and add camera faults: uint8 [size, size, 3]."""
     uniform = generator.uniform
     hand = _lit(heights, parts, scene, generator).resize((size, size), Image.Resampling.BOX)
     mask = Image.fromarray(np.where(parts > 0, np.uint8(255), np.uint8(0))).resize((size, size), Image.Resampling.BOX)
     image = scene.background
-    if uniform() < 0.6:  # the shadow that the hand throws on what is behind it
+    if uniform() < 0.6:  # the shadow of the hand on the background
         far = uniform(3, 14)
         shadow = ImageChops.offset(mask, int(-far * scene.light[0]), int(-far * scene.light[1]))
         strength = uniform(0.2, 0.6)
@@ -80,7 +80,7 @@ def _lit(
     x, y, z = (np.float32(v) for v in scene.light)
     facing = (z - slope_x * x - slope_y * y) / np.sqrt(slope_x * slope_x + slope_y * slope_y + np.float32(1.0))
     shade = np.float32(scene.ambient) + np.float32(1.25 - scene.ambient) * np.maximum(facing, 0)
-    # Where the surface lies below its neighborhood, little light gets in.
+    # Where the surface is lower than around it, less light arrives.
     top = max(float(surface.max()), floor + 1.0)
     levels = ((surface - np.float32(floor)) * np.float32(255.0 / (top - floor))).astype(np.uint8)
     around = np.asarray(Image.fromarray(levels).filter(ImageFilter.BoxBlur(size / 40)), dtype=np.float32)
@@ -129,7 +129,7 @@ def _background(generator: np.random.Generator, size: int, skin: Color) -> Image
 
 
 def _clutter(image: Image.Image, generator: np.random.Generator, skin: Color) -> None:
-    """Things behind the hand, some of them finger-like: rods of skin color, balls, boxes."""
+    """Objects behind the hand, some of them finger-like: rods of skin color, balls, boxes."""
     uniform, draw, size = generator.uniform, ImageDraw.Draw(image), image.width
     for _ in range(int(generator.integers(2, 10))):
         color = _random_color(generator)
@@ -148,7 +148,7 @@ def _clutter(image: Image.Image, generator: np.random.Generator, skin: Color) ->
 
 
 def _obstruct(image: Image.Image, generator: np.random.Generator) -> None:
-    """Something in front of the hand."""
+    """An object in front of the hand."""
     uniform, draw, size = generator.uniform, ImageDraw.Draw(image), image.width
     color = _random_color(generator)
     if uniform() < 0.5:
@@ -187,7 +187,7 @@ def _soft_noise(generator: np.random.Generator, cells: int, size: int) -> npt.ND
 
 
 def _random_color(generator: np.random.Generator) -> Color:
-    """Any color, mostly muted: rooms and clothes seldom are neon."""
+    """Any color, mostly muted, as rooms and clothes are."""
     red, green, blue = (int(value) for value in generator.integers(0, 256, 3))
     gray, keep = (red + green + blue) // 3, generator.uniform(0.1, 0.7)
     return _color(*(gray + (value - gray) * keep for value in (red, green, blue)))

@@ -1,7 +1,7 @@
-"""Images and labels, opened once and read as often as needed: the one thing that every pass over data takes.
+"""Images and labels, opened once and read as often as needed: what every pass over data takes.
 
 `Images` holds where each image is, never the images. A pass decodes, resizes and normalizes in threads that run at most
-a few images ahead, so that memory does not depend on the number of images, and gives them in the same order every time.
+a few images ahead, so that memory does not depend on the number of images; the order is the same every time.
 """
 
 import dataclasses
@@ -46,19 +46,19 @@ class Batch:
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """Images with or without labels, and what the model wants done to them. Made by `open_images`."""
+    """Images with or without labels, and how they become the model's input. Made by `open_images`."""
 
     source: Source
     preprocessing: Preprocessing | None
 
     @property
     def name(self) -> str:
-        """What the user calls them."""
+        """What the user calls them: a folder or file name, builtin:test, ..."""
         return self.source.name
 
     @property
     def count(self) -> int:
-        """How many."""
+        """Number of images."""
         return len(self.source.places)
 
     def __len__(self) -> int:
@@ -75,20 +75,20 @@ class Images:
         return self.source.class_names
 
     def batches(self, size: int = 32, *, limit: int | None = None) -> Iterator[Batch]:
-        """The images in order, `size` at a time (the last batch may be smaller); again from the start at every call.
+        """The images in order, `size` at a time (the last batch may be smaller); every call starts from the first.
 
         Args:
-            size: images a batch.
-            limit: only the first so many; `subset` chooses among all classes.
+            size: images per batch.
+            limit: maximum number of images, from the first on; `subset` chooses from all classes.
 
         Raises:
-            DataError: at once, if there are pixels and no known preprocessing; later, an image that cannot be read.
+            DataError: right away, pixels without a known preprocessing; later, an image that cannot be read.
         """
         if size < 1:
             raise DataError(f"batch size must be at least 1, not {size}.")
         if self.preprocessing is None and not self._stores_floats:
             raise DataError(
-                "it is not known how images become the model's input: the model has no preprocessing metadata.",
+                "the model has no preprocessing metadata, so it is unknown how images become its input.",
                 where=self.name,
                 remedy="Give --image-size, --mean and --std (preprocessing=Preprocessing(...) in Python).",
             )
@@ -117,7 +117,7 @@ class Images:
             return x
         pixels = source.pixels(place, p.channels)
         if index not in self._noted:
-            # While it is decoded anyway: a calibration's fingerprint would decode everything once more.
+            # While it is decoded anyway: otherwise the fingerprint would decode everything once more.
             self._noted[index] = _digest_of(pixels)
         return p.apply(decode.resize(pixels, p.height, p.width) if source.resizable else pixels)
 
@@ -130,10 +130,10 @@ class Images:
         """Every image as (uint8 [height, width, channels], label), in order, before normalization.
 
         Args:
-            size: side, or (height, width), to resize to; None for each image's own.
+            size: side, or (height, width), to resize to; None keeps each image's own.
 
         Raises:
-            DataError: an image cannot be read, or is a model's input already.
+            DataError: an image cannot be read, or is already a model's input.
         """
         read = _read_ahead(lambda i: self.image(i, size), range(self.count), parallel=self.source.parallel)
         labels = [None] * self.count if self.labels is None else self.labels.tolist()
@@ -152,7 +152,7 @@ class Images:
         return 3 if self.preprocessing is None else self.preprocessing.channels
 
     def subset(self, limit: int, *, seed: int = 0) -> "Images":
-        """`limit` of the images, as many of each class as its share (largest remainders first), in the same order.
+        """`limit` of the images, each class in proportion (largest remainders first), in the same order.
 
         The choice depends on labels, count and seed only, on any machine.
 
@@ -165,16 +165,16 @@ class Images:
 
     @cached_property
     def digests(self) -> tuple[str, ...]:
-        """SHA-256 of each image's decoded pixels and shape, before resizing; of the floats for a model's inputs.
+        """SHA-256 of each image's decoded pixels and shape, before resizing; for a model's inputs, of the floats.
 
-        The same picture in another lossless format, in another file or as an array has the same digest. Decodes every
-        image that no pass has decoded yet.
+        The same picture in another lossless format, in another file or as an array has the same digest. Decodes all
+        images that no pass has decoded yet.
         """
         return tuple(_read_ahead(self._digest, range(self.count), parallel=self.source.parallel))
 
     @cached_property
     def _noted(self) -> dict[int, str]:
-        """Digests of images that some pass has decoded, by index."""
+        """Digests of images that a pass has decoded, by index."""
         return {}
 
     def _digest(self, index: int) -> str:
@@ -207,14 +207,15 @@ def open_images(
         source: a folder of class folders, a flat folder or one image file; a .npz file; "builtin:train", "builtin:test"
             or "builtin:calibration"; an array, a pair (images, labels), or any iterable of arrays or (array, label);
             or `Images`. Files are resized to the model's size, arrays must have it (see `lowbit.data.arrays`).
-        preprocessing: what the model takes, None if not known: then only floats, the model's own inputs, make batches.
-        limit: use this many, chosen by `Images.subset`.
+        preprocessing: how images become the model's input; None if unknown: then batches can only be made of floats
+            that are the model's own inputs.
+        limit: maximum number of images, chosen by `Images.subset`.
         seed: of that choice.
         classes: class names in the order of the model's outputs; the alphabetical order of the folders by default.
         values: what numbers in arrays mean: "detect", "bytes", "unit" or "model".
 
     Raises:
-        DataError: missing, empty, unreadable, ambiguous, or images or labels that do not fit.
+        DataError: missing, empty, unreadable or ambiguous images, or images or labels that do not fit.
     """
     images = source if isinstance(source, Images) else Images(_opened(source, preprocessing, classes, values), None)
     if preprocessing is not None:
@@ -256,14 +257,18 @@ def _opened(source: object, preprocessing: Preprocessing | None, classes: Sequen
         return npz.from_npz(path, preprocessing, values=values)
     if path.suffix.lower() in decode.SUFFIXES:
         return sources.from_file(path)
-    raise DataError("not images that lowbit reads.", where=str(path), remedy="Give a folder of images or a .npz file.")
+    raise DataError(
+        "this file type is not supported.",
+        where=str(path),
+        remedy="Give a PNG, JPEG, WebP or BMP file, a folder of these, or a .npz file.",
+    )
 
 
 def check_labels(images: Images, classes: int) -> None:
-    """Refuse labels that a model with `classes` outputs cannot predict; images without labels pass.
+    """Refuse labels that a model with `classes` outputs cannot predict; images without labels are accepted.
 
     Raises:
-        DataError: a label beyond the outputs, or another number of classes than outputs.
+        DataError: a label beyond the outputs, or a number of classes other than the number of outputs.
     """
     labels, names = images.labels, images.class_names
     if labels is None:
@@ -273,12 +278,12 @@ def check_labels(images: Images, classes: int) -> None:
             f"{len(names)} classes ({', '.join(names[:10])}{', ...' if len(names) > 10 else ''}), the model has"
             f" {classes} outputs.",
             where=images.name,
-            remedy="Give images of the model's classes, or name all of its classes in the order of its outputs.",
+            remedy="Give images of the model's classes, or name all its classes in the order of its outputs.",
         )
     if len(labels) and int(labels.max()) >= classes:
         index = int(labels.argmax())
         raise DataError(
-            f"the label is {labels[index]}, the model has {classes} outputs (0 to {classes - 1}).",
+            f"the label is {labels[index]}, but the model has {classes} outputs (0 to {classes - 1}).",
             where=images.source.where(images.source.places[index]),
             remedy="Count classes from 0, or choose images of the model's classes.",
         )
@@ -287,7 +292,7 @@ def check_labels(images: Images, classes: int) -> None:
 def overlap(a: Images, b: Images) -> int:
     """How many images of `a` are also in `b`, by decoded pixels.
 
-    Images at the same place (the same file, the same index of the same array) are the same without a look at them, so
+    Images at the same place (the same file, the same index of the same array) count as the same without being read, so
     that comparing a folder with itself is free.
     """
     there = set(b.source.places) if a.source.origin == b.source.origin else set()
@@ -295,7 +300,7 @@ def overlap(a: Images, b: Images) -> int:
     if not elsewhere:
         return a.count
     known = set(b.digests)
-    # `a.digests` decodes all of `a`, but is remembered: the report needs it for the fingerprint anyway.
+    # `a.digests` decodes all of `a`, but is cached: the report needs it for the fingerprint anyway.
     digests = a.digests
     return a.count - len(elsewhere) + sum(digests[i] in known for i in elsewhere)
 
@@ -306,6 +311,6 @@ def _digest_of(array: npt.NDArray[np.generic]) -> str:
 
 
 def _read_ahead(read: Callable[[int], Result], indices: Iterable[int], *, parallel: bool) -> Iterator[Result]:
-    """`map(read, indices)`, in order, on threads that stay at most a few results ahead of who asks for them."""
+    """`map(read, indices)` in order, by threads that stay at most a few results ahead of the caller."""
     threads = min(MOST_THREADS, cores()) if parallel else 1
     return in_order(read, indices, threads=threads, ahead=3 * threads)

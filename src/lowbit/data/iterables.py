@@ -43,7 +43,7 @@ def from_iterable(items: object, preprocessing: Preprocessing | None, *, values:
     channels = 3 if preprocessing is None else preprocessing.channels
     sequence = _rereadable(items, channels)
     first_pass = _FirstPass(items, channels, keep=sequence is None)
-    survey = arrays.survey(first_pass, GIVEN)
+    survey = arrays.inspect(first_pass, GIVEN)
     kept = first_pass.kept
 
     def read(index: int, wanted: int) -> Array:

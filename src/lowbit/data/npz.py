@@ -1,8 +1,8 @@
 """A .npz file -> `Source`, read as untrusted input.
 
-Arrays saved with `np.savez` are mapped where they lie in the file, so that any number of images needs no memory; arrays
-saved with `np.savez_compressed` have to be unpacked, at most 2 GiB of them. Nothing is allocated before the header, the
-sizes that the archive claims and the ratio of compression agree with each other; objects (pickle) are never loaded.
+Arrays saved with `np.savez` are memory-mapped in the file, so that any number of images takes no memory; arrays saved
+with `np.savez_compressed` have to be unpacked, at most 2 GiB of them. Nothing is allocated before the header, the
+claimed sizes and the compression ratio have been checked; objects (pickle) are never loaded.
 """
 
 import math
@@ -32,7 +32,7 @@ def from_npz(path: Path, preprocessing: Preprocessing | None, *, values: str = "
     """Images under the key `images` or `x`, labels, if any, under `labels` or `y`.
 
     Raises:
-        DataError: not a .npz file, damaged, a bomb, no images in it, or anything that `arrays.from_array` refuses.
+        DataError: not a .npz file, damaged, a decompression bomb, no images in it, or as `arrays.from_array`.
     """
     try:
         with zipfile.ZipFile(path) as archive:

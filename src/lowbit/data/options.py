@@ -1,4 +1,4 @@
-"""From what a user says about images on the command line to a `Preprocessing`."""
+"""Options about images on the command line -> `Preprocessing`."""
 
 import dataclasses
 import re
@@ -16,21 +16,20 @@ def with_preprocessing(
     std: str | None = None,
     layout: str | None = None,
 ) -> Model:
-    """The model with the preprocessing that was stated; what was not comes from its metadata and its input's shape.
+    """The model with the given preprocessing; whatever is not given comes from its metadata and its input's shape.
 
     Args:
         model: a loaded model.
         size: "128" or "128x96" (height x width), in pixels.
-        mean: "imagenet", or one number a channel on the scale of 0..1, or one for all.
+        mean: "imagenet", or one number per channel on the scale of 0..1, or one for all.
         std: likewise.
         layout: "NCHW" or "NHWC".
 
     Returns:
-        The same model where nothing is stated and it has no metadata of its own: then only arrays of the model's own
-        input shape can be fed.
+        The same model if no option is given; if it has no metadata either, it only takes arrays of its own input shape.
 
     Raises:
-        DataError: a value that cannot be read, or does not fit the model's input.
+        DataError: an invalid value, or one that does not fit the model's input.
     """
     known = model.preprocessing
     if size is None and mean is None and std is None and layout is None:
@@ -54,7 +53,7 @@ def with_preprocessing(
         height, width = height or known.height, width or known.width
     if not height or not width:
         raise DataError("the model's input has no fixed size.", where=model.source, remedy="Add --image-size HxW.")
-    stated = Preprocessing(
+    preprocessing = Preprocessing(
         height=height,
         width=width,
         channels=channels,
@@ -63,7 +62,7 @@ def with_preprocessing(
         mean=_numbers(mean, "--mean", channels, IMAGENET_MEAN) or (known.mean if known else (0.0,) * channels),
         std=_numbers(std, "--std", channels, IMAGENET_STD) or (known.std if known else (1.0,) * channels),
     )
-    return dataclasses.replace(model, preprocessing=stated)
+    return dataclasses.replace(model, preprocessing=preprocessing)
 
 
 def _layout_of(model: Model) -> str:

@@ -1,6 +1,6 @@
 """A model whose outputs are extremes and samples of its inner tensors, so that the tensors never leave the runtime.
 
-The runtime computes minimum and maximum while the tensor is in the cache; fetching tensors and reducing them in numpy
+The runtime computes minimum and maximum while it holds the tensor; fetching tensors and reducing them in numpy
 took 1.6 times as long as the network itself (MobileNetV2, one thread). What is known is not computed: nothing after a
 ReLU is below zero. Where no samples are wanted, maxima are taken by a pooling over all positions first, for which ONNX
 Runtime need not convert its blocks of channels back into images (a third of the pass).
@@ -32,9 +32,9 @@ def with_summaries(
     Args:
         model: the prepared model.
         whole: tensors to output as they are.
-        sampled: tensors [N, ...] with a stride each: output as `LOW + name` (unless `never_negative`) and `HIGH +
-            name`,
-            scalars over the whole batch, and as `SAMPLE + name` [N, values], the values of each image at that stride.
+        sampled: tensors [N, ...] with their strides: output as `LOW + name` (unless `never_negative`) and
+            `HIGH + name`, scalars over the whole batch, and as `SAMPLE + name` [N, values], every stride-th value of
+            each image.
         samples: whether samples are wanted at all.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The checkpoint that lowbit ships: made by `lowbit train` on the built-in images; assets/README.md has the command."""
+"""The trained network that lowbit ships, made by `lowbit train` on the built-in images (see assets/README.md)."""
 
 from importlib import resources
 from pathlib import Path

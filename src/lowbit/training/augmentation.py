@@ -1,8 +1,8 @@
 """Random changes to a batch of training images: geometry in one resampling, colors in one matrix per image.
 
 All images of a batch are changed at once, each in its own way. `STUDY` is what the study used (flip, color jitter,
-rotation, inversion); `STRONG` adds what training from nothing needs: shift, zoom, hue, erased patches, noise, and other
-backgrounds behind hands that were taken in front of an even one.
+rotation, inversion); `STRONG` adds what training from scratch needs: shift, zoom, hue, erased patches, noise, and other
+backgrounds for hands photographed against a uniform one.
 """
 
 import dataclasses
@@ -15,27 +15,27 @@ from torch.nn.functional import affine_grid, avg_pool2d, grid_sample, interpolat
 # Columns: red, green, blue in luma and the two chroma axes (YIQ); hue is a rotation of the last two.
 LUMA = (0.299, 0.587, 0.114)
 TO_YIQ = (LUMA, (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))
-EVEN_SPREAD = 0.055  # chroma of the border varies less than this where the background is even
+EVEN_SPREAD = 0.055  # chroma of the border varies less than this where the background is uniform
 KEY_DISTANCE = (0.07, 0.15)  # chroma distance from the background: below is background, above is hand
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How far images are changed; a value of 0 leaves that change out.
+    """How much images are changed; 0 disables a change.
 
     Args:
         flip: probability of mirroring left and right.
-        rotation: largest angle, degrees.
-        shift: largest move, as a share of the side.
-        zoom: largest change of size, as a factor (0.3: 1/1.3 to 1.3).
-        brightness: largest relative change; likewise `contrast` and `saturation`.
+        rotation: maximum angle, degrees.
+        shift: maximum shift, as a share of the side.
+        zoom: maximum change of size, as a factor (0.3: 1/1.3 to 1.3).
+        brightness: maximum relative change; likewise `contrast` and `saturation`.
         contrast: see above.
         saturation: see above.
-        hue: largest turn of the color circle, degrees.
+        hue: maximum rotation of the color circle, degrees.
         inversion: probability of the negative.
-        erasing: probability of a patch put over the image.
-        noise: largest standard deviation, as a share of the full range.
-        background: probability of another background, where the border shows an even one.
+        erasing: probability of covering a patch of the image.
+        noise: maximum standard deviation, as a share of the full range.
+        background: probability of another background, where the border shows a uniform one.
     """
 
     flip: float = 0.5
@@ -52,7 +52,7 @@ class Augmentation:
     background: float = 0.0
 
     def scaled(self, strength: float) -> "Augmentation":
-        """The same changes, `strength` times as far and as often."""
+        """The same changes, `strength` times as strong and as frequent."""
         return Augmentation(**{key: value * strength for key, value in dataclasses.asdict(self).items()})
 
 
@@ -68,8 +68,8 @@ def augment(images: torch.Tensor, augmentation: Augmentation, *, generator: torc
 
     Args:
         images: float32 [n, 3, h, w], 0 to 1.
-        augmentation: what to do and how far.
-        generator: source of all that is random.
+        augmentation: which changes, and how strong.
+        generator: source of all randomness.
 
     Returns:
         A new tensor of the same shape, 0 to 1.
@@ -119,7 +119,7 @@ def _recolor(images: torch.Tensor, augmentation: Augmentation, spread, chance) -
     chroma[:, 1, 2] = -chroma[:, 2, 1]
     gain = (1 + spread(augmentation.contrast)) * (1 + spread(augmentation.brightness))
     matrix = torch.linalg.inv(yiq) @ chroma @ yiq * gain[:, None, None]
-    # Contrast turns around the mean of the image, brightness moves that mean.
+    # Contrast scales around the mean of the image, brightness moves that mean.
     center = images.mean((2, 3))
     offset = center * (1 + spread(augmentation.brightness, 1) * 0.5) - center * gain[:, None]
     sign = 1.0 - 2.0 * chance(augmentation.inversion).float()
@@ -130,7 +130,7 @@ def _recolor(images: torch.Tensor, augmentation: Augmentation, spread, chance) -
 
 
 def _erase(images: torch.Tensor, chosen: torch.Tensor, generator: torch.Generator) -> None:
-    """Cover a patch of the chosen images by one color."""
+    """Cover a patch of the chosen images with one color."""
     height, width = images.shape[2:]
     for index in chosen.nonzero().flatten().tolist():
         top, left, tall, wide = torch.rand(4, generator=generator).tolist()
@@ -140,10 +140,10 @@ def _erase(images: torch.Tensor, chosen: torch.Tensor, generator: torch.Generato
 
 
 def _replace_background(images: torch.Tensor, chosen: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Put something else where the chroma is that of an even border, as a film studio does with its green wall.
+    """Replace what has the chroma of a uniform border, as film studios do with a green screen.
 
-    The new background is a piece of another image of the batch, enlarged so far that no hand can be told in it, or a
-    soft random pattern.
+    The new background is a piece of another image of the batch, enlarged until no hand is recognizable, or a soft
+    random pattern.
     """
     n, _, height, width = images.shape
     chroma = torch.einsum("kc,nchw->nkhw", torch.tensor(TO_YIQ[1:]), images)

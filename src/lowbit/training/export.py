@@ -1,9 +1,9 @@
 """A trained MobileNetV2 as plain float32 ONNX, node for node.
 
 torch's own exporter either folds the batch norms into the convolutions, so that the parameters of the trained network
-can no longer be counted, or leaves each clip behind eight nodes of casts and shapes, and it writes source paths into
-the file. So the graph is written here: Conv, BatchNormalization, Clip, Add, GlobalAveragePool, Flatten and Gemm,
-tensors under their state-dict names. This is the only place outside graph/ and formats/ that touches onnx.
+can no longer be counted, or precedes each clip by eight nodes of casts and shapes, and it writes source paths into the
+file. So the graph is written here: Conv, BatchNormalization, Clip, Add, GlobalAveragePool, Flatten and Gemm,
+with the state dict's names for tensors. This is the only place outside graph/ and formats/ that touches onnx.
 """
 
 import json

@@ -1,14 +1,14 @@
 """MobileNetV2 of width 1, in torch, with torchvision's state-dict names so that its published weights load.
 
 Sandler et al., "MobileNetV2: Inverted Residuals and Linear Bottlenecks" (2018), table 2. A block widens its input by a
-1x1 convolution, filters each channel on its own with a 3x3, and narrows again without an activation; where shapes
-allow it, the input is added. With 3 classes the network has 2,227,715 parameters.
+1x1 convolution, filters each channel separately by a 3x3 one, and narrows again without an activation; where the shapes
+agree, the input is added. With 3 classes the network has 2,227,715 parameters.
 """
 
 import torch
 from torch import nn
 
-# Factor of widening, channels out, number of blocks, stride of the first of them.
+# Widening factor, output channels, number of blocks, stride of the first block.
 BLOCKS = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
 FIRST_CHANNELS, LAST_CHANNELS = 32, 1280
 
@@ -76,7 +76,7 @@ class MobileNetV2(nn.Module):  # type: ignore[misc]
 def layers(model: MobileNetV2) -> tuple[tuple[str, nn.Module], ...]:
     """Convolutions, batch norms and activations of the feature extractor with their names, in the order they run.
 
-    This is what "layer" means where a recipe counts layers, as in Keras, where the study was made.
+    These are the layers that a training recipe counts, as in Keras, where the study was made.
     """
     return tuple(
         (f"features.{name}", module)
@@ -100,12 +100,12 @@ def freeze(model: MobileNetV2, *, trained_layers: int) -> tuple[str, ...]:
 
 
 def frozen_inference(model: MobileNetV2, frozen: tuple[str, ...]) -> None:
-    """Put the model in training mode and its frozen layers in inference mode, so that no frozen statistic moves."""
+    """Put the model in training mode and its frozen layers in inference mode, so that their statistics stay."""
     model.train()
     for name in frozen:
         model.get_submodule(name).eval()
 
 
 def parameter_count(model: nn.Module) -> int:
-    """Weights, biases, batch-norm scales and shifts; running statistics are no parameters."""
+    """Number of weights, biases, batch-norm scales and shifts; running statistics are not parameters."""
     return sum(parameter.numel() for parameter in model.parameters())

@@ -32,17 +32,17 @@ def read_pixels(
     data: Path | str, *, size: int, limit: int | None = None, classes: tuple[str, ...] | None = None,
     progress: Progress = SILENT,
 ) -> PixelSet:  # fmt: skip
-    """Read a folder of class folders, or "builtin:train" and its like, at `size` x `size` pixels.
+    """Read a folder of class folders, or a built-in split, at `size` x `size` pixels.
 
     Args:
         data: where the images are.
         size: side in pixels; other sizes are resampled.
-        limit: so many images only, as many of each class as its share.
+        limit: maximum number of images, each class in proportion.
         classes: names in the order of the labels; alphabetical by default.
         progress: shows the reading.
 
     Raises:
-        DataError: no such folder, no labels, fewer than two classes, unreadable images, or too much for memory.
+        DataError: no such folder, no labels, fewer than two classes, unreadable images, or too many for memory.
     """
     opened = open_images(data, None, limit=limit, classes=classes)
     if opened.labels is None or opened.class_names is None or len(opened.class_names) < 2:
@@ -76,7 +76,7 @@ def shared_images(first: PixelSet, second: PixelSet) -> int:
 def stratified_split(
     labels: npt.NDArray[np.int64], *, share: float, seed: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Indices for training and for validation, `share` of every class (at least one image) in the second.
+    """Indices for training and for validation; the latter get `share` of every class, at least one image.
 
     Raises:
         DataError: a class with fewer than two images.

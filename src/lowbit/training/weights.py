@@ -1,7 +1,7 @@
 """Pretrained weights: the official ImageNet file, downloaded once and checked, or a file of the user's.
 
-Files are read by torch's weights-only loader, so that nothing in them can run. The file name of the official weights
-carries the first eight hex digits of their SHA-256 (torch's own convention), and that is what is checked.
+Files are read by torch's weights-only loader, which runs no code. The name of the official file contains the first
+eight hex digits of its SHA-256 (torch's own convention), which are checked.
 """
 
 import os
@@ -22,7 +22,7 @@ LARGEST_DOWNLOAD = 1 << 30
 
 
 def cache_folder() -> Path:
-    """Where downloads are kept: `LOWBIT_CACHE`, else `lowbit` in the user's cache folder."""
+    """The folder for downloads: `LOWBIT_CACHE`, else `lowbit` in the user's cache folder."""
     if folder := os.environ.get("LOWBIT_CACHE"):
         return Path(folder)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lowbit"
@@ -69,33 +69,33 @@ def read_state(path: Path | str) -> dict[str, torch.Tensor]:
     """The tensors of a torch state-dict file.
 
     Raises:
-        DataError: there is no such file, or it is no state dict (whole pickled modules are refused).
+        DataError: there is no such file, or it is not a state dict (whole pickled modules are refused).
     """
     remedy = "Give a state dict as torch.save(model.state_dict(), FILE) writes it."
     if not Path(path).is_file():
         raise DataError("there is no such file.", where=str(path), remedy=remedy)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # the unpickler raises whatever a damaged file provokes
+    except Exception as error:  # on damaged files, the unpickler raises all kinds of errors
         raise DataError("cannot be read as weights.", where=str(path), remedy=remedy) from error
     if not isinstance(state, Mapping) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise DataError("holds no plain mapping of names to tensors.", where=str(path), remedy=remedy)
+        raise DataError("does not hold a plain mapping of names to tensors.", where=str(path), remedy=remedy)
     return dict(state)
 
 
 def load_weights(model: MobileNetV2, state: Mapping[str, torch.Tensor], *, source: str) -> bool:
-    """Copy `state` into `model`; a classifier for another number of classes stays as it was initialized.
+    """Copy `state` into `model`, except a classifier for another number of classes.
 
     Returns:
-        Whether the classifier came from `state` too.
+        Whether the classifier was copied too.
 
     Raises:
-        ModelError: names or shapes are not MobileNetV2's, the first ones named.
+        ModelError: names or shapes are not MobileNetV2's; names the first ones.
     """
     own = model.state_dict()
     head = ("classifier.1.weight", "classifier.1.bias")
     fits = all(key in state and state[key].shape == own[key].shape for key in head)
-    # A file may lack the counters that old batch norms did not have; they play no part in the arithmetic.
+    # Counters, which old batch norms did not have, take no part in the arithmetic.
     optional = {key for key in own if key.endswith("num_batches_tracked")} | set(head)
     missing = [key for key in own if key not in state and key not in optional]
     unknown = [key for key in state if key not in own]
@@ -104,14 +104,14 @@ def load_weights(model: MobileNetV2, state: Mapping[str, torch.Tensor], *, sourc
         for key, value in state.items()
         if key in own and value.shape != own[key].shape and key not in head
     ]
-    complaints = [
+    problems = [
         f"{what} {', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}"
         for what, names in (("missing", missing), ("unknown", unknown), ("wrong shape:", shapes))
         if names
     ]
-    if complaints:
+    if problems:
         raise ModelError(
-            f"these are not the weights of a MobileNetV2 of width 1: {'; '.join(complaints)}.",
+            f"these are not the weights of a MobileNetV2 of width 1: {'; '.join(problems)}.",
             where=source,
             remedy="Use torchvision's mobilenet_v2 state dict, or train with --from-scratch.",
         )
