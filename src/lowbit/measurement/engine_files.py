@@ -124,7 +124,7 @@ def write_files(
 
 
 def refused_by_all(recipe: Recipe, engines: Sequence[str], destination: Destination) -> Mapping[str, ModelError]:
-    """Why LiteRT's format cannot hold a recipe, found out on plain codes; empty if anybody takes the file.
+    """Why LiteRT's format cannot hold a recipe, found out on plain codes; empty if any engine takes the file.
 
     Only where LiteRT is alone, since the other engines take every recipe.
     """

@@ -1,4 +1,4 @@
-"""What is measured: each file on each engine that is asked for and reads it, and answers that are only emulated."""
+"""The rows of a measurement: each file on each requested engine that opens it, and answers that are only emulated."""
 
 import tempfile
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ class Entry:
         engine: that runs it.
         model: what runs: the file, or one that gives the emulated answers.
         emulated: target whose answers these are; empty for real ones. Emulated ones have no time and no memory.
-        notes: what a reader must know.
+        notes: what readers need to know.
     """
 
     file: int
@@ -114,7 +114,7 @@ def label(recipe: str, entry: Entry, *, several: bool) -> str:
 
 
 def _reading(path: Path, names: Sequence[str]) -> tuple[str, ...]:
-    """The engines for a file: LiteRT files run in LiteRT only, whatever is asked for, and nothing else does."""
+    """The engines for a file: LiteRT files run in LiteRT only, whatever was requested, and no other file does."""
     if is_litert(path):
         return ("litert",)
     others = tuple(name for name in names if name != "litert")

@@ -12,7 +12,7 @@ PACKAGES = ("lowbit", "numpy", "onnx", "onnx-ir", "onnxruntime", "openvino", "ai
 
 
 def environment() -> Environment:
-    """The machine and the installed versions; what belongs to one run is added with `dataclasses.replace`."""
+    """The machine and the installed versions; what belongs to one run is added by `measure`."""
     cpu, flags = processor()
     return Environment(
         cpu=cpu,
@@ -26,8 +26,8 @@ def environment() -> Environment:
 
 def versions() -> dict[str, str]:
     """Installed versions of the packages that can move a number."""
-    found: dict[str, str] = {}
+    installed: dict[str, str] = {}
     for name in PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version(name)
-    return found
+            installed[name] = importlib.metadata.version(name)
+    return installed

@@ -1,4 +1,4 @@
-"""What `lowbit pack` did: the archive's size, where its bytes went, what was tried."""
+"""What `lowbit pack` did: the size of the archive, where its bytes are, what was tried."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -45,6 +45,6 @@ def print_packed(
     for trial in packed.trials:
         dropped = "" if trial.drop is None else f", {trial.drop:+.2f} points lost"
         say(
-            f"tried: {trial.archive_bytes:,} bytes, {trial.bits_per_weight:.2f} bits a weight, "
+            f"Tried {trial.archive_bytes:,} bytes, {trial.bits_per_weight:.2f} bits per weight, "
             f"KL from float {trial.kl:.2g}{dropped}"
         )
