@@ -142,7 +142,7 @@ def print_written(
     plan = quantized.plan
     console.print(
         f"{path}: {plan.recipe.name}, {units.count(ledger.total)} bytes, "
-        f"{source_bytes / ledger.total:.2f}x smaller than the original; "
+        f"{units.smaller(source_bytes / ledger.total)} than the original; "
         f"{ledger.bits_per_weight:.2f} bits per weight, scales and code books included.",
         markup=False,
         highlight=False,

@@ -9,6 +9,7 @@ from rich.console import Console
 from lowbit.formats.size_report import Sizes
 from lowbit.packing.archive import section_bytes
 from lowbit.quantization.rate.search import Packed
+from lowbit.reports import units
 from lowbit.reports.sizes import print_sizes, sizes_json
 
 
@@ -40,7 +41,7 @@ def print_packed(
         console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     size = len(packed.archive)
-    say(f"{path}: {size:,} bytes, {source_bytes / size:.2f}x smaller than {source} ({source_bytes:,} bytes).")
+    say(f"{path}: {size:,} bytes, {units.smaller(source_bytes / size)} than {source} ({source_bytes:,} bytes).")
     print_sizes(counted, console=console)
     for trial in packed.trials:
         dropped = "" if trial.drop is None else f", {trial.drop:+.2f} points lost"

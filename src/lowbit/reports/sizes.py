@@ -54,12 +54,12 @@ def size_lines(sizes: Sizes) -> tuple[str, ...]:
     if sizes.controls and sizes.float_bytes is not None:
         own = sum((sizes.packed if sizes.coded is None else sizes.coded).values())
         made = ", ".join(
-            f"{name} {size:,} ({sizes.float_bytes / size:.2f}x smaller)" for name, size in sizes.controls.items()
+            f"{name} {size:,} ({units.smaller(sizes.float_bytes / size)})" for name, size in sizes.controls.items()
         )
         what = "this file" if sizes.coded is None else "the archive"
         lines.append(
             f"For comparison: the float file takes {sizes.float_bytes:,} bytes, {made}; {what} {own:,} "
-            f"({sizes.float_bytes / own:.2f}x smaller)."
+            f"({units.smaller(sizes.float_bytes / own)})."
         )
     return tuple(lines)
 
