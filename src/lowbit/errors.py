@@ -1,7 +1,7 @@
-"""Every error that a user can meet: what happened, where, and what to do next.
+"""All errors meant for users: what happened, where, and what to do next.
 
-One sentence a part, so that a terminal, a log and a `--json` answer can each show it their own way. The command line
-turns a `LowbitError` into its `exit_code`; anything else that escapes is a bug and leaves a traceback.
+Each part is a sentence of its own, so that a terminal, a log and `--json` can each show it their own way. The command
+line turns a `LowbitError` into its `exit_code`; any other exception is a bug and leaves a traceback.
 """
 
 
@@ -9,7 +9,7 @@ class LowbitError(Exception):
     """Base of all errors meant for users.
 
     Args:
-        what: what happened, with the value that was met and the one that was expected.
+        what: what happened, with the value given and the one expected.
         where: the file, node or tensor it happened in; empty if `what` names it already.
         remedy: what the user can do about it.
     """
@@ -29,7 +29,7 @@ class LowbitError(Exception):
 
 
 class ModelError(LowbitError):
-    """The model file cannot be read, or holds something that lowbit does not quantize."""
+    """The model file cannot be read, or contains something that lowbit does not quantize."""
 
 
 class DataError(LowbitError):
@@ -37,7 +37,7 @@ class DataError(LowbitError):
 
 
 class SchemeError(LowbitError):
-    """A scheme or recipe was asked for with impossible hyper-parameters, or met values it cannot encode."""
+    """A scheme or recipe has impossible hyper-parameters, or meets values that it cannot encode."""
 
 
 class ArchiveError(LowbitError):
@@ -53,6 +53,6 @@ class OutputError(LowbitError):
 
 
 class DowngradeError(LowbitError):
-    """`--strict`: something that was asked for was not given. The plan names each tensor and the reason."""
+    """`--strict`: something that was requested cannot be given. The plan names each tensor and the reason."""
 
     exit_code = 3

@@ -1,4 +1,4 @@
-"""Output files appear whole or not at all: write aside, fsync, rename.
+"""Output files appear whole or not at all: write to a temporary file, fsync, rename.
 
 A failed or interrupted run leaves an existing file untouched and no fragment behind (docs/design.md, invariant 6).
 """
@@ -43,7 +43,7 @@ def write_atomically(path: Path | str, data: bytes | str) -> Path:
         raise OutputError(
             f"cannot write: {error.strerror or error}.",
             where=str(path),
-            remedy="Choose an output folder that exists, is writable and has room.",
+            remedy="Choose an output folder that is writable and has space.",
         ) from error
     finally:
         if aside is not None:
@@ -54,9 +54,9 @@ def write_atomically(path: Path | str, data: bytes | str) -> Path:
 
 @contextlib.contextmanager
 def staged_folder(path: Path | str) -> Iterator[Path]:
-    """A folder to fill whose files move into `path` only if the block succeeds; a new `path` with nothing in it goes.
+    """A folder whose files move into `path` only if the block succeeds; if it fails, a new `path` is removed again.
 
-    Files already in `path` that the block did not write again stay as they are.
+    Other files in `path` stay as they are.
 
     Raises:
         OutputError: `path` is a file, not writable, or the disk is full.
@@ -79,13 +79,13 @@ def staged_folder(path: Path | str) -> Iterator[Path]:
         raise OutputError(
             f"cannot write: {error.strerror or error}.",
             where=str(path),
-            remedy="Choose an output folder that is writable and has room.",
+            remedy="Choose an output folder that is writable and has space.",
         ) from error
     finally:
         if stage is not None:
             shutil.rmtree(stage, ignore_errors=True)
         if new:
-            with contextlib.suppress(OSError):  # not empty: the run succeeded, or somebody else uses it
+            with contextlib.suppress(OSError):  # not empty: the run succeeded, or something else uses it
                 path.rmdir()
 
 

@@ -1,4 +1,4 @@
-"""How long work tells that it goes on: a protocol with two verbs, and the silent default.
+"""Progress of long work: a protocol with two methods, and the silent default.
 
 Library functions take `progress: Progress = SILENT` and never print; the command line passes a bar with the time left.
 """
@@ -10,14 +10,14 @@ Item = TypeVar("Item")
 
 
 class Progress(Protocol):
-    """What a long loop needs to say."""
+    """What a long loop reports to."""
 
     def track(self, items: Iterable[Item], what: str, total: int | None = None) -> Iterator[Item]:
         """Yield `items`, showing `what` and how many of `total` are done."""
         ...
 
     def note(self, text: str) -> None:
-        """Say one thing that a user may want to know while waiting."""
+        """Tell users something while they wait."""
         ...
 
 
@@ -29,7 +29,7 @@ class Silent:
         return iter(items)
 
     def note(self, text: str) -> None:
-        """Say nothing."""
+        """Show nothing."""
 
 
 SILENT: Progress = Silent()

@@ -40,7 +40,7 @@ def test_wilson_interval_solves_its_equation(case):
 
 
 def test_wilson_interval_refuses_no_images():
-    with pytest.raises(DataError, match="no proportion"):
+    with pytest.raises(DataError, match="not a proportion"):
         wilson_interval(0, 0)
 
 

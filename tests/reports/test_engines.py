@@ -109,7 +109,7 @@ def test_sentences_say_which_float_file_is_meant(comparison):
         comparison, rows=tuple(row for row in slow if row.recipe != "float" or row.engine == "onnxruntime")
     )
     assert "linear4, openvino is slower than float with onnxruntime here (0.81×)." in footnotes(alone)
-    assert "dashed line is float with onnxruntime" in page(comparison)
+    assert "Dashed line: float with onnxruntime" in page(comparison)
 
 
 def test_the_terminal_has_room_for_engines(comparison):

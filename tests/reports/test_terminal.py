@@ -36,9 +36,9 @@ def test_eighty_columns_hold_what_matters_and_wide_ones_everything():
 
 def test_the_control_is_named_and_so_is_what_was_not_coded():
     comparison = sample_comparison()
-    (note,) = (note for note in footnotes(comparison) if note.startswith("The float file"))
-    assert "zstd -19 makes 8.22 MB" in note
-    assert "xz -9 makes 8.18 MB" in note
+    (note,) = (note for note in footnotes(comparison) if note.startswith("Float file"))
+    assert "zstd -19: 8.22 MB" in note
+    assert "xz -9: 8.18 MB" in note
     rows = (*comparison.rows[:2], dataclasses.replace(comparison.rows[2], archive_bytes=None))
     notes = footnotes(dataclasses.replace(comparison, rows=rows))
     assert "Not entropy-coded, because too large or in several files: linear16." in notes
@@ -109,6 +109,8 @@ def test_the_best_of_the_quantized_files_stands_out():
         (units.amount(97_800_000), "97.8 M"),
         (units.amount(999_999_999), "1.00 G"),
         (units.amount(12), "12"),
+        (units.smaller(1.0), "1.00x smaller"),
+        (units.smaller(0.8), "1.25x larger"),
         (units.small(0.0), "0"),
         (units.small(1.1e-9), "1.1e-9"),
         (units.small(0.00028), "0.00028"),

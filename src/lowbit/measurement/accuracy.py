@@ -1,8 +1,8 @@
-"""How good the answers are: accuracy with its interval, loss, and what changed against the float model.
+"""How good the predictions are: accuracy with its interval, loss, and what changed against the float model.
 
 A few hundred images resolve accuracy only to a few tenths of a point (with 372, one image is 0.27), so the paired
-numbers stand beside it: predictions that changed with McNemar's exact test, and the mean KL divergence of the softmax,
-which sees damage long before a prediction flips. Sources: Wilson 1927 (score interval); McNemar 1947 in its exact,
+numbers are shown too: changed predictions with McNemar's exact test, and the mean KL divergence of the softmax, which
+shows damage long before a prediction changes. Sources: Wilson 1927 (score interval); McNemar 1947 in its exact,
 binomial form. All sums are float64.
 """
 
@@ -53,13 +53,11 @@ def score(prediction: Prediction, *, reference: Prediction | None = None) -> Sco
     _check(outputs, labels)
     guide = outputs if reference is None else reference.logits
     probabilities = are_probabilities(guide)
-    notes = ["The model already ends in probabilities; loss and KL use them as they are."] if probabilities else []
+    notes = ["The model's outputs are probabilities already; loss and KL use them directly."] if probabilities else []
     classes = predicted_classes(outputs)
     broken = int(np.count_nonzero(classes < 0))
     if broken:
-        notes.append(
-            f"{broken} of {len(classes)} images gave outputs that are not finite numbers; they count as wrong."
-        )
+        notes.append(f"{broken} of {len(classes)} images gave outputs that are not finite; they count as wrong.")
     right = accuracy = low = high = loss = None
     if labels is not None:
         right = int(np.count_nonzero(classes == labels))
@@ -87,7 +85,7 @@ def score(prediction: Prediction, *, reference: Prediction | None = None) -> Sco
 def wilson_interval(right: int, total: int, *, z: float = Z_95) -> tuple[float, float]:
     """Wilson's score interval of a proportion, 95 % by default; never leaves 0..1, honest at 0 and at 1."""
     if total <= 0 or not 0 <= right <= total:
-        raise DataError(f"{right} of {total} is no proportion.", remedy="Give at least one image.")
+        raise DataError(f"{right} of {total} is not a proportion.", remedy="Give at least one image.")
     share = right / total
     center = (share + z * z / (2 * total)) / (1 + z * z / total)
     half = z / (1 + z * z / total) * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
@@ -133,15 +131,15 @@ def mcnemar_p(lost: int, gained: int) -> float:
 def _check(outputs: NDArray[np.floating], labels: NDArray[np.integer] | None) -> None:
     if outputs.ndim != 2 or len(outputs) == 0 or outputs.shape[1] < 2:
         raise DataError(
-            f"outputs of shape {outputs.shape} are not one row of at least two class scores an image.",
+            f"outputs of shape {outputs.shape} are not one row of at least two class scores per image.",
             remedy="lowbit measures classifiers; give a model whose output is [images, classes].",
         )
     if labels is None:
         return
     if len(labels) != len(outputs):
-        raise DataError(f"{len(labels)} labels for {len(outputs)} images.", remedy="Give one label an image.")
+        raise DataError(f"{len(labels)} labels for {len(outputs)} images.", remedy="Give one label per image.")
     if labels.min() < 0 or labels.max() >= outputs.shape[1]:
         raise DataError(
-            f"labels reach from {labels.min()} to {labels.max()}, but the model has {outputs.shape[1]} outputs.",
+            f"labels range from {labels.min()} to {labels.max()}, but the model has {outputs.shape[1]} outputs.",
             remedy="Give images of the classes that the model was trained on.",
         )

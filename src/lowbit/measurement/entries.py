@@ -1,4 +1,4 @@
-"""What is measured: each file on each engine that is asked for and reads it, and answers that are only emulated."""
+"""The rows of a measurement: each file on each requested engine that opens it, and answers that are only emulated."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class Entry:
         engine: that runs it.
         model: what runs: the file, or one that gives the emulated answers.
         emulated: target whose answers these are; empty for real ones. Emulated ones have no time and no memory.
-        notes: what a reader must know.
+        notes: what readers need to know.
     """
 
     file: int

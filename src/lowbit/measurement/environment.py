@@ -13,7 +13,7 @@ BEFORE, BEHIND = ("lowbit", "numpy", "onnx", "onnx-ir"), ("torch", "pillow")
 
 
 def environment() -> Environment:
-    """The machine and the installed versions; what belongs to one run is added with `dataclasses.replace`."""
+    """The machine and the installed versions; what belongs to one run is added by `measure`."""
     cpu, flags = processor()
     return Environment(
         cpu=cpu,
@@ -27,8 +27,8 @@ def environment() -> Environment:
 
 def versions() -> dict[str, str]:
     """Installed versions of the packages that can move a number."""
-    found: dict[str, str] = {}
+    installed: dict[str, str] = {}
     for name in (*BEFORE, *(engine.package.replace("_", "-") for engine in ENGINES.values()), *BEHIND):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version(name)
-    return found
+            installed[name] = importlib.metadata.version(name)
+    return installed

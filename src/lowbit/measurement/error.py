@@ -1,8 +1,8 @@
-"""How far the stored weights are from the float ones: MSE and SQNR, tensor by tensor and pooled.
+"""How far the stored weights are from the float weights: MSE and SQNR, per tensor and pooled.
 
-Compared are the float weights that the runtime would have used (batch norms folded) and the weights that it really
-sees, decoded from the re-opened file. Totals add squared errors and squared weights over all tensors before dividing,
-so that a large layer counts as much as it weighs; averages of decibels would say something else.
+The float weights that the runtime would have used (batch norms folded) are compared with those that it really uses,
+decoded from the re-opened file. Totals add squared errors and squared weights over all tensors before dividing,
+so that a layer counts by its number of weights; an average of decibels would say something else.
 """
 
 import math

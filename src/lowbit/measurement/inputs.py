@@ -1,4 +1,4 @@
-"""What a file is fed with: floats, or the image's bytes where it normalizes them itself."""
+"""What a file gets as input: floats, or image bytes where it normalizes them itself."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -44,7 +44,7 @@ def as_taken(images: Any, model: bytes | Path | str) -> Any:  # noqa: ANN401 - a
     how = images.preprocessing if isinstance(images, Images) else None
     if how is None or images.source.values == "model":
         raise DataError(
-            "the file takes image bytes, and these are arrays that were normalized for the float model.",
+            "the file takes image bytes, but these arrays were normalized for the float model.",
             where=getattr(images, "name", ""),
             remedy="Give images or uint8 arrays.",
         )

@@ -1,4 +1,4 @@
-"""How much memory a file needs, each in a fresh process so that no file pays for, or profits from, another.
+"""How much memory a file needs, each measured in a fresh process, so that no file pays for or profits from another.
 
 The probe imports the runtime, notes its resident memory, loads the model, runs one inference, and reports the growth:
 `load_bytes` once the model is ready, `peak_bytes` the highest point from the start of loading to the end of the

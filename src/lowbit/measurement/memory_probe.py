@@ -12,9 +12,9 @@ from lowbit.engines import engine_version, open_session
 
 
 def main(model: str, engine: str, threads: int, inputs: str) -> dict[str, int | str | None]:
-    """Load, run once, and say by how many bytes the process grew."""
+    """Load, run once, and return by how many bytes the process grew."""
     x = np.load(inputs, allow_pickle=False)
-    engine_version(engine)  # imports the runtime, which is no part of what the model costs
+    engine_version(engine)  # imports the runtime, which is not part of the model's memory
     exact = _forget_peak()
     start = resident()
     session = open_session(Path(model), engine=engine, threads=threads)
@@ -22,7 +22,11 @@ def main(model: str, engine: str, threads: int, inputs: str) -> dict[str, int | 
     session.run({session.input_names[0]: x})
     top = peak()
     if start is None or loaded is None or top is None:
-        return {"load_bytes": None, "peak_bytes": None, "note": "this system does not tell a process its memory"}
+        return {
+            "load_bytes": None,
+            "peak_bytes": None,
+            "note": "this system does not tell how much memory a process uses",
+        }
     note = "" if exact else "the peak may include importing the runtime"
     return {"load_bytes": max(0, loaded - start), "peak_bytes": max(0, top - start), "note": note}
 
@@ -54,7 +58,7 @@ def _status(key: str) -> int | None:
 
 
 def _forget_peak() -> bool:
-    """Start the kernel's high-water mark anew, so that imports do not hide a small model."""
+    """Reset the kernel's high-water mark, so that imports do not hide a small model."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
         return True

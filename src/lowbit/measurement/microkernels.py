@@ -1,4 +1,4 @@
-"""Tiny networks of one kind of layer each, in floats and in integers, to find out how fast a processor is at it."""
+"""Tiny networks of one kind of layer each, in floats and in integers, to measure how fast a processor runs it."""
 
 import itertools
 import math
@@ -40,14 +40,14 @@ class Kernel:
 
 # name -> (channels in turn, kernel size, depthwise, side of the image)
 KERNELS: dict[str, tuple[tuple[int, ...], int, bool, int]] = {
-    # Long sums: what the arithmetic can do.
+    # Long sums: the speed of the arithmetic.
     "dense": ((128,) * 7, 1, False, 28),
-    # Short sums, so many results: what writing them costs.
+    # Short sums, so many results: the cost of writing them.
     "shallow": ((16, 96) * 3, 1, False, 28),
-    # The same arithmetic over windows of the image: rows must be found first.
+    # The same arithmetic over windows of the image, whose rows must be gathered first.
     "window": ((32,) * 7, 3, False, 28),
     "depthwise": ((96,) * 7, 3, True, 28),
-    # Next to nothing to do: what starting an operator costs.
+    # Next to nothing to do: the cost of starting an operator.
     "tiny": ((16,) * 17, 1, False, 1),
 }
 
@@ -84,20 +84,20 @@ def kernel(name: str, *, to: str = "onnx") -> Kernel:
         [helper.make_tensor_value_info(f"t{len(nodes)}", TensorProto.FLOAT, (1, channels[-1], side, side))], weights,
     )  # fmt: skip
     model = load(onnx.helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8))
-    found = layers(model)
-    codes = {layer.weight: Linear(8, per="channel").encode(model.weights[layer.weight]) for layer in found}
+    convolutions = layers(model)
+    codes = {layer.weight: Linear(8, per="channel").encode(model.weights[layer.weight]) for layer in convolutions}
     step = ActivationCodes(scale=0.03, zero_point=128)
     integers = QuantizedGraph(
         model,
         weights=codes,
-        activations={"t0": step} | {layer.output: step for layer in found},
+        activations={"t0": step} | {layer.output: step for layer in convolutions},
         biases={
             layer.node: BiasCodes(
                 np.zeros(layer.out_channels, np.int32), np.float32(step.scale) * codes[layer.weight].scale
             )
-            for layer in found
+            for layer in convolutions
         },
-        integer=frozenset(layer.node for layer in found),
+        integer=frozenset(layer.node for layer in convolutions),
     )
     floats, whole = (
         (to_litert(QuantizedGraph(model)), to_litert(integers))

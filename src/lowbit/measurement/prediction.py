@@ -1,4 +1,4 @@
-"""Run a file over images and keep what it answered."""
+"""Run a file on images and keep its outputs."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What the float model says of the network: its layers and what they cost, once for all files of a comparison."""
+"""The network behind a comparison, as its float model describes it: layers and what they cost."""
 
 from pathlib import Path
 
@@ -14,18 +14,18 @@ def check_reference(path: Path | str) -> None:
     """Refuse a LiteRT file as the first one.
 
     Raises:
-        ModelError: it does not say what the layers of the network cost.
+        ModelError: it does not say how images are prepared or what layers cost.
     """
     if is_litert(path):
         raise ModelError(
-            "a .tflite file cannot be the first.",
+            "a .tflite file cannot come first.",
             where=str(path),
-            remedy="Name the ONNX file that it was made from first, for image size and costs of layers.",
+            remedy="Put the ONNX file that it was made from first; it describes images and layers.",
         )
 
 
 def described(model: Model, images: Images) -> tuple[Cost | None, ModelSummary]:
-    """Costs for one image, if they are known, and summary of the network.
+    """Costs for one image, if they are known, and a summary of the network.
 
     Raises:
         DataError: labels of the images that do not fit its classes.

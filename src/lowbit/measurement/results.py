@@ -17,7 +17,7 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class LayerRow:
-    """One layer in one file. `bytes` and `bits` (a weight, mean) are those of its weights in this file."""
+    """One layer in one file. `bytes` and `bits` (mean, per weight) are those of its weights in this file."""
 
     name: str
     op: str
@@ -42,7 +42,7 @@ class Histogram:
 
 @dataclass(frozen=True)
 class Example:
-    """An image that float and this file see differently; `thumbnail` is a PNG in base64."""
+    """An image that float and this file classify differently; `thumbnail` is a PNG in base64."""
 
     image: int
     label: str | None
@@ -64,7 +64,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Details:
-    """What is behind a row: `ledger` (bytes by kind) sums to the file, `archive_ledger` to its archive,
+    """More about a row: `ledger` (bytes by kind) sums to the file, `archive_ledger` to its archive,
     `parameter_counts` to the stored numbers.
     """
 
@@ -75,7 +75,7 @@ class Details:
     histograms: tuple[Histogram, ...] = ()
     examples: tuple[Example, ...] = ()
     steps: tuple[Step, ...] = ()
-    notes: tuple[str, ...] = ()  # what was asked and not given, each a full sentence
+    notes: tuple[str, ...] = ()  # what was requested and not given, each a full sentence
 
 
 @dataclass(frozen=True)
@@ -109,19 +109,19 @@ class Row:
     load_memory_bytes: int | None = None
     peak_memory_bytes: int | None = None
     archive_bytes: int | None = None  # of the same file as an archive
-    code_bits: float | None = None  # of a quantized weight, mean
-    entropy_bits: float | None = None  # empirical, of its code
+    code_bits: float | None = None  # per quantized weight, mean
+    entropy_bits: float | None = None  # empirical entropy of its code
     zstd_bytes: int | None = None  # of the float file, the control
     xz_bytes: int | None = None
-    expected_ratio: float | None = None  # how many times faster, said before anything was timed
-    emulated: str = ""  # target whose answers these are, if this machine only emulates it
+    expected_ratio: float | None = None  # how many times faster it should be, said before anything was timed
+    emulated: str = ""  # target whose answers these are, if they are emulated
     fastest_engine: str = ""  # of those that ran the file, if there are several
     label: str = ""
     details: Details = field(default_factory=Details)
 
     @property
     def name(self) -> str:
-        """What the row is called: the recipe, with the engine where there are several."""
+        """Name of the row: the recipe, with the engine where there are several."""
         return self.label or self.recipe
 
     def scalars(self) -> dict[str, str | int | float | None]:
@@ -164,7 +164,7 @@ class Environment:
     python: str
     packages: Mapping[str, str]
     engine: str = ""
-    target: str = ""  # what integers were made for
+    target: str = ""  # processor that integer files are made for
     threads: int = 0
     batch: int = 1
     runs: int = 0
@@ -185,33 +185,33 @@ class Environment:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The whole comparison: the float row first, then one row a file, or several where several engines run it."""
+    """The whole comparison: the float row first, then one row per file, or several where several engines run it."""
 
     rows: tuple[Row, ...]
     environment: Environment
     model: ModelSummary
     layers: tuple[LayerCostRow, ...] = ()
     notes: tuple[str, ...] = ()
-    verdicts: tuple[str, ...] = ()  # what integers were expected to bring, one sentence an engine
+    verdicts: tuple[str, ...] = ()  # what integers were expected to bring, one text per engine
 
     @property
     def files(self) -> tuple[Row, ...]:
-        """One row a file: the first of the engines that ran it, and no emulated ones.
+        """One row per file: of the first engine that ran it, without emulated rows.
 
-        They are called by their recipe, and by the engine too where a recipe has several files.
+        Rows are named after their recipe, and also after the engine where a recipe has several files.
         """
-        found: list[Row] = []
+        files: list[Row] = []
         engines: set[str] = set()
         for row in self.rows:
             if row.emulated:
                 continue
-            # Files in other folders can have the same name, but a file has one row an engine.
-            if not found or row.file != found[-1].file or row.engine in engines:
-                found.append(row)
+            # Files in other folders can have the same name, but a file has one row per engine.
+            if not files or row.file != files[-1].file or row.engine in engines:
+                files.append(row)
                 engines.clear()
             engines.add(row.engine)
-        recipes = [row.recipe for row in found]
-        return tuple(row if recipes.count(row.recipe) > 1 else dataclasses.replace(row, label="") for row in found)
+        recipes = [row.recipe for row in files]
+        return tuple(row if recipes.count(row.recipe) > 1 else dataclasses.replace(row, label="") for row in files)
 
     def is_reference(self, row: Row) -> bool:
         """Whether a row is of the first file, or of the same weights in a file for another engine."""

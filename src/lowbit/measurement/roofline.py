@@ -191,9 +191,8 @@ def _obstacle(layers: Sequence[LayerSpeed], peaks: Peaks, flags: Sequence[str]) 
             "this processor has no instruction for 8-bit dot products (VNNI): integer MACs run only "
             f"{dense:.1f}x as fast as float"
         )
-    return (
-        f"most of the time is {WORDS[_main_limit(layers)[0]]}, and all layers together gain only {_gain(layers):.2f}x"
-    )
+    limit, _ = _main_limit(layers)
+    return f"most of the time is {WORDS[limit]}, and int8 would run {_gain(layers):.2f} times as fast as float"
 
 
 WORDS = {

@@ -1,4 +1,4 @@
-"""What a row of the table says of one file on one engine: everything comes from the file on disk, re-opened."""
+"""From what was measured to the rows of the table; everything comes from the file on disk, re-opened."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -33,7 +33,7 @@ class Candidate:
         bits: bits of a weight code, for the theoretical ratio; None if unknown.
         schemes: by layer, how its weight is encoded.
         reasons: by layer, why its weight stays float.
-        notes: what was asked and not given.
+        notes: what was requested and not given.
         steps: what quantization ran.
         float_weights: by layer, the float weights that were encoded, where those are not the first file's (channels
             rescaled by equalization).
@@ -55,10 +55,10 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Content:
-    """What is in a file, whoever runs it.
+    """The content of a file, whichever engine runs it.
 
     Attributes:
-        ledger: where its bytes went.
+        ledger: where its bytes are.
         errors: of the weights, layer by layer; empty if its layers could not be paired with those of the first file.
         histograms: of the largest tensors.
     """

@@ -1,8 +1,8 @@
 """How small each file could be: entropy-coded, by the entropy of its codes, and what the float file compresses to.
 
-Every ONNX file is coded as `lowbit pack` would, so a packed file can be held against its archive; if that is asked for,
-the first file goes through zstd -19 and xz -9, too: what needs no quantization at all. Coding takes a second for each
-million weights at most, the compressors five on 9 MB.
+Every ONNX file is coded as `lowbit pack` would do it, so a file can be compared with its archive. On request the first
+file is also compressed with zstd -19 and xz -9, which needs no quantization at all. Coding takes at most a second per
+million weights, the compressors five seconds on 9 MB.
 """
 
 import dataclasses
@@ -14,8 +14,8 @@ from lowbit.formats.size_report import CONTROLS, Sizes, compressed, sizes
 from lowbit.measurement.results import Row
 from lowbit.progress import SILENT, Progress
 
-LARGEST = 64_000_000  # bytes of a file that is coded without having been asked for
-NO_CONTROL = "There is no control: the first file is not a float one that holds its own weights."
+LARGEST = 64_000_000  # bytes of a file that is coded without a request
+NO_CONTROL = "Nothing was compressed for comparison: the first file is not a float file that holds its own weights."
 
 
 def with_sizes(
@@ -33,12 +33,12 @@ def with_sizes(
 
     Args:
         rows: of the comparison.
-        files: for each row, which file it is of.
-        paths: of the files, the float one first.
-        control: also compress the first file, however large; if it is a float one.
+        files: for each row, the index of its file.
+        paths: of the files, the float file first.
+        control: also compress the first file, however large, if it is a float file.
         progress: told after every file.
     """
-    found: list[tuple[Sizes | None, Mapping[str, int]]] = []
+    measured: list[tuple[Sizes | None, Mapping[str, int]]] = []
     for index, path in enumerate(progress.track(paths, "coding", total=len(paths))):
         first = rows[files.index(index)]
         size = path.stat().st_size
@@ -47,8 +47,8 @@ def with_sizes(
         data = read_file(path) if alone and (compress or size <= LARGEST) else None
         known = None if data is None or is_litert(path) else sizes(data, coded=size <= LARGEST)
         whole = not first.details.ledger.get("codes") if known is None else known.float_bytes is not None
-        found.append((known, compressed(data) if compress and data is not None and whole else {}))
-    return tuple(_with(row, *found[file]) for row, file in zip(rows, files, strict=True))
+        measured.append((known, compressed(data) if compress and data is not None and whole else {}))
+    return tuple(_with(row, *measured[file]) for row, file in zip(rows, files, strict=True))
 
 
 def _with(row: Row, known: Sizes | None, controls: Mapping[str, int]) -> Row:

@@ -12,7 +12,7 @@ from lowbit.reports import units
 from lowbit.reports.charts import weight_histogram
 from lowbit.reports.markup import Markup, element, join, table
 
-# kind of the ledger -> (words, color); kinds that are not listed count as other constants.
+# kind in the ledger -> (name, color); other kinds count as other constants.
 KINDS = {
     "float_weights": ("float weights", "--k-float"),
     "codes": ("codes", "--k-codes"),
@@ -56,7 +56,7 @@ def latency_bars(rows: Sequence[Row]) -> Markup:
 
 
 def ledger_bars(rows: Sequence[Row]) -> Markup:
-    """One bar a file, to the scale of the largest, cut into what its bytes hold; then the same as a table."""
+    """One bar per file, to the scale of the largest, divided by what its bytes hold; then the same as a table."""
     largest = max(row.file_bytes for row in rows) or 1
     folded = [_folded(row) for row in rows]
     used = [kind for kind in KINDS if any(ledger[kind] for ledger in folded)]
@@ -85,25 +85,25 @@ def ledger_bars(rows: Sequence[Row]) -> Markup:
     return join([
         element("div", {"class": "rows"}, *lines),
         element("div", {"class": "legend"}, *legend),
-        element("details", {}, element("summary", {}, "Every byte, by file"), table(heads, exact)),
+        element("details", {}, element("summary", {}, "All bytes, by file"), table(heads, exact)),
     ])  # fmt: skip
 
 
 def histogram_tiles(rows: Sequence[Row]) -> Markup:
     """Weight histograms with code books: first one tensor in every file, then the next."""
-    found = [(row, h) for row in rows[1:] for h in row.details.histograms if h.code_book]
-    order = list(dict.fromkeys(h.tensor for _, h in found))
-    found.sort(key=lambda item: order.index(item[1].tensor))
+    pairs = [(row, h) for row in rows[1:] for h in row.details.histograms if h.code_book]
+    order = list(dict.fromkeys(h.tensor for _, h in pairs))
+    pairs.sort(key=lambda item: order.index(item[1].tensor))
     tiles = [
         element("figure", {}, element("figcaption", {}, element("b", {}, row.name),
                 f" · {h.tensor} · {len(h.code_book or ())} values"), weight_histogram(h))
-        for row, h in found[:TILES]
+        for row, h in pairs[:TILES]
     ]  # fmt: skip
     return element("div", {"class": "tiles"}, *tiles) if tiles else Markup("")
 
 
 def example_cards(rows: Sequence[Row]) -> Markup:
-    """Each image once, with what float said and what the files that disagree said; most disputed first."""
+    """Each image once, with the predictions of float and of the files that disagree; most disputed first."""
     seen: dict[int, list[tuple[Row, Example]]] = {}
     for row in rows:
         for example in row.details.examples:
@@ -118,21 +118,21 @@ def example_cards(rows: Sequence[Row]) -> Markup:
         answers: dict[str, list[Row]] = {}
         for row, example in said:
             answers.setdefault(example.quantized_class, []).append(row)
-        lines += [_verdict(_who(found, rows), answer, first.label) for answer, found in answers.items()]
+        lines += [_verdict(_who(agreeing, rows), answer, first.label) for answer, agreeing in answers.items()]
         source = {"src": f"data:image/png;base64,{first.thumbnail}", "alt": f"image {image}"}
         picture = [element("img", source)] if _is_png(first.thumbnail) else []
         cards.append(element("div", {"class": "card"}, *picture, element("div", {}, *lines)))
     return element("div", {"class": "cards"}, *cards) if cards else Markup("")
 
 
-def _who(found: Sequence[Row], rows: Sequence[Row]) -> str:
+def _who(some: Sequence[Row], rows: Sequence[Row]) -> str:
     """Some rows in few words: the recipe, and its engines where not all of them are among the rows."""
     words = []
-    for recipe in dict.fromkeys(row.recipe for row in found if not row.emulated):
+    for recipe in dict.fromkeys(row.recipe for row in some if not row.emulated):
         every = [row.engine for row in rows if row.recipe == recipe and not row.emulated]
-        engines = [row.engine for row in found if row.recipe == recipe and not row.emulated]
+        engines = [row.engine for row in some if row.recipe == recipe and not row.emulated]
         words.append(recipe if len(engines) == len(every) else f"{recipe} ({', '.join(engines)})")
-    return ", ".join([*words, *(row.name for row in found if row.emulated)])
+    return ", ".join([*words, *(row.name for row in some if row.emulated)])
 
 
 def _verdict(who: str, answer: str, label: str | None) -> Markup:

@@ -50,10 +50,10 @@ def _about_size(comparison: Comparison) -> list[str]:
     first, notes = comparison.rows[0], []
     if first.zstd_bytes and first.xz_bytes:
         controls = (
-            f"{name} makes {units.size(size)} of it ({units.ratio(first.file_bytes / size)} smaller)"
+            f"with {name}: {units.size(size)} ({units.ratio(first.file_bytes / size)} smaller)"
             for name, size in (("zstd -19", first.zstd_bytes), ("xz -9", first.xz_bytes))
         )
-        notes.append(f"The float file merely compressed: {', '.join(controls)}.")
+        notes.append(f"Float file compressed {'; '.join(controls)}.")
     left = [row.name for row in comparison.files if row.archive_bytes is None and not row.file.endswith(".tflite")]
     if left and len(left) < len(comparison.files):
         notes.append(f"Not entropy-coded, because too large or in several files: {', '.join(left)}.")

@@ -27,7 +27,7 @@ COUNTED = {
     "code_books": "code book entries",
     "biases": "biases",
     "constants": "other constants",
-    "numbers": "scales, biases, code books together",
+    "numbers": "scales, biases and code books",
     "graph": "graph",
     "padding": "padding",
 }
@@ -59,7 +59,7 @@ def print_inspection(model: Model, cost: Cost, ledger: Ledger, *, console: Conso
     console.print(
         f"{model.source}: input {_shape(model.input.shape)}, "
         f"{units.count(cost.trained_parameters)} parameters as trained, "
-        f"{units.count(cost.parameters)} with batch norms folded, "
+        f"{units.count(cost.parameters)} after folding batch norms, "
         f"{cost.macs / 1e6:,.2f} M MACs = {cost.flops / 1e6:,.2f} M FLOPs for one image (1 MAC = 2 FLOPs).",
         markup=False,
         highlight=False,
@@ -67,7 +67,7 @@ def print_inspection(model: Model, cost: Cost, ledger: Ledger, *, console: Conso
 
 
 def print_ledger(ledger: Ledger, *, console: Console | None = None) -> None:
-    """Numbers and bytes by sort; the bytes sum to the file."""
+    """Numbers and bytes by kind; the bytes sum to the file."""
     console = console or Console()
     rows = [
         (COUNTED.get(kind, kind), units.count(ledger.counts.get(kind)), units.count(size))
@@ -114,19 +114,19 @@ def inspection_json(model: Model, cost: Cost, ledger: Ledger) -> dict[str, Any]:
 
 
 def print_plan(plan: Plan, *, console: Console | None = None) -> None:
-    """What was asked and what is given, tensor by tensor; for integer recipes also node by node."""
+    """What was requested and what is given, tensor by tensor; for integer recipes also node by node."""
     console = console or Console()
     rows = [
         (tensor.tensor, _shape(tensor.shape), _scheme(tensor.asked), _scheme(tensor.given), tensor.reason)
         for tensor in plan.tensors
     ]
-    console.print(table(("tensor", "shape", "asked", "given", "reason"), rows, left=5))
+    console.print(table(("tensor", "shape", "requested", "given", "reason"), rows, left=5))
     if plan.nodes:
         nodes = [(node.node, node.op, node.arithmetic, node.reason) for node in plan.nodes]
         console.print(table(("node", "op", "computes in", "reason"), nodes, left=4))
         counted = Counter(node.arithmetic for node in plan.nodes)
         console.print(
-            f"{counted['integer']} nodes run in integers, {counted['absorbed']} are absorbed by them, "
+            f"{counted['integer']} nodes run in integers, {counted['absorbed']} are absorbed into them, "
             f"{counted['float']} stay float.",
             highlight=False,
         )
@@ -137,13 +137,13 @@ def print_plan(plan: Plan, *, console: Console | None = None) -> None:
 def print_written(
     quantized: Quantized, path: Path, ledger: Ledger, *, source_bytes: int, console: Console | None = None
 ) -> None:
-    """What was written, its size by sort, the steps that ran, and what was asked for and not given."""
+    """What was written, its size by kind, the steps that ran, and what was requested and not given."""
     console = console or Console()
     plan = quantized.plan
     console.print(
         f"{path}: {plan.recipe.name}, {units.count(ledger.total)} bytes, "
-        f"{source_bytes / ledger.total:.2f}x smaller than the model given; "
-        f"{ledger.bits_per_weight:.2f} bits a weight with scales and code books.",
+        f"{units.smaller(source_bytes / ledger.total)} than the original; "
+        f"{ledger.bits_per_weight:.2f} bits per weight, scales and code books included.",
         markup=False,
         highlight=False,
     )

@@ -1,4 +1,4 @@
-"""What `lowbit pack` did: the archive's size, where its bytes went, what was tried."""
+"""What `lowbit pack` did: the size of the archive, where its bytes are, what was tried."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -9,6 +9,7 @@ from rich.console import Console
 from lowbit.formats.size_report import Sizes
 from lowbit.packing.archive import section_bytes
 from lowbit.quantization.rate.search import Packed
+from lowbit.reports import units
 from lowbit.reports.sizes import print_sizes, sizes_json
 
 
@@ -40,11 +41,11 @@ def print_packed(
         console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     size = len(packed.archive)
-    say(f"{path}: {size:,} bytes, {source_bytes / size:.2f}x smaller than {source} ({source_bytes:,} bytes).")
+    say(f"{path}: {size:,} bytes, {units.smaller(source_bytes / size)} than {source} ({source_bytes:,} bytes).")
     print_sizes(counted, console=console)
     for trial in packed.trials:
         dropped = "" if trial.drop is None else f", {trial.drop:+.2f} points lost"
         say(
-            f"tried: {trial.archive_bytes:,} bytes, {trial.bits_per_weight:.2f} bits a weight, "
+            f"Tried {trial.archive_bytes:,} bytes, {trial.bits_per_weight:.2f} bits per weight, "
             f"KL from float {trial.kl:.2g}{dropped}"
         )

@@ -12,8 +12,8 @@ from lowbit.reports.markup import Markup, element, join
 from lowbit.reports.sections import SECTIONS, quality_of
 from lowbit.reports.style import SCRIPT, STYLE
 
-CLOSE = 0.01  # a point of accuracy, or of agreement where there are no labels
-KEPT = 0.9  # a file that answers otherwise for more images than this leaves is another model, however accurate
+CLOSE = 0.01  # one point of accuracy, or of agreement where there are no labels
+KEPT = 0.9  # a file that agrees with float on fewer images than this is another model, however accurate
 SIGNIFICANT = 0.05
 FASTER = 1.05
 
@@ -35,7 +35,7 @@ def page(comparison: Comparison) -> str:
         element("style", {}, Markup(STYLE)),
     )  # fmt: skip
     version = comparison.environment.packages.get("lowbit", "")
-    source = f"Made by lowbit {version}. The same numbers are in results.json and results.csv beside this page."
+    source = f"Made by lowbit {version}. The same numbers are in results.json and results.csv next to this page."
     body = element(
         "body", {},
         element("header", {}, _heading(comparison), element("nav", {"aria-label": "Sections"}, *links)),
@@ -47,26 +47,26 @@ def page(comparison: Comparison) -> str:
 
 
 def findings(comparison: Comparison) -> tuple[tuple[str, str, str], ...]:
-    """What a reader wants to know first: (question, short answer, the numbers behind it)."""
+    """What readers want to know first: (question, short answer, the numbers behind it)."""
     first, others = comparison.rows[0], comparison.rows[1:]
     quantized = [row for row in comparison.files[1:] if not comparison.is_reference(row)]
-    found = []
+    cards = []
     timed = [row for row in others if row.latency_ratio is not None]
     near = [row for row in quantized if row.kl is not None]
     if any(quality_of(comparison)(row) is not None for row in others):
-        found.append(("Smallest within a point of float", *_smallest(comparison, quantized)))
+        cards.append(("Smallest within one point of float", *_smallest(comparison, quantized)))
     if timed:
         row = max(timed, key=lambda row: row.latency_ratio or 0.0)
-        answer, why = first.label or "float", "no file runs faster than float here"
+        answer, why = first.label or "float", "no file is faster than float here"
         if (row.latency_ratio or 0.0) >= FASTER:
             answer = f"{row.name}, {units.ratio(row.latency_ratio)} faster"
             why = f"{units.milliseconds(row.latency_ms)} ms against {units.milliseconds(first.latency_ms)} ms"
-        found.append(("Fastest", answer, why))
+        cards.append(("Fastest", answer, why))
     if near:
         row = min(near, key=lambda row: row.kl or 0.0)
         flips = "" if row.flips is None else f", {row.flips:,} prediction{'s' * (row.flips != 1)} changed"
-        found.append(("Closest to float", row.name, f"KL {units.divergence(row.kl)} nats{flips}"))
-    return tuple(found)
+        cards.append(("Closest to float", row.name, f"KL {units.divergence(row.kl)} nats{flips}"))
+    return tuple(cards)
 
 
 def _smallest(comparison: Comparison, quantized: Sequence[Row]) -> tuple[str, str]:
@@ -83,7 +83,7 @@ def _smallest(comparison: Comparison, quantized: Sequence[Row]) -> tuple[str, st
         and (row.mcnemar_p is None or row.mcnemar_p >= SIGNIFICANT or value >= start)
     ]
     if not held:
-        return "none", f"every file lost more than a point of {word}"
+        return "none", f"every file lost more than one point of {word}"
     row = min(held, key=lambda row: row.file_bytes)
     against = f" against {units.percent(start)} %" if comparison.has_labels else ""
     why = f"{units.size(row.file_bytes)}, {word} {units.percent(quality(row))} %{against}"
@@ -103,10 +103,10 @@ def _heading(comparison: Comparison) -> Markup:
         f"{units.amount(model.macs)} MACs ({units.amount(2 * model.macs)} FLOPs)" if model.macs else "",
         f"input {extent}" if extent else "",
         f"{len(model.classes)} classes" if model.classes else "",
-        f"{images:,} test images" if images else "",
+        f"{images:,} evaluation images" if images else "",
     ]
     parts = [
-        element("p", {"class": "eyebrow"}, "Quantized after training, measured on the files"),
+        element("p", {"class": "eyebrow"}, "Quantized after training, measured on the written files"),
         element("h1", {}, _name(comparison)),
         element("p", {"class": "lead"}, " · ".join(fact for fact in facts if fact)),
     ]
@@ -119,5 +119,7 @@ def _heading(comparison: Comparison) -> Markup:
     unmet = complaints(comparison)
     if unmet:
         lines = element("ul", {}, *(element("li", {}, note) for note in unmet))
-        parts.append(element("div", {"class": "warn"}, element("b", {}, "Asked and not given, and other notes"), lines))
+        parts.append(
+            element("div", {"class": "warn"}, element("b", {}, "Requested but not possible, and other notes"), lines)
+        )
     return join(parts)

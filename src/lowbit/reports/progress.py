@@ -1,4 +1,4 @@
-"""The progress bar with the time left, on a terminal; silence elsewhere."""
+"""The progress bar with the time left, on a terminal; nothing elsewhere."""
 
 import contextlib
 from collections.abc import Iterable, Iterator, Sized
@@ -38,7 +38,7 @@ class Bar:
 
 @contextlib.contextmanager
 def bar(file: TextIO, *, quiet: bool = False) -> Iterator[Progress]:
-    """A progress display on `file` while the block runs; silent if `quiet` or if nobody is watching a terminal."""
+    """A progress display on `file` while the block runs; silent if `quiet`, or if it is not a terminal."""
     console = Console(file=file)
     if quiet or not console.is_terminal:
         yield SILENT

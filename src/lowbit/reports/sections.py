@@ -15,12 +15,12 @@ from lowbit.reports.trade_off import Point, trade_off
 
 PHONE_RANK, PAPER_RANK = 2, 10
 NOTHING = Markup("")
-SAME_SIZE = 0.03  # share by which files differ that no plot can show apart
+SAME_SIZE = 0.03  # files whose sizes differ by less than this share are one point
 METHOD = (
     "Every number comes from the file on disk: written, closed and opened again in the runtime. Accuracy has Wilson's "
-    "95 % interval; p is McNemar's exact test on the images that only one of the two files gets right. KL and loss "
-    "are means in nats. Weight errors compare with the float weights that the runtime uses, batch norms folded, pooled "
-    "over all layers. Memory is what a fresh process gains: by loading the model, and at most up to the end of one "
+    "95 % interval; p is McNemar's exact test on the images that only one of the two files classifies correctly. KL "
+    "and loss are means in nats. Weight errors are those of the float weights after folding batch norms, over all "
+    "layers. Memory is the growth of a fresh process: after loading the model, and the peak up to the end of one "
     "inference."
 )
 
@@ -72,8 +72,8 @@ def accuracy_and_size(comparison: Comparison) -> Markup:
         return NOTHING
     title = "accuracy, %" if comparison.has_labels else "agreement with float, %"
     bars = " Bars are 95 % intervals." if any(p.low is not None for p in points) else ""
-    merged = " Files of one recipe that lie on one another are one point." if len(near) < len(comparison.files) else ""
-    words = f"Filled points on the line: no other file is both smaller and better.{bars} Triangles lie below the plot."
+    merged = " Files of a recipe that coincide are one point." if len(near) < len(comparison.files) else ""
+    words = f"Filled points on the line: no other file is both smaller and better.{bars} Triangles: below the plot."
     words += merged
     return _figure(both(lambda width: trade_off(points, width, title=title)), words)
 
@@ -84,12 +84,12 @@ def latency(comparison: Comparison) -> Markup:
         return NOTHING
     how = next((note for note in footnotes(comparison) if note.startswith("Latency")), "")
     line = float_of(comparison.rows[0])
-    words = f"Bars are medians, dark strokes the quartiles, the dashed line is {line}. {how}"
+    words = f"Bars: medians. Dark strokes: quartiles. Dashed line: {line}. {how}"
     return _figure(latency_bars(comparison.rows), words)
 
 
 def size(comparison: Comparison) -> Markup:
-    """The ledger of every file, and what coding and theory would make of it."""
+    """The ledger of every file, and its size if it were entropy-coded or nothing but n bits per weight."""
     if not any(row.details.ledger for row in comparison.files):
         return NOTHING
     figure = element("figure", {}, ledger_bars(comparison.files))
@@ -113,13 +113,13 @@ def size(comparison: Comparison) -> Markup:
         rows.append((f"{name} of float", units.count(size), *[units.MISSING] * 4, ratio, units.MISSING))
     if not made and not any(row.archive_bytes for row in comparison.files):
         return figure
-    heads = ("file", "bytes", "as archive", "bits a code", "entropy", "32/n", "smaller", "smaller as archive")
-    title = "Entropy-coded, and the control" if made else "Entropy-coded"
+    heads = ("file", "bytes", "as archive", "bits per code", "entropy", "32/n", "smaller", "smaller as archive")
+    title = "Entropy-coded, and merely compressed" if made else "Entropy-coded"
     return join([figure, element("h3", {}, title), table(heads, rows)])
 
 
 def weight_errors(comparison: Comparison) -> Markup:
-    """The heat map of SQNR, and the weakest layer of every file in words."""
+    """The heat map of SQNR, and the weakest layer of every file."""
     rows = _distinct(
         [row for row in comparison.files[1:] if any(layer.sqnr_db is not None for layer in row.details.layers)],
         lambda one, other: _shown_errors(one) == _shown_errors(other),
@@ -132,9 +132,9 @@ def weight_errors(comparison: Comparison) -> Markup:
         all_layers = units.decimal(row.weight_sqnr_db, 1)
         lines.append((row.name, worst.name, units.decimal(worst.sqnr_db, 1), all_layers))
     words = (
-        "Signal to quantization noise of the weights: the stronger the color, the more was lost in that layer. One bit "
-        "is worth 6 dB. Codes that were chosen for what a layer computes may leave the float weights on purpose: judge "
-        "those files by their KL."
+        "Signal-to-quantization-noise ratio of the weights: the darker, the more was lost in that layer. One bit is "
+        "worth 6 dB. Codes that were chosen for the outputs of a layer may differ from the float weights on purpose: "
+        "judge those files by their KL."
     )
     weakest = table(("recipe", "weakest layer", "its SQNR, dB", "all layers, dB"), lines, text=(1,))
     return _figure(join([both(lambda width: layer_errors(rows, width)), ramp()]), words, weakest)
@@ -163,8 +163,8 @@ def work_and_bytes(comparison: Comparison) -> Markup:
             line.append(element("abbr", {"title": f"stays float: {reason}"}, f"{text} *") if reason else text)
         lines.append(line)
     heads = ("", "layer", "MACs", "float bytes", *(row.name for row in quantized))
-    summary = element("summary", {}, "Every layer, with the bytes of its weights in every file")
-    star = " A star marks weights that stay float." if any("*" in cell for line in lines for cell in line[4:]) else ""
+    summary = element("summary", {}, "All layers, with the bytes of their weights in every file")
+    star = " Star: weights that stay float." if any("*" in cell for line in lines for cell in line[4:]) else ""
     words = f"Layers in order of execution. 1 MAC is 2 FLOPs.{star}"
     chart = both(lambda width: layer_costs(comparison.layers, smallest, width))
     return _figure(chart, words, element("details", {}, summary, table(heads, lines, text=(1,))))
@@ -175,22 +175,19 @@ def weights(comparison: Comparison) -> Markup:
     tiles = histogram_tiles(
         _distinct(comparison.files, lambda one, other: one.details.histograms == other.details.histograms)
     )
-    words = (
-        "Gray: the float weights (the height is the square root of the count). Lines: the values that the file has "
-        "in their place."
-    )
+    words = "Gray: the float weights (height: square root of the count). Lines: the values that replace them."
     return join([element("p", {"class": "note"}, words), tiles]) if tiles else NOTHING
 
 
 def misclassified(comparison: Comparison) -> Markup:
-    """Images that float and a file see differently."""
+    """Images that float and a file classify differently."""
     cards = example_cards(comparison.rows)
-    words = "Images that a file classifies otherwise than float, up to a dozen for each file, the most disputed first."
+    words = "Images that a file classifies differently than float, up to twelve per file, the most disputed first."
     return join([element("p", {"class": "note"}, words), cards]) if cards else NOTHING
 
 
 def making(comparison: Comparison) -> Markup:
-    """Steps that ran with what each brought, and the numbers that every file stores."""
+    """Steps that ran with what each gained, and the numbers that every file stores."""
     steps = []
     for row in comparison.files:
         for place, step in enumerate(row.details.steps):
@@ -206,7 +203,7 @@ def making(comparison: Comparison) -> Markup:
     parts = []
     if steps:
         heads = ("recipe", "step", "KL before", "KL after", "seconds")
-        parts += [element("h3", {}, "Steps, and what each brought"), table(heads, steps, text=(1,))]
+        parts += [element("h3", {}, "Steps, and what each gained"), table(heads, steps, text=(1,))]
     if counts:
         names = (kind.replace("_", " ") for kind in kinds)
         parts += [element("h3", {}, "How many numbers each file stores"), table(("recipe", *names, "all"), counts)]
@@ -214,25 +211,25 @@ def making(comparison: Comparison) -> Markup:
 
 
 def method(comparison: Comparison) -> Markup:
-    """What one needs to make the numbers again."""
+    """What is needed to reproduce the numbers."""
     e = comparison.environment
     threads = f"{e.threads} thread{'s' * (e.threads != 1)}" if e.threads else "threads chosen by the runtime"
     load = [] if e.load_average is None else [f"load average {e.load_average:.2f}"]
-    load += [] if e.cpu_share is None else [f"{e.cpu_share:.0%} of the processor while timing"]
+    load += [] if e.cpu_share is None else [f"timing got {e.cpu_share:.0%} of the processor"]
     pairs = {
         "Processor": _list(e.cpu, f"{e.cores} core{'s' * (e.cores != 1)}", *e.cpu_flags),
         "System": _list(e.system, f"Python {e.python}"),
         "Packages": _list(*(f"{name} {version}" for name, version in e.packages.items())),
-        "Timing": _list(e.engine, threads, f"batch {e.batch}", f"{e.runs} runs after {e.warmup} to warm up",
-                        "files in turn, ratios within each turn") if e.runs else "",
-        "Integers made for": e.target,
+        "Timing": _list(e.engine, threads, f"batch {e.batch}", f"{e.runs} runs after {e.warmup} warm-up runs",
+                        "files in turn, ratios within rounds") if e.runs else "",
+        "Target of integer files": e.target,
         "Machine load": _list(*load),
         "Evaluated on": _data(e.data, e.data_images, e.data_sha256),
         "Calibrated on": _data(e.calibration, e.calibration_images, e.calibration_sha256),
         "Model": f"sha256 {e.model_sha256}" if e.model_sha256 else "",
         "Seeds": _list(*(f"{name} {seed}" for name, seed in e.seeds.items())),
         "Command": e.command,
-        "Made": e.created,
+        "Date": e.created,
     }  # fmt: skip
     lines = [
         part for name, value in pairs.items() if value for part in (element("dt", {}, name), element("dd", {}, value))
@@ -272,7 +269,7 @@ def _list(*parts: str) -> str:
 
 
 def _reach(column: Column) -> str:
-    """Which of phone and paper leave this column out."""
+    """Whether phone and paper leave this column out."""
     words = [word for word, rank in (("minor", PHONE_RANK), ("rare", PAPER_RANK)) if column.rank > rank]
     return " ".join(words)
 
@@ -283,10 +280,10 @@ SECTIONS: tuple[tuple[str, str, Callable[[Comparison], Markup]], ...] = (
     ("trade-off", "Accuracy against size", accuracy_and_size),
     ("latency", "Latency", latency),
     ("size", "Where the bytes are", size),
-    ("weight-errors", "What the weights lost", weight_errors),
+    ("weight-errors", "Weight errors", weight_errors),
     ("layers", "Work and bytes by layer", work_and_bytes),
     ("weights", "Weights and what replaces them", weights),
-    ("examples", "Misclassified images", misclassified),
+    ("examples", "Images classified differently", misclassified),
     ("making", "How the files were made", making),
     ("method", "How it was measured", method),
 )

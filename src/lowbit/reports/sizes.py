@@ -1,4 +1,4 @@
-"""Where a network's bytes are, as float, packed and entropy-coded, with the bounds and controls beside them."""
+"""Where the bytes of a network are, as float, packed and entropy-coded, and what theory and compressors say."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -10,8 +10,8 @@ from lowbit.formats.size_report import Sizes
 from lowbit.reports import units
 from lowbit.reports.inspection import COUNTED, table
 
-NOT_CODED = "not entropy-coded: ask for it with --coded (coded=True in Python)"
-NOT_COMPRESSED = "not asked for: --control compresses the float file, which --against names for a quantized one"
+NOT_CODED = "not entropy-coded: add --coded (coded=True in Python)"
+NOT_COMPRESSED = "float file not compressed: add --control, and --against with the float file of a quantized one"
 
 
 def print_sizes(sizes: Sizes, *, console: Console | None = None) -> None:
@@ -48,24 +48,24 @@ def size_lines(sizes: Sizes) -> tuple[str, ...]:
         if sizes.coded is not None:
             coded = f", {8 * sizes.coded.get('codes', 0) / sizes.weights:.2f} in the archive"
         lines.append(
-            f"Codes: {32 / sizes.theoretical_ratio:.2f} bits a weight in the file (32/n = "
+            f"Codes: {32 / sizes.theoretical_ratio:.2f} bits per weight in the file (32/n = "
             f"{sizes.theoretical_ratio:.2f}), {sizes.entropy_bits:.2f} by their empirical entropy{coded}."
         )
     if sizes.controls and sizes.float_bytes is not None:
         own = sum((sizes.packed if sizes.coded is None else sizes.coded).values())
         made = ", ".join(
-            f"{name} {size:,} ({sizes.float_bytes / size:.2f}x smaller)" for name, size in sizes.controls.items()
+            f"{name} {size:,} ({units.smaller(sizes.float_bytes / size)})" for name, size in sizes.controls.items()
         )
-        what = "as it is" if sizes.coded is None else "as archive"
+        what = "this file" if sizes.coded is None else "the archive"
         lines.append(
-            f"Control: the float file takes {sizes.float_bytes:,} bytes, {made}; this one {what} {own:,} "
-            f"({sizes.float_bytes / own:.2f}x smaller)."
+            f"For comparison: the float file takes {sizes.float_bytes:,} bytes, {made}; {what} {own:,} "
+            f"({units.smaller(sizes.float_bytes / own)})."
         )
     return tuple(lines)
 
 
 def sizes_json(sizes: Sizes) -> dict[str, Any]:
-    """The same as plain data; what was not looked at is null, and a note says so."""
+    """The same as plain data; what was not computed is null, and a note says so."""
     return {
         **asdict(sizes),
         "entropy_bits": sizes.entropy_bits,

@@ -1,4 +1,4 @@
-"""What `lowbit inspect --speed` says: layer by layer what integers would bring on this processor, and a verdict."""
+"""What `lowbit inspect --speed` shows: what integers would gain on this processor, layer by layer, and a verdict."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -18,7 +18,7 @@ SHORT = {FLOAT: "float", INTEGER: "int"}
 
 
 def print_outlook(outlook: Outlook, *, console: Console | None = None) -> None:
-    """The layers, what was measured of the processor, and one sentence."""
+    """The layers, the speed of the processor, and the verdict."""
     console = console or Console()
     room = max(FEWEST_NAME_CELLS, console.width - NUMBER_CELLS)
     rows = [
@@ -44,15 +44,13 @@ def print_outlook(outlook: Outlook, *, console: Console | None = None) -> None:
     for layer in outlook.layers:
         if layer.reason:
             console.print(f"{layer.node} stays float: {layer.reason}.", highlight=False, markup=False)
-    console.print(
-        f"{outlook.processor} ({', '.join(outlook.flags) or 'flags not known'})", highlight=False, markup=False
-    )
+    console.print(f"{outlook.processor} ({', '.join(outlook.flags) or 'flags unknown'})", highlight=False, markup=False)
     console.print(peaks_line(outlook), highlight=False, markup=False)
     console.print(Text(outlook.verdict, style="bold"))
 
 
 def peaks_line(outlook: Outlook) -> str:
-    """What the processor did on the small kernels, in one line."""
+    """The speed of the processor on the small kernels, in one line."""
     peaks, parts = outlook.peaks, []
     for kind in (FLOAT, INTEGER):
         rates = peaks.rates[kind]

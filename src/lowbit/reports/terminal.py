@@ -18,7 +18,7 @@ GAP = 3  # cells between two columns
 
 
 def print_comparison(comparison: Comparison, *, console: Console | None = None) -> None:
-    """Print the table, how it was measured, and what was asked for and not given."""
+    """Print the table, how it was measured, and what was requested and not given."""
     console = console or Console()
     console.print(comparison_table(comparison, width=console.width))
     for note in footnotes(comparison):

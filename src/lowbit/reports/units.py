@@ -37,6 +37,11 @@ def ratio(value: float | None) -> str:
     return MISSING if value is None else f"{_aligned(value)}×"
 
 
+def smaller(value: float) -> str:
+    """How a size compares with another that is `value` times as large: 1.80x smaller, 1.04x larger."""
+    return f"{value:.2f}x smaller" if value >= 1 else f"{1 / value:.2f}x larger"
+
+
 def percent(value: float | None, digits: int = 1) -> str:
     """A fraction as the number of a column headed %."""
     return MISSING if value is None else f"{100 * value:.{digits}f}"
