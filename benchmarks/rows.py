@@ -1,4 +1,4 @@
-"""Rows of a benchmark in a CSV file, and what is generated from them into the READMEs.
+"""Rows of a benchmark in a CSV file, and what is generated from them into benchmarks/README.md.
 
 A row is a frozen dataclass; one that was measured again replaces the row with the same key and keeps its place. So a
 run can be stopped and taken up again, and a README's tables can be checked against the CSV.
@@ -16,7 +16,7 @@ from typing import TypeVar
 from lowbit.files import write_atomically
 
 ROOT = Path(__file__).resolve().parents[1]
-READMES = (ROOT / "README.md", ROOT / "benchmarks" / "README.md")
+READMES = (ROOT / "benchmarks" / "README.md",)
 
 R = TypeVar("R")
 
