@@ -96,7 +96,7 @@ def test_the_table_of_results_has_the_numbers_of_the_benchmarks():
         with (ROOT / "benchmarks" / "results" / f"{name}.csv").open(newline="", encoding="utf-8") as file:
             for row in csv.DictReader(file):
                 if row["model"] == "resnet20":
-                    values = [float(row[key]) for key in (size, "accuracy", "kl", "flips")]
+                    values = [float(row[key] or "nan") for key in (size, "accuracy", "kl", "flips")]
                     measured.setdefault((row["tool"], row[recipe]), values)
     shown = rows_of_the_results_table()
     assert len(shown) > 5
