@@ -70,6 +70,8 @@ def test_command_line_examples(workplace, capsys, document):
         assert command[0] == "lowbit"
         if command[1] in ("measure", "compare"):
             command += ["--runs", "2"]
+        if command[1] == "compare":
+            command += ["--recipes", "int8,cluster4"]
         before, sys.argv = sys.argv, command
         try:
             with pytest.raises(SystemExit) as stop:
