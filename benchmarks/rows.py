@@ -19,7 +19,7 @@ from lowbit.files import write_atomically
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 BUILD = ROOT / "build"
-READMES = (ROOT / "README.md", HERE / "README.md")
+READMES = (HERE / "README.md",)
 
 R = TypeVar("R")
 

@@ -1,5 +1,6 @@
-"""The README's examples, run as they stand."""
+"""The documentation's examples, run as they stand; its table, links and lists, held against what they speak of."""
 
+import csv
 import re
 import shlex
 import sys
@@ -15,7 +16,14 @@ import networks
 from lowbit import cli
 from lowbit.graph.preprocessing import METADATA_KEY, Preprocessing
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCUMENTS = sorted(
+    path.relative_to(ROOT).as_posix()
+    for pattern in ("*.md", "docs/**/*.md", "benchmarks/*.md")
+    for path in ROOT.glob(pattern)
+)
+MOST_LINES = 150
 
 
 @pytest.fixture
@@ -37,8 +45,13 @@ def workplace(tmp_path, monkeypatch):
     return tmp_path
 
 
-def blocks(language):
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+def blocks(language, document="README.md"):
+    text = (ROOT / document).read_text(encoding="utf-8")
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+def test_a_newcomer_is_done_with_it_soon():
+    assert len(README.splitlines()) <= MOST_LINES
 
 
 def test_python_example(workplace):
@@ -48,15 +61,17 @@ def test_python_example(workplace):
     assert (workplace / "mobilenet-int8.onnx").exists()
 
 
-def test_command_line_example(workplace, capsys):
+@pytest.mark.parametrize("document", ["README.md", "docs/options.md"])
+def test_command_line_examples(workplace, capsys, document):
     pytest.importorskip("ai_edge_litert")
-    (example,) = blocks("sh")
+    (example,) = blocks("sh", document)
     commands = [shlex.split(line, comments=True) for line in example.splitlines() if line.strip()]
-    assert {command[1] for command in commands} >= {"inspect", "plan", "quantize", "measure", "compare", "pack"}
     for command in commands:
         assert command[0] == "lowbit"
         if command[1] in ("measure", "compare"):
             command += ["--runs", "2"]
+        if command[1] == "compare":
+            command += ["--recipes", "int8,cluster4"]
         before, sys.argv = sys.argv, command
         try:
             with pytest.raises(SystemExit) as stop:
@@ -64,7 +79,49 @@ def test_command_line_example(workplace, capsys):
         finally:
             sys.argv = before
         assert not stop.value.code, (command, capsys.readouterr().err)
-    assert (workplace / "results" / "report.html").exists()
+    if document == "README.md":
+        shown = {command[1] for command in commands}
+        assert shown >= {"inspect", "plan", "quantize", "measure", "compare", "pack", "unpack"}
+        assert (workplace / "results" / "report.html").exists()
+
+
+def rows_of_the_results_table():
+    """The cells of each row, its tool and recipe first."""
+    section = README.partition("## Results")[2].partition("## ")[0]
+    lines = [line for line in section.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+def test_the_table_of_results_has_the_numbers_of_the_benchmarks():
+    measured = {}
+    for name, recipe, size in (("accuracy", "recipe", "file_bytes"), ("size", "setting", "bytes")):
+        with (ROOT / "benchmarks" / "results" / f"{name}.csv").open(newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                if row["model"] == "resnet20":
+                    values = [float(row[key] or "nan") for key in (size, "accuracy", "kl", "flips")]
+                    measured.setdefault((row["tool"], row[recipe]), values)
+    shown = rows_of_the_results_table()
+    assert len(shown) > 5
+    for tool, recipe, *cells in shown:
+        file_bytes, accuracy, kl, flips = measured[tool, recipe]
+        wanted = [f"{file_bytes / 1e3:.0f}", f"{accuracy:.2f}", f"{kl:.2g}", f"{flips:.0f}"]
+        assert cells == wanted, (tool, recipe)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_links_lead_somewhere(document):
+    text = (ROOT / document).read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#]+)", text):
+        assert target.startswith("https://") or (ROOT / document).parent.joinpath(target).exists(), target
+
+
+def test_every_decision_has_its_number_and_its_line_in_the_index():
+    folder = ROOT / "docs" / "decisions"
+    names = sorted(path.name for path in folder.glob("[0-9]*.md"))
+    assert [int(name[:3]) for name in names] == list(range(1, len(names) + 1))
+    titles = [(folder / name).read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ") for name in names]
+    index = (folder / "README.md").read_text(encoding="utf-8")
+    assert re.findall(r"^- \[(.+)\]\((.+)\)$", index, re.MULTILINE) == list(zip(titles, names, strict=True))
 
 
 def test_every_public_name_is_there():
