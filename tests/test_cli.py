@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 import networks
+from graphs import change_weights, make, make_node
 from lowbit import cli
 from lowbit.engines import installed_engines, session
 from lowbit.engines.litert_reader import read_litert
@@ -166,25 +167,14 @@ def broken_models(folder, tmp_path):
     (tmp_path / "truncated.onnx").write_bytes(data[: len(data) // 2])
     (tmp_path / "text.onnx").write_text("this is no model")
     (tmp_path / "empty.onnx").write_bytes(b"")
-    for name, change in (("nan", np.nan), ("inf", np.inf)):
-        proto = onnx.load_from_string(data)
-        tensor = next(tensor for tensor in proto.graph.initializer if tensor.name == "wide.weight")
-        array = onnx.numpy_helper.to_array(tensor).copy()
-        array.reshape(-1)[3] = change
-        tensor.CopyFrom(onnx.numpy_helper.from_array(array, tensor.name))
+    for name, value in (("nan", np.nan), ("inf", np.inf)):
+        proto = change_weights(onnx.load_from_string(data), (0, 3), {"wide.weight": value})
         onnx.save(proto, tmp_path / f"{name}.onnx")
     proto = onnx.load_from_string(data)
     proto.opset_import[0].version = 999
     onnx.save(proto, tmp_path / "opset.onnx")
-    graph = onnx.helper.make_graph(
-        [onnx.helper.make_node("Relu", ["x"], ["y"])], "g",
-        [onnx.helper.make_tensor_value_info("x", 1, [1, 3, 16, 16])],
-        [onnx.helper.make_tensor_value_info("y", 1, [1, 3, 16, 16])],
-    )  # fmt: skip
-    onnx.save(
-        onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8),
-        tmp_path / "weightless.onnx",
-    )
+    shape = [1, 3, 16, 16]
+    onnx.save(make([make_node("Relu", "x", "y")], {"x": shape}, {"y": shape}, {}), tmp_path / "weightless.onnx")
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
-from onnx import helper, numpy_helper
 
 import lowbit
+from graphs import make, make_node
 from lowbit.calibration.histogram import SAMPLES_AN_IMAGE, sample
 from lowbit.calibration.statistics import MOST_FLOATS, MOST_IMAGES, batch_for, calibrate, image_size
 from lowbit.engines import open_session
@@ -21,18 +21,12 @@ SIDE = 48
 def wide_network(after: str = "Identity"):
     """A tensor of 16 x 48 x 48 values an image, more than are sampled, and a small one."""
     weight = np.random.default_rng(0).normal(size=(16, 3, 3, 3)).astype(np.float32)
-    graph = helper.make_graph(
-        [
-            helper.make_node("Conv", ["x", "w"], ["c"], name="conv", pads=[1] * 4),
-            helper.make_node(after, ["c"], ["wide"], name="wide"),
-            helper.make_node("GlobalAveragePool", ["wide"], ["y"], name="pool"),
-        ],
-        "wide",
-        [helper.make_tensor_value_info("x", 1, ["n", 3, SIDE, SIDE])],
-        [helper.make_tensor_value_info("y", 1, None)],
-        [numpy_helper.from_array(weight, "w")],
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    nodes = [
+        make_node("Conv", "x w", "c", name="conv", pads=[1] * 4),
+        make_node(after, "c", "wide"),
+        make_node("GlobalAveragePool", "wide", "y", name="pool"),
+    ]
+    return make(nodes, {"x": ["n", 3, SIDE, SIDE]}, ["y"], {"w": weight})
 
 
 @pytest.fixture(scope="module")

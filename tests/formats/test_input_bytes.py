@@ -8,10 +8,11 @@ import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onnx import helper, numpy_helper
+from onnx import helper
 
 import lowbit
 import networks
+from graphs import change_weights, make, make_node
 from lowbit.engines import installed_engines, open_session
 from lowbit.errors import ModelError
 from lowbit.formats.input_bytes import (
@@ -61,16 +62,11 @@ def difference(found, expected):
 
 def one_convolution(channels, *, pads, bias=True, seed=0, outputs=16):
     generator = np.random.default_rng(seed)
-    weights = [numpy_helper.from_array(generator.normal(size=(outputs, channels, 3, 3)).astype(np.float32), "w")]
+    weights = {"w": generator.normal(size=(outputs, channels, 3, 3))}
     if bias:
-        weights.append(numpy_helper.from_array(generator.normal(size=outputs).astype(np.float32), "b"))
-    inputs = ["x", "w", "b"] if bias else ["x", "w"]
-    graph = helper.make_graph(
-        [helper.make_node("Conv", inputs, ["y"], name="c", pads=pads, strides=[2, 1])], "one",
-        [helper.make_tensor_value_info("x", 1, ["n", channels, SIDE, SIDE])],
-        [helper.make_tensor_value_info("y", 1, None)], weights,
-    )  # fmt: skip
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+        weights["b"] = generator.normal(size=outputs)
+    nodes = [make_node("Conv", "x w b" if bias else "x w", "y", name="c", pads=pads, strides=[2, 1])]
+    return make(nodes, {"x": ["n", channels, SIDE, SIDE]}, ["y"], weights)
 
 
 @settings(max_examples=25, deadline=None)
@@ -100,13 +96,8 @@ def test_folding_is_exact_in_the_corners_too(channels, pads, bias, mean, std, sc
     image = pictures(1, channels=channels, seed=seed)
     wide = np.full((1, layer.weight.codes.shape[1], SIDE, SIDE), float(found.fill))
     wide[:, :channels] = image.transpose(0, 3, 1, 2)
-    proto = one_convolution(wide.shape[1], pads=pads)
-    replaced = [
-        numpy_helper.from_array(layer.weight.decode().astype(np.float32), "w"),
-        numpy_helper.from_array(layer.bias.decode().astype(np.float32), "b"),
-    ]
-    del proto.graph.initializer[:]
-    proto.graph.initializer.extend(replaced)
+    values = {"w": layer.weight.decode(), "b": layer.bias.decode()}
+    proto = change_weights(one_convolution(wide.shape[1], pads=pads), ..., values)
     result = run(proto.SerializeToString(), (wide - found.zero_point).astype(np.float32))
     expected = run(model.to_bytes(), how.apply(image[0])[None])
     # Terms of thousands may cancel where the normalization is extreme: the error is relative to them.

@@ -5,6 +5,7 @@ import pytest
 
 import lowbit
 import networks
+from graphs import change_weights
 from lowbit.calibration.divergence import answers, mean_kl
 from lowbit.quantization.passes.steps import BIAS_CORRECTION_TOLERANCE
 from lowbit.quantization.planning.plan import BIAS
@@ -105,13 +106,8 @@ def test_same_seed_same_bytes(model, images):
 
 
 def test_a_dead_channel_and_a_constant_input_are_no_obstacle(images):
-    proto = networks.residual_network()
-    for tensor in proto.graph.initializer:
-        if tensor.name in ("wide.weight", "wide.bias"):
-            array = networks.numpy_helper.to_array(tensor).copy()
-            array[:5] = 0.0
-            tensor.CopyFrom(networks.numpy_helper.from_array(array, tensor.name))
-    model = lowbit.load(proto)
+    dead = {"wide.weight": 0.0, "wide.bias": 0.0}
+    model = lowbit.load(change_weights(networks.residual_network(), slice(5), dead))
     black = lowbit.open_images([np.zeros((3, 16, 16), np.float32)] * 4, None, values="model")
     for calibration in (images, black):
         for recipe in ("linear3", "cluster2", "int8"):

@@ -172,7 +172,8 @@ def test_in_a_browser(tmp_path, width):
       const fetched = view.performance.getEntriesByType("resource").filter(e => !e.name.startsWith("data:"));
       document.body.textContent = "RESULT" + JSON.stringify({
         wide: root.scrollWidth, high: root.scrollHeight, charts: shown.length, fetched: fetched.length,
-        sections: [...d.querySelectorAll("section")].map(s => s.id), images: [...d.images].every(i => i.naturalWidth > 0),
+        sections: [...d.querySelectorAll("section")].map(s => s.id),
+        images: [...d.images].every(i => i.naturalWidth > 0),
         first: d.querySelector("table.sortable tbody th").textContent}) + "END";
     };
     """

@@ -6,11 +6,11 @@ import dataclasses
 import numpy as np
 import onnx
 import pytest
-from onnx import helper
 
 import litert_cases as cases
 import lowbit
 import networks
+from graphs import make, make_node
 from lowbit.engines import installed_engines, open_session
 from lowbit.errors import OutputError
 from lowbit.formats.onnx.write import to_onnx
@@ -124,25 +124,19 @@ def shortcut_network(*, relu):
     def convolution(source, name, shape, stride):
         weights[f"{name}.w"] = generator.normal(scale=np.prod(shape[1:]) ** -0.5, size=shape).astype(np.float32)
         weights[f"{name}.b"] = generator.normal(scale=0.2, size=shape[0]).astype(np.float32)
-        given = [source, f"{name}.w", f"{name}.b"]
-        nodes.append(helper.make_node("Conv", given, [name], name=name, strides=[stride] * 2, pads=[1] * 4))
+        nodes.append(make_node("Conv", f"{source} {name}.w {name}.b", name, strides=[stride] * 2, pads=[1] * 4))
 
     convolution("x", "a", (16, 3, 3, 3), 1)
     if relu:
-        nodes.append(helper.make_node("Relu", ["a"], ["r"], name="r"))
+        nodes.append(make_node("Relu", "a", "r"))
     source = "r" if relu else "a"
     convolution(source, "b", (20, 16, 3, 3), 2)
-    nodes.append(helper.make_node("Slice", [source, "from", "to", "axes", "step"], ["few"], name="few"))
-    nodes.append(helper.make_node("Pad", ["few", "pads"], ["more"], name="more"))
-    nodes.append(helper.make_node("Add", ["more", "b"], ["s"], name="s"))
+    nodes.append(make_node("Slice", f"{source} from to axes step", "few"))
+    nodes.append(make_node("Pad", "few pads", "more"))
+    nodes.append(make_node("Add", "more b", "s"))
     convolution("s", "y", (4, 20, 3, 3), 1)
-    described = [
-        helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", channels, SIDE // step, SIDE // step])
-        for name, channels, step in (("x", 3, 1), ("y", 4, 2))
-    ]
-    initializers = [onnx.numpy_helper.from_array(array, name) for name, array in weights.items()]
-    graph = helper.make_graph(nodes, "shortcut", described[:1], described[1:], initializers)
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    inputs, outputs = {"x": ["n", 3, SIDE, SIDE]}, {"y": ["n", 4, SIDE // 2, SIDE // 2]}
+    return make(nodes, inputs, outputs, weights, opset=13)
 
 
 @pytest.mark.parametrize("relu", [True, False])

@@ -7,10 +7,10 @@ import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onnx import TensorProto, helper, numpy_helper
 
 import lowbit
 import networks
+from graphs import change_weights, make, make_node
 from lowbit.engines import installed_engines, open_session
 from lowbit.formats.onnx import write as writer
 from lowbit.formats.onnx.write import to_onnx
@@ -52,23 +52,19 @@ def network(layers, outputs=("y",), *, seed=0):
         outputs: names of the graph's outputs.
     """
     generator = np.random.default_rng(seed)
-    nodes, weights = [], []
+    nodes, weights = [], {}
     for name, (op, source, *rest) in layers.items():
         if op == "Add":
-            nodes.append(helper.make_node("Add", [source, *rest], [name], name=name))
+            nodes.append(make_node("Add", " ".join([source, *rest]), name))
             continue
         pad, size = rest
         kernel = 3 if pad else 1
-        w = generator.normal(scale=size / (2 * kernel), size=(4, 4, kernel, kernel)).astype(np.float32)
-        b = (size * generator.normal(scale=0.5, size=4)).astype(np.float32)
-        weights += [numpy_helper.from_array(w, f"{name}.w"), numpy_helper.from_array(b, f"{name}.b")]
-        given = [source, f"{name}.w", f"{name}.b"]
-        nodes.append(helper.make_node("Conv", given, [name], name=name, kernel_shape=[kernel] * 2, pads=[pad] * 4))
-    described = [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 4, SIDE, SIDE]) for name in ("x", *outputs)
-    ]
-    graph = helper.make_graph(nodes, "sums", described[:1], described[1:], weights)
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+        weights[f"{name}.w"] = generator.normal(scale=size / (2 * kernel), size=(4, 4, kernel, kernel))
+        weights[f"{name}.b"] = size * generator.normal(scale=0.5, size=4)
+        how = {"kernel_shape": [kernel] * 2, "pads": [pad] * 4}
+        nodes.append(make_node("Conv", f"{source} {name}.w {name}.b", name, **how))
+    shape = ["n", 4, SIDE, SIDE]
+    return make(nodes, {"x": shape}, dict.fromkeys(outputs, shape), weights, opset=13)
 
 
 def images(count=16, seed=1):
@@ -135,11 +131,7 @@ def test_what_something_else_needs_stays(layers, outputs, kept):
 def test_a_bias_that_cannot_hold_it_stays(monkeypatch):
     """A channel whose weights are nearly zero: its bias counts in tiny units, of which a step takes too many."""
     proto = network({"a": ("Conv", "x", 1, 1), "b": ("Conv", "a", 0, 1), "y": ("Conv", "b", 0, 1)})
-    for tensor in proto.graph.initializer:
-        if tensor.name in ("b.w", "b.b"):
-            array = numpy_helper.to_array(tensor).copy()
-            array[0] *= 1e-9
-            tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
+    change_weights(proto, 0, {"b.w": 1e-9, "b.b": 1e-9})
     encoded = quantized(proto, images())
     moved = without_zero_points(encoded)
     assert points(moved)["b"] == points(encoded)["b"] > 0

@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
+from onnx import helper
 
 import lowbit
 import networks
+from graphs import make_node
 from lowbit.calibration.channels import channel_ranges
 from lowbit.engines import open_session
 from lowbit.graph.preprocessing import Preprocessing
@@ -192,7 +194,7 @@ def test_a_sum_ties_its_branches():
 
 def test_a_weight_that_is_read_elsewhere_too_keeps_its_scale():
     proto = networks.residual_network()
-    proto.graph.node.append(networks.helper.make_node("Neg", ["narrow.weight"], ["other"], name="other"))
-    proto.graph.output.append(networks.helper.make_tensor_value_info("other", 1, [8, 12, 1, 1]))
+    proto.graph.node.append(make_node("Neg", "narrow.weight", "other"))
+    proto.graph.output.append(helper.make_tensor_value_info("other", 1, [8, 12, 1, 1]))
     ties = find_ties(lowbit.load(proto))
     assert "narrow" not in ties.layers

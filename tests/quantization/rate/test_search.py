@@ -11,6 +11,7 @@ import pytest
 
 import lowbit
 import networks
+from graphs import make, make_node
 from lowbit.engines import open_session
 from lowbit.errors import DataError, ModelError, SchemeError
 from lowbit.formats.onnx.archive import unpack
@@ -191,15 +192,8 @@ def test_a_bias_that_layers_share_stays_float(images):
 
 
 def test_a_layer_too_wide_to_weigh_is_named():
-    weight = onnx.numpy_helper.from_array(np.ones((2, 5000), np.float32), "w")
-    graph = onnx.helper.make_graph(
-        [onnx.helper.make_node("Gemm", ["x", "w"], ["y"], name="wide", transB=1)],
-        "net",
-        [onnx.helper.make_tensor_value_info("x", 1, ["n", 5000])],
-        [onnx.helper.make_tensor_value_info("y", 1, ["n", 2])],
-        [weight],
-    )
-    model = lowbit.load(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8))
+    nodes = [make_node("Gemm", "x w", "y", name="wide", transB=1)]
+    model = lowbit.load(make(nodes, {"x": ["n", 5000]}, {"y": ["n", 2]}, {"w": np.ones((2, 5000))}))
     seen = lowbit.open_images(list(np.ones((4, 5000), np.float32)), None, values="model")
     with pytest.raises(lowbit.LowbitError, match="5,000 inputs an output") as caught:
         lowbit.pack(model, calibration=seen, bits_per_weight=3.0)
