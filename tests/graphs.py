@@ -1,11 +1,14 @@
 """ONNX models node by node, for tests that look at a few operators."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+
+from lowbit.engines import open_session
 
 Row = tuple[str, Sequence[str], Sequence[str], Mapping[str, object]]
 Shape = Sequence[int | str | None] | None
@@ -59,6 +62,17 @@ def change_weights(proto: onnx.ModelProto, place: object, values: Mapping[str, o
             array[place] = values[tensor.name]
             tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
     return proto
+
+
+def run(content: bytes | Path, x: np.ndarray, engine: str = "onnxruntime") -> np.ndarray:
+    """The first output for one input, on one thread."""
+    session = open_session(content, engine=engine, threads=1)
+    return session.run({session.input_names[0]: x})[session.output_names[0]]
+
+
+def relative_error(found: np.ndarray, expected: np.ndarray) -> float:
+    """Root of the squared error over the squared size."""
+    return float(np.sqrt(np.mean((found - expected) ** 2) / np.mean(expected**2)))
 
 
 def _array(value: object, dtype: int) -> np.ndarray:

@@ -12,7 +12,7 @@ from onnx import helper
 
 import lowbit
 import networks
-from graphs import change_weights, make, make_node
+from graphs import change_weights, make, make_node, relative_error, run
 from lowbit.engines import installed_engines, open_session
 from lowbit.errors import ModelError
 from lowbit.formats.input_bytes import (
@@ -49,15 +49,6 @@ def encoded(recipe="int8", proto=None, how=HOW):
 @pytest.fixture(scope="module")
 def int8():
     return encoded()
-
-
-def run(content, x, engine="onnxruntime"):
-    session = open_session(content, engine=engine, threads=1)
-    return session.run({session.input_names[0]: x})[session.output_names[0]]
-
-
-def difference(found, expected):
-    return np.sqrt(np.mean((found - expected) ** 2) / np.mean(expected**2))
 
 
 def one_convolution(channels, *, pads, bias=True, seed=0, outputs=16):
@@ -111,11 +102,11 @@ def test_bytes_in_answers_out(int8, tmp_path):
     expected = run(int8.model.to_bytes(), x)
     last = with_byte_input(int8, layout="NHWC")
     answers = run(to_onnx(last), images)
-    assert difference(answers, expected) < max(0.03, 1.5 * difference(run(to_onnx(int8), x), expected))
+    assert relative_error(answers, expected) < max(0.03, 1.5 * relative_error(run(to_onnx(int8), x), expected))
     first = to_onnx(with_byte_input(int8, layout="NCHW"))
     np.testing.assert_array_equal(run(first, np.ascontiguousarray(images.transpose(0, 3, 1, 2))), answers)
     for engine in set(installed_engines()) & {"openvino"}:
-        assert difference(run(to_onnx(last), images, engine), expected) < 0.05
+        assert relative_error(run(to_onnx(last), images, engine), expected) < 0.05
 
 
 def test_no_float_tensor_before_the_classifier(int8, tmp_path):
@@ -139,7 +130,7 @@ def test_the_file_says_what_it_takes_and_its_weights_are_read_as_before(int8, tm
     said = Preprocessing.from_json(metadata["lowbit.preprocessing"])
     np.testing.assert_array_equal(said.apply(pictures(1)[0]), pictures(1)[0].astype(np.float32))
     weights, floats = layer_weights(path), int8.model.weights
-    assert difference(weights["stem"], floats["stem.weight"]) < 0.02
+    assert relative_error(weights["stem"], floats["stem.weight"]) < 0.02
     np.testing.assert_array_equal(weights["wide"], int8.weights["wide.weight"].decode())
     ledger = read_ledger(path)
     assert sum(ledger.bytes.values()) == ledger.total == path.stat().st_size

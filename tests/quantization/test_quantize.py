@@ -7,7 +7,6 @@ import lowbit
 import networks
 from graphs import change_weights
 from lowbit.calibration.divergence import answers, mean_kl
-from lowbit.quantization.passes.steps import BIAS_CORRECTION_TOLERANCE
 from lowbit.quantization.planning.plan import BIAS
 from lowbit.quantization.solving.effort import EFFORTS
 
@@ -59,9 +58,7 @@ def test_every_effort_gives_a_valid_model_and_keeps_only_what_helps(model, image
     assert tuple(step.name for step in quantized.steps) == quantized.plan.steps
     for step in quantized.steps:
         # Bias correction by itself has the benefit of the doubt.
-        assert not step.kept or step.kl_after < step.kl_before * (
-            BIAS_CORRECTION_TOLERANCE if step.name == BIAS else 1.0
-        )
+        assert not step.kept or step.kl_after < step.kl_before * (1.5 if step.name == BIAS else 1.0)
     assert kl(model, quantized.to_bytes()) < 0.5
 
 
@@ -112,6 +109,7 @@ def test_a_dead_channel_and_a_constant_input_are_no_obstacle(images):
     for calibration in (images, black):
         for recipe in ("linear3", "cluster2", "int8"):
             quantized = lowbit.quantize(model, recipe, calibration=calibration, effort="balanced")
+            assert "wide.weight" in quantized.graph.weights
             for codes in quantized.graph.weights.values():
                 assert np.isfinite(codes.decode()).all()
 

@@ -10,8 +10,8 @@ import pytest
 import litert_cases as cases
 import lowbit
 import networks
-from graphs import make, make_node
-from lowbit.engines import installed_engines, open_session
+from graphs import make, make_node, relative_error, run
+from lowbit.engines import installed_engines
 from lowbit.errors import OutputError
 from lowbit.formats.onnx.write import to_onnx
 from lowbit.graph.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
@@ -32,20 +32,11 @@ def int8():
     return lowbit.quantize(model, "int8", calibration=[HOW.apply(image) for image in pictures(16, seed=5)])
 
 
-def run(content, x, engine):
-    session = open_session(content, engine=engine, threads=1)
-    return session.run({session.input_names[0]: x})[session.output_names[0]]
-
-
 def given(form, count=48):
     images = pictures(count, seed=9)
     if form == "floats":
         return np.stack([HOW.apply(image) for image in images])
     return images if form == "NHWC" else np.ascontiguousarray(images.transpose(0, 3, 1, 2))
-
-
-def error(found, expected):
-    return float(np.sqrt(np.mean((found - expected) ** 2) / np.mean(expected**2)))
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -54,8 +45,11 @@ def test_as_near_to_float_as_the_other_file(int8, form, engine):
     if engine not in installed_engines():
         pytest.skip(f"{engine} is not installed")
     expected = run(int8.model.to_bytes(), given("floats"), "onnxruntime")
-    usual = error(run(int8.to_bytes(**FORMS[form]), given(form), "onnxruntime"), expected)
-    assert error(run(int8.to_bytes(to="openvino", **FORMS[form]), given(form), engine), expected) < 1.2 * usual + 0.002
+    usual = relative_error(run(int8.to_bytes(**FORMS[form]), given(form), "onnxruntime"), expected)
+    assert (
+        relative_error(run(int8.to_bytes(to="openvino", **FORMS[form]), given(form), engine), expected)
+        < 1.2 * usual + 0.002
+    )
 
 
 @pytest.mark.parametrize("to", ["onnxruntime", "openvino"])
@@ -67,8 +61,8 @@ def test_every_operator_runs_in_openvino_as_near_to_float_as_in_onnxruntime(name
     x = cases.inputs(model, rng, 8)
     encoded = cases.integer(model, rng)
     expected = run(model.to_bytes(), x, "onnxruntime")
-    usual = error(run(to_onnx(encoded), x, "onnxruntime"), expected)
-    assert error(run(to_onnx(encoded, engine=to), x, "openvino"), expected) < 1.5 * usual + 0.01
+    usual = relative_error(run(to_onnx(encoded), x, "onnxruntime"), expected)
+    assert relative_error(run(to_onnx(encoded, engine=to), x, "openvino"), expected) < 1.5 * usual + 0.01
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -107,7 +101,7 @@ def test_a_mean_that_no_pixel_has_keeps_one_zero_point(int8):
     quantized = lowbit.quantize(model, "int8", calibration=[how.apply(image) for image in pictures(16, seed=5)])
     images = pictures(32, seed=9)
     expected = run(model.to_bytes(), np.stack([how.apply(image) for image in images]), "onnxruntime")
-    assert error(run(quantized.to_bytes(to="openvino", input="uint8"), images, "onnxruntime"), expected) < 0.05
+    assert relative_error(run(quantized.to_bytes(to="openvino", input="uint8"), images, "onnxruntime"), expected) < 0.05
 
 
 def test_other_recipes_are_the_same_for_both():
@@ -152,9 +146,9 @@ def test_what_only_moves_has_no_codes_of_its_own_unless_padding_has_another_code
     (pad,) = (node for node in graph.node if node.op_type == "Pad")
     assert producers[pad.input[0]] == ("Slice" if relu else "QuantizeLinear")
     expected = run(model.to_bytes(), x, "onnxruntime")
-    usual = error(run(quantized.to_bytes(), x, "onnxruntime"), expected)
+    usual = relative_error(run(quantized.to_bytes(), x, "onnxruntime"), expected)
     for engine in {"onnxruntime", "openvino"} & set(installed_engines()):
-        assert error(run(content, x, engine), expected) < 1.2 * usual + 0.002
+        assert relative_error(run(content, x, engine), expected) < 1.2 * usual + 0.002
 
 
 @pytest.mark.parametrize(("to", "said"), [("tensorrt", "no format"), ("litert", "does not fit")])

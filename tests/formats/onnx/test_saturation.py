@@ -9,7 +9,7 @@ from onnx import TensorProto
 
 import lowbit
 import networks
-from graphs import make, make_node
+from graphs import make, make_node, run
 from lowbit.engines import open_session
 from lowbit.errors import ModelError
 from lowbit.formats.onnx.saturation import saturating
@@ -25,10 +25,6 @@ def one_layer(weights, *, zero_point=0, op="Conv", **attributes):
         make_node(op, "xd wd", "y", name="layer", **attributes),
     ]
     return make(nodes, {"x": shape}, ["y"], constants, types={"x": TensorProto.UINT8}).SerializeToString()
-
-
-def run(content, x):
-    return open_session(content, threads=1).run({"x": x})["y"]
 
 
 def test_worked_by_hand():

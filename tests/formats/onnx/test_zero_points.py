@@ -10,22 +10,13 @@ from hypothesis import strategies as st
 
 import lowbit
 import networks
-from graphs import change_weights, make, make_node
-from lowbit.engines import installed_engines, open_session
+from graphs import change_weights, make, make_node, relative_error, run
+from lowbit.engines import installed_engines
 from lowbit.formats.onnx import write as writer
 from lowbit.formats.onnx.write import to_onnx
-from lowbit.formats.onnx.zero_points import LARGEST_BIAS, without_zero_points
+from lowbit.formats.onnx.zero_points import without_zero_points
 
 SIDE = 8
-
-
-def run(content, x, engine="onnxruntime"):
-    session = open_session(content, engine=engine, threads=1)
-    return session.run({session.input_names[0]: x})[session.output_names[0]]
-
-
-def error(found, expected):
-    return float(np.sqrt(np.mean((found - expected) ** 2) / np.mean(expected**2)))
 
 
 def quantized(proto, x):
@@ -84,10 +75,12 @@ def test_residual_streams_lose_their_zero_points_and_answer_the_same(monkeypatch
     expected = run(encoded.model.to_bytes(), x)
     old, new = run(written_without(encoded, monkeypatch), x), run(to_onnx(encoded), x)
     # Codes of the branch moved by half a step at the most: the difference is a part of what rounding does anyway.
-    assert error(new, expected) < 1.2 * error(old, expected) + 0.002
-    assert error(new, old) < error(old, expected)
+    assert relative_error(new, expected) < 1.2 * relative_error(old, expected) + 0.002
+    assert relative_error(new, old) < relative_error(old, expected)
     if "openvino" in installed_engines():
-        assert error(run(to_onnx(encoded), x, "openvino"), expected) < 1.2 * error(old, expected) + 0.002
+        assert (
+            relative_error(run(to_onnx(encoded), x, "openvino"), expected) < 1.2 * relative_error(old, expected) + 0.002
+        )
 
 
 def test_without_sums_the_codes_are_the_same(monkeypatch):
@@ -136,8 +129,10 @@ def test_a_bias_that_cannot_hold_it_stays(monkeypatch):
     moved = without_zero_points(encoded)
     assert points(moved)["b"] == points(encoded)["b"] > 0
     assert points(moved)["a"] == 0
-    assert max(np.abs(bias.codes.astype(np.int64)).max() for bias in moved.biases.values()) <= LARGEST_BIAS
-    assert error(run(to_onnx(encoded), images(32)), run(written_without(encoded, monkeypatch), images(32))) < 0.01
+    assert max(np.abs(bias.codes.astype(np.int64)).max() for bias in moved.biases.values()) <= 2**29
+    assert (
+        relative_error(run(to_onnx(encoded), images(32)), run(written_without(encoded, monkeypatch), images(32))) < 0.01
+    )
 
 
 @settings(max_examples=25, deadline=None)
@@ -163,7 +158,7 @@ def test_any_network_of_convolutions_and_sums_stays_as_near_to_float(data, seed)
     with pytest.MonkeyPatch.context() as patched:
         old = run(written_without(encoded, patched), x)
     new = run(to_onnx(encoded), x)
-    assert error(new, expected) < 1.5 * error(old, expected) + 0.005
+    assert relative_error(new, expected) < 1.5 * relative_error(old, expected) + 0.005
     moved = without_zero_points(encoded)
     assert all(0 <= codes.zero_point <= 255 for codes in moved.activations.values())
     assert dataclasses.replace(moved, activations=encoded.activations, biases=encoded.biases) == encoded

@@ -10,7 +10,6 @@ from lowbit.engines import open_session
 from lowbit.graph.preprocessing import Preprocessing
 from lowbit.quantization.equalizing.channel_groups import find_ties
 from lowbit.quantization.equalizing.equalization import (
-    MARGIN,
     equalizable,
     equalize_network,
     factor_limits,
@@ -81,7 +80,8 @@ def test_what_was_seen_frees_channels_that_no_proof_frees(images):
     assert np.count_nonzero(seen) > 1.5 * np.count_nonzero(proven)
     assert seen[proven].all()
     for _, output, limit in ties.clips:
-        reaching = ranges[output].highest * MARGIN > limit
+        reaching = ranges[output].highest * 1.25 > limit  # another image may hold a quarter more
+        assert reaching.any()
         assert not seen[ties.roots[output][reaching]].any()
 
 

@@ -11,8 +11,7 @@ import pytest
 
 import lowbit
 import networks
-from graphs import make, make_node
-from lowbit.engines import open_session
+from graphs import make, make_node, run
 from lowbit.errors import DataError, ModelError, SchemeError
 from lowbit.formats.onnx.archive import unpack
 from lowbit.formats.onnx.read import layer_weights
@@ -37,11 +36,6 @@ def images():
     return lowbit.open_images(networks.inputs(24, seed=5), None)
 
 
-def answers(content, x):
-    session = open_session(content, threads=1)
-    return session.run({session.input_names[0]: x})[session.output_names[0]]
-
-
 @pytest.mark.parametrize("size", [2600, 3000])
 def test_the_archive_fits_and_opens_to_the_file_that_computes_its_codes(model, images, size, tmp_path):
     packed = pack(model, calibration=images, size=size, effort="fast")
@@ -57,7 +51,7 @@ def test_the_archive_fits_and_opens_to_the_file_that_computes_its_codes(model, i
         np.testing.assert_array_equal(seen[layer.node], codes[layer.weight].decode())
     decoded = model.with_weights({name: value.decode() for name, value in codes.items()})
     x = networks.inputs(8, seed=9)
-    np.testing.assert_allclose(answers(packed.content, x), answers(decoded.to_bytes(), x), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(run(packed.content, x), run(decoded.to_bytes(), x), rtol=1e-5, atol=1e-5)
     # Every layer is stored at the width of its own codes, and biases take no float.
     for tensor in packed.quantized.plan.quantized:
         assert tensor.given == codes[tensor.tensor].scheme
@@ -102,7 +96,7 @@ def test_short_names_leave_more_room_for_codes(model, images):
 
 
 def test_a_drop_is_kept_on_images_that_were_not_calibrated_on(model, images):
-    labels = answers(model.to_bytes(), networks.inputs(40, seed=6)).argmax(axis=1)
+    labels = run(model.to_bytes(), networks.inputs(40, seed=6)).argmax(axis=1)
     data = lowbit.open_images(list(zip(networks.inputs(40, seed=6), labels.tolist(), strict=True)), None)
     exact, loose = (pack(model, calibration=images, max_drop=most, data=data, effort="fast") for most in (2.5, 30.0))
     assert exact.trials[-1].drop <= 2.5
@@ -152,13 +146,13 @@ def test_goals_that_cannot_be_say_why(model, images, options, error, says):
 def test_a_drop_that_no_grid_reaches_says_so(model, images):
     # Two images on the two sides of a border, so near to it that only the float network can tell them apart.
     x = networks.inputs(64, seed=6)
-    classes = answers(model.to_bytes(), x).argmax(axis=1)
+    classes = run(model.to_bytes(), x).argmax(axis=1)
     one, other = x[0], x[np.flatnonzero(classes != classes[0])[0]]
     for _ in range(18):
         middle = (one + other) / 2
-        same = answers(model.to_bytes(), middle[None]).argmax() == classes[0]
+        same = run(model.to_bytes(), middle[None]).argmax() == classes[0]
         one, other = (middle, other) if same else (one, middle)
-    labels = answers(model.to_bytes(), np.stack([one, other])).argmax(axis=1).tolist()
+    labels = run(model.to_bytes(), np.stack([one, other])).argmax(axis=1).tolist()
     assert labels[0] != labels[1]
     data = lowbit.open_images([(one, labels[0]), (other, labels[1])], None)
     with pytest.raises(SchemeError, match=r"at most 1 points lost was not reached: 50\.00 are lost"):
@@ -174,7 +168,7 @@ def test_without_a_goal_the_file_is_packed_as_it_stands(model, tmp_path):
     short = pack(path, short_names=True)
     assert len(short.archive) < len(packed.archive)
     x = networks.inputs(4)
-    np.testing.assert_array_equal(answers(short.content, x), answers(packed.content, x))
+    np.testing.assert_array_equal(run(short.content, x), run(packed.content, x))
     assert pack(model, short_names=True).archive == short.archive
     with pytest.raises(ModelError, match="is an archive already"):
         pack(packed.save(tmp_path / "m.lowbit"))
