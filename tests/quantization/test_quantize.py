@@ -5,7 +5,7 @@ import pytest
 
 import lowbit
 import networks
-from graphs import change_weights
+from graphs import change_weights, make, make_node, relative_error, run
 from lowbit.calibration.divergence import answers, mean_kl
 from lowbit.quantization.planning.plan import BIAS
 from lowbit.quantization.solving.effort import EFFORTS
@@ -95,6 +95,36 @@ def test_relu6_that_is_active_in_some_of_them_leaves_less_to_gain(images, recipe
     found = lowbit.quantize(model, lowbit.parse_recipe(recipe, per=per), calibration=images)
     assert found.steps[0].kl_before > plain
     assert kl(model, found.to_bytes()) < most
+
+
+def test_the_second_branch_of_a_sum_makes_up_for_the_first():
+    """A branch of small weights has finer steps: aimed at what the coarse one lacks, it takes most of that away."""
+    generator = np.random.default_rng(0)
+    weights = {"coarse": generator.normal(size=(8, 3, 3, 3)), "fine": 0.05 * generator.normal(size=(8, 3, 3, 3))}
+    nodes = [make_node("Conv", "x coarse", "a"), make_node("Conv", "x fine", "b"), make_node("Add", "a b", "y")]
+    model = lowbit.load(make(nodes, {"x": ["n", 3, 16, 16]}, ["y"], weights))
+    seen = lowbit.open_images(list(networks.inputs(32)), None, values="model")
+    quantized = lowbit.quantize(model, "linear3", calibration=seen, effort="fast", steps=["rounding"])
+    assert quantized.steps[0].kept
+    x = networks.inputs(32, seed=7)
+    exact = run(model.to_bytes(), x)
+    alone = model.with_weights({"coarse": quantized.graph.weights["coarse"].decode()})
+    error = relative_error(run(quantized.to_bytes(), x), exact)
+    assert error < 0.6 * relative_error(run(alone.to_bytes(), x), exact)
+
+
+def test_bias_correction_that_clearly_harms_is_dropped():
+    """Two images a thousand times brighter decide what the corrected means are, and the others pay for it."""
+    x = networks.inputs(32)
+    x[-2:] *= 1000
+    bright = lowbit.open_images(list(x), None, values="model")
+    model = lowbit.load(networks.residual_network())
+    quantized = lowbit.quantize(model, "linear4", calibration=bright, steps=["bias"])
+    (step,) = quantized.steps
+    assert step.kl_after > 2 * step.kl_before
+    assert not step.kept
+    plain = lowbit.quantize(model, "linear4", steps=[])
+    np.testing.assert_array_equal(run(quantized.to_bytes(), x), run(plain.to_bytes(), x))
 
 
 def test_same_seed_same_bytes(model, images):

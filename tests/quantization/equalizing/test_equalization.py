@@ -4,7 +4,7 @@ from onnx import helper
 
 import lowbit
 import networks
-from graphs import make_node
+from graphs import make, make_node
 from lowbit.calibration.channels import channel_ranges
 from lowbit.engines import open_session
 from lowbit.graph.preprocessing import Preprocessing
@@ -18,6 +18,7 @@ from lowbit.quantization.equalizing.equalization import (
 from lowbit.quantization.equalizing.interval_bounds import activation_bounds
 from lowbit.quantization.equalizing.objective import evaluate, minimize, noise_terms
 from lowbit.quantization.planning.plan import plan
+from lowbit.schemes.linear import Linear
 
 
 @pytest.fixture(scope="module")
@@ -143,6 +144,50 @@ def noise(model, images, recipe, **changes):
     schemes = {tensor.tensor: tensor.given for tensor in decision.quantized}
     ranges = channel_ranges(model, images, equalizable(model))
     return ties, noise_terms(model, ties, ranges, schemes, decision.scale_groups)
+
+
+@pytest.mark.parametrize("per", ["channel", "tensor"])
+def test_the_noise_of_two_layers_by_hand(images, per):
+    """D as the module's docstring has it, written out for x -> 1 (3 x 3) -> Relu -> 2 (1 x 1) -> y."""
+    generator = np.random.default_rng(2)
+    weights = {"w1": generator.normal(size=(6, 3, 3, 3)), "w2": generator.normal(size=(4, 6, 1, 1))}
+    nodes = [make_node("Conv", "x w1", "a", name="1"), make_node("Relu", "a", "b"), make_node("Conv", "b w2", "y")]
+    model = lowbit.load(make(nodes, {"x": ["n", 3, 16, 16]}, ["y"], weights))
+    ranges = channel_ranges(model, images, ["x", "a", "b", "y"])
+    schemes = dict.fromkeys(weights, Linear(4, per))
+    ties = find_ties(model)
+    found, _ = evaluate(noise_terms(model, ties, ranges, schemes, [["b"]]), np.zeros(ties.count))
+    cost_y = 1 / ranges["y"].power
+    cost_b = cost_y @ np.square(weights["w2"][:, :, 0, 0])  # what an error in a channel of b costs in y
+
+    def steps(weight):
+        reach = (np.abs(weight.reshape(len(weight), -1)) ** 8).sum(axis=1)
+        return (reach if per == "channel" else reach.sum()) ** (1 / 8) / 7.5
+
+    wanted = (cost_b * steps(weights["w1"]) ** 2).sum() * 9 * ranges["x"].power.sum()
+    wanted += (cost_y * steps(weights["w2"]) ** 2).sum() * ranges["b"].power.sum()
+    wanted += cost_b.sum() * (ranges["b"].highest ** 8).sum() ** (2 / 8) / 255**2
+    assert found == pytest.approx(wanted, rel=1e-5)
+
+
+def test_equalization_forecasts_how_much_noise_is_left(images):
+    def share(proto):
+        model = lowbit.load(proto)
+        decision = plan(model, "int8")
+        schemes = {tensor.tensor: tensor.given for tensor in decision.quantized}
+        ranges = channel_ranges(model, images, equalizable(model))
+        return equalize_network(model, ranges, schemes, decision.scale_groups).noise
+
+    assert 1e-4 < share(networks.depthwise_network()) < 0.1, "channels a hundredfold apart"
+    assert 0.3 < share(networks.residual_network()) < 1, "even ones"
+
+
+def test_where_little_noise_would_go_the_network_stays_as_it_is(images):
+    (step,) = lowbit.quantize(
+        lowbit.load(networks.residual_network()), "linear4", calibration=images, steps=["equalization"]
+    ).steps
+    assert not step.kept
+    assert step.kl_after == step.kl_before, "no file was made of it"
 
 
 @pytest.mark.parametrize(("recipe", "per"), [("int8", "channel"), ("int8", "tensor"), ("linear4", "channel")])

@@ -59,6 +59,37 @@ def test_the_archive_fits_and_opens_to_the_file_that_computes_its_codes(model, i
     assert {layer.bias for layer in layers(model)} <= set(codes)
 
 
+@pytest.fixture(scope="module")
+def wide():
+    """12,640 weights and no biases, enough for a forecast to be good."""
+    generator = np.random.default_rng(0)
+    weights = {
+        "w0": 0.3 * generator.normal(size=(32, 3, 3, 3)),
+        "w1": 0.08 * generator.normal(size=(32, 32, 3, 3)),
+        "w2": 0.2 * generator.normal(size=(64, 32, 1, 1)),
+        "w3": 0.3 * generator.normal(size=(5, 64)),
+    }
+    nodes = [
+        make_node("Conv", "x w0", "a", pads=[1] * 4, strides=[2, 2]),
+        make_node("Relu", "a", "b"),
+        make_node("Conv", "b w1", "c", pads=[1] * 4, strides=[2, 2]),
+        make_node("Relu", "c", "d"),
+        make_node("Conv", "d w2", "e"),
+        make_node("Relu", "e", "f"),
+        make_node("GlobalAveragePool", "f", "g"),
+        make_node("Flatten", "g", "h"),
+        make_node("Gemm", "h w3", "y", transB=1),
+    ]
+    return lowbit.load(make(nodes, {"x": ["n", 3, 16, 16]}, ["y"], weights))
+
+
+@pytest.mark.parametrize("bits", [3.0, 5.0])
+def test_the_first_pass_already_comes_close(wide, images, bits):
+    packed = pack(wide, calibration=images, bits_per_weight=bits, effort="fast")
+    assert packed.trials[0].bits_per_weight == pytest.approx(bits, rel=0.1)
+    assert len(packed.trials) <= 3
+
+
 def test_more_bits_hurt_less_and_the_same_call_gives_the_same_bytes(model, images):
     few, many = (pack(model, calibration=images, bits_per_weight=bits, effort="fast") for bits in (11.0, 13.0))
     assert few.trials[-1].bits_per_weight <= 11 < many.trials[-1].bits_per_weight <= 13
