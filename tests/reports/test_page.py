@@ -19,6 +19,7 @@ BROWSER = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
 )
 HOSTILE = "<script>alert('x')</script>\"&<img src=https://example.com/x.png onerror=alert(1)>"
+WIDTHS = (320, 375, 768, 1280)
 VOID = {"meta", "img", "input", "br"}
 ALL_SECTIONS = [
     "table", "trade-off", "latency", "size", "weight-errors", "layers", "weights", "examples", "making", "method",
@@ -158,38 +159,54 @@ def test_findings():
     assert (smallest[1], fastest[1]) == ("none", "float")
 
 
-@pytest.mark.skipif(BROWSER is None, reason="no browser of the Chromium family is installed")
-@pytest.mark.parametrize("width", [320, 375, 768, 1280])
-def test_in_a_browser(tmp_path, width):
-    """A frame of the given width around the page; a script beside it measures what was laid out."""
-    comparison = hostile() if width == 375 else sample_comparison()
+@pytest.fixture(scope="module")
+def laid_out(tmp_path_factory):
+    """What a browser makes of the page, by width: each in a frame of its own, measured by a script beside them.
+
+    The page of 375 pixels is the hostile one.
+    """
+    if BROWSER is None:
+        pytest.skip("no browser of the Chromium family is installed")
     script = """
-    const frame = document.querySelector("iframe");
-    frame.onload = () => {
+    const measured = frame => {
       const view = frame.contentWindow, d = frame.contentDocument, root = d.documentElement;
       d.querySelectorAll("table.sortable th button")[1]?.click();
       const shown = [...d.querySelectorAll("svg")].filter(s => s.getBoundingClientRect().width > 0);
       const fetched = view.performance.getEntriesByType("resource").filter(e => !e.name.startsWith("data:"));
-      document.body.textContent = "RESULT" + JSON.stringify({
+      return {
         wide: root.scrollWidth, high: root.scrollHeight, charts: shown.length, fetched: fetched.length,
         sections: [...d.querySelectorAll("section")].map(s => s.id),
         images: [...d.images].every(i => i.naturalWidth > 0),
-        first: d.querySelector("table.sortable tbody th").textContent}) + "END";
+        first: d.querySelector("table.sortable tbody th").textContent};
+    };
+    onload = () => {
+      const found = [...document.querySelectorAll("iframe")].map(measured);
+      document.body.textContent = "RESULT" + JSON.stringify(found) + "END";
     };
     """
-    inner = html.escape(page(comparison))
-    frame = f'<iframe style="border:0;width:{width}px;height:900px" srcdoc="{inner}"></iframe>'
-    wrapper = tmp_path / "wrapper.html"
-    wrapper.write_text(f"<!doctype html><meta charset=utf-8><body>{frame}<script>{script}</script>", encoding="utf-8")
+    plain, poisoned = (html.escape(page(comparison)) for comparison in (sample_comparison(), hostile()))
+    style = "border:0;height:900px;width"
+    frames = [
+        f'<iframe style="{style}:{width}px" srcdoc="{poisoned if width == 375 else plain}"></iframe>' for width in WIDTHS
+    ]
+    folder = tmp_path_factory.mktemp("browser")
+    wrapper = folder / "wrapper.html"
+    text = f"<!doctype html><meta charset=utf-8><body>{''.join(frames)}<script>{script}</script>"
+    wrapper.write_text(text, encoding="utf-8")
     command = [
         BROWSER, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
-        "--disable-extensions", f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1400,1000",
+        "--disable-extensions", f"--user-data-dir={folder / 'profile'}", "--window-size=1400,1000",
         "--virtual-time-budget=5000", "--dump-dom", wrapper.as_uri(),
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     measured = re.search(r"RESULT(.*)END", done.stdout)
     assert measured, done.stderr[-2000:]
-    result = json.loads(html.unescape(measured[1]))
+    return dict(zip(WIDTHS, json.loads(html.unescape(measured[1])), strict=True))
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_in_a_browser(laid_out, width):
+    result = laid_out[width]
     assert result["wide"] <= width
     assert result["sections"] == ALL_SECTIONS
     assert result["charts"] >= 5
