@@ -48,6 +48,7 @@ def test_python_example(workplace):
     assert (workplace / "mobilenet-int8.onnx").exists()
 
 
+@pytest.mark.usefixtures("quick_measuring")
 def test_command_line_example(workplace, capsys):
     pytest.importorskip("ai_edge_litert")
     (example,) = blocks("sh")

@@ -123,8 +123,8 @@ def test_bias_correction_that_clearly_harms_is_dropped():
     (step,) = quantized.steps
     assert step.kl_after > 2 * step.kl_before
     assert not step.kept
-    plain = lowbit.quantize(model, "linear4", steps=[])
-    np.testing.assert_array_equal(run(quantized.to_bytes(), x), run(plain.to_bytes(), x))
+    trained = model.with_weights({name: codes.decode() for name, codes in quantized.graph.weights.items()})
+    np.testing.assert_allclose(run(quantized.to_bytes(), x), run(trained.to_bytes(), x), rtol=1e-5, atol=1e-5)
 
 
 def test_same_seed_same_bytes(model, images):
@@ -132,11 +132,11 @@ def test_same_seed_same_bytes(model, images):
     assert first == lowbit.quantize(model, "linear3", calibration=images, effort="fast").to_bytes()
 
 
-def test_a_dead_channel_and_a_constant_input_are_no_obstacle(images):
+def test_a_dead_channel_and_a_constant_input_are_no_obstacle():
     dead = {"wide.weight": 0.0, "wide.bias": 0.0}
     model = lowbit.load(change_weights(networks.residual_network(), slice(5), dead))
     black = lowbit.open_images([np.zeros((3, 16, 16), np.float32)] * 4, None, values="model")
-    for calibration in (images, black):
+    for calibration in (networks.inputs(8), black):
         for recipe in ("linear3", "cluster2", "int8"):
             quantized = lowbit.quantize(model, recipe, calibration=calibration, effort="balanced")
             assert "wide.weight" in quantized.graph.weights

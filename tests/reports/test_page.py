@@ -186,9 +186,8 @@ def laid_out(tmp_path_factory):
     """
     plain, poisoned = (html.escape(page(comparison)) for comparison in (sample_comparison(), hostile()))
     style = "border:0;height:900px;width"
-    frames = [
-        f'<iframe style="{style}:{width}px" srcdoc="{poisoned if width == 375 else plain}"></iframe>' for width in WIDTHS
-    ]
+    pages = {width: poisoned if width == 375 else plain for width in WIDTHS}
+    frames = [f'<iframe style="{style}:{width}px" srcdoc="{text}"></iframe>' for width, text in pages.items()]
     folder = tmp_path_factory.mktemp("browser")
     wrapper = folder / "wrapper.html"
     text = f"<!doctype html><meta charset=utf-8><body>{''.join(frames)}<script>{script}</script>"
