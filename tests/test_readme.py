@@ -41,6 +41,7 @@ def blocks(language):
     return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
 
 
+@pytest.mark.usefixtures("quick_measuring")
 def test_python_example(workplace):
     (example,) = blocks("python")
     assert len([line for line in example.splitlines() if line.strip()]) <= 10
@@ -58,6 +59,8 @@ def test_command_line_example(workplace, capsys):
         assert command[0] == "lowbit"
         if command[1] in ("measure", "compare"):
             command += ["--runs", "2"]
+        if command[1] in ("quantize", "compare") or "--size" in command:
+            command += ["--effort", "fast"]
         before, sys.argv = sys.argv, command
         try:
             with pytest.raises(SystemExit) as stop:
