@@ -3,22 +3,28 @@
 #   make demo        the whole study on the built-in model and images: a table here, files and report in out/demo
 #   make test        lint, types and all tests of the core: what CI runs
 #   make test-train  the tests that need torch, in an environment of their own
+#   make mutants     break the code in MUTANTS=20 places, one at a time, and see whether tests notice
 #   make lock        choose new versions for requirements/*.txt
 
 PYTHON ?= python3
 OUT ?= out/demo
+MUTANTS ?= 20
+SEED ?= 0
 INSTALL = -m pip install --quiet --disable-pip-version-check --no-input
 PYTHON_IS_NEW = import sys; sys.exit(sys.version_info < (3, 11) and "lowbit needs Python 3.11 or newer: make PYTHON=python3.12")
 LOCK = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --no-emit-find-links \
 	--no-annotate --no-header
 
-.PHONY: demo test test-train lint lock clean
+.PHONY: demo test test-train lint mutants lock clean
 
 demo: .venv/.core
 	.venv/bin/lowbit demo --out $(OUT)
 
 test: lint
-	.venv/bin/python -m pytest -n 2 tests
+	.venv/bin/python -m pytest -n 2 --durations=10 tests
+
+mutants: .venv/.test
+	.venv/bin/python tests/mutation/run.py --count $(MUTANTS) --seed $(SEED)
 
 lint: .venv/.test
 	.venv/bin/ruff check .

@@ -8,6 +8,9 @@ from types import ModuleType
 
 import pytest
 
+from lowbit.measurement import compare, measure, roofline
+from lowbit.measurement.memory import Memory
+
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
@@ -17,6 +20,22 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("the shared data is not on this machine")
     return folder
+
+
+@pytest.fixture
+def quick_measuring(monkeypatch) -> None:
+    """Memory takes a process per file, and the processor's speed a second per engine: tests of their own look at both.
+
+    Memory is unknown then, and integers are twice as fast as float.
+    """
+    floats, integers = (roofline.Rates(rate, rate, rate, rate, 1e-9) for rate in (2e-9, 1e-9))
+
+    def peaks(*, engine: str = "onnxruntime", threads: int = 1, **_: object) -> roofline.Peaks:
+        return roofline.Peaks({"float": floats, "integer": integers}, 1e12, threads, engine)
+
+    monkeypatch.setattr(roofline, "measure_peaks", peaks)
+    monkeypatch.setattr(compare, "measure_peaks", peaks)
+    monkeypatch.setattr(measure, "memory", lambda *_, **__: Memory(None, None))
 
 
 @pytest.fixture

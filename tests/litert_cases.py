@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 
 import numpy as np
-import onnx
-from onnx import helper, numpy_helper
 
+from graphs import make as make_model
 from lowbit.calibration.statistics import calibrate
 from lowbit.formats.quantized_graph import QuantizedGraph
 from lowbit.graph.load import load
@@ -34,15 +33,8 @@ def make(nodes, shape, weights, outputs=("y",), opset=17):
         weights = weights | {"w0": kernel.reshape(inside, inside, 1, 1) if len(shape) == 4 else kernel}
         nodes = [("Conv" if len(shape) == 4 else "MatMul", ["x", "w0"], ["x0"], {}), *nodes]
         nodes[1:] = [(op, ["x0" if name == "x" else name for name in reads], *rest) for op, reads, *rest in nodes[1:]]
-    graph = helper.make_graph(
-        [helper.make_node(op, reads, gives, name=f"{op}{i}", **kw) for i, (op, reads, gives, kw) in enumerate(nodes)],
-        "case",
-        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, shape)],
-        [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in outputs],
-        [numpy_helper.from_array(np.asarray(array), name) for name, array in weights.items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=9)
-    return load(model)
+    named = [(op, reads, makes, how | {"name": f"{op}{i}"}) for i, (op, reads, makes, how) in enumerate(nodes)]
+    return load(make_model(named, {"x": shape}, outputs, weights, opset=opset, ir_version=9))
 
 
 def conv(rng, inside, outside, kernel, groups=1):

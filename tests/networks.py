@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import onnx
 import onnx_ir as ir
-from onnx import TensorProto, helper, numpy_helper
 
+from graphs import make, make_node
 from lowbit.engines import open_session
 from lowbit.graph.model import Model, serialize
 
@@ -32,16 +32,12 @@ def residual_network(
         weights[f"{name}.weight"] = w.astype(np.float32)
         weights[f"{name}.bias"] = generator.normal(scale=0.2, size=outputs).astype(np.float32)
         pad = kernel // 2
-        nodes.append(
-            helper.make_node(
-                "Conv", [source, f"{name}.weight", f"{name}.bias"], [name], name=name, group=group,
-                kernel_shape=[kernel] * 2, strides=[stride] * 2, pads=[pad] * 4,
-            )
-        )  # fmt: skip
+        how = {"group": group, "kernel_shape": [kernel] * 2, "strides": [stride] * 2, "pads": [pad] * 4}
+        nodes.append(make_node("Conv", f"{source} {name}.weight {name}.bias", name, **how))
         return name
 
     def clipped(source: str) -> str:
-        nodes.append(helper.make_node("Clip", [source, "low", "high"], [f"{source}.clip"], name=f"{source}.clip"))
+        nodes.append(make_node("Clip", f"{source} low high", f"{source}.clip"))
         return f"{source}.clip"
 
     stem = clipped(convolution("stem", "x", 3, first, kernel=3, stride=2))
@@ -49,20 +45,13 @@ def residual_network(
     wide = clipped(convolution("wide", narrow, 8, 24, kernel=1))
     deep = clipped(convolution("deep", wide, 24, 24, kernel=3, group=24))
     back = convolution("back", deep, 24, 8, kernel=1)
-    nodes.append(helper.make_node("Add", [narrow, back], ["sum"], name="sum"))
+    nodes.append(make_node("Add", f"{narrow} {back}", "sum"))
     last = clipped(convolution("last", "sum", 8, 32, kernel=1))
-    nodes.append(helper.make_node("ReduceMean", [last], ["mean"], name="mean", axes=[2, 3], keepdims=0))
+    nodes.append(make_node("ReduceMean", last, "mean", axes=[2, 3], keepdims=0))
     weights["fc.weight"] = generator.normal(scale=0.5, size=(CLASSES, 32)).astype(np.float32)
     weights["fc.bias"] = generator.normal(scale=0.1, size=CLASSES).astype(np.float32)
-    nodes.append(helper.make_node("Gemm", ["mean", "fc.weight", "fc.bias"], ["logits"], name="fc", transB=1))
-    graph = helper.make_graph(
-        nodes,
-        "network",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, SIDE, SIDE])],
-        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", CLASSES])],
-        [numpy_helper.from_array(array, name) for name, array in weights.items()],
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+    nodes.append(make_node("Gemm", "mean fc.weight fc.bias", "logits", name="fc", transB=1))
+    return make(nodes, {"x": ["n", 3, SIDE, SIDE]}, {"logits": ["n", CLASSES]}, weights, opset=opset)
 
 
 def depthwise_network(*, seed: int = 0, clip: float | None = None, spread: float = 100.0) -> onnx.ModelProto:
@@ -91,53 +80,38 @@ def depthwise_network(*, seed: int = 0, clip: float | None = None, spread: float
         w /= np.sqrt(w[0].size) * (scales.reshape(-1, 1, 1, 1) if group > 1 else scales.reshape(1, -1, 1, 1))
         convolution, norm, active = f"conv{block}", f"norm{block}", f"active{block}"
         weights[f"{convolution}.weight"] = w.astype(np.float32)
-        pads = [kernel // 2] * 4
-        node = helper.make_node(
-            "Conv", [name, f"{convolution}.weight"], [convolution], name=convolution, group=group,
-            kernel_shape=[kernel] * 2, strides=[stride] * 2, pads=pads,
-        )  # fmt: skip
-        x = _run([node], weights, name, x, convolution)
+        how = {"group": group, "kernel_shape": [kernel] * 2, "strides": [stride] * 2, "pads": [kernel // 2] * 4}
+        first = make_node("Conv", f"{name} {convolution}.weight", convolution, **how)
+        x = _run([first], weights, name, x, convolution)
         mean, variance = x.mean(axis=(0, 2, 3)), x.var(axis=(0, 2, 3))
         scales = spread ** generator.uniform(-0.5, 0.5, size=outputs)
         shift = scales * generator.normal(scale=0.5, size=outputs)
         shift[::6] = -20 * scales[::6]
         for part, value in (("scale", scales), ("shift", shift), ("mean", mean), ("variance", variance)):
             weights[f"{norm}.{part}"] = value.astype(np.float32)
-        parts = [f"{norm}.{part}" for part in ("scale", "shift", "mean", "variance")]
-        given, limits = [norm], ["low", "high"] if clip else []
+        parts = f"{norm}.scale {norm}.shift {norm}.mean {norm}.variance"
         after = [
-            helper.make_node("BatchNormalization", [convolution, *parts], [norm], name=norm, epsilon=1e-5),
-            helper.make_node("Clip" if clip else "Relu", given + limits, [active], name=active),
+            make_node("BatchNormalization", f"{convolution} {parts}", norm, epsilon=1e-5),
+            make_node("Clip", f"{norm} low high", active) if clip else make_node("Relu", norm, active),
         ]
         x, name = _run(after, weights, convolution, x, active), active
-        nodes += [node, *after]
-    nodes.append(helper.make_node("GlobalAveragePool", [name], ["mean"], name="mean"))
-    nodes.append(helper.make_node("Flatten", ["mean"], ["flat"], name="flat"))
+        nodes += [first, *after]
+    nodes.append(make_node("GlobalAveragePool", name, "mean"))
+    nodes.append(make_node("Flatten", "mean", "flat"))
     weights["fc.weight"] = (generator.normal(size=(CLASSES, len(scales))) / np.minimum(scales, clip or np.inf)).astype(
         np.float32
     )
     # Every class is the answer to some image.
     weights["fc.bias"] = -weights["fc.weight"] @ x.mean(axis=(0, 2, 3)).astype(np.float32)
-    nodes.append(helper.make_node("Gemm", ["flat", "fc.weight", "fc.bias"], ["logits"], name="fc", transB=1))
-    return _model(nodes, weights, ("x", ["n", 3, SIDE, SIDE]), ("logits", ["n", CLASSES]))
+    nodes.append(make_node("Gemm", "flat fc.weight fc.bias", "logits", name="fc", transB=1))
+    return make(nodes, {"x": ["n", 3, SIDE, SIDE]}, {"logits": ["n", CLASSES]}, weights)
 
 
 def _run(nodes: list[onnx.NodeProto], weights: dict[str, np.ndarray], source: str, x: np.ndarray, output: str):
-    used = {name for node in nodes for name in node.input}
+    used = {name for item in nodes for name in item.input}
     parts = {name: array for name, array in weights.items() if name in used}
-    model = _model(nodes, parts, (source, ["n", *x.shape[1:]]), (output, None))
+    model = make(nodes, {source: ["n", *x.shape[1:]]}, [output], parts)
     return open_session(model.SerializeToString(), threads=1).run({source: x})[output]
-
-
-def _model(nodes: list[onnx.NodeProto], weights: dict[str, np.ndarray], given: tuple, made: tuple) -> onnx.ModelProto:
-    graph = helper.make_graph(
-        nodes,
-        "network",
-        [helper.make_tensor_value_info(given[0], TensorProto.FLOAT, given[1])],
-        [helper.make_tensor_value_info(made[0], TensorProto.FLOAT, made[1])],
-        [numpy_helper.from_array(array, name) for name, array in weights.items()],
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
 def inputs(count: int, *, seed: int = 1) -> np.ndarray:

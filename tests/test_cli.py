@@ -1,7 +1,6 @@
 """The command line as its users meet it: answers, exit codes, one clear sentence for everything that can go wrong."""
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 from PIL import Image
 
 import networks
+from graphs import change_weights, make, make_node
 from lowbit import cli
 from lowbit.engines import installed_engines, session
 from lowbit.engines.litert_reader import read_litert
@@ -23,6 +23,8 @@ from lowbit.quantization.planning.target import resolved
 from lowbit.reports.terminal import comparison_text
 
 SIZE = ["--mean", "0.5", "--std", "0.25"]
+
+pytestmark = pytest.mark.usefixtures("quick_measuring")
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +85,7 @@ def test_plan_shows_what_was_asked_and_given(folder, capsys):
 @pytest.mark.parametrize("recipe", ["int8", "linear4", "cluster3", "float"])
 def test_quantize_writes_a_file_that_measure_reads(folder, tmp_path, recipe, capsys):
     output = tmp_path / "out.onnx"
-    calibration = ["--calibration", folder / "calibration"] if recipe == "int8" else []
+    calibration = ["--calibration", folder / "calibration", "--effort", "fast"] if recipe == "int8" else []
     code, out, _ = run(
         "quantize", folder / "net.onnx", "-r", recipe, "-o", output, *calibration, *SIZE, "--json", capsys=capsys
     )
@@ -91,7 +93,7 @@ def test_quantize_writes_a_file_that_measure_reads(folder, tmp_path, recipe, cap
     written = json.loads(out)
     assert written["file_bytes"] == output.stat().st_size == sum(written["bytes"].values())
     code, out, _ = run(
-        "measure", folder / "net.onnx", output, "--data", folder / "test", *SIZE, "--runs", "5", "--json", capsys=capsys
+        "measure", folder / "net.onnx", output, "--data", folder / "test", *SIZE, "--runs", "2", "--json", capsys=capsys
     )
     assert code == 0
     rows = json.loads(out)["rows"]
@@ -100,7 +102,6 @@ def test_quantize_writes_a_file_that_measure_reads(folder, tmp_path, recipe, cap
     assert rows[0]["archive_bytes"] > 0
     assert rows[0]["zstd_bytes"] is rows[0]["xz_bytes"] is None
     assert rows[1]["latency_ms"] > 0
-    assert rows[1]["peak_memory_bytes"] > 0
 
 
 def test_a_control_that_cannot_be_made_is_named(folder, tmp_path, monkeypatch, capsys):
@@ -122,7 +123,7 @@ def test_compare_writes_everything_and_prints_the_table(folder, tmp_path, capsys
     out_folder = tmp_path / "out"
     code, out, _ = run(
         "compare", folder / "net.onnx", "--data", folder / "test", "--calibration", folder / "calibration", *SIZE,
-        "--runs", "5", "--control", "--out", out_folder, capsys=capsys,
+        "--runs", "2", "--effort", "fast", "--control", "--out", out_folder, capsys=capsys,
     )  # fmt: skip
     assert code == 0
     assert "cluster2" in out
@@ -167,25 +168,14 @@ def broken_models(folder, tmp_path):
     (tmp_path / "truncated.onnx").write_bytes(data[: len(data) // 2])
     (tmp_path / "text.onnx").write_text("this is no model")
     (tmp_path / "empty.onnx").write_bytes(b"")
-    for name, change in (("nan", np.nan), ("inf", np.inf)):
-        proto = onnx.load_from_string(data)
-        tensor = next(tensor for tensor in proto.graph.initializer if tensor.name == "wide.weight")
-        array = onnx.numpy_helper.to_array(tensor).copy()
-        array.reshape(-1)[3] = change
-        tensor.CopyFrom(onnx.numpy_helper.from_array(array, tensor.name))
+    for name, value in (("nan", np.nan), ("inf", np.inf)):
+        proto = change_weights(onnx.load_from_string(data), (0, 3), {"wide.weight": value})
         onnx.save(proto, tmp_path / f"{name}.onnx")
     proto = onnx.load_from_string(data)
     proto.opset_import[0].version = 999
     onnx.save(proto, tmp_path / "opset.onnx")
-    graph = onnx.helper.make_graph(
-        [onnx.helper.make_node("Relu", ["x"], ["y"])], "g",
-        [onnx.helper.make_tensor_value_info("x", 1, [1, 3, 16, 16])],
-        [onnx.helper.make_tensor_value_info("y", 1, [1, 3, 16, 16])],
-    )  # fmt: skip
-    onnx.save(
-        onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8),
-        tmp_path / "weightless.onnx",
-    )
+    shape = [1, 3, 16, 16]
+    onnx.save(make([make_node("Relu", "x", "y")], {"x": shape}, {"y": shape}, {}), tmp_path / "weightless.onnx")
 
 
 @pytest.mark.parametrize(
@@ -243,7 +233,7 @@ def test_bad_images_get_one_sentence_and_exit_code_2_and_nothing_is_written(fold
 def test_calibration_images_that_are_evaluated_on_are_refused_unless_insisted(folder, tmp_path, capsys):
     arguments = (
         "compare", folder / "net.onnx", "--data", folder / "test", "--calibration", folder / "test", *SIZE,
-        "--recipes", "int8", "--runs", "2", "--out", tmp_path / "out",
+        "--recipes", "int8", "--runs", "2", "--effort", "fast", "--out", tmp_path / "out",
     )  # fmt: skip
     code, _, err = run(*arguments, capsys=capsys)
     assert code == 2
@@ -303,21 +293,6 @@ def test_wrong_usage_exits_with_2(arguments, capsys):
     assert run(*arguments, capsys=capsys)[0] == 2
 
 
-def test_every_option_is_explained():
-    done = subprocess.run(
-        [sys.executable, "-m", "lowbit.cli", "compare", "--help"], capture_output=True, text=True, check=True
-    )
-    assert "--calibration" in done.stdout
-
-
-def test_help_imports_nothing_heavy():
-    code = "import sys; sys.argv = ['lowbit', '--help']\nfrom lowbit import cli\n"
-    code += "try:\n    cli.main()\nexcept SystemExit:\n    pass\n"
-    code += "print(sorted({'numpy', 'onnx', 'onnxruntime', 'PIL', 'torch', 'rich.progress'} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip().splitlines()[-1] == "[]"
-
-
 def test_ctrl_c_exits_with_130_and_leaves_nothing(folder, tmp_path, monkeypatch, capsys):
     import lowbit.quantization.quantize as module
 
@@ -372,7 +347,7 @@ def test_pack_and_unpack_give_the_file_back_and_every_command_takes_the_archive(
 def test_litert_files_are_written_and_measured_beside_onnx(folder, tmp_path, capsys):
     pytest.importorskip("ai_edge_litert")
     plain, lite = tmp_path / "a.onnx", tmp_path / "a.tflite"
-    how = ("-r", "int8", "--calibration", folder / "calibration", *SIZE)
+    how = ("-r", "int8", "--calibration", folder / "calibration", *SIZE, "--effort", "fast")
     assert run("quantize", folder / "net.onnx", *how, "-o", plain, capsys=capsys)[0] == 0
     assert run("quantize", folder / "net.onnx", *how, "-o", lite, "--to", "litert", capsys=capsys)[0] == 0
     arguments = ("measure", folder / "net.onnx", plain, lite, "--data", folder / "test", *SIZE, "--runs", "2", "--json")
@@ -516,7 +491,7 @@ def test_compare_can_feed_bytes_to_all_files(folder, tmp_path, capsys):
     out_folder = tmp_path / "out"
     arguments = (
         "compare", folder / "net.onnx", "--data", folder / "test", "--calibration", folder / "calibration", *SIZE,
-        "--recipes", "int8", "--runs", "3", "--effort", "fast", "--input", "uint8", "--target", "x86", "--json",
+        "--recipes", "int8", "--runs", "2", "--effort", "fast", "--input", "uint8", "--target", "x86", "--json",
         "--out", out_folder,
     )  # fmt: skip
     code, out, _ = run(*arguments, capsys=capsys)
@@ -558,22 +533,6 @@ def test_inspect_speed_says_beforehand_what_integers_bring(folder, capsys):
     )
     assert set(data["peaks"]["rates"]) == {"float", "integer"}
     assert isinstance(data["flags"], list)
-
-
-def test_inspect_speed_says_it_of_several_engines(folder, capsys):
-    pytest.importorskip("ai_edge_litert")
-    arguments = ("inspect", folder / "net.onnx", "--speed", "--engine")
-    code, out, _ = run(*arguments, "onnxruntime,litert", capsys=capsys)
-    assert code == 0
-    assert all(out.count(f"Measured with {engine}") == 1 for engine in ("onnxruntime", "litert"))
-    code, out, _ = run(*arguments, "litert", "--json", capsys=capsys)
-    assert code == 0
-    assert json.loads(out)["peaks"]["engine"] == "litert"
-    code, out, _ = run(*arguments, "auto", "--json", capsys=capsys)
-    engines = json.loads(out)["engines"]
-    assert code == 0
-    assert list(engines) == list(installed_engines())
-    assert all(engines[name]["peaks"]["engine"] == name for name in engines)
 
 
 @pytest.mark.parametrize(
@@ -619,7 +578,7 @@ def test_several_engines_and_emulated_answers_each_have_a_row(folder, tmp_path, 
     out_folder = tmp_path / "out"
     arguments = (
         "compare", folder / "net.onnx", "--data", folder / "test", "--calibration", folder / "calibration", *SIZE,
-        "--recipes", "int8,linear8", "--runs", "3", "--effort", "fast", "--engine", ",".join(engines),
+        "--recipes", "int8,linear8", "--runs", "2", "--effort", "fast", "--engine", ",".join(engines),
         "--target", "x86-vnni", "--emulate", "x86", "--out", out_folder,
     )  # fmt: skip
     code, out, _ = run(*arguments, "--json", capsys=capsys)

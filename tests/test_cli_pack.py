@@ -16,11 +16,11 @@ HOW = ("--image-size", "16", *SIZE, "--effort", "fast")
 
 def test_a_goal_is_kept_and_the_ledger_adds_up(folder, tmp_path, capsys):
     packed, back = tmp_path / "m.lowbit", tmp_path / "m.onnx"
-    goal = ("--size", "2.6KB", "--calibration", folder / "calibration", "--data", folder / "test", "--control")
+    goal = ("--size", "3.2KB", "--calibration", folder / "calibration", "--data", folder / "test", "--control")
     code, out, _ = run("pack", folder / "net.onnx", "-o", packed, *goal, *HOW, "--json", capsys=capsys)
     assert code == 0
     said = json.loads(out)
-    assert said["file_bytes"] == packed.stat().st_size <= 2600
+    assert said["file_bytes"] == packed.stat().st_size <= 3200
     assert run("unpack", packed, "-o", back, capsys=capsys)[0] == 0
     for column, path in (("raw", folder / "net.onnx"), ("packed", back), ("coded", packed)):
         assert sum(said["sizes"][column].values()) == path.stat().st_size

@@ -54,6 +54,7 @@ def test_a_newcomer_is_done_with_it_soon():
     assert len(README.splitlines()) <= MOST_LINES
 
 
+@pytest.mark.usefixtures("quick_measuring")
 def test_python_example(workplace):
     (example,) = blocks("python")
     assert len([line for line in example.splitlines() if line.strip()]) <= 10
@@ -61,6 +62,7 @@ def test_python_example(workplace):
     assert (workplace / "mobilenet-int8.onnx").exists()
 
 
+@pytest.mark.usefixtures("quick_measuring")
 @pytest.mark.parametrize("document", ["README.md", "docs/options.md"])
 def test_command_line_examples(workplace, capsys, document):
     pytest.importorskip("ai_edge_litert")
@@ -70,6 +72,8 @@ def test_command_line_examples(workplace, capsys, document):
         assert command[0] == "lowbit"
         if command[1] in ("measure", "compare"):
             command += ["--runs", "2"]
+        if command[1] in ("quantize", "compare") or "--size" in command:
+            command += ["--effort", "fast"]
         if command[1] == "compare":
             command += ["--recipes", "int8,cluster4"]
         before, sys.argv = sys.argv, command

@@ -8,10 +8,11 @@ import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onnx import helper, numpy_helper
+from onnx import helper
 
 import lowbit
 import networks
+from graphs import change_weights, make, make_node, relative_error, run
 from lowbit.engines import installed_engines, open_session
 from lowbit.errors import ModelError
 from lowbit.formats.input_bytes import (
@@ -50,27 +51,13 @@ def int8():
     return encoded()
 
 
-def run(content, x, engine="onnxruntime"):
-    session = open_session(content, engine=engine, threads=1)
-    return session.run({session.input_names[0]: x})[session.output_names[0]]
-
-
-def difference(found, expected):
-    return np.sqrt(np.mean((found - expected) ** 2) / np.mean(expected**2))
-
-
 def one_convolution(channels, *, pads, bias=True, seed=0, outputs=16):
     generator = np.random.default_rng(seed)
-    weights = [numpy_helper.from_array(generator.normal(size=(outputs, channels, 3, 3)).astype(np.float32), "w")]
+    weights = {"w": generator.normal(size=(outputs, channels, 3, 3))}
     if bias:
-        weights.append(numpy_helper.from_array(generator.normal(size=outputs).astype(np.float32), "b"))
-    inputs = ["x", "w", "b"] if bias else ["x", "w"]
-    graph = helper.make_graph(
-        [helper.make_node("Conv", inputs, ["y"], name="c", pads=pads, strides=[2, 1])], "one",
-        [helper.make_tensor_value_info("x", 1, ["n", channels, SIDE, SIDE])],
-        [helper.make_tensor_value_info("y", 1, None)], weights,
-    )  # fmt: skip
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+        weights["b"] = generator.normal(size=outputs)
+    nodes = [make_node("Conv", "x w b" if bias else "x w", "y", name="c", pads=pads, strides=[2, 1])]
+    return make(nodes, {"x": ["n", channels, SIDE, SIDE]}, ["y"], weights)
 
 
 @settings(max_examples=25, deadline=None)
@@ -100,13 +87,8 @@ def test_folding_is_exact_in_the_corners_too(channels, pads, bias, mean, std, sc
     image = pictures(1, channels=channels, seed=seed)
     wide = np.full((1, layer.weight.codes.shape[1], SIDE, SIDE), float(found.fill))
     wide[:, :channels] = image.transpose(0, 3, 1, 2)
-    proto = one_convolution(wide.shape[1], pads=pads)
-    replaced = [
-        numpy_helper.from_array(layer.weight.decode().astype(np.float32), "w"),
-        numpy_helper.from_array(layer.bias.decode().astype(np.float32), "b"),
-    ]
-    del proto.graph.initializer[:]
-    proto.graph.initializer.extend(replaced)
+    values = {"w": layer.weight.decode(), "b": layer.bias.decode()}
+    proto = change_weights(one_convolution(wide.shape[1], pads=pads), ..., values)
     result = run(proto.SerializeToString(), (wide - found.zero_point).astype(np.float32))
     expected = run(model.to_bytes(), how.apply(image[0])[None])
     # Terms of thousands may cancel where the normalization is extreme: the error is relative to them.
@@ -120,11 +102,11 @@ def test_bytes_in_answers_out(int8, tmp_path):
     expected = run(int8.model.to_bytes(), x)
     last = with_byte_input(int8, layout="NHWC")
     answers = run(to_onnx(last), images)
-    assert difference(answers, expected) < max(0.03, 1.5 * difference(run(to_onnx(int8), x), expected))
+    assert relative_error(answers, expected) < max(0.03, 1.5 * relative_error(run(to_onnx(int8), x), expected))
     first = to_onnx(with_byte_input(int8, layout="NCHW"))
     np.testing.assert_array_equal(run(first, np.ascontiguousarray(images.transpose(0, 3, 1, 2))), answers)
     for engine in set(installed_engines()) & {"openvino"}:
-        assert difference(run(to_onnx(last), images, engine), expected) < 0.05
+        assert relative_error(run(to_onnx(last), images, engine), expected) < 0.05
 
 
 def test_no_float_tensor_before_the_classifier(int8, tmp_path):
@@ -148,7 +130,7 @@ def test_the_file_says_what_it_takes_and_its_weights_are_read_as_before(int8, tm
     said = Preprocessing.from_json(metadata["lowbit.preprocessing"])
     np.testing.assert_array_equal(said.apply(pictures(1)[0]), pictures(1)[0].astype(np.float32))
     weights, floats = layer_weights(path), int8.model.weights
-    assert difference(weights["stem"], floats["stem.weight"]) < 0.02
+    assert relative_error(weights["stem"], floats["stem.weight"]) < 0.02
     np.testing.assert_array_equal(weights["wide"], int8.weights["wide.weight"].decode())
     ledger = read_ledger(path)
     assert sum(ledger.bytes.values()) == ledger.total == path.stat().st_size

@@ -1,41 +1,12 @@
 """Small ONNX models for the tests of this room."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import onnx
 import onnxruntime as ort
-from onnx import helper, numpy_helper
 
-Node = tuple[str, Sequence[str], Sequence[str], Mapping[str, object]]
-
-
-def make(
-    nodes: Sequence[Node | onnx.NodeProto],
-    inputs: Mapping[str, Sequence[int | str | None]],
-    outputs: Sequence[str],
-    weights: Mapping[str, np.ndarray],
-    *,
-    opset: int = 17,
-    dtype: int = onnx.TensorProto.FLOAT,
-    weights_are_inputs: bool = False,
-) -> onnx.ModelProto:
-    """A model from (operator, inputs, outputs, attributes) rows; output types are left to inference."""
-    graph = helper.make_graph(
-        [
-            node if isinstance(node, onnx.NodeProto) else helper.make_node(node[0], node[1], node[2], **node[3])
-            for node in nodes
-        ],
-        "test",
-        [helper.make_tensor_value_info(name, dtype, shape) for name, shape in inputs.items()],
-        [helper.make_tensor_value_info(name, dtype, None) for name in outputs],
-        [numpy_helper.from_array(np.asarray(array), name) for name, array in weights.items()],
-    )
-    if weights_are_inputs:
-        for tensor in graph.initializer:
-            graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
-    opsets = [helper.make_opsetid("", opset)]
-    return helper.make_model(graph, opset_imports=opsets, ir_version=3 if weights_are_inputs else 8)
+from graphs import make
 
 
 def run(model: bytes | onnx.ModelProto, feeds: Mapping[str, np.ndarray], *, optimize: bool = False) -> list[np.ndarray]:

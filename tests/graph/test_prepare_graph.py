@@ -250,7 +250,9 @@ def test_old_operator_sets_are_converted(opset):
         ("Gemm", ["h", "v2", "b2"], ["y"], {}),
     ]
     weights = {"w": normal(1, 4, 3, 3, 3), "b": normal(2, 4), "v2": normal(4, 4, 5), "b2": normal(5, 5)} | norm(4)
-    model = make(nodes, {"x": [1, 3, 8, 8]}, ["y"], weights, opset=opset, weights_are_inputs=opset < 9)
+    # Before IR version 4 weights had to be inputs too.
+    old = {name: array.shape for name, array in weights.items()} if opset < 9 else {}
+    model = make(nodes, {"x": [1, 3, 8, 8]} | old, ["y"], weights, opset=opset, ir_version=3 if old else 8)
     model.graph.output[0].type.tensor_type.shape.SetInParent()
     for size in (1, 5):
         model.graph.output[0].type.tensor_type.shape.dim.add().dim_value = size
@@ -287,14 +289,10 @@ def test_other_float_types_become_float32(kind):
 
 def test_subgraphs_are_left_alone():
     def branch(name, weight):
-        inner = [helper.make_node("Conv", ["c", weight], [f"{name}_out"])]
-        tensors = [numpy_helper.from_array(normal(7, 4, 4, 1, 1), weight)] if weight != "outer" else []
-        outputs = [helper.make_tensor_value_info(f"{name}_out", onnx.TensorProto.FLOAT, None)]
-        return helper.make_graph(inner, name, [], outputs, tensors)
+        weights = {weight: normal(7, 4, 4, 1, 1)} if weight != "outer" else {}
+        return make([("Conv", ["c", weight], [f"{name}_out"], {})], {}, [f"{name}_out"], weights).graph
 
-    choice = helper.make_node(
-        "If", ["flag"], ["y"], then_branch=branch("then", "inner"), else_branch=branch("else", "outer")
-    )
+    choice = ("If", ["flag"], ["y"], {"then_branch": branch("then", "inner"), "else_branch": branch("else", "outer")})
     nodes = [
         ("Conv", ["x", "w"], ["c0"], {}),
         ("BatchNormalization", ["c0", *NORM], ["c"], {}),

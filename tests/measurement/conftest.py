@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+
+from graphs import make, make_node
 
 
 def classifier(width: int = 4, repeat: int = 1) -> bytes:
@@ -15,16 +16,11 @@ def classifier(width: int = 4, repeat: int = 1) -> bytes:
     random = np.random.default_rng(0)
     names = ["flat", *(f"hidden{i}" for i in range(repeat)), "logits"]
     sizes = [16, *([width] * repeat), 3]
-    nodes = [helper.make_node("Flatten", ["image"], ["flat"])]
-    weights = []
+    nodes, weights = [make_node("Flatten", "image", "flat")], {}
     for i, (before, after) in enumerate(itertools.pairwise(names)):
-        matrix = random.normal(size=(sizes[i], sizes[i + 1])).astype(np.float32) / 4
-        weights.append(numpy_helper.from_array(matrix, f"w{i}"))
-        nodes.append(helper.make_node("MatMul", [before, f"w{i}"], [after]))
-    image = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["n", 1, 4, 4])
-    logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", 3])
-    graph = helper.make_graph(nodes, "classifier", [image], [logits], weights)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+        weights[f"w{i}"] = random.normal(size=(sizes[i], sizes[i + 1])) / 4
+        nodes.append(make_node("MatMul", f"{before} w{i}", after))
+    model = make(nodes, {"image": ["n", 1, 4, 4]}, {"logits": ["n", 3]}, weights)
     onnx.checker.check_model(model)
     return model.SerializeToString()
 

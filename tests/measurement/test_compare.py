@@ -15,10 +15,8 @@ from lowbit.formats.file_form import FileForm
 from lowbit.formats.input_bytes import byte_layout
 from lowbit.graph.preprocessing import METADATA_KEY, Preprocessing
 from lowbit.measurement import compare as comparing
-from lowbit.measurement import entries, measure
-from lowbit.measurement import peaks as processor
+from lowbit.measurement import entries
 from lowbit.measurement.conditions import CompareOptions, Conditions
-from lowbit.measurement.memory import Memory
 from lowbit.quantization.planning.recipes import parse_recipe
 from lowbit.reports.footnotes import complaints, footnotes
 from lowbit.reports.page import page
@@ -30,16 +28,7 @@ LINEAR8 = [("net-linear8.onnx", "onnxruntime"), ("net-linear8.onnx", "openvino")
 LINEAR4 = [("net-linear4.onnx", "onnxruntime"), ("net-linear4.onnx", "openvino")]
 
 
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    """Memory takes a process a file, and the processor a second an engine; tests of their own look at both."""
-    floats, integers = (processor.Rates(rate, rate, rate, rate, 1e-9) for rate in (2e-9, 1e-9))
-
-    def peaks(*, engine, threads):
-        return processor.Peaks({"float": floats, "integer": integers}, 1e12, threads, engine)
-
-    monkeypatch.setattr(comparing, "measure_peaks", peaks)
-    monkeypatch.setattr(measure, "memory", lambda *_, **__: Memory(None, None))
+pytestmark = pytest.mark.usefixtures("quick_measuring")
 
 
 @pytest.fixture(scope="module")

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 
 import lowbit
+from graphs import make, make_node
 from lowbit.formats.litert.write import to_litert
 from lowbit.formats.quantized_graph import QuantizedGraph
 from lowbit.graph.load import load
@@ -15,17 +15,10 @@ from lowbit.measurement.entries import entries
 def classifier(*last):
     """A matrix product, and some operators behind it."""
     names = ["a", *(f"{op}.out" for op in last)]
-    nodes = [helper.make_node("MatMul", ["x", "w"], ["a"], name="product")]
-    nodes += [helper.make_node(op, [names[at]], [names[at + 1]], name=op, axis=-1) for at, op in enumerate(last)]
-    weight = numpy_helper.from_array(np.random.default_rng(0).standard_normal((6, 4)).astype(np.float32), "w")
-    graph = helper.make_graph(
-        nodes,
-        "classifier",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 6])],
-        [helper.make_tensor_value_info(names[-1], TensorProto.FLOAT, [1, 4])],
-        [weight],
-    )
-    return load(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9))
+    nodes = [make_node("MatMul", "x w", "a", name="product")]
+    nodes += [make_node(op, names[at], names[at + 1], name=op, axis=-1) for at, op in enumerate(last)]
+    weights = {"w": np.random.default_rng(0).standard_normal((6, 4))}
+    return load(make(nodes, {"x": [1, 6]}, {names[-1]: [1, 4]}, weights, ir_version=9))
 
 
 @pytest.mark.parametrize(("last", "outside"), [((), ()), (("Softmax",), ()), (("LogSoftmax",), ("1 LOG_SOFTMAX",))])

@@ -56,9 +56,11 @@ def test_predictions_are_the_same(files, images):
 
 
 def test_floats_and_bytes_stand_in_one_table(files, images):
-    rows = measure(files, images, conditions=Conditions(runs=3)).rows
+    rows = measure(files, images, conditions=Conditions(runs=2, with_memory=False)).rows
     assert [row.kl for row in rows[1:]] == [0.0, 0.0]
-    assert all(row.latency_ms > 0 and row.peak_memory_bytes > 0 for row in rows)
+    assert all(row.latency_ms > 0 for row in rows)
+    (row,) = measure(files[1:2], images, conditions=Conditions(runs=0)).rows
+    assert row.peak_memory_bytes > 0
 
 
 def test_normalized_arrays_are_no_images(files):

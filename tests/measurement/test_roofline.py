@@ -147,6 +147,7 @@ def test_this_processor_can_be_measured(model, engine):
         pytest.skip(f"{engine} is not installed")
     found = measure_peaks(engine=engine, threads=1)
     assert found.engine == engine
+    assert set(found.rates) == {FLOAT, INTEGER}
     for rates in found.rates.values():
         assert all(value >= 0 for value in dataclasses.astuple(rates))
         assert 0 < rates.mac <= rates.window_mac

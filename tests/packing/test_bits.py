@@ -5,8 +5,9 @@ import numpy as np
 import onnxruntime
 import pytest
 from hypothesis import given, settings
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto
 
+from graphs import make, make_node
 from lowbit.errors import SchemeError
 from lowbit.packing.bits import pack, packed_bytes, plane_bytes, planes, unpack
 
@@ -58,39 +59,32 @@ def test_planes() -> None:
 def test_div_and_mod_of_onnx_unpack_it(bits: int, count: int) -> None:
     codes = draw(bits, count, bits)
     packed = pack(codes, bits)
-    nodes, constants, parts = [], {"start": [0], "count": [count], "column": [-1, 1], "flat": [-1]}, []
+    nodes, parts = [], []
+    weights: dict = {"start": [0], "count": [count], "column": [-1, 1], "flat": [-1]}
     start = shift = 0
-    initializers = []
     for at, width in enumerate(planes(bits)):
         size = plane_bytes(width, count)
-        initializers.append(numpy_helper.from_array(packed[start : start + size], f"bytes{at}"))
-        divisors = np.array([1 << i for i in range(0, 8, width)], np.int32)
-        initializers += [
-            numpy_helper.from_array(divisors, f"divisors{at}"),
-            numpy_helper.from_array(np.int32(1 << width), f"modulus{at}"),
-            numpy_helper.from_array(np.int32(1 << shift), f"place{at}"),
+        weights[f"bytes{at}"] = packed[start : start + size]
+        weights[f"divisors{at}"] = np.array([1 << i for i in range(0, 8, width)], np.int32)
+        weights[f"modulus{at}"] = np.int32(1 << width)
+        weights[f"place{at}"] = np.int32(1 << shift)
+        nodes += [
+            make_node("Cast", f"bytes{at}", f"int{at}", to=TensorProto.INT32),
+            make_node("Reshape", f"int{at} column", f"column{at}"),
+            make_node("Div", f"column{at} divisors{at}", f"fields{at}"),
+            make_node("Mod", f"fields{at} modulus{at}", f"parts{at}"),
+            make_node("Reshape", f"parts{at} flat", f"flat{at}"),
+            make_node("Slice", f"flat{at} start count", f"slice{at}"),
+            make_node("Mul", f"slice{at} place{at}", f"placed{at}"),
         ]
-        for op, inputs, output, attributes in (
-            ("Cast", [f"bytes{at}"], f"int{at}", {"to": TensorProto.INT32}),
-            ("Reshape", [f"int{at}", "column"], f"column{at}", {}),
-            ("Div", [f"column{at}", f"divisors{at}"], f"fields{at}", {}),
-            ("Mod", [f"fields{at}", f"modulus{at}"], f"parts{at}", {}),
-            ("Reshape", [f"parts{at}", "flat"], f"flat{at}", {}),
-            ("Slice", [f"flat{at}", "start", "count"], f"slice{at}", {}),
-            ("Mul", [f"slice{at}", f"place{at}"], f"placed{at}", {}),
-        ):
-            nodes.append(helper.make_node(op, inputs, [output], **attributes))
         parts.append(f"placed{at}")
         start, shift = start + size, shift + width
     assert start == packed.size
-    nodes.append(helper.make_node("Identity", parts[:1], ["sum0"]))
+    nodes.append(make_node("Identity", parts[0], "sum0"))
     for at, part in enumerate(parts[1:], start=1):
-        nodes.append(helper.make_node("Add", [f"sum{at - 1}", part], [f"sum{at}"]))
+        nodes.append(make_node("Add", f"sum{at - 1} {part}", f"sum{at}"))
     last = f"sum{len(parts) - 1}"
-    initializers += [numpy_helper.from_array(np.array(value, np.int64), name) for name, value in constants.items()]
-    output = helper.make_tensor_value_info(last, TensorProto.INT32, [count])
-    graph = helper.make_graph(nodes, "unpack", [], [output], initializers)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    model = make(nodes, {}, {last: [count]}, weights, opset=13, types={last: TensorProto.INT32})
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     np.testing.assert_array_equal(session.run(None, {})[0], codes)
 

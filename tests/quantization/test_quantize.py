@@ -5,8 +5,8 @@ import pytest
 
 import lowbit
 import networks
+from graphs import change_weights, make, make_node, relative_error, run
 from lowbit.calibration.divergence import answers, mean_kl
-from lowbit.quantization.passes.steps import BIAS_CORRECTION_TOLERANCE
 from lowbit.quantization.planning.plan import BIAS
 from lowbit.quantization.solving.effort import EFFORTS
 
@@ -58,9 +58,7 @@ def test_every_effort_gives_a_valid_model_and_keeps_only_what_helps(model, image
     assert tuple(step.name for step in quantized.steps) == quantized.plan.steps
     for step in quantized.steps:
         # Bias correction by itself has the benefit of the doubt.
-        assert not step.kept or step.kl_after < step.kl_before * (
-            BIAS_CORRECTION_TOLERANCE if step.name == BIAS else 1.0
-        )
+        assert not step.kept or step.kl_after < step.kl_before * (1.5 if step.name == BIAS else 1.0)
     assert kl(model, quantized.to_bytes()) < 0.5
 
 
@@ -99,23 +97,49 @@ def test_relu6_that_is_active_in_some_of_them_leaves_less_to_gain(images, recipe
     assert kl(model, found.to_bytes()) < most
 
 
+def test_the_second_branch_of_a_sum_makes_up_for_the_first():
+    """A branch of small weights has finer steps: aimed at what the coarse one lacks, it takes most of that away."""
+    generator = np.random.default_rng(0)
+    weights = {"coarse": generator.normal(size=(8, 3, 3, 3)), "fine": 0.05 * generator.normal(size=(8, 3, 3, 3))}
+    nodes = [make_node("Conv", "x coarse", "a"), make_node("Conv", "x fine", "b"), make_node("Add", "a b", "y")]
+    model = lowbit.load(make(nodes, {"x": ["n", 3, 16, 16]}, ["y"], weights))
+    seen = lowbit.open_images(list(networks.inputs(32)), None, values="model")
+    quantized = lowbit.quantize(model, "linear3", calibration=seen, effort="fast", steps=["rounding"])
+    assert quantized.steps[0].kept
+    x = networks.inputs(32, seed=7)
+    exact = run(model.to_bytes(), x)
+    alone = model.with_weights({"coarse": quantized.graph.weights["coarse"].decode()})
+    error = relative_error(run(quantized.to_bytes(), x), exact)
+    assert error < 0.6 * relative_error(run(alone.to_bytes(), x), exact)
+
+
+def test_bias_correction_that_clearly_harms_is_dropped():
+    """Two images a thousand times brighter decide what the corrected means are, and the others pay for it."""
+    x = networks.inputs(32)
+    x[-2:] *= 1000
+    bright = lowbit.open_images(list(x), None, values="model")
+    model = lowbit.load(networks.residual_network())
+    quantized = lowbit.quantize(model, "linear4", calibration=bright, steps=["bias"])
+    (step,) = quantized.steps
+    assert step.kl_after > 2 * step.kl_before
+    assert not step.kept
+    trained = model.with_weights({name: codes.decode() for name, codes in quantized.graph.weights.items()})
+    np.testing.assert_allclose(run(quantized.to_bytes(), x), run(trained.to_bytes(), x), rtol=1e-5, atol=1e-5)
+
+
 def test_same_seed_same_bytes(model, images):
     first = lowbit.quantize(model, "linear3", calibration=images, effort="fast").to_bytes()
     assert first == lowbit.quantize(model, "linear3", calibration=images, effort="fast").to_bytes()
 
 
-def test_a_dead_channel_and_a_constant_input_are_no_obstacle(images):
-    proto = networks.residual_network()
-    for tensor in proto.graph.initializer:
-        if tensor.name in ("wide.weight", "wide.bias"):
-            array = networks.numpy_helper.to_array(tensor).copy()
-            array[:5] = 0.0
-            tensor.CopyFrom(networks.numpy_helper.from_array(array, tensor.name))
-    model = lowbit.load(proto)
+def test_a_dead_channel_and_a_constant_input_are_no_obstacle():
+    dead = {"wide.weight": 0.0, "wide.bias": 0.0}
+    model = lowbit.load(change_weights(networks.residual_network(), slice(5), dead))
     black = lowbit.open_images([np.zeros((3, 16, 16), np.float32)] * 4, None, values="model")
-    for calibration in (images, black):
+    for calibration in (networks.inputs(8), black):
         for recipe in ("linear3", "cluster2", "int8"):
             quantized = lowbit.quantize(model, recipe, calibration=calibration, effort="balanced")
+            assert "wide.weight" in quantized.graph.weights
             for codes in quantized.graph.weights.values():
                 assert np.isfinite(codes.decode()).all()
 

@@ -20,7 +20,11 @@ BROWSER = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
 )
 HOSTILE = "<script>alert('x')</script>\"&<img src=https://example.com/x.png onerror=alert(1)>"
+WIDTHS = (320, 375, 768, 1280)
 VOID = {"meta", "img", "input", "br"}
+ALL_SECTIONS = [
+    "table", "trade-off", "latency", "size", "weight-errors", "layers", "weights", "examples", "making", "method",
+]  # fmt: skip
 
 
 class Tags(HTMLParser):
@@ -48,23 +52,33 @@ def parsed(text: str) -> Tags:
 
 
 def hostile() -> Comparison:
-    """Every name that comes from a user's file or folder, as an attacker would choose it."""
-    data = json.loads(sample_comparison().to_json())
+    """Every text in a results.json as an attacker would choose it, in a comparison that fills all sections.
+
+    An empty `emulated` stays empty, for rows of an emulated target are no files and would leave the sections about
+    files empty; the last row has one to poison. The other fields are poisoned even where they were empty.
+    """
+    sample = sample_comparison()
+    emulated = dataclasses.replace(sample.rows[1], emulated="x86", latency_ms=None)
+    sample = dataclasses.replace(sample, rows=(*sample.rows, emulated), notes=("A note.",), verdicts=("A verdict.",))
 
     def poison(value, key=""):
         if isinstance(value, dict):
             return {HOSTILE if key in ("packages", "seeds") else k: poison(v, k) for k, v in value.items()}
         if isinstance(value, list):
             return [poison(item, key) for item in value]
-        return HOSTILE if isinstance(value, str) else value
+        return HOSTILE if isinstance(value, str) and (value or key != "emulated") else value
 
-    return parse_results(json.dumps(poison(data)))
+    return parse_results(json.dumps(poison(json.loads(sample.to_json()))))
+
+
+def sections_of(tags: Tags) -> list[str | None]:
+    return [attributes["id"] for tag, attributes in tags.tags if tag == "section"]
 
 
 def test_all_sections_are_there_and_nothing_comes_from_elsewhere():
     text = page(sample_comparison())
     tags = parsed(text)
-    assert [attributes["id"] for tag, attributes in tags.tags if tag == "section"] == [name for name, _, _ in SECTIONS]
+    assert sections_of(tags) == ALL_SECTIONS == [name for name, _, _ in SECTIONS]
     for _, attributes in tags.tags:
         assert attributes.get("src", "data:").startswith("data:")
         assert attributes.get("href", "#").startswith("#")
@@ -79,13 +93,19 @@ def test_all_sections_are_there_and_nothing_comes_from_elsewhere():
     assert "zstd -19 of float" in text
 
 
-def test_hostile_names_stay_text():
-    tags = parsed(page(hostile()))
+def test_hostile_names_stay_text_in_every_section():
+    text = page(hostile())
+    tags = parsed(text)
+    assert sections_of(tags) == ALL_SECTIONS
     assert sum(tag == "script" for tag, _ in tags.tags) == 1
     for tag, attributes in tags.tags:
         assert not any(name.startswith("on") for name in attributes), tag
         assert tag != "img"  # a thumbnail that is no PNG is left out
-    assert html.escape(HOSTILE) in page(hostile())
+    assert HOSTILE not in text
+    header, *sections = text.split("<section ")
+    assert header.count(html.escape(HOSTILE.split("/")[-1])) >= 2  # title and heading name the file, not its folder
+    for name, section in zip(ALL_SECTIONS, sections, strict=True):
+        assert html.escape(HOSTILE) in section, name
 
 
 def test_the_script_is_the_one_that_the_policy_allows():
@@ -140,36 +160,55 @@ def test_findings():
     assert (smallest[1], fastest[1]) == ("none", "float")
 
 
-@pytest.mark.skipif(BROWSER is None, reason="needs a browser of the Chromium family")
-@pytest.mark.parametrize("width", [320, 375, 768, 1280])
-def test_in_a_browser(tmp_path, width):
-    """A frame of the given width around the page; a script beside it measures what was laid out."""
-    comparison = hostile() if width == 375 else sample_comparison()
+@pytest.fixture(scope="module")
+def laid_out(tmp_path_factory):
+    """What a browser makes of the page, by width: each in a frame of its own, measured by a script beside them.
+
+    The page of 375 pixels is the hostile one.
+    """
+    if BROWSER is None:
+        pytest.skip("no browser of the Chromium family is installed")
     script = """
-    const frame = document.querySelector("iframe");
-    frame.onload = () => {
+    const measured = frame => {
       const view = frame.contentWindow, d = frame.contentDocument, root = d.documentElement;
       d.querySelectorAll("table.sortable th button")[1]?.click();
       const shown = [...d.querySelectorAll("svg")].filter(s => s.getBoundingClientRect().width > 0);
       const fetched = view.performance.getEntriesByType("resource").filter(e => !e.name.startsWith("data:"));
-      document.body.textContent = "RESULT" + JSON.stringify({
+      return {
         wide: root.scrollWidth, high: root.scrollHeight, charts: shown.length, fetched: fetched.length,
-        sections: d.querySelectorAll("section").length, images: [...d.images].every(i => i.naturalWidth > 0),
-        first: d.querySelector("table.sortable tbody th").textContent}) + "END";
+        sections: [...d.querySelectorAll("section")].map(s => s.id),
+        images: [...d.images].every(i => i.naturalWidth > 0),
+        first: d.querySelector("table.sortable tbody th").textContent};
+    };
+    onload = () => {
+      const found = [...document.querySelectorAll("iframe")].map(measured);
+      document.body.textContent = "RESULT" + JSON.stringify(found) + "END";
     };
     """
-    inner = html.escape(page(comparison))
-    frame = f'<iframe style="border:0;width:{width}px;height:900px" srcdoc="{inner}"></iframe>'
-    wrapper = tmp_path / "wrapper.html"
-    wrapper.write_text(f"<!doctype html><meta charset=utf-8><body>{frame}<script>{script}</script>", encoding="utf-8")
-    command = [BROWSER, "--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}",
-               "--window-size=1400,1000", "--virtual-time-budget=5000", "--dump-dom", wrapper.as_uri()]  # fmt: skip
+    plain, poisoned = (html.escape(page(comparison)) for comparison in (sample_comparison(), hostile()))
+    style = "border:0;height:900px;width"
+    pages = {width: poisoned if width == 375 else plain for width in WIDTHS}
+    frames = [f'<iframe style="{style}:{width}px" srcdoc="{text}"></iframe>' for width, text in pages.items()]
+    folder = tmp_path_factory.mktemp("browser")
+    wrapper = folder / "wrapper.html"
+    text = f"<!doctype html><meta charset=utf-8><body>{''.join(frames)}<script>{script}</script>"
+    wrapper.write_text(text, encoding="utf-8")
+    command = [
+        BROWSER, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
+        "--disable-extensions", f"--user-data-dir={folder / 'profile'}", "--window-size=1400,1000",
+        "--virtual-time-budget=5000", "--dump-dom", wrapper.as_uri(),
+    ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    found = re.search(r"RESULT(.*)END", done.stdout)
-    assert found, done.stderr[-2000:]
-    result = json.loads(html.unescape(found[1]))
+    measured = re.search(r"RESULT(.*)END", done.stdout)
+    assert measured, done.stderr[-2000:]
+    return dict(zip(WIDTHS, json.loads(html.unescape(measured[1])), strict=True))
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_in_a_browser(laid_out, width):
+    result = laid_out[width]
     assert result["wide"] <= width
-    assert result["sections"] == len(SECTIONS)
+    assert result["sections"] == ALL_SECTIONS
     assert result["charts"] >= 5
     assert result["high"] > 2000
     assert result["images"]

@@ -9,8 +9,9 @@ import onnx
 import onnxruntime
 import pytest
 from hypothesis import given, settings
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto
 
+from graphs import make, make_node
 from lowbit.errors import SchemeError
 from lowbit.schemes.linear import Linear, LinearCodes
 
@@ -139,18 +140,12 @@ def test_onnx_runtime_decodes_the_same_bits(scheme: Linear) -> None:
     spread = np.broadcast_to(codes.blocks.spread(codes.scale), rows.shape).copy()
     zero = offset if codes.zero_point is None else codes.blocks.spread(codes.zero_point.astype(np.int32))
     constants = {"codes": rows, "zero": np.broadcast_to(np.int32(zero), rows.shape).copy(), "scale": spread}
-    graph = helper.make_graph(
-        [
-            helper.make_node("Sub", ["codes", "zero"], ["steps"]),
-            helper.make_node("Cast", ["steps"], ["float"], to=TensorProto.FLOAT),
-            helper.make_node("Mul", ["float", "scale"], ["y"]),
-        ],
-        "decode",
-        [],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, rows.shape)],
-        [numpy_helper.from_array(value, name) for name, value in constants.items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    nodes = [
+        make_node("Sub", "codes zero", "steps"),
+        make_node("Cast", "steps", "float", to=TensorProto.FLOAT),
+        make_node("Mul", "float scale", "y"),
+    ]
+    model = make(nodes, {}, {"y": rows.shape}, constants, opset=13)
     onnx.checker.check_model(model)
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     (y,) = session.run(None, {})
@@ -160,14 +155,9 @@ def test_onnx_runtime_decodes_the_same_bits(scheme: Linear) -> None:
 def test_encoding_is_quantize_linear() -> None:
     x = np.random.default_rng(1).normal(size=(5, 400)).astype(np.float32)
     codes = Linear(8).encode(x)
-    graph = helper.make_graph(
-        [helper.make_node("QuantizeLinear", ["x", "scale", "zero"], ["y"], axis=0)],
-        "encode",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, x.shape)],
-        [helper.make_tensor_value_info("y", TensorProto.INT8, x.shape)],
-        [numpy_helper.from_array(codes.scale, "scale"), numpy_helper.from_array(np.zeros(5, np.int8), "zero")],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    weights = {"scale": codes.scale, "zero": np.zeros(5, np.int8)}
+    nodes = [make_node("QuantizeLinear", "x scale zero", "y", axis=0)]
+    model = make(nodes, {"x": x.shape}, {"y": x.shape}, weights, opset=13, types={"y": TensorProto.INT8})
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     np.testing.assert_array_equal(session.run(None, {"x": x})[0], codes.codes)
 

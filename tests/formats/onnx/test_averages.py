@@ -3,9 +3,10 @@
 import numpy as np
 import onnx
 import pytest
-from onnx import helper, numpy_helper
+from onnx import helper
 
 import lowbit
+from graphs import make, make_node
 from lowbit.engines import installed_engines, open_session
 from lowbit.formats.onnx.ledger import read_ledger
 from lowbit.formats.onnx.read import layer_weights
@@ -23,18 +24,13 @@ def network(*, size=SIZE, **pool):
         "v": generator.normal(scale=0.3, size=(5, 16, 1, 1)).astype(np.float32),
     }
     nodes = [
-        helper.make_node("Conv", ["x", "w"], ["c"], name="first", pads=[1] * 4),
-        helper.make_node("AveragePool", ["c"], ["p"], name="pool", **pool),
-        helper.make_node("Conv", ["p", "v"], ["d"], name="last"),
-        helper.make_node("GlobalAveragePool", ["d"], ["g"], name="mean"),
-        helper.make_node("Flatten", ["g"], ["y"], name="flat"),
+        make_node("Conv", "x w", "c", name="first", pads=[1] * 4),
+        make_node("AveragePool", "c", "p", name="pool", **pool),
+        make_node("Conv", "p v", "d", name="last"),
+        make_node("GlobalAveragePool", "d", "g", name="mean"),
+        make_node("Flatten", "g", "y", name="flat"),
     ]
-    graph = helper.make_graph(
-        nodes, "g", [helper.make_tensor_value_info("x", 1, ["n", 3, *size])],
-        [helper.make_tensor_value_info("y", 1, None)],
-        [numpy_helper.from_array(array, name) for name, array in weights.items()],
-    )  # fmt: skip
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9)
+    return make(nodes, {"x": ["n", 3, *size]}, ["y"], weights, opset=19, ir_version=9)
 
 
 def images(count=12, size=SIZE):
@@ -81,11 +77,8 @@ def test_the_averages_are_the_same_everywhere(name, engine, tmp_path):
         proto.graph.output.append(helper.make_tensor_value_info(tensor, onnx.TensorProto.UINT8, None))
     found = open_session(proto.SerializeToString(), engine=engine, threads=1).run({"x": x})
     before = (found[inside].astype(np.float32) - codes["c"].zero_point) * np.float32(codes["c"].scale)
-    single = helper.make_graph(
-        [helper.make_node("AveragePool", ["c"], ["p"], **POOLS[name])], "g",
-        [helper.make_tensor_value_info("c", 1, list(before.shape))], [helper.make_tensor_value_info("p", 1, None)],
-    )  # fmt: skip
-    reference = helper.make_model(single, opset_imports=[helper.make_opsetid("", 19)], ir_version=9)
+    pool = [make_node("AveragePool", "c", "p", **POOLS[name])]
+    reference = make(pool, {"c": before.shape}, ["p"], {}, opset=19, ir_version=9)
     exact = open_session(reference.SerializeToString(), threads=1).run({"c": before})["p"]
     wanted = np.clip(np.rint(exact / np.float32(codes["p"].scale)) + codes["p"].zero_point, 0, 255)
     off = np.abs(found[outside].astype(int) - wanted.astype(int))

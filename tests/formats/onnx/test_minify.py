@@ -3,10 +3,11 @@
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto
 
 import lowbit
 import networks
+from graphs import make, make_node
 from lowbit.engines import open_session
 from lowbit.errors import ModelError
 from lowbit.formats.onnx.ledger import count_bytes
@@ -38,30 +39,16 @@ def test_the_answers_stay_and_the_file_shrinks(recipe):
 
 def test_graphs_in_graphs_keep_their_meaning():
     long = "a_name_from_outside"
-    branches = [
-        helper.make_graph(
-            [helper.make_node("Add", [long, name], [f"{name}_result"])],
-            name,
-            [],
-            [helper.make_tensor_value_info(f"{name}_result", TensorProto.FLOAT, None)],
-            [numpy_helper.from_array(np.float32(value), name)],
-        )
-        for name, value in (("shadowing_then", 1), ("shadowing_else", 2))
+    branches = []
+    for name, value in (("shadowing_then", 1), ("shadowing_else", 2)):
+        sums = [make_node("Add", f"{long} {name}", f"{name}_result")]
+        branches.append(make(sums, {}, [f"{name}_result"], {name: np.float32(value)}).graph)
+    nodes = [
+        make_node("Relu", "a", long),
+        make_node("If", "b", "result", then_branch=branches[0], else_branch=branches[1]),
+        make_node("Mul", f"result {long}", "c"),
     ]
-    graph = helper.make_graph(
-        [
-            helper.make_node("Relu", ["a"], [long]),
-            helper.make_node("If", ["b"], ["result"], then_branch=branches[0], else_branch=branches[1]),
-            helper.make_node("Mul", ["result", long], ["c"]),
-        ],
-        "outer",
-        [
-            helper.make_tensor_value_info("a", TensorProto.FLOAT, [3]),
-            helper.make_tensor_value_info("b", TensorProto.BOOL, []),
-        ],
-        [helper.make_tensor_value_info("c", TensorProto.FLOAT, [3])],
-    )
-    content = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
+    content = make(nodes, {"a": [3], "b": []}, {"c": [3]}, {}, types={"b": TensorProto.BOOL}).SerializeToString()
     short = shortened(content)
     assert b"shadowing" not in short
     assert long.encode() not in short
@@ -71,14 +58,8 @@ def test_graphs_in_graphs_keep_their_meaning():
 
 
 def test_names_never_meet_those_of_inputs_and_outputs():
-    nodes = [helper.make_node("Relu", ["a"], ["inner"]), helper.make_node("Neg", ["inner"], ["b"])]
-    graph = helper.make_graph(
-        nodes,
-        "g",
-        [helper.make_tensor_value_info("a", TensorProto.FLOAT, [2])],
-        [helper.make_tensor_value_info("b", TensorProto.FLOAT, [2])],
-    )
-    content = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
+    nodes = [make_node("Relu", "a", "inner"), make_node("Neg", "inner", "b")]
+    content = make(nodes, {"a": [2]}, {"b": [2]}, {}).SerializeToString()
     short = onnx.load_from_string(shortened(content))
     assert [list(node.output) for node in short.graph.node] == [["c"], ["b"]]
 

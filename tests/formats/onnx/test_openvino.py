@@ -6,13 +6,13 @@ import dataclasses
 import numpy as np
 import onnx
 import pytest
-from onnx import helper
 
 import litert_cases as cases
 import lowbit
 import networks
+from graphs import make, make_node, relative_error, run
 from lowbit import FileForm
-from lowbit.engines import installed_engines, open_session
+from lowbit.engines import installed_engines
 from lowbit.errors import OutputError
 from lowbit.formats.onnx.write import to_onnx
 from lowbit.graph.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
@@ -34,20 +34,11 @@ def int8():
     return lowbit.quantize(model, "int8", calibration=[HOW.apply(image) for image in pictures(16, seed=5)])
 
 
-def run(content, x, engine):
-    session = open_session(content, engine=engine, threads=1)
-    return session.run({session.input_names[0]: x})[session.output_names[0]]
-
-
 def given(form, count=48):
     images = pictures(count, seed=9)
     if form == "floats":
         return np.stack([HOW.apply(image) for image in images])
     return images if form == "NHWC" else np.ascontiguousarray(images.transpose(0, 3, 1, 2))
-
-
-def error(found, expected):
-    return float(np.sqrt(np.mean((found - expected) ** 2) / np.mean(expected**2)))
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -56,9 +47,9 @@ def test_as_near_to_float_as_the_other_file(int8, form, engine):
     if engine not in installed_engines():
         pytest.skip(f"{engine} is not installed")
     expected = run(int8.model.to_bytes(), given("floats"), "onnxruntime")
-    usual = error(run(int8.to_bytes(FORMS[form]), given(form), "onnxruntime"), expected)
+    usual = relative_error(run(int8.to_bytes(FORMS[form]), given(form), "onnxruntime"), expected)
     content = int8.to_bytes(dataclasses.replace(FORMS[form], to="openvino"))
-    assert error(run(content, given(form), engine), expected) < 1.2 * usual + 0.002
+    assert relative_error(run(content, given(form), engine), expected) < 1.2 * usual + 0.002
 
 
 @pytest.mark.parametrize("to", ["onnx", "openvino"])
@@ -70,8 +61,8 @@ def test_every_operator_runs_in_openvino_as_near_to_float_as_in_onnxruntime(name
     x = cases.inputs(model, rng, 8)
     encoded = cases.integer(model, rng)
     expected = run(model.to_bytes(), x, "onnxruntime")
-    usual = error(run(to_onnx(encoded), x, "onnxruntime"), expected)
-    assert error(run(to_onnx(encoded, to=to), x, "openvino"), expected) < 1.5 * usual + 0.01
+    usual = relative_error(run(to_onnx(encoded), x, "onnxruntime"), expected)
+    assert relative_error(run(to_onnx(encoded, to=to), x, "openvino"), expected) < 1.5 * usual + 0.01
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -110,7 +101,8 @@ def test_a_mean_that_no_pixel_has_keeps_one_zero_point(int8):
     quantized = lowbit.quantize(model, "int8", calibration=[how.apply(image) for image in pictures(16, seed=5)])
     images = pictures(32, seed=9)
     expected = run(model.to_bytes(), np.stack([how.apply(image) for image in images]), "onnxruntime")
-    assert error(run(quantized.to_bytes(FileForm("openvino", input="uint8")), images, "onnxruntime"), expected) < 0.05
+    content = quantized.to_bytes(FileForm("openvino", input="uint8"))
+    assert relative_error(run(content, images, "onnxruntime"), expected) < 0.05
 
 
 def test_other_recipes_are_the_same_for_both():
@@ -127,25 +119,19 @@ def shortcut_network(*, relu):
     def convolution(source, name, shape, stride):
         weights[f"{name}.w"] = generator.normal(scale=np.prod(shape[1:]) ** -0.5, size=shape).astype(np.float32)
         weights[f"{name}.b"] = generator.normal(scale=0.2, size=shape[0]).astype(np.float32)
-        given = [source, f"{name}.w", f"{name}.b"]
-        nodes.append(helper.make_node("Conv", given, [name], name=name, strides=[stride] * 2, pads=[1] * 4))
+        nodes.append(make_node("Conv", f"{source} {name}.w {name}.b", name, strides=[stride] * 2, pads=[1] * 4))
 
     convolution("x", "a", (16, 3, 3, 3), 1)
     if relu:
-        nodes.append(helper.make_node("Relu", ["a"], ["r"], name="r"))
+        nodes.append(make_node("Relu", "a", "r"))
     source = "r" if relu else "a"
     convolution(source, "b", (20, 16, 3, 3), 2)
-    nodes.append(helper.make_node("Slice", [source, "from", "to", "axes", "step"], ["few"], name="few"))
-    nodes.append(helper.make_node("Pad", ["few", "pads"], ["more"], name="more"))
-    nodes.append(helper.make_node("Add", ["more", "b"], ["s"], name="s"))
+    nodes.append(make_node("Slice", f"{source} from to axes step", "few"))
+    nodes.append(make_node("Pad", "few pads", "more"))
+    nodes.append(make_node("Add", "more b", "s"))
     convolution("s", "y", (4, 20, 3, 3), 1)
-    described = [
-        helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", channels, SIDE // step, SIDE // step])
-        for name, channels, step in (("x", 3, 1), ("y", 4, 2))
-    ]
-    initializers = [onnx.numpy_helper.from_array(array, name) for name, array in weights.items()]
-    graph = helper.make_graph(nodes, "shortcut", described[:1], described[1:], initializers)
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    inputs, outputs = {"x": ["n", 3, SIDE, SIDE]}, {"y": ["n", 4, SIDE // 2, SIDE // 2]}
+    return make(nodes, inputs, outputs, weights, opset=13)
 
 
 @pytest.mark.parametrize("relu", [True, False])
@@ -161,9 +147,9 @@ def test_what_only_moves_has_no_codes_of_its_own_unless_padding_has_another_code
     (pad,) = (node for node in graph.node if node.op_type == "Pad")
     assert producers[pad.input[0]] == ("Slice" if relu else "QuantizeLinear")
     expected = run(model.to_bytes(), x, "onnxruntime")
-    usual = error(run(quantized.to_bytes(), x, "onnxruntime"), expected)
+    usual = relative_error(run(quantized.to_bytes(), x, "onnxruntime"), expected)
     for engine in {"onnxruntime", "openvino"} & set(installed_engines()):
-        assert error(run(content, x, engine), expected) < 1.2 * usual + 0.002
+        assert relative_error(run(content, x, engine), expected) < 1.2 * usual + 0.002
 
 
 @pytest.mark.parametrize(("to", "said"), [("tensorrt", "no format"), ("litert", "does not match")])

@@ -7,6 +7,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import lowbit
 import networks
+from graphs import make, make_node
 from lowbit.errors import ModelError
 from lowbit.formats.onnx.archive import is_archive, pack, stored_symbols, unpack
 from lowbit.formats.onnx.ledger import read_ledger
@@ -58,14 +59,8 @@ def test_the_file_comes_back_and_its_codes_are_recognized(model, recipe, tmp_pat
 )
 def test_other_forms_come_back_too(recipe, options, tmp_path):
     weight = np.random.default_rng(3).normal(size=(22, 16, 3, 3)).astype(np.float32)
-    graph = helper.make_graph(
-        [helper.make_node("Conv", ["x", "w"], ["y"], name="conv")],
-        "one",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 16, 8, 8])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
-        [numpy_helper.from_array(weight, "w")],
-    )
-    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    nodes = [make_node("Conv", "x w", "y", name="conv")]
+    proto = make(nodes, {"x": [1, 16, 8, 8]}, ["y"], {"w": weight}, opset=13)
     content = written(lowbit.load(proto), parse_recipe(recipe, **options), tmp_path)[1]
     assert unpack(pack(content)) == content
     assert next(iter(stored_symbols(content).values())).size >= weight.size, "padding of groups counts as codes"
@@ -88,22 +83,18 @@ def foreign() -> bytes:
     four = helper.make_tensor("w", TensorProto.INT4, (6, 4, 3, 3), rng.bytes(108), raw=True)
     odd = helper.make_tensor("v", TensorProto.UINT4, (3, 45), bytes(rng.integers(0, 16, 68).astype(np.uint8)), raw=True)
     scale = helper.make_tensor("s", TensorProto.FLOAT, (), [0.1])
-    table = numpy_helper.from_array(rng.integers(0, 9, (50, 4)).astype(np.uint8), "table")
-    half = numpy_helper.from_array(rng.normal(size=300).astype(np.float16), "half")
-    constant = helper.make_node("Constant", [], ["c"], value=numpy_helper.from_array(np.ones((4, 4), np.float32)))
+    constant = numpy_helper.from_array(np.ones((4, 4), np.float32))
     nodes = [
-        constant,
-        helper.make_node("DequantizeLinear", ["w", "s"], ["wf"]),
-        helper.make_node("Conv", ["x", "wf"], ["y"], name="conv"),
+        make_node("Constant", "", "c", value=constant),
+        make_node("DequantizeLinear", "w s", "wf"),
+        make_node("Conv", "x wf", "y", name="conv"),
     ]
-    graph = helper.make_graph(
-        nodes,
-        "foreign",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 4, 8, 8])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
-        [four, odd, scale, table, half],
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)]).SerializeToString()
+    weights = {"table": rng.integers(0, 9, (50, 4)).astype(np.uint8), "half": rng.normal(size=300).astype(np.float16)}
+    model = make(nodes, {"x": [1, 4, 8, 8]}, ["y"], weights, opset=21)
+    packed = [four, odd, scale, *model.graph.initializer]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(packed)
+    return model.SerializeToString()
 
 
 def test_files_of_other_tools():

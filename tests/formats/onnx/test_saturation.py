@@ -5,10 +5,11 @@ import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto
 
 import lowbit
 import networks
+from graphs import make, make_node, run
 from lowbit.engines import open_session
 from lowbit.errors import ModelError
 from lowbit.formats.onnx.saturation import saturating
@@ -17,23 +18,13 @@ from lowbit.formats.onnx.saturation import saturating
 def one_layer(weights, *, zero_point=0, op="Conv", **attributes):
     """A file of one integer layer with scales of 1, so that its output is the sum itself."""
     constants = {"one": np.float32(1), "zero": np.uint8(zero_point), "w": weights.astype(np.int8)}
-    inputs = [["n", weights.shape[1] * attributes.get("group", 1), "h", "w"]] if op == "Conv" else [["n", "k"]]
-    graph = helper.make_graph(
-        [
-            helper.make_node("DequantizeLinear", ["x", "one", "zero"], ["xd"]),
-            helper.make_node("DequantizeLinear", ["w", "one"], ["wd"]),
-            helper.make_node(op, ["xd", "wd"], ["y"], name="layer", **attributes),
-        ],
-        "layer",
-        [helper.make_tensor_value_info("x", TensorProto.UINT8, inputs[0])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
-        [numpy_helper.from_array(np.asarray(array), name) for name, array in constants.items()],
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
-
-
-def run(content, x):
-    return open_session(content, threads=1).run({"x": x})["y"]
+    shape = ["n", weights.shape[1] * attributes.get("group", 1), "h", "w"] if op == "Conv" else ["n", "k"]
+    nodes = [
+        make_node("DequantizeLinear", "x one zero", "xd"),
+        make_node("DequantizeLinear", "w one", "wd"),
+        make_node(op, "xd wd", "y", name="layer", **attributes),
+    ]
+    return make(nodes, {"x": shape}, ["y"], constants, types={"x": TensorProto.UINT8}).SerializeToString()
 
 
 def test_worked_by_hand():

@@ -5,10 +5,10 @@ import collections
 import numpy as np
 import onnx
 import pytest
-from onnx import helper, numpy_helper
 
 import lowbit
 import networks
+from graphs import change_weights, make, make_node
 from lowbit.engines import installed_engines, open_session
 from lowbit.formats.onnx.ledger import count_bytes, read_ledger
 from lowbit.formats.onnx.read import layer_weights
@@ -66,14 +66,8 @@ def test_every_runtime_decodes_the_weights_bit_for_bit(model, recipe, tmp_path):
 def test_every_way_to_share_scales_decodes_bit_for_bit(recipe, options, tmp_path):
     generator = np.random.default_rng(3)
     weight = generator.normal(size=(22, 16, 3, 3)).astype(np.float32)
-    graph = onnx.helper.make_graph(
-        [onnx.helper.make_node("Conv", ["x", "w"], ["y"], name="conv")],
-        "one",
-        [onnx.helper.make_tensor_value_info("x", 1, [1, 16, 8, 8])],
-        [onnx.helper.make_tensor_value_info("y", 1, None)],
-        [onnx.numpy_helper.from_array(weight, "w")],
-    )
-    proto = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 13)], ir_version=8)
+    nodes = [make_node("Conv", "x w", "y", name="conv")]
+    proto = make(nodes, {"x": [1, 16, 8, 8]}, ["y"], {"w": weight}, opset=13)
     quantized, path = saved(lowbit.load(proto), parse_recipe(recipe, **options), tmp_path)
     assert not quantized.plan.downgrades
     np.testing.assert_array_equal(layer_weights(path)["conv"], quantized.graph.weights["w"].decode())
@@ -132,13 +126,8 @@ def test_integer_file_agrees_with_float(model, images, tmp_path):
 
 
 def test_integer_bias_of_a_nearly_dead_channel_does_not_overflow(images, tmp_path):
-    proto = networks.residual_network()
-    for tensor in proto.graph.initializer:
-        if tensor.name in ("deep.weight", "deep.bias"):
-            array = onnx.numpy_helper.to_array(tensor).copy()
-            array[3] = 1e-12 if tensor.name == "deep.weight" else 4.0
-            tensor.CopyFrom(onnx.numpy_helper.from_array(array, tensor.name))
-    model = lowbit.load(proto)
+    dying = {"deep.weight": 1e-12, "deep.bias": 4.0}
+    model = lowbit.load(change_weights(networks.residual_network(), 3, dying))
     quantized, path = saved(model, "int8", tmp_path, calibration=images)
     wanted = quantized.model.weights["deep.bias"][3]  # 4.0, but for equalization and bias correction
     assert 2.0 < wanted < 8.0
@@ -161,15 +150,9 @@ def test_ledger_sums_to_the_file(model, images, recipe, tmp_path):
 
 def test_counting_takes_no_longer_for_a_product_of_activations_behind_many_sums():
     """Sixty doublings in a row: a walk through every path behind the product would never end."""
-    nodes = [helper.make_node("MatMul", ["x", "w"], ["t0"])]
-    nodes += [helper.make_node("Add", [f"t{i}", f"t{i}"], [f"t{i + 1}"]) for i in range(60)]
-    nodes += [helper.make_node("Transpose", ["t60"], ["u"]), helper.make_node("MatMul", ["t60", "u"], ["y"])]
-    weight = numpy_helper.from_array(np.eye(4, dtype=np.float32), "w")
-    graph = helper.make_graph(
-        nodes, "g", [helper.make_tensor_value_info("x", 1, [4, 4])], [helper.make_tensor_value_info("y", 1, [4, 4])],
-        [weight],
-    )  # fmt: skip
-    ledger = count_bytes(helper.make_model(graph), 1000)
+    nodes = [make_node("MatMul", "x w", "t0"), *(make_node("Add", f"t{i} t{i}", f"t{i + 1}") for i in range(60))]
+    nodes += [make_node("Transpose", "t60", "u"), make_node("MatMul", "t60 u", "y")]
+    ledger = count_bytes(make(nodes, {"x": [4, 4]}, {"y": [4, 4]}, {"w": np.eye(4)}), 1000)
     assert [layer.op for layer in ledger.layers] == ["MatMul"]
     assert ledger.bytes["float_weights"] == 64
 
@@ -192,28 +175,21 @@ def test_same_input_gives_the_same_bytes(model, images, recipe):
 def test_padding_and_slicing_stay_on_codes(tmp_path):
     """The shortcut of a CIFAR ResNet: Slice, then Pad, then Add."""
     generator = np.random.default_rng(0)
-    helper = onnx.helper
     weights = {
         "w": generator.normal(scale=0.2, size=(8, 4, 3, 3)), "v": generator.normal(scale=0.3, size=(4, 3, 3, 3)),
         "starts": [0, 0], "ends": [16, 16], "axes": [2, 3], "steps": [2, 2], "pads": [0, 2, 0, 0, 0, 2, 0, 0],
     }  # fmt: skip
     nodes = [
-        helper.make_node("Conv", ["x", "v"], ["a"], name="first", pads=[1] * 4),
-        helper.make_node("Relu", ["a"], ["b"], name="relu"),
-        helper.make_node("Conv", ["b", "w"], ["c"], name="second", pads=[1] * 4, strides=[2, 2]),
-        helper.make_node("Slice", ["b", "starts", "ends", "axes", "steps"], ["d"], name="slice"),
-        helper.make_node("Pad", ["d", "pads"], ["e"], name="pad"),
-        helper.make_node("Add", ["c", "e"], ["f"], name="sum"),
-        helper.make_node("GlobalAveragePool", ["f"], ["g"], name="pool"),
-        helper.make_node("Flatten", ["g"], ["y"], name="flat"),
+        make_node("Conv", "x v", "a", name="first", pads=[1] * 4),
+        make_node("Relu", "a", "b", name="relu"),
+        make_node("Conv", "b w", "c", name="second", pads=[1] * 4, strides=[2, 2]),
+        make_node("Slice", "b starts ends axes steps", "d", name="slice"),
+        make_node("Pad", "d pads", "e", name="pad"),
+        make_node("Add", "c e", "f", name="sum"),
+        make_node("GlobalAveragePool", "f", "g", name="pool"),
+        make_node("Flatten", "g", "y", name="flat"),
     ]
-    graph = helper.make_graph(
-        nodes, "shortcut", [helper.make_tensor_value_info("x", 1, ["n", 3, 16, 16])],
-        [helper.make_tensor_value_info("y", 1, None)],
-        [onnx.numpy_helper.from_array(np.asarray(value, np.float32 if name in "wv" else np.int64), name)
-         for name, value in weights.items()],
-    )  # fmt: skip
-    model = lowbit.load(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8))
+    model = lowbit.load(make(nodes, {"x": ["n", 3, 16, 16]}, ["y"], weights))
     images = lowbit.open_images(list(networks.inputs(16)), None)
     _, path = saved(model, "int8", tmp_path, calibration=images)
     found = operators_run(path, tmp_path)

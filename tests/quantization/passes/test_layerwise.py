@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 
 import networks
+from graphs import make, make_node
 from lowbit.calibration.moments import MomentSums, columns_at, targets
 from lowbit.engines import open_session
 from lowbit.graph.load import load
@@ -58,24 +58,17 @@ def network(seed=0, *, channels=8):
         "w3": generator.standard_normal((5, channels)), "b3": generator.standard_normal(5),
     }  # fmt: skip
     nodes = [
-        helper.make_node("Conv", ["x", "w0", "b0"], ["c0"], name="first", pads=[1, 1, 1, 1]),
-        helper.make_node("Relu", ["c0"], ["r0"], name="relu0"),
-        helper.make_node("Conv", ["r0", "w1", "b1"], ["c1"], name="depthwise", pads=[1, 1, 1, 1], group=channels),
-        helper.make_node("Relu", ["c1"], ["r1"], name="relu1"),
-        helper.make_node("Conv", ["r1", "w2", "b2"], ["c2"], name="pointwise"),
-        helper.make_node("Add", ["c2", "r0"], ["s"], name="sum"),
-        helper.make_node("GlobalAveragePool", ["s"], ["p"], name="pool"),
-        helper.make_node("Flatten", ["p"], ["f"], name="flat"),
-        helper.make_node("Gemm", ["f", "w3", "b3"], ["y"], name="last", transB=1),
+        make_node("Conv", "x w0 b0", "c0", name="first", pads=[1, 1, 1, 1]),
+        make_node("Relu", "c0", "r0", name="relu0"),
+        make_node("Conv", "r0 w1 b1", "c1", name="depthwise", pads=[1, 1, 1, 1], group=channels),
+        make_node("Relu", "c1", "r1", name="relu1"),
+        make_node("Conv", "r1 w2 b2", "c2", name="pointwise"),
+        make_node("Add", "c2 r0", "s", name="sum"),
+        make_node("GlobalAveragePool", "s", "p", name="pool"),
+        make_node("Flatten", "p", "f", name="flat"),
+        make_node("Gemm", "f w3 b3", "y", name="last", transB=1),
     ]
-    graph = helper.make_graph(
-        nodes,
-        "net",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, 10, 10])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 5])],
-        [numpy_helper.from_array(array.astype(np.float32), name) for name, array in arrays.items()],
-    )
-    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    proto = make(nodes, {"x": ["n", 3, 10, 10]}, {"y": ["n", 5]}, arrays, ir_version=9)
     onnx.checker.check_model(proto)
     return load(proto)
 
@@ -143,24 +136,17 @@ def test_memory_changes_the_way_and_not_the_result(monkeypatch):
 
 def test_a_weight_that_is_read_again_is_not_forgotten():
     generator = np.random.default_rng(6)
-    arrays = {"w": generator.standard_normal((3, 3, 1, 1)), "v": generator.standard_normal((4, 3, 1, 1))}
     nodes = [
-        helper.make_node("Conv", ["x", "w"], ["c0"], name="early"),
-        helper.make_node("Relu", ["c0"], ["r0"], name="relu0"),
-        helper.make_node("Conv", ["r0", "v"], ["c1"], name="between"),
-        helper.make_node("Slice", ["c1", "starts", "ends", "axes"], ["s"], name="slice"),
-        helper.make_node("Conv", ["s", "w"], ["c2"], name="again"),
-        helper.make_node("Conv", ["c2", "v"], ["y"], name="last"),
+        make_node("Conv", "x w", "c0", name="early"),
+        make_node("Relu", "c0", "r0", name="relu0"),
+        make_node("Conv", "r0 v", "c1", name="between"),
+        make_node("Slice", "c1 starts ends axes", "s", name="slice"),
+        make_node("Conv", "s w", "c2", name="again"),
+        make_node("Conv", "c2 v", "y", name="last"),
     ]
-    graph = helper.make_graph(
-        nodes,
-        "tied",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, 10, 10])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 4, 10, 10])],
-        [numpy_helper.from_array(array.astype(np.float32), name) for name, array in arrays.items()]
-        + [numpy_helper.from_array(np.array([at]), name) for name, at in (("starts", 0), ("ends", 3), ("axes", 1))],
-    )
-    model = load(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9))
+    weights = {"w": generator.standard_normal((3, 3, 1, 1)), "v": generator.standard_normal((4, 3, 1, 1))}
+    weights |= {"starts": [0], "ends": [3], "axes": [1]}
+    model = load(make(nodes, {"x": ["n", 3, 10, 10]}, {"y": ["n", 4, 10, 10]}, weights, ir_version=9))
     seen = []
     run = run_over(model, pictures(12), ["early", "between", "last"])
     for layer, moments in run:
@@ -291,17 +277,9 @@ def test_rounded_activations_are_what_the_next_layer_sees():
 def test_layers_of_very_many_inputs_get_a_bias_without_second_moments():
     generator = np.random.default_rng(4)
     weight = generator.standard_normal((6, WIDEST + 8)) / 64
-    graph = helper.make_graph(
-        [helper.make_node("Gemm", ["x", "w", "b"], ["y"], name="wide", transB=1)],
-        "net",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", WIDEST + 8])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 6])],
-        [
-            numpy_helper.from_array(array.astype(np.float32), name)
-            for name, array in {"w": weight, "b": np.zeros(6)}.items()
-        ],
-    )
-    model = load(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9))
+    nodes = [make_node("Gemm", "x w b", "y", name="wide", transB=1)]
+    weights = {"w": weight, "b": np.zeros(6)}
+    model = load(make(nodes, {"x": ["n", WIDEST + 8]}, {"y": ["n", 6]}, weights, ir_version=9))
     x = (2 + generator.standard_normal((40, WIDEST + 8))).astype(np.float32)
     ((_, moments),) = run_over(model, x, ["wide"])
     assert moments.second.size == 0

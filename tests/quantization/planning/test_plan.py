@@ -6,6 +6,7 @@ import pytest
 
 import lowbit
 import networks
+from graphs import make, make_node
 from lowbit.calibration.ranges import RANGE_RULES
 from lowbit.engines import open_session
 from lowbit.errors import DataError, DowngradeError, ModelError, SchemeError
@@ -162,22 +163,17 @@ def concatenated(*activations):
     weights = {"low": np.float32(0), "high": np.float32(0.5)}
     nodes, parts = [], []
     for index, activation in enumerate(activations):
-        weights[f"w{index}"] = generator.normal(scale=0.3, size=(8, 3, 3, 3)).astype(np.float32)
-        nodes.append(onnx.helper.make_node("Conv", ["x", f"w{index}"], [f"c{index}"], name=f"c{index}", pads=[1] * 4))
+        weights[f"w{index}"] = generator.normal(scale=0.3, size=(8, 3, 3, 3))
+        nodes.append(make_node("Conv", f"x w{index}", f"c{index}", pads=[1] * 4))
         parts.append(f"c{index}")
         if activation:
-            bounds = ["low", "high"] if activation == "Clip" else []
-            nodes.append(onnx.helper.make_node(activation, [f"c{index}", *bounds], [f"a{index}"], name=f"a{index}"))
+            bounds = " low high" if activation == "Clip" else ""
+            nodes.append(make_node(activation, f"c{index}{bounds}", f"a{index}"))
             parts[-1] = f"a{index}"
-    nodes.append(onnx.helper.make_node("Concat", parts, ["whole"], name="whole", axis=1))
-    weights["last"] = generator.normal(scale=0.2, size=(5, 8 * len(parts), 1, 1)).astype(np.float32)
-    nodes.append(onnx.helper.make_node("Conv", ["whole", "last"], ["y"], name="y"))
-    graph = onnx.helper.make_graph(
-        nodes, "g", [onnx.helper.make_tensor_value_info("x", 1, ["n", 3, 16, 16])],
-        [onnx.helper.make_tensor_value_info("y", 1, None)],
-        [onnx.numpy_helper.from_array(np.asarray(array), name) for name, array in weights.items()],
-    )  # fmt: skip
-    return lowbit.load(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8))
+    nodes.append(make_node("Concat", " ".join(parts), "whole", axis=1))
+    weights["last"] = generator.normal(scale=0.2, size=(5, 8 * len(parts), 1, 1))
+    nodes.append(make_node("Conv", "whole last", "y"))
+    return lowbit.load(make(nodes, {"x": ["n", 3, 16, 16]}, ["y"], weights))
 
 
 @pytest.mark.parametrize(
@@ -214,19 +210,10 @@ def test_tiny_tensors_stay_float_with_the_reason_and_strict_refuses(model):
 
 
 def test_batch_norm_statistics_are_never_quantized():
-    helper = onnx.helper
-    weights = {name: np.abs(np.random.default_rng(0).normal(size=3)).astype(np.float32) + 0.1 for name in "abcd"}
-    weights["w"] = np.random.default_rng(1).normal(size=(64, 3, 3, 3)).astype(np.float32)
-    nodes = [
-        helper.make_node("BatchNormalization", ["x", "a", "b", "c", "d"], ["n"], name="norm"),
-        helper.make_node("Conv", ["n", "w"], ["y"], name="conv"),
-    ]
-    graph = helper.make_graph(
-        nodes, "g", [helper.make_tensor_value_info("x", 1, ["n", 3, 16, 16])],
-        [helper.make_tensor_value_info("y", 1, None)],
-        [onnx.numpy_helper.from_array(array, name) for name, array in weights.items()],
-    )  # fmt: skip
-    model = lowbit.load(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8))
+    weights = {name: np.abs(np.random.default_rng(0).normal(size=3)) + 0.1 for name in "abcd"}
+    weights["w"] = np.random.default_rng(1).normal(size=(64, 3, 3, 3))
+    nodes = [make_node("BatchNormalization", "x a b c d", "n", name="norm"), make_node("Conv", "n w", "y", name="conv")]
+    model = lowbit.load(make(nodes, {"x": ["n", 3, 16, 16]}, ["y"], weights))
     plan = lowbit.plan(model, "linear8")
     reasons = {tensor.tensor: tensor.reason for tensor in plan.tensors if tensor.given is None}
     assert reasons == dict.fromkeys("abcd", "batch-norm statistics are never quantized")
@@ -252,11 +239,13 @@ def test_a_quantized_model_is_refused(model, tmp_path):
         lowbit.quantize(path, "linear8")
 
 
-@pytest.mark.parametrize("ranges", ["minmax", "percentile", "mse", "entropy"])
+@pytest.mark.parametrize("ranges", RANGE_RULES)
 def test_range_rules_reach_the_file(model, ranges):
     images = lowbit.open_images(list(networks.inputs(16)), None)
     quantized = lowbit.quantize(model, parse_recipe("int8", ranges=ranges), calibration=images)
-    for (tensor,) in (group for group in quantized.plan.scale_groups if len(group) == 1):
+    alone = [group[0] for group in quantized.plan.scale_groups if len(group) == 1]
+    assert "x" in alone
+    for tensor in alone:
         low, high = RANGE_RULES[ranges](quantized.calibration.tensors[tensor], 256)
         codes = quantized.graph.activations[tensor]
         assert codes.scale == pytest.approx((high - low) / 255, rel=1e-6)

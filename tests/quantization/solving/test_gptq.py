@@ -1,5 +1,6 @@
 """The rounding core: never uphill, exact where it says so, plain rounding where H is the identity."""
 
+import dataclasses
 import itertools
 from dataclasses import replace
 
@@ -161,6 +162,16 @@ def test_solved_grids_beat_plain_ones_and_codes_fit(scheme):
     blocks = np.arange(60) // 7 if scheme.per == "group" else np.zeros(60, int)
     decoded = (solution.codes - solution.zero[:, :, blocks]) * solution.scale[:, :, blocks]
     np.testing.assert_allclose(objective(weights, decoded, second), solution.error, rtol=1e-3)
+
+
+@pytest.mark.parametrize("scheme", [Linear(3), Linear(3, symmetric=False)])
+def test_nudged_scales_help_some_rows_and_harm_none(scheme):
+    weights, second = problem(3, rows=16, columns=40)
+    second = damped(second, 1e-2)
+    nudged = solve_linear(Problem.of(weights, second), scheme, EFFORTS["best"])
+    without = solve_linear(Problem.of(weights, second), scheme, dataclasses.replace(EFFORTS["best"], nudges=0))
+    assert (nudged.error <= without.error * (1 + 1e-5)).all()
+    assert nudged.error.sum() < 0.97 * without.error.sum()
 
 
 @pytest.mark.parametrize("effort", EFFORTS)

@@ -12,7 +12,9 @@ from lowbit.packing.contexts import Layout
 from lowbit.packing.entropy import Encoder, choose_coding, encode
 from lowbit.quantization.solving import rate_distortion as rate
 from lowbit.quantization.solving.gptq import damped, inverse_factor
-from lowbit.quantization.solving.rate_distortion import LARGEST, high_rate_scale, solve_rate
+from lowbit.quantization.solving.rate_distortion import high_rate_scale, solve_rate
+
+LARGEST = 127  # of codes of 8 bits
 
 
 @pytest.fixture(scope="module")
