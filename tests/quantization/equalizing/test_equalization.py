@@ -179,7 +179,7 @@ def test_equalization_forecasts_how_much_noise_is_left(images):
         decision = plan(model, "int8")
         schemes = {tensor.tensor: tensor.given for tensor in decision.quantized}
         ranges = channel_statistics(model, images, equalizable(model))
-        return equalize_network(model, ranges, schemes, decision.scale_groups).noise
+        return equalize_network(model, ranges, schemes, decision.scale_groups).noise_ratio
 
     assert 1e-4 < share(networks.depthwise_network()) < 0.1, "channels a hundredfold apart"
     assert 0.3 < share(networks.residual_network()) < 1, "even ones"
