@@ -69,8 +69,7 @@ def for_bytes(quantized: QuantizedGraph, *, lanes: int) -> QuantizedGraph:
     how = given.preprocessing
     found = with_byte_input(quantized, preprocessing=how, layout=LAYOUT, by_color=True).byte_input
     assert found is not None
-    old = quantized.model
-    reading = [layer for layer in layers(old) if layer.node in found.layers]
+    reading = [layer for layer in layers(quantized.model) if layer.node in found.layers]
     windows = [_windows(layer, (how.height, how.width)) for layer in reading]
     needed = {tuple((window.before, window.after) for window in pair) for pair in windows}
     # The border above and below grows from as many rows of the image.
@@ -80,18 +79,24 @@ def for_bytes(quantized: QuantizedGraph, *, lanes: int) -> QuantizedGraph:
     (reach,) = needed
     grown = {(reach[0], _whole_groups(reach[1], row, how.channels, lanes)) for _, row in windows}
     border = Border(reach, grown.pop() if len(grown) == 1 else reach)
+    return _on_painted(quantized, replace(found, border=border))
+
+
+def _on_painted(quantized: QuantizedGraph, byte_input: ByteInput) -> QuantizedGraph:
+    """The model with the convolutions of a byte input, on an image that has its border already."""
+    how, old = byte_input.preprocessing, quantized.model
     copy = ir.from_proto(old.to_proto())
     image = copy.graph.inputs[0]
     batch = image.shape[0] if image.shape is not None else None
-    sizes = [size + sum(both) for size, both in zip((how.height, how.width), reach, strict=True)]
+    sizes = [size + sum(both) for size, both in zip((how.height, how.width), byte_input.border.reach, strict=True)]
     image.shape = ir.Shape([batch, how.channels, *sizes])
     weights, biases = dict(quantized.weights), dict(quantized.biases)
     for node in copy.graph:
-        layer = found.layers.get(str(node.name))
+        layer = byte_input.layers.get(str(node.name))
         if layer is not None:
             set_weight(copy.graph, node, 1, layer.weight.decode(), wanted=f"{node.name}.bytes")
             weights[str(node.inputs[1].name if node.inputs[1] is not None else "")] = layer.weight
-            biases[str(node.name)] = _from_middle(layer, found.zero_points)
+            biases[str(node.name)] = _from_middle(layer, byte_input.zero_points)
             node.attributes.pop("auto_pad", None)
             node.attributes["pads"] = ir.AttrInt64s("pads", [0] * 4)
     activations = {**quantized.activations, old.input.name: MIDDLE}
@@ -104,7 +109,7 @@ def for_bytes(quantized: QuantizedGraph, *, lanes: int) -> QuantizedGraph:
         activations=activations,
         biases=biases,
         float_values=floats,
-        byte_input=replace(found, border=border),
+        byte_input=byte_input,
     )
 
 

@@ -5,6 +5,7 @@ DEQUANTIZE, which XNNPACK carries out once, when the file is loaded; LiteRT's ow
 operator with float inputs) would round the activations to 8 bits anew at each inference, which nobody asked for.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -76,21 +77,13 @@ def transposed_convolution(graph: FileGraph, node: Node) -> None:
     activation = graph.quantized.activations[name] if integer else None
     batch, *sizes, _ = graph.tensors[x.tensor].shape
     outputs, cuts = transposed_sizes(geometry, sizes)
+    full = _reach(geometry, sizes)
     # What output_padding asks for beyond the kernel's reach is as if the input went on with zeros.
-    missing = [
-        max(0, before + count - (stride * (size - 1) + extent))
-        for size, stride, extent, (before, _), count in zip(
-            sizes, geometry.strides, geometry.extents(), cuts, outputs, strict=True
-        )
-    ]
+    missing = [max(0, before + count - size) for (before, _), count, size in zip(cuts, outputs, full, strict=True)]
     more = [-(-extra // stride) for extra, stride in zip(missing, geometry.strides, strict=True)]
     if any(more):
         x = pad(graph, x, [(0, 0), *((0, extra) for extra in more), (0, 0)])
-        sizes = [size + extra for size, extra in zip(sizes, more, strict=True)]
-    full = [
-        stride * (size - 1) + extent
-        for size, stride, extent in zip(sizes, geometry.strides, geometry.extents(), strict=True)
-    ]
+        full = _reach(geometry, [size + extra for size, extra in zip(sizes, more, strict=True)])
     codes = _codes(graph, node, layer)
     weight = codes.codes if codes is not None else _float_weight(graph, layer)
     if max(geometry.dilations) > 1:
@@ -124,6 +117,12 @@ def transposed_convolution(graph: FileGraph, node: Node) -> None:
     keep = {axis + 1: (cuts[axis][0], outputs[axis]) for axis in range(2) if full[axis] != outputs[axis]}
     stored = StoredValue(whole, CHANNELS_LAST, activation)
     graph.adopt(name, cut(graph, stored, keep) if keep else stored)
+
+
+def _reach(geometry: Geometry, sizes: Sequence[int]) -> list[int]:
+    """How far the kernels of a transposed convolution reach together, by spatial axis."""
+    spans = zip(sizes, geometry.strides, geometry.extents(), strict=True)
+    return [stride * (size - 1) + extent for size, stride, extent in spans]
 
 
 def product(graph: FileGraph, node: Node) -> None:

@@ -125,6 +125,15 @@ class _Chain:
 
 
 @dataclass(frozen=True)
+class _Graph:
+    """What a walk reads: stored tensors and where they lie, their contents, and the nodes by what they give."""
+
+    tensors: Mapping[str, _Tensor]
+    values: Mapping[str, TensorProto]
+    producers: Mapping[str, NodeProto]
+
+
+@dataclass(frozen=True)
 class _Payloads:
     """Codes by (name of the weight or stored tensor, kind); numbers by kind and what else makes them alike."""
 
@@ -157,7 +166,7 @@ def _payloads(content: bytes) -> _Payloads:
         if weight is None or len(node.input) <= weight:
             continue
         chain = _Chain()
-        _follow(node.input[weight], 0, None, _MOST_DEPTH, tensors, values, producers, chain)
+        _follow(_Graph(tensors, values, producers), node.input[weight], chain)
         item = _codes(chain, tensors)
         names = {name for _, _, name in chain.planes}
         if item is not None and not used & names:
@@ -174,29 +183,21 @@ def _payloads(content: bytes) -> _Payloads:
     return _Payloads(codes, _numbers(graph, tensors, used, kinds))
 
 
-def _follow(
-    name: str,
-    shift: int,
-    bits: int | None,
-    depth: int,
-    tensors: Mapping[str, _Tensor],
-    values: Mapping[str, TensorProto],
-    producers: Mapping[str, NodeProto],
-    chain: _Chain,
-) -> None:
+def _follow(graph: _Graph, name: str, chain: _Chain, shift: int = 0, bits: int | None = None, depth: int = 0) -> None:
     """Walk back from a value to the planes of codes behind it; `bits` and `shift` are what was met so far."""
-    if name in tensors:
-        if tensors[name].data_type in CODE_TYPES:
-            chain.planes.append((shift, bits or CODE_TYPES[tensors[name].data_type][0], name))
+    if name in graph.tensors:
+        kind = graph.tensors[name].data_type
+        if kind in CODE_TYPES:
+            chain.planes.append((shift, bits or CODE_TYPES[kind][0], name))
         return
-    node = producers.get(name)
-    if node is None or depth == 0 or not node.input:
+    node = graph.producers.get(name)
+    if node is None or depth == _MOST_DEPTH or not node.input:
         return
     upstream = [node.input[0]]
-    constant = _small_constant(node.input[1], values) if len(node.input) > 1 else None
+    constant = _small_constant(node.input[1], graph.values) if len(node.input) > 1 else None
     if node.op_type == "Gather" and len(node.input) > 1:
         upstream = [node.input[1]]
-    elif node.op_type == "Add" and len(node.input) == 2 and node.input[1] in producers:
+    elif node.op_type == "Add" and len(node.input) == 2 and node.input[1] in graph.producers:
         upstream = list(node.input)
     elif node.op_type == "Reshape" and constant is not None and -1 not in constant:
         chain.shapes.append(constant)
@@ -205,12 +206,12 @@ def _follow(
     elif node.op_type == "Mul" and constant is not None and len(constant) == 1 and constant[0] > 0:
         shift += constant[0].bit_length() - 1
     elif node.op_type == "Slice" and len(node.input) == 3:
-        ends = _small_constant(node.input[2], values)
+        ends = _small_constant(node.input[2], graph.values)
         chain.counts += ends or ()
     elif node.op_type not in ("Cast", "Div", "Sub", "Mul", "Add", "Reshape", "Slice", "Transpose", "DequantizeLinear"):
         return
     for value in upstream:
-        _follow(value, shift, bits, depth - 1, tensors, values, producers, chain)
+        _follow(graph, value, chain, shift, bits, depth + 1)
 
 
 def _small_constant(name: str, values: Mapping[str, TensorProto]) -> tuple[int, ...] | None:

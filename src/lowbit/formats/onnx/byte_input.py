@@ -9,7 +9,6 @@ import numpy as np
 import onnx_ir as ir
 
 from lowbit.formats.input_bytes import byte_metadata
-from lowbit.formats.names import Names
 from lowbit.formats.onnx.draft import Draft
 from lowbit.formats.quantized_graph import ByteInput
 from lowbit.graph.preprocessing import Preprocessing
@@ -29,39 +28,40 @@ def write_byte_input(draft: Draft) -> Draft:
     byte_input = draft.quantized.byte_input
     if byte_input is None:
         return draft
-    graph, names = draft.graph, draft.names
+    graph = draft.graph
     draft.model.metadata_props.update(byte_metadata(byte_input))
     how, image = byte_input.preprocessing, graph.inputs[0]
     if byte_input.takes_floats:
-        _write_folded(graph, byte_input, _found_bytes(graph, how, names), names)
+        _write_folded(draft, byte_input, _found_bytes(draft, how))
         return draft
     batch = image.shape[0] if image.shape is not None else None
     sizes = how.image_shape if byte_input.layout == "NHWC" else (how.channels, how.height, how.width)
     users = tuple(image.uses())
     image.shape, image.dtype = ir.Shape([batch, *sizes]), ir.DataType.UINT8
     if byte_input.layers:
-        _write_folded(graph, byte_input, image, names)
+        _write_folded(draft, byte_input, image)
     else:
-        _write_normalization(graph, byte_input, users, names)
+        _write_normalization(draft, byte_input, users)
     return draft
 
 
-def _found_bytes(graph: ir.Graph, how: Preprocessing, names: Names) -> ir.Value:
+def _found_bytes(draft: Draft, how: Preprocessing) -> ir.Value:
     """uint8 [N, C, H, W] from the float input: p = x d / s + m / s, with m / s split into a zero point and the rest."""
     mean, std = np.asarray(how.mean, np.float64), np.asarray(how.std, np.float64)
     pixels, steps = mean / how.scale, how.scale / std
     zero_points = np.rint(pixels)
     rest = pixels - zero_points
-    value, head = graph.inputs[0], graph[0]
+    value, front = draft.graph.inputs[0], _Front(draft)
     if np.abs(rest).max() > LARGEST_REST:
         # Exactly between two whole numbers, as with a mean of 0.5, float32 noise would decide.
-        value = _then(graph, head, names, "Add", value, (rest * steps).astype(np.float32).reshape(1, -1, 1, 1))
+        value = front.then("Add", value, (rest * steps).astype(np.float32).reshape(1, -1, 1, 1))
     scale, zero_point = steps.astype(np.float32), zero_points.astype(np.uint8)
-    return _then(graph, head, names, "QuantizeLinear", value, scale, zero_point, axis=1)
+    return front.then("QuantizeLinear", value, scale, zero_point, axis=1)
 
 
-def _write_folded(graph: ir.Graph, byte_input: ByteInput, image: ir.Value, names: Names) -> None:
-    value = (_by_color if byte_input.zero_points else _with_constant)(graph, byte_input, image, names)
+def _write_folded(draft: Draft, byte_input: ByteInput, image: ir.Value) -> None:
+    graph, names = draft.graph, draft.names
+    value = (_by_color if byte_input.zero_points else _with_constant)(draft, byte_input, image)
     for node in tuple(graph):
         layer = byte_input.layers.get(str(node.name))
         if layer is None:
@@ -84,23 +84,23 @@ def _write_folded(graph: ir.Graph, byte_input: ByteInput, image: ir.Value, names
             node.replace_input_with(index, pair.outputs[0])
 
 
-def _by_color(graph: ir.Graph, byte_input: ByteInput, image: ir.Value, names: Names) -> ir.Value:
-    """Pixels [N, C, H, W] that count from a zero point a color."""
-    how, head, value = byte_input.preprocessing, graph[0], image
+def _by_color(draft: Draft, byte_input: ByteInput, image: ir.Value) -> ir.Value:
+    """Pixels [N, C, H, W] that count from a zero point per color."""
+    how, front, value = byte_input.preprocessing, _Front(draft), image
     ones, zero_points = np.ones(how.channels, np.float32), np.array(byte_input.zero_points, np.uint8)
     if byte_input.takes_floats:
-        return _then(graph, head, names, "DequantizeLinear", value, ones, zero_points, axis=1)
+        return front.then("DequantizeLinear", value, ones, zero_points, axis=1)
     if byte_input.layout == "NHWC":
-        value = _then(graph, head, names, "Transpose", value, perm=[0, 3, 1, 2])
+        value = front.then("Transpose", value, perm=[0, 3, 1, 2])
     # Directly behind the graph's input OpenVINO would convert to float at once; a matrix of pixels keeps it from that.
-    value = _then(graph, head, names, "Reshape", value, np.array([0, how.channels, how.height * how.width]))
-    value = _then(graph, head, names, "DequantizeLinear", value, ones, zero_points, axis=1)
-    return _then(graph, head, names, "Reshape", value, np.array([0, how.channels, how.height, how.width]))
+    value = front.then("Reshape", value, np.array([0, how.channels, how.height * how.width]))
+    value = front.then("DequantizeLinear", value, ones, zero_points, axis=1)
+    return front.then("Reshape", value, np.array([0, how.channels, how.height, how.width]))
 
 
-def _with_constant(graph: ir.Graph, byte_input: ByteInput, image: ir.Value, names: Names) -> ir.Value:
+def _with_constant(draft: Draft, byte_input: ByteInput, image: ir.Value) -> ir.Value:
     """Pixels [N, C and more, H, W] that count from one zero point, with constant channels behind the colors."""
-    how, head = byte_input.preprocessing, graph[0]
+    how, front = byte_input.preprocessing, _Front(draft)
     total = next(iter(byte_input.layers.values())).weight.codes.shape[1]
     more = total - how.channels
     # Turned around and padded as a matrix [colors, pixels]: between reshapes no runtime moves the padding to the
@@ -108,44 +108,39 @@ def _with_constant(graph: ir.Graph, byte_input: ByteInput, image: ir.Value, name
     flat = byte_input.layout == "NHWC"
     value = image
     if flat:
-        value = _then(graph, head, names, "Reshape", value, np.array([0, how.height * how.width, how.channels]))
-        value = _then(graph, head, names, "Transpose", value, perm=[0, 2, 1])
+        value = front.then("Reshape", value, np.array([0, how.height * how.width, how.channels]))
+        value = front.then("Transpose", value, perm=[0, 2, 1])
     pads = np.zeros(6 if flat else 8, np.int64)
     pads[pads.size // 2 + 1] = more
-    value = _then(graph, head, names, "Pad", value, pads, np.uint8(byte_input.fill))
+    value = front.then("Pad", value, pads, np.uint8(byte_input.fill))
     if flat:
-        value = _then(graph, head, names, "Reshape", value, np.array([0, total, how.height, how.width]))
-    return _then(graph, head, names, "DequantizeLinear", value, np.float32(1.0), np.uint8(byte_input.zero_point))
+        value = front.then("Reshape", value, np.array([0, total, how.height, how.width]))
+    return front.then("DequantizeLinear", value, np.float32(1.0), np.uint8(byte_input.zero_point))
 
 
-def _write_normalization(
-    graph: ir.Graph, byte_input: ByteInput, users: tuple[tuple[ir.Node, int], ...], names: Names
-) -> None:
-    how, value, head = byte_input.preprocessing, graph.inputs[0], graph[0]
+def _write_normalization(draft: Draft, byte_input: ByteInput, users: tuple[tuple[ir.Node, int], ...]) -> None:
+    how, value, front = byte_input.preprocessing, draft.graph.inputs[0], _Front(draft)
     if byte_input.layout != how.layout:
-        value = _then(
-            graph, head, names, "Transpose", value, perm=[0, 3, 1, 2] if how.layout == "NCHW" else [0, 2, 3, 1]
-        )
+        value = front.then("Transpose", value, perm=[0, 3, 1, 2] if how.layout == "NCHW" else [0, 2, 3, 1])
     spread = (-1, 1, 1) if how.layout == "NCHW" else (-1,)
-    value = _then(graph, head, names, "Cast", value, to=int(ir.DataType.FLOAT))
-    value = _then(graph, head, names, "Mul", value, np.float32(how.scale))
-    value = _then(graph, head, names, "Sub", value, np.asarray(how.mean, np.float32).reshape(spread))
-    value = _then(graph, head, names, "Div", value, np.asarray(how.std, np.float32).reshape(spread))
+    value = front.then("Cast", value, to=int(ir.DataType.FLOAT))
+    value = front.then("Mul", value, np.float32(how.scale))
+    value = front.then("Sub", value, np.asarray(how.mean, np.float32).reshape(spread))
+    value = front.then("Div", value, np.asarray(how.std, np.float32).reshape(spread))
     for user, index in users:
         user.replace_input_with(index, value)
 
 
-def _then(
-    graph: ir.Graph,
-    head: ir.Node,
-    names: Names,
-    op: str,
-    value: ir.Value,
-    *constants: Array | np.generic,
-    **attributes: int | list[int],
-) -> ir.Value:
-    """Append one node before `head`; its other inputs are constants."""
-    node = ir.node(op, [value, *(names.constant(constant) for constant in constants)], attributes=attributes)
-    node.outputs[0].name = names.fresh("i")
-    graph.insert_before(head, node)
-    return node.outputs[0]
+class _Front:
+    """Nodes in front of what is the first node of the graph now."""
+
+    def __init__(self, draft: Draft) -> None:
+        self._graph, self._names, self._head = draft.graph, draft.names, draft.graph[0]
+
+    def then(self, op: str, value: ir.Value, *constants: Array | np.generic, **attributes: int | list[int]) -> ir.Value:
+        """Append one node; its other inputs are constants."""
+        inputs = [value, *(self._names.constant(constant) for constant in constants)]
+        node = ir.node(op, inputs, attributes=attributes)
+        node.outputs[0].name = self._names.fresh("i")
+        self._graph.insert_before(self._head, node)
+        return node.outputs[0]
