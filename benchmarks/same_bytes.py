@@ -33,7 +33,7 @@ from lowbit.errors import LowbitError  # noqa: E402
 IMAGENET = ("--mean", "imagenet", "--std", "imagenet")
 BYTES_PREPARATION = ("--mean", "0.5", "--std", "0.25")
 
-# Commands. {m} is the model, {d} the images to calibrate on, {t} other images, {o} the file to write without its suffix.
+# Commands: {m} is the model, {d} images to calibrate on, {t} other images, {o} the file to write without its suffix.
 PLAIN = [f"quantize {{m}} -r {recipe} -o {{o}}.onnx" for recipe in (
     "float", "linear16", "linear8", "linear5 --per group --group-size 8", "linear4", "linear4 --symmetric",
     "linear3 --per tensor", "linear2", "cluster8", "cluster4", "cluster3 --per channel",
