@@ -297,15 +297,7 @@ def _weight_plan(model: Model, name: str, users: list[Layer], recipe: Recipe) ->
     if any(layer.channel_axis != axis for layer in users):
         if asked.per != "tensor":
             given = replace(asked, per="tensor", group_size=None)
-            return TensorPlan(
-                name,
-                nodes,
-                shape,
-                axis,
-                asked,
-                given,
-                "layers share it along different axes",
-            )
+            return TensorPlan(name, nodes, shape, axis, asked, given, "layers share it along different axes")
         axis = 0
     size = math.prod(shape)
     if not recipe.integer and (cost := _encoded_bytes(asked, shape, axis)) >= size * FLOAT_BYTES:
