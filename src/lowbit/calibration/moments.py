@@ -157,7 +157,7 @@ class Targets:
     Attributes:
         rows: [groups, rows, positions].
         sizes: spatial extents of the whole output.
-        keep: indices of the sampled positions, [positions per image]; None for all.
+        keep: indices of the sampled positions, of each image for a convolution; None for all.
     """
 
     rows: Array

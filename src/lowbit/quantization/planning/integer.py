@@ -55,8 +55,8 @@ class IntegerPlan:
 DATA_MOVEMENT = frozenset(
     ("MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Slice", "Gather", "Split")
 ) | frozenset(("DepthToSpace", "SpaceToDepth", "Expand", "Pad", "Resize"))
-# Where no saturation does their work they clamp the codes themselves, in the scale of the input, whose grid their
-# results stay on. In float between two conversions they took 3 to 6 times as long.
+# Where no saturation does their work they clamp the codes themselves, in the scale of the input: results stay on its
+# grid. In float between two conversions they took 3 to 6 times as long.
 CLAMPS = frozenset(("Relu", "Clip"))
 # Operators without weights that have integer kernels, and an output with a scale of its own.
 OWN_SCALE = frozenset(
