@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # Folders of sources, and the tests that should notice.
 AREAS = {
     "quantization/solving": ("quantization/solving", "quantization/passes", "quantization/test_quantize.py"),
-    "quantization/planning": ("quantization/planning", "quantization/passes/test_bias_correction.py"),
+    "quantization/planning": ("quantization/planning", "quantization/passes/test_bias_correction.py", "formats/onnx"),
     "formats": ("formats", "engines"),
 }
 COMPARISONS = {
