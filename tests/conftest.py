@@ -8,9 +8,6 @@ from types import ModuleType
 
 import pytest
 
-from lowbit.measurement import compare, measure, roofline
-from lowbit.measurement.memory import Memory
-
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
@@ -28,9 +25,12 @@ def quick_measuring(monkeypatch) -> None:
 
     Memory is unknown then, and integers are twice as fast as float.
     """
+    from lowbit.measurement import compare, measure, roofline
+    from lowbit.measurement.memory import Memory
+
     floats, integers = (roofline.Rates(rate, rate, rate, rate, 1e-9) for rate in (2e-9, 1e-9))
 
-    def peaks(*, engine: str = "onnxruntime", threads: int = 1, **_: object) -> roofline.Peaks:
+    def peaks(*, engine: str = "onnxruntime", threads: int = 1, **_: object):
         return roofline.Peaks({"float": floats, "integer": integers}, 1e12, threads, engine)
 
     monkeypatch.setattr(roofline, "measure_peaks", peaks)

@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # Folders of sources, and the tests that should notice.
 AREAS = {
     "quantization/solving": ("quantization/solving", "quantization/passes", "quantization/test_quantize.py"),
-    "quantization/planning": ("quantization/planning", "quantization/passes/test_bias_correction.py"),
+    "quantization/planning": ("quantization/planning", "quantization/passes/test_bias_correction.py", "formats"),
     "formats": ("formats", "engines"),
 }
 COMPARISONS = {
@@ -56,11 +56,12 @@ def changes(node: ast.AST) -> list[str]:
 
 
 def mutable(tree: ast.Module) -> Iterator[int]:
-    """Places in `ast.walk` that allow a change; annotations are none, nor is what raises errors: messages are words."""
+    """Places in `ast.walk` that allow a change: none in annotations, decorators and what raises errors."""
     skipped: set[int] = set()
     for node in ast.walk(tree):
         parts = [node] if isinstance(node, ast.Raise) else []
         parts += [part for name in ("annotation", "returns") if (part := getattr(node, name, None)) is not None]
+        parts += getattr(node, "decorator_list", [])
         skipped |= {id(inner) for part in parts for inner in ast.walk(part)}
     return (at for at, node in enumerate(ast.walk(tree)) if id(node) not in skipped and changes(node))
 

@@ -13,9 +13,11 @@ from lowbit.engines import installed_engines, open_session
 from lowbit.formats.onnx.ledger import count_bytes, read_ledger
 from lowbit.formats.onnx.read import layer_weights
 from lowbit.graph.ops import layers
-from lowbit.quantization.planning.recipes import parse_recipe
+from lowbit.quantization.planning.recipes import RECIPES, parse_recipe
 
-WEIGHT_ONLY = [f"linear{bits}" for bits in range(2, 17)] + [f"cluster{bits}" for bits in range(1, 9)]
+WEIGHT_ONLY = [
+    f"{family}{bits}" for family, (widths, *_) in RECIPES.items() if family not in ("float", "int") for bits in widths
+]
 UNPACKING = {"Cast", "Div", "Mod", "Gather", "Sub", "Mul", "Reshape", "Slice", "Add", "DequantizeLinear"}
 
 
