@@ -116,7 +116,7 @@ MALFORMED = {
     "text mode": lambda data: data.replace(b"\r\n", b"\n", 1),
     "truncated": lambda data: data[: HEADER_BYTES - 1],
     "format version 2, this lowbit reads version 1": lambda data: data[:8] + b"\2\0" + data[10:],
-    "archive header: its checksum does not fit": lambda data: data[:40] + b"?" + data[41:],
+    "archive header: the checksum does not match": lambda data: data[:40] + b"?" + data[41:],
     "expected: truncated, or with something behind": lambda data: data[:-1],
     "bytes long": lambda data: data + b"\0",
     "unknown flags 0x1": lambda data: resealed(data, 10, b"\1\0"),
@@ -126,7 +126,7 @@ MALFORMED = {
     "section PLAN: .* bytes claimed": lambda data: resealed(data, ENTRY + 8, struct.pack("<Q", 1 << 63)),
     "claims to expand to": lambda data: resealed(data, ENTRY + 16, struct.pack("<Q", 1 << 40)),
     "does not expand to the": lambda data: resealed(data, ENTRY + 16, struct.pack("<Q", 7)),
-    "section PLAN: its checksum does not fit": lambda data: resealed(data, ENTRY + 24, bytes(4)),
+    "section PLAN: the checksum does not match": lambda data: resealed(data, ENTRY + 24, bytes(4)),
     "belong to no section": lambda data: resealed(data, ENTRY + 28 * 4 + 8, struct.pack("<QQI", 0, 0, zlib.crc32(b""))),
     "SHA-256": lambda data: resealed(data, 32, bytes(32)),
 }
