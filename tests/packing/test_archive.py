@@ -121,7 +121,7 @@ MALFORMED = {
     "bytes long": lambda data: data + b"\0",
     "unknown flags 0x1": lambda data: resealed(data, 10, b"\1\0"),
     "claims to stand for": lambda data: resealed(data, 24, struct.pack("<Q", 1 << 60)),
-    "section b'NALP' in its place": lambda data: resealed(data, ENTRY, b"NALP"),
+    "section b'NALP' was found in its place": lambda data: resealed(data, ENTRY, b"NALP"),
     "unknown compression method 9": lambda data: resealed(data, ENTRY + 4, struct.pack("<I", 9)),
     "section PLAN: .* bytes claimed": lambda data: resealed(data, ENTRY + 8, struct.pack("<Q", 1 << 63)),
     "claims to expand to": lambda data: resealed(data, ENTRY + 16, struct.pack("<Q", 1 << 40)),
