@@ -180,7 +180,7 @@ def test_all_weights_of_a_network_take_little_memory() -> None:
         ([], 2, None, "nothing to cluster"),
         ([1.0, np.nan], 2, None, "NaN"),
         ([1.0, -np.inf], 2, None, "NaN"),
-        ([1.0, 2.0], 2, [1.0], "do not fit"),
+        ([1.0, 2.0], 2, [1.0], "do not match"),
         ([1.0, 2.0], 2, [1.0, -1.0], "not negative"),
         ([1.0, 2.0], 2, [1.0, np.nan], "not negative"),
     ],

@@ -9,14 +9,14 @@ z common to all colors
 
 where "1" is 1 inside the image and 0 in its padding, since padding is x = 0. So one more input channel holds a constant
 inside; the convolution's own padding (pixel value z) makes it 0 outside, and borders are as exact as everything else:
-no rounded mean pixel is painted around the image. Where the kernel wants four channels anyway (`first_layer`), this
-costs nothing. The pixel is not rounded, which the float input of an integer file is.
+no rounded mean pixel is painted around the image. Where the kernel wants four channels anyway (`onnx/channel_padding`),
+this costs nothing. The pixel is not rounded, which the float input of an integer file is.
 
-Where the runtime subtracts a zero point of its own for each color (OpenVINO), z is the mean color rounded to whole
+Where the runtime subtracts a zero point per color (OpenVINO), z is the mean color rounded to whole
 numbers; then t is at most half a step of the pixel, goes into the bias, and no channel is needed. The padding is off by
 that half step.
 
-Floats that were made from bytes can be turned back: with a scale and a zero point a color, QuantizeLinear gives p to
+Floats that were made from bytes can be turned back: with a scale and a zero point per color, QuantizeLinear gives p to
 the bit. So a file that takes the model's own floats can compute on bytes as well, and its input, which one scale for
 all colors would round once more, is exact; floats between the bytes are rounded to the nearest one.
 
@@ -75,7 +75,7 @@ def with_byte_input(
     how = preprocessing or model.preprocessing
     if how is None:
         raise ModelError(
-            "it is not known how images become the model's input, so the file cannot do it.",
+            "it is not known how images become the model's input, so the file cannot do that itself.",
             where=model.source,
             remedy="Give --mean and --std, or leave --input uint8 out.",
         )
@@ -97,8 +97,10 @@ def with_byte_input(
         return replace(quantized, byte_input=ByteInput(how, layout, zero_points=tuple(map(int, each)), layers=own))
     zero_point = int(np.clip(np.rint(pixels.mean()), 0, HIGHEST)) if folded else 0
     distance = _distance([_moved(model.weights[layer.weight], how, zero_point) for layer in folded], zero_point)
-    found = {layer.node: _byte_layer(quantized, layer, how, zero_point, distance) for layer in folded}
-    return replace(quantized, byte_input=ByteInput(how, layout, zero_point, fill=zero_point + distance, layers=found))
+    convolutions = {layer.node: _byte_layer(quantized, layer, how, zero_point, distance) for layer in folded}
+    return replace(
+        quantized, byte_input=ByteInput(how, layout, zero_point, fill=zero_point + distance, layers=convolutions)
+    )
 
 
 def reads_bytes(model: Model, integer: Collection[str]) -> bool:
@@ -119,26 +121,26 @@ def reads_bytes(model: Model, integer: Collection[str]) -> bool:
 
 def with_exact_input(quantized: QuantizedGraph) -> QuantizedGraph:
     """The same model, with the float input taken as the bytes it was made from, which `reads_bytes` must allow."""
-    found = with_byte_input(quantized, layout="NCHW")
-    assert found.byte_input is not None
-    return replace(found, byte_input=replace(found.byte_input, takes_floats=True))
+    with_bytes = with_byte_input(quantized, layout="NCHW")
+    assert with_bytes.byte_input is not None
+    return replace(with_bytes, byte_input=replace(with_bytes.byte_input, takes_floats=True))
 
 
 def _foldable(quantized: QuantizedGraph) -> tuple[Layer, ...]:
     """The integer convolutions that read the input, if nothing else does and all need the same channels."""
-    found = _reading(quantized.model, quantized.integer)
-    return found if all(isinstance(quantized.weights.get(layer.weight), LinearCodes) for layer in found) else ()
+    reading = _reading(quantized.model, quantized.integer)
+    return reading if all(isinstance(quantized.weights.get(layer.weight), LinearCodes) for layer in reading) else ()
 
 
 def _reading(model: Model, integer: Collection[str]) -> tuple[Layer, ...]:
     image = model.values[model.input.name]
     reading = {str(user.name) for user, _ in image.uses()}
-    found = tuple(layer for layer in layers(model) if layer.input == model.input.name)
-    widths = {_channels(layer) for layer in found}
-    suits = all(layer.op == "Conv" and layer.groups == 1 and layer.node in integer for layer in found)
-    if not suits or image.is_graph_output() or {layer.node for layer in found} != reading or len(widths) != 1:
+    convolutions = tuple(layer for layer in layers(model) if layer.input == model.input.name)
+    widths = {_channels(layer) for layer in convolutions}
+    suits = all(layer.op == "Conv" and layer.groups == 1 and layer.node in integer for layer in convolutions)
+    if not suits or image.is_graph_output() or {layer.node for layer in convolutions} != reading or len(widths) != 1:
         return ()
-    return found
+    return convolutions
 
 
 def _channels(layer: Layer) -> int:
@@ -256,12 +258,12 @@ def in_float_units(weights: dict[str, Array], text: str) -> dict[str, Array]:
     """
     try:
         entries = json.loads(text) if len(text) <= LONGEST_JSON else {}
-        found = dict(weights)
+        result = dict(weights)
         for node, factors in entries.items():
             factor = np.asarray(factors, np.float32)
-            weight = found[node]
+            weight = result[node]
             if factor.ndim == 1 and factor.size <= weight.shape[1] and np.isfinite(1 / factor).all():
-                found[node] = weight[:, : factor.size] / factor.reshape(1, -1, *[1] * (weight.ndim - 2))
+                result[node] = weight[:, : factor.size] / factor.reshape(1, -1, *[1] * (weight.ndim - 2))
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
         return weights
-    return found
+    return result

@@ -33,8 +33,8 @@ class BiasCodes:
     """A bias as int32 in units of input scale times weight scale, so that it adds to the integer products.
 
     Attributes:
-        codes: int32, one a channel.
-        scale: float32, one a channel, or one in all for per-tensor weights.
+        codes: int32, one per channel.
+        scale: float32, one per channel, or a single one for per-tensor weights.
     """
 
     codes: Int32s
@@ -85,7 +85,7 @@ class ByteInput:
         takes_floats: whether the file takes the model's own floats.
         layout: of the bytes: "NHWC", as image libraries give them, or "NCHW".
         zero_point: pixel value from which the convolutions count; pads are this value.
-        zero_points: one for each color instead, where the runtime can; then no channel is added.
+        zero_points: one per color instead, where the runtime can; then no channel is added.
         fill: value of the channels added behind the colors.
         layers: the convolutions that read the image, by node; empty if nodes in front of the model normalize in float.
         border: what is painted around the image, where the convolutions cannot pad it themselves (LiteRT).

@@ -1,9 +1,9 @@
 """What became of a network's bytes, beside what theory and general compressors say: raw -> packed -> entropy-coded.
 
 Three columns by kind: the network as float32, the ONNX file, the archive. The last two sum to their files, and so does
-the first where the float file is at hand; else it is what the same numbers take as float32, which says nothing of
-graph and scales. Beside them stand the empirical entropy of the codes (order 0, no table, no header), what a fixed
-width takes (n bits a weight are n/32 of float), and the control: the float file through zstd -19 and xz -9, which know
+the first where the float file is at hand; else it is what the same numbers take as float32, which says nothing of graph
+and scales. Beside them stand the empirical entropy of the codes (order 0, no table, no header), what a fixed width
+takes (n bits per weight are n/32 of float), and the control: the float file through zstd -19 and xz -9, which know
 nothing of weights. Whoever claims that quantizing made a file smaller has to be smaller than those.
 """
 
@@ -60,7 +60,7 @@ class Sizes:
 
     @property
     def entropy_bits(self) -> float | None:
-        """Empirical entropy of the codes in bits a weight; None without codes."""
+        """Empirical entropy of the codes in bits per weight; None without codes."""
         return 8 * self.entropy_bytes / self.weights if self.weights else None
 
     @property
@@ -82,7 +82,7 @@ def sizes(
     Args:
         data: content of the file.
         against: content of the float file (or an archive of it) that it was made from.
-        coded: also entropy-code an ONNX file, kind by kind: a second for each million weights. Of an archive the
+        coded: also entropy-code an ONNX file, kind by kind: about a second per million weights. Of an archive the
             sections are known without.
         control: also compress the float file, some seconds for each 10 MB: `against`, or `data` itself if nothing in
             it is quantized.

@@ -8,7 +8,7 @@ bits i*w .. i*w + w - 1 (little end first), and the last byte is filled with zer
     Cast(int32) -> Reshape [bytes, 1] -> Div [1, 2^w, 4^w, ...] -> Mod 2^w -> Reshape [-1] -> Slice [:count]
 
 gives its part of each code. A plane of 8 bits needs only the Cast, and with more planes the code is the sum of
-part * 2^shift. A 16-bit plane is two bytes a code, little end first: a UINT16 tensor as ONNX stores it. Beyond 8 bits
+part * 2^shift. A 16-bit plane is two bytes per code, little end first: a UINT16 tensor as ONNX stores it. Beyond 8 bits
 the plane of 8 comes first (9 = 8 + 1); only the last byte of each narrow plane is ever partly empty, so no other split
 is smaller.
 """

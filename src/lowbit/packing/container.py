@@ -94,7 +94,7 @@ def read_container(data: bytes) -> Container:
         )
     blank = _FIXED.pack(MAGIC, version, flags, 0, total, content_bytes, digest)
     if zlib.crc32(blank + data[_FIXED.size : HEADER_BYTES]) != checksum:
-        raise ArchiveError("its checksum does not fit.", where="archive header", remedy=_DAMAGED)
+        raise ArchiveError("the checksum does not match.", where="archive header", remedy=_DAMAGED)
     if total != len(data):
         raise ArchiveError(
             f"{len(data)} bytes long, {total} expected: truncated, or with something behind its end.",
@@ -158,7 +158,7 @@ def _sections(data: bytes, content_bytes: int, digest: bytes) -> Container:
         name, method, length, raw, checksum = _ENTRY.unpack_from(data, _FIXED.size + index * _ENTRY.size)
         where = f"section {expected.decode()}"
         if name != expected:
-            raise ArchiveError(f"section {name!r} in its place.", where=where, remedy=_DAMAGED)
+            raise ArchiveError(f"section {name!r} was found in its place.", where=where, remedy=_DAMAGED)
         if length > len(data) - start:
             raise ArchiveError(f"{length} bytes claimed, {len(data) - start} left.", where=where, remedy=_DAMAGED)
         if raw > content_bytes + 64:
@@ -169,7 +169,7 @@ def _sections(data: bytes, content_bytes: int, digest: bytes) -> Container:
             )
         stored[name] = view[start : start + length]
         if zlib.crc32(stored[name]) != checksum:
-            raise ArchiveError("its checksum does not fit: bytes were changed.", where=where, remedy=_DAMAGED)
+            raise ArchiveError("the checksum does not match: bytes were changed.", where=where, remedy=_DAMAGED)
         methods[name], raw_bytes[name] = method, raw
         start += length
     if start != len(data):

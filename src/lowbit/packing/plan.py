@@ -1,4 +1,4 @@
-"""The archive's plan: non-negative integers of 7 bits a byte, low bits first, a set high bit says that more follow."""
+"""The archive's plan: integers from 0 on, 7 bits per byte, low bits first; a set high bit says that more follow."""
 
 from lowbit.errors import ArchiveError
 

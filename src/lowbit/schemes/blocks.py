@@ -55,7 +55,7 @@ class Blocks:
 
     @property
     def scale_shape(self) -> tuple[int, ...]:
-        """What one value a block is reshaped to, so that it broadcasts against the tensor itself.
+        """What one value per block is reshaped to, so that it broadcasts against the tensor itself.
 
         () per tensor, (1, .., channels, .., 1) per channel. Blocks finer or coarser than a channel do not broadcast;
         theirs is (blocks down, blocks across), which `spread` expands against `to_rows` of the tensor.
@@ -89,7 +89,7 @@ class Blocks:
         return np.pad(self.to_rows(codes), ((0, 0), (0, missing))).reshape(self.rows, across, self.columns_each)
 
     def spread(self, values: npt.NDArray[Scalar]) -> npt.NDArray[Scalar]:
-        """One value a block [count] -> the same for each entry, shaped to broadcast against the matrix."""
+        """One value per block [count] -> the same for each entry, shaped to broadcast against the matrix."""
         table = values.reshape(self.block_counts)
         if self.block_counts[0] > 1 and self.rows_each > 1:
             table = np.repeat(table, self.rows_each, axis=0)[: self.rows]

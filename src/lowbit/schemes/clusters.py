@@ -4,8 +4,8 @@
 
 Decoding is one Gather, so exact in any runtime. With `scaled` a channel multiplies what it finds by a scale of its own,
 `x ~ code_book[index] * scale[channel]` (one float32 product): channels of different range can then share one book, for
-two bytes each instead of a book each. With `half` the code book holds only values that float16 has, and can
-be stored as such; values are assigned anew after that rounding. A tensor with no more distinct values than the code
+two bytes per channel instead of a book per channel. With `half` the code book holds only values that float16 has, and
+can be stored as such; values are assigned anew after that rounding. A tensor with no more distinct values than the code
 book has entries is kept exactly (unless `half`). Gives up: uniform spacing, so no integer arithmetic on the codes.
 
 Source: Han et al. 2016, "Deep compression" (arXiv 1510.00149), section 3, without its retraining.
@@ -38,7 +38,7 @@ class Clusters:
         per: what shares a code book.
         group_size: channels in a group (the last group may be smaller), for per="group" only.
         half: round code books, and scales where float16 has them to full precision, to values that float16 holds.
-        scaled: each channel has a scale; where every channel has a code book that would be one number too many.
+        scaled: each channel has a scale; needless where every channel has its own code book.
     """
 
     bits: int
@@ -260,5 +260,5 @@ class ClusterCodes:
         return chain
 
     def rounded_on(self, x: npt.NDArray[np.floating], *scales: npt.NDArray[np.float32]) -> "ClusterCodes":
-        """These codes: the scales of code books are as narrow as they shall be from the start."""
+        """These codes: the scales beside code books are narrow from the start."""
         return self

@@ -97,8 +97,8 @@ class Codes(Protocol):
     def rounded_on(self, x: npt.NDArray[np.floating], *scales: npt.NDArray[np.float32]) -> "Codes":
         """The tensor `x` that these are codes of, encoded again on other scales, of the shape of `scale`.
 
-        Of several each block takes the one with the least squared error. Codes whose scales are as they shall be stay
-        as they are.
+        Of several each block takes the one with the least squared error. Codes whose scales are narrow already
+        stay as they are.
         """
         ...
 

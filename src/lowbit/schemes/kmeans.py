@@ -129,7 +129,7 @@ def _check(values: npt.NDArray[np.floating], k: int, weights: npt.NDArray[np.flo
         raise SchemeError("cannot cluster NaN, infinite values, or values beyond float32.")
     if weights is not None:
         if weights.shape != values.shape:
-            raise SchemeError(f"weights of shape {weights.shape} do not fit values of shape {values.shape}.")
+            raise SchemeError(f"weights of shape {weights.shape} do not match values of shape {values.shape}.")
         if not (weights.min() >= 0 and weights.max() < np.inf):
             raise SchemeError("weights of k-means must be finite and not negative.")
 

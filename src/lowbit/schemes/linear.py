@@ -31,7 +31,7 @@ LARGEST = float(np.finfo(np.float32).max)
 
 @dataclass(frozen=True)
 class Linear:
-    """A uniform grid of 2..16 bits, one scale for each tensor, channel, or group of columns within a channel.
+    """A uniform grid of 2..16 bits, one scale per tensor, channel, or group of columns within a channel.
 
     Args:
         bits: width of a code.
@@ -115,7 +115,7 @@ class Linear:
         zero_point: npt.NDArray[np.integer] | None = None,
         axis: int = 0,
     ) -> "LinearCodes":
-        """Round `x` to a given grid: one scale (and zero point, if affine) a group.
+        """Round `x` to a given grid: one scale (and zero point, if affine) per block.
 
         Raises:
             SchemeError: as `encode`, or the grid does not fit the scheme and shape.
@@ -280,11 +280,11 @@ class LinearCodes:
 
     def rounded_on(self, x: npt.NDArray[np.floating], *scales: npt.NDArray[np.float32]) -> "LinearCodes":
         """The tensor `x` rounded again on other scales; of several each block takes the one with the least error."""
-        found = [self.scheme.encode_with(x, scale, zero_point=self.zero_point, axis=self.axis) for scale in scales]
-        if len(found) == 1:
-            return found[0]
+        tried = [self.scheme.encode_with(x, scale, zero_point=self.zero_point, axis=self.axis) for scale in scales]
+        if len(tried) == 1:
+            return tried[0]
         rows = self.blocks.to_rows(x)
-        errors = [self.blocks.reduce(np.add, np.square(self.blocks.to_rows(codes.decode()) - rows)) for codes in found]
+        errors = [self.blocks.reduce(np.add, np.square(self.blocks.to_rows(codes.decode()) - rows)) for codes in tried]
         best = np.choose(np.argmin(errors, axis=0), scales)
         return self.scheme.encode_with(x, best, zero_point=self.zero_point, axis=self.axis)
 

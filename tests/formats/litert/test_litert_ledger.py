@@ -124,7 +124,7 @@ def test_notes_that_do_not_fit_are_refused(tmp_path):
     assert b'"image": [4, 5, 3]' in content
     path = tmp_path / "a.tflite"
     path.write_bytes(content.replace(b'"image": [4, 5, 3]', b'"image": [7, 5, 3]'))
-    with pytest.raises(ModelError, match="does not fit"):
+    with pytest.raises(ModelError, match="does not match"):
         litert_layer_weights(path)
     path.write_bytes(content.replace(b'"image": [4, 5, 3]', b'"image": [4, 5, 3}'))
     with pytest.raises(ModelError, match="damaged"):

@@ -112,5 +112,5 @@ def test_a_note_that_does_not_fit_is_refused(note, tmp_path):
     assert b"[2, 1, 3]" in content
     path = tmp_path / "a.tflite"
     path.write_bytes(content.replace(b"[2, 1, 3]", note.encode()))
-    with pytest.raises(ModelError, match="does not fit"):
+    with pytest.raises(ModelError, match="does not match"):
         litert_layer_weights(path)

@@ -67,19 +67,19 @@ def for_bytes(quantized: QuantizedGraph, *, lanes: int) -> QuantizedGraph:
             remedy="Leave --input-layout out, or write an ONNX file.",
         )
     how = given.preprocessing
-    found = with_byte_input(quantized, preprocessing=how, layout=LAYOUT, by_color=True).byte_input
-    assert found is not None
-    reading = [layer for layer in layers(quantized.model) if layer.node in found.layers]
+    by_color = with_byte_input(quantized, preprocessing=how, layout=LAYOUT, by_color=True).byte_input
+    assert by_color is not None
+    reading = [layer for layer in layers(quantized.model) if layer.node in by_color.layers]
     windows = [_windows(layer, (how.height, how.width)) for layer in reading]
     needed = {tuple((window.before, window.after) for window in pair) for pair in windows}
     # The border above and below grows from as many rows of the image.
     too_far = any(max(column.before, column.after) > how.height for column, _ in windows)
-    if not found.zero_points or len(needed) != 1 or too_far:
+    if not by_color.zero_points or len(needed) != 1 or too_far:
         return replace(quantized, byte_input=ByteInput(how, LAYOUT))
     (reach,) = needed
     grown = {(reach[0], _whole_groups(reach[1], row, how.channels, lanes)) for _, row in windows}
     border = Border(reach, grown.pop() if len(grown) == 1 else reach)
-    return _on_painted(quantized, replace(found, border=border))
+    return _on_painted(quantized, replace(by_color, border=border))
 
 
 def _on_painted(quantized: QuantizedGraph, byte_input: ByteInput) -> QuantizedGraph:
@@ -135,7 +135,7 @@ def _whole_groups(reach: tuple[int, int], window: Window, channels: int, lanes: 
 
 
 def _from_middle(layer: ByteLayer, zero_points: tuple[int, ...]) -> BiasCodes:
-    """The bias of a convolution that counts from `MIDDLE` instead of a zero point a color."""
+    """The bias of a convolution that counts from `MIDDLE` instead of a zero point per color."""
     sums = layer.weight.codes.astype(np.int64).reshape(*layer.weight.codes.shape[:2], -1).sum(axis=2)
     moved = layer.bias.codes + sums @ (MIDDLE.zero_point - np.array(zero_points, np.int64))
     return BiasCodes(moved.astype(np.int32), layer.bias.scale)
@@ -160,22 +160,22 @@ def write_bytes(graph: FileGraph, value: Value, order: Order) -> int:
         graph.adopt(name, StoredValue(graph.reshape(x, (count, *how.image_shape), batch_axis=batch), order))
         return outside
     border = (np.array(given.zero_points) - MIDDLE.zero_point).astype(np.float32)
-    found = _painted(graph, x, given.border.painted, border)
-    _, height, width = graph.tensors[found].shape
-    inside = graph.reshape(found, (count, height, width // how.channels, how.channels), batch_axis=batch)
+    painted = _painted(graph, x, given.border.painted, border)
+    _, height, width = graph.tensors[painted].shape
+    inside = graph.reshape(painted, (count, height, width // how.channels, how.channels), batch_axis=batch)
     margin = given.border.painted[1][0] - given.border.reach[1][0]
     graph.adopt(name, StoredValue(inside, CHANNELS_LAST, MIDDLE, margin=margin))
     return outside
 
 
 def _painted(graph: FileGraph, x: int, painted: Sides, border: npt.NDArray[np.float32]) -> int:
-    """Rows of pixels as codes, with a border of one code a color around them.
+    """Rows of pixels as codes, with a border of one code per color around them.
 
     Args:
         graph: the graph to write to.
         x: the pixels less `MIDDLE`, float [N, H, W x colors].
         painted: pixels above and below, to the left and to the right.
-        border: the value around the image less `MIDDLE`, one a color.
+        border: the value around the image less `MIDDLE`, one per color.
     """
     ends, sides = painted
     rows = _codes(graph, x)
@@ -206,9 +206,9 @@ def _border(graph: FileGraph, nothing: int, length: int, border: npt.NDArray[np.
 
 def _codes(graph: FileGraph, x: int) -> int:
     """QUANTIZE to `MIDDLE`."""
-    found = graph.tensor(graph.tensors[x].shape, codes=MIDDLE, batch_axis=graph.tensors[x].batch_axis)
-    graph.operator("QUANTIZE", [x], [found])
-    return found
+    codes = graph.tensor(graph.tensors[x].shape, codes=MIDDLE, batch_axis=graph.tensors[x].batch_axis)
+    graph.operator("QUANTIZE", [x], [codes])
+    return codes
 
 
 def _joined(graph: FileGraph, pieces: tuple[int, ...], *, axis: int) -> int:
@@ -224,7 +224,7 @@ def _joined(graph: FileGraph, pieces: tuple[int, ...], *, axis: int) -> int:
 
 
 def _by_color(graph: FileGraph, code: str, rows: int, values: npt.NDArray[Any]) -> int:
-    """ADD or MUL one value a color to rows [N, H, W x colors]; index of the result."""
+    """ADD or MUL one value per color to rows [N, H, W x colors]; index of the result."""
     shape, batch = graph.tensors[rows].shape, graph.tensors[rows].batch_axis
     result = graph.tensor(shape, batch_axis=batch)
     row = np.tile(values.astype(np.float32), shape[-1] // len(values))

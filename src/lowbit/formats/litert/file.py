@@ -38,9 +38,9 @@ class FileTensor:
     Attributes:
         shape: as stored, with a batch of one.
         dtype: a key of `TYPES`.
-        name: may be empty, for constants that nobody asks after.
+        name: may be empty for constants that are never looked up.
         data: content of a constant.
-        scale: float32, one or one a channel; None for float.
+        scale: float32, one or one per channel; None for float.
         zero_point: the code of 0.0, the same for all channels.
         axis: dimension that `scale` runs along.
         batch_axis: dimension that may be resized at run time, if any.

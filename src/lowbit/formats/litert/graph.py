@@ -1,8 +1,8 @@
-"""The .tflite graph under construction: every ONNX value in the forms in which something wants to read it.
+"""The .tflite graph under construction: every ONNX value, stored in each way in which something reads it.
 
 LiteRT computes channels-last. A value is therefore stored in any *order* of its axes (stored axis i holds the ONNX axis
 `order[i]`), as float32 or as int8 codes; converting operators (TRANSPOSE, RESHAPE, QUANTIZE, DEQUANTIZE) are written
-only when an operator asks for a form that is not there yet. So a convolutional network has no transpose at all, and an
+only when an operator asks for a way that is not there yet. So a convolutional network has no transpose at all, and an
 ONNX Transpose costs nothing: it only renames the axes.
 """
 
@@ -32,7 +32,7 @@ FUSED: dict[tuple[float | None, float | None], int] = {(0.0, None): RELU, (-1.0,
 
 @dataclass(frozen=True)
 class StoredValue:
-    """One stored form of a value.
+    """One way in which a value is stored.
 
     Attributes:
         tensor: index in the file.
@@ -40,7 +40,7 @@ class StoredValue:
         codes: scale and zero point (as of uint8) of int8 codes; None for float32.
         flat: (C, H, W) if the last axis is a flattened image whose values lie in the order H, W, C.
         margin: columns of an image in front of those that the model knows; only convolutions that take pixels together
-            read such a form (`litert_pixels`).
+            read such a value (`space_to_depth`).
     """
 
     tensor: int
@@ -51,7 +51,7 @@ class StoredValue:
 
 
 class FileGraph(FileBuilder):
-    """Tensors and operators written so far, and the forms of each ONNX value among them."""
+    """Tensors and operators written so far, and which of them hold each ONNX value."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class FileGraph(FileBuilder):
         super().__init__()
         self.quantized = quantized
         self.lanes = lanes  # channels that integer kernels multiply at a time
-        # By weight: scheme and axis of codes that are not there yet, but must have a form.
+        # By weight: scheme and axis of codes that are not there yet, but will have to be written.
         self.schemes = schemes or {}
         self.model = quantized.model
         self.shapes = shapes
@@ -73,7 +73,7 @@ class FileGraph(FileBuilder):
         self.done: set[str] = set(quantized.absorbed)
         self._stored: dict[str, list[StoredValue]] = {}
         self.resizable = shapes.resizable
-        # Outputs that products shall give as float although they have codes.
+        # Outputs that products give as float although they have codes.
         self.float_outputs: frozenset[str] = frozenset()
         # By node: what readers must undo to see its weight as in the model.
         self.notes: dict[str, dict[str, object]] = {}
@@ -103,11 +103,11 @@ class FileGraph(FileBuilder):
         return self.shapes.single[name]
 
     def integer(self, node: Node) -> bool:
-        """Whether a node shall compute in integers."""
+        """Whether a node computes in integers."""
         return node.name in self.quantized.integer
 
     def array(self, value: Value | None) -> Array | None:
-        """The content of a constant, corrected values first; None for anything else."""
+        """The content of a constant, corrected values first; None for everything else."""
         if value is not None and value.name in self.quantized.float_values:
             return np.asarray(self.quantized.float_values[str(value.name)])
         return constant(value)
@@ -139,14 +139,14 @@ class FileGraph(FileBuilder):
         """
         if node.op_type == "Relu":
             return 0.0, None
-        found: list[float | None] = [None, None]
+        limits: list[float | None] = [None, None]
         for index, value in enumerate(node.inputs[1:3]):
             if value is not None:
                 array = self.array(value)
                 if array is None or array.size != 1:
                     raise self.refuse(node, "has bounds that are computed")
-                found[index] = float(array.item())
-        return found[0], found[1]
+                limits[index] = float(array.item())
+        return limits[0], limits[1]
 
     def input_shape(self, node: Node) -> tuple[int, ...]:
         """Shape of a node's first input."""
@@ -170,7 +170,7 @@ class FileGraph(FileBuilder):
         integer: bool = False,
         exact: bool = False,
     ) -> StoredValue:
-        """A form of a value that an operator can read; what is missing for it is written first.
+        """A value as an operator can read it; what is missing for that is written first.
 
         Args:
             value: an ONNX value.
@@ -199,7 +199,7 @@ class FileGraph(FileBuilder):
         return stored
 
     def plain(self, value: Value | None, *, integer: bool = False) -> StoredValue:
-        """A form in the order of ONNX."""
+        """A value with its axes in the order of ONNX."""
         assert value is not None
         return self.read(value, order=tuple(range(len(self.shape(str(value.name))))), integer=integer)
 
@@ -230,7 +230,7 @@ class FileGraph(FileBuilder):
         return result
 
     def requantized(self, stored: StoredValue, codes: ActivationCodes) -> StoredValue:
-        """The codes of a form in another scale; for one reader, not kept."""
+        """The same codes in another scale; for one reader, not kept."""
         if stored.codes == codes:
             return stored
         result = replace(stored, tensor=self._like(stored, codes), codes=codes)
@@ -279,7 +279,7 @@ class FileGraph(FileBuilder):
         codes: ActivationCodes | None = None,
         flat: tuple[int, int, int] | None = None,
     ) -> int:
-        """Index of a new tensor that holds an ONNX value in this form."""
+        """Index of a new tensor that holds an ONNX value, stored so."""
         shape = self.shape(name)
         stored = [shape[axis] for axis in order]
         index = self.tensor(stored, codes=codes, name=name, batch_axis=self.batch_place(name, order))
@@ -287,11 +287,11 @@ class FileGraph(FileBuilder):
         return index
 
     def adopt(self, name: str, stored: StoredValue) -> None:
-        """Note that a value is there in this form."""
+        """Note that a value is stored so."""
         self._stored.setdefault(name, []).append(stored)
 
     def has(self, name: str) -> bool:
-        """Whether a value is there in some form."""
+        """Whether a value is stored in any way."""
         return name in self._stored
 
     def _like(self, stored: StoredValue, codes: ActivationCodes | None) -> int:

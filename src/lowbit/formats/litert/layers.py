@@ -1,8 +1,8 @@
 """Layers with weights: Conv, ConvTranspose, Gemm and MatMul as LiteRT has them.
 
-Integer layers have int8 weights with a scale a channel and int32 biases. Weights-only codes are int8 constants behind a
-DEQUANTIZE, which XNNPACK carries out once, when the file is loaded; LiteRT's own form for them (int8 weights read by an
-operator with float inputs) would round the activations to 8 bits anew at each inference, which nobody asked for.
+Integer layers have int8 weights with a scale per channel and int32 biases. Weights-only codes are int8 constants behind
+a DEQUANTIZE, which XNNPACK carries out once, when the file is loaded; LiteRT's own form for them (int8 weights read by
+an operator with float inputs) would round the activations to 8 bits anew at each inference, which was not asked for.
 """
 
 from collections.abc import Sequence
@@ -70,7 +70,7 @@ def transposed_convolution(graph: FileGraph, node: Node) -> None:
     layer, geometry = _spatial_layer(graph, node)
     integer = graph.integer(node)
     if integer and layer.groups > 1:
-        raise graph.refuse(node, "in groups has no integer form here")
+        raise graph.refuse(node, "in groups has no integer form in LiteRT")
     graph.resizable = False
     x = graph.read(node.inputs[0], order=CHANNELS_LAST, integer=integer, exact=True)
     name = graph.target(node, fuses=False)[0] if integer else str(node.outputs[0].name)

@@ -59,7 +59,7 @@ def read_litert_ledger(path: Path | str) -> Ledger:
     notes = _notes(file, path)
     kinds: dict[int, str] = {}
     counts = dict.fromkeys(KINDS[:7], 0)
-    found: dict[str, StoredLayer] = {}
+    stored_layers: dict[str, StoredLayer] = {}
     for graph in file.graphs:
         for use in _weights(file, graph):
             kind = "float_weights" if use.weight.dtype in FLOATS else "codes"
@@ -68,16 +68,16 @@ def read_litert_ledger(path: Path | str) -> Ledger:
             if use.bias is not None:
                 _count(file, use.bias, "biases", kinds, counts)
             layer = _stored_layer(file, use, number)
-            if layer.node in found:
+            if layer.node in stored_layers:
                 # Groups of a transposed convolution are operators of their own.
-                before = found[layer.node]
+                before = stored_layers[layer.node]
                 layer = replace(
                     before,
                     weights=before.weights + layer.weights,
                     code_bytes=before.code_bytes + layer.code_bytes,
                     side_bytes=before.side_bytes + layer.side_bytes,
                 )
-            found[layer.node] = layer
+            stored_layers[layer.node] = layer
         for tensor in graph.tensors:
             _count(file, tensor, "constants", kinds, counts)
     texts = {file.metadata[name] for name in file.metadata}
@@ -98,7 +98,7 @@ def read_litert_ledger(path: Path | str) -> Ledger:
     spent["graph"] += total - sum(spent.values())
     if spent["graph"] < 0:
         raise ModelError("is a damaged .tflite file: its parts overlap.", where=str(path))
-    return Ledger(spent, counts, total, tuple(found.values()))
+    return Ledger(spent, counts, total, tuple(stored_layers.values()))
 
 
 def litert_layer_weights(path: Path | str) -> dict[str, Array]:
@@ -254,4 +254,4 @@ def _restored(weight: Array, note: dict[str, Any], path: Path) -> Array:
 
 
 def _misfit(error: Exception, path: Path) -> ModelError:
-    return ModelError(f"metadata {LAYERS_KEY!r} does not fit its weights: {error}.", where=str(path))
+    return ModelError(f"metadata {LAYERS_KEY!r} does not match its weights: {error}.", where=str(path))

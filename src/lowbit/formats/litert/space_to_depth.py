@@ -1,9 +1,9 @@
 """Convolutions with a stride over few channels read pixels side by side as one.
 
-Integer kernels multiply 8 channels at a time and fill up what is missing: of three colors, 5 products in 8 are for
-nothing. Channels-last, neighbors in a row are neighbors in memory, so [N, H, W, C] is [N, H, W/s, s C] as it stands,
+Integer kernels multiply 8 channels at a time and fill up what is missing: of three colors, 5 products in 8 are
+wasted. Channels-last, neighbors in a row are neighbors in memory, so [N, H, W, C] is [N, H, W/s, s C] as it stands,
 and a stride of s pixels is a stride of 1 over such groups. The kernel gets columns of zeros where it ends inside a
-group: the same sums, from 2 taps of 6 channels a row instead of 3 taps of 3; a kernel of 7 columns has 4 taps instead
+group: the same sums, from 2 taps of 6 channels per row instead of 3 taps of 3; a kernel of 7 columns has 4 taps instead
 of 7. (MobileNetV2 in XNNPACK: the first layer takes 47 us instead of 60, 1.2 % of the network.)
 """
 

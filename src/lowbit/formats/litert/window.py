@@ -58,7 +58,7 @@ def padded(
 
     Args:
         graph: the graph to write to.
-        form: the image, [N, H, W, C].
+        stored: the image, [N, H, W, C].
         windows: of its two spatial axes.
         lowest: pad with the lowest value (for a maximum) instead of zero.
     """
@@ -92,7 +92,7 @@ def pad(
 
 
 def _filling(graph: FileGraph, stored: StoredValue, code: int) -> int:
-    """A code in the scale of a form, or the lowest float."""
+    """A code in the scale of a stored value, or the lowest float."""
     if stored.codes is None:
         return graph.constant(np.array([np.finfo(np.float32).min], np.float32))
     scale, zero_point = np.array([stored.codes.scale], np.float32), stored.codes.zero_point - SHIFT
@@ -106,7 +106,7 @@ def cut(
 
     Args:
         graph: the graph to write to.
-        form: the tensor.
+        stored: the tensor.
         ranges: stored axis -> (first, how many are kept).
         steps: stored axis -> step, 1 where it is not given.
     """

@@ -3,10 +3,11 @@
 Images go in channels-last, as LiteRT computes; the metadata entry `lowbit.layout` says how the axes of the model's
 inputs and outputs were turned, and `lowbit.preprocessing` speaks of the file as it is. Full-integer models become int8
 operators (the uint8 codes minus 128, per-channel int8 weights, int32 biases) that XNNPACK runs in integers; weight-only
-ones are stored as int8 and computed in float. A model with a byte input takes image bytes (`litert_bytes`).
+ones are stored as int8 and computed in float. A model with a byte input takes image bytes
+(`formats/litert/byte_input.py`).
 
-What is given up: one image size a file; weights in code books or of other widths than 8 bits, for which LiteRT has no
-form that it decodes once at load; operators outside `litert_operators.OPERATORS`. All of these are refused by name.
+What is given up: one image size per file; weights in code books or of other widths than 8 bits, for which LiteRT has no
+form that it decodes once at load; operators outside `operators.OPERATORS`. All of these are refused by name.
 """
 
 import dataclasses
@@ -52,7 +53,7 @@ def to_litert(
         input_type: float32, int8 or uint8: what the model's inputs hold. Codes have the scale that calibration chose
             for the (normalized) input; a byte input of `quantized` takes images instead.
         output_type: the same for its outputs.
-        lanes: channels that the integer kernels which the file is for multiply at a time (`litert_pixels`).
+        lanes: channels that the integer kernels which the file is for multiply at a time (`space_to_depth`).
 
     Raises:
         ModelError: an operator, weights or a type that LiteRT has no form for; the message names it.
@@ -136,7 +137,7 @@ def _write(graph: FileGraph, node: Node) -> None:
     if name in graph.done:
         return
     if node.domain not in ("", "ai.onnx") or node.op_type not in OPERATORS:
-        raise graph.refuse(node, "has no form in the LiteRT files that lowbit writes")
+        raise graph.refuse(node, "cannot be written to a LiteRT file")
     OPERATORS[node.op_type](graph, node)
 
 

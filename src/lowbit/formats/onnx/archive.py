@@ -65,12 +65,12 @@ def pack_counted(content: bytes) -> tuple[bytes, dict[str, int]]:
     Raises:
         ModelError: not an ONNX file, or its weights are in another file.
     """
-    found = _payloads(content)
-    coded = counted_archive(content, list(found.codes.values()), list(found.numbers.values()))
+    payloads = _payloads(content)
+    coded = counted_archive(content, list(payloads.codes.values()), list(payloads.numbers.values()))
     spent = dict.fromkeys(KINDS, 0)
-    for (_, kind), size in zip(found.codes, coded.code_bytes, strict=True):
+    for (_, kind), size in zip(payloads.codes, coded.code_bytes, strict=True):
         spent[kind] += size
-    for kind, size in zip((key[0] for key in found.numbers), coded.number_bytes, strict=True):
+    for kind, size in zip((key[0] for key in payloads.numbers), coded.number_bytes, strict=True):
         spent[kind] += size
     spent["graph"] += len(coded.data) - sum(spent.values())
     return coded.data, spent
@@ -98,10 +98,10 @@ def stored_symbols(content: bytes, kind: str | None = "codes") -> dict[str, Inte
     Raises:
         ModelError: not an ONNX file, or its weights are in another file.
     """
-    found = _payloads(content).codes
+    stored = _payloads(content).codes
     return {
         name: symbols_of(content, item).reshape(item.layout.shape)
-        for (name, own), item in found.items()
+        for (name, own), item in stored.items()
         if kind in (None, own)
     }
 

@@ -1,4 +1,4 @@
-"""The convolution that reads the image, in the shape that integer kernels like.
+"""The convolution that reads the image, in the shape that integer kernels are fastest at.
 
 ONNX Runtime convolves uint8 directly only where the input channels are a multiple of 4 (one VNNI instruction multiplies
 four bytes) and there are at least 16 output channels; three colors are copied out to columns first. One more channel of

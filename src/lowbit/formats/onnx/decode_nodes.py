@@ -20,9 +20,9 @@ from lowbit.schemes.codes import Codes
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-HALF_FROM = 32  # numbers from which on two bytes each are worth a Cast
-HALF_TABLE_FROM = 16  # entries of a code book from which on they are, under short names too
-BYTE_FROM = 128  # numbers from which on one byte each (or less, of zero points) are worth two or three nodes
+HALF_FROM = 32  # from this many numbers on, two bytes each are worth a Cast
+HALF_TABLE_FROM = 16  # from this many entries on, a code book is worth one, even with short names
+BYTE_FROM = 128  # from this many on, one byte each (less for zero points) is worth two or three nodes
 TYPES = {"int32": ir.DataType.INT32, "float32": ir.DataType.FLOAT}
 
 
@@ -82,9 +82,9 @@ class NodeChain:
 
 
 def scale_table(weights: Iterable[Codes]) -> Array | None:
-    """All scales of a file, float32 and rising, if they are at most 256 and a byte for each use of one is less.
+    """All scales of a file, float32 and rising, if there are at most 256 and one byte per use is less.
 
-    One table serves all layers: each then keeps a byte a channel.
+    One table serves all layers: each then keeps one byte per channel.
     """
     used = [codes.scale for codes in weights if codes.scale is not None and codes.scale.size >= BYTE_FROM]
     if not used:

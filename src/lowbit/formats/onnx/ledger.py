@@ -47,7 +47,7 @@ class StoredLayer:
 
     @property
     def bits_per_weight(self) -> float:
-        """All bytes of this layer's weights, scales and code books included, in bits for each weight."""
+        """All bytes of this layer's weights, scales and code books included, in bits per weight."""
         return 8 * (self.code_bytes + self.side_bytes) / max(1, self.weights)
 
 
@@ -79,7 +79,7 @@ class Ledger:
 
     @property
     def bits_per_weight(self) -> float:
-        """Codes, float weights, scales, zero points and code books, in bits for each weight."""
+        """Codes, float weights, scales, zero points and code books, in bits per weight."""
         spent = self.weight_bytes + self.bytes["scales"] + self.bytes["zero_points"] + self.bytes["code_books"]
         return 8 * spent / max(1, self.weight_count)
 
@@ -108,7 +108,7 @@ def count_bytes(proto: onnx.ModelProto, file_bytes: int, external: Mapping[str, 
     """
     stored = dict(_stored_tensors(proto.graph))
     producers = _constant_producers(proto.graph, stored)
-    kinds, found = _kinds(proto.graph, stored, producers)
+    kinds, read_layers = _kinds(proto.graph, stored, producers)
     in_a_byte = _in_a_byte(proto.graph, stored)
     shapes = {value.name: value for value in (*proto.graph.value_info, *proto.graph.output)}
     spent = dict.fromkeys(KINDS, 0)
@@ -120,7 +120,7 @@ def count_bytes(proto: onnx.ModelProto, file_bytes: int, external: Mapping[str, 
             counts[kind] += _elements(tensor) * in_a_byte.get(name, 1)
     stored_layers = []
     counted: set[str] = set()
-    for node, names in found:
+    for node, names in read_layers:
         codes = [name for name, kind in names.items() if kind in ("codes", "float_weights")]
         side = [name for name, kind in names.items() if kind in ("scales", "zero_points", "code_books")]
         weights = _weights_of(node, names, stored, shapes, producers)
@@ -155,14 +155,14 @@ def _kinds(
 ) -> tuple[dict[str, str], list[tuple[NodeProto, dict[str, str]]]]:
     """Kinds by stored tensor, and each layer with the kinds of what its weight is computed from."""
     kinds: dict[str, str] = {}
-    found = []
+    read_layers = []
     for node in graph.node:
         weight, bias = LAYER_INPUTS.get(node.op_type, (None, None))
         if weight is not None and len(node.input) > weight:
             names: dict[str, str] = {}
             if _walk(node.input[weight], "float_weights", stored, producers, names):
                 kinds |= names
-                found.append((node, names))
+                read_layers.append((node, names))
         if bias is not None and len(node.input) > bias and node.input[bias]:
             names = {}
             if _walk(node.input[bias], "biases", stored, producers, names):
@@ -172,7 +172,7 @@ def _kinds(
             for name, kind in zip(node.input[1:], ("scales", "zero_points"), strict=False):
                 if name in stored:
                     kinds.setdefault(name, kind)
-    return kinds, found
+    return kinds, read_layers
 
 
 def _in_a_byte(graph: onnx.GraphProto, stored: Mapping[str, TensorProto]) -> dict[str, int]:
@@ -230,7 +230,7 @@ def _walk(
         return True
     node = producers.get(name)
     if node is None or node.op_type == "ConstantOfShape":
-        # Ones of an average (`formats/onnx/averages.py`) are nobody's weights.
+        # Ones of an average (`formats/onnx/averages.py`) are not weights.
         return False
     behind = [kind] + ["constants"] * (len(node.input) - 1)
     if node.op_type == "DequantizeLinear":

@@ -1,4 +1,4 @@
-"""The same ONNX file with the shortest names: what a file says to people and not to runtimes is left out.
+"""The same ONNX file with the shortest names: what only people read is left out.
 
 All tensors between inputs and outputs are renamed (one mapping for the whole file, subgraphs included, so that
 shadowing stays what it was), the most used ones to the shortest names; names of nodes, notes (`doc_string`), the

@@ -1,4 +1,4 @@
-"""The integer graph that OpenVINO runs fastest; what differs from the one that ONNX Runtime likes.
+"""The integer graph that OpenVINO runs fastest; how it differs from the one for ONNX Runtime.
 
 - A sum takes one operand from its convolution directly, as float: OpenVINO adds inside the convolution, and the operand
   is not rounded on its way. (ONNX Runtime has no such kernel; its whole network would be 1.5 times as slow.)
@@ -17,12 +17,12 @@ from lowbit.formats.quantized_graph import QuantizedGraph
 
 
 def for_openvino(quantized: QuantizedGraph) -> QuantizedGraph:
-    """The same integers, as OpenVINO likes them."""
+    """The same integers, as OpenVINO runs them fastest."""
     given = quantized.byte_input
     if given is not None and given.layers:
-        found = with_byte_input(quantized, preprocessing=given.preprocessing, layout=given.layout, by_color=True)
-        assert found.byte_input is not None
-        quantized = replace(found, byte_input=replace(found.byte_input, takes_floats=given.takes_floats))
+        by_color = with_byte_input(quantized, preprocessing=given.preprocessing, layout=given.layout, by_color=True)
+        assert by_color.byte_input is not None
+        quantized = replace(by_color, byte_input=replace(by_color.byte_input, takes_floats=given.takes_floats))
     fused = {*_fused(quantized), *_moved(quantized)}
     return replace(
         quantized, activations={name: codes for name, codes in quantized.activations.items() if name not in fused}
@@ -37,7 +37,7 @@ ON_CODES = frozenset(("Pad", "Relu", "Clip"))
 
 def _moved(quantized: QuantizedGraph) -> set[str]:
     """Tensors that only moved, unless something needs their codes as a tensor."""
-    found: set[str] = set()
+    moved: set[str] = set()
     for node in reversed(quantized.model.graph):
         value = node.outputs[0]
         codes = quantized.activations.get(str(value.name))
@@ -45,12 +45,12 @@ def _moved(quantized: QuantizedGraph) -> set[str]:
         if not integer or codes is None or value.is_graph_output():
             continue
         if node.op_type == "Pad" and codes.zero_point:
-            # OpenVINO 2026.4 would give the zero point a value a channel, and then refuse the network.
+            # OpenVINO 2026.4 would give the zero point one value per channel, and then refuse the network.
             continue
         users = [user for user, _ in value.uses() if user.op_type in ON_CODES and user.name in quantized.integer]
-        if all(user.outputs[0].name in found for user in users):
-            found.add(str(value.name))
-    return found
+        if all(user.outputs[0].name in moved for user in users):
+            moved.add(str(value.name))
+    return moved
 
 
 def _fused(quantized: QuantizedGraph) -> Iterator[str]:

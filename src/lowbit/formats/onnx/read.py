@@ -67,20 +67,20 @@ def _constant_weights(proto: ModelProto) -> tuple[dict[str, str], list[NodeProto
     unpadded: dict[str, str] = {}
     for index, node in enumerate(proto.graph.node):
         if node.op_type == "Pad" and node.input[0] in constant:
-            # Channels of zeros are how a runtime likes a weight, not what it is (`formats/onnx/channel_padding.py`).
+            # Channels of zeros are there for the runtime, not part of the weight (`formats/onnx/channel_padding.py`).
             unpadded[node.output[0]] = node.input[0]
             constant.add(node.output[0])
             continue
         for position, name in enumerate(node.input):
             node.input[position] = unpadded.get(name, name)
-        # Ones of an average (`formats/onnx/averages.py`) are nobody's weights.
+        # Ones of an average (`formats/onnx/averages.py`) are not weights.
         if node.op_type != "ConstantOfShape" and all(name in constant for name in node.input if name):
             constant |= set(node.output)
             producers |= dict.fromkeys(node.output, node)
         weight = LAYER_INPUTS.get(node.op_type, (None, None))[0]
         if weight is not None and len(node.input) > weight and node.input[weight] in constant:
             wanted[node.name or f"{node.op_type}_{index}"] = node.input[weight]
-    # Walk back from the weights: other constant chains of the graph are none of our business.
+    # Walk back from the weights: other constant chains of the graph do not matter here.
     needed: set[str] = set()
     pending = list(wanted.values())
     while pending:

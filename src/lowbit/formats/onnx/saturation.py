@@ -41,7 +41,7 @@ class Saturating:
     Attributes:
         content: an ONNX file.
         risky: by node, how many pairs of weights can saturate; only layers that have some.
-        pairs: by node, how many pairs there are in all, for every layer of uint8 and int8.
+        pairs: by node, the number of all pairs, for every layer of uint8 and int8.
     """
 
     content: bytes

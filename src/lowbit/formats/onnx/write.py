@@ -38,7 +38,7 @@ def write_metadata(draft: Draft) -> Draft:
     draft.model.metadata_props.update(draft.quantized.metadata)
     preprocessing = draft.quantized.model.preprocessing
     if preprocessing is not None:
-        # Stated by the user or by the model: the file shall say so too, then nobody has to state it again.
+        # Stated by the user or by the model: the file says so too, and nobody has to state it again.
         draft.model.metadata_props[METADATA_KEY] = preprocessing.to_json()
     return draft
 
