@@ -25,16 +25,16 @@ def quick_measuring(monkeypatch) -> None:
 
     Memory is unknown then, and integers are twice as fast as float.
     """
-    from lowbit.measurement import compare, measure, roofline
+    from lowbit.measurement import compare, measure, peaks
     from lowbit.measurement.memory import Memory
 
-    floats, integers = (roofline.Rates(rate, rate, rate, rate, 1e-9) for rate in (2e-9, 1e-9))
+    floats, integers = (peaks.Rates(rate, rate, rate, rate, 1e-9) for rate in (2e-9, 1e-9))
 
-    def peaks(*, engine: str = "onnxruntime", threads: int = 1, **_: object):
-        return roofline.Peaks({"float": floats, "integer": integers}, 1e12, threads, engine)
+    def quickly(*, engine: str = "onnxruntime", threads: int = 1, **_: object):
+        return peaks.Peaks({"float": floats, "integer": integers}, 1e12, threads, engine)
 
-    monkeypatch.setattr(roofline, "measure_peaks", peaks)
-    monkeypatch.setattr(compare, "measure_peaks", peaks)
+    monkeypatch.setattr(peaks, "measure_peaks", quickly)
+    monkeypatch.setattr(compare, "measure_peaks", quickly)
     monkeypatch.setattr(measure, "memory", lambda *_, **__: Memory(None, None))
 
 

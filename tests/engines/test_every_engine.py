@@ -19,13 +19,11 @@ def quantized():
 
 
 @pytest.fixture
-def content(quantized, engine, tmp_path):
+def content(quantized, engine):
     """The file that is made for the engine."""
     if engine not in installed_engines():
         pytest.skip(f"{engine} is not installed")
-    if engine == "litert":
-        return quantized.save(tmp_path / "net.tflite").read_bytes()
-    return quantized.to_bytes(to="openvino" if engine == "openvino" else "onnx")
+    return quantized.to_bytes(lowbit.FileForm(ENGINES[engine].integer_file.to))
 
 
 def test_it_runs_the_file_that_is_made_for_it(quantized, engine, content):

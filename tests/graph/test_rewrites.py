@@ -41,6 +41,14 @@ def described():
     return proto
 
 
+def weights_as_inputs():
+    """As files of IR version 3 have them."""
+    proto = conv_model(ir_version=3)
+    for tensor in proto.graph.initializer:
+        proto.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    return proto
+
+
 def norm_behind_convolution():
     nodes = [
         ("Conv", ["x", "w"], ["c"], {}),
@@ -70,7 +78,7 @@ CASES = {
     "to_float32": (half, lambda m: m.graph.inputs[0].dtype, ir.DataType.FLOAT16, ir.DataType.FLOAT),
     "inline_functions": (with_function, operators, ["Twice"], ["Add"]),
     "fix_weights": (
-        lambda: conv_model(weights_are_inputs=True),
+        lambda: weights_as_inputs(),
         lambda m: [value.name for value in m.graph.inputs],
         ["x", "w", "b"],
         ["x"],

@@ -128,7 +128,7 @@ class SearchOptions:
     steps: Annotated[
         str | None,
         typer.Option(
-            help="Steps to try, separated by commas: {lowbit.quantization.planning.plan:STEPS}; or none. By default "
+            help="Steps to try, separated by commas: {lowbit.quantization.planning.plan:STEP_NAMES}; or none. By default "
             "recipe and effort decide.",
             metavar="STEP[,STEP]|none",
         ),
