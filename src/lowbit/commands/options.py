@@ -128,8 +128,8 @@ class SearchOptions:
     steps: Annotated[
         str | None,
         typer.Option(
-            help="Steps to try, separated by commas: {lowbit.quantization.planning.plan:STEP_NAMES}; or none. By default "
-            "recipe and effort decide.",
+            help="Steps to try, separated by commas: {lowbit.quantization.planning.plan:STEP_NAMES}; or none. By "
+            "default recipe and effort decide.",
             metavar="STEP[,STEP]|none",
         ),
     ] = None
