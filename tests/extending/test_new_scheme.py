@@ -20,7 +20,8 @@ from lowbit.formats.quantized_graph import QuantizedGraph
 from lowbit.graph.ops import layers
 from lowbit.quantization.planning.plan import Plan
 from lowbit.quantization.planning.recipes import Recipe
-from lowbit.quantization.solving.gptq import BookGrid, gptq
+from lowbit.quantization.solving.gptq import gptq
+from lowbit.quantization.solving.grids import BookGrid
 from lowbit.quantization.solving.schemes import SCHEMES, SchemeRow, scheme_from_json, scheme_to_json
 from lowbit.schemes.blocks import Blocks, Granularity, make_blocks
 

@@ -1,1 +1,4 @@
-"""PARSE, CALL ONE LIBRARY FUNCTION, PRINT: one function a command, one file for those that belong together."""
+"""The words of a command line enter; one library function is called, and what it gives is printed.
+
+One function per command, one file for those that belong together; options that go together are one value.
+"""

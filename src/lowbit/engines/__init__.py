@@ -1,4 +1,7 @@
-"""GRAPH -> NUMBERS: one file per runtime, behind one small protocol."""
+"""A model file or its bytes enter; a session leaves that computes outputs from inputs.
+
+One file per runtime, behind one small protocol.
+"""
 
 from lowbit.engines.session import (
     AUTO,

@@ -1,1 +1,4 @@
-"""MODEL IN, MODEL OUT: load, prepare, the operator table, cost, save."""
+"""A model file or a torch module enters; a prepared `Model` leaves, with its layers, shapes and cost.
+
+Only this folder and formats/ touch onnx.
+"""

@@ -1,1 +1,1 @@
-"""HOW GOOD: accuracy, error, size, speed, memory, comparison."""
+"""Files and evaluation images enter; a `Comparison` leaves: accuracy, error, size, speed and memory of each file."""

@@ -1,1 +1,4 @@
-"""CODES -> BYTES, numpy only: n-bit packing, entropy coding, the archive."""
+"""Codes enter; bytes leave, and back: n-bit packing, entropy coding, the archive.
+
+numpy only: nothing here knows of a graph.
+"""

@@ -1,1 +1,1 @@
-"""SHOW: a terminal table, JSON and CSV, and one self-contained HTML page, all from the same plain `Comparison`."""
+"""A `Comparison`, a plan or a ledger enters; a terminal table, JSON, CSV or one self-contained HTML page leaves."""

@@ -1,9 +1,9 @@
 """Which values of a tensor share one scale or one code book.
 
-A tensor is seen as a matrix: one row an output channel, the other axes flattened in order as its columns. The matrix is
-cut into blocks of `rows_each` x `columns_each`, the last of a row or column may be smaller, and blocks count
-left to right, then down. That covers every granularity: per tensor (all, all), per channel (1, all), groups of columns
-within a channel (1, g) for linear grids, groups of channels (g, all) for code books.
+A tensor is seen as a matrix: one row per output channel, the other axes flattened in order as its columns. The matrix
+is cut into blocks of `rows_each` x `columns_each`, the last of a row or column may be smaller, and blocks count left to
+right, then down. That covers every granularity: per tensor (all, all), per channel (1, all), groups of columns within a
+channel (1, g) for linear grids, groups of channels (g, all) for code books.
 """
 
 import math

@@ -1,1 +1,1 @@
-"""The study's own model: MobileNetV2 and its fine-tuning (extra `train`)."""
+"""Images enter; the study's own MobileNetV2 leaves, trained or fine-tuned (extra `train`)."""

@@ -13,17 +13,10 @@ from lowbit.quantization.solving import linear as linear_rounding
 from lowbit.quantization.solving.closest_vector import closest
 from lowbit.quantization.solving.clusters import fit_books, solve_clusters
 from lowbit.quantization.solving.effort import EFFORTS
-from lowbit.quantization.solving.gptq import (
-    BookGrid,
-    Problem,
-    UniformGrid,
-    coordinate_descent,
-    damped,
-    gptq,
-    inverse_factor,
-    objective,
-)
+from lowbit.quantization.solving.gptq import coordinate_descent, gptq
+from lowbit.quantization.solving.grids import BookGrid, UniformGrid
 from lowbit.quantization.solving.linear import solve_linear
+from lowbit.quantization.solving.problem import Problem, damped, inverse_factor, objective
 from lowbit.schemes.clusters import Clusters
 from lowbit.schemes.linear import Linear
 

@@ -11,7 +11,7 @@ from lowbit.graph.ops import layers
 from lowbit.packing.contexts import Layout
 from lowbit.packing.entropy import Encoder, choose_coding, encode
 from lowbit.quantization.solving import rate_distortion as rate
-from lowbit.quantization.solving.gptq import damped, inverse_factor
+from lowbit.quantization.solving.problem import damped, inverse_factor
 from lowbit.quantization.solving.rate_distortion import high_rate_scale, solve_rate
 
 LARGEST = 127  # of codes of 8 bits

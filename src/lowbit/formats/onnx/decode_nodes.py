@@ -1,7 +1,7 @@
 """Packed codes -> float weights, as a chain of standard operators that runtimes fold into one constant at load.
 
 Only Cast, Div, Mod, Mul, Add, Reshape, Slice, Sub, Transpose and Gather are used: both ONNX Runtime and OpenVINO fold
-them, which neither holds for a lone DequantizeLinear nor for BitShift (docs/design.md, section 3). The arithmetic up to
+them, which neither holds for a lone DequantizeLinear nor for BitShift (docs/decisions/005). The arithmetic up to
 the codes is exact in int32; after them it is one product in float32, as in the scheme's own `decode`, so both agree bit
 for bit.
 """

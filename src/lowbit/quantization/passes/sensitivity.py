@@ -33,8 +33,10 @@ from lowbit.progress import SILENT, Progress
 from lowbit.quantization.passes.frontier import Frontier
 from lowbit.quantization.passes.layerwise import WIDEST, LayerwisePass
 from lowbit.quantization.solving.effort import Effort
-from lowbit.quantization.solving.gptq import Floats, Single, UniformGrid, damped, gptq, inverse_factor, objective
+from lowbit.quantization.solving.gptq import gptq
+from lowbit.quantization.solving.grids import UniformGrid
 from lowbit.quantization.solving.layer import DAMPING
+from lowbit.quantization.solving.problem import Floats, Single, damped, inverse_factor, objective
 from lowbit.quantization.solving.rate_distortion import high_rate_scale
 from lowbit.quantization.solving.refit import refit_bias
 

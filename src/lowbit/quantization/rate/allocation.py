@@ -29,8 +29,8 @@ from lowbit.quantization.planning.plan import Plan, plan
 from lowbit.quantization.planning.recipes import parse_recipe
 from lowbit.quantization.rate.control import RateControl
 from lowbit.quantization.solving.effort import Effort
-from lowbit.quantization.solving.gptq import Floats, Single, damped
 from lowbit.quantization.solving.layer import DAMPING, REFIT_DAMPING
+from lowbit.quantization.solving.problem import Floats, Single, damped
 from lowbit.quantization.solving.rate_distortion import BEAM_WIDTH, solve_rate
 from lowbit.quantization.solving.refit import refit_bias, refit_weights
 from lowbit.schemes.codes import Codes

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lowbit.quantization.solving.gptq import Floats
+from lowbit.quantization.solving.problem import Floats
 
 WIDTHS = (32, 512, 8192)  # partial vectors a row may have; each pass begins from the best of the one before it
 CHUNK = 1 << 20  # partial vectors times levels that are looked at together

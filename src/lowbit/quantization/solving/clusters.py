@@ -23,16 +23,10 @@ import numpy.typing as npt
 from lowbit.graph.ops import Layer
 from lowbit.quantization.solving.closest_vector import closest
 from lowbit.quantization.solving.effort import Effort
-from lowbit.quantization.solving.gptq import (
-    BookGrid,
-    Floats,
-    Problem,
-    Single,
-    coordinate_descent,
-    gptq,
-    objective,
-)
+from lowbit.quantization.solving.gptq import coordinate_descent, gptq
+from lowbit.quantization.solving.grids import BookGrid
 from lowbit.quantization.solving.linear import EXACT_COLUMNS, EXACT_LEVELS
+from lowbit.quantization.solving.problem import Floats, Problem, Single, objective
 from lowbit.schemes.clusters import ClusterCodes, Clusters
 from lowbit.schemes.kmeans import fit_1d, fit_rows
 

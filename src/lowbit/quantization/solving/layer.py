@@ -8,7 +8,7 @@ import numpy.typing as npt
 from lowbit.calibration.moments import Moments
 from lowbit.graph.ops import Layer
 from lowbit.quantization.solving.effort import Effort
-from lowbit.quantization.solving.gptq import Problem, damped, objective
+from lowbit.quantization.solving.problem import Problem, damped, objective
 from lowbit.quantization.solving.refit import refit_bias, refit_weights
 from lowbit.quantization.solving.schemes import row_of
 from lowbit.schemes.codes import Codes, Scheme

@@ -27,7 +27,9 @@ from lowbit.graph.ops import Layer
 from lowbit.processor import cores, in_order
 from lowbit.quantization.solving.closest_vector import closest
 from lowbit.quantization.solving.effort import Effort
-from lowbit.quantization.solving.gptq import Problem, Single, UniformGrid, coordinate_descent, gptq, objective
+from lowbit.quantization.solving.gptq import coordinate_descent, gptq
+from lowbit.quantization.solving.grids import UniformGrid
+from lowbit.quantization.solving.problem import Problem, Single, objective
 from lowbit.quantization.solving.stored_scales import stored_scales
 from lowbit.schemes.linear import Linear, LinearCodes
 

@@ -34,7 +34,8 @@ import numpy.typing as npt
 from lowbit.graph.ops import Layer
 from lowbit.packing.contexts import Coding, Layout
 from lowbit.packing.entropy import choose_coding, context_costs
-from lowbit.quantization.solving.gptq import BLOCK, Floats, Single, inverse_factor, objective
+from lowbit.quantization.solving.gptq import BLOCK
+from lowbit.quantization.solving.problem import Floats, Single, inverse_factor, objective
 
 LARGEST = 127  # a code is at most 8 bits wide in the ONNX file
 LARGER = 1.2

@@ -18,7 +18,7 @@ weight equalization and bias correction", section 4.2, here measured on the quan
 import numpy as np
 
 from lowbit.calibration.moments import Moments
-from lowbit.quantization.solving.gptq import Floats, damped, inverse_factor
+from lowbit.quantization.solving.problem import Floats, damped, inverse_factor
 
 LEAST = 0.01  # of the mean contribution, that a column's damping is made for
 MOST = 1e6  # times the mean power, where trained weights are next to nothing

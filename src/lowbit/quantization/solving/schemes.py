@@ -12,8 +12,8 @@ from lowbit.errors import SchemeError
 from lowbit.graph.ops import Layer
 from lowbit.quantization.solving.clusters import solve_clusters
 from lowbit.quantization.solving.effort import Effort
-from lowbit.quantization.solving.gptq import Problem
 from lowbit.quantization.solving.linear import solve_linear
+from lowbit.quantization.solving.problem import Problem
 from lowbit.schemes.clusters import Clusters
 from lowbit.schemes.codes import Codes, Scheme
 from lowbit.schemes.linear import Linear
