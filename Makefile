@@ -21,7 +21,7 @@ demo: .venv/.core
 	.venv/bin/lowbit demo --out $(OUT)
 
 test: lint
-	.venv/bin/python -m pytest -n 2 --durations=10 tests
+	.venv/bin/python -m pytest -n 2 --dist loadfile --durations=10 tests
 
 mutants: .venv/.test
 	.venv/bin/python tests/mutation/run.py --count $(MUTANTS) --seed $(SEED)

@@ -1,5 +1,7 @@
 """Whole models: every recipe of the table on every network here, judged on what the written file answers."""
 
+import functools
+
 import numpy as np
 import pytest
 
@@ -23,6 +25,12 @@ def images():
     return lowbit.open_images(list(networks.inputs(64)), None)
 
 
+@pytest.fixture(scope="module")
+def quantized(model, images):
+    """What quantizes the model with the images; each combination once, since the result is always the same."""
+    return functools.cache(lambda recipe, effort: lowbit.quantize(model, recipe, calibration=images, effort=effort))
+
+
 def kl(model, content):
     unseen = lowbit.open_images(list(networks.inputs(64, seed=77)), None)
     reference = answers(model.to_bytes(), model, unseen, limit=64)
@@ -30,9 +38,8 @@ def kl(model, content):
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_looking_at_images_helps_on_images_never_seen(model, images, recipe):
-    looked = lowbit.quantize(model, recipe, calibration=images, effort="fast")
-    found = kl(model, looked.to_bytes())
+def test_looking_at_images_helps_on_images_never_seen(model, quantized, recipe):
+    found = kl(model, quantized(recipe, "fast").to_bytes())
     assert np.isfinite(found)
     if recipe.startswith(("linear", "cluster")):
         plain = lowbit.quantize(model, recipe)
@@ -40,8 +47,8 @@ def test_looking_at_images_helps_on_images_never_seen(model, images, recipe):
 
 
 @pytest.mark.parametrize("recipe", ["linear4", "cluster3"])
-def test_steps_are_judged_on_what_the_file_answers(model, images, recipe):
-    quantized = lowbit.quantize(model, recipe, calibration=images, effort="fast")
+def test_steps_are_judged_on_what_the_file_answers(model, images, quantized, recipe):
+    quantized = quantized(recipe, "fast")
     reference = answers(model.to_bytes(), model, images, limit=64)
     temperature = max(1.0, reference.std(axis=1).mean())
     found = answers(quantized.to_bytes(), model, images, limit=64)
@@ -51,8 +58,8 @@ def test_steps_are_judged_on_what_the_file_answers(model, images, recipe):
 
 @pytest.mark.parametrize("effort", EFFORTS)
 @pytest.mark.parametrize("recipe", ["int8", "linear3", "cluster3"])
-def test_every_effort_gives_a_valid_model_and_keeps_only_what_helps(model, images, effort, recipe):
-    quantized = lowbit.quantize(model, recipe, calibration=images, effort=effort)
+def test_every_effort_gives_a_valid_model_and_keeps_only_what_helps(model, quantized, effort, recipe):
+    quantized = quantized(recipe, effort)
     assert quantized.steps
     assert bool(quantized.graph.activations) == bool(quantized.graph.integer) == (recipe == "int8")
     assert tuple(step.name for step in quantized.steps) == quantized.plan.steps
@@ -127,8 +134,8 @@ def test_bias_correction_that_clearly_harms_is_dropped():
     np.testing.assert_allclose(run(quantized.to_bytes(), x), run(trained.to_bytes(), x), rtol=1e-5, atol=1e-5)
 
 
-def test_same_seed_same_bytes(model, images):
-    first = lowbit.quantize(model, "linear3", calibration=images, effort="fast").to_bytes()
+def test_same_seed_same_bytes(model, images, quantized):
+    first = quantized("linear3", "fast").to_bytes()
     assert first == lowbit.quantize(model, "linear3", calibration=images, effort="fast").to_bytes()
 
 

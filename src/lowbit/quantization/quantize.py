@@ -78,9 +78,10 @@ def quantize(
         if kept:
             current, kl = candidate, after
             unequalized = current if current.base is model else unequalized
-        # Scaled weights that were not kept go with their graph, whose parts point at each other.
-        del candidate
-        gc.collect()
+        if candidate.base is not current.base:
+            # Scaled weights that were not kept go with their graph, whose parts point at each other.
+            del candidate
+            gc.collect()
     return Quantized(decision, current.graph, tuple(results), current.statistics)
 
 

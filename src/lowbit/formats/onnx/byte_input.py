@@ -30,28 +30,29 @@ def write_byte_input(draft: Draft) -> Draft:
         return draft
     graph = draft.graph
     draft.model.metadata_props.update(byte_metadata(byte_input))
-    how, image = byte_input.preprocessing, graph.inputs[0]
+    # All nodes in front go through this, so that they stand in the order in which they compute.
+    front, how, image = _Front(draft), byte_input.preprocessing, graph.inputs[0]
     if byte_input.takes_floats:
-        _write_folded(draft, byte_input, _found_bytes(draft, how))
+        _write_folded(draft, front, byte_input, _found_bytes(front, image, how))
         return draft
     batch = image.shape[0] if image.shape is not None else None
     sizes = how.image_shape if byte_input.layout == "NHWC" else (how.channels, how.height, how.width)
     users = tuple(image.uses())
     image.shape, image.dtype = ir.Shape([batch, *sizes]), ir.DataType.UINT8
     if byte_input.layers:
-        _write_folded(draft, byte_input, image)
+        _write_folded(draft, front, byte_input, image)
     else:
-        _write_normalization(draft, byte_input, users)
+        _write_normalization(front, byte_input, image, users)
     return draft
 
 
-def _found_bytes(draft: Draft, how: Preprocessing) -> ir.Value:
+def _found_bytes(front: "_Front", image: ir.Value, how: Preprocessing) -> ir.Value:
     """uint8 [N, C, H, W] from the float input: p = x d / s + m / s, with m / s split into a zero point and the rest."""
     mean, std = np.asarray(how.mean, np.float64), np.asarray(how.std, np.float64)
     pixels, steps = mean / how.scale, how.scale / std
     zero_points = np.rint(pixels)
     rest = pixels - zero_points
-    value, front = draft.graph.inputs[0], _Front(draft)
+    value = image
     if np.abs(rest).max() > LARGEST_REST:
         # Exactly between two whole numbers, as with a mean of 0.5, float32 noise would decide.
         value = front.then("Add", value, (rest * steps).astype(np.float32).reshape(1, -1, 1, 1))
@@ -59,9 +60,9 @@ def _found_bytes(draft: Draft, how: Preprocessing) -> ir.Value:
     return front.then("QuantizeLinear", value, scale, zero_point, axis=1)
 
 
-def _write_folded(draft: Draft, byte_input: ByteInput, image: ir.Value) -> None:
+def _write_folded(draft: Draft, front: "_Front", byte_input: ByteInput, image: ir.Value) -> None:
     graph, names = draft.graph, draft.names
-    value = (_by_color if byte_input.zero_points else _with_constant)(draft, byte_input, image)
+    value = (_by_color if byte_input.zero_points else _with_constant)(front, byte_input, image)
     for node in tuple(graph):
         layer = byte_input.layers.get(str(node.name))
         if layer is None:
@@ -84,9 +85,9 @@ def _write_folded(draft: Draft, byte_input: ByteInput, image: ir.Value) -> None:
             node.replace_input_with(index, pair.outputs[0])
 
 
-def _by_color(draft: Draft, byte_input: ByteInput, image: ir.Value) -> ir.Value:
+def _by_color(front: "_Front", byte_input: ByteInput, image: ir.Value) -> ir.Value:
     """Pixels [N, C, H, W] that count from a zero point per color."""
-    how, front, value = byte_input.preprocessing, _Front(draft), image
+    how, value = byte_input.preprocessing, image
     ones, zero_points = np.ones(how.channels, np.float32), np.array(byte_input.zero_points, np.uint8)
     if byte_input.takes_floats:
         return front.then("DequantizeLinear", value, ones, zero_points, axis=1)
@@ -98,9 +99,9 @@ def _by_color(draft: Draft, byte_input: ByteInput, image: ir.Value) -> ir.Value:
     return front.then("Reshape", value, np.array([0, how.channels, how.height, how.width]))
 
 
-def _with_constant(draft: Draft, byte_input: ByteInput, image: ir.Value) -> ir.Value:
+def _with_constant(front: "_Front", byte_input: ByteInput, image: ir.Value) -> ir.Value:
     """Pixels [N, C and more, H, W] that count from one zero point, with constant channels behind the colors."""
-    how, front = byte_input.preprocessing, _Front(draft)
+    how = byte_input.preprocessing
     total = next(iter(byte_input.layers.values())).weight.codes.shape[1]
     more = total - how.channels
     # Turned around and padded as a matrix [colors, pixels]: between reshapes no runtime moves the padding to the
@@ -118,8 +119,10 @@ def _with_constant(draft: Draft, byte_input: ByteInput, image: ir.Value) -> ir.V
     return front.then("DequantizeLinear", value, np.float32(1.0), np.uint8(byte_input.zero_point))
 
 
-def _write_normalization(draft: Draft, byte_input: ByteInput, users: tuple[tuple[ir.Node, int], ...]) -> None:
-    how, value, front = byte_input.preprocessing, draft.graph.inputs[0], _Front(draft)
+def _write_normalization(
+    front: "_Front", byte_input: ByteInput, image: ir.Value, users: tuple[tuple[ir.Node, int], ...]
+) -> None:
+    how, value = byte_input.preprocessing, image
     if byte_input.layout != how.layout:
         value = front.then("Transpose", value, perm=[0, 3, 1, 2] if how.layout == "NCHW" else [0, 2, 3, 1])
     spread = (-1, 1, 1) if how.layout == "NCHW" else (-1,)
