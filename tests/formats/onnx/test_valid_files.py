@@ -1,6 +1,7 @@
 """Every file is a valid ONNX model: sorted, typed, and one that lowbit itself opens again."""
 
 import dataclasses
+import functools
 
 import numpy as np
 import onnx
@@ -26,14 +27,22 @@ def images():
     return np.random.default_rng(3).integers(0, 256, size=shape, dtype=np.uint8)
 
 
+@pytest.fixture(scope="module")
+def quantized(model, images):
+    """What quantizes the model; each recipe once."""
+
+    def quantize(recipe):
+        steps = None if recipe == "int8" else ()
+        return lowbit.quantize(model, recipe, calibration=images, effort="fast", steps=steps)
+
+    return functools.cache(quantize)
+
+
 @pytest.mark.parametrize("recipe", ["float", "int8", "linear3", "cluster4"])
 @pytest.mark.parametrize("to", ["onnx", "openvino"])
 @pytest.mark.parametrize(("taken", "layout"), [("float32", "NHWC"), ("uint8", "NHWC"), ("uint8", "NCHW")])
-def test_the_checker_finds_nothing(model, images, recipe, to, taken, layout):
-    quantized = lowbit.quantize(
-        model, recipe, calibration=images, effort="fast", steps=None if recipe == "int8" else ()
-    )
-    content = quantized.to_bytes(FileForm(to, taken, layout))
+def test_the_checker_finds_nothing(quantized, recipe, to, taken, layout):
+    content = quantized(recipe).to_bytes(FileForm(to, taken, layout))
     onnx.checker.check_model(content, full_check=True)
     assert unpack(pack(content)) == content
     # Its own reader does not trust the order of nodes either.
