@@ -1,9 +1,11 @@
 """A made-up comparison with the shape and size of the study's: MobileNetV2, eight files, 372 images."""
 
 import dataclasses
+import io
 import math
 
 import numpy as np
+from rich.console import Console
 
 from lowbit.measurement.accuracy import wilson_interval
 from lowbit.measurement.error import weight_histogram
@@ -19,6 +21,7 @@ from lowbit.measurement.results import (
     Row,
     Step,
 )
+from lowbit.reports.terminal import print_comparison
 
 # recipe, bits, right of 372, flips, kl, loss, latency ms, SQNR dB
 RECIPES = (
@@ -195,3 +198,10 @@ def picture(random: np.random.Generator) -> np.ndarray:
         for _ in range(3)
     )[..., None]
     return np.where(blob > 0.6, color, ground)
+
+
+def comparison_text(comparison: Comparison, *, width: int = 100) -> str:
+    """What `print_comparison` shows, as plain text of at most `width` cells per line."""
+    file = io.StringIO()
+    print_comparison(comparison, console=Console(file=file, width=width, no_color=True, legacy_windows=False))
+    return "\n".join(line.rstrip() for line in file.getvalue().splitlines()) + "\n"

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 import networks
+from comparison_sample import comparison_text
 from graphs import change_weights, make, make_node
 from lowbit import cli
 from lowbit.engines import installed_engines, session
@@ -20,7 +21,6 @@ from lowbit.measurement import entries
 from lowbit.measurement import peaks as processor
 from lowbit.measurement.results_file import read_results
 from lowbit.quantization.planning.target import resolved
-from lowbit.reports.terminal import comparison_text
 
 SIZE = ["--mean", "0.5", "--std", "0.25"]
 

@@ -44,6 +44,7 @@ PUBLIC = {
     "Conditions": "lowbit.measurement.conditions",
     "CompareOptions": "lowbit.measurement.conditions",
     "Comparison": "lowbit.measurement.results",
+    "read_results": "lowbit.measurement.results_file",
     "LowbitError": "lowbit.errors",
 }
 
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
     from lowbit.measurement.measure import measure
     from lowbit.measurement.peaks import measure_peaks
     from lowbit.measurement.results import Comparison
+    from lowbit.measurement.results_file import read_results
     from lowbit.measurement.roofline import outlook
     from lowbit.quantization.pack import pack
     from lowbit.quantization.planning.plan import Plan, plan
@@ -103,6 +105,7 @@ __all__ = [
     "parse_recipe",
     "plan",
     "quantize",
+    "read_results",
     "save",
 ]
 

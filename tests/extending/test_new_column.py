@@ -6,12 +6,11 @@ import json
 
 import pytest
 
-from comparison_sample import sample_comparison
+from comparison_sample import comparison_text, sample_comparison
 from lowbit.measurement.results_file import parse_results
 from lowbit.reports import columns, units
 from lowbit.reports.files import results_csv, results_json
 from lowbit.reports.page import page
-from lowbit.reports.terminal import comparison_text
 
 TOY = columns.Column(
     "bits_per_parameter", "bits/param", "bits", units.decimal, rank=0, best=-1,

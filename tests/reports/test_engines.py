@@ -5,11 +5,10 @@ import re
 
 import pytest
 
-from comparison_sample import on_three_engines, sample_comparison
+from comparison_sample import comparison_text, on_three_engines, sample_comparison
 from lowbit.reports.footnotes import complaints, footnotes
 from lowbit.reports.page import findings, page
 from lowbit.reports.sections import SECTIONS
-from lowbit.reports.terminal import comparison_text
 
 DRAWN = {name: draw for name, _, draw in SECTIONS}
 

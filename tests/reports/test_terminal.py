@@ -7,11 +7,11 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from comparison_sample import sample_comparison, without_labels
+from comparison_sample import comparison_text, sample_comparison, without_labels
 from lowbit.reports import units
 from lowbit.reports.columns import COLUMNS, best_of
 from lowbit.reports.footnotes import complaints, footnotes
-from lowbit.reports.terminal import comparison_text, print_comparison
+from lowbit.reports.terminal import print_comparison
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 100, 140, 200])

@@ -1,7 +1,5 @@
 """The comparison as a terminal table: as many columns as fit, the most important ones first, no number wrapped."""
 
-import io
-
 from rich import box
 from rich.cells import cell_len
 from rich.console import Console
@@ -28,13 +26,6 @@ def print_comparison(comparison: Comparison, *, console: Console | None = None) 
         console.print(Text.assemble(("! ", "yellow"), note))
     if len(unmet) > COMPLAINTS:
         console.print(Text(f"  and {len(unmet) - COMPLAINTS} more; the report lists all of them.", style="dim"))
-
-
-def comparison_text(comparison: Comparison, *, width: int = 100) -> str:
-    """What `print_comparison` shows, as plain text of at most `width` cells a line."""
-    file = io.StringIO()
-    print_comparison(comparison, console=Console(file=file, width=width, no_color=True, legacy_windows=False))
-    return "\n".join(line.rstrip() for line in file.getvalue().splitlines()) + "\n"
 
 
 def comparison_table(comparison: Comparison, *, width: int) -> Table:
