@@ -127,12 +127,11 @@ def open_session(
     Raises:
         EngineError: unknown or missing engine, or one that refuses the model.
     """
-    module = _module(engine)
-    if isinstance(model, LightModel) and not ENGINES[engine].takes_light:
+    if isinstance(model, LightModel) and engine in ENGINES and not ENGINES[engine].takes_light:
         raise EngineError(
             "the engine takes whole models only.", where=f"engine '{engine}'", remedy="Give it the model's to_bytes()."
         )
-    return module.open_session(model, threads=threads, optimized_to=optimized_to)  # type: ignore[no-any-return]
+    return _module(engine).open_session(model, threads=threads, optimized_to=optimized_to)  # type: ignore[no-any-return]
 
 
 def engine_version(engine: str) -> str:

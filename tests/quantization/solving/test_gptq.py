@@ -211,7 +211,9 @@ def test_fitted_books_solve_the_normal_equations():
     codes = generator.integers(0, 4, (1, 9, 25)).astype(np.uint8)
     book = np.zeros((1, 9), int)
     order = np.arange(25)
-    given = Problem(weights.astype(np.float32), second.astype(np.float32), inverse_factor(second), order, 9)
+    given = Problem(
+        weights.astype(np.float32), second.astype(np.float32), inverse_factor(second), order, 9, np.zeros((1, 9))
+    )
     found = fit_books(given, codes, np.zeros((1, 4), np.float32), book=book)
     spread = np.eye(4)[codes[0]]
     normal = np.einsum("rka,kl,rlb->ab", spread, second[0], spread)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 import numpy as np
+import numpy.typing as npt
 
 from lowbit.calibration.ranges import RANGE_RULES
 from lowbit.calibration.statistics import Statistics
@@ -44,6 +45,16 @@ def affine_uint8(low: float, high: float) -> ActivationCodes:
     return ActivationCodes(scale=scale, zero_point=round(-low / scale))
 
 
+def least_scales(bias: npt.NDArray[np.floating], inputs: ActivationCodes) -> npt.NDArray[np.float64]:
+    """The smallest weight scale of each channel with which its bias takes at most half of int32 [channels].
+
+    Args:
+        bias: [channels].
+        inputs: codes of the layer's input.
+    """
+    return np.abs(bias.astype(np.float64)).reshape(-1) / (inputs.scale * INT32_LIMIT * 0.5)
+
+
 def fit_biases(
     model: Model,
     running: list[Layer],
@@ -53,19 +64,20 @@ def fit_biases(
     """int32 biases; a channel whose scale is too small for its bias to fit gets a larger scale first.
 
     Batch norms folded with a tiny variance leave channels of nearly zero weights and a large bias: in units of their
-    own scale the bias would overflow int32, silently, as it does elsewhere (onnxruntime #21000).
+    own scale the bias would overflow int32, silently, as it does elsewhere (onnxruntime #21000). What such a channel
+    decodes to is rounded again on its new scale; all other channels keep the codes that were chosen for them.
     """
     adjusted = dict(weights)
     for layer in running:
         codes = adjusted[layer.weight]
         if layer.bias is None or layer.bias_node is not None or not isinstance(codes, LinearCodes):
             continue
-        bias = np.abs(model.weights[layer.bias].astype(np.float64))
-        least = bias / (activations[layer.input].scale * INT32_LIMIT * 0.5)
         scale = codes.scale.reshape(-1)
-        if np.any(least > scale if scale.size > 1 else least.max(initial=0.0) > scale):
-            wanted = np.maximum(scale, least if scale.size > 1 else least.max()).astype(np.float32)
-            adjusted[layer.weight] = codes.scheme.encode_with(model.weights[layer.weight], wanted, axis=codes.axis)
+        least = least_scales(model.weights[layer.bias], activations[layer.input])
+        least = least if scale.size > 1 else least.max(keepdims=True, initial=0.0)
+        if np.any(least > scale):
+            wanted = np.maximum(scale, least).astype(np.float32)
+            adjusted[layer.weight] = codes.rounded_on(codes.decode(), wanted)
     biases = {}
     for layer in running:
         codes = adjusted[layer.weight]

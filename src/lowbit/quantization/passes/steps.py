@@ -10,12 +10,16 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
 from lowbit.calibration.channels import channel_statistics
 from lowbit.data.images import Images
 from lowbit.formats.input_bytes import with_exact_input
-from lowbit.graph.ops import layers
+from lowbit.graph.ops import Layer, layers
 from lowbit.progress import Progress
 from lowbit.quantization.equalizing.equalization import equalizable, equalize_network
+from lowbit.quantization.passes.activations import least_scales
 from lowbit.quantization.passes.bias_correction import correctable, corrected_biases
 from lowbit.quantization.passes.candidate import (
     Candidate,
@@ -42,6 +46,7 @@ POWER_IMAGES = 64  # that the power of channels is taken from
 # study's network 1.8e-5 without, 1.8e-5 to 2.5e-5 with, by the images that means are taken from; on test images 2.4e-4
 # without and 1.4e-4 to 1.8e-4 with all of them.
 BIAS_CORRECTION_TOLERANCE = 1.5
+BIAS_ROOM = 1.1  # times the trained bias, that scales leave room for: rounding corrects it
 
 
 @dataclass(frozen=True)
@@ -120,7 +125,8 @@ def round_weights(before: Candidate, plan: Plan, images: Images, threads: int, p
     nodes = [layer.node for layer in layers(model) if layer.weight in schemes and layer.node not in passed]
     run = LayerwisePass(model, images, nodes, effort, grids=before.grids, threads=threads)
     for layer, moments in progress.track(run, "rounding", total=len(run)):
-        solution = solve_layer(layer, model.weights[layer.weight], moments, schemes[layer.weight], effort)
+        scheme, least = schemes[layer.weight], _least_scale(layer, before)
+        solution = solve_layer(layer, model.weights[layer.weight], moments, scheme, effort, least)
         # A weight that several layers share is solved for the first of them.
         solved = codes.setdefault(layer.weight, solution.codes)
         # Integer biases are made from these later; float ones are stored.
@@ -128,6 +134,15 @@ def round_weights(before: Candidate, plan: Plan, images: Images, threads: int, p
         run.replace(layer, solved.decode(), bias)
     graph = assembled(model, plan, codes, run.biases, before.statistics)
     return Candidate(model, on_bytes(graph, plan), before.statistics, effort.name)
+
+
+def _least_scale(layer: Layer, before: Candidate) -> npt.NDArray[np.float32] | None:
+    """The smallest scales with which the layer's bias will fit into int32 [channels]; None for float biases."""
+    if layer.node not in before.graph.biases or layer.bias is None:
+        return None
+    return (BIAS_ROOM * least_scales(before.base.weights[layer.bias], before.graph.activations[layer.input])).astype(
+        np.float32
+    )
 
 
 def correct_biases(before: Candidate, plan: Plan, images: Images, threads: int, progress: Progress) -> Candidate:

@@ -35,7 +35,12 @@ class LayerSolution:
 
 
 def solve_layer(
-    layer: Layer, weight: npt.NDArray[np.floating], moments: Moments, scheme: Scheme, effort: Effort
+    layer: Layer,
+    weight: npt.NDArray[np.floating],
+    moments: Moments,
+    scheme: Scheme,
+    effort: Effort,
+    least_scale: npt.NDArray[np.float32] | None = None,
 ) -> LayerSolution:
     """Codes and bias of a layer.
 
@@ -45,6 +50,7 @@ def solve_layer(
         moments: of the layer's inputs and wanted outputs.
         scheme: what the weight becomes.
         effort: how long to search.
+        least_scale: no channel may have a smaller scale [output channels]; None where nothing asks for more.
     """
     if moments.second.size == 0:  # too wide for second moments: plain codes, and the bias that goes with them
         codes = scheme.encode(np.asarray(weight, np.float32), layer.channel_axis)
@@ -59,7 +65,7 @@ def solve_layer(
     if row.try_plain or not searched:
         plain = scheme.encode(layer.from_matrix(target).astype(np.float32), layer.channel_axis)
     if searched and row.solve is not None:
-        codes = row.solve(Problem.of(target, second), scheme, effort).to_codes(layer, scheme)
+        codes = row.solve(Problem.of(target, second, least_scale), scheme, effort).to_codes(layer, scheme)
     else:
         assert plain is not None
         codes = plain

@@ -107,7 +107,7 @@ def solve_linear(problem: Problem, scheme: Linear, effort: Effort) -> LinearSolu
         for candidate in (search.descend(fitted), search.round(fitted.grid)):
             state = search.better(state, candidate)
     for nudge in NUDGES[: effort.nudges]:
-        grid = replace(state.grid, scale=state.grid.scale * np.float32(nudge))
+        grid = replace(state.grid, scale=np.maximum(state.grid.scale * np.float32(nudge), search.least))
         state = search.better(state, search.descend(search.fit_grid(search.round(grid))))
     exact = effort.exact and search.can_be_exact(state.grid)
     for _ in range(2 * exact):
@@ -144,6 +144,8 @@ class _GridSearch:
         self.blocks = int(self.block.max()) + 1
         # Of the whole layer: how a file stores them depends on their number.
         self.scales = 1 if self.tied else len(self.weights) * problem.layer_rows * self.blocks
+        least = np.maximum(problem.least_scale, SMALLEST)
+        self.least = np.broadcast_to(least.max() if self.tied else least, least.shape)[..., None]
 
     def ladder(self) -> Iterator[list[UniformGrid]]:
         """Grids over less and less of the weights' range, as many at a time as may be rounded together."""
@@ -190,10 +192,10 @@ class _GridSearch:
             low[:], high[:] = low.min(), high.max()
         zero = np.zeros(shape, np.float32)
         if self.affine:
-            scale = np.maximum((high - low) / (self.top - self.low), SMALLEST)
+            scale = np.maximum((high - low) / (self.top - self.low), self.least)
             zero = np.clip(np.rint(-low / scale), self.low, self.top)
         else:
-            scale = np.maximum(np.maximum(high / self.top, low / self.low), SMALLEST)
+            scale = np.maximum(np.maximum(high / self.top, low / self.low), self.least)
         return UniformGrid(scale.astype(np.float32), zero.astype(np.float32), self.block, self.low, self.top)
 
     def fit_grid(self, state: _State) -> _State:
@@ -213,7 +215,7 @@ class _GridSearch:
             if self.tied:
                 top, bottom = np.broadcast_to(top.sum(), top.shape), np.broadcast_to(bottom.sum(), top.shape)
             moved = scale[..., block] + top / np.where(bottom > 0, bottom, 1)
-            scale[..., block] = np.where((bottom > 0) & (moved > SMALLEST), moved, scale[..., block])
+            scale[..., block] = np.where((bottom > 0) & (moved > self.least[..., 0]), moved, scale[..., block])
         grid = replace(grid, scale=scale)
         return self.judge(grid, grid.levels(codes))
 

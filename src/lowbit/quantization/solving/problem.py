@@ -33,6 +33,7 @@ class Problem:
         factor: `inverse_factor` of H.
         order: which stored column each of these is [columns].
         layer_rows: rows per group of the whole layer, where these are a part of them.
+        least_scale: no row may have a smaller scale [groups, rows]; zero where nothing asks for more.
     """
 
     weights: Single
@@ -40,21 +41,26 @@ class Problem:
     factor: Single
     order: npt.NDArray[np.intp]
     layer_rows: int
+    least_scale: Single
 
     @staticmethod
-    def of(weights: Floats, second: Single) -> "Problem":
-        """The problem of a layer, W and H in the stored order of columns."""
+    def of(weights: Floats, second: Single, least_scale: Single | None = None) -> "Problem":
+        """The problem of a layer, W and H in the stored order of columns; `least_scale` [channels] or None for none."""
         order = np.argsort(-np.einsum("gkk->k", second), kind="stable")
         ordered = second[:, order[:, None], order]
         matrix = np.ascontiguousarray(weights[:, :, order], np.float32)
-        return Problem(matrix, ordered, inverse_factor(ordered), order, matrix.shape[1])
+        least = np.zeros(matrix.shape[:2], np.float32) if least_scale is None else least_scale.reshape(matrix.shape[:2])
+        return Problem(matrix, ordered, inverse_factor(ordered), order, matrix.shape[1], least)
 
     def parts(self, cells: int) -> list["Problem"]:
         """Its rows a part at a time, each of about `cells` weights; the same on any machine."""
         rows = self.weights.shape[1]
         count = min(rows, max(1, self.weights.size // cells)) if rows == self.layer_rows else 1
         bounds = np.linspace(0, rows, count + 1).astype(int)
-        return [replace(self, weights=self.weights[:, first:last]) for first, last in itertools.pairwise(bounds)]
+        return [
+            replace(self, weights=self.weights[:, first:last], least_scale=self.least_scale[:, first:last])
+            for first, last in itertools.pairwise(bounds)
+        ]
 
     def stored(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Values [groups, rows, columns] with columns in the stored order again."""
