@@ -33,6 +33,16 @@ ROOMS = (
     "commands",
     "cli",
 )
+# The same inside the rooms that are cut into stages.
+STAGES = {
+    "formats": (
+        ("quantized_graph", "names", "ledger"), ("input_bytes",), ("onnx", "litert"), ("opening", "size_report"),
+        ("file_form",),
+    ),
+    "quantization": (
+        ("solving", "equalizing"), ("planning",), ("passes",), ("quantized",), ("quantize", "rate"), ("pack",),
+    ),
+}  # fmt: skip
 FORMATS_ONLY = "formats stay at the edge: ask graph/ or formats/ for it"
 # Package -> (where it may be imported, why not elsewhere).
 BANNED = {
@@ -109,9 +119,41 @@ def violations(relative: str, text: str) -> list[str]:
     return found
 
 
+def stage_violations(relative: str, text: str) -> list[str]:
+    """Imports of one module that run against the order of the stages of its room, or between two of one stage."""
+    room, _, rest = relative.partition("/")
+    if room not in STAGES or rest == "__init__.py":
+        return []
+    places = {name: at for at, stage in enumerate(STAGES[room]) for name in stage}
+    own = rest.split("/")[0].removesuffix(".py")
+    problems = []
+    for name, line in imports(ast.parse(text)):
+        parts = name.split(".")
+        if parts[:2] == ["lowbit", room] and parts[2] != own and places[parts[2]] >= places[own]:
+            problems.append(f"{relative}:{line} imports {name}: {parts[2]} does not come before {own}")
+    return problems
+
+
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(SOURCE)))
 def test_a_module_imports_only_from_its_own_room_and_from_those_before(path):
     assert violations(path.relative_to(SOURCE).as_posix(), path.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(SOURCE)))
+def test_a_stage_imports_only_from_those_before(path):
+    assert stage_violations(path.relative_to(SOURCE).as_posix(), path.read_text(encoding="utf-8")) == []
+
+
+def test_the_order_of_stages_notices():
+    assert stage_violations("quantization/solving/linear.py", "from lowbit.quantization.passes.steps import STEPS")
+    assert stage_violations("formats/onnx/write.py", "from lowbit.formats.litert.write import to_litert")
+    assert not stage_violations("quantization/passes/steps.py", "from lowbit.quantization.solving.gptq import gptq")
+
+
+@pytest.mark.parametrize("room", STAGES)
+def test_every_part_of_a_room_has_a_stage(room):
+    parts = {path.stem for path in (SOURCE / room).iterdir() if not path.name.startswith("_")}
+    assert parts == {name for stage in STAGES[room] for name in stage}
 
 
 def test_every_folder_and_module_is_a_room():

@@ -9,8 +9,8 @@ import zstandard
 import lowbit
 import networks
 from lowbit.errors import ModelError
+from lowbit.formats.ledger import NUMBERS
 from lowbit.formats.onnx.archive import stored_symbols
-from lowbit.formats.onnx.ledger import NUMBERS
 from lowbit.formats.onnx.write import to_onnx
 from lowbit.formats.quantized_graph import QuantizedGraph
 from lowbit.formats.size_report import sizes

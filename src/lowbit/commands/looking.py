@@ -20,7 +20,7 @@ from lowbit.commands.options import (
 from lowbit.console import print_json, progress_bar
 
 if TYPE_CHECKING:
-    from lowbit.formats.onnx.ledger import Ledger
+    from lowbit.formats.ledger import Ledger
     from lowbit.formats.size_report import Sizes
     from lowbit.graph.model import Model
 

@@ -9,7 +9,7 @@ from lowbit.commands.options import DataOptions, PreprocessingOptions
 
 if TYPE_CHECKING:
     from lowbit.data.images import Images
-    from lowbit.formats.onnx.ledger import Ledger
+    from lowbit.formats.ledger import Ledger
     from lowbit.graph.model import Model
 
 AS_STORED = PreprocessingOptions()

@@ -37,7 +37,6 @@ import onnx
 
 from lowbit.engines.litert_reader import read_litert
 from lowbit.errors import ModelError
-from lowbit.formats.onnx.channel_padding import CHANNELS_AT_ONCE, wants_more_channels
 from lowbit.formats.quantized_graph import BiasCodes, ByteInput, ByteLayer, QuantizedGraph
 from lowbit.graph.model import Model
 from lowbit.graph.ops import Layer, layers
@@ -51,6 +50,15 @@ HIGHEST = 255
 INT32_LIMIT = 2**31 - 1
 
 Array = np.ndarray[Any, np.dtype[Any]]
+# ONNX Runtime convolves uint8 directly only where the input channels are a multiple of 4 and the outputs 16 or more (see
+# `formats.onnx.channel_padding`).
+CHANNEL_MULTIPLE = 4
+FEWEST_OUTPUTS = 16
+
+
+def wants_more_channels(channels: int, outputs: int, *, groups: int = 1) -> bool:
+    """Whether a convolution of integers gains from input channels that hold nothing."""
+    return groups == 1 and channels % CHANNEL_MULTIPLE != 0 and outputs >= FEWEST_OUTPUTS
 
 
 def with_byte_input(
@@ -146,7 +154,7 @@ def _reading(model: Model, integer: Collection[str]) -> tuple[Layer, ...]:
 def _channels(layer: Layer) -> int:
     """How many input channels the convolution gets: the colors, the constant one, and what the kernel wants."""
     channels = layer.weight_shape[1] + 1
-    more = -channels % CHANNELS_AT_ONCE if wants_more_channels(channels, layer.out_channels) else 0
+    more = -channels % CHANNEL_MULTIPLE if wants_more_channels(channels, layer.out_channels) else 0
     return channels + more
 
 

@@ -9,9 +9,10 @@ import numpy as np
 import onnx
 
 from lowbit.errors import ModelError, OutputError
+from lowbit.formats.ledger import NUMBERS, Ledger
 from lowbit.formats.litert.ledger import litert_layer_weights, read_litert_ledger
 from lowbit.formats.onnx import archive
-from lowbit.formats.onnx.ledger import NUMBERS, Ledger, read_ledger
+from lowbit.formats.onnx.ledger import read_ledger
 from lowbit.formats.onnx.read import layer_weights
 from lowbit.graph import load as graph_load
 from lowbit.graph.model import Model

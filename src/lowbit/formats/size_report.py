@@ -15,8 +15,9 @@ import onnx
 import zstandard
 
 from lowbit.errors import ModelError
+from lowbit.formats.ledger import KINDS, NUMBERS
 from lowbit.formats.onnx.archive import is_archive, pack_counted, stored_symbols, unpack
-from lowbit.formats.onnx.ledger import KINDS, NUMBERS, count_bytes
+from lowbit.formats.onnx.ledger import count_bytes
 from lowbit.packing.archive import section_bytes
 from lowbit.packing.entropy import entropy_bits
 from lowbit.progress import SILENT, Progress

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from lowbit.formats.onnx.ledger import Ledger
+from lowbit.formats.ledger import Ledger
 from lowbit.formats.opening import file_ledger, file_weights
 from lowbit.graph.cost import Cost
 from lowbit.measurement import error

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lowbit.formats.onnx.ledger import Ledger
+from lowbit.formats.ledger import Ledger
 from lowbit.graph.cost import Cost
 from lowbit.graph.model import Model
 from lowbit.quantization.planning.plan import Plan

@@ -17,10 +17,10 @@ import numpy as np
 from lowbit.engines.litert_reader import LiteRtFile, StoredGraph, StoredOperator, StoredTensor, read_litert
 from lowbit.errors import ModelError
 from lowbit.formats.input_bytes import FACTORS_KEY, in_float_units
+from lowbit.formats.ledger import KINDS, Ledger, StoredLayer
 from lowbit.formats.litert.space_to_depth import NOTE as PIXELS
 from lowbit.formats.litert.space_to_depth import restored
 from lowbit.formats.litert.write import LAYERS_KEY
-from lowbit.formats.onnx.ledger import KINDS, Ledger, StoredLayer
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

@@ -15,7 +15,8 @@ import onnx
 from onnx import NodeProto, TensorProto, numpy_helper
 
 from lowbit.errors import ModelError
-from lowbit.formats.onnx.ledger import KINDS, LAYER_INPUTS, stored_kinds
+from lowbit.formats.ledger import KINDS
+from lowbit.formats.onnx.ledger import LAYER_INPUTS, stored_kinds
 from lowbit.packing.archive import Numbers, PackedCodes, Span, counted_archive, expand_archive, symbols_of
 from lowbit.packing.container import is_archive
 from lowbit.packing.contexts import Layout

@@ -9,16 +9,9 @@ weight stays as it is in the file and is padded by a node that runtimes fold whi
 import numpy as np
 import onnx_ir as ir
 
+from lowbit.formats.input_bytes import CHANNEL_MULTIPLE, wants_more_channels
 from lowbit.formats.names import Names
 from lowbit.formats.onnx.draft import Draft
-
-CHANNELS_AT_ONCE = 4
-FEWEST_OUTPUTS = 16
-
-
-def wants_more_channels(channels: int, outputs: int, *, groups: int = 1) -> bool:
-    """Whether a convolution of integers gains from input channels that hold nothing."""
-    return groups == 1 and channels % CHANNELS_AT_ONCE != 0 and outputs >= FEWEST_OUTPUTS
 
 
 def pad_first_layers(draft: Draft) -> Draft:
@@ -45,7 +38,7 @@ def pad_first_layers(draft: Draft) -> Draft:
         shape = codes.shape if codes.shape is not None else source.inputs[0].shape
         if shape is None or not wants_more_channels(channels, outputs, groups=groups) or shape[1] != channels:
             continue
-        more = -channels % CHANNELS_AT_ONCE
+        more = -channels % CHANNEL_MULTIPLE
         rank = len(shape)
         if codes not in widened:
             padded = pad_channels(codes, more, rank, names, value=image.inputs[2])

@@ -7,7 +7,6 @@ lines sum to the bytes on disk, to the last one.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,73 +14,12 @@ import onnx
 from onnx import NodeProto, TensorProto, numpy_helper
 
 from lowbit.errors import ModelError
+from lowbit.formats.ledger import KINDS, Ledger, StoredLayer
 
-KINDS = ("codes", "scales", "zero_points", "code_books", "float_weights", "biases", "constants", "graph", "padding")
-# An archive compresses all numbers that are no codes together.
-NUMBERS = "numbers"
 # operator -> (input that is the weight, input that is the bias)
 LAYER_INPUTS = {"Conv": (1, 2), "ConvTranspose": (1, 2), "Gemm": (1, 2), "MatMul": (1, None)}
 NARROW = frozenset((TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.FLOAT, TensorProto.DOUBLE))
 DATA_FIELDS = ("float_data", "int32_data", "string_data", "int64_data", "double_data", "uint64_data", "raw_data")
-
-
-@dataclass(frozen=True)
-class StoredLayer:
-    """One layer with constant weights, as the file has it.
-
-    Attributes:
-        node: node name.
-        op: operator type.
-        weights: how many weights it has.
-        code_bytes: bytes of its codes, or of its float weights.
-        side_bytes: bytes of its scales, zero points and code books.
-        initializers: names of the stored tensors that its weight is computed from.
-    """
-
-    node: str
-    op: str
-    weights: int
-    code_bytes: int
-    side_bytes: int
-    initializers: tuple[str, ...]
-
-    @property
-    def bits_per_weight(self) -> float:
-        """All bytes of this layer's weights, scales and code books included, in bits per weight."""
-        return 8 * (self.code_bytes + self.side_bytes) / max(1, self.weights)
-
-
-@dataclass(frozen=True)
-class Ledger:
-    """Bytes and numbers of a model file by sort.
-
-    Attributes:
-        bytes: by kind, in the order of `KINDS`; sums to `total`.
-        counts: numbers stored by kind, for kinds that hold numbers; `codes` counts weights, not bytes.
-        total: bytes on disk, external data included.
-        layers: the layers with constant weights, in execution order.
-    """
-
-    bytes: Mapping[str, int]
-    counts: Mapping[str, int]
-    total: int
-    layers: tuple[StoredLayer, ...]
-
-    @property
-    def weight_bytes(self) -> int:
-        """Bytes of the weights themselves: codes, and weights left float."""
-        return self.bytes["codes"] + self.bytes["float_weights"]
-
-    @property
-    def weight_count(self) -> int:
-        """How many weights those are."""
-        return self.counts["codes"] + self.counts["float_weights"]
-
-    @property
-    def bits_per_weight(self) -> float:
-        """Codes, float weights, scales, zero points and code books, in bits per weight."""
-        spent = self.weight_bytes + self.bytes["scales"] + self.bytes["zero_points"] + self.bytes["code_books"]
-        return 8 * spent / max(1, self.weight_count)
 
 
 def read_ledger(path: Path | str) -> Ledger:
