@@ -50,7 +50,7 @@ HIGHEST = 255
 INT32_LIMIT = 2**31 - 1
 
 Array = np.ndarray[Any, np.dtype[Any]]
-# ONNX Runtime convolves uint8 directly only where the input channels are a multiple of 4 and the outputs 16 or more (see
+# ONNX Runtime convolves uint8 directly only where input channels are a multiple of 4 and outputs 16 or more (see
 # `formats.onnx.channel_padding`).
 CHANNEL_MULTIPLE = 4
 FEWEST_OUTPUTS = 16
