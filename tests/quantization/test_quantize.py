@@ -154,3 +154,12 @@ def test_a_dead_channel_and_a_constant_input_are_no_obstacle():
 def test_unknown_effort_is_refused(model):
     with pytest.raises(lowbit.LowbitError, match="balanced"):
         lowbit.quantize(model, "linear4", effort="heroic")
+
+
+def test_images_that_make_no_difference_are_said(model, images):
+    quantized = lowbit.quantize(model, "linear8", calibration=images)
+    assert quantized.to_bytes() == lowbit.quantize(model, "linear8").to_bytes()
+    (note,) = quantized.notes
+    assert note.startswith("The calibration images were not used: linear8 takes no steps at effort balanced.")
+    assert lowbit.quantize(model, "linear8").notes == ()
+    assert lowbit.quantize(model, "linear8", calibration=images, steps=["bias"]).notes == ()

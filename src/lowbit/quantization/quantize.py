@@ -57,7 +57,7 @@ def quantize(
     decision = plan(model, recipe, effort=effort, steps=steps, with_images=calibration is not None)
     _check(decision, with_images=calibration is not None, steps=steps, strict=strict)
     if calibration is None or not (decision.steps or decision.recipe.integer):
-        return Quantized(decision, plain_graph(model, decision, progress))
+        return Quantized(decision, plain_graph(model, decision, progress), notes=_unused(decision, calibration))
     images = as_images(calibration, model.preprocessing)
     current = unequalized = plain_candidate(model, decision, images, threads, progress)
     results: list[StepResult] = []
@@ -83,6 +83,14 @@ def quantize(
             del candidate
             gc.collect()
     return Quantized(decision, current.graph, tuple(results), current.statistics)
+
+
+def _unused(decision: Plan, calibration: object | None) -> tuple[str, ...]:
+    """What is said where calibration images were given and make no difference."""
+    if calibration is None or decision.recipe.weights is None:
+        return ()
+    what = f"{decision.recipe.name} takes no steps at effort {decision.effort}"
+    return (f"The calibration images were not used: {what}. Name steps (such as rounding), or a higher effort.",)
 
 
 def _check(decision: Plan, *, with_images: bool, steps: Sequence[str] | None, strict: bool) -> None:

@@ -28,12 +28,14 @@ class Quantized:
         graph: the float graph with the codes of its quantized tensors.
         steps: which steps ran, and what each brought; empty without calibration images.
         calibration: ranges of the activations; None for recipes that leave them float.
+        notes: what whoever asked should know, such as images that were given and not used.
     """
 
     plan: Plan
     graph: QuantizedGraph
     steps: tuple[StepResult, ...] = ()
     calibration: Statistics | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def model(self) -> Model:

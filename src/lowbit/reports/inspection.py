@@ -156,6 +156,8 @@ def print_written(
         )
     _print_target(plan, console)
     _print_downgrades(plan, console)
+    for note in quantized.notes:
+        console.print(note, markup=False, highlight=False)
 
 
 def written_json(quantized: Quantized, path: Path, ledger: Ledger, *, source_bytes: int) -> dict[str, Any]:
@@ -173,6 +175,7 @@ def written_json(quantized: Quantized, path: Path, ledger: Ledger, *, source_byt
         "target": plan.target,
         "adaptations": list(plan.adaptations),
         "steps": [asdict(step) for step in quantized.steps],
+        "notes": list(quantized.notes),
         "plan": plan.to_json(),
     }
 
