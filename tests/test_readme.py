@@ -125,7 +125,9 @@ def test_every_decision_has_its_number_and_its_line_in_the_index():
     assert [int(name[:3]) for name in names] == list(range(1, len(names) + 1))
     titles = [(folder / name).read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ") for name in names]
     index = (folder / "README.md").read_text(encoding="utf-8")
-    assert re.findall(r"^- \[(.+)\]\((.+)\)$", index, re.MULTILINE) == list(zip(titles, names, strict=True))
+    # The index is by subject.
+    listed = re.findall(r"^- \[(.+)\]\((.+)\)$", index, re.MULTILINE)
+    assert sorted(listed) == list(zip(titles, names, strict=True))
 
 
 def test_every_public_name_is_there():
