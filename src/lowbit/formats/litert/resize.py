@@ -87,7 +87,8 @@ def _nearest(size: int, count: int, scale: float, where: str, rounding: str) -> 
     x = np.arange(count, dtype=np.float32)
     step = np.float32(1 / scale)
     if where == "align_corners":
-        position = x * np.float32((size - 1) / (count - 1)) if count > 1 else x * 0
+        # Multiplied before it is divided, as ONNX Runtime does: the last output is the last input, not just before it.
+        position = x * np.float32(size - 1) / np.float32(count - 1) if count > 1 else x * 0
     elif where == "asymmetric":
         position = x * step
     else:

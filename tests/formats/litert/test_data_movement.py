@@ -1,0 +1,122 @@
+"""Resize and Slice: one file for all ways of either, and the numbers of ONNX Runtime."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+import litert_cases as cases
+from lowbit.engines import open_session
+from lowbit.engines.litert_reader import read_litert
+from lowbit.errors import ModelError
+from lowbit.formats.litert.write import to_litert
+from lowbit.formats.quantized_graph import QuantizedGraph
+
+pytest.importorskip("ai_edge_litert")
+
+# (height, width) after, of 4 x 8 before: scales that float32 holds
+SIZES = [(8, 16), (12, 24), (7, 9), (2, 4), (3, 5), (1, 1), (4, 8), (9, 4)]
+WHERE = ["half_pixel", "pytorch_half_pixel", "asymmetric", "align_corners"]
+ROUNDING = ["floor", "ceil", "round_prefer_floor", "round_prefer_ceil"]
+GATHER, BILINEAR, NEAREST = 36, 23, 97
+
+
+def compared(rows, shape, weights):
+    """Write nodes that all read x; the LiteRT file, once all its outputs are those of ONNX Runtime."""
+    outputs = [f"y{index}" for index in range(len(rows))]
+    nodes = [(op, ["x", *reads], [out], kw) for (op, reads, kw), out in zip(rows, outputs, strict=True)]
+    model = cases.make(nodes, shape, weights, outputs=tuple(outputs))
+    content = to_litert(QuantizedGraph(model))
+    x = cases.normal(np.random.default_rng(0), *(1 if size == "n" else size for size in shape))
+    wanted, answers = (
+        open_session(data, engine=engine, threads=1).run({"x": x})
+        for data, engine in ((model.to_bytes(), "onnxruntime"), (content, "litert"))
+    )
+    for output, row in zip(outputs, rows, strict=True):
+        np.testing.assert_allclose(answers[output], wanted[output], rtol=1e-4, atol=1e-5, err_msg=str(row))
+    return content
+
+
+def operators(content):
+    return [op.code for op in read_litert(content, "test").graphs[0].operators]
+
+
+def resized(how, sizes, *, scaled):
+    """Rows of Resize to these sizes, given as such or as scales, and their constants."""
+    rows, weights = [], {}
+    for (where, kw), size in itertools.product(how, sizes):
+        name = f"{'s' if scaled else 'n'}{size[0]}x{size[1]}"
+        weights[name] = np.float32([1, 1, size[0] / 4, size[1] / 8]) if scaled else np.array([1, 2, *size])
+        reads = ["", name] if scaled else ["", "", name]
+        rows.append(("Resize", reads, {"coordinate_transformation_mode": where, **kw}))
+    return rows, weights
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_every_way_to_take_the_nearest(scaled):
+    how = [(where, {"mode": "nearest", "nearest_mode": mode}) for where in WHERE for mode in ROUNDING]
+    rows, weights = resized(how, SIZES, scaled=scaled)
+    found = operators(compared(rows, [1, 2, 4, 8], weights))
+    # LiteRT's own operator wherever it takes the same values.
+    assert found.count(NEAREST) >= len(rows) // 4
+    assert found.count(NEAREST) + found.count(GATHER) // 2 == len(rows)
+
+
+def test_every_way_to_interpolate():
+    sizes = [size for size in SIZES if 1 not in size]
+    for scaled in (False, True):
+        rows, weights = resized([(where, {"mode": "linear"}) for where in WHERE], sizes, scaled=scaled)
+        found = operators(compared(rows, [1, 2, 4, 8], weights))
+        assert found.count(BILINEAR) == len(rows)
+
+
+@pytest.mark.parametrize(
+    ("op", "message"),
+    [
+        ({"mode": "cubic"}, "resizes by cubic with half_pixel"),
+        ({"mode": "linear", "coordinate_transformation_mode": "tf_crop_and_resize"}, "by linear with tf_crop"),
+        ({"mode": "linear", "antialias": 1}, "smooths first"),
+        ({"mode": "linear", "scales": [1, 1, 1.9, 2]}, "scale that is not the ratio"),
+        ({"mode": "linear", "scales": [1, 1, 2, 1.4]}, "scale that is not the ratio"),
+        ({"mode": "nearest", "scales": [1, 2, 2, 2]}, "resizes batch or channels"),
+        (
+            {"mode": "linear", "scales": [1, 1, 0.25, 1], "coordinate_transformation_mode": "pytorch_half_pixel"},
+            "single",
+        ),
+    ],
+)
+def test_other_ways_to_resize_are_refused(op, message):
+    kw = {key: value for key, value in op.items() if key != "scales"}
+    weights = {"r": np.float32([0, 0, 0, 0, 1, 1, 1, 1]), "s": np.float32(op.get("scales", [1, 1, 2, 2]))}
+    model = cases.make([("Resize", ["x", "r", "s"], ["y"], kw)], [1, 2, 4, 8], weights, opset=18)
+    with pytest.raises(ModelError, match=message):
+        to_litert(QuantizedGraph(model))
+
+
+def test_every_way_to_slice():
+    bounds = {
+        "one axis": ([1], [3], [2]),
+        "an axis from behind": ([1], [3], [-1]),
+        "several": ([1, 0, 2], [9, 3, -1], [3, 1, 2]),
+        "a step": ([0], [99], [2], [2]),
+        "steps": ([1, 1], [9, 9], [2, 3], [2, 3]),
+        "a step and none": ([1, 1], [3, 9], [1, 3], [1, 2]),
+        "steps of channels": ([1, 0], [99, 99], [1, 2], [2, 2]),
+        "backwards": ([-1], [-99], [3], [-1]),
+        "backwards to before the end": ([-1], [1], [2], [-2]),
+        "backwards and forwards": ([-1, 1], [-99, 99], [2, 3], [-1, 2]),
+        "all": ([0], [99], [1]),
+    }
+    rows, weights = [], {}
+    for index, parts in enumerate(bounds.values()):
+        names = [f"{part}{index}" for part in ("starts", "ends", "axes", "steps")][: len(parts)]
+        weights |= {name: np.array(part) for name, part in zip(names, parts, strict=True)}
+        rows.append(("Slice", names, {}))
+    compared(rows, [1, 3, 7, 8], weights)
+
+
+def test_slices_without_axes_cut_the_first_ones():
+    weights = {"a": np.array([0, 1]), "e": np.array([1, 3]), "a4": np.array([0, 1, 2, 1]), "e4": np.array([9, 9, 9, 4])}
+    model = cases.make([("Slice", ["x", "a4", "e4"], ["y"], {})], ["n", 3, 7, 8], weights)
+    with pytest.raises(ModelError, match="cuts along the batch"):
+        to_litert(QuantizedGraph(model))
