@@ -80,7 +80,10 @@ def test_every_name_that_is_not_kept_is_shortened():
     weights = {"nobody_reads_this": np.ones(2), "d": np.float32(2)}
     inputs, types = {"a": [3], "b": [], "d": []}, {"b": TensorProto.BOOL}
     model = make(nodes, inputs, {"e": [3], "c": [3]}, weights, types=types)
-    model.graph.sparse_initializer.append(onnx.helper.make_sparse_tensor(values, where, [3]))
+    unread = onnx.numpy_helper.from_array(np.float32([3]), "sparse_and_unread")
+    model.graph.sparse_initializer.extend(
+        onnx.helper.make_sparse_tensor(tensor, where, [3]) for tensor in (values, unread)
+    )
     short = shortened(model.SerializeToString())
     graph = onnx.load_from_string(short).graph
     assert [value.name for value in graph.input] == ["a", "b", "d"]
@@ -88,8 +91,8 @@ def test_every_name_that_is_not_kept_is_shortened():
     names = {name for node in graph.node for name in (*node.input, *node.output)} - {""}
     names |= {tensor.name for tensor in graph.initializer} | {part.values.name for part in graph.sparse_initializer}
     # Two more are in the inner graphs.
-    assert names < set("abcdefghijkl")
-    assert len(names) == 10
+    assert names < set("abcdefghijklm")
+    assert len(names) == 11
     for flag in (True, False):
         x = {"a": np.array([-1, 2, 3], np.float32), "b": np.array(flag)}
         np.testing.assert_array_equal(answers(short, **x), answers(model.SerializeToString(), **x))
