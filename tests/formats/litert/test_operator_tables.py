@@ -18,7 +18,7 @@ pytest.importorskip("ai_edge_litert")
 SIZES = [(8, 16), (12, 24), (7, 9), (2, 4), (3, 5), (1, 1), (4, 8), (9, 4)]
 WHERE = ["half_pixel", "pytorch_half_pixel", "asymmetric", "align_corners"]
 ROUNDING = ["floor", "ceil", "round_prefer_floor", "round_prefer_ceil"]
-GATHER, BILINEAR, NEAREST, PAD, PADV2 = 36, 23, 97, 34, 60
+GATHER, BILINEAR, NEAREST, PAD, PADV2, RELU, RELU6 = 36, 23, 97, 34, 60, 19, 21
 
 
 def compared(rows, shape, weights, opset=17):
@@ -65,6 +65,12 @@ def test_every_way_to_take_the_nearest(scaled):
     assert found.count(NEAREST) + found.count(GATHER) // 2 == len(rows)
 
 
+def test_scales_count_where_they_are_not_the_ratio_of_the_sizes():
+    how = [(where, {"mode": "nearest", "nearest_mode": mode}) for where in WHERE for mode in ROUNDING]
+    rows = [("Resize", ["", "s"], {"coordinate_transformation_mode": where, **kw}) for where, kw in how]
+    compared(rows, [1, 2, 4, 8], {"s": np.float32([1, 1, 1.9, 2.45])})
+
+
 def test_every_way_to_interpolate():
     sizes = [size for size in SIZES if 1 not in size]
     for scaled in (False, True):
@@ -94,6 +100,19 @@ def test_other_ways_to_resize_are_refused(op, message):
     model = cases.make([("Resize", ["x", "r", "s"], ["y"], kw)], [1, 2, 4, 8], weights, opset=18)
     with pytest.raises(ModelError, match=message):
         to_litert(QuantizedGraph(model))
+
+
+@pytest.mark.parametrize(("activation", "code"), [("Relu", RELU), ("Clip", RELU6)])
+def test_arithmetic_does_the_activation_behind_it(activation, code):
+    ops = ["Add", "Sub", "Mul", "Div", "Max", "Min", "Pow", "Sum"]
+    nodes = [(op, ["x", "k"], [f"v{op}"], {}) for op in ops] + [("Sum", ["x", "k", "x"], ["vMore"], {})]
+    outputs = tuple(made[0].replace("v", "y") for _, _, made, _ in nodes)
+    bounds = ["zero", "six"] if activation == "Clip" else []
+    nodes += [(activation, [output.replace("y", "v"), *bounds], [output], {}) for output in outputs]
+    weights = {"k": np.full((1, 3, 1, 1), 2, np.float32), "zero": np.float32(0), "six": np.float32(6)}
+    model = cases.make(nodes, ["n", 3, 4, 5], weights, outputs=outputs)
+    # LiteRT's MAXIMUM, MINIMUM and POW have no such option.
+    assert operators(same_answers(model, outputs)).count(code) == 3
 
 
 def test_every_way_to_slice():
