@@ -182,6 +182,13 @@ def foreign() -> bytes:
     return model.SerializeToString()
 
 
+@pytest.mark.parametrize("op", ["Conv", "ConvTranspose", "Gemm", "MatMul"])
+def test_layers_without_a_weight_are_no_obstacle(op):
+    content = make([make_node(op, "x", "y")], {"x": [1]}, ["y"], {"table": np.zeros(300)}).SerializeToString()
+    assert unpack(pack(content)) == content
+    assert stored_symbols(content) == {}
+
+
 def test_files_of_other_tools():
     content = foreign()
     assert unpack(pack(content)) == content

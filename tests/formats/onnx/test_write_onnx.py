@@ -159,6 +159,22 @@ def test_counting_takes_no_longer_for_a_product_of_activations_behind_many_sums(
     assert ledger.bytes["float_weights"] == 64
 
 
+@pytest.mark.parametrize("given", [[], ["zero"]])
+def test_codes_are_padded_with_the_code_of_zero(given):
+    rng = np.random.default_rng(0)
+    weights = {"w": rng.normal(size=(3, 3, 1, 1)), "b": np.full(3, 0.7), "p": np.array([0, 0, 1, 2, 0, 0, 0, 1])}
+    nodes = [make_node("Conv", "x w b", "c"), make_node("Pad", " ".join(["c", "p", *given]), "d")]
+    nodes += [make_node("Conv", "d w", "y")]
+    model = lowbit.load(make(nodes, {"x": ["n", 3, 5, 6]}, ["y"], weights | {"zero": np.float32(0)}))
+    x = rng.normal(size=(16, 3, 5, 6)).astype(np.float32)
+    content = lowbit.quantize(model, "int8", calibration=list(x)).to_bytes()
+    pad = next(node for node in onnx.load_from_string(content).graph.node if node.op_type == "Pad")
+    assert len(pad.input) == 3
+    found, wanted = (open_session(data, threads=1).run({"x": x})["y"] for data in (content, model.to_bytes()))
+    assert np.abs(found - wanted).max() < 0.03 * np.abs(wanted).max()
+    np.testing.assert_array_equal(found[wanted == 0], 0)
+
+
 FIELDS = ["Cast", "Div", "Mod", "Reshape"]
 
 
