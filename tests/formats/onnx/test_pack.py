@@ -182,6 +182,22 @@ def foreign() -> bytes:
     return model.SerializeToString()
 
 
+@pytest.mark.parametrize(
+    ("kind", "most"),
+    [("FLOAT", 1160), ("DOUBLE", 1125), ("FLOAT16", 1038), ("BFLOAT16", 812)]
+    + [(f"{sign}INT{bits}", most) for sign in ("", "U") for bits, most in ((32, 1043), (64, 1055))],
+)
+def test_numbers_are_split_into_their_own_bytes(kind, most):
+    """600 numbers that differ in their low bytes: of another width, the archive would be larger than this."""
+    code = getattr(TensorProto, kind)
+    numbers = (np.random.default_rng(0).permutation(600) + 1000).astype(helper.tensor_dtype_to_np_dtype(code))
+    model = make([make_node("Identity", "x", "y")], {"x": [1]}, ["y"], {})
+    model.graph.initializer.append(helper.make_tensor("t", code, [600], numbers.tobytes(), raw=True))
+    content = model.SerializeToString()
+    assert unpack(pack(content)) == content
+    assert len(pack(content)) <= most
+
+
 @pytest.mark.parametrize("op", ["Conv", "ConvTranspose", "Gemm", "MatMul"])
 def test_layers_without_a_weight_are_no_obstacle(op):
     content = make([make_node(op, "x", "y")], {"x": [1]}, ["y"], {"table": np.zeros(300)}).SerializeToString()
