@@ -96,13 +96,15 @@ def test_symbols_stand_as_rows_columns_and_kernels(shape, bits):
     np.testing.assert_array_equal(symbols.astype(np.int64) - int(symbols.min()), wanted - wanted.min())
 
 
-@pytest.mark.parametrize("shape", [(5,), (2, 7), (3, 1, 5)])
-def test_stored_tensors_of_any_shape_are_rows_of_something(shape):
-    table = np.arange(np.prod(shape) * 64, dtype=np.uint8).reshape(*shape[:-1], 64 * shape[-1])
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.uint16, np.int16])
+@pytest.mark.parametrize("shape", [(320,), (2, 448), (3, 1, 320)])
+def test_stored_codes_of_any_shape_and_type_are_rows_of_something(shape, dtype):
+    low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
+    table = np.random.default_rng(0).integers(low, high, shape, dtype, endpoint=True)
     model = make([make_node("Identity", "x", "y")], {"x": [1]}, ["y"], {"table": table})
     symbols = stored_symbols(model.SerializeToString(), None)["table"]
-    np.testing.assert_array_equal(symbols.reshape(table.shape), table)
-    assert symbols.shape == (*table.shape, 1, 1, 1)[:4] if table.ndim < 3 else (*table.shape[:2], 1, table.shape[2])
+    np.testing.assert_array_equal(symbols.reshape(shape), table.astype(np.int64) - low)
+    assert symbols.shape == ((*shape, 1, 1, 1)[:4] if len(shape) < 3 else (*shape[:2], 1, shape[2]))
 
 
 def joined(planes, target):
