@@ -182,6 +182,21 @@ def test_every_reduction(op):
     compared(rows, ["n", 3, 4, 5], {f"a{i}": np.array(numbers) for i, numbers in enumerate(axes)}, opset=18)
 
 
+def test_operators_behind_turned_and_flattened_values():
+    """As these are stored in the order of ONNX, others channels last."""
+    nodes = [("Transpose", ["x"], ["t"], {"perm": [0, 2, 3, 1]}), ("Flatten", ["x"], ["f"], {"axis": 1})]
+    nodes += [("MaxPool", ["t"], ["y0"], {"kernel_shape": [2, 2]})]
+    nodes += [("AveragePool", ["t"], ["y1"], {"kernel_shape": [2, 3]})]
+    nodes += [("Resize", ["t", "", "s"], ["y2"], {"mode": "linear"}), ("ReduceMax", ["t"], ["y3"], {"axes": [1]})]
+    nodes += [("ReduceMean", ["f"], ["y4"], {"axes": [1], "keepdims": 0}), ("Slice", ["f", "a", "e", "i"], ["y5"], {})]
+    nodes += [("Softmax", ["f"], ["y6"], {"axis": -1}), ("Add", ["f", "k"], ["y7"], {})]
+    nodes += [("Slice", ["t", "a", "e", "i"], ["y8"], {}), ("Gather", ["f", "e"], ["y9"], {"axis": 1})]
+    weights = {"s": np.float32([1, 1, 2, 2]), "a": np.array([3]), "e": np.array([5]), "i": np.array([1])}
+    weights["k"] = np.arange(60, dtype=np.float32)
+    outputs = tuple(f"y{index}" for index in range(10))
+    same_answers(cases.make(nodes, [1, 3, 4, 5], weights, outputs=outputs), outputs)
+
+
 def test_every_way_to_pad():
     amounts = [[0, 0, 1, 2, 0, 0, 2, 1], [0, 0, 0, 3, 0, 0, 0, 0], [0, 0, 2, 2, 0, 0, 2, 2], [0, 1, 0, 1, 0, 2, 1, 0]]
     weights = {f"p{i}": np.array(amount) for i, amount in enumerate(amounts)} | {"zero": np.float32(0)}

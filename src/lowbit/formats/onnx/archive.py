@@ -180,8 +180,7 @@ def _payloads(content: bytes) -> _Payloads:
             item = _codes(chain, tensors)
             if item is not None:
                 codes[name, kinds.get(name, "constants")] = item
-                used.add(name)
-    return _Payloads(codes, _numbers(graph, tensors, used, kinds))
+    return _Payloads(codes, _numbers(graph, tensors, kinds))
 
 
 def _follow(graph: _Graph, name: str, chain: _Chain, shift: int = 0, bits: int | None = None, depth: int = 0) -> None:
@@ -262,7 +261,7 @@ def _layout(shape: tuple[int, ...]) -> Layout:
 
 
 def _numbers(
-    graph: onnx.GraphProto, tensors: Mapping[str, _Tensor], used: set[str], kinds: Mapping[str, str]
+    graph: onnx.GraphProto, tensors: Mapping[str, _Tensor], kinds: Mapping[str, str]
 ) -> dict[tuple[str, int, object, str], Numbers]:
     """All else that is stored as numbers, with its like: of one kind and type, read by one input of an operator."""
     readers: dict[str, tuple[str, int]] = {}
@@ -272,7 +271,7 @@ def _numbers(
     groups: dict[tuple[str, int, object, str], list[Span]] = {}
     for name, tensor in tensors.items():
         item = ITEM_BYTES.get(tensor.data_type)
-        if name in used or item is None or tensor.span.length % item:
+        if item is None or tensor.span.length % item:
             continue
         alone = name if tensor.span.length >= _ALONE_BYTES else ""
         key = (kinds.get(name, "constants"), tensor.data_type, readers.get(name), alone)
