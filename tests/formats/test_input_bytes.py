@@ -170,6 +170,15 @@ def test_a_mean_image_gives_what_the_bias_says(int8):
     np.testing.assert_allclose(answer, int8.model.weights["stem.bias"], atol=float(layer.bias.scale.max()))
 
 
+def test_pixels_count_from_the_mean_color_where_the_normalization_is_folded_in(int8):
+    folded = with_byte_input(int8).byte_input
+    assert folded.zero_point == round(255 * (0.485 + 0.456 + 0.406) / 3)
+    each = with_byte_input(int8, by_color=True).byte_input
+    assert each.zero_points == tuple(round(255 * mean) for mean in IMAGENET_MEAN)
+    in_front = with_byte_input(encoded("float")).byte_input
+    assert (in_front.zero_point, in_front.layers) == (0, {})
+
+
 def test_what_cannot_be_folded_is_refused_in_words(int8):
     bare = dataclasses.replace(int8, model=dataclasses.replace(int8.model, preprocessing=None))
     with pytest.raises(ModelError, match="not known how images become"):

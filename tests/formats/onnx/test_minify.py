@@ -64,6 +64,73 @@ def test_names_never_meet_those_of_inputs_and_outputs():
     assert [list(node.output) for node in short.graph.node] == [["c"], ["b"]]
 
 
+def test_every_name_that_is_not_kept_is_shortened():
+    """Of tensors that nobody reads, sparse ones, inputs with a default, and constants that inner graphs give."""
+    values = onnx.numpy_helper.from_array(np.float32([3]), "sparse_tensor")
+    where = onnx.numpy_helper.from_array(np.array([1]), "sparse_tensor_places")
+    outer = make([make_node("Identity", "from_outside", "inside")], {}, ["inside"], {}).graph
+    other = make([], {}, ["given_at_once"], {"given_at_once": np.float32([1, 2, 3])}).graph
+    nodes = [
+        make_node("Relu", "a", "from_outside"),
+        make_node("If", "b", "chosen", then_branch=outer, else_branch=other),
+        make_node("Add", "chosen sparse_tensor", "c"),
+        make_node("Neg", "c", "never_read"),
+        make_node("Clip", "c  d", "e"),
+    ]
+    weights = {"nobody_reads_this": np.ones(2), "d": np.float32(2)}
+    inputs, types = {"a": [3], "b": [], "d": []}, {"b": TensorProto.BOOL}
+    model = make(nodes, inputs, {"e": [3], "c": [3]}, weights, types=types)
+    unread = onnx.numpy_helper.from_array(np.float32([3]), "sparse_and_unread")
+    model.graph.sparse_initializer.extend(
+        onnx.helper.make_sparse_tensor(tensor, where, [3]) for tensor in (values, unread)
+    )
+    short = shortened(model.SerializeToString())
+    graph = onnx.load_from_string(short).graph
+    assert [value.name for value in graph.input] == ["a", "b", "d"]
+    assert [value.name for value in graph.output] == ["e", "c"]
+    names = {name for node in graph.node for name in (*node.input, *node.output)} - {""}
+    names |= {tensor.name for tensor in graph.initializer} | {part.values.name for part in graph.sparse_initializer}
+    # Two more are in the inner graphs.
+    assert names < set("abcdefghijklm")
+    assert len(names) == 11
+    for flag in (True, False):
+        x = {"a": np.array([-1, 2, 3], np.float32), "b": np.array(flag)}
+        np.testing.assert_array_equal(answers(short, **x), answers(model.SerializeToString(), **x))
+
+
+def test_the_most_used_names_are_the_shortest():
+    count = 60
+    nodes = [make_node("Add", f"{'x' if i == 0 else f't{i - 1}'} w{i % 54}", f"t{i}") for i in range(count)]
+    weights = {f"w{i}": np.float32(i) for i in range(54)}
+    content = make(nodes, {"x": [1]}, ["t59"], weights).SerializeToString()
+    names = [tensor.name for tensor in onnx.load_from_string(shortened(content)).graph.initializer]
+    # w0 to w5 are read twice; t0 to t58 made once and read once; those read once come last, after 112 others.
+    letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+    assert names[:6] == list(letters[:6])
+    assert len(set(names)) == 54
+    assert not {"x", "t59"} & set(names)
+    used = {name for node in onnx.load_from_string(shortened(content)).graph.node for name in node.output} | set(names)
+    longer = [first + second for first in letters for second in letters + "0123456789"]
+    taken = [name for name in (*letters, *longer) if name not in ("x", "t59")]
+    assert used == {*taken[: 54 + 59], "t59"}
+
+
+def test_attributes_that_differ_from_what_is_assumed_stay():
+    window = {"strides": [1, 2], "pads": [0, 1, 0, 0], "dilations": [2, 1], "kernel_shape": [3, 3]}
+    nodes = [
+        make_node("Conv", "x w", "a", group=1, auto_pad="NOTSET", **window),
+        make_node("MaxPool", "a", "p", kernel_shape=[1, 1], strides=[1, 1], pads=[0] * 4, ceil_mode=0, storage_order=0),
+        make_node("Flatten", "p", "f", axis=1),
+        make_node("Gemm", "f m", "g", alpha=1.0, beta=0.5, transA=0, transB=1),
+        make_node("Other", "g", "y", alpha=1.0),
+    ]
+    nodes[-1].domain = "strides.of.others"
+    weights = {"w": np.ones((1, 1, 3, 3)), "m": np.ones((4, 12))}
+    graph = onnx.load_from_string(shortened(make(nodes, {"x": [1, 1, 8, 8]}, ["y"], weights).SerializeToString())).graph
+    kept = [{attribute.name for attribute in node.attribute} for node in graph.node]
+    assert kept == [set(window), {"kernel_shape"}, set(), {"beta", "transB"}, {"alpha"}]
+
+
 def test_what_is_no_file_is_refused():
     with pytest.raises(ModelError, match="not a readable ONNX file"):
         shortened(b"\x00\x01 no")

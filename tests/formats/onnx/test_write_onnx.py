@@ -159,6 +159,52 @@ def test_counting_takes_no_longer_for_a_product_of_activations_behind_many_sums(
     assert ledger.bytes["float_weights"] == 64
 
 
+@pytest.mark.parametrize("given", [[], ["zero"]])
+def test_codes_are_padded_with_the_code_of_zero(given):
+    rng = np.random.default_rng(0)
+    weights = {"w": rng.normal(size=(3, 3, 1, 1)), "b": np.full(3, 0.7), "p": np.array([0, 0, 1, 2, 0, 0, 0, 1])}
+    nodes = [make_node("Conv", "x w b", "c"), make_node("Pad", " ".join(["c", "p", *given]), "d")]
+    nodes += [make_node("Conv", "d w", "y")]
+    model = lowbit.load(make(nodes, {"x": ["n", 3, 5, 6]}, ["y"], weights | {"zero": np.float32(0)}))
+    x = rng.normal(size=(16, 3, 5, 6)).astype(np.float32)
+    content = lowbit.quantize(model, "int8", calibration=list(x)).to_bytes()
+    pad = next(node for node in onnx.load_from_string(content).graph.node if node.op_type == "Pad")
+    assert len(pad.input) == 3
+    found, wanted = (open_session(data, threads=1).run({"x": x})["y"] for data in (content, model.to_bytes()))
+    assert np.abs(found - wanted).max() < 0.03 * np.abs(wanted).max()
+    np.testing.assert_array_equal(found[wanted == 0], 0)
+
+
+FIELDS = ["Cast", "Div", "Mod", "Reshape"]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "outputs", "unpacking"),
+    [
+        # A plane that fills its bytes gets its shape at once; else its last byte has fields that are cut off.
+        ("linear4", 8, FIELDS),
+        ("linear4", 7, [*FIELDS, "Slice", "Reshape"]),
+        ("cluster2", 8, FIELDS),
+        ("cluster2", 7, [*FIELDS, "Slice", "Reshape"]),
+        # Planes are joined, from the second on at their places.
+        ("linear3", 8, [*FIELDS, *FIELDS, "Mul", "Add", "Reshape"]),
+        ("linear3", 7, [*FIELDS, "Slice", *FIELDS, "Slice", "Mul", "Add", "Reshape"]),
+        ("linear7", 8, [*FIELDS, *FIELDS, "Mul", "Add", *FIELDS, "Mul", "Add", "Reshape"]),
+        ("linear12", 8, ["Cast", "Reshape", *FIELDS, "Mul", "Add", "Reshape"]),
+        ("linear12", 7, ["Cast", "Reshape", *FIELDS, "Slice", "Mul", "Add", "Reshape"]),
+        # Whole bytes need nothing of the sort.
+        ("linear8", 7, ["Cast"]),
+    ],
+)
+def test_no_more_nodes_than_unpacking_needs(recipe, outputs, unpacking):
+    weight = np.random.default_rng(0).normal(size=(outputs, 5, 3, 3))
+    proto = make([make_node("Conv", "x w", "y")], {"x": [1, 5, 9, 9]}, ["y"], {"w": weight})
+    nodes = onnx.load_from_string(lowbit.quantize(lowbit.load(proto), recipe).to_bytes()).graph.node
+    ops = [node.op_type for node in nodes]
+    assert ops[: len(unpacking)] == unpacking
+    assert set(ops[len(unpacking) :]) <= {"Cast", "Sub", "Mul", "Gather", "Conv"}
+
+
 @pytest.mark.parametrize(("recipe", "bits"), [("linear4", 4), ("cluster2", 2), ("cluster3", 3), ("linear12", 12)])
 def test_codes_take_their_bits_and_no_more(model, recipe, bits, tmp_path):
     quantized, path = saved(model, recipe, tmp_path)

@@ -130,7 +130,7 @@ def decoded(file: LiteRtFile, tensor: StoredTensor, source: str) -> Array:
     """The float32 values of a constant.
 
     Raises:
-        ModelError: a type that is not read here, or less content than its shape needs.
+        ModelError: a type that is not read here, less content than its shape needs, or zero points that fit no scale.
     """
     if tensor.dtype not in BYTES:
         raise ModelError(f"weights of type {tensor.dtype} are not read.", where=source)
@@ -142,10 +142,12 @@ def decoded(file: LiteRtFile, tensor: StoredTensor, source: str) -> Array:
     if scale.size == 0:
         return codes.astype(np.float32)
     zero_point = file.array(tensor.zero_point, "<i8")
-    shape = [-1 if axis == tensor.axis and scale.size > 1 else 1 for axis in range(len(tensor.shape))]
+    shape = [-1 if axis == tensor.axis else 1 for axis in range(len(tensor.shape))]
     steps = codes.astype(np.int64)
     if zero_point.any():
-        steps = steps - zero_point.reshape(shape if zero_point.size == scale.size else -1)
+        if zero_point.size not in (1, scale.size):
+            raise ModelError(f"has {zero_point.size} zero points for {scale.size} scales.", where=source)
+        steps = steps - zero_point.reshape(shape)
     return np.asarray(steps.astype(np.float32) * scale.reshape(shape))
 
 

@@ -74,9 +74,8 @@ def _write_nearest(
 
 def _scales(graph: FileGraph, node: Node, before: tuple[int, ...], after: tuple[int, ...]) -> list[float]:
     """Scale of each spatial axis: as given, or the ratio of the sizes."""
-    # The input before the scales is a region of interest, which these modes do not read.
-    index = 1 if len(node.inputs) == 2 else 2
-    given = graph.array(node.inputs[index]) if len(node.inputs) > index else None
+    # The input before the scales is a region of interest, which the modes written here do not read.
+    given = graph.array(node.inputs[2]) if len(node.inputs) > 2 else None
     if given is None or given.size == 0:
         return [after[i] / before[i] for i in (2, 3)]
     return [float(scale) for scale in given.reshape(-1)[-2:]]
@@ -87,7 +86,8 @@ def _nearest(size: int, count: int, scale: float, where: str, rounding: str) -> 
     x = np.arange(count, dtype=np.float32)
     step = np.float32(1 / scale)
     if where == "align_corners":
-        position = x * np.float32((size - 1) / (count - 1)) if count > 1 else x * 0
+        # Multiplied before it is divided, as ONNX Runtime does: the last output is the last input, not just before it.
+        position = x * np.float32(size - 1) / np.float32(count - 1) if count > 1 else x * 0
     elif where == "asymmetric":
         position = x * step
     else:

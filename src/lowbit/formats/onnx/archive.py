@@ -180,8 +180,7 @@ def _payloads(content: bytes) -> _Payloads:
             item = _codes(chain, tensors)
             if item is not None:
                 codes[name, kinds.get(name, "constants")] = item
-                used.add(name)
-    return _Payloads(codes, _numbers(graph, tensors, used, kinds))
+    return _Payloads(codes, _numbers(graph, tensors, kinds))
 
 
 def _follow(graph: _Graph, name: str, chain: _Chain, shift: int = 0, bits: int | None = None, depth: int = 0) -> None:
@@ -232,11 +231,14 @@ def _codes(chain: _Chain, tensors: Mapping[str, _Tensor]) -> PackedCodes | None:
     lengths = [tensors[name].span.length for _, _, name in planes]
     most = min(length * 8 // bits for length, (_, bits, _) in zip(lengths, planes, strict=True))
     count = chain.counts[0] if chain.counts else most
-    # Tensors of 2 and 4 bits know their count, too: there may be padding behind it.
-    first = tensors[planes[0][2]]
-    if len(planes) == 1 and CODE_TYPES[first.data_type][0] == planes[0][1]:
-        count = prod(first.dims)
-        chain.shapes.append(first.dims)
+    signed = False
+    if len(planes) == 1:
+        ((_, bits, name),) = planes
+        type_bits, type_signed = CODE_TYPES[tensors[name].data_type]
+        if bits == type_bits:
+            # Tensors of 4 bits know their count, too: there may be padding behind it.
+            count, signed = prod(tensors[name].dims), type_signed
+            chain.shapes.append(tensors[name].dims)
     fits = [length == -(-count * bits // 8) for length, (_, bits, _) in zip(lengths, planes, strict=True)]
     if [shift for shift, _, _ in planes] != shifts or not all(fits) or count < 1 or sum(b for _, b, _ in planes) > 16:
         return None
@@ -247,18 +249,19 @@ def _codes(chain: _Chain, tensors: Mapping[str, _Tensor]) -> PackedCodes | None:
         starts=tuple(tensors[name].span.start for _, _, name in planes),
         widths=tuple(bits for _, bits, _ in planes),
         layout=_layout(shape),
-        signed=len(planes) == 1 and CODE_TYPES[first.data_type] == (planes[0][1], True),
+        signed=signed,
     )
 
 
 def _layout(shape: tuple[int, ...]) -> Layout:
     """[rows, columns, kernel...] of a weight; more than two kernel axes are taken as high ones."""
-    rows, columns, *kernel = (*shape, 1, 1)[: max(2, len(shape))]
-    return Layout(rows, columns, prod(kernel[:-1]), kernel[-1] if kernel else 1)
+    rows, columns, *kernel = shape if len(shape) > 1 else (prod(shape), 1)
+    *high, wide = kernel or [1]
+    return Layout(rows, columns, prod(high), wide)
 
 
 def _numbers(
-    graph: onnx.GraphProto, tensors: Mapping[str, _Tensor], used: set[str], kinds: Mapping[str, str]
+    graph: onnx.GraphProto, tensors: Mapping[str, _Tensor], kinds: Mapping[str, str]
 ) -> dict[tuple[str, int, object, str], Numbers]:
     """All else that is stored as numbers, with its like: of one kind and type, read by one input of an operator."""
     readers: dict[str, tuple[str, int]] = {}
@@ -268,7 +271,7 @@ def _numbers(
     groups: dict[tuple[str, int, object, str], list[Span]] = {}
     for name, tensor in tensors.items():
         item = ITEM_BYTES.get(tensor.data_type)
-        if name in used or item is None or tensor.span.length % item:
+        if item is None or tensor.span.length % item:
             continue
         alone = name if tensor.span.length >= _ALONE_BYTES else ""
         key = (kinds.get(name, "constants"), tensor.data_type, readers.get(name), alone)

@@ -106,8 +106,7 @@ def _write_convolution(graph: ir.Graph, node: ir.Node, window: _Window, activati
         average.name, average.dtype, average.shape = names.fresh("p"), ir.DataType.FLOAT, node.outputs[0].shape
         activations[average.name] = activations[str(node.outputs[0].name)]
         new += [factor, ir.node("Mul", [average, factor.outputs[0]], name=f"{node.name}.border")]
-    graph.insert_before(node, new)
-    _take_over(graph, node, new[-1].outputs[0])
+    _put_in_place(graph, node, new)
 
 
 def _dequantized(codes: ir.Value, scale: np.float32, names: Names, *, zero_point: ir.Value | None = None) -> ir.Node:
@@ -127,13 +126,13 @@ def _write_global(graph: ir.Graph, node: ir.Node, activations: Activations, name
         pooled.dtype = ir.DataType.FLOAT
         activations[pooled.name] = activations[str(output.name)]
         new.append(ir.node("Flatten", [pooled], attributes={"axis": 1}))
+    _put_in_place(graph, node, new)
+
+
+def _put_in_place(graph: ir.Graph, node: ir.Node, new: list[ir.Node]) -> None:
+    """Let new nodes, the last of which gives what `node` gave, take its place."""
     graph.insert_before(node, new)
-    _take_over(graph, node, new[-1].outputs[0])
-
-
-def _take_over(graph: ir.Graph, node: ir.Node, value: ir.Value) -> None:
-    """Let `value` stand for the output of a node, which leaves the graph."""
-    output = node.outputs[0]
+    (output,), (value,) = node.outputs, new[-1].outputs
     value.shape, value.dtype = output.shape, ir.DataType.FLOAT
     if output.is_graph_output():
         graph.outputs[list(graph.outputs).index(output)] = value

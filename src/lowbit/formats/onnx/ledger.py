@@ -219,14 +219,12 @@ def _stored_tensors(graph: onnx.GraphProto) -> Iterator[tuple[str, TensorProto]]
         yield tensor.name, tensor
     for node in graph.node:
         if node.op_type == "Constant":
+            (name,) = node.output
             for attribute in node.attribute:
                 if attribute.name == "value":
-                    yield node.output[0], attribute.t
+                    yield name, attribute.t
                 elif attribute.name.startswith("value_"):
-                    yield (
-                        node.output[0],
-                        numpy_helper.from_array(np.asarray(onnx.helper.get_attribute_value(attribute))),
-                    )
+                    yield name, numpy_helper.from_array(np.asarray(onnx.helper.get_attribute_value(attribute)))
 
 
 def _external_files(proto: onnx.ModelProto, folder: Path) -> dict[str, int]:
