@@ -219,7 +219,7 @@ def _stored_tensors(graph: onnx.GraphProto) -> Iterator[tuple[str, TensorProto]]
         yield tensor.name, tensor
     for node in graph.node:
         if node.op_type == "Constant":
-            (name,) = node.output
+            name = node.output[0]
             for attribute in node.attribute:
                 if attribute.name == "value":
                     yield name, attribute.t
