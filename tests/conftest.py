@@ -9,6 +9,14 @@ from types import ModuleType
 import pytest
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Give each of several workers a core of its own: their runtimes' threads would wait for each other, spinning."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    if worker is not None and hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Real images and models that are no part of the project; tests that use them skip without them."""

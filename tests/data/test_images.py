@@ -89,7 +89,8 @@ class Running:
         self.lock, self.now, self.ahead, self.consumed = threading.Lock(), 0, 0, 0
 
 
-def test_reading_ahead_is_bounded_whatever_the_count():
+def test_reading_ahead_is_bounded_whatever_the_count(monkeypatch):
+    monkeypatch.setattr(module, "cores", lambda: 2)
     running = Running()
     for n, (image, _) in enumerate(slow_source(2000, running).pixels()):
         running.consumed = n
@@ -97,7 +98,8 @@ def test_reading_ahead_is_bounded_whatever_the_count():
     assert 0 < running.ahead <= 4 * module.MOST_THREADS + 1
 
 
-def test_a_pass_that_is_given_up_leaves_no_threads():
+def test_a_pass_that_is_given_up_leaves_no_threads(monkeypatch):
+    monkeypatch.setattr(module, "cores", lambda: 2)
     before = threading.active_count()
     batches = slow_source(1000, Running()).batches(4)
     next(batches)

@@ -163,3 +163,13 @@ def test_images_that_make_no_difference_are_said(model, images):
     assert note.startswith("The calibration images were not used: linear8 takes no steps at effort balanced.")
     assert lowbit.quantize(model, "linear8").notes == ()
     assert lowbit.quantize(model, "linear8", calibration=images, steps=["bias"]).notes == ()
+
+
+@pytest.mark.parametrize("recipe", ["int4", "linear3"])
+def test_the_number_of_threads_changes_nothing(model, images, recipe, monkeypatch):
+    how = {"calibration": images, "effort": "fast", "steps": ["rounding", "bias"]}
+    one = lowbit.quantize(model, recipe, threads=1, **how).to_bytes()
+    for module in ("layerwise", "bias_correction"):
+        monkeypatch.setattr(f"lowbit.quantization.passes.{module}.cores", lambda: 3)
+    assert lowbit.quantize(model, recipe, threads=2, **how).to_bytes() == one
+    assert lowbit.quantize(model, recipe, **how).to_bytes() == one
