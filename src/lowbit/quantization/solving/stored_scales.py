@@ -18,7 +18,6 @@ import numpy.typing as npt
 
 from lowbit.formats.onnx.decode_nodes import BYTE_FROM, HALF_FROM
 from lowbit.schemes.codes import Codes
-from lowbit.schemes.linear import LinearCodes
 
 LEAST = 2.0**-14  # float16's smallest normal number
 MOST = 65504.0
@@ -59,18 +58,7 @@ def narrow_bias(bias: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 
 def with_narrow_scales(codes: Codes, weight: npt.NDArray[np.floating]) -> Codes:
-    """Codes of a weight rounded again on narrow scales; those of code books have theirs already."""
-    if not isinstance(codes, LinearCodes) or codes.bits > HALF_BITS:
+    """Codes of a weight rounded again on narrow scales, of which each takes the one with the least squared error."""
+    if codes.scale is None or codes.bits > HALF_BITS:
         return codes
-    choices = stored_scales(codes.scale, codes.bits)
-    if len(choices) == 1:
-        return _encoded(codes, weight, choices[0])
-    rows, errors = codes.blocks.to_rows(weight), []
-    for scale in choices:
-        off = codes.blocks.to_rows(_encoded(codes, weight, scale).decode()) - rows
-        errors.append(codes.blocks.reduce(np.add, np.square(off)))
-    return _encoded(codes, weight, np.choose(np.argmin(errors, axis=0), choices))
-
-
-def _encoded(codes: LinearCodes, weight: npt.NDArray[np.floating], scale: npt.NDArray[np.float32]) -> LinearCodes:
-    return codes.scheme.encode_with(weight, scale, zero_point=codes.zero_point, axis=codes.axis)
+    return codes.rounded_on(weight, *stored_scales(codes.scale, codes.bits))
