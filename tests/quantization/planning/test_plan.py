@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import numpy as np
@@ -10,6 +11,7 @@ from graphs import make, make_node
 from lowbit.calibration.ranges import RANGE_RULES
 from lowbit.engines import open_session
 from lowbit.errors import DataError, DowngradeError, ModelError, SchemeError
+from lowbit.graph.preprocessing import Preprocessing
 from lowbit.quantization.planning.plan import Plan
 from lowbit.quantization.planning.recipes import RECIPES, STUDY, parse_recipe
 from lowbit.quantization.solving.schemes import SCHEMES
@@ -283,3 +285,37 @@ def test_a_plan_that_lacks_something_is_refused(part):
     del data[part]
     with pytest.raises(SchemeError, match="not a valid plan"):
         Plan.from_json(data)
+
+
+ROUNDED, EQUALIZED, BIASES = "rounding and bias correction", "equalization", "bias correction"
+
+
+@pytest.mark.parametrize(
+    ("recipe", "per", "fast", "balanced", "best"),
+    [
+        ("float", None, (), (), ()),
+        ("int8", None, (BIASES,), (EQUALIZED, BIASES), (EQUALIZED, ROUNDED)),
+        ("int7", None, (BIASES,), (EQUALIZED, ROUNDED), (EQUALIZED, ROUNDED)),
+        ("int4", None, (BIASES,), (EQUALIZED, ROUNDED), (EQUALIZED, ROUNDED)),
+        ("int8", "tensor", (EQUALIZED, BIASES), (EQUALIZED, ROUNDED), (EQUALIZED, ROUNDED)),
+        ("linear9", None, (), (), ()),
+        ("linear8", None, (), (), (ROUNDED,)),
+        ("linear7", None, (ROUNDED,), (ROUNDED,), (ROUNDED,)),
+        ("linear5", None, (ROUNDED,), (ROUNDED,), (ROUNDED,)),
+        ("linear4", None, (EQUALIZED, ROUNDED), (EQUALIZED, ROUNDED), (EQUALIZED, ROUNDED)),
+        ("cluster8", None, (), (), (ROUNDED,)),
+        ("cluster2", None, (EQUALIZED, ROUNDED), (EQUALIZED, ROUNDED), (EQUALIZED, ROUNDED)),
+    ],
+)
+def test_the_steps_of_a_recipe(model, recipe, per, fast, balanced, best):
+    wanted = parse_recipe(recipe, per=per)
+    for effort, steps in (("fast", fast), ("balanced", balanced), ("best", best)):
+        assert lowbit.plan(model, wanted, effort=effort).steps == steps, effort
+        assert lowbit.plan(model, wanted, effort=effort, with_images=False).steps == ()
+
+
+@pytest.mark.parametrize(("recipe", "exact"), [("int8", True), ("int7", True), ("int6", False)])
+def test_a_normalized_input_is_taken_as_bytes_where_its_last_bit_counts(model, recipe, exact):
+    how = Preprocessing(networks.SIDE, networks.SIDE, mean=(0.5,) * 3, std=(0.25,) * 3)
+    steps = lowbit.plan(dataclasses.replace(model, preprocessing=how), recipe).steps
+    assert (steps[0] == "input as image bytes") == exact
