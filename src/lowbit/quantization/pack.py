@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lowbit.data.images import Images, as_images, overlap
-from lowbit.errors import DataError, SchemeError
+from lowbit.errors import DataError
 from lowbit.formats.onnx import archive
 from lowbit.formats.onnx.minify import shortened
 from lowbit.formats.opening import load, pack_file
@@ -23,7 +23,7 @@ from lowbit.processor import single_thread_blas
 from lowbit.progress import SILENT, Progress
 from lowbit.quantization.rate.goal import Goal
 from lowbit.quantization.rate.search import Packed, Search
-from lowbit.quantization.solving.effort import EFFORTS
+from lowbit.quantization.solving.effort import effort_called
 
 
 @single_thread_blas()
@@ -55,8 +55,7 @@ def pack(
     """
     if goal is None:
         return _as_it_stands(model, short_names)
-    if effort not in EFFORTS:
-        raise SchemeError(f"no effort is called '{effort}'.", remedy=f"Choose one of: {', '.join(EFFORTS)}.")
+    limits = effort_called(effort)
     model = load(model)
     if calibration is None:
         raise DataError(
@@ -71,7 +70,7 @@ def pack(
             where=data.name,
             remedy="Keep them apart: what was fitted to an image cannot be judged on it.",
         )
-    search = Search(model, images, data, EFFORTS[effort], short_names, threads, progress)
+    search = Search(model, images, data, limits, short_names, threads, progress)
     if goal.max_drop is not None:
         return search.to_drop(goal.max_drop)
     return search.to_size(int(goal.size if goal.size is not None else (goal.bits_per_weight or 0) * search.weights / 8))

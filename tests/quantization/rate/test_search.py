@@ -171,7 +171,7 @@ def test_biases_are_as_fine_as_asked_and_whole_bytes():
         ({"size": 3000, "bits_per_weight": 3.0}, {}, SchemeError, "size and bits_per_weight are 2 goals"),
         ({"size": 0}, {}, SchemeError, "size of 0 cannot be reached"),
         ({"max_drop": float("nan"), "data": networks.inputs(3)}, {}, SchemeError, "cannot be reached"),
-        ({"size": 3000}, {"effort": "heroic"}, SchemeError, "no effort is called 'heroic'"),
+        ({"size": 3000}, {"effort": "heroic"}, SchemeError, "unknown effort 'heroic'"),
         ({"size": 900}, {}, SchemeError, "with every weight zero"),
         ({"size": 3000}, {"calibration": None}, DataError, "there are none"),
         ({"max_drop": 1.0}, {}, DataError, "not used to calibrate"),

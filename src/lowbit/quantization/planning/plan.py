@@ -12,7 +12,7 @@ from lowbit.graph.ops import Layer, layers
 from lowbit.quantization.planning.integer import WEIGHTED, IntegerPlan, NodePlan, plan_integer
 from lowbit.quantization.planning.recipes import Recipe, parse_recipe
 from lowbit.quantization.planning.target import resolved, weights_for
-from lowbit.quantization.solving.effort import EFFORTS
+from lowbit.quantization.solving.effort import effort_called
 from lowbit.quantization.solving.schemes import scheme_from_json, scheme_to_json
 from lowbit.schemes.codes import Scheme
 from lowbit.schemes.linear import Linear
@@ -204,8 +204,7 @@ def plan(
         ModelError: the model has no layer that can be quantized, or is already quantized.
     """
     recipe = parse_recipe(recipe)
-    if effort not in EFFORTS:
-        raise SchemeError(f"unknown effort '{effort}'.", remedy=f"Choose one of: {', '.join(EFFORTS)}.")
+    effort_called(effort)
     if model.quantized and recipe.weights is not None:
         raise ModelError(
             "the model is already quantized.",

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from lowbit.errors import SchemeError
+
 
 @dataclass(frozen=True)
 class Effort:
@@ -63,3 +65,14 @@ EFFORTS: dict[str, Effort] = {
         beam_width=64,
     ),
 }
+
+
+def effort_called(name: str) -> Effort:
+    """The row of `EFFORTS` with this name.
+
+    Raises:
+        SchemeError: there is none.
+    """
+    if name not in EFFORTS:
+        raise SchemeError(f"unknown effort '{name}'.", remedy=f"Choose one of: {', '.join(EFFORTS)}.")
+    return EFFORTS[name]
