@@ -1,89 +1,38 @@
 """What each way of quantizing costs in accuracy: lowbit and its peers on the same models, images and measurements.
 
-    python benchmarks/accuracy.py --data ../shared/data [--models resnet20 rps128 builtin] [--tools lowbit nncf ...]
-    python benchmarks/accuracy.py --table       # fill the Markdown tables from the CSV
+    python benchmarks/accuracy.py --data ../shared/data [--models resnet20 rps128 ...] [--tools lowbit nncf ...]
+    python benchmarks/accuracy.py --seeds 0 1 2 # which images calibrate: see `accuracy_seeds.py`
+    python benchmarks/accuracy.py --table       # fill the Markdown tables from the CSV and JSON files
 
 Every tool gets the same float file and the same calibration images without labels, with its own defaults otherwise.
 Everything is measured on the files as written, against the float file's predictions for test images that no tool has
 seen. A row is written as soon as it is measured and replaces that of an earlier run; losing and failing rows stay.
 """
 
+import argparse
 import dataclasses
 import importlib.metadata
-import json
 import logging
 import re
 import shutil
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from peer_tools import peer, quantize_static, run, why
+import accuracy_seeds
+from accuracy_tools import BATCH, TOOLS, Candidate, candidates
+from peer_tools import why
 from rows import HERE, ROOT, Results, argument_parser, by_model, cell, failed, heading, line, position
-from subjects import MODELS, Subject, open_subject
+from subjects import DETECTOR, NETWORKS, Subject, missing, open_subject
 
-import lowbit
-from lowbit.files import write_atomically
 from lowbit.formats.onnx.ledger import read_ledger
-from lowbit.formats.onnx.write import to_onnx
 from lowbit.measurement.accuracy import score
 from lowbit.measurement.environment import environment
 from lowbit.measurement.prediction import Prediction, predict
-from lowbit.progress import SILENT
-from lowbit.quantization.passes.candidate import plain_candidate
+from lowbit.quantization.solving.effort import EFFORTS
 
-BATCH = 64
 QUICK = (64, 256)  # calibration and test images
-
-# (name, recipe, per); the order is that of the table
-RECIPES = (
-    ("int8", "int8", None),
-    ("int8 per tensor", "int8", "tensor"),
-    ("int4 (W4A8)", "int4", None),
-    *((name, name, None) for name in ("linear4", "linear3", "linear2", "cluster4", "cluster3", "cluster2")),
-    *((f"{name} per channel", name, "channel") for name in ("cluster4", "cluster3", "cluster2")),
-)
-ONNXRUNTIME = tuple(
-    (f"{method.lower()}, per {per}{', int4 weights' if narrow else ''}", method, per == "channel", narrow)
-    for method, per, narrow in (
-        ("MinMax", "channel", False),
-        ("Percentile", "channel", False),
-        ("Entropy", "channel", False),
-        ("MinMax", "tensor", False),
-        ("Percentile", "tensor", False),
-        ("Entropy", "tensor", False),
-        ("MinMax", "channel", True),
-    )
-)
-NNCF = tuple(
-    (f"int8 {name}, {engine}", ("--backend", backend, *options))
-    for backend, engine in (("openvino", "OpenVINO"), ("onnx", "ONNX"))
-    for name, options in (
-        ("default", ()),
-        ("mixed preset", ("--mixed",)),
-        ("accurate bias correction", ("--accurate",)),
-        ("mixed, accurate bias correction", ("--mixed", "--accurate")),
-    )
-)
-AIMET = (
-    "not run: pip install --dry-run aimet-onnx (2.42.0) brings torch 2.15.0 with CUDA packages (14 nvidia-*, triton); "
-    "not tried with a torch for CPUs"
-)
-TOOLS = ("float", "lowbit", "plain", "onnxruntime", "nncf", "aimet")
-
-
-@dataclass(frozen=True)
-class Made:
-    """What a tool made of a model: a file, or its logits where they come from another engine."""
-
-    seconds: float
-    path: Path | None = None
-    logits: np.ndarray | None = None
-    bits_per_weight: float | None = None
-    file_bytes: int | None = None
-    note: str = ""
+CALIBRATION = 250
 
 
 @dataclass(frozen=True)
@@ -105,98 +54,7 @@ class Row:
     note: str = ""
 
 
-Candidate = tuple[str, str, Callable[[Subject, Path], Made]]
 COLUMNS = ("bits per weight", "file, KB", "accuracy, %", "drop, points", "KL", "flips", "loss", "s")
-
-
-def arrays(subject: Subject, folder: Path) -> tuple[Path, Path]:
-    """The images as files of model inputs, for peers in environments of their own."""
-    paths = []
-    for name, images in (("calibration", subject.calibration), ("test", subject.test)):
-        path = folder / f"{name}.npy"
-        np.save(path, np.concatenate([batch.x for batch in images.batches(BATCH)]))
-        paths.append(path)
-    return paths[0], paths[1]
-
-
-# --- tools ----------------------------------------------------------------------------------------------------------
-
-
-def candidates(tools: Sequence[str], *, quick: bool) -> Iterator[Candidate]:
-    """Everything that is compared, in the order of the table."""
-    recipes = [row for row in RECIPES if not quick or row[0] in ("int8", "linear4", "cluster4")]
-    if "lowbit" in tools:
-        for name, recipe, per in recipes:
-            yield "lowbit", name, lambda s, folder, r=recipe, p=per: by_lowbit(s, folder, r, p)
-    if "plain" in tools:
-        for name, recipe, per in recipes:
-            tool = "plain k-means" if recipe.startswith("cluster") else "plain rounding"
-            yield tool, name, lambda s, folder, r=recipe, p=per: plainly(s, folder, r, p)
-    if "onnxruntime" in tools:
-        for name, method, channel, narrow in ONNXRUNTIME[:1] if quick else ONNXRUNTIME:
-            yield "ONNX Runtime", name, lambda s, f, m=method, c=channel, n=narrow: by_onnxruntime(s, f, m, c, n)
-    if "nncf" in tools:
-        for name, options in NNCF[:1] if quick else NNCF:
-            yield "NNCF", name, lambda s, folder, o=options: by_nncf(s, folder, o)
-    if "aimet" in tools:
-        yield "AIMET", "AdaRound", lambda s, folder: Made(0.0, note=AIMET)
-
-
-def by_lowbit(subject: Subject, folder: Path, name: str, per: str | None) -> Made:
-    """lowbit as a user calls it."""
-    started = time.perf_counter()
-    quantized = lowbit.quantize(
-        subject.model, lowbit.parse_recipe(name, per=per), calibration=subject.calibration, effort="balanced"
-    )
-    path = quantized.save(folder / "model.onnx")
-    seconds = time.perf_counter() - started
-    kept = ", ".join(f"{step.name} {'kept' if step.kept else 'dropped'}" for step in quantized.steps)
-    return Made(seconds, path, note=kept)
-
-
-def plainly(subject: Subject, folder: Path, name: str, per: str | None) -> Made:
-    """The same recipe by its weights alone, or k-means without any more; ranges of activations are their extremes."""
-    started = time.perf_counter()
-    integer = lowbit.parse_recipe(name).integer
-    recipe = lowbit.parse_recipe(name, per=per, ranges="minmax" if integer else None)
-    if not integer:
-        path = lowbit.quantize(subject.model, recipe).save(folder / "model.onnx")
-        return Made(time.perf_counter() - started, path)
-    decided = dataclasses.replace(lowbit.plan(subject.model, recipe), steps=())
-    candidate = plain_candidate(subject.model, decided, subject.calibration, 0, SILENT)
-    path = write_atomically(folder / "model.onnx", to_onnx(candidate.graph))
-    return Made(time.perf_counter() - started, path, note="min-max ranges")
-
-
-def by_onnxruntime(subject: Subject, folder: Path, method: str, per_channel: bool, narrow: bool) -> Made:
-    """ONNX Runtime's static quantization: QDQ, uint8 activations, int8 weights."""
-    started = time.perf_counter()
-    quantize_static(
-        subject.model, subject.calibration, subject.path, folder / "model.onnx",
-        quant_format="QDQ", activation_type="QUInt8", weight_type="QInt4" if narrow else "QInt8",
-        per_channel=per_channel, calibrate_method=method,
-    )  # fmt: skip
-    return Made(time.perf_counter() - started, folder / "model.onnx")
-
-
-def by_nncf(subject: Subject, folder: Path, options: Sequence[str]) -> Made:
-    """NNCF in its own environment; files of its OpenVINO backend answer there."""
-    python = peer("nncf")
-    images = arrays(subject, folder)
-    command = [python, HERE / "peers" / "nncf_int8.py", subject.path, *images, folder, *options]
-    run([*command, "--images", str(subject.calibration.count)])
-    for path in images:
-        path.unlink()
-    result = json.loads((folder / "result.json").read_text())
-    if (folder / "logits.npy").exists():
-        return Made(
-            result["seconds"],
-            logits=np.load(folder / "logits.npy"),
-            bits_per_weight=result["bits_per_weight"],
-            file_bytes=result["file_bytes"],
-            note="measured in OpenVINO",
-        )
-    return Made(result["seconds"], folder / "model.onnx")
 
 
 # --- measuring ------------------------------------------------------------------------------------------------------
@@ -276,7 +134,7 @@ def float_row(subject: Subject, reference: Prediction) -> Row:
 def place(row: Row) -> tuple[int, int]:
     """Where a row stands in the table."""
     tools = [("float", "float32"), *((tool, recipe) for tool, recipe, _ in candidates(TOOLS, quick=False))]
-    return position(row.model, MODELS), position((row.tool, row.recipe), tools)
+    return position(row.model, NETWORKS), position((row.tool, row.recipe), tools)
 
 
 RESULTS = Results("accuracy", Row, key=("model", "tool", "recipe"), order=place)
@@ -311,37 +169,75 @@ def _line(row: Row) -> str:
 
 
 def main() -> None:
-    parser = argument_parser(__doc__, models=MODELS, quick="few images and rows, into build/ instead of results/")
+    parser = argument_parser(__doc__, models=NETWORKS, quick="few images and rows, into build/ instead of results/")
     parser.add_argument("--tools", nargs="+", choices=TOOLS, default=TOOLS)
     parser.add_argument("--recipes", nargs="+", help="only rows of these recipes, as the table spells them")
-    parser.add_argument("--calibration-images", type=int, default=250)
+    parser.add_argument("--calibration-images", type=int, help=f"at most so many; {CALIBRATION} by default")
+    seeds = parser.add_argument_group("which images calibrate")
+    seeds.add_argument(
+        "--seeds", nargs="+", type=int, help="measure cells of these draws, such as 0 1 2, into a JSON file"
+    )
+    seeds.add_argument("--efforts", nargs="+", choices=EFFORTS, default=["balanced"], help="of lowbit, with --seeds")
+    seeds.add_argument("--again", action="store_true", help="with --seeds, measure cells that are in the file already")
+    seeds.add_argument(
+        "--install-peers", action="store_true", help="with --seeds, make environments that are not there"
+    )
     arguments = parser.parse_args()
     if arguments.table:
         RESULTS.fill_readmes(markdown)
+        accuracy_seeds.RESULTS.fill_readmes(accuracy_seeds.markdown)
         return
     logging.getLogger().setLevel(logging.ERROR)
-    path = RESULTS.path(quick=arguments.quick)
-    calibration, test = QUICK if arguments.quick else (arguments.calibration_images, None)
+    few, tests = QUICK if arguments.quick else (CALIBRATION, None)
+    images = arguments.calibration_images or few
+    if arguments.seeds is not None:
+        measure_seeds(parser, arguments, images=images, tests=tests)
+        return
     for name in arguments.models:
-        subject = open_subject(name, arguments.data, calibration=calibration, test=test)
-        reference = predict(subject.path, subject.test, batch=BATCH)
-        todo = [
-            candidate
-            for candidate in candidates(arguments.tools, quick=arguments.quick)
-            if arguments.recipes is None or candidate[1] in arguments.recipes
-        ]
-        row = float_row(subject, reference)
+        if name == DETECTOR:
+            print(f"{name} is skipped: without classes of images there is no accuracy; --seeds measures it.")
+        elif sentence := missing(name, arguments.data):
+            print(sentence)
+        else:
+            measure_network(open_subject(name, arguments.data, calibration=images, test=tests), arguments)
+    print(f"rows are in {RESULTS.path(quick=arguments.quick).relative_to(ROOT)}")
+
+
+def measure_seeds(
+    parser: argparse.ArgumentParser, arguments: argparse.Namespace, *, images: int, tests: int | None
+) -> None:
+    """The cells of --seeds; with --quick, only some recipes unless they are named."""
+    known = {candidate.recipe: None for candidate in accuracy_seeds.candidates()}
+    if unknown := [recipe for recipe in arguments.recipes or () if recipe not in known]:
+        parser.error(f"--seeds has no rows of '{unknown[0]}'; it has {', '.join(repr(recipe) for recipe in known)}")
+    wanted = arguments.recipes or (accuracy_seeds.QUICK if arguments.quick else known)
+    tools = accuracy_seeds.available(arguments.tools, install=arguments.install_peers)
+    chosen = [one for one in accuracy_seeds.candidates(tools, arguments.efforts) if one.recipe in wanted]
+    path = accuracy_seeds.RESULTS.path(quick=arguments.quick)
+    asked = accuracy_seeds.Asked(arguments.data, chosen, arguments.seeds, images, tests, path, arguments.again)
+    for name in arguments.models:
+        accuracy_seeds.measure_network(name, asked)
+    print(f"cells are in {path.relative_to(ROOT)}")
+
+
+def measure_network(subject: Subject, arguments: argparse.Namespace) -> None:
+    """The float row and those of all tools that are asked for."""
+    path, name = RESULTS.path(quick=arguments.quick), subject.name
+    reference = predict(subject.path, subject.test, batch=BATCH)
+    todo = [
+        candidate
+        for candidate in candidates(arguments.tools, quick=arguments.quick)
+        if arguments.recipes is None or candidate[1] in arguments.recipes
+    ]
+    row = float_row(subject, reference)
+    RESULTS.add([row], path)
+    print(f"{name}: {row.accuracy:.2f} %, {row.note}", flush=True)
+    seen: dict[tuple[str, bytes], str] = {}
+    for index, candidate in enumerate(todo, 1):
+        row = measure(subject, candidate, reference, RESULTS.build / name, seen)
         RESULTS.add([row], path)
-        print(f"{name}: {row.accuracy:.2f} %, {row.note}", flush=True)
-        seen: dict[tuple[str, bytes], str] = {}
-        for index, candidate in enumerate(todo, 1):
-            row = measure(subject, candidate, reference, RESULTS.build / name, seen)
-            RESULTS.add([row], path)
-            numbers = (
-                row.note if row.accuracy is None else f"{row.accuracy:.2f} %, KL {row.kl:.5f}, {row.seconds:.1f} s"
-            )
-            print(f"{name} {index}/{len(todo)} {row.tool}, {row.recipe}: {numbers}", flush=True)
-    print(f"rows are in {path.relative_to(ROOT)}")
+        numbers = row.note if row.accuracy is None else f"{row.accuracy:.2f} %, KL {row.kl:.5f}, {row.seconds:.1f} s"
+        print(f"{name} {index}/{len(todo)} {row.tool}, {row.recipe}: {numbers}", flush=True)
 
 
 if __name__ == "__main__":

@@ -9,10 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
+from onnx import version_converter
 from rows import BUILD, HERE, ROOT
 
 from lowbit.data.images import Images
 from lowbit.graph.model import Model
+
+PER_CHANNEL_OPSET = 13  # the first in which DequantizeLinear has an axis
 
 
 def peer(name: str, *, from_source: str | None = None) -> Path:
@@ -25,7 +29,7 @@ def peer(name: str, *, from_source: str | None = None) -> Path:
     folder = BUILD / "peers" / name
     python, stamp = folder / "bin" / "python", folder / ".installed"
     requirements = HERE / "requirements" / f"{name}.txt"
-    if not stamp.exists() or stamp.read_text() != requirements.read_text():
+    if not installed(name):
         print(f"installing {from_source or requirements.name} into build/peers/{name}", flush=True)
         venv.create(folder, with_pip=True)
         pip = [python, "-m", "pip", "install", "--quiet"]
@@ -34,6 +38,12 @@ def peer(name: str, *, from_source: str | None = None) -> Path:
             run([*pip, "--no-deps", "--no-build-isolation", from_source])
         stamp.write_text(requirements.read_text())
     return python
+
+
+def installed(name: str) -> bool:
+    """Whether a peer's environment is there, as `requirements/NAME.txt` has it now."""
+    stamp = BUILD / "peers" / name / ".installed"
+    return stamp.exists() and stamp.read_text() == (HERE / "requirements" / f"{name}.txt").read_text()
 
 
 def run(command: Sequence[object], *, timeout: float | None = None) -> str:
@@ -57,6 +67,15 @@ def why(error: BaseException) -> str:
     """An error in one line for a row's note, without the path of this folder."""
     text = str(error).strip() or type(error).__name__
     return text.splitlines()[0][:200].replace(str(ROOT), ".")
+
+
+def with_opset(path: Path, folder: Path) -> Path:
+    """A file whose operators can have scales per channel: the same one, or a converted one in `folder`."""
+    proto = onnx.load(path)
+    if next(entry.version for entry in proto.opset_import if not entry.domain) >= PER_CHANNEL_OPSET:
+        return path
+    onnx.save(version_converter.convert_version(proto, PER_CHANNEL_OPSET), folder / "converted.onnx")
+    return folder / "converted.onnx"
 
 
 def quantize_static(model: Model, images: Images, path: Path, output: Path, **options: Any) -> None:
@@ -88,6 +107,6 @@ def quantize_static(model: Model, images: Images, path: Path, output: Path, **op
     given = {name: kinds[name][value] if name in kinds else value for name, value in options.items()}
     prepared = output.parent / "prepared.onnx"
     # Symbolic shapes need sympy, and these models have only the batch.
-    quant_pre_process(str(path), str(prepared), skip_symbolic_shape=True)
+    quant_pre_process(str(with_opset(path, output.parent)), str(prepared), skip_symbolic_shape=True)
     with contextlib.redirect_stdout(io.StringIO()):
         quantization.quantize_static(str(prepared), str(output), Reader(), **given)

@@ -1,4 +1,4 @@
-"""What all benchmarks share: rows in a CSV file, the READMEs' tables made from them, and the command line.
+"""What all benchmarks share: rows in a CSV or JSON file, the READMEs' tables made from them, and the command line.
 
 A row is a frozen dataclass; one that is measured again replaces the row with the same key and keeps its place. So a run
 can be stopped and continued, and a README's tables can be checked against the CSV.
@@ -8,6 +8,7 @@ import argparse
 import csv
 import dataclasses
 import io
+import json
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -106,6 +107,35 @@ class Results(Generic[R]):
             if after != before:
                 write_atomically(path, after.encode())
             print(f"{path.relative_to(ROOT)}: {'filled' if after != before else 'unchanged'}")
+
+
+@dataclass(frozen=True)
+class JsonResults(Results[R]):
+    """The same in `results/NAME.json`: a list of objects, one a line."""
+
+    def path(self, *, quick: bool) -> Path:
+        """Where rows are written: quick ones are not kept in the repository."""
+        return self.build / "quick.json" if quick else self.csv.with_suffix(".json")
+
+    def read(self, path: Path | None = None) -> list[R]:
+        """All rows; none if there is no such file."""
+        path = path or self.path(quick=False)
+        return [self.row(**values) for values in json.loads(path.read_bytes())] if path.exists() else []
+
+    def add(self, new: Iterable[R], path: Path | None = None) -> list[R]:
+        """Write rows, whole or not at all; one replaces an earlier row with the same key."""
+        path = path or self.path(quick=False)
+        rows = self.merged(self.read(path), new)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lines = ",\n".join(_object(row) for row in rows)
+        write_atomically(path, f"[\n{lines}\n]\n".encode())
+        return rows
+
+
+def _object(row: object) -> str:
+    """A row in one line of JSON, with six digits of numbers that are not whole."""
+    values = dataclasses.asdict(row)  # type: ignore[call-overload]
+    return json.dumps({k: float(f"{v:.6g}") if isinstance(v, float) else v for k, v in values.items()}, allow_nan=False)
 
 
 def position(item: object, known: Sequence[object]) -> int:

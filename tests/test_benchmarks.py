@@ -8,9 +8,11 @@ from types import ModuleType
 import numpy as np
 import onnx
 import pytest
+from PIL import Image
 
 import lowbit
 from lowbit.graph.cost import cost
+from lowbit.graph.preprocessing import Preprocessing
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -82,7 +84,7 @@ def test_only_what_stands_between_the_markers_changes(accuracy, rows):
     assert second.endswith("after\n")
 
 
-BENCHMARKS = ("latency", "job", "scale", "coding", "ablation")
+BENCHMARKS = ("latency", "job", "scale", "coding", "ablation", "accuracy_seeds")
 
 
 @pytest.fixture
@@ -134,6 +136,48 @@ def test_generated_tables_are_those_of_their_csv(benchmark, readme):
     assert f"<!-- {name} table" in text or readme == "README.md", "every CSV has a table"
     filled = benchmark.RESULTS.filled(text, lambda model: benchmark.markdown(measured, model))
     assert filled == text, f"run python benchmarks/{name}.py --table"
+
+
+@pytest.mark.parametrize("benchmark", ["accuracy_seeds"], indirect=True)
+def test_a_line_is_the_mean_of_its_seeds_with_their_spread(benchmark):
+    values = {"tool": "lowbit", "recipe": "int8", "effort": "fast", "f1": None, "f1_calibration": None, "note": ""}
+    first = example(benchmark, **values, kl=0.02, kl_calibration=0.01, lost_points=0.25)
+    second = dataclasses.replace(first, seed=9, kl=0.04, kl_calibration=0.02, lost_points=-0.75)
+    failed = dataclasses.replace(first, seed=10, kl=None, note="failed: no")
+    lines = benchmark.markdown([first, second, failed]).splitlines()
+    assert lines[-1].startswith("| lowbit | int8 (failed: no) | fast | 2 | 0.030 | 0.020 | 0.015 | -0.25 | 1.00 |")
+    found = dataclasses.replace(first, model="fastestdet", kl=None, f1=0.9, f1_calibration=0.95)
+    assert "| lowbit | int8 | fast | 1 | 0.9000 |  | 0.9500 |" in benchmark.markdown([first, found])
+
+
+def test_cells_found_by_both_with_the_same_class_count(import_benchmark):
+    detections = import_benchmark("detections")
+    reference = np.zeros((1, 85, 3), np.float32)
+    reference[:, 0, :2], reference[:, 5, :2] = 0.9, 0.8
+    other = reference.copy()
+    other[:, 6, 1] = 0.9
+    flat, changed = reference.reshape(1, -1), other.reshape(1, -1)
+    assert detections.found(flat)[0].tolist() == [[True, True, False]]
+    assert (detections.f1(flat, flat), detections.f1(flat, changed)) == (1.0, 0.5)
+    assert detections.f1(0 * flat, 0 * flat) == 1.0
+
+
+def test_images_of_a_table_are_scaled_and_keep_their_labels(import_benchmark, tmp_path):
+    subjects = import_benchmark("subjects")
+    Image.new("RGB", (20, 10), (255, 0, 51)).save(tmp_path / "a.png")
+    (tmp_path / "images.csv").write_text("image,label\na.png,7\n")
+    prepared = subjects.Prepared("", "", "", Preprocessing(4, 6), bgr=True)
+    (batch,) = subjects.open_prepared(tmp_path / "images.csv", prepared).batches()
+    assert batch.labels.tolist() == [7]
+    assert batch.x.shape == (1, 3, 4, 6)
+    np.testing.assert_allclose(batch.x[0, :, 0, 0], [0.2, 0, 1], atol=1e-6)
+
+
+def test_networks_that_are_not_there_are_skipped_with_a_sentence(import_benchmark, tmp_path):
+    subjects = import_benchmark("subjects")
+    sentences = [subjects.missing(name, tmp_path) for name in subjects.NETWORKS if name != subjects.BUILT_IN]
+    assert all("is skipped" in sentence for sentence in sentences)
+    assert subjects.missing(subjects.BUILT_IN, tmp_path) is None
 
 
 @pytest.mark.parametrize("benchmark", ["latency"], indirect=True)

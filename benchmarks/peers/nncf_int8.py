@@ -1,20 +1,21 @@
 """NNCF's int8 of one ONNX file, run inside NNCF's own environment by `benchmarks/accuracy.py`.
 
-Writes the quantized model (and, for the OpenVINO backend, what it answers) and prints one JSON object. It knows nothing
-of lowbit: what comes in are arrays that are already the model's input.
+Writes the quantized model (and, for the OpenVINO backend, what it answers on test and calibration images) and one JSON
+object. It knows nothing of lowbit: what comes in are arrays that are already the model's input.
 """
 
 import argparse
 import importlib.metadata
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import nncf
 import numpy as np
 
 LAYERS = ("Convolution", "GroupConvolution", "MatMul")
-BATCH = 64
 
 
 def calibration(path: Path, input_name: str | None) -> nncf.Dataset:
@@ -51,6 +52,13 @@ def bits_per_weight(model: object) -> float:
     return 8 * spent / max(1, weights)
 
 
+def answers(compiled: Callable[[np.ndarray], Any], images: Path, batch: int) -> np.ndarray:
+    """The first output for every image of a file, `batch` at a time."""
+    inputs = np.load(images, mmap_mode="r")
+    parts = [compiled(np.ascontiguousarray(inputs[i : i + batch]))[0] for i in range(0, len(inputs), batch)]
+    return np.concatenate(parts)
+
+
 def with_openvino(arguments: argparse.Namespace) -> dict[str, object]:
     import openvino
 
@@ -64,9 +72,8 @@ def with_openvino(arguments: argparse.Namespace) -> dict[str, object]:
     openvino.save_model(quantized, path, compress_to_fp16=False)
     written = openvino.Core().read_model(path)
     compiled = openvino.Core().compile_model(written, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    test = np.load(arguments.test, mmap_mode="r")
-    logits = [compiled(np.ascontiguousarray(test[i : i + BATCH]))[0] for i in range(0, len(test), BATCH)]
-    np.save(arguments.out / "logits.npy", np.concatenate(logits))
+    for images, name in ((arguments.test, "logits"), (arguments.calibration, "calibration_logits")):
+        np.save(arguments.out / f"{name}.npy", answers(compiled, images, arguments.batch))
     return {
         "seconds": seconds,
         "file_bytes": path.stat().st_size + path.with_suffix(".bin").stat().st_size,
@@ -95,6 +102,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--backend", choices=("openvino", "onnx"), required=True)
     parser.add_argument("--images", type=int, required=True)
+    parser.add_argument("--batch", type=int, default=64, help="images per run, where the files answer in OpenVINO")
     parser.add_argument("--mixed", action="store_true")
     parser.add_argument("--accurate", action="store_true")
     arguments = parser.parse_args()

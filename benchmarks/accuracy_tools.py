@@ -1,0 +1,166 @@
+"""What `accuracy.py` compares: lowbit's recipes, plain rounding and the peers, each as a function that makes a file."""
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from peer_tools import peer, quantize_static, run
+from rows import HERE
+from subjects import Subject
+
+import lowbit
+from lowbit.files import write_atomically
+from lowbit.formats.onnx.write import to_onnx
+from lowbit.progress import SILENT
+from lowbit.quantization.passes.candidate import plain_candidate
+
+BATCH = 64
+
+# (name, recipe, per); the order is that of the table
+RECIPES = (
+    ("int8", "int8", None),
+    ("int8 per tensor", "int8", "tensor"),
+    ("int4 (W4A8)", "int4", None),
+    *((name, name, None) for name in ("linear4", "linear3", "linear2", "cluster4", "cluster3", "cluster2")),
+    *((f"{name} per channel", name, "channel") for name in ("cluster4", "cluster3", "cluster2")),
+)
+ONNXRUNTIME = tuple(
+    (f"{method.lower()}, per {per}{', int4 weights' if narrow else ''}", method, per == "channel", narrow)
+    for method, per, narrow in (
+        ("MinMax", "channel", False),
+        ("Percentile", "channel", False),
+        ("Entropy", "channel", False),
+        ("MinMax", "tensor", False),
+        ("Percentile", "tensor", False),
+        ("Entropy", "tensor", False),
+        ("MinMax", "channel", True),
+    )
+)
+NNCF = tuple(
+    (f"int8 {name}, {engine}", ("--backend", backend, *options))
+    for backend, engine in (("openvino", "OpenVINO"), ("onnx", "ONNX"))
+    for name, options in (
+        ("default", ()),
+        ("mixed preset", ("--mixed",)),
+        ("accurate bias correction", ("--accurate",)),
+        ("mixed, accurate bias correction", ("--mixed", "--accurate")),
+    )
+)
+AIMET = (
+    "not run: pip install --dry-run aimet-onnx (2.42.0) brings torch 2.15.0 with CUDA packages (14 nvidia-*, triton); "
+    "not tried with a torch for CPUs"
+)
+TOOLS = ("float", "lowbit", "plain", "onnxruntime", "nncf", "aimet")
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a tool made of a model: a file, or its logits where they come from another engine."""
+
+    seconds: float
+    path: Path | None = None
+    logits: np.ndarray | None = None
+    calibration_logits: np.ndarray | None = None
+    bits_per_weight: float | None = None
+    file_bytes: int | None = None
+    note: str = ""
+
+
+Candidate = tuple[str, str, Callable[[Subject, Path], Made]]
+
+
+def arrays(subject: Subject, folder: Path) -> tuple[Path, Path]:
+    """The images as files of model inputs, for peers in environments of their own."""
+    paths = []
+    for name, images in (("calibration", subject.calibration), ("test", subject.test)):
+        path = folder / f"{name}.npy"
+        np.save(path, np.concatenate([batch.x for batch in images.batches(BATCH)]))
+        paths.append(path)
+    return paths[0], paths[1]
+
+
+def candidates(tools: Sequence[str], *, quick: bool) -> Iterator[Candidate]:
+    """Everything that is compared, in the order of the table."""
+    recipes = [row for row in RECIPES if not quick or row[0] in ("int8", "linear4", "cluster4")]
+    if "lowbit" in tools:
+        for name, recipe, per in recipes:
+            yield "lowbit", name, lambda s, folder, r=recipe, p=per: by_lowbit(s, folder, r, p)
+    if "plain" in tools:
+        for name, recipe, per in recipes:
+            tool = "plain k-means" if recipe.startswith("cluster") else "plain rounding"
+            yield tool, name, lambda s, folder, r=recipe, p=per: plainly(s, folder, r, p)
+    if "onnxruntime" in tools:
+        for name, method, channel, narrow in ONNXRUNTIME[:1] if quick else ONNXRUNTIME:
+            yield "ONNX Runtime", name, lambda s, f, m=method, c=channel, n=narrow: by_onnxruntime(s, f, m, c, n)
+    if "nncf" in tools:
+        for name, options in NNCF[:1] if quick else NNCF:
+            yield "NNCF", name, lambda s, folder, o=options: by_nncf(s, folder, o)
+    if "aimet" in tools:
+        yield "AIMET", "AdaRound", lambda s, folder: Made(0.0, note=AIMET)
+
+
+def by_lowbit(
+    subject: Subject,
+    folder: Path,
+    name: str,
+    per: str | None,
+    *,
+    effort: str = "balanced",
+    steps: Sequence[str] | None = None,
+) -> Made:
+    """lowbit as a user calls it."""
+    started = time.perf_counter()
+    recipe = lowbit.parse_recipe(name, per=per)
+    quantized = lowbit.quantize(subject.model, recipe, calibration=subject.calibration, effort=effort, steps=steps)
+    path = quantized.save(folder / "model.onnx")
+    return Made(time.perf_counter() - started, path)
+
+
+def plainly(subject: Subject, folder: Path, name: str, per: str | None) -> Made:
+    """The same recipe by its weights alone, or k-means without any more; ranges of activations are their extremes."""
+    started = time.perf_counter()
+    integer = lowbit.parse_recipe(name).integer
+    recipe = lowbit.parse_recipe(name, per=per, ranges="minmax" if integer else None)
+    if not integer:
+        path = lowbit.quantize(subject.model, recipe).save(folder / "model.onnx")
+        return Made(time.perf_counter() - started, path)
+    decided = dataclasses.replace(lowbit.plan(subject.model, recipe), steps=())
+    candidate = plain_candidate(subject.model, decided, subject.calibration, 0, SILENT)
+    path = write_atomically(folder / "model.onnx", to_onnx(candidate.graph))
+    return Made(time.perf_counter() - started, path, note="min-max ranges")
+
+
+def by_onnxruntime(subject: Subject, folder: Path, method: str, per_channel: bool, narrow: bool) -> Made:
+    """ONNX Runtime's static quantization: QDQ, uint8 activations, int8 weights."""
+    started = time.perf_counter()
+    quantize_static(
+        subject.model, subject.calibration, subject.path, folder / "model.onnx",
+        quant_format="QDQ", activation_type="QUInt8", weight_type="QInt4" if narrow else "QInt8",
+        per_channel=per_channel, calibrate_method=method,
+    )  # fmt: skip
+    return Made(time.perf_counter() - started, folder / "model.onnx")
+
+
+def by_nncf(subject: Subject, folder: Path, options: Sequence[str]) -> Made:
+    """NNCF in its own environment; files of its OpenVINO backend answer there."""
+    python = peer("nncf")
+    images = arrays(subject, folder)
+    command = [python, HERE / "peers" / "nncf_int8.py", subject.path, *images, folder, *options]
+    run([*command, "--images", subject.calibration.count, "--batch", subject.model.fixed_batch or BATCH])
+    for path in images:
+        path.unlink()
+    result = json.loads((folder / "result.json").read_text())
+    if (folder / "logits.npy").exists():
+        return Made(
+            result["seconds"],
+            logits=np.load(folder / "logits.npy"),
+            calibration_logits=np.load(folder / "calibration_logits.npy"),
+            bits_per_weight=result["bits_per_weight"],
+            file_bytes=result["file_bytes"],
+            note="measured in OpenVINO",
+        )
+    return Made(result["seconds"], folder / "model.onnx")
