@@ -1,6 +1,7 @@
 """The command line as its users meet it: answers, exit codes, one clear sentence for everything that can go wrong."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -553,6 +554,25 @@ def test_speed_options_that_make_no_sense(folder, monkeypatch, arguments, messag
     code, _, err = run(*arguments, *options, capsys=capsys)
     assert code == 2
     assert message in err
+
+
+def test_quantize_says_what_judges_and_which_layers_are_wider(folder, tmp_path, capsys):
+    np.savez(tmp_path / "seen.npz", x=networks.inputs(60))
+    words = ("quantize", folder / "net.onnx", "-r", "linear4", "--calibration", tmp_path / "seen.npz")
+    code, out, _ = run(*words, "-o", tmp_path / "small.onnx", capsys=capsys)
+    said = " ".join(out.split())
+    assert code == 0
+    assert re.search(r"rounding and bias correction: KL from float \S+ -> \S+ on calibration images that judge", said)
+    assert re.search(r"\(\S+ on those it was fitted to\), kept", said)
+    assert "1 of 7 weights get linear8/channel: depthwise layers hold few weights" in said
+    code, out, _ = run(*words, "--depthwise-bits", 4, "--json", "-o", tmp_path / "small.onnx", capsys=capsys)
+    said = json.loads(out)
+    assert code == 0
+    assert said["adaptations"] == []
+    assert {"before", "after", "fitted", "measure"} <= set(said["steps"][0])
+    code, _, err = run(*words, "--depthwise-bits", 3, "-o", tmp_path / "small.onnx", capsys=capsys)
+    assert code == 2
+    assert "recipe 'linear4' has no depthwise layers of 3 bits" in err
 
 
 def test_quantize_says_beforehand_that_integers_will_not_be_faster(folder, tmp_path, monkeypatch, capsys):

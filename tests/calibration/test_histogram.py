@@ -20,7 +20,9 @@ def histogram_of(*batches):
 
 
 def statistics_of(x):
-    return TensorStatistics(float(x.min()), float(x.max()), histogram_of(x.astype(np.float32)))
+    """Of the values of one image."""
+    lows, highs = x.min(keepdims=True), x.max(keepdims=True)
+    return TensorStatistics(float(lows[0]), float(highs[0]), histogram_of(x.astype(np.float32)), lows, highs)
 
 
 @given(st.lists(arrays(np.float32, st.integers(1, 50), elements=FLOATS), min_size=1, max_size=5))

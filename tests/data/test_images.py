@@ -127,6 +127,28 @@ def test_the_choice_never_changes():
     assert stratified(None, 20, 6, seed=0) == [2, 4, 6, 10, 14, 17]
 
 
+@pytest.mark.parametrize("limit", [50, 500])
+def test_of_a_thousand_classes_with_one_image_each_it_is_not_the_first_that_are_taken(limit):
+    labels = np.arange(1000)
+    chosen = np.array(stratified(labels, 1000, limit, seed=0))
+    assert len(set(chosen)) == limit
+    for part in np.split(np.arange(1000), 4):
+        assert np.isin(part, chosen).sum() == pytest.approx(limit / 4, rel=0.5)
+    assert chosen.tolist() == stratified(labels, 1000, limit, seed=0)
+    assert chosen.tolist() != stratified(labels, 1000, limit, seed=1)
+
+
+def test_images_set_apart_and_the_others_are_all_of_them(folder):
+    images = open_images(folder, P)
+    others, apart = images.apart(7)
+    assert np.bincount(apart.labels).tolist() == [4, 2, 1]
+    assert apart.source.places == images.subset(7).source.places
+    assert sorted((*others.source.places, *apart.source.places)) == sorted(images.source.places)
+    assert others.count == 14
+    with pytest.raises(DataError, match="must be at least 1"):
+        images.apart(0)
+
+
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=60), st.integers(1, 70), st.integers(0, 3))
 def test_shares_are_within_one_image_of_proportional(labels, limit, seed):
     tags = np.array(labels)

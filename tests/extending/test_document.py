@@ -22,7 +22,6 @@ import numpy as np, onnx
 import lowbit, networks
 from lowbit.cli import app
 from lowbit.engines import open_session
-from lowbit.schemes.powers import PowerCodes
 
 model, x = lowbit.load(networks.residual_network(first=48)), networks.inputs(24)
 onnx.save(networks.residual_network(first=48), "net.onnx")
@@ -30,7 +29,8 @@ np.savez("seen.npz", x=x)
 np.savez("test.npz", x=networks.inputs(8, seed=2))
 
 quantized = lowbit.quantize(model, "powers4", calibration=x, effort="fast")
-assert all(type(codes) is PowerCodes for codes in quantized.graph.weights.values())
+kinds = {name: type(codes).__name__ for name, codes in quantized.graph.weights.items()}
+assert kinds == dict.fromkeys(kinds, "PowerCodes") | {"deep.weight": "LinearCodes"}, "wider in depthwise layers"
 assert lowbit.Plan.from_json(json.loads(json.dumps(quantized.plan.to_json()))) == quantized.plan
 decoded = {name: codes.decode() for name, codes in quantized.graph.weights.items()}
 exact = model.with_weights(decoded | dict(quantized.graph.float_values)).to_bytes()

@@ -27,7 +27,8 @@ def network():
 @pytest.mark.parametrize("recipe", ["float", "linear4", "cluster3"])
 def test_every_column_sums_to_its_file(network, recipe, tmp_path):
     given = network.to_bytes()
-    path = lowbit.quantize(network, recipe).save(tmp_path / "m.onnx")
+    quantized = lowbit.quantize(network, recipe)
+    path = quantized.save(tmp_path / "m.onnx")
     content = path.read_bytes()
     packed = pack(path).archive
     found = sizes(content, against=given, coded=True, control=True)
@@ -47,8 +48,10 @@ def test_every_column_sums_to_its_file(network, recipe, tmp_path):
         assert found.coded["float_weights"] < found.raw["float_weights"]
     else:
         assert found.raw["codes"] == 4 * found.weights == 4 * found.counts["codes"]
-        assert found.theoretical_ratio == pytest.approx(32 / int(recipe[-1]), rel=0.02)
-        assert 0 < found.entropy_bits < int(recipe[-1])
+        bits = sum(np.prod(codes.shape) * codes.bits for codes in quantized.graph.weights.values()) / found.weights
+        assert int(recipe[-1]) < bits < 8, "8 bits in its depthwise layer"
+        assert found.theoretical_ratio == pytest.approx(32 / bits, rel=0.02)
+        assert 0 < found.entropy_bits < bits
         assert found.coded["codes"] < found.fixed_bytes
         assert found.coded["scales"] <= found.packed["scales"]
 

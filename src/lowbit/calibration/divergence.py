@@ -63,7 +63,16 @@ def mean_kl(reference: NDArray[np.floating], outputs: NDArray[np.floating], *, p
     Returns:
         0 for equal outputs, NaN if any output is NaN or infinite.
     """
+    kl = float(kl_by_image(reference, outputs, probabilities=probabilities).mean())
+    return 0.0 if kl < 0 else kl  # rounding can leave -1e-17 where the two are equal
+
+
+def kl_by_image(
+    reference: NDArray[np.floating], outputs: NDArray[np.floating], *, probabilities: bool = False
+) -> NDArray[np.float64]:
+    """KL(reference || outputs) of each image in nats [images]; NaN where an output is NaN or infinite."""
     p = log_probabilities(reference, probabilities=probabilities)
     q = log_probabilities(outputs, probabilities=probabilities)
-    # Rounding can leave -1e-17 where the two are equal.
-    return max(0.0, float((np.exp(p) * (p - q)).sum(axis=1).mean())) if np.isfinite(q).all() else math.nan
+    with np.errstate(invalid="ignore"):
+        kl = np.asarray((np.exp(p) * (p - q)).sum(axis=1))
+    return np.where(np.isfinite(q).all(axis=1), kl, math.nan)

@@ -9,7 +9,7 @@ mean, and are accumulated in float64. A layer without bias cannot correct a mean
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ import numpy.typing as npt
 from lowbit.graph.columns import convolution_pads
 from lowbit.graph.ops import Layer
 
+HALVES = 2
 CENTERED_ROWS = 256  # rows of second moments centered at a time: all at once would double the memory
 
 Array = npt.NDArray[np.floating[Any]]
@@ -34,63 +35,88 @@ class Moments:
         cross: float64 [groups, rows, columns]; [groups, rows, 0] likewise.
         input_mean: float64 [groups, columns]; zero if moments are about zero.
         output_mean: float64 [groups, rows]; zero if moments are about zero.
+        output_power: second moment of each wanted output, float64 [groups, rows]; zero if it was not asked for.
         positions: number of positions, over all images.
+        halves: the same of every other batch, and of the rest: what is fitted to one is judged on the other; empty
+            where there was one batch, or only means were asked for.
     """
 
     second: npt.NDArray[np.float32]
     cross: Doubles
     input_mean: Doubles
     output_mean: Doubles
+    output_power: Doubles
     positions: int
+    halves: tuple["Moments", ...] = ()
 
 
 @dataclass(frozen=True)
 class Products:
-    """What one batch adds to the sums, around the first batch's mean.
+    """Sums over the positions of one batch, or of many, around the first batch's mean.
 
     Attributes:
         xx: x x^T, [groups, columns, columns].
-        tx: t x^T, [groups, rows, columns].
-        x: sum of x over positions, float64 [groups, columns].
-        t: sum of t over positions, float64 [groups, rows].
-        positions: number of positions in the batch.
+        tx: t x^T, float64 [groups, rows, columns].
+        x: sum of x, float64 [groups, columns].
+        t: sum of t, float64 [groups, rows].
+        tt: sum of t^2, float64 [groups, rows].
+        positions: number of positions.
     """
 
     xx: Array
-    tx: Array
+    tx: Doubles
     x: Doubles
     t: Doubles
+    tt: Doubles
     positions: int
+
+    def add(self, other: "Products") -> "Products":
+        """Both together; overwrites this one's arrays."""
+        for mine, theirs in (
+            (self.xx, other.xx),
+            (self.tx, other.tx),
+            (self.x, other.x),
+            (self.t, other.t),
+            (self.tt, other.tt),
+        ):
+            mine += theirs
+        return replace(self, positions=self.positions + other.positions)
 
 
 @dataclass
 class MomentSums:
-    """Running sums for one layer.
+    """Running sums for one layer, of every other batch apart.
 
     Attributes:
         centered: moments about the mean, for a layer whose bias can correct it; otherwise about zero.
         with_second: sum second and cross moments too; with very many columns they would not fit in memory.
-        count: number of positions so far.
+        with_power: sum the power of the wanted outputs too.
+        with_halves: keep the moments of both halves.
     """
 
     centered: bool = True
     with_second: bool = True
-    count: int = 0
-    _shift_x: Array | None = None
-    _shift_t: Array | None = None
-    _xx: Any = 0.0
-    _tx: Any = 0.0
-    _x: Any = 0.0
-    _t: Any = 0.0
+    with_power: bool = True
+    with_halves: bool = True
+    _shift: tuple[Array, Array] | None = None  # of x and t
+    _halves: list[Products] = field(default_factory=list)
+    _batches: int = 0
+
+    @property
+    def count(self) -> int:
+        """Number of positions so far."""
+        return sum(half.positions for half in self._halves)
 
     def add(self, x: Array, t: Array) -> None:
         """Add a batch: input columns x [groups, columns, positions], wanted outputs t [groups, rows, positions]."""
-        if self._shift_x is None or self._shift_t is None:
-            self._shift_x = x.mean(axis=2, keepdims=True) * self.centered
-            self._shift_t = t.mean(axis=2, keepdims=True) * self.centered
+        if self._shift is None:
+            self._shift = (
+                x.mean(axis=2, keepdims=True) * self.centered,
+                t.mean(axis=2, keepdims=True) * self.centered,
+            )
         self.merge(self.products(x, t))
 
-    def products(self, x: Array, t: Array) -> "Products":
+    def products(self, x: Array, t: Array) -> Products:
         """What a batch after the first adds to the sums; shapes as in `add`.
 
         Reads nothing that `merge` writes, so threads can work on different batches.
@@ -98,55 +124,70 @@ class MomentSums:
         Raises:
             ValueError: no batch was added yet.
         """
-        if self._shift_x is None or self._shift_t is None:
+        if self._shift is None:
             raise ValueError("add the first batch before taking products of others")
-        x = x - self._shift_x
-        t = t - self._shift_t
+        x, t = x - self._shift[0], t - self._shift[1]
         transposed = x.transpose(0, 2, 1) if self.with_second else np.empty((len(x), x.shape[2], 0), x.dtype)
         return Products(
             x @ transposed if self.with_second else np.empty((len(x), 0, 0), x.dtype),
-            t @ transposed,
+            (t @ transposed).astype(np.float64),
             x.sum(axis=2, dtype=np.float64),
             t.sum(axis=2, dtype=np.float64),
+            np.einsum("grp,grp->gr", t, t).astype(np.float64) * self.with_power,
             x.shape[2],
         )
 
-    def merge(self, products: "Products") -> None:
-        """Add a batch's products; in another order of batches the last bits of the sums would differ."""
-        if self.count == 0:
-            self._xx, self._tx = products.xx.astype(np.float64), products.tx.astype(np.float64)
-            self._x, self._t = products.x, products.t
+    def merge(self, products: Products) -> None:
+        """Add a batch's products; in another order of batches the sums would differ."""
+        if self._batches < (HALVES if self.with_halves and self.with_second else 1):
+            self._halves.append(products)
         else:
-            self._xx += products.xx
-            self._tx += products.tx
-            self._x += products.x
-            self._t += products.t
-        self.count += products.positions
+            half = self._batches % len(self._halves)
+            self._halves[half] = self._halves[half].add(products)
+        self._batches += 1
 
     def result(self) -> Moments:
-        """The moments of all batches together. Overwrites the sums, so it can be called only once.
+        """The moments of all batches together, and of the halves. Overwrites the sums, so it can be called only once.
 
         Raises:
             ValueError: no batch was added.
         """
-        if self._shift_x is None or self._shift_t is None:
+        if self._shift is None or not self._halves:
             raise ValueError("no batch was added")
-        second, cross, x, t = self._xx, self._tx, self._x, self._t
-        for total in (second, cross, x, t):  # in place: a copy of the second moments would double the memory
-            total /= self.count
-        if not self.with_second:
-            return Moments(
-                second.astype(np.float32), cross, x + self._shift_x[:, :, 0], t + self._shift_t[:, :, 0], self.count
-            )
+        if len(self._halves) == 1:
+            return self._moments(self._halves[0])
+        first, second = self._halves
+        total = Products(
+            first.xx + second.xx,
+            first.tx + second.tx,
+            first.x + second.x,
+            first.t + second.t,
+            first.tt + second.tt,
+            first.positions + second.positions,
+        )
+        return replace(self._moments(total), halves=(self._moments(first), self._moments(second)))
+
+    def _moments(self, sums: Products) -> Moments:
+        """Means and moments about them, in the place of the sums."""
+        assert self._shift is not None
+        xx, tx, x, t, tt = sums.xx, sums.tx, sums.x, sums.t, sums.tt
+        for total in (xx, tx, x, t, tt):  # in place: a copy of the second moments would double the memory
+            total /= sums.positions
         if not self.centered:
-            return Moments(second.astype(np.float32), cross, np.zeros_like(x), np.zeros_like(t), self.count)
-        for group in range(len(x)):
-            for start in range(0, len(x[group]), CENTERED_ROWS):
-                rows = slice(start, start + CENTERED_ROWS)
-                second[group, rows] -= np.outer(x[group, rows], x[group])
-            cross[group] -= np.outer(t[group], x[group])
+            return Moments(xx, tx, np.zeros_like(x), np.zeros_like(t), tt, sums.positions)
+        if self.with_second:
+            for group in range(len(x)):
+                for start in range(0, len(x[group]), CENTERED_ROWS):
+                    rows = slice(start, start + CENTERED_ROWS)
+                    xx[group, rows] -= np.outer(x[group, rows], x[group]).astype(np.float32)
+                tx[group] -= np.outer(t[group], x[group])
         return Moments(
-            second.astype(np.float32), cross, x + self._shift_x[:, :, 0], t + self._shift_t[:, :, 0], self.count
+            xx,
+            tx,
+            x + self._shift[0][:, :, 0],
+            t + self._shift[1][:, :, 0],
+            np.maximum(tt - t * t, 0) * self.with_power,
+            sums.positions,
         )
 
 

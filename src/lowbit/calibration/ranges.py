@@ -5,6 +5,7 @@ A rule takes `TensorStatistics` and the number of levels and returns (low, high)
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,10 @@ PERCENTILE = 0.9999
 # How many times the output rule counts a squared clipping error. With 4 to 256 the activations of ResNet20 and
 # MobileNetV2 lost about the same, with 1 (mse) a fifth more.
 CLIPPING_WEIGHT = 32.0
+LOST = 0.1  # share of its power that one image may count for in the clipping of extremes
+FAR = 4.0  # times as far from zero as all others: an image that goes beyond that is left out of the range
+LEFT_OUT = 32  # one image in so many may be
+FEWEST_BINS = 64  # in the range of what is left, for a histogram that far values have made coarse
 # Shares of the full range that a search tries: in fine steps near 1, then geometrically for tensors with far outliers.
 SHARES = np.concatenate([np.linspace(1.0, 0.3, 71), np.geomspace(0.29, 0.003, 40)])
 
@@ -59,6 +64,20 @@ def output(statistics: TensorStatistics, levels: int) -> Interval:
     return _search(statistics, levels, _error_at_output)
 
 
+def extremes(statistics: TensorStatistics, levels: int) -> Interval:
+    """The interval of `output` for a network whose answers depend on rare values, as those of a detector do.
+
+    The histogram holds a sample of each image; here its smallest and largest value count as values of the sample too,
+    so that next to nothing is clipped, unless one image goes far beyond all others.
+    """
+    low, high = _without_outliers(statistics)
+    if high - low < FEWEST_BINS * statistics.histogram.width:
+        return low, high
+    lows, highs = np.maximum(statistics.lows, low), np.minimum(statistics.highs, high)
+    usual = replace(statistics, low=low, high=high, lows=lows, highs=highs)
+    return _search(usual, levels, _error_at_output, with_extremes=True)
+
+
 def entropy(statistics: TensorStatistics, levels: int) -> Interval:
     """The interval whose quantized histogram has the least Kullback-Leibler divergence from the true one.
 
@@ -72,12 +91,17 @@ RANGE_RULES: dict[str, Callable[[TensorStatistics, int], Interval]] = {
     "percentile": percentile,
     "mse": mse,
     "output": output,
+    "extremes": extremes,
     "entropy": entropy,
 }
 
 
 def _search(
-    statistics: TensorStatistics, levels: int, loss: Callable[[Doubles, Doubles, Interval, int], float]
+    statistics: TensorStatistics,
+    levels: int,
+    loss: Callable[[Doubles, Doubles, Interval, int], float],
+    *,
+    with_extremes: bool = False,
 ) -> Interval:
     """The best interval found by shrinking both ends together, then each alone.
 
@@ -90,17 +114,46 @@ def _search(
         return low, high
     centers = np.clip(histogram.centers[used], statistics.low, statistics.high)
     weights = histogram.counts[used] / histogram.counts.sum()
-    best, least = (low, high), loss(centers, weights, (low, high), levels)
+    power = float(weights @ np.square(centers))
+    share = 1.0 / max(1, histogram.counts.sum())
+
+    def cost(interval: Interval) -> float:
+        return loss(centers, weights, interval, levels) + (
+            _clipped_extremes(statistics, interval, share, power) if with_extremes else 0.0
+        )
+
+    best, least = (low, high), cost((low, high))
     for ends in ((1, 1), (0, 1), (1, 0)):
         start = best
         for share in SHARES[1:]:
             candidate = (start[0] * (share if ends[0] else 1.0), start[1] * (share if ends[1] else 1.0))
             if candidate == start:
                 continue
-            value = loss(centers, weights, candidate, levels)
+            value = cost(candidate)
             if value < least:
                 best, least = candidate, value
     return best
+
+
+def _without_outliers(statistics: TensorStatistics) -> Interval:
+    """Everything seen but in a few images, if those go far beyond all others."""
+    lows, highs = np.minimum(statistics.lows, 0.0), np.maximum(statistics.highs, 0.0)
+    reach = np.sort(np.maximum(highs, -lows))
+    limit = FAR * float(reach[-1 - len(reach) // LEFT_OUT])
+    if limit == 0.0:  # a tensor that is hardly ever anything but zero
+        return minmax(statistics, 0)
+    return float(lows[-lows <= limit].min(initial=0.0)), float(highs[highs <= limit].max(initial=0.0))
+
+
+def _clipped_extremes(statistics: TensorStatistics, interval: Interval, share: float, power: float) -> float:
+    """What clipping each image's extremes costs, of which the histogram's sample holds but a few.
+
+    No image counts for more than `LOST` of the power of an ordinary one: one outlier must not decide for all others.
+    """
+    above = np.maximum(statistics.highs.astype(np.float64) - interval[1], 0)
+    below = np.maximum(interval[0] - statistics.lows.astype(np.float64), 0)
+    cost = CLIPPING_WEIGHT * share * (np.square(above) + np.square(below))
+    return float(np.minimum(cost, LOST * power / len(cost)).sum())
 
 
 def _squared_error(centers: Doubles, weights: Doubles, interval: Interval, levels: int) -> float:

@@ -46,11 +46,15 @@ class TensorStatistics:
         low: smallest value seen; 0 for a large tensor that cannot be negative.
         high: largest value seen.
         histogram: of the values, or of a sample of them where the tensor is large; empty if not asked for.
+        lows: smallest value of each image, float32 [images].
+        highs: largest value of each image, float32 [images].
     """
 
     low: float
     high: float
     histogram: Histogram
+    lows: Array
+    highs: Array
 
 
 @dataclass(frozen=True)
@@ -141,24 +145,30 @@ def image_size(model: Model, tensor: str) -> int:
     return math.prod(extent if isinstance(extent, int) else 0 for extent in extents) if extents else 0
 
 
-def _summary(outputs: Mapping[str, Array], name: str, *, histograms: bool) -> tuple[float, float, Array]:
-    """Smallest and largest value in a batch, and the values for the histogram."""
+def _summary(outputs: Mapping[str, Array], name: str, *, histograms: bool) -> tuple[Array, Array, Array]:
+    """Smallest and largest value of each image of a batch, and the values for the histogram."""
     if name in outputs:
         x = outputs[name]
-        return float(x.min()), float(x.max()), sample(x) if histograms else x[:0]
+        rows = x.reshape(len(x) if x.ndim > 1 else 1, -1)
+        return rows.min(axis=1), rows.max(axis=1), sample(x) if histograms else x[:0]
     high = outputs[HIGH + name]
-    low = float(outputs[LOW + name]) if LOW + name in outputs else 0.0
-    return low, float(high), outputs[SAMPLE + name] if histograms else high.reshape(-1)[:0]
+    highs = high.reshape(len(high), -1).max(axis=1)
+    lows = np.zeros_like(highs)
+    if LOW + name in outputs:
+        lows = -outputs[LOW + name].reshape(len(high), -1).max(axis=1)
+    return lows, highs, outputs[SAMPLE + name] if histograms else highs[:0]
 
 
-def _updated(before: TensorStatistics | None, name: str, low: float, high: float, values: Array) -> TensorStatistics:
+def _updated(before: TensorStatistics | None, name: str, lows: Array, highs: Array, values: Array) -> TensorStatistics:
     # The runtime's minimum and maximum may skip NaN; the sample would show it.
-    _require_finite(name, low, high, values)
+    _require_finite(name, lows, highs, values)
+    low, high = float(lows.min()), float(highs.max())
     histogram = before.histogram if before else empty_histogram()
     histogram = add_values(histogram, values, low=low, high=high)
     if before:
         low, high = min(low, before.low), max(high, before.high)
-    return TensorStatistics(low=low, high=high, histogram=histogram)
+        lows, highs = np.concatenate([before.lows, lows]), np.concatenate([before.highs, highs])
+    return TensorStatistics(low, high, histogram, lows, highs)
 
 
 def _require_finite(name: str, *values: float | Array) -> None:

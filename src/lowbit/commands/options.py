@@ -101,6 +101,9 @@ class RecipeOptions:
     group_size: Annotated[int | None, typer.Option(help="Group size, with --per group.", min=1)] = None
     affine: Annotated[bool | None, typer.Option("--affine/--symmetric", help="With or without zero points.")] = None
     target: TargetOption = None
+    depthwise_bits: Annotated[
+        int | None, typer.Option(help="Bits of depthwise layers in a recipe of up to 4 bits; 8 by default.", min=1)
+    ] = None
 
     def parsed(self, *, ranges: str | None = None) -> "Recipe":
         """The recipe, with a range rule of its own if one is given.
@@ -117,6 +120,7 @@ class RecipeOptions:
             symmetric=None if self.affine is None else not self.affine,
             ranges=ranges,
             target=self.target,
+            depthwise_bits=self.depthwise_bits,
         )
 
 

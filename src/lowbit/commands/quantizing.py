@@ -32,7 +32,7 @@ class RangedRecipeOptions(RecipeOptions):
     """A recipe, with how the ranges of activations are chosen."""
 
     ranges: Annotated[
-        str | None, typer.Option(help="Range rule for activations: {lowbit.calibration.ranges:RANGE_RULES}.")
+        str | None, typer.Option(help="Range rule for activations: auto, {lowbit.calibration.ranges:RANGE_RULES}.")
     ] = None
 
 

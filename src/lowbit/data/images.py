@@ -163,6 +163,19 @@ class Images:
             self, source=self.source.select(stratified(self.labels, self.count, limit, seed=seed))
         )
 
+    def apart(self, count: int, *, seed: int = 0) -> tuple["Images", "Images"]:
+        """The others and `count` of the images, chosen as by `subset`.
+
+        Raises:
+            DataError: `count` is not positive.
+        """
+        chosen = stratified(self.labels, self.count, count, seed=seed)
+        others = sorted(set(range(self.count)) - set(chosen))
+        return (
+            dataclasses.replace(self, source=self.source.select(others)),
+            dataclasses.replace(self, source=self.source.select(chosen)),
+        )
+
     @cached_property
     def digests(self) -> tuple[str, ...]:
         """SHA-256 of each image's decoded pixels and shape, before resizing; for a model's inputs, of the floats.

@@ -28,11 +28,12 @@ def stratified(labels: Labels | None, count: int, limit: int, *, seed: int) -> l
     classes = np.zeros(count, np.int64) if labels is None else labels
     shares = {name: limit * number / count for name, number in Counter(classes.tolist()).items()}
     quota = {name: math.floor(share) for name, share in shares.items()}
-    by_remainder = sorted(shares, key=lambda name: (quota[name] - shares[name], name))
+    # Equal remainders are ranked by a hash: where most classes have one image, order would take the first classes only.
+    by_remainder = sorted(shares, key=lambda name: (quota[name] - shares[name], _rank(seed, "class", name)))
     for name in by_remainder[: limit - sum(quota.values())]:
         quota[name] += 1
     # Ranked by a hash and not by a generator, whose stream may change with the version of a library.
-    ranked = sorted(range(count), key=lambda index: hashlib.sha256(f"{seed} {index}".encode()).digest())
+    ranked = sorted(range(count), key=lambda index: _rank(seed, index))
     chosen = []
     for index in ranked:
         name = int(classes[index])
@@ -40,6 +41,10 @@ def stratified(labels: Labels | None, count: int, limit: int, *, seed: int) -> l
             quota[name] -= 1
             chosen.append(index)
     return sorted(chosen)
+
+
+def _rank(*parts: object) -> bytes:
+    return hashlib.sha256(" ".join(map(str, parts)).encode()).digest()
 
 
 def check_limit(limit: int) -> None:

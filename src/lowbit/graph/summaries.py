@@ -2,8 +2,8 @@
 
 The runtime computes minimum and maximum while it holds the tensor; fetching tensors and reducing them in numpy
 took 1.6 times as long as the network itself (MobileNetV2, one thread). What is known is not computed: nothing after a
-ReLU is below zero. Where no samples are wanted, maxima are taken by a pooling over all positions first, for which ONNX
-Runtime need not convert its blocks of channels back into images (a third of the pass).
+ReLU is below zero. Extremes are taken by a pooling over all positions, for which ONNX Runtime need not convert its
+blocks of channels back into images.
 
 Summaries of early tensors stand after those of late ones, because ONNX Runtime starts from the last node and runs first
 what that needs: so every tensor is summarized as soon as it is computed. In the opposite order all tensors were kept
@@ -33,8 +33,8 @@ def with_summaries(
         model: the prepared model.
         whole: tensors to output as they are.
         sampled: tensors [N, ...] with their strides: output as `LOW + name` (unless `never_negative`) and
-            `HIGH + name`, scalars over the whole batch, and as `SAMPLE + name` [N, values], every stride-th value of
-            each image.
+            `HIGH + name` [N, channels or 1, 1, 1], the largest of each channel and of its negative, and as
+            `SAMPLE + name` [N, values], every stride-th value of each image.
         samples: whether samples are wanted at all.
 
     Raises:
@@ -55,28 +55,30 @@ def with_summaries(
             raise ModelError(f"there is no tensor named {name!r}.", where=model.source)
     for name in whole:
         give(name)
-    flat, start, end, axis = (
+    flat, planes, start, end, axis = (
         constant(f"summary {what}", *values)
-        for what, values in (("flat", (0, -1)), ("start", (0,)), ("end", (np.iinfo(np.int64).max,)), ("axis", (1,)))
+        for what, values in (
+            ("flat", (0, -1)),
+            ("planes", (0, 1, -1, 1)),
+            ("start", (0,)),
+            ("end", (np.iinfo(np.int64).max,)),
+            ("axis", (1,)),
+        )
     )
+
+    def node(op: str, inputs: list[str], output: str) -> str:
+        proto.graph.node.append(helper.make_node(op, inputs, [output], name=output))
+        return output
+
     for name in _last_first(model, sampled):
-        if not never_negative(model, name):
-            proto.graph.node.append(helper.make_node("ReduceMin", [name], [LOW + name], name=LOW + name, keepdims=0))
-            give(LOW + name)
-        source = name
         shape = model.values[name].shape
-        if not samples and shape is not None and len(shape) == 4:
-            source = f"highest by channel of {name}"
-            proto.graph.node.append(helper.make_node("GlobalMaxPool", [name], [source], name=source))
-        proto.graph.node.append(helper.make_node("ReduceMax", [source], [HIGH + name], name=HIGH + name, keepdims=0))
-        give(HIGH + name)
+        source = name if shape is not None and len(shape) == 4 else node("Reshape", [name, planes], f"planes of {name}")
+        if not never_negative(model, name):
+            give(node("GlobalMaxPool", [node("Neg", [source], f"negative {name}")], LOW + name))
+        give(node("GlobalMaxPool", [source], HIGH + name))
         if samples:
-            rows, step = f"rows of {name}", constant(f"stride of {name}", sampled[name])
-            proto.graph.node.append(helper.make_node("Reshape", [name, flat], [rows], name=rows))
-            proto.graph.node.append(
-                helper.make_node("Slice", [rows, start, end, axis, step], [SAMPLE + name], name=SAMPLE + name)
-            )
-            give(SAMPLE + name)
+            rows, step = node("Reshape", [name, flat], f"rows of {name}"), constant(f"stride of {name}", sampled[name])
+            give(node("Slice", [rows, start, end, axis, step], SAMPLE + name))
     return model.light(proto)
 
 

@@ -254,8 +254,10 @@ def candidate_of(quantized: Quantized, path: Path) -> Candidate:
         steps=tuple(
             Step(
                 step.name,
-                step.kl_before,
-                step.kl_after,
+                step.before,
+                step.after,
+                step.fitted,
+                step.measure,
                 step.seconds,
                 "; ".join(filter(None, (step.note, "" if step.kept else "dropped: it did not help enough"))),
             )

@@ -53,11 +53,13 @@ class Example:
 
 @dataclass(frozen=True)
 class Step:
-    """One step that quantization ran and the mean KL against float before and after it."""
+    """One step that quantization tried: how far from float, by `measure`, on images that judge and that it fits."""
 
     name: str
-    kl_before: float | None = None
-    kl_after: float | None = None
+    before: float | None = None
+    after: float | None = None
+    fitted: float | None = None
+    measure: str = ""
     seconds: float | None = None
     note: str = ""
 

@@ -1,9 +1,7 @@
 """Quantize a model: decide, take the steps that the plan names, and keep of them what brings the file closer."""
 
 import gc
-import time
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +12,11 @@ from lowbit.graph.model import Model
 from lowbit.processor import single_thread_blas
 from lowbit.progress import SILENT, Progress
 from lowbit.quantization.passes.candidate import plain_candidate, plain_graph
-from lowbit.quantization.passes.steps import STEPS, StepResult
-from lowbit.quantization.passes.validation import Validation
+from lowbit.quantization.passes.selection import Selection
+from lowbit.quantization.passes.validation import fitting_and_judging
 from lowbit.quantization.planning.plan import Plan, plan
 from lowbit.quantization.planning.recipes import Recipe
 from lowbit.quantization.quantized import Quantized
-from lowbit.quantization.solving.effort import EFFORTS
 
 
 @single_thread_blas()
@@ -59,30 +56,18 @@ def quantize(
     if calibration is None or not (decision.steps or decision.recipe.integer):
         return Quantized(decision, plain_graph(model, decision, progress), notes=_unused(decision, calibration))
     images = as_images(calibration, model.preprocessing)
-    current = unequalized = plain_candidate(model, decision, images, threads, progress)
-    results: list[StepResult] = []
-    if decision.steps:
-        validation = Validation(model, images, most=EFFORTS[effort].images, threads=threads)
-        kl = validation.kl(current.graph)
+    if not decision.steps:
+        plain = plain_candidate(model, decision, images, threads, progress)
+        return Quantized(decision, plain.graph, calibration=plain.statistics)
+    fitting, judging = fitting_and_judging(model, images)
+    selection = Selection(
+        model, plain_candidate(model, decision, fitting, threads, progress), fitting, judging, threads
+    )
     for name in decision.steps:
-        started, step = time.monotonic(), STEPS[name]
-        candidate = step.take(current, decision, images, threads, progress)
-        after = kl if candidate.graph is current.graph else validation.kl(candidate.graph)
-        if step.without_equalization and after >= kl and current.base is not model:
-            # What equalization wins before rounding it may lose behind it.
-            other = step.take(unequalized, decision, images, threads, progress)
-            if (kl_of_other := validation.kl(other.graph)) < min(after, kl):
-                candidate, after = replace(other, note=f"{other.note}, without equalization"), kl_of_other
-        kept = candidate.graph is not current.graph and step.keeps(decision, kl, after)
-        results.append(StepResult(name, kl, after, kept, time.monotonic() - started, candidate.note))
-        if kept:
-            current, kl = candidate, after
-            unequalized = current if current.base is model else unequalized
-        if candidate.base is not current.base:
-            # Scaled weights that were not kept go with their graph, whose parts point at each other.
-            del candidate
-            gc.collect()
-    return Quantized(decision, current.graph, tuple(results), current.statistics)
+        selection.take(name, progress)
+        gc.collect()  # scaled weights that were not kept go with their graph, whose parts point at each other
+    chosen = selection.current
+    return Quantized(chosen.plan, chosen.graph, tuple(selection.results), chosen.statistics)
 
 
 def _unused(decision: Plan, calibration: object | None) -> tuple[str, ...]:

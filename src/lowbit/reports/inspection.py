@@ -150,7 +150,8 @@ def print_written(
     print_ledger(ledger, console=console)
     for step in quantized.steps:
         console.print(
-            f"{step.name}: KL from float {step.kl_before:.2g} -> {step.kl_after:.2g} on calibration images, "
+            f"{step.name}: {step.measure} from float {step.before:.2g} -> {step.after:.2g} on calibration images that "
+            f"judge ({step.fitted:.2g} on those it was fitted to), "
             f"{'kept' if step.kept else 'dropped'}, {step.seconds:.1f} s" + (f" ({step.note})" if step.note else ""),
             highlight=False,
         )

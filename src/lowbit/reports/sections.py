@@ -192,7 +192,8 @@ def making(comparison: Comparison) -> Markup:
     for row in comparison.files:
         for place, step in enumerate(row.details.steps):
             name = f"{step.name} ({step.note})" if step.note else step.name
-            change = (units.divergence(step.kl_before), units.divergence(step.kl_after), units.decimal(step.seconds, 1))
+            far = (units.divergence(each) for each in (step.before, step.after, step.fitted))
+            change = (step.measure, *far, units.decimal(step.seconds, 1))
             steps.append(("" if place else row.recipe, name, *change))
     counted = [row for row in comparison.files if row.details.parameter_counts]
     kinds = list(dict.fromkeys(kind for row in counted for kind, n in row.details.parameter_counts.items() if n))
@@ -202,8 +203,8 @@ def making(comparison: Comparison) -> Markup:
         counts.append([row.name, *(f"{n:,}" for n in (*numbers, sum(numbers)))])
     parts = []
     if steps:
-        heads = ("recipe", "step", "KL before", "KL after", "seconds")
-        parts += [element("h3", {}, "Steps, and what each gained"), table(heads, steps, text=(1,))]
+        heads = ("recipe", "step", "measure", "before", "after", "after, where fitted", "seconds")
+        parts += [element("h3", {}, "Steps, and what each gained"), table(heads, steps, text=(1, 2))]
     if counts:
         names = (kind.replace("_", " ") for kind in kinds)
         parts += [element("h3", {}, "How many numbers each file stores"), table(("recipe", *names, "all"), counts)]

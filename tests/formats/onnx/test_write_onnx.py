@@ -209,8 +209,11 @@ def test_no_more_nodes_than_unpacking_needs(recipe, outputs, unpacking):
 def test_codes_take_their_bits_and_no_more(model, recipe, bits, tmp_path):
     quantized, path = saved(model, recipe, tmp_path)
     ledger = read_ledger(path)
-    tensors = len(quantized.graph.weights)
-    assert ledger.bytes["codes"] <= ledger.counts["codes"] * bits / 8 + tensors * 4
+    weights = quantized.graph.weights
+    assert {codes.bits for name, codes in weights.items() if name != "deep.weight"} == {bits}
+    assert weights["deep.weight"].bits == max(8, bits), "its depthwise layer"
+    wanted = sum(np.prod(codes.shape) * codes.bits for codes in weights.values())
+    assert wanted / 8 <= ledger.bytes["codes"] <= wanted / 8 + len(weights) * 4
 
 
 @pytest.mark.parametrize("recipe", ["int8", "linear4", "cluster3"])

@@ -30,28 +30,23 @@ def network(magnitude):
     return lowbit.load(proto)
 
 
-@pytest.fixture(scope="module")
-def images():
-    return lowbit.open_images(list(networks.inputs(48)), None)
-
-
 def kl(model, content):
     unseen = lowbit.open_images(list(networks.inputs(64, seed=77)), None)
     return mean_kl(answers(model.to_bytes(), model, unseen, limit=64), answers(content, model, unseen, limit=64))
 
 
 @pytest.mark.parametrize("bits", range(2, 9))
-def test_the_rest_of_the_network_does_not_pay_for_them(images, bits):
+def test_the_rest_of_the_network_does_not_pay_for_them(bits):
     """Channels that are as dead, but have weights of the usual size, are no trouble to anybody."""
-    small, usual = (network(magnitude) for magnitude in (1e-9, 0.5))
-    lost = [
-        kl(
-            model,
-            lowbit.quantize(model, f"int{bits}", calibration=images, effort="fast", steps=["rounding"]).to_bytes(),
-        )
-        for model in (small, usual)
-    ]
-    assert lost[0] < 1.25 * lost[1] + 1e-4
+
+    def lost(model):
+        """In the mean over draws of calibration images: one may lose twice as much as another."""
+        draws = [lowbit.open_images(list(networks.inputs(48, seed=seed)), None) for seed in range(1, 5)]
+        how = {"effort": "fast", "steps": ["rounding"]}
+        files = [lowbit.quantize(model, f"int{bits}", calibration=images, **how).to_bytes() for images in draws]
+        return np.mean([kl(model, content) for content in files])
+
+    assert lost(network(1e-9)) < 1.25 * lost(network(0.5)) + 1e-4
 
 
 @pytest.mark.parametrize("per", ["channel", "tensor"])

@@ -15,6 +15,7 @@ from lowbit.graph.preprocessing import Preprocessing
 from lowbit.quantization.planning.plan import Plan
 from lowbit.quantization.planning.recipes import RECIPES, STUDY, parse_recipe
 from lowbit.quantization.solving.schemes import SCHEMES
+from lowbit.schemes.linear import Linear
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +31,9 @@ def test_every_row_of_the_table_parses_to_its_own_name_and_plans(model, name):
     recipe = parse_recipe(name)
     assert recipe.name == name
     plan = lowbit.plan(model, recipe)
-    assert all(tensor.given is None or tensor.given.bits == recipe.bits for tensor in plan.tensors)
+    for tensor in plan.tensors:
+        wider = name != "float" and recipe.bits <= 4 and tensor.layers == ("deep",)  # its depthwise layer
+        assert tensor.given is None or tensor.given.bits == (8 if wider else recipe.bits)
     assert all((tensor.asked is None) == (name == "float") for tensor in plan.tensors if tensor.layers)
 
 
@@ -287,23 +290,24 @@ def test_a_plan_that_lacks_something_is_refused(part):
         Plan.from_json(data)
 
 
-ROUNDED, EQUALIZED, BIASES = "rounding and bias correction", "equalization", "bias correction"
+RANGES, EQUALIZED, BIASES = "narrower ranges", "equalization", "bias correction"
+ROUNDED = "rounding and bias correction"
 
 
 @pytest.mark.parametrize(
     ("recipe", "per", "fast", "balanced", "best"),
     [
         ("float", None, (), (), ()),
-        ("int8", None, (BIASES,), (EQUALIZED, BIASES), (EQUALIZED, ROUNDED)),
-        ("int7", None, (BIASES,), (EQUALIZED, ROUNDED), (EQUALIZED, ROUNDED)),
-        ("int4", None, (BIASES,), (EQUALIZED, ROUNDED), (EQUALIZED, ROUNDED)),
-        ("int8", "tensor", (EQUALIZED, BIASES), (EQUALIZED, ROUNDED), (EQUALIZED, ROUNDED)),
+        ("int8", None, (RANGES, BIASES), *[(RANGES, EQUALIZED, BIASES, ROUNDED)] * 2),
+        ("int7", None, (RANGES, BIASES), *[(RANGES, EQUALIZED, BIASES, ROUNDED)] * 2),
+        ("int4", None, (RANGES, BIASES), *[(RANGES, EQUALIZED, BIASES, ROUNDED)] * 2),
+        ("int8", "tensor", (RANGES, EQUALIZED, BIASES), *[(RANGES, EQUALIZED, BIASES, ROUNDED)] * 2),
         ("linear9", None, (), (), ()),
-        ("linear8", None, (), (), (ROUNDED,)),
+        ("linear8", None, (ROUNDED,), (ROUNDED,), (ROUNDED,)),
         ("linear7", None, (ROUNDED,), (ROUNDED,), (ROUNDED,)),
         ("linear5", None, (ROUNDED,), (ROUNDED,), (ROUNDED,)),
         ("linear4", None, (EQUALIZED, ROUNDED), (EQUALIZED, ROUNDED), (EQUALIZED, ROUNDED)),
-        ("cluster8", None, (), (), (ROUNDED,)),
+        ("cluster8", None, (ROUNDED,), (ROUNDED,), (ROUNDED,)),
         ("cluster2", None, (EQUALIZED, ROUNDED), (EQUALIZED, ROUNDED), (EQUALIZED, ROUNDED)),
     ],
 )
@@ -318,4 +322,115 @@ def test_the_steps_of_a_recipe(model, recipe, per, fast, balanced, best):
 def test_a_normalized_input_is_taken_as_bytes_where_its_last_bit_counts(model, recipe, exact):
     how = Preprocessing(networks.SIDE, networks.SIDE, mean=(0.5,) * 3, std=(0.25,) * 3)
     steps = lowbit.plan(dataclasses.replace(model, preprocessing=how), recipe).steps
-    assert (steps[0] == "input as image bytes") == exact
+    assert steps[:2] == (RANGES, "input as image bytes" if exact else EQUALIZED)
+
+
+def test_a_range_rule_that_is_named_is_not_put_to_the_test(model):
+    assert RANGES not in lowbit.plan(model, parse_recipe("int8", ranges="output")).steps
+    assert lowbit.plan(model, "int8").range_rule == "extremes"
+    assert lowbit.plan(model, parse_recipe("int8", ranges="mse")).range_rule == "mse"
+
+
+DEPTHWISE = "depthwise layers hold few weights, whose rounding errors cannot make up for each other"
+
+
+@pytest.mark.parametrize("recipe", ["int4", "int2", "linear4", "linear2", "cluster4", "cluster1"])
+def test_depthwise_layers_get_eight_bits_in_narrow_recipes(model, recipe):
+    decision = lowbit.plan(model, recipe)
+    (deep,) = [tensor for tensor in decision.tensors if tensor.tensor == "deep.weight"]
+    assert deep.asked == parse_recipe(recipe).weights
+    assert deep.given == Linear(8, per="channel", symmetric=True)
+    assert deep.reason == DEPTHWISE
+    assert deep.adapted
+    assert not deep.downgraded
+    assert decision.adaptations == (f"1 of 7 weights get linear8/channel: {DEPTHWISE}",)
+    assert not any(DEPTHWISE in sentence for sentence in decision.downgrades)
+    decision = lowbit.plan(lowbit.load(networks.residual_network(first=48)), recipe)
+    assert len(decision.adaptations) == 1
+    for sentence in decision.downgrades:
+        assert "too small" in sentence, "of its own, as in any recipe"
+    assert Plan.from_json(json.loads(json.dumps(decision.to_json()))) == decision
+
+
+def test_strict_accepts_wider_depthwise_layers(model):
+    quantized = lowbit.quantize(model, "linear4", strict=True)
+    assert quantized.graph.weights["deep.weight"].bits == 8
+    assert quantized.graph.weights["wide.weight"].bits == 4
+
+
+@pytest.mark.parametrize("recipe", ["int8", "int5", "linear5", "linear8", "cluster8"])
+def test_wider_recipes_treat_depthwise_layers_like_others(model, recipe):
+    decision = lowbit.plan(model, recipe)
+    assert not any(DEPTHWISE in sentence for sentence in decision.adaptations)
+    assert {tensor.given for tensor in decision.quantized} == {parse_recipe(recipe).weights}
+
+
+@pytest.mark.parametrize("recipe", ["int4", "linear4", "linear2", "cluster3"])
+def test_the_bits_of_depthwise_layers_can_be_chosen(model, recipe):
+    bits = int(recipe[-1])
+    own = lowbit.plan(model, parse_recipe(recipe, depthwise_bits=bits))
+    assert own.adaptations == ()
+    assert {tensor.given for tensor in own.quantized} == {parse_recipe(recipe).weights}
+    six = lowbit.plan(model, parse_recipe(recipe, depthwise_bits=6))
+    assert {tensor.given.bits for tensor in six.quantized if tensor.layers == ("deep",)} == {6}
+    for decision in (own, six):
+        assert Plan.from_json(json.loads(json.dumps(decision.to_json()))) == decision
+    for wrong in (bits - 1, 9):
+        with pytest.raises(SchemeError, match=f"has no depthwise layers of {wrong} bits"):
+            parse_recipe(recipe, depthwise_bits=wrong)
+    with pytest.raises(SchemeError, match="recipe 'float' has no depthwise layers"):
+        parse_recipe("float", depthwise_bits=8)
+
+
+def test_depthwise_layers_have_scales_as_the_others_where_these_allow_it(model):
+    for recipe, per in (("int4", "tensor"), ("linear4", "tensor"), ("linear4", "channel")):
+        decision = lowbit.plan(model, parse_recipe(recipe, per=per))
+        assert {tensor.given.per for tensor in decision.quantized} == {per}
+    grouped = lowbit.plan(model, parse_recipe("linear4", per="group", group_size=8))
+    assert {tensor.given.per for tensor in grouped.quantized if tensor.layers == ("deep",)} == {"channel"}
+
+
+def test_a_depthwise_layer_that_would_not_become_smaller_stays_float():
+    """One value and one scale per channel: the scale alone takes as much as the float did."""
+    weights = {"w": np.full((16, 16, 3, 3), 0.1), "d": np.full((16, 1, 1, 1), 0.5)}
+    nodes = [make_node("Conv", "x w", "c", name="first"), make_node("Conv", "c d", "y", name="scaling", group=16)]
+    model = lowbit.load(make(nodes, {"x": ["n", 16, 8, 8]}, ["y"], weights))
+    for tensor in lowbit.plan(model, "linear4").tensors:
+        assert tensor.given is None or tensor.given.stored_bytes(tensor.shape, tensor.axis) < 4 * np.prod(tensor.shape)
+
+
+def detector():
+    """Two heads on a trunk: boxes as they are, a score behind a sigmoid, classes behind a softmax, side by side."""
+    generator = np.random.default_rng(0)
+    weights = {"trunk": generator.normal(scale=0.4, size=(8, 3, 3, 3))}
+    nodes = [make_node("Conv", "x trunk", "t", pads=[1] * 4), make_node("Relu", "t", "r")]
+    for name, channels in (("boxes", 4), ("score", 1), ("classes", 6)):
+        weights[f"{name}.weight"] = generator.normal(scale=20 if name == "boxes" else 0.5, size=(channels, 8, 1, 1))
+        nodes.append(make_node("Conv", f"r {name}.weight", name))
+    nodes.append(make_node("Sigmoid", "score", "probability"))
+    nodes.append(make_node("Softmax", "classes", "shares", axis=1))
+    nodes.append(make_node("Concat", "probability boxes shares", "y", axis=1))
+    return lowbit.load(make(nodes, {"x": ["n", 3, 16, 16]}, ["y"], weights))
+
+
+def test_what_a_detector_gives_is_not_rounded_to_the_steps_of_its_boxes():
+    model = detector()
+    nodes = {node.node: node for node in lowbit.plan(model, "int8").nodes}
+    assert (nodes["y"].arithmetic, nodes["y"].reason) == ("float", "only joins data for a float output")
+    assert (nodes["probability"].arithmetic, nodes["probability"].reason) == (
+        "float",
+        "only makes data for a float output",
+    )
+    assert {nodes[name].arithmetic for name in ("t", "boxes", "score", "classes")} == {"integer"}
+    quantized = lowbit.quantize(model, "int8", calibration=networks.inputs(64), effort="fast")
+    assert "y" not in quantized.graph.activations
+    x = networks.inputs(16, seed=5)
+    exact, given = (open_session(each.to_bytes(), threads=1).run({"x": x})["y"] for each in (model, quantized))
+    assert np.abs(exact[:, 1:5]).max() > 50
+    for part in (slice(0, 1), slice(5, None)):
+        assert np.abs(exact - given)[:, part].max() < 0.05, "a step of the boxes' grid is larger"
+
+
+def test_a_concat_whose_codes_are_read_computes_in_integers():
+    nodes = {node.node: node.arithmetic for node in lowbit.plan(concatenated("Relu", "Relu"), "int8").nodes}
+    assert nodes["whole"] == "integer"

@@ -19,7 +19,7 @@ INT32_LIMIT = 2**31 - 1
 
 def activation_codes(decision: Plan, statistics: Statistics) -> dict[str, ActivationCodes]:
     """Scale and zero point of every tensor that becomes uint8, one for each scale group, by the recipe's range rule."""
-    rule = RANGE_RULES[decision.recipe.ranges]
+    rule = RANGE_RULES[decision.range_rule]
     codes: dict[str, ActivationCodes] = {}
     for group in decision.scale_groups:
         intervals = [rule(statistics.tensors[tensor], ACTIVATION_LEVELS) for tensor in group]
@@ -30,7 +30,7 @@ def activation_codes(decision: Plan, statistics: Statistics) -> dict[str, Activa
 
 def output_codes(model: Model, decision: Plan, statistics: Statistics) -> dict[str, ActivationCodes]:
     """Scale and zero point of every float output of the model, for files that give codes."""
-    rule = RANGE_RULES[decision.recipe.ranges]
+    rule = RANGE_RULES[decision.range_rule]
     seen = statistics.tensors
     names = [output.name for output in model.outputs if output.name in seen]
     return {name: affine_uint8(*rule(seen[name], ACTIVATION_LEVELS)) for name in names}

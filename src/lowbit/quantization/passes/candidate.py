@@ -28,12 +28,14 @@ class Candidate:
     """What a step begins from, and what it makes.
 
     Attributes:
+        plan: what is decided, with the range rule that it follows.
         base: the float model that the codes stand for: the one given, or an equalized one.
         graph: its codes.
         statistics: ranges of its activations; None where they stay float.
         note: how it was made, for people.
     """
 
+    plan: Plan
     base: Model
     graph: QuantizedGraph
     statistics: Statistics | None
@@ -79,7 +81,7 @@ def plain_candidate(model: Model, plan: Plan, images: Images, threads: int, prog
     """Every tensor by its scheme alone, with the ranges of activations where the recipe rounds them."""
     statistics = measured_ranges(model, plan, images, threads, progress)
     codes = plain_codes(model, plan, progress)
-    return Candidate(model, assembled(model, plan, codes, {}, statistics), statistics)
+    return Candidate(plan, model, assembled(model, plan, codes, {}, statistics), statistics)
 
 
 def plain_graph(model: Model, plan: Plan, progress: Progress = SILENT) -> QuantizedGraph:

@@ -40,6 +40,7 @@ WIDEST = 4608  # columns whose second moment is worth its memory (162 MB in floa
 # Columns from which a layer's products fill the memory (85 MB for each batch on its way at 4608): the system gets back
 # what others left before, and none are made ahead.
 WIDE = 1024
+HALVED = 2304  # columns up to which moments of both halves are kept: three times H
 BATCH = 4  # images per run; twice as many cost 100 MB and gain little
 MEMORY = 96 << 20  # bytes of activations kept between layers
 HELD = 24 << 20  # bytes of targets that one run of the float network leaves, unless a single layer needs more
@@ -87,7 +88,7 @@ class LayerwisePass:
         self.biases: dict[str, npt.NDArray[np.float32]] = {}
         self._positions = effort.positions
         self._pieces = Subgraphs(model)
-        self._batches = Batches(model, images, BATCH, limit=min(effort.images, images.count))
+        self._batches = Batches(model, images.subset(min(effort.images, images.count)), BATCH)
         self._threads = threads or cores()
         self._bytes = self._tensor_bytes()
         self._replaced: dict[str, npt.NDArray[np.float32]] = {}
@@ -142,7 +143,12 @@ class LayerwisePass:
             t = target.rows - rows_at(layer, tensors[shortcut], target.keep) if shortcut else target.rows
             return columns_at(layer, tensors[layer.input], target), t
 
-        sums = MomentSums(self._owns_bias(layer), with_second=layer.columns <= WIDEST)
+        sums = MomentSums(
+            self._owns_bias(layer),
+            with_second=layer.columns <= WIDEST,
+            with_power=shortcut is None,  # of a sum's parts one alone does not say how much they vary together
+            with_halves=layer.columns <= HALVED,
+        )
         batches = enumerate(self._quantized.batches())
         sums.add(*columns_and_rows(next(batches)))
         ahead = 1 if layer.columns < WIDE else 0

@@ -35,10 +35,10 @@ from lowbit.quantization.passes.layerwise import WIDEST, LayerwisePass
 from lowbit.quantization.solving.effort import Effort
 from lowbit.quantization.solving.gptq import gptq
 from lowbit.quantization.solving.grids import UniformGrid
-from lowbit.quantization.solving.layer import DAMPING
 from lowbit.quantization.solving.problem import Floats, Single, damped, inverse_factor, objective
 from lowbit.quantization.solving.rate_distortion import high_rate_scale
 from lowbit.quantization.solving.refit import refit_bias
+from lowbit.quantization.solving.ridge import DAMPING
 
 SHARE = 0.01  # of a layer's output power that the test takes away
 VALIDATION_IMAGES = 64  # that the test runs on
@@ -158,7 +158,7 @@ class _Rest:
 
     def __init__(self, model: Model, images: Images, threads: int) -> None:
         self.model = model
-        batches = list(Batches(model, images, BATCH_SIZE, limit=VALIDATION_IMAGES))
+        batches = list(Batches(model, images.subset(min(VALIDATION_IMAGES, images.count)), BATCH_SIZE))
         self._sizes = [len(x) for x in batches]
         self._frontier = Frontier(Subgraphs(model), (), threads=threads)
         self._frontier.keep(0, ({model.input.name: x} for x in batches))

@@ -1,16 +1,31 @@
 """How far a quantized network is from the float one: what decides whether a step is kept.
 
-Closeness is measured, not assumed: the file is written, run on validation images, and the mean KL divergence of its
-answers from the float model's is taken; where the file would only unpack weights, the network runs with what they
-unpack to. A network is sure of the images that it was trained on, and its softmax then hides all but the grossest
-errors: logits are first divided by their mean standard deviation, so that every image has a say (temperature; Hinton et
-al. 2015, "Distilling the knowledge in a neural network").
+Closeness is measured, not assumed: the file is written, run on images that nothing was fitted to, and its answers are
+compared with the float model's; where the file would only unpack weights, the network runs with what they unpack to.
+
+- A classifier (one output [images, classes]) is judged by the mean KL divergence of its answers. It is sure of the
+  images that it was trained on, and its softmax then hides all but the grossest errors: logits are first divided by
+  their mean standard deviation, so that every image has a say (temperature; Hinton et al. 2015, "Distilling the
+  knowledge in a neural network").
+- Any other network is judged by the squared error of all its float outputs, relative to the variance of each channel of
+  each output, in the mean: of a detector scores count as much as boxes, though these are a hundred times larger.
+
+Both are taken image by image, and a step is kept if its gain is larger than its standard error over the images: of two
+files whose difference is chance the simpler one is kept.
 """
 
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
-from lowbit.calibration.divergence import answers, mean_kl
+import numpy as np
+import numpy.typing as npt
+
+from lowbit.calibration.batches import Batches
+from lowbit.calibration.divergence import BATCH_SIZE, kl_by_image
 from lowbit.data.images import Images
+from lowbit.engines import open_session
 from lowbit.formats.onnx.write import to_onnx
 from lowbit.formats.quantized_graph import QuantizedGraph
 from lowbit.graph.model import LightModel, Model
@@ -18,34 +33,143 @@ from lowbit.graph.subgraph import Subgraphs
 from lowbit.processor import give_back_memory
 from lowbit.quantization.passes.candidate import DecodedWeights
 
-VALIDATION_IMAGES = 256  # more would hardly change a verdict
+JUDGING_SHARE = 5  # one image in so many judges
+FEWEST_JUDGING = 20
+LEAST = 1e-12  # distance that counts as none
+MOST_JUDGING = 64  # more would hardly change a verdict
+FEWEST_IMAGES = 48  # of which some are set apart to judge; of fewer all fit and all judge
+KEPT_BYTES = 64 << 20  # of the float model's answers
+LEAST_VARIANCE = 0.01  # of a channel, relative to the mean of its output's channels
+KL, RELATIVE_ERROR = "KL", "relative squared error"
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Doubles = npt.NDArray[np.float64]
+
+
+def fitting_and_judging(model: Model, images: Images) -> tuple[Images, Images]:
+    """The images that a network is fitted to, and those that judge; all of them twice if there are too few."""
+    batch = model.fixed_batch or 1
+    count = max(FEWEST_JUDGING, min(MOST_JUDGING, images.count // JUDGING_SHARE))
+    count = -(-count // batch) * batch
+    if images.count < FEWEST_IMAGES or images.count - count < max(batch, count):
+        return images, images
+    return images.apart(count)
+
+
+@dataclass(frozen=True)
+class Distances:
+    """How far answers are from the float model's, image by image.
+
+    Attributes:
+        values: KL divergence in nats, or relative squared error, [images]; infinite where an answer is no number.
+    """
+
+    values: Doubles
+
+    @property
+    def mean(self) -> float:
+        """Over the images; infinite if one is."""
+        return float(self.values.mean())
+
+    def closer_than(self, other: "Distances", *, tolerance: float = 1.0) -> bool:
+        """Whether these are less than `tolerance` times the other ones, on the same images, and it is not chance.
+
+        Two paired tests: of the mean difference, which a few images can decide, and of the mean logarithm of the ratio,
+        for which every image counts alike. One has to gain more than its standard error, and the other must not lose. A
+        tolerance above 1 gives these the benefit of the doubt: then means alone decide.
+        """
+        if not (math.isfinite(self.mean) and math.isfinite(other.mean)):
+            return math.isfinite(self.mean)
+        if tolerance > 1:
+            return self.mean < tolerance * other.mean
+        ratio = np.log(np.maximum(self.values, LEAST) / np.maximum(tolerance * other.values, LEAST))
+        gains = (_in_errors(self.values - tolerance * other.values), _in_errors(ratio))
+        return min(gains) < -1 and max(gains) < 0
+
+
+def _in_errors(differences: Doubles) -> float:
+    """The mean in units of its standard error; infinite, with its sign, where all are the same."""
+    mean = float(differences.mean())
+    error = float(differences.std(ddof=1)) / math.sqrt(len(differences)) if len(differences) > 1 else 0.0
+    return mean / error if error > 0 else math.copysign(math.inf, mean) if mean else 0.0
 
 
 class Validation:
-    """The float model's answers on validation images.
+    """The float model's answers on images that judge.
 
     Args:
         model: the prepared float model.
-        images: calibration images, of which some are taken; labels are not used.
-        most: maximum number of images.
+        images: labels are not used.
         threads: threads of the runtime; 0 leaves it to the runtime.
+
+    Attributes:
+        measure: `KL` or `RELATIVE_ERROR`.
     """
 
-    def __init__(self, model: Model, images: Images, *, most: int = VALIDATION_IMAGES, threads: int = 0) -> None:
-        self._model = model
-        self._images = images.subset(min(VALIDATION_IMAGES, most))
-        self._threads = threads
-        reference = answers(model.light(), model, self._images, limit=VALIDATION_IMAGES, threads=threads)
-        give_back_memory()
-        self._temperature = max(1.0, float(reference.std(axis=1).mean()))
-        self._reference = reference / self._temperature
+    def __init__(self, model: Model, images: Images, *, threads: int = 0) -> None:
+        self._model, self._threads = model, threads
+        self._images = images.subset(min(images.count, MOST_JUDGING))
+        self._reference = self._answers(model.light())
+        self.measure = KL if _are_classes(self._reference) else RELATIVE_ERROR
+        first = next(iter(self._reference.values()))
+        self._temperature = max(1.0, float(first.reshape(len(first), -1).std(axis=1).mean()))
 
-    def kl(self, graph: QuantizedGraph) -> float:
-        """Mean KL from float in nats; infinite where the answers are no numbers."""
-        outputs = answers(_runnable(graph), self._model, self._images, limit=VALIDATION_IMAGES, threads=self._threads)
+    def distances(self, graph: QuantizedGraph) -> Distances:
+        """From the answers of the file that a graph would be written as."""
+        answers = self._answers(_runnable(graph))
+        if self.measure == KL:
+            (reference,), (given,) = self._reference.values(), answers.values()
+            rows = (len(reference), -1)
+            values = kl_by_image(reference.reshape(rows) / self._temperature, given.reshape(rows) / self._temperature)
+        else:
+            with np.errstate(over="ignore", invalid="ignore"):
+                errors = [_relative_error(wanted, answers.get(name)) for name, wanted in self._reference.items()]
+                values = np.mean(errors, axis=0)
+        return Distances(np.where(np.isfinite(values), values, math.inf))
+
+    def _answers(self, content: bytes | LightModel) -> dict[str, Array]:
+        """Every float output (every output if none is) with an answer for each image, in the model's order.
+
+        Where no output has one, the first output as it is.
+        """
+        session = open_session(content, threads=self._threads)
+        parts: dict[str, list[Array]] = {}
+        held = images = 0
+        for x in Batches(self._model, self._images, BATCH_SIZE):
+            outputs = session.run({self._model.input.name: x})
+            for name in self._judged_outputs(outputs):
+                parts.setdefault(name, []).append(np.atleast_1d(np.asarray(outputs[name], np.float32)))
+                held += parts[name][-1].nbytes
+            images += len(x)
+            if held > KEPT_BYTES:  # large answers say much already
+                break
         give_back_memory()
-        kl = mean_kl(self._reference, outputs / self._temperature)
-        return kl if math.isfinite(kl) else math.inf
+        by_image = [name for name, part in parts.items() if sum(map(len, part)) == images]
+        return {name: np.concatenate(parts[name]) for name in by_image or list(parts)[:1]}
+
+    def _judged_outputs(self, outputs: Mapping[str, Array]) -> list[str]:
+        names = [output.name for output in self._model.outputs]
+        return [name for name in names if outputs[name].dtype.kind == "f"] or names
+
+
+def _are_classes(outputs: Mapping[str, Array]) -> bool:
+    """Whether the only output has one score for each of several classes."""
+    first = next(iter(outputs.values()))
+    return len(outputs) == 1 and first.ndim >= 2 and first.shape[1] > 1 and first[0].size == first.shape[1]
+
+
+def _relative_error(wanted: Array, given: Array | None) -> Doubles:
+    """Squared error relative to each channel's variance, in the mean over channels and positions [images]."""
+    if given is None or wanted.shape != given.shape:
+        return np.full(len(wanted), math.inf)
+    if wanted.ndim == 1:  # a number for each image is one channel
+        wanted, given = wanted[:, None], given[:, None]
+    channels = 1 if wanted.ndim > 3 else -1
+    wanted, given = np.moveaxis(wanted, channels, -1), np.moveaxis(given, channels, -1)
+    variance = wanted.reshape(-1, wanted.shape[-1]).var(axis=0, dtype=np.float64)
+    variance = np.maximum(variance, max(LEAST_VARIANCE * variance.mean(), float(np.finfo(np.float32).tiny)))
+    error = np.square(wanted.astype(np.float64) - given) / variance
+    return np.asarray(error.reshape(len(error), -1).mean(axis=1))
 
 
 def _runnable(graph: QuantizedGraph) -> bytes | LightModel:

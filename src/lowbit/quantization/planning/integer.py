@@ -62,6 +62,7 @@ CLAMPS = frozenset(("Relu", "Clip"))
 OWN_SCALE = frozenset(
     ("Add", "Mul", "Concat", "GlobalAveragePool", "AveragePool", "ReduceMean", "Sigmoid", "LeakyRelu")
 )
+JOINS = frozenset(("Concat", "Sigmoid"))
 WEIGHTED = frozenset(("Conv", "ConvTranspose", "Gemm", "MatMul"))
 # LiteRT and OpenVINO have integer kernels, ONNX Runtime has none: there a float kernel computes on the same codes.
 NOT_IN_ONNXRUNTIME = ENGINES["onnxruntime"].float_kernels
@@ -177,16 +178,22 @@ def _is_constant(value: Value) -> bool:
 
 
 def _drop_idle_data_movement(model: Model, plans: dict[str, NodePlan]) -> None:
-    """A node that only moves data to a float output gains nothing from rounding it first."""
+    """A node that only moves data, or joins it, gains nothing from rounding where nothing computes on its codes.
+
+    What a Concat joins for a float output would have to share one scale: in a detector's head probabilities would be
+    rounded to the steps of its boxes.
+    """
     for node in reversed(list(model.graph)):
         name = str(node.name)
         plan = plans[name]
-        if plan.arithmetic != "integer" or plan.op not in DATA_MOVEMENT:
+        if plan.arithmetic != "integer" or plan.op not in DATA_MOVEMENT | JOINS:
             continue
         users = [user for output in node.outputs for user, _ in output.uses()]
         integer_users = any(plans[str(user.name)].arithmetic == "integer" for user in users)
-        if not integer_users and any(output.is_graph_output() for output in node.outputs):
-            plans[name] = replace(plan, arithmetic="float", reason="only moves data to a float output")
+        is_output = any(output.is_graph_output() for output in node.outputs)
+        if not integer_users and (is_output or plan.op in JOINS):
+            does = "joins" if plan.op == "Concat" else "moves" if plan.op in DATA_MOVEMENT else "makes"
+            plans[name] = replace(plan, arithmetic="float", reason=f"only {does} data for a float output")
 
 
 def _absorb(model: Model, plans: dict[str, NodePlan]) -> None:

@@ -10,7 +10,7 @@ from lowbit.formats.input_bytes import reads_bytes
 from lowbit.graph.model import Model
 from lowbit.graph.ops import Layer, layers
 from lowbit.quantization.planning.integer import WEIGHTED, IntegerPlan, NodePlan, plan_integer
-from lowbit.quantization.planning.recipes import Recipe, parse_recipe
+from lowbit.quantization.planning.recipes import AUTO_RANGES, FIRST_RANGES, Recipe, parse_recipe
 from lowbit.quantization.planning.target import resolved, weights_for
 from lowbit.quantization.solving.effort import effort_called
 from lowbit.quantization.solving.schemes import scheme_from_json, scheme_to_json
@@ -20,25 +20,26 @@ from lowbit.schemes.linear import Linear
 FLOAT_BYTES = 4  # per float32 value
 
 # Steps, in the order in which they are taken.
+RANGES = "narrower ranges"
 EXACT_INPUT = "input as image bytes"
 EQUALIZATION = "equalization"
 ROUNDING = "rounding and bias correction"
 BIAS = "bias correction"
 # What `--steps` calls them -> what the plan calls them, in the same order.
 STEP_NAMES: dict[str, str] = {
+    "ranges": RANGES,
     "exact-input": EXACT_INPUT,
     "equalization": EQUALIZATION,
-    "rounding": ROUNDING,
     "bias": BIAS,
+    "rounding": ROUNDING,
 }
 # Weight-only recipes: up to how many bits per weight a step is worth its time.
 EQUALIZATION_MAX_BITS = 4
-ROUNDING_MAX_BITS = 7
-ROUNDING_MAX_BITS_AT_BEST = 8  # at effort `best`
-# Integer recipes: from how many bits per weight the input is taken as bytes, and biases are corrected without rounding.
+ROUNDING_MAX_BITS = 8
+# Integer recipes: from how many bits per weight the input is taken as bytes.
 EXACT_INPUT_MIN_BITS = 7
-BIAS_ONLY_MIN_BITS = 8
 
+DEPTHWISE_REASON = "depthwise layers hold few weights, whose rounding errors cannot make up for each other"
 BATCH_NORM_REASON = "batch-norm statistics are never quantized"
 
 
@@ -54,7 +55,8 @@ class TensorPlan:
         asked: scheme that the recipe asks for.
         given: scheme that it gets; None if it stays float.
         reason: why `given` differs from `asked`, or why a tensor that is not a layer's weight stays float.
-        adapted: whether `given` differs for the target's sake, which is no downgrade; see `Plan.adaptations`.
+        adapted: whether `given` differs for the target's sake, or for accuracy's, which is no downgrade; see
+            `Plan.adaptations`.
     """
 
     tensor: str
@@ -100,6 +102,11 @@ class Plan:
         return tuple(tensor for tensor in self.tensors if tensor.given is not None)
 
     @property
+    def range_rule(self) -> str:
+        """The row of `RANGE_RULES` that ranges of activations follow, or begin with where the best is to be found."""
+        return FIRST_RANGES if self.recipe.ranges == AUTO_RANGES else self.recipe.ranges
+
+    @property
     def downgrades(self) -> tuple[str, ...]:
         """One sentence per weight or node that does not get what the recipe asks for."""
         tensors = [f"{plan.tensor}: {plan.reason}" for plan in self.tensors if plan.downgraded]
@@ -112,10 +119,11 @@ class Plan:
 
     @property
     def adaptations(self) -> tuple[str, ...]:
-        """What differs from the recipe for the target's sake, in one sentence each.
+        """What differs from the recipe by a rule of lowbit's, in one sentence each.
 
-        `--strict` accepts them: 8 bits could be written, but the target would not compute what the file says; naming a
-        target (or being on one) asks for exactly this.
+        `--strict` accepts them. Wider weights in depthwise layers are more than was asked for. For a target 8 bits
+        could be written, but it would not compute what the file says; naming a target (or being on one) asks for
+        exactly this.
         """
         changed = [tensor for tensor in self.tensors if tensor.adapted]
         weights = sum(1 for tensor in self.tensors if tensor.layers)
@@ -123,8 +131,9 @@ class Plan:
         for tensor in changed:
             key = (tensor.given.name if tensor.given else "float", tensor.reason)
             reasons[key] = reasons.get(key, 0) + 1
+        for_target = f" for target {self.target}"
         return tuple(
-            f"{count} of {weights} weights get {given} for target {self.target}: {reason}"
+            f"{count} of {weights} weights get {given}{'' if reason == DEPTHWISE_REASON else for_target}: {reason}"
             for (given, reason), count in reasons.items()
         )
 
@@ -246,26 +255,20 @@ def _read_scheme(data: Mapping[str, Any] | None) -> Scheme | None:
 
 
 def _default_steps(recipe: Recipe, effort: str) -> tuple[str, ...]:
-    """The steps worth their time: with 8-bit weights alone, rounding to nearest costs next to nothing (KL 1e-5)."""
+    """The steps worth their time. Those of a higher effort include those of a lower one."""
     if recipe.weights is None:
         return ()
-    if recipe.integer:
-        # A layer that reads bytes is left out of rounding. That costs narrow weights more than an exact input gains.
-        exact = (EXACT_INPUT,) if recipe.bits >= EXACT_INPUT_MIN_BITS else ()
+    if not recipe.integer:
+        equalization = (EQUALIZATION,) if recipe.bits <= EQUALIZATION_MAX_BITS else ()
+        return (*equalization, ROUNDING) if recipe.bits <= ROUNDING_MAX_BITS else ()
+    ranges = (RANGES,) if recipe.ranges == AUTO_RANGES else ()
+    # A layer that reads bytes is left out of rounding. That costs narrow weights more than an exact input gains.
+    exact = (EXACT_INPUT,) if recipe.bits >= EXACT_INPUT_MIN_BITS else ()
+    if effort == "fast":
         # With one scale per tensor a single layer whose channels differ widely can ruin the network.
-        per_tensor = recipe.weights.per == "tensor"
-        if effort == "fast":
-            return (*exact, EQUALIZATION, BIAS) if per_tensor else (*exact, BIAS)
-        # With 8 bits and a scale per channel, all that rounding gains is in the biases: KL on unseen images is 0.0027
-        # with rounding and 0.0026 with biases alone (ResNet20), 0.00045 and 0.00044 (a MobileNetV1), and biases alone
-        # take a third of the time.
-        if effort == "balanced" and not per_tensor and recipe.bits >= BIAS_ONLY_MIN_BITS:
-            return (*exact, EQUALIZATION, BIAS)
-        return (*exact, EQUALIZATION, ROUNDING)
-    if recipe.bits <= EQUALIZATION_MAX_BITS:
-        return (EQUALIZATION, ROUNDING)
-    max_bits = ROUNDING_MAX_BITS_AT_BEST if effort == "best" else ROUNDING_MAX_BITS
-    return (ROUNDING,) if recipe.bits <= max_bits else ()
+        equalization = (EQUALIZATION,) if recipe.weights.per == "tensor" else ()
+        return (*ranges, *exact, *equalization, BIAS)
+    return (*ranges, *exact, EQUALIZATION, BIAS, ROUNDING)
 
 
 def _named_steps(recipe: Recipe, names: Sequence[str]) -> tuple[str, ...]:
@@ -273,7 +276,8 @@ def _named_steps(recipe: Recipe, names: Sequence[str]) -> tuple[str, ...]:
     for name in names:
         if name not in STEP_NAMES:
             raise SchemeError(f"unknown step '{name}'.", remedy=f"Choose from: {', '.join(STEP_NAMES)}, or none.")
-        if recipe.weights is None or (STEP_NAMES[name] == EXACT_INPUT and not recipe.integer):
+        unused = STEP_NAMES[name] in (EXACT_INPUT, RANGES) and not recipe.integer
+        if recipe.weights is None or unused:
             raise SchemeError(
                 f"recipe '{recipe.name}' does not use step '{name}'.",
                 remedy="Omit it." if recipe.weights is not None else "Omit --steps.",
@@ -297,11 +301,13 @@ def _weight_plan(model: Model, name: str, users: list[Layer], recipe: Recipe) ->
             reason = "layers share it along different axes"
             return TensorPlan(name, nodes, shape, axis, asked, given, reason)
         axis = 0
+    given = (recipe.depthwise or asked) if all(layer.depthwise for layer in users) else asked
     size = math.prod(shape)
-    if not recipe.integer and (cost := asked.stored_bytes(shape, axis)) >= size * FLOAT_BYTES:
+    if not recipe.integer and (cost := given.stored_bytes(shape, axis)) >= size * FLOAT_BYTES:
         reason = f"too small: {cost} bytes with scales or code book, {size * FLOAT_BYTES} as float32"
         return TensorPlan(name, nodes, shape, axis, asked, None, reason)
-    return TensorPlan(name, nodes, shape, axis, asked, asked)
+    wider = given != asked
+    return TensorPlan(name, nodes, shape, axis, asked, given, DEPTHWISE_REASON if wider else "", adapted=wider)
 
 
 def _other_tensors(model: Model, weights: set[str], model_layers: tuple[Layer, ...]) -> list[TensorPlan]:

@@ -29,15 +29,16 @@ from lowbit.quantization.planning.plan import Plan, plan
 from lowbit.quantization.planning.recipes import parse_recipe
 from lowbit.quantization.rate.control import RateControl
 from lowbit.quantization.solving.effort import Effort
-from lowbit.quantization.solving.layer import DAMPING, REFIT_DAMPING
-from lowbit.quantization.solving.problem import Floats, Single, damped
+from lowbit.quantization.solving.layer import aim
+from lowbit.quantization.solving.problem import Floats, Single
 from lowbit.quantization.solving.rate_distortion import BEAM_WIDTH, solve_rate
-from lowbit.quantization.solving.refit import refit_bias, refit_weights
+from lowbit.quantization.solving.refit import refit_bias
 from lowbit.schemes.codes import Codes
 from lowbit.schemes.linear import Linear, LinearCodes
 
 METADATA = {"lowbit.recipe": "rate"}  # what a file says of its making
 FINER = 0.25
+TYPICAL_BITS = 4  # of a code, for how far rounding errors can be trusted to cancel
 AGAIN = 2  # times that a layer may be solved at another multiplier
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -126,8 +127,7 @@ class Allocation:
 
 def problem(layer: Layer, weight: Array, moments: Moments) -> tuple[Floats, Single]:
     """What a layer's codes [groups, rows, columns] should come close to, and H in the place of its second moments."""
-    target = refit_weights(layer.to_matrix(np.asarray(weight, np.float64)), moments, damping=REFIT_DAMPING)
-    return target, damped(moments.second, DAMPING, in_place=True)
+    return aim(layer.to_matrix(np.asarray(weight, np.float64)), moments, TYPICAL_BITS)
 
 
 def _solved_at(

@@ -8,13 +8,11 @@ import numpy.typing as npt
 from lowbit.calibration.moments import Moments
 from lowbit.graph.ops import Layer
 from lowbit.quantization.solving.effort import Effort
-from lowbit.quantization.solving.problem import Problem, damped, objective
+from lowbit.quantization.solving.problem import Floats, Problem, Single, objective
 from lowbit.quantization.solving.refit import refit_bias, refit_weights
+from lowbit.quantization.solving.ridge import DAMPING, ridged, rounding_ridge, typical_power
 from lowbit.quantization.solving.schemes import row_of
 from lowbit.schemes.codes import Codes, Scheme
-
-DAMPING = 1e-2  # of H while rounding
-REFIT_DAMPING = 0.1  # of H while re-fitting the target: higher, for what it fits is noise where positions are few
 
 
 @dataclass(frozen=True)
@@ -55,10 +53,9 @@ def solve_layer(
     if moments.second.size == 0:  # too wide for second moments: plain codes, and the bias that goes with them
         codes = scheme.encode(np.asarray(weight, np.float32), layer.channel_axis)
         return LayerSolution(codes, _bias(layer, codes, moments), 0.0, 0.0)
-    target = refit_weights(layer.to_matrix(np.asarray(weight, np.float64)), moments, damping=REFIT_DAMPING)
-    # Damped where it is, and put back before errors are counted: a copy of a wide layer's H takes 85 MB.
+    # The ridge goes where H is, and is taken off before errors are counted: a copy of a wide layer's H takes 85 MB.
     diagonal = np.einsum("gkk->gk", moments.second).copy()
-    second = damped(moments.second, DAMPING, in_place=True)
+    target, second = aim(layer.to_matrix(np.asarray(weight, np.float64)), moments, scheme.bits)
     row = row_of(scheme)
     searched = row.solve is not None and _pays(scheme, effort) and _rows_are_channels(layer)
     plain = None
@@ -80,6 +77,20 @@ def solve_layer(
     if plain is not None and error > nearest:  # only the grid's shape (a coarser zero point, half precision) can do it
         codes, error = plain, nearest
     return LayerSolution(codes, _bias(layer, codes, moments), nearest, error)
+
+
+def aim(weights: Floats, moments: Moments, bits: int) -> tuple[Floats, Single]:
+    """What codes should come close to [groups, rows, columns], and H with its ridge, in the place of H.
+
+    Args:
+        weights: trained [groups, rows, columns].
+        moments: of the layer.
+        bits: of the codes.
+    """
+    typical = typical_power(weights, moments.second)
+    target = refit_weights(weights, moments, typical)
+    ridge = rounding_ridge(target, moments, typical, bits)
+    return target, ridged(moments.second, ridge, typical, damping=DAMPING, in_place=True)
 
 
 def _pays(scheme: Scheme, effort: Effort) -> bool:

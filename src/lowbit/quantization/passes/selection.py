@@ -1,0 +1,89 @@
+"""The candidate that is closest to float so far: every step offers its own, and images that judge decide."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+
+from lowbit.data.images import Images
+from lowbit.graph.model import Model
+from lowbit.progress import Progress
+from lowbit.quantization.passes.candidate import Candidate
+from lowbit.quantization.passes.steps import STEPS, StepResult
+from lowbit.quantization.passes.validation import Validation
+
+THOROUGH = ("balanced", "best")  # efforts of a search at effort `best`: it never ends with less than `balanced` gives
+
+
+class Selection:
+    """What the steps have brought.
+
+    Args:
+        model: the prepared float model.
+        first: where the steps begin.
+        fitting: images that candidates are fitted to.
+        judging: images that they are judged on.
+        threads: threads of the runtime; 0 leaves it to the runtime.
+
+    Attributes:
+        current: the candidate to go on with.
+        results: every candidate that was tried.
+    """
+
+    def __init__(self, model: Model, first: Candidate, fitting: Images, judging: Images, threads: int) -> None:
+        self.current = self._unequalized = first
+        self.results: list[StepResult] = []
+        self._model, self._fitting, self._threads = model, fitting, threads
+        self._validation = Validation(model, judging, threads=threads)
+        self._fitted = self._validation if judging is fitting else Validation(model, fitting, threads=threads)
+        self._distances = self._validation.distances(first.graph)
+
+    def take(self, name: str, progress: Progress) -> None:
+        """Take a step, and keep what it makes if it is closer to float."""
+        for place, begin in enumerate(self._beginnings(name)):
+            started = time.monotonic()
+            candidate = STEPS[name].take(begin, self._fitting, self._threads, progress)
+            self._judge(name, candidate, started, doubt=place == 0)
+
+    def _beginnings(self, name: str) -> Iterator[Candidate]:
+        """What a step begins from; those that it comes to later depend on whether the first was kept."""
+        before = self.current
+        if not STEPS[name].searches:
+            yield before
+            return
+        effort = before.plan.effort
+        equalized = before.base is not self._model
+        for each in THOROUGH if effort == THOROUGH[-1] else (effort,):
+            yield _at(before, each)
+            # What equalization wins before rounding it may lose behind it.
+            if equalized and (each == THOROUGH[-1] or self.current is before):
+                yield _at(self._unequalized, each)
+
+    def _judge(self, name: str, candidate: Candidate, started: float, *, doubt: bool) -> None:
+        before, step = self._distances, STEPS[name]
+        tried = candidate.graph is not self.current.graph
+        after = self._validation.distances(candidate.graph) if tried else before
+        fitted = self._fitted.distances(candidate.graph) if tried and self._fitted is not self._validation else after
+        kept = tried and step.keeps(candidate.plan, before, after, doubt=doubt)
+        note = candidate.note
+        if candidate.base is self._model and self.current.base is not self._model:
+            note = f"{note}, without equalization"
+        self.results.append(
+            StepResult(
+                name,
+                before.mean,
+                after.mean,
+                fitted.mean,
+                self._validation.measure,
+                kept,
+                time.monotonic() - started,
+                note,
+            )
+        )
+        if kept:
+            self.current, self._distances = _at(candidate, self.current.plan.effort), after
+            if candidate.base is self._model:
+                self._unequalized = self.current
+
+
+def _at(candidate: Candidate, effort: str) -> Candidate:
+    return replace(candidate, plan=replace(candidate.plan, effort=effort))
