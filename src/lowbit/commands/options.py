@@ -102,7 +102,10 @@ class RecipeOptions:
     affine: Annotated[bool | None, typer.Option("--affine/--symmetric", help="With or without zero points.")] = None
     target: TargetOption = None
     depthwise_bits: Annotated[
-        int | None, typer.Option(help="Bits of depthwise layers in a recipe of up to 4 bits; 8 by default.", min=1)
+        int | None,
+        typer.Option(
+            help="Bits of depthwise layers: the recipe's own to 8; by default 8 in a recipe of up to 4.", min=1
+        ),
     ] = None
 
     def parsed(self, *, ranges: str | None = None) -> "Recipe":

@@ -378,8 +378,18 @@ def test_the_bits_of_depthwise_layers_can_be_chosen(model, recipe):
     for wrong in (bits - 1, 9):
         with pytest.raises(SchemeError, match=f"has no depthwise layers of {wrong} bits"):
             parse_recipe(recipe, depthwise_bits=wrong)
-    with pytest.raises(SchemeError, match="recipe 'float' has no depthwise layers"):
+    with pytest.raises(SchemeError, match="recipe 'float' quantizes nothing"):
         parse_recipe("float", depthwise_bits=8)
+
+
+def test_bits_of_depthwise_layers_that_are_asked_for_are_given_in_wider_recipes_too(model):
+    given = {
+        tensor.layers: tensor.given.name
+        for tensor in lowbit.plan(model, parse_recipe("linear6", depthwise_bits=7)).tensors
+        if tensor.given
+    }
+    assert given["deep",] == "linear7/channel"
+    assert {name for layers, name in given.items() if layers != ("deep",)} == {"linear6/channel"}
 
 
 def test_depthwise_layers_have_scales_as_the_others_where_these_allow_it(model):

@@ -33,14 +33,15 @@ class Recipe:
         ranges: range rule for activations, a row of `RANGE_RULES`, or `auto`: the better of two; only used if
             `integer`.
         target: processor that the file is made for, a row of `TARGETS` or `native`; only used if `integer`.
-        depthwise_bits: of the weights of depthwise layers, if those of the others have up to `NARROW_BITS`.
+        depthwise_bits: of the weights of depthwise layers; None for `DEPTHWISE_BITS` where those of the others have up
+            to `NARROW_BITS`, and for the same as theirs where they have more.
     """
 
     name: str
     weights: Scheme | None
     integer: bool = False
     ranges: str = AUTO_RANGES
-    depthwise_bits: int = DEPTHWISE_BITS
+    depthwise_bits: int | None = None
     target: str = NATIVE
 
     @property
@@ -50,10 +51,11 @@ class Recipe:
         Each of their outputs is a sum of a few inputs only, in which rounding errors cannot make up for each other, and
         they hold few of the weights: 2 to 4 % in a MobileNet, at 2 bits most of the damage.
         """
-        if self.weights is None or self.bits > NARROW_BITS or self.depthwise_bits <= self.bits:
+        bits = self.depthwise_bits or (DEPTHWISE_BITS if self.bits <= NARROW_BITS else self.bits)
+        if self.weights is None or bits == self.bits:
             return self.weights
         per = self.weights.per if isinstance(self.weights, Linear) and self.weights.per != "group" else "channel"
-        return Linear(self.depthwise_bits, per=per, symmetric=True)
+        return Linear(bits, per=per, symmetric=True)
 
     @property
     def bits(self) -> int:
@@ -109,7 +111,7 @@ def parse_recipe(
         symmetric: linear recipes only: no zero points (True), or one per scale (False; the default up to 4 bits).
         ranges: range rule for activations, `auto` or a row of `RANGE_RULES`.
         target: processor that the file is made for: `native` (this machine; the default), or a row of `TARGETS`.
-        depthwise_bits: of the weights of depthwise layers, if the recipe's own are narrower (up to 4 bits).
+        depthwise_bits: of the weights of depthwise layers, from those of the recipe to 8.
 
     Raises:
         SchemeError: no such recipe, range rule or target, or an option that the recipe does not take.
@@ -120,10 +122,13 @@ def parse_recipe(
     if changes:
         recipe = replace(recipe, weights=_changed_scheme(recipe, changes))
     if depthwise_bits is not None:
-        if recipe.weights is None or not recipe.bits <= depthwise_bits <= DEPTHWISE_BITS:
+        if recipe.weights is None:
+            raise SchemeError("recipe 'float' quantizes nothing.", remedy="Omit --depthwise-bits.")
+        if not recipe.bits <= depthwise_bits <= max(recipe.bits, DEPTHWISE_BITS):
+            most = f" to {DEPTHWISE_BITS}" if recipe.bits < DEPTHWISE_BITS else ""
             raise SchemeError(
                 f"recipe '{recipe.name}' has no depthwise layers of {depthwise_bits} bits.",
-                remedy=f"Give the recipe's own bits, or up to {DEPTHWISE_BITS}.",
+                remedy=f"Give {recipe.bits}{most} bits.",
             )
         recipe = replace(recipe, depthwise_bits=depthwise_bits)
     if ranges is not None:
