@@ -38,9 +38,9 @@ from lowbit.quantization.solving.layer import solve_layer
 from lowbit.quantization.solving.stored_scales import narrow_bias
 from lowbit.schemes.codes import Codes
 
-# Rounding makes up for most of what plain encoding loses: equalization has to be forecast to leave less than this of
-# the noise, and where weights are all that is rounded also to make KL this much smaller before rounding, to make it smaller
-# behind it too. Forecasts are 0.67 to 0.99 on networks that do not need it (ResNet20, EfficientNet-Lite0, MobileNetV2),
+# Rounding makes up for most of what plain encoding loses. So equalization has to be forecast to leave less than this of
+# the noise; where weights are all that is rounded, it also has to make KL this much smaller before rounding, to make it
+# smaller behind it too. Forecasts are 0.67 to 0.99 where it does not pay (ResNet20, EfficientNet-Lite0, MobileNetV2),
 # 0.25 on MobileNetV2-0.35, 4e-5 on FastestDet, and 0.01 to 0.3 where depthwise channels are 100 apart.
 EQUALIZATION_GAIN = 0.5
 POWER_IMAGES = 64  # that the power of channels is taken from
