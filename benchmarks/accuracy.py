@@ -21,6 +21,7 @@ from pathlib import Path
 
 import accuracy_seeds
 from accuracy_tools import BATCH, TOOLS, Candidate, candidates
+from accuracy_tools import QUICK as QUICK_RECIPES
 from peer_tools import why
 from rows import HERE, ROOT, Results, argument_parser, by_model, cell, failed, heading, line, position
 from subjects import DETECTOR, NETWORKS, Subject, missing, open_subject
@@ -67,13 +68,13 @@ def measure(
 
     `seen` maps all logits so far to their recipe, so that an option that changed nothing is named as such.
     """
-    tool, recipe, make = candidate
+    tool, recipe = candidate.tool, candidate.recipe
     folder = work / re.sub(r"\W+", "-", f"{tool} {recipe}")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     row = Row(subject.name, tool, recipe)
     try:
-        made = make(subject, folder)
+        made = candidate.make(subject, folder)
         if made.path is not None:
             ledger = read_ledger(made.path)
             made = dataclasses.replace(made, bits_per_weight=ledger.bits_per_weight, file_bytes=ledger.total)
@@ -133,7 +134,7 @@ def float_row(subject: Subject, reference: Prediction) -> Row:
 
 def place(row: Row) -> tuple[int, int]:
     """Where a row stands in the table."""
-    tools = [("float", "float32"), *((tool, recipe) for tool, recipe, _ in candidates(TOOLS, quick=False))]
+    tools = [("float", "float32"), *((each.tool, each.recipe) for each in candidates())]
     return position(row.model, NETWORKS), position((row.tool, row.recipe), tools)
 
 
@@ -207,12 +208,12 @@ def measure_seeds(
     parser: argparse.ArgumentParser, arguments: argparse.Namespace, *, images: int, tests: int | None
 ) -> None:
     """The cells of --seeds; with --quick, only some recipes unless they are named."""
-    known = {candidate.recipe: None for candidate in accuracy_seeds.candidates()}
+    known = {candidate.recipe: None for candidate in candidates(accuracy_seeds.TOOLS)}
     if unknown := [recipe for recipe in arguments.recipes or () if recipe not in known]:
         parser.error(f"--seeds has no rows of '{unknown[0]}'; it has {', '.join(repr(recipe) for recipe in known)}")
-    wanted = arguments.recipes or (accuracy_seeds.QUICK if arguments.quick else known)
+    wanted = arguments.recipes or (QUICK_RECIPES if arguments.quick else known)
     tools = accuracy_seeds.available(arguments.tools, install=arguments.install_peers)
-    chosen = [one for one in accuracy_seeds.candidates(tools, arguments.efforts) if one.recipe in wanted]
+    chosen = [one for one in candidates(tools, arguments.efforts) if one.recipe in wanted]
     path = accuracy_seeds.RESULTS.path(quick=arguments.quick)
     asked = accuracy_seeds.Asked(arguments.data, chosen, arguments.seeds, images, tests, path, arguments.again)
     for name in arguments.models:
@@ -224,11 +225,8 @@ def measure_network(subject: Subject, arguments: argparse.Namespace) -> None:
     """The float row and those of all tools that are asked for."""
     path, name = RESULTS.path(quick=arguments.quick), subject.name
     reference = predict(subject.path, subject.test, batch=BATCH)
-    todo = [
-        candidate
-        for candidate in candidates(arguments.tools, quick=arguments.quick)
-        if arguments.recipes is None or candidate[1] in arguments.recipes
-    ]
+    wanted = arguments.recipes or (QUICK_RECIPES if arguments.quick else None)
+    todo = [each for each in candidates(arguments.tools) if wanted is None or each.recipe in wanted]
     row = float_row(subject, reference)
     RESULTS.add([row], path)
     print(f"{name}: {row.accuracy:.2f} %, {row.note}", flush=True)

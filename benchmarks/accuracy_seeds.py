@@ -7,13 +7,12 @@ images and, to show how far it is fitted to what it has seen, on the calibration
 
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
-from accuracy_tools import NNCF, ONNXRUNTIME, Made, by_lowbit, by_nncf, by_onnxruntime
+from accuracy_tools import Candidate, candidates
 from detections import f1
 from machine import stamp
 from peer_tools import installed, why
@@ -27,15 +26,7 @@ from lowbit.formats.onnx.ledger import read_ledger
 from lowbit.measurement.results import finite
 from lowbit.quantization.solving.effort import EFFORTS
 
-# (name, recipe, per); the order is that of the table
-RECIPES = (
-    ("int8", "int8", None),
-    ("int8 per tensor", "int8", "tensor"),
-    *((name, name, None) for name in ("linear8", "cluster8", "int4", "linear4", "cluster4")),
-    *((name, name, None) for name in ("linear3", "cluster3", "linear2", "cluster2")),
-)
 TOOLS = ("lowbit", "plain", "onnxruntime", "nncf")
-QUICK = ("int8", "linear4", "cluster4", "minmax, per channel", "int8 default, OpenVINO")
 CLASSIFIER = ("KL, test", "spread", "KL, calibration", "points lost", "spread")
 FOUND = ("F1, test", "spread", "F1, calibration")
 FILE = ("bits per weight", "file, KB", "s")
@@ -65,37 +56,6 @@ class Row:
     cpu: str = ""
     date: str = ""
     note: str = ""
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """What is compared: a recipe of a tool, and the function that makes its file."""
-
-    tool: str
-    recipe: str
-    effort: str
-    make: Callable[[Subject, Path], Made]
-
-
-def candidates(tools: Sequence[str] = TOOLS, efforts: Iterable[str] = EFFORTS) -> Iterator[Candidate]:
-    """Everything that can be compared, in the order of the table; only lowbit's own steps have efforts."""
-    if "lowbit" in tools:
-        for name, recipe, per in RECIPES:
-            for effort in efforts:
-                yield Candidate("lowbit", name, effort, partial(by_lowbit, name=recipe, per=per, effort=effort))
-    if "plain" in tools:
-        for name, recipe, per in RECIPES:
-            tool = "plain k-means" if recipe.startswith("cluster") else "plain rounding"
-            yield Candidate(tool, name, "", partial(by_lowbit, name=recipe, per=per, steps=()))
-    if "onnxruntime" in tools:
-        for name, method, channel, narrow in ONNXRUNTIME:
-            if method == "MinMax":
-                make = partial(by_onnxruntime, method=method, per_channel=channel, narrow=narrow)
-                yield Candidate("ONNX Runtime", name, "", make)
-    if "nncf" in tools:
-        for name, options in NNCF:
-            if "openvino" in options and "--mixed" not in options:
-                yield Candidate("NNCF", name, "", partial(by_nncf, options=options))
 
 
 # --- measuring ------------------------------------------------------------------------------------------------------
@@ -227,7 +187,7 @@ def in_words(row: Row) -> str:
 
 def place(row: Row) -> tuple[int, ...]:
     """Where a row stands in the table."""
-    known = [(c.tool, c.recipe, c.effort) for c in candidates()]
+    known = [(c.tool, c.recipe, c.effort) for c in candidates(TOOLS, EFFORTS)]
     where = position((row.tool, row.recipe, row.effort), known)
     return position(row.model, NETWORKS), row.calibration_images, where, row.seed
 

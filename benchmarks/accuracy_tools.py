@@ -3,8 +3,9 @@
 import dataclasses
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,8 @@ RECIPES = (
     ("int8", "int8", None),
     ("int8 per tensor", "int8", "tensor"),
     ("int4 (W4A8)", "int4", None),
-    *((name, name, None) for name in ("linear4", "linear3", "linear2", "cluster4", "cluster3", "cluster2")),
+    *((f"linear{bits}", f"linear{bits}", None) for bits in (8, 4, 3, 2)),
+    *((f"cluster{bits}", f"cluster{bits}", None) for bits in (8, 4, 3, 2)),
     *((f"{name} per channel", name, "channel") for name in ("cluster4", "cluster3", "cluster2")),
 )
 ONNXRUNTIME = tuple(
@@ -54,6 +56,7 @@ AIMET = (
     "not run: pip install --dry-run aimet-onnx (2.42.0) brings torch 2.15.0 with CUDA packages (14 nvidia-*, triton); "
     "not tried with a torch for CPUs"
 )
+QUICK = ("int8", "linear4", "cluster4", "minmax, per channel", "int8 default, OpenVINO")
 TOOLS = ("float", "lowbit", "plain", "onnxruntime", "nncf", "aimet")
 
 
@@ -70,7 +73,14 @@ class Made:
     note: str = ""
 
 
-Candidate = tuple[str, str, Callable[[Subject, Path], Made]]
+@dataclass(frozen=True)
+class Candidate:
+    """What is compared: a recipe of a tool, lowbit's at some effort, and the function that makes its file."""
+
+    tool: str
+    recipe: str
+    effort: str
+    make: Callable[[Subject, Path], Made]
 
 
 def arrays(subject: Subject, folder: Path) -> tuple[Path, Path]:
@@ -83,39 +93,32 @@ def arrays(subject: Subject, folder: Path) -> tuple[Path, Path]:
     return paths[0], paths[1]
 
 
-def candidates(tools: Sequence[str], *, quick: bool) -> Iterator[Candidate]:
-    """Everything that is compared, in the order of the table."""
-    recipes = [row for row in RECIPES if not quick or row[0] in ("int8", "linear4", "cluster4")]
+def candidates(tools: Sequence[str] = TOOLS, efforts: Iterable[str] = ("balanced",)) -> Iterator[Candidate]:
+    """Everything that can be compared, in the order of the table."""
     if "lowbit" in tools:
-        for name, recipe, per in recipes:
-            yield "lowbit", name, lambda s, folder, r=recipe, p=per: by_lowbit(s, folder, r, p)
+        for name, recipe, per in RECIPES:
+            for effort in efforts:
+                yield Candidate("lowbit", name, effort, partial(by_lowbit, name=recipe, per=per, effort=effort))
     if "plain" in tools:
-        for name, recipe, per in recipes:
+        for name, recipe, per in RECIPES:
             tool = "plain k-means" if recipe.startswith("cluster") else "plain rounding"
-            yield tool, name, lambda s, folder, r=recipe, p=per: plainly(s, folder, r, p)
+            yield Candidate(tool, name, "", partial(plainly, name=recipe, per=per))
     if "onnxruntime" in tools:
-        for name, method, channel, narrow in ONNXRUNTIME[:1] if quick else ONNXRUNTIME:
-            yield "ONNX Runtime", name, lambda s, f, m=method, c=channel, n=narrow: by_onnxruntime(s, f, m, c, n)
+        for name, method, channel, narrow in ONNXRUNTIME:
+            make = partial(by_onnxruntime, method=method, per_channel=channel, narrow=narrow)
+            yield Candidate("ONNX Runtime", name, "", make)
     if "nncf" in tools:
-        for name, options in NNCF[:1] if quick else NNCF:
-            yield "NNCF", name, lambda s, folder, o=options: by_nncf(s, folder, o)
+        for name, options in NNCF:
+            yield Candidate("NNCF", name, "", partial(by_nncf, options=options))
     if "aimet" in tools:
-        yield "AIMET", "AdaRound", lambda s, folder: Made(0.0, note=AIMET)
+        yield Candidate("AIMET", "AdaRound", "", lambda subject, folder: Made(0.0, note=AIMET))
 
 
-def by_lowbit(
-    subject: Subject,
-    folder: Path,
-    name: str,
-    per: str | None,
-    *,
-    effort: str = "balanced",
-    steps: Sequence[str] | None = None,
-) -> Made:
+def by_lowbit(subject: Subject, folder: Path, name: str, per: str | None, effort: str) -> Made:
     """lowbit as a user calls it."""
     started = time.perf_counter()
     recipe = lowbit.parse_recipe(name, per=per)
-    quantized = lowbit.quantize(subject.model, recipe, calibration=subject.calibration, effort=effort, steps=steps)
+    quantized = lowbit.quantize(subject.model, recipe, calibration=subject.calibration, effort=effort)
     path = quantized.save(folder / "model.onnx")
     return Made(time.perf_counter() - started, path)
 
