@@ -8,7 +8,7 @@ import lowbit
 import networks
 from lowbit.quantization import quantize as module
 from lowbit.quantization.passes.steps import STEPS, Step
-from lowbit.quantization.planning.plan import ROUNDING
+from lowbit.quantization.planning.steps import ROUNDING
 
 
 @pytest.mark.parametrize(("tolerance", "kept"), [(1e9, True), (0.0, False)])

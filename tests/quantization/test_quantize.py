@@ -11,7 +11,7 @@ from graphs import change_weights, make, make_node, relative_error, run
 from lowbit.calibration.divergence import answers, mean_kl
 from lowbit.quantization.passes.steps import BIAS_CORRECTION_TOLERANCE, ROUNDING_TOLERANCE
 from lowbit.quantization.passes.validation import fitting_and_judging
-from lowbit.quantization.planning.plan import BIAS, ROUNDING
+from lowbit.quantization.planning.steps import BIAS, ROUNDING
 from lowbit.quantization.solving.effort import EFFORTS
 
 RECIPES = ("int8", "int4", "linear8", "linear4", "linear3", "linear2", "cluster4", "cluster3", "cluster2", "cluster1")

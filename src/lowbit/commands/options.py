@@ -135,7 +135,7 @@ class SearchOptions:
     steps: Annotated[
         str | None,
         typer.Option(
-            help="Steps to try, separated by commas: {lowbit.quantization.planning.plan:STEP_NAMES}; or none. By "
+            help="Steps to try, separated by commas: {lowbit.quantization.planning.steps:STEP_NAMES}; or none. By "
             "default recipe and effort decide.",
             metavar="STEP[,STEP]|none",
         ),

@@ -12,7 +12,8 @@ from lowbit.quantization.passes.candidate import plain_candidate
 from lowbit.quantization.passes.selection import Selection
 from lowbit.quantization.passes.steps import STEPS, Step
 from lowbit.quantization.passes.validation import Validation, fitting_and_judging
-from lowbit.quantization.planning.plan import BIAS, EQUALIZATION, ROUNDING, plan
+from lowbit.quantization.planning.plan import plan
+from lowbit.quantization.planning.steps import BIAS, EQUALIZATION, ROUNDING
 
 
 def images_of(count, *, seed=1, brightness=1.0):

@@ -23,7 +23,7 @@ from lowbit.quantization.passes.validation import (
     Validation,
     fitting_and_judging,
 )
-from lowbit.quantization.planning.plan import BIAS
+from lowbit.quantization.planning.steps import BIAS
 
 POSITIVE = st.floats(1e-9, 1e3)
 PAIRS = st.lists(st.tuples(POSITIVE, POSITIVE), min_size=1, max_size=20)

@@ -16,7 +16,8 @@ from lowbit.graph.subgraph import ActivationGrid
 from lowbit.processor import give_back_memory
 from lowbit.progress import SILENT, Progress
 from lowbit.quantization.passes.activations import activation_codes, fit_biases
-from lowbit.quantization.planning.plan import EXACT_INPUT, Plan
+from lowbit.quantization.planning.plan import Plan
+from lowbit.quantization.planning.steps import EXACT_INPUT
 from lowbit.quantization.solving.stored_scales import HALF_BITS, narrow_bias, with_narrow_scales
 from lowbit.schemes.codes import Codes
 

@@ -31,8 +31,9 @@ from lowbit.quantization.passes.candidate import (
 )
 from lowbit.quantization.passes.layerwise import LayerwisePass
 from lowbit.quantization.passes.validation import Distances
-from lowbit.quantization.planning.plan import BIAS, EQUALIZATION, EXACT_INPUT, RANGES, ROUNDING, Plan
+from lowbit.quantization.planning.plan import Plan
 from lowbit.quantization.planning.recipes import OTHER_RANGES
+from lowbit.quantization.planning.steps import BIAS, EQUALIZATION, EXACT_INPUT, RANGES, ROUNDING
 from lowbit.quantization.solving.effort import EFFORTS
 from lowbit.quantization.solving.layer import solve_layer
 from lowbit.quantization.solving.stored_scales import narrow_bias

@@ -62,7 +62,8 @@ CLAMPS = frozenset(("Relu", "Clip"))
 OWN_SCALE = frozenset(
     ("Add", "Mul", "Concat", "GlobalAveragePool", "AveragePool", "ReduceMean", "Sigmoid", "LeakyRelu")
 )
-JOINS = frozenset(("Concat", "Sigmoid"))
+# Of these, what costs next to nothing in float and loses most by codes that nothing computes on.
+BETTER_LAST_IN_FLOAT = frozenset(("Concat", "Sigmoid"))
 WEIGHTED = frozenset(("Conv", "ConvTranspose", "Gemm", "MatMul"))
 # LiteRT and OpenVINO have integer kernels, ONNX Runtime has none: there a float kernel computes on the same codes.
 NOT_IN_ONNXRUNTIME = ENGINES["onnxruntime"].float_kernels
@@ -84,7 +85,7 @@ def plan_integer(model: Model, *, layer_reasons: Mapping[str, str] | None = None
         reason = layer_reasons.get(name) or _float_reason(node, weighted.get(name), plans)
         arithmetic = "float" if reason else "integer"
         plans[name] = NodePlan(name, node.op_type, arithmetic, reason or NOT_IN_ONNXRUNTIME.get(node.op_type, ""))
-    _drop_idle_data_movement(model, plans)
+    _drop_idle(model, plans)
     _absorb(model, plans)
     _clamp_codes(model, plans)
     return IntegerPlan(tuple(plans.values()), _scale_groups(model, plans))
@@ -177,23 +178,23 @@ def _is_constant(value: Value) -> bool:
     return value.const_value is not None
 
 
-def _drop_idle_data_movement(model: Model, plans: dict[str, NodePlan]) -> None:
-    """A node that only moves data, or joins it, gains nothing from rounding where nothing computes on its codes.
+def _drop_idle(model: Model, plans: dict[str, NodePlan]) -> None:
+    """A node that only moves data to a float output gains nothing from rounding it first, nor does a last Concat.
 
-    What a Concat joins for a float output would have to share one scale: in a detector's head probabilities would be
-    rounded to the steps of its boxes.
+    What a Concat joins would have to share one scale: in a detector's head probabilities would be rounded to the steps
+    of its boxes.
     """
     for node in reversed(list(model.graph)):
         name = str(node.name)
         plan = plans[name]
-        if plan.arithmetic != "integer" or plan.op not in DATA_MOVEMENT | JOINS:
+        if plan.arithmetic != "integer" or plan.op not in DATA_MOVEMENT | BETTER_LAST_IN_FLOAT:
             continue
-        users = [user for output in node.outputs for user, _ in output.uses()]
-        integer_users = any(plans[str(user.name)].arithmetic == "integer" for user in users)
-        is_output = any(output.is_graph_output() for output in node.outputs)
-        if not integer_users and (is_output or plan.op in JOINS):
-            does = "joins" if plan.op == "Concat" else "moves" if plan.op in DATA_MOVEMENT else "makes"
-            plans[name] = replace(plan, arithmetic="float", reason=f"only {does} data for a float output")
+        if any(_read_by_integers(output, plans) for output in node.outputs):
+            continue
+        if plan.op in BETTER_LAST_IN_FLOAT:
+            plans[name] = replace(plan, arithmetic="float", reason="nothing computes on its codes")
+        elif any(output.is_graph_output() for output in node.outputs):
+            plans[name] = replace(plan, arithmetic="float", reason="only moves data to a float output")
 
 
 def _absorb(model: Model, plans: dict[str, NodePlan]) -> None:

@@ -11,6 +11,7 @@ from lowbit.graph.model import Model
 from lowbit.graph.ops import Layer, layers
 from lowbit.quantization.planning.integer import WEIGHTED, IntegerPlan, NodePlan, plan_integer
 from lowbit.quantization.planning.recipes import AUTO_RANGES, FIRST_RANGES, Recipe, parse_recipe
+from lowbit.quantization.planning.steps import EXACT_INPUT, default_steps, named_steps
 from lowbit.quantization.planning.target import resolved, weights_for
 from lowbit.quantization.solving.effort import effort_called
 from lowbit.quantization.solving.schemes import scheme_from_json, scheme_to_json
@@ -18,26 +19,6 @@ from lowbit.schemes.codes import Scheme
 from lowbit.schemes.linear import Linear
 
 FLOAT_BYTES = 4  # per float32 value
-
-# Steps, in the order in which they are taken.
-RANGES = "narrower ranges"
-EXACT_INPUT = "input as image bytes"
-EQUALIZATION = "equalization"
-ROUNDING = "rounding and bias correction"
-BIAS = "bias correction"
-# What `--steps` calls them -> what the plan calls them, in the same order.
-STEP_NAMES: dict[str, str] = {
-    "ranges": RANGES,
-    "exact-input": EXACT_INPUT,
-    "equalization": EQUALIZATION,
-    "bias": BIAS,
-    "rounding": ROUNDING,
-}
-# Weight-only recipes: up to how many bits per weight a step is worth its time.
-EQUALIZATION_MAX_BITS = 4
-ROUNDING_MAX_BITS = 8
-# Integer recipes: from how many bits per weight the input is taken as bytes.
-EXACT_INPUT_MIN_BITS = 7
 
 DEPTHWISE_REASON = "depthwise layers hold few weights, whose rounding errors cannot make up for each other"
 BATCH_NORM_REASON = "batch-norm statistics are never quantized"
@@ -232,7 +213,7 @@ def plan(
         by_weight.setdefault(layer.weight, []).append(layer)
     tensors = [_weight_plan(model, name, users, recipe) for name, users in by_weight.items()]
     tensors += _other_tensors(model, set(by_weight), model_layers)
-    planned_steps = _default_steps(recipe, effort) if steps is None else _named_steps(recipe, steps)
+    planned_steps = default_steps(recipe, effort) if steps is None else named_steps(recipe, steps)
     if not with_images:
         planned_steps = ()
     if not recipe.integer:
@@ -252,37 +233,6 @@ def _scheme_or_none(scheme: Scheme | None) -> dict[str, Any] | None:
 
 def _read_scheme(data: Mapping[str, Any] | None) -> Scheme | None:
     return None if data is None else scheme_from_json(data)
-
-
-def _default_steps(recipe: Recipe, effort: str) -> tuple[str, ...]:
-    """The steps worth their time. Those of a higher effort include those of a lower one."""
-    if recipe.weights is None:
-        return ()
-    if not recipe.integer:
-        equalization = (EQUALIZATION,) if recipe.bits <= EQUALIZATION_MAX_BITS else ()
-        return (*equalization, ROUNDING) if recipe.bits <= ROUNDING_MAX_BITS else ()
-    ranges = (RANGES,) if recipe.ranges == AUTO_RANGES else ()
-    # A layer that reads bytes is left out of rounding. That costs narrow weights more than an exact input gains.
-    exact = (EXACT_INPUT,) if recipe.bits >= EXACT_INPUT_MIN_BITS else ()
-    if effort == "fast":
-        # With one scale per tensor a single layer whose channels differ widely can ruin the network.
-        equalization = (EQUALIZATION,) if recipe.weights.per == "tensor" else ()
-        return (*ranges, *exact, *equalization, BIAS)
-    return (*ranges, *exact, EQUALIZATION, BIAS, ROUNDING)
-
-
-def _named_steps(recipe: Recipe, names: Sequence[str]) -> tuple[str, ...]:
-    """The steps asked for, in the order in which they are taken."""
-    for name in names:
-        if name not in STEP_NAMES:
-            raise SchemeError(f"unknown step '{name}'.", remedy=f"Choose from: {', '.join(STEP_NAMES)}, or none.")
-        unused = STEP_NAMES[name] in (EXACT_INPUT, RANGES) and not recipe.integer
-        if recipe.weights is None or unused:
-            raise SchemeError(
-                f"recipe '{recipe.name}' does not use step '{name}'.",
-                remedy="Omit it." if recipe.weights is not None else "Omit --steps.",
-            )
-    return tuple(step for name, step in STEP_NAMES.items() if name in names)
 
 
 def _weight_plan(model: Model, name: str, users: list[Layer], recipe: Recipe) -> TensorPlan:

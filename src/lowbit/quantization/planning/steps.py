@@ -1,0 +1,64 @@
+"""Which steps are tried between plain codes and the file: their names, and what recipe and effort take by themselves.
+
+What a step does is in `quantization.passes.steps`.
+"""
+
+from collections.abc import Sequence
+
+from lowbit.errors import SchemeError
+from lowbit.quantization.planning.recipes import AUTO_RANGES, Recipe
+
+# In the order in which they are taken.
+RANGES = "narrower ranges"
+EXACT_INPUT = "input as image bytes"
+EQUALIZATION = "equalization"
+BIAS = "bias correction"
+ROUNDING = "rounding and bias correction"
+# What `--steps` calls them -> what the plan calls them, in the same order.
+STEP_NAMES: dict[str, str] = {
+    "ranges": RANGES,
+    "exact-input": EXACT_INPUT,
+    "equalization": EQUALIZATION,
+    "bias": BIAS,
+    "rounding": ROUNDING,
+}
+# Weight-only recipes: up to how many bits per weight a step is worth its time.
+EQUALIZATION_MAX_BITS = 4
+ROUNDING_MAX_BITS = 8
+# Integer recipes: from how many bits per weight the input is taken as bytes.
+EXACT_INPUT_MIN_BITS = 7
+
+
+def default_steps(recipe: Recipe, effort: str) -> tuple[str, ...]:
+    """The steps worth their time. Those of a higher effort include those of a lower one."""
+    if recipe.weights is None:
+        return ()
+    if not recipe.integer:
+        equalization = (EQUALIZATION,) if recipe.bits <= EQUALIZATION_MAX_BITS else ()
+        return (*equalization, ROUNDING) if recipe.bits <= ROUNDING_MAX_BITS else ()
+    ranges = (RANGES,) if recipe.ranges == AUTO_RANGES else ()
+    # A layer that reads bytes is left out of rounding. That costs narrow weights more than an exact input gains.
+    exact = (EXACT_INPUT,) if recipe.bits >= EXACT_INPUT_MIN_BITS else ()
+    if effort == "fast":
+        # With one scale per tensor a single layer whose channels differ widely can ruin the network.
+        equalization = (EQUALIZATION,) if recipe.weights.per == "tensor" else ()
+        return (*ranges, *exact, *equalization, BIAS)
+    return (*ranges, *exact, EQUALIZATION, BIAS, ROUNDING)
+
+
+def named_steps(recipe: Recipe, names: Sequence[str]) -> tuple[str, ...]:
+    """The steps asked for, in the order in which they are taken.
+
+    Raises:
+        SchemeError: no such step, or one that the recipe does not use.
+    """
+    for name in names:
+        if name not in STEP_NAMES:
+            raise SchemeError(f"unknown step '{name}'.", remedy=f"Choose from: {', '.join(STEP_NAMES)}, or none.")
+        unused = STEP_NAMES[name] in (EXACT_INPUT, RANGES) and not recipe.integer
+        if recipe.weights is None or unused:
+            raise SchemeError(
+                f"recipe '{recipe.name}' does not use step '{name}'.",
+                remedy="Omit it." if recipe.weights is not None else "Omit --steps.",
+            )
+    return tuple(step for name, step in STEP_NAMES.items() if name in names)
