@@ -76,17 +76,17 @@ def test_every_effort_gives_a_valid_model_and_keeps_only_what_helps(model, quant
 
 
 @pytest.mark.parametrize(
-    ("recipe", "per", "effort", "plain", "most"),
+    ("recipe", "per", "plain", "most"),
     [
-        ("int8", "channel", "balanced", 0.1, 0.01),
-        ("int8", "tensor", "balanced", 1.0, 0.1),
-        ("linear4", "channel", "balanced", 1.0, 0.1),
-        ("cluster4", "tensor", "balanced", 0.4, 0.1),
+        ("int8", "channel", 0.1, 0.01),
+        ("int8", "tensor", 1.0, 0.1),
+        ("linear4", "channel", 1.0, 0.1),
+        ("cluster4", "tensor", 0.4, 0.1),
     ],
 )
-def test_channels_a_hundredfold_apart_come_close_to_float(images, recipe, per, effort, plain, most):
+def test_channels_a_hundredfold_apart_come_close_to_float(images, recipe, per, plain, most):
     model = lowbit.load(networks.depthwise_network(seed=1))
-    found = lowbit.quantize(model, lowbit.parse_recipe(recipe, per=per), calibration=images, effort=effort)
+    found = lowbit.quantize(model, lowbit.parse_recipe(recipe, per=per), calibration=images)
     step = next(step for step in found.steps if step.name == "equalization")
     assert step.before > plain
     assert step.kept
@@ -94,18 +94,17 @@ def test_channels_a_hundredfold_apart_come_close_to_float(images, recipe, per, e
 
 
 @pytest.mark.parametrize(
-    ("recipe", "per", "effort", "plain", "most"),
+    ("recipe", "per", "plain", "most"),
     [
-        ("int8", "channel", "balanced", 0.02, 0.04),
-        ("int8", "channel", "balanced", 0.02, 0.01),
-        ("int8", "tensor", "balanced", 1.0, 0.1),
-        ("linear4", "channel", "balanced", 1.0, 0.3),
-        ("cluster4", "tensor", "balanced", 0.3, 0.5),
+        ("int8", "channel", 0.02, 0.01),
+        ("int8", "tensor", 1.0, 0.1),
+        ("linear4", "channel", 1.0, 0.3),
+        ("cluster4", "tensor", 0.3, 0.5),
     ],
 )
-def test_relu6_that_is_active_in_some_of_them_leaves_less_to_gain(images, recipe, per, effort, plain, most):
+def test_relu6_that_is_active_in_some_of_them_leaves_less_to_gain(images, recipe, per, plain, most):
     model = lowbit.load(networks.depthwise_network(seed=1, clip=6.0))
-    found = lowbit.quantize(model, lowbit.parse_recipe(recipe, per=per), calibration=images, effort=effort)
+    found = lowbit.quantize(model, lowbit.parse_recipe(recipe, per=per), calibration=images)
     assert found.steps[0].before > plain
     assert kl(model, found.to_bytes()) < most
 
