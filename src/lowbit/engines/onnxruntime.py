@@ -47,6 +47,9 @@ def open_session(model: bytes | Path | str | LightModel, *, threads: int, optimi
         options.optimized_model_filepath = str(optimized_to)
     weights: list[onnxruntime.OrtValue] = []
     if isinstance(model, LightModel):
+        # Pairs of QuantizeLinear and DequantizeLinear in it round activations, and nothing else: the runtime would take
+        # a layer between two of them for one that computes in integers, and round its float weights as well.
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
         weights = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in model.weights.values()]
         if weights:
             options.add_external_initializers(list(model.weights), weights)

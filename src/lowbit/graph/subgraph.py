@@ -15,24 +15,24 @@ from onnx import numpy_helper
 from lowbit.errors import ModelError
 from lowbit.graph.model import LightModel, Model, is_large, named_only, serialize
 
+CODES = np.iinfo(np.uint8)
+
 
 @dataclass(frozen=True)
 class ActivationGrid:
-    """The linear grid that an activation is rounded to: `scale * {low, low + 1, ..., high}`.
+    """The uint8 grid that an activation is rounded to: `scale * (code - zero_point)` for codes of 0 to 255.
 
     Args:
         scale: distance between neighboring levels.
-        low: number of the lowest level; 0.0 is level 0.
-        high: number of the highest.
+        zero_point: code of 0.0.
     """
 
     scale: float
-    low: int
-    high: int
+    zero_point: int
 
     def rounded(self, x: np.ndarray[Any, np.dtype[Any]]) -> np.ndarray[Any, np.dtype[Any]]:
         """`x` rounded to the nearest levels, as float32; values beyond the grid become its ends."""
-        levels = np.clip(np.rint(x / np.float32(self.scale)), self.low, self.high)
+        levels = np.clip(np.rint(x / np.float32(self.scale)), -self.zero_point, CODES.max - self.zero_point)
         return np.asarray(levels.astype(np.float32) * np.float32(self.scale))
 
 
@@ -161,10 +161,7 @@ class Subgraphs:
 def _with_rounding(
     node: onnx.NodeProto, rounded: Mapping[str, ActivationGrid]
 ) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
-    """The node, followed by nodes that round its outputs: Div, Round, Clip and Mul.
-
-    Not QuantizeLinear and DequantizeLinear: between these ONNX Runtime would round the float weights as well.
-    """
+    """The node, followed by nodes that round its outputs: QuantizeLinear and DequantizeLinear."""
     names = [name for name in node.output if name in rounded]
     if not names:
         return [node], []
@@ -172,20 +169,13 @@ def _with_rounding(
     own.CopyFrom(node)
     nodes, tensors = [own], []
     for name in names:
-        exact, divided, whole, clipped = (f"{name}/{part}" for part in ("exact", "divided", "whole", "clipped"))
+        exact, codes, scale, zero_point = (f"{name}/{part}" for part in ("exact", "codes", "scale", "zero_point"))
         own.output[list(own.output).index(name)] = exact
         grid = rounded[name]
-        scale, low, high = (f"{name}/{part}" for part in ("scale", "low", "high"))
-        tensors += [
-            numpy_helper.from_array(np.array(value, np.float32), at)
-            for at, value in ((scale, grid.scale), (low, grid.low), (high, grid.high))
-        ]
-        nodes += [
-            onnx.helper.make_node("Div", [exact, scale], [divided]),
-            onnx.helper.make_node("Round", [divided], [whole]),
-            onnx.helper.make_node("Clip", [whole, low, high], [clipped]),
-            onnx.helper.make_node("Mul", [clipped, scale], [name]),
-        ]
+        tensors.append(numpy_helper.from_array(np.array(grid.scale, np.float32), scale))
+        tensors.append(numpy_helper.from_array(np.array(grid.zero_point, np.uint8), zero_point))
+        nodes.append(onnx.helper.make_node("QuantizeLinear", [exact, scale, zero_point], [codes]))
+        nodes.append(onnx.helper.make_node("DequantizeLinear", [codes, scale, zero_point], [name]))
     return nodes, tensors
 
 

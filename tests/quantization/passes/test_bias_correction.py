@@ -44,7 +44,7 @@ def outputs(model, x, weights, rounded):
 
 
 @pytest.mark.parametrize(
-    "rounded", [{}, {"wide.clip": ActivationGrid(0.1, 0, 60), "deep.clip": ActivationGrid(0.2, 0, 30)}]
+    "rounded", [{}, {"wide.clip": ActivationGrid(0.1, 195), "deep.clip": ActivationGrid(0.2, 225)}]
 )
 def test_means_are_those_of_the_float_network(model, images, rounded):
     weights = coarse(model)

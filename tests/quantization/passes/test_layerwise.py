@@ -210,10 +210,10 @@ def test_a_share_of_the_positions_is_drawn_from_the_columns():
 def test_rounded_activations_are_what_the_next_layer_sees():
     """A bias behind a coarse grid is corrected for what that grid does on the whole."""
     model, x = network(), pictures(60)
-    grids = {"r0": ActivationGrid(0.7, 0, 3), "x": ActivationGrid(0.5, -3, 3)}
+    grids = {"r0": ActivationGrid(0.7, 252), "x": ActivationGrid(0.5, 128)}
     ((_, moments),) = run_over(model, x, ["depthwise"], grids=grids)
     piece, _ = Subgraphs(model).extract(["x"], ["r0"], weights={})
-    inputs = np.clip(np.rint(x / np.float32(0.5)), -3, 3) * np.float32(0.5)
+    inputs = np.rint(x / np.float32(0.5)) * np.float32(0.5)
     inner = open_session(piece, threads=1).run({"x": inputs})["r0"]
     rounded = np.clip(np.rint(inner / np.float32(0.7)), 0, 3) * np.float32(0.7)
     middle = moments.input_mean[:, 4]  # the centre of the kernel sees every position
