@@ -564,15 +564,15 @@ def test_quantize_says_what_judges_and_which_layers_are_wider(folder, tmp_path, 
     assert code == 0
     assert re.search(r"rounding and bias correction: KL from float \S+ -> \S+ on calibration images that judge", said)
     assert re.search(r"\(\S+ on those it was fitted to\), kept", said)
-    assert "1 of 7 weights get linear8/channel: depthwise layers hold few weights" in said
-    code, out, _ = run(*words, "--depthwise-bits", 4, "--json", "-o", tmp_path / "small.onnx", capsys=capsys)
+    assert re.search(r"\d of 7 weights get 5 bits, 4\.\d+ per weight in all: bits cost least in small layers", said)
+    code, out, _ = run(*words, "--extra-bits", 0, "--json", "-o", tmp_path / "small.onnx", capsys=capsys)
     said = json.loads(out)
     assert code == 0
     assert said["adaptations"] == []
     assert {"before", "after", "fitted", "measure"} <= set(said["steps"][0])
-    code, _, err = run(*words, "--depthwise-bits", 3, "-o", tmp_path / "small.onnx", capsys=capsys)
+    code, _, err = run(*words, "--extra-bits", -1, "-o", tmp_path / "small.onnx", capsys=capsys)
     assert code == 2
-    assert "recipe 'linear4' has no depthwise layers of 3 bits" in err
+    assert "-1.0 extra bits per weight" in err
 
 
 def test_quantize_says_beforehand_that_integers_will_not_be_faster(folder, tmp_path, monkeypatch, capsys):

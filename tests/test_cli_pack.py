@@ -36,7 +36,7 @@ def test_a_goal_is_kept_and_the_ledger_adds_up(folder, tmp_path, capsys):
 
 def test_inspect_shows_what_coding_theory_and_compressors_say(folder, tmp_path, capsys):
     small, packed = tmp_path / "small.onnx", tmp_path / "small.lowbit"
-    recipe = ("-r", "linear4", "--depthwise-bits", 4)
+    recipe = ("-r", "linear4", "--extra-bits", 0)
     assert run("quantize", folder / "net.onnx", *recipe, "-o", small, *SIZE, capsys=capsys)[0] == 0
     assert run("pack", small, "-o", packed, capsys=capsys)[0] == 0
     code, out, _ = run("inspect", small, "--json", capsys=capsys)

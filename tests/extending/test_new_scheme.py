@@ -54,6 +54,9 @@ class Powers:
     def per_tensor(self):
         return replace(self, per="tensor")
 
+    def with_bits(self, bits):
+        return replace(self, bits=bits)
+
     def stored_bytes(self, shape, axis):
         return math.prod(shape) * self.bits // 8 + 4 * self.blocks(shape, axis).count + 200
 
@@ -171,7 +174,7 @@ def test_it_has_a_row(monkeypatch):
 @pytest.mark.parametrize("solve", [None, solve_powers], ids=["without a solver", "with one"])
 def test_with_images_its_codes_are_chosen_for_what_layers_compute(model, monkeypatch, solve):
     monkeypatch.setitem(SCHEMES, "powers", SchemeRow(Powers, solve))
-    recipe, images = Recipe("powers4", Powers(4), depthwise_bits=4), networks.inputs(48)
+    recipe, images = Recipe("powers4", Powers(4), extra_bits=0), networks.inputs(48)
     plain = lowbit.quantize(model, recipe)
     quantized = lowbit.quantize(model, recipe, calibration=images)
     assert Plan.from_json(json.loads(json.dumps(quantized.plan.to_json()))) == quantized.plan

@@ -101,10 +101,11 @@ class RecipeOptions:
     group_size: Annotated[int | None, typer.Option(help="Group size, with --per group.", min=1)] = None
     affine: Annotated[bool | None, typer.Option("--affine/--symmetric", help="With or without zero points.")] = None
     target: TargetOption = None
-    depthwise_bits: Annotated[
-        int | None,
+    extra_bits: Annotated[
+        float | None,
         typer.Option(
-            help="Bits of depthwise layers: the recipe's own to 8; by default 8 in a recipe of up to 4.", min=1
+            help="Below 8 bits: bits per weight, over all layers, to spend on small layers. By default 0.4; 0 gives "
+            "every layer the same."
         ),
     ] = None
 
@@ -123,7 +124,7 @@ class RecipeOptions:
             symmetric=None if self.affine is None else not self.affine,
             ranges=ranges,
             target=self.target,
-            depthwise_bits=self.depthwise_bits,
+            extra_bits=self.extra_bits,
         )
 
 

@@ -74,6 +74,10 @@ class Clusters:
         """The same scheme, with one code book for the whole tensor."""
         return replace(self, per="tensor", group_size=None)
 
+    def with_bits(self, bits: int) -> "Clusters":
+        """The same kind of code book, with more or fewer levels."""
+        return replace(self, bits=bits)
+
     def stored_bytes(self, shape: tuple[int, ...], axis: int) -> int:
         """Bytes in a file: codes, code books and scales, and the nodes that decode them."""
         size = math.prod(shape)

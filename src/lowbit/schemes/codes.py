@@ -134,6 +134,10 @@ class Scheme(Protocol):
         """The same scheme, with one set of levels for the whole tensor."""
         ...
 
+    def with_bits(self, bits: int) -> "Scheme":
+        """The same scheme, with codes of another width."""
+        ...
+
     def stored_bytes(self, shape: tuple[int, ...], axis: int) -> int:
         """Bytes that such a tensor takes in a file: codes, what is stored beside them, and the nodes that decode it."""
         ...

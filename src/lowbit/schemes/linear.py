@@ -89,6 +89,10 @@ class Linear:
         """The same grid, with one scale for the whole tensor."""
         return replace(self, per="tensor", group_size=None)
 
+    def with_bits(self, bits: int) -> "Linear":
+        """The same grid, with more or fewer levels."""
+        return replace(self, bits=bits)
+
     def stored_bytes(self, shape: tuple[int, ...], axis: int) -> int:
         """Bytes in a file: codes, scales and zero points as four bytes each, and the nodes that decode them."""
         size = math.prod(shape)

@@ -9,6 +9,7 @@ from lowbit.errors import DowngradeError, ModelError, SchemeError
 from lowbit.formats.input_bytes import reads_bytes
 from lowbit.graph.model import Model
 from lowbit.graph.ops import Layer, layers
+from lowbit.quantization.planning.bits import schemes_by_size
 from lowbit.quantization.planning.integer import WEIGHTED, IntegerPlan, NodePlan, plan_integer
 from lowbit.quantization.planning.recipes import AUTO_RANGES, FIRST_RANGES, Recipe, parse_recipe
 from lowbit.quantization.planning.steps import EXACT_INPUT, default_steps, named_steps
@@ -20,7 +21,7 @@ from lowbit.schemes.linear import Linear
 
 FLOAT_BYTES = 4  # per float32 value
 
-DEPTHWISE_REASON = "depthwise layers hold few weights, whose rounding errors cannot make up for each other"
+SIZE_REASON = "bits cost least in small layers, and win as much there"
 BATCH_NORM_REASON = "batch-norm statistics are never quantized"
 
 
@@ -102,21 +103,29 @@ class Plan:
     def adaptations(self) -> tuple[str, ...]:
         """What differs from the recipe by a rule of lowbit's, in one sentence each.
 
-        `--strict` accepts them. Wider weights in depthwise layers are more than was asked for. For a target 8 bits
-        could be written, but it would not compute what the file says; naming a target (or being on one) asks for
-        exactly this.
+        `--strict` accepts them. Wider weights in small layers are more than was asked for. For a target 8 bits could be
+        written, but it would not compute what the file says; naming a target (or being on one) asks for exactly this.
         """
-        changed = [tensor for tensor in self.tensors if tensor.adapted]
-        weights = sum(1 for tensor in self.tensors if tensor.layers)
-        reasons: dict[tuple[str, str], int] = {}
-        for tensor in changed:
-            key = (tensor.given.name if tensor.given else "float", tensor.reason)
-            reasons[key] = reasons.get(key, 0) + 1
-        for_target = f" for target {self.target}"
-        return tuple(
-            f"{count} of {weights} weights get {given}{'' if reason == DEPTHWISE_REASON else for_target}: {reason}"
-            for (given, reason), count in reasons.items()
-        )
+        sentences = []
+        weights = [tensor for tensor in self.quantized if tensor.layers]
+        wider = {tensor.given.bits for tensor in weights if tensor.given and tensor.reason == SIZE_REASON}
+        if wider:
+            count = sum(tensor.reason == SIZE_REASON for tensor in weights)
+            sizes = [math.prod(tensor.shape) for tensor in weights]
+            bits = sum(size * tensor.given.bits for size, tensor in zip(sizes, weights, strict=True) if tensor.given)
+            each = f"{min(wider)} to {max(wider)}" if len(wider) > 1 else f"{max(wider)}"
+            mean = f"{bits / sum(sizes):.2f} per weight in all"
+            sentences.append(f"{count} of {len(weights)} weights get {each} bits, {mean}: {SIZE_REASON}")
+        for_target: dict[tuple[str, str], int] = {}
+        for tensor in weights:
+            if tensor.given is not None and tensor.adapted and tensor.reason != SIZE_REASON:
+                key = (tensor.given.name, tensor.reason)
+                for_target[key] = for_target.get(key, 0) + 1
+        sentences += [
+            f"{count} of {len(weights)} weights get {given} for target {self.target}: {reason}"
+            for (given, reason), count in for_target.items()
+        ]
+        return tuple(sentences)
 
     def require_all(self) -> None:
         """Refuse a plan with downgrades (`--strict`).
@@ -217,13 +226,15 @@ def plan(
     if not with_images:
         planned_steps = ()
     if not recipe.integer:
+        tensors = _wider_if_small(tensors, recipe)
         return Plan(recipe, tuple(tensors), steps=planned_steps, effort=effort)
     target = resolved(recipe.target)
     integer = _integer_plan(model, by_weight)
     in_integers = integer.nodes_in("integer")
     if not reads_bytes(model, in_integers):
         planned_steps = tuple(step for step in planned_steps if step != EXACT_INPUT)
-    tensors = [_for_target(_only_if_integer(tensor, in_integers), by_weight, target) for tensor in tensors]
+    tensors = _wider_if_small([_only_if_integer(tensor, in_integers) for tensor in tensors], recipe)
+    tensors = [_for_target(tensor, by_weight, target) for tensor in tensors]
     return Plan(recipe, tuple(tensors), integer.nodes, integer.scale_groups, planned_steps, effort, target)
 
 
@@ -251,13 +262,26 @@ def _weight_plan(model: Model, name: str, users: list[Layer], recipe: Recipe) ->
             reason = "layers share it along different axes"
             return TensorPlan(name, nodes, shape, axis, asked, given, reason)
         axis = 0
-    given = (recipe.depthwise or asked) if all(layer.depthwise for layer in users) else asked
     size = math.prod(shape)
-    if not recipe.integer and (cost := given.stored_bytes(shape, axis)) >= size * FLOAT_BYTES:
+    if not recipe.integer and (cost := asked.stored_bytes(shape, axis)) >= size * FLOAT_BYTES:
         reason = f"too small: {cost} bytes with scales or code book, {size * FLOAT_BYTES} as float32"
         return TensorPlan(name, nodes, shape, axis, asked, None, reason)
-    wider = given != asked
-    return TensorPlan(name, nodes, shape, axis, asked, given, DEPTHWISE_REASON if wider else "", adapted=wider)
+    return TensorPlan(name, nodes, shape, axis, asked, asked)
+
+
+def _wider_if_small(tensors: list[TensorPlan], recipe: Recipe) -> list[TensorPlan]:
+    """With more bits in small weights, where the recipe has less than 8 and may spend some."""
+    free = [at for at, tensor in enumerate(tensors) if tensor.given is not None and tensor.given == tensor.asked]
+    if not free or recipe.bits >= recipe.widest or recipe.extra_bits <= 0:
+        return tensors
+    asked = [(tensor.given, tensor.shape, tensor.axis) for at in free if (tensor := tensors[at]).given is not None]
+    float_bytes = None if recipe.integer else FLOAT_BYTES
+    found = schemes_by_size(asked, recipe.extra_bits, widest=recipe.widest, float_bytes=float_bytes)
+    changed = list(tensors)
+    for at, scheme in zip(free, found, strict=True):
+        if scheme != tensors[at].asked:
+            changed[at] = replace(tensors[at], given=scheme, reason=SIZE_REASON, adapted=True)
+    return changed
 
 
 def _other_tensors(model: Model, weights: set[str], model_layers: tuple[Layer, ...]) -> list[TensorPlan]:

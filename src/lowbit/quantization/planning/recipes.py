@@ -11,15 +11,15 @@ from typing import Any
 
 from lowbit.calibration.ranges import RANGE_RULES
 from lowbit.errors import SchemeError
-from lowbit.quantization.planning.target import NATIVE, resolved
+from lowbit.quantization.planning.target import MAX_BITS_WITHOUT_VNNI, NATIVE, resolved
 from lowbit.schemes.clusters import Clusters
 from lowbit.schemes.codes import Scheme
 from lowbit.schemes.linear import Linear
 
 AUTO_RANGES = "auto"  # the rule that is closest on images that judge, of `FIRST_RANGES` and `OTHER_RANGES`
 FIRST_RANGES, OTHER_RANGES = "extremes", "output"
-NARROW_BITS, DEPTHWISE_BITS = 4, 8
 AFFINE_MAX_BITS = 4  # linear recipes of up to these bits have zero points by default
+EXTRA_BITS = 0.4  # with scales and code books a recipe of 2 bits then takes at most 2.6 per weight
 
 
 @dataclass(frozen=True)
@@ -33,29 +33,21 @@ class Recipe:
         ranges: range rule for activations, a row of `RANGE_RULES`, or `auto`: the better of two; only used if
             `integer`.
         target: processor that the file is made for, a row of `TARGETS` or `native`; only used if `integer`.
-        depthwise_bits: of the weights of depthwise layers; None for `DEPTHWISE_BITS` where those of the others have up
-            to `NARROW_BITS`, and for the same as theirs where they have more.
+        extra_bits: what recipes of fewer than 8 bits may spend on small layers, in bits per weight over all layers; see
+            `schemes_by_size`.
     """
 
     name: str
     weights: Scheme | None
     integer: bool = False
     ranges: str = AUTO_RANGES
-    depthwise_bits: int | None = None
+    extra_bits: float = EXTRA_BITS
     target: str = NATIVE
 
     @property
-    def depthwise(self) -> Scheme | None:
-        """What weights of depthwise layers get: wider codes than the others where those are narrow.
-
-        Each of their outputs is a sum of a few inputs only, in which rounding errors cannot make up for each other, and
-        they hold few of the weights: 2 to 4 % in a MobileNet, at 2 bits most of the damage.
-        """
-        bits = self.depthwise_bits or (DEPTHWISE_BITS if self.bits <= NARROW_BITS else self.bits)
-        if self.weights is None or bits == self.bits:
-            return self.weights
-        per = self.weights.per if isinstance(self.weights, Linear) and self.weights.per != "group" else "channel"
-        return Linear(bits, per=per, symmetric=True)
+    def widest(self) -> int:
+        """Bits that small layers get at most: more would gain next to nothing, and 8 can saturate where 7 cannot."""
+        return MAX_BITS_WITHOUT_VNNI if self.integer else 8
 
     @property
     def bits(self) -> int:
@@ -100,7 +92,7 @@ def parse_recipe(
     symmetric: bool | None = None,
     ranges: str | None = None,
     target: str | None = None,
-    depthwise_bits: int | None = None,
+    extra_bits: float | None = None,
 ) -> Recipe:
     """The recipe of this name, with the options given in place of its defaults; None keeps a default.
 
@@ -111,7 +103,8 @@ def parse_recipe(
         symmetric: linear recipes only: no zero points (True), or one per scale (False; the default up to 4 bits).
         ranges: range rule for activations, `auto` or a row of `RANGE_RULES`.
         target: processor that the file is made for: `native` (this machine; the default), or a row of `TARGETS`.
-        depthwise_bits: of the weights of depthwise layers, from those of the recipe to 8.
+        extra_bits: what recipes of fewer than 8 bits may spend on small layers, in bits per weight over all layers; 0
+            gives every layer the same.
 
     Raises:
         SchemeError: no such recipe, range rule or target, or an option that the recipe does not take.
@@ -121,16 +114,15 @@ def parse_recipe(
     changes: dict[str, object] = {key: value for key, value in options.items() if value is not None}
     if changes:
         recipe = replace(recipe, weights=_changed_scheme(recipe, changes))
-    if depthwise_bits is not None:
-        if recipe.weights is None:
-            raise SchemeError("recipe 'float' quantizes nothing.", remedy="Omit --depthwise-bits.")
-        if not recipe.bits <= depthwise_bits <= max(recipe.bits, DEPTHWISE_BITS):
-            most = f" to {DEPTHWISE_BITS}" if recipe.bits < DEPTHWISE_BITS else ""
+    if extra_bits is not None:
+        if recipe.bits >= recipe.widest:
             raise SchemeError(
-                f"recipe '{recipe.name}' has no depthwise layers of {depthwise_bits} bits.",
-                remedy=f"Give {recipe.bits}{most} bits.",
+                f"recipe '{recipe.name}' gives every layer the same bits.",
+                remedy=f"Omit --extra-bits, or use a recipe of fewer than {recipe.widest} bits.",
             )
-        recipe = replace(recipe, depthwise_bits=depthwise_bits)
+        if not 0 <= extra_bits <= recipe.widest:
+            raise SchemeError(f"{extra_bits} extra bits per weight.", remedy=f"Give 0 to {recipe.widest}, such as 0.4.")
+        recipe = replace(recipe, extra_bits=extra_bits)
     if ranges is not None:
         if ranges not in (AUTO_RANGES, *RANGE_RULES):
             known = ", ".join((AUTO_RANGES, *RANGE_RULES))

@@ -1,0 +1,68 @@
+import itertools
+import math
+
+import pytest
+
+from lowbit.quantization.planning.bits import schemes_by_size
+from lowbit.schemes.clusters import Clusters
+from lowbit.schemes.linear import Linear
+
+SIZES = (64, 300, 1200, 5000)
+
+
+def tensors(scheme, sizes=SIZES):
+    return [(scheme, (size, 16), 0) for size in sizes]
+
+
+def noise(schemes):
+    return sum(4.0**-scheme.bits for scheme in schemes)
+
+
+def stored(schemes, sizes=SIZES):
+    return sum(scheme.stored_bytes((size, 16), 0) for scheme, size in zip(schemes, sizes, strict=True))
+
+
+@pytest.mark.parametrize("scheme", [Linear(2), Linear(4, symmetric=False), Clusters(3, per="tensor"), Clusters(1)])
+@pytest.mark.parametrize("extra", [0.1, 0.4, 1.0])
+def test_no_other_choice_of_so_many_bytes_has_less_noise(scheme, extra):
+    found = schemes_by_size(tensors(scheme), extra, widest=8, float_bytes=4)
+    plain = stored([scheme] * 4)
+    assert plain <= stored(found) <= plain + extra * sum(SIZES) * 16 / 8
+    widths = [[scheme.with_bits(bits) for bits in range(scheme.bits, 9)]] * 4
+    others = [other for other in itertools.product(*widths) if stored(other) <= stored(found)]
+    assert noise(found) == pytest.approx(min(map(noise, others)))
+
+
+def test_a_quarter_of_the_weights_is_a_bit_more():
+    scheme = Linear(3)
+    found = schemes_by_size(tensors(scheme, (400, 1600, 6400, 25600)), 0.6, widest=8, float_bytes=4)
+    assert [one.bits for one in found] == [6, 5, 4, 3]
+    assert {one.per for one in found} == {"channel"}
+
+
+def test_without_bits_to_spend_all_stay_as_they_are():
+    assert schemes_by_size(tensors(Linear(4)), 0.0, widest=8, float_bytes=4) == [Linear(4)] * 4
+
+
+@pytest.mark.parametrize("widest", [5, 8])
+def test_with_bits_for_all_none_gets_more_than_the_widest(widest):
+    assert schemes_by_size(tensors(Linear(2)), 20.0, widest=widest, float_bytes=4) == [Linear(widest)] * 4
+
+
+def test_what_a_code_book_takes_counts():
+    """A book of 256 levels takes as much as all codes of a small layer."""
+    shapes = ((64, 16), (32000, 64))
+    linear, clusters = (
+        schemes_by_size([(scheme, shape, 0) for shape in shapes], 0.4, widest=8, float_bytes=4)
+        for scheme in (Linear(2, per="tensor"), Clusters(2, per="tensor"))
+    )
+    assert linear[0].bits > clusters[0].bits > 2
+
+
+@pytest.mark.parametrize("float_bytes", [4, None])
+def test_nothing_becomes_as_large_as_in_float(float_bytes):
+    """Codes of 8 bits with a scale for each two of them take more than four bytes a weight, with the nodes."""
+    scheme, shape = Linear(4), (400, 2)
+    (found,) = schemes_by_size([(scheme, shape, 0)], 8.0, widest=8, float_bytes=float_bytes)
+    wider = found.stored_bytes(shape, 0)
+    assert (wider < 4 * math.prod(shape)) or float_bytes is None
