@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from peer_tools import peer, quantize_static, run
@@ -21,14 +22,18 @@ from lowbit.quantization.passes.candidate import plain_candidate
 
 BATCH = 64
 
-# (name, recipe, per); the order is that of the table
-RECIPES = (
-    ("int8", "int8", None),
-    ("int8 per tensor", "int8", "tensor"),
-    ("int4 (W4A8)", "int4", None),
-    *((f"linear{bits}", f"linear{bits}", None) for bits in (8, 4, 3, 2)),
-    *((f"cluster{bits}", f"cluster{bits}", None) for bits in (8, 4, 3, 2)),
-    *((f"{name} per channel", name, "channel") for name in ("cluster4", "cluster3", "cluster2")),
+# (name, recipe, options); the order is that of the table
+RECIPES: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    ("int8", "int8", {}),
+    ("int8 per tensor", "int8", {"per": "tensor"}),
+    ("int4 (W4A8)", "int4", {}),
+    *((f"linear{bits}", f"linear{bits}", {}) for bits in (8, 4, 3, 2)),
+    *((f"cluster{bits}", f"cluster{bits}", {}) for bits in (8, 4, 3, 2)),
+    *((f"{name} per channel", name, {"per": "channel"}) for name in ("cluster4", "cluster3", "cluster2")),
+)
+SAME_BITS = tuple(
+    (f"{name}, same bits in all layers", recipe, {"extra_bits": 0.0})
+    for name, recipe in (("int4 (W4A8)", "int4"), *((f"linear{bits}", f"linear{bits}") for bits in (4, 3, 2)))
 )
 ONNXRUNTIME = tuple(
     (f"{method.lower()}, per {per}{', int4 weights' if narrow else ''}", method, per == "channel", narrow)
@@ -96,13 +101,15 @@ def arrays(subject: Subject, folder: Path) -> tuple[Path, Path]:
 def candidates(tools: Sequence[str] = TOOLS, efforts: Iterable[str] = ("balanced",)) -> Iterator[Candidate]:
     """Everything that can be compared, in the order of the table."""
     if "lowbit" in tools:
-        for name, recipe, per in RECIPES:
+        for name, recipe, options in (*RECIPES, *SAME_BITS):
+            asked = lowbit.parse_recipe(recipe, **options)
             for effort in efforts:
-                yield Candidate("lowbit", name, effort, partial(by_lowbit, name=recipe, per=per, effort=effort))
+                yield Candidate("lowbit", name, effort, partial(by_lowbit, recipe=asked, effort=effort))
     if "plain" in tools:
-        for name, recipe, per in RECIPES:
+        for name, recipe, options in RECIPES:
             tool = "plain k-means" if recipe.startswith("cluster") else "plain rounding"
-            yield Candidate(tool, name, "", partial(plainly, name=recipe, per=per))
+            asked = dataclasses.replace(lowbit.parse_recipe(recipe, **options), extra_bits=0.0)
+            yield Candidate(tool, name, "", partial(plainly, recipe=asked))
     if "onnxruntime" in tools:
         for name, method, channel, narrow in ONNXRUNTIME:
             make = partial(by_onnxruntime, method=method, per_channel=channel, narrow=narrow)
@@ -114,23 +121,21 @@ def candidates(tools: Sequence[str] = TOOLS, efforts: Iterable[str] = ("balanced
         yield Candidate("AIMET", "AdaRound", "", lambda subject, folder: Made(0.0, note=AIMET))
 
 
-def by_lowbit(subject: Subject, folder: Path, name: str, per: str | None, effort: str) -> Made:
+def by_lowbit(subject: Subject, folder: Path, recipe: lowbit.Recipe, effort: str) -> Made:
     """lowbit as a user calls it."""
     started = time.perf_counter()
-    recipe = lowbit.parse_recipe(name, per=per)
     quantized = lowbit.quantize(subject.model, recipe, calibration=subject.calibration, effort=effort)
     path = quantized.save(folder / "model.onnx")
     return Made(time.perf_counter() - started, path)
 
 
-def plainly(subject: Subject, folder: Path, name: str, per: str | None) -> Made:
+def plainly(subject: Subject, folder: Path, recipe: lowbit.Recipe) -> Made:
     """The same recipe by its weights alone, or k-means without any more; ranges of activations are their extremes."""
     started = time.perf_counter()
-    integer = lowbit.parse_recipe(name).integer
-    recipe = lowbit.parse_recipe(name, per=per, ranges="minmax" if integer else None)
-    if not integer:
+    if not recipe.integer:
         path = lowbit.quantize(subject.model, recipe).save(folder / "model.onnx")
         return Made(time.perf_counter() - started, path)
+    recipe = lowbit.parse_recipe(recipe, ranges="minmax")
     decided = dataclasses.replace(lowbit.plan(subject.model, recipe), steps=())
     candidate = plain_candidate(subject.model, decided, subject.calibration, 0, SILENT)
     path = write_atomically(folder / "model.onnx", to_onnx(candidate.graph))
