@@ -3,8 +3,10 @@
     python benchmarks/ablation.py --data ../shared/data [--models resnet20] [--recipes linear3]
     python benchmarks/ablation.py --table           # the table from results/ablation.csv
 
-Each recipe is quantized with only some of its steps, and the file is evaluated on test images that no step has seen. A
-row is written as soon as it is measured; notes mark the steps that a recipe takes by default.
+Each recipe is quantized with only some of its steps, and the file is evaluated on the calibration images that it was
+fitted to, on those that judged its steps, and on test images that no step has seen: how many times as large the KL is
+there as on the first is the gap. A row is written as soon as it is measured; notes mark the steps that a recipe takes
+by default.
 """
 
 import dataclasses
@@ -14,12 +16,13 @@ from dataclasses import dataclass
 import numpy as np
 from machine import stamp
 from rows import Results, argument_parser, by_model, cell, escaped, line
-from subjects import MODELS, Subject, open_subject
+from subjects import DETECTOR, NETWORKS, Subject, open_subject
 
 import lowbit
 from lowbit.calibration.divergence import answers, mean_kl
 from lowbit.data.images import Images
 from lowbit.errors import LowbitError
+from lowbit.quantization.passes.validation import fitting_and_judging
 from lowbit.quantization.planning.recipes import parse_recipe
 
 CALIBRATION = 250
@@ -38,11 +41,13 @@ RECIPES = {
 
 @dataclass(frozen=True)
 class Row:
-    """One file: KL from float in nats, and points of accuracy lost, on test images."""
+    """One file: KL from float in nats on images of three kinds, and points of accuracy lost on test images."""
 
     model: str
     recipe: str
     steps: str
+    kl_fitted: float | None = None
+    kl_judged: float | None = None
     kl: float | None = None
     lost_points: float | None = None
     calibration_images: int | None = None
@@ -60,8 +65,16 @@ def labels(images: Images) -> np.ndarray:
     return np.concatenate([np.asarray(part.labels) for part in images.batches(64)])
 
 
-def measured(subject: Subject, name: str, steps: Sequence[str], truth: np.ndarray, reference: np.ndarray) -> Row:
-    """Quantize with these steps and evaluate the file."""
+def logits(content: bytes, subject: Subject, images: Images) -> np.ndarray:
+    """What a file answers, [images, classes]."""
+    return answers(content, subject.model, images, limit=images.count)
+
+
+def measured(subject: Subject, name: str, steps: Sequence[str], references: Sequence[np.ndarray]) -> Row:
+    """Quantize with these steps and evaluate the file.
+
+    `references`: the float model's answers for the images that files are fitted to, those that judge, and test images.
+    """
     family, per, _ = RECIPES[name]
     recipe = parse_recipe(family, per=per)
     row = Row(
@@ -74,16 +87,24 @@ def measured(subject: Subject, name: str, steps: Sequence[str], truth: np.ndarra
     )
     try:
         quantized = lowbit.quantize(subject.model, recipe, calibration=subject.calibration, steps=steps)
-        logits = answers(quantized.to_bytes(), subject.model, subject.test, limit=subject.test.count)
+        content = quantized.to_bytes()
     except LowbitError as error:
         return dataclasses.replace(row, note=f"not run: {error}")
     usual = quantized.plan.steps == lowbit.plan(subject.model, recipe).steps
     dropped = [step.name for step in quantized.steps if not step.kept]
     notes = [*["what lowbit does by itself"] * usual, *[f"{', '.join(dropped)} dropped"] * bool(dropped)]
-    right, still = (np.mean(given.argmax(axis=1) == truth) for given in (reference, logits))
+    parts = (*fitting_and_judging(subject.model, subject.calibration), subject.test)
+    found = [logits(content, subject, part) for part in parts]
+    fitted, judged, kl = (
+        float(f"{mean_kl(reference, given):.4g}") for reference, given in zip(references, found, strict=True)
+    )
+    truth = labels(subject.test)
+    right, still = (np.mean(given.argmax(axis=1) == truth) for given in (references[-1], found[-1]))
     return dataclasses.replace(
         row,
-        kl=float(f"{mean_kl(reference, logits):.4g}"),
+        kl_fitted=fitted,
+        kl_judged=judged,
+        kl=kl,
         lost_points=round(float(100 * (right - still)), 2),
         note="; ".join(notes),
     )
@@ -96,18 +117,20 @@ def markdown(rows: Sequence[Row], model: str | None = None) -> str:
         parts += [
             f"**{name}**: {own[0].calibration_images} calibration images, {own[0].test_images} test images; "
             f"{own[0].cpu}, {own[0].date}.\n",
-            "| recipe | steps | KL | points lost | |",
-            "|---|---|--:|--:|---|",
+            "| recipe | steps | KL, fitted | KL, judged | KL, test | gap | points lost | |",
+            "|---|---|--:|--:|--:|--:|--:|---|",
         ]
         for row in own:
-            kl = "" if row.kl is None else f"{row.kl:#.2g}"
-            parts.append(line((row.recipe, row.steps, kl, cell(row.lost_points, "+.2f"), escaped(row.note))))
+            kls = [cell(value, "#.2g") for value in (row.kl_fitted, row.kl_judged, row.kl)]
+            gap = row.kl / row.kl_fitted if row.kl and row.kl_fitted else None
+            values = (*kls, cell(gap, ".1f"), cell(row.lost_points, "+.2f"))
+            parts.append(line((row.recipe, row.steps, *values, escaped(row.note))))
         parts.append("")
     return "\n".join(parts)
 
 
 def main() -> None:
-    parser = argument_parser(__doc__, models=MODELS, default=["resnet20"])
+    parser = argument_parser(__doc__, models=[name for name in NETWORKS if name != DETECTOR], default=["resnet20"])
     parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=list(RECIPES))
     arguments = parser.parse_args()
     if arguments.table:
@@ -116,11 +139,11 @@ def main() -> None:
     test = 100 if arguments.quick else None
     for model in arguments.models:
         subject = open_subject(model, arguments.data, calibration=CALIBRATION, test=test)
-        truth = labels(subject.test)
-        reference = answers(subject.model.to_bytes(), subject.model, subject.test, limit=subject.test.count)
+        parts = (*fitting_and_judging(subject.model, subject.calibration), subject.test)
+        references = [logits(subject.model.to_bytes(), subject, part) for part in parts]
         for name in arguments.recipes:
             for steps in RECIPES[name][2]:
-                row = measured(subject, name, steps, truth, reference)
+                row = measured(subject, name, steps, references)
                 RESULTS.add([row], RESULTS.path(quick=arguments.quick))
                 print(row, flush=True)
 
