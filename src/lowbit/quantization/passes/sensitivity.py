@@ -3,8 +3,9 @@
 For layer l with output error power D = tr(E H E^T) two estimates of the cost of one unit of it are at hand:
 
 - K_l: quantize this layer alone (GPTQ, bias corrected) so that it loses `SHARE` of its output power, run the
-  network, and divide the mean KL divergence from the float answers by D. It sees that an average over positions
-  forgives and a shortcut does not, but not that later layers are re-fitted and make good a part.
+  network, and divide the distance from the float answers by D: of a classifier the mean KL divergence, of any other
+  network the relative squared error of all its outputs. It sees that an average over positions forgives and a shortcut
+  does not, but not that later layers are re-fitted and make good a part.
 - R_l: 1 / output power. It sees only the layer, and assumes that every layer may lose the same share.
 
 Neither alone was best; their geometric mean was. On ResNet20 at KL 0.03, bits per weight (one seed, interpolated): R
@@ -32,6 +33,7 @@ from lowbit.processor import cores, in_order
 from lowbit.progress import SILENT, Progress
 from lowbit.quantization.passes.frontier import Frontier
 from lowbit.quantization.passes.layerwise import WIDEST, LayerwisePass
+from lowbit.quantization.passes.validation import are_classes, relative_errors
 from lowbit.quantization.solving.effort import Effort
 from lowbit.quantization.solving.gptq import gptq
 from lowbit.quantization.solving.grids import UniformGrid
@@ -43,7 +45,7 @@ from lowbit.quantization.solving.ridge import DAMPING
 SHARE = 0.01  # of a layer's output power that the test takes away
 VALIDATION_IMAGES = 64  # that the test runs on
 KEPT_BYTES = 48 << 20  # of activations that the test may begin from
-LEAST_KL = 1e-9
+LEAST_DISTANCE = 1e-9
 OCTAVES = (-2, -1, 0, 1, 2, 3)  # above the test's scale, where bits are counted
 UNLIMITED = 1 << 20  # codes of the test grid
 
@@ -55,7 +57,7 @@ class Sensitivity:
     """What one layer's output error costs.
 
     Attributes:
-        cost: of one unit of output error power, in nats of KL up to a factor that all layers share.
+        cost: of one unit of output error power, in nats of KL, or relative error, up to a factor that all share.
         scale: high-rate scale of the layer where one bit is worth one unit of output error.
         rates: order-0 bits of all its codes at scales an octave apart: (scale, bits), finest first.
     """
@@ -100,13 +102,13 @@ class _Test:
     """What quantizing one layer alone showed.
 
     Attributes:
-        kl_cost: K, nats of KL per unit of output error; 0 for a layer whose output is always zero.
+        network_cost: K, distance per unit of output error; 0 for a layer whose output is always zero.
         relative_cost: R, 1 / output power.
         scale: see `Sensitivity`.
         rates: see `Sensitivity`.
     """
 
-    kl_cost: float
+    network_cost: float
     relative_cost: float
     scale: float
     rates: tuple[tuple[float, float], ...]
@@ -141,8 +143,8 @@ def _tested(layer: Layer, weight: Array, moments: Moments, rest: "_Rest") -> _Te
     if layer.bias is not None:
         bias = refit_bias(rounded.astype(np.float64), moments).reshape(rest.model.weights[layer.bias].shape)
         values[layer.bias] = bias.astype(np.float32)
-    kl = rest.kl_with(layer, values)
-    return _Test(max(kl, LEAST_KL) / max(lost, 1e-30), 1 / power, unit, rates)
+    distance = rest.distance_with(layer, values)
+    return _Test(max(distance, LEAST_DISTANCE) / max(lost, 1e-30), 1 / power, unit, rates)
 
 
 def _codes(matrix: Floats, factor: Single, scale: float) -> Single:
@@ -164,10 +166,15 @@ class _Rest:
         self._frontier.keep(0, ({model.input.name: x} for x in batches))
         self._reference = self._answers({})
 
-    def kl_with(self, layer: Layer, weights: Mapping[str, Array]) -> float:
-        """Mean KL from the float answers with other values for weights of a layer; layers come in execution order."""
+    def distance_with(self, layer: Layer, weights: Mapping[str, Array]) -> float:
+        """Mean distance from the float answers with other values for weights of a layer; layers in execution order."""
         self._move_to(layer)
-        return mean_kl(self._reference, self._answers(weights))
+        answers = self._answers(weights)
+        if are_classes(self._reference):
+            ((name, reference),) = self._reference.items()
+            rows = (len(reference), -1)
+            return mean_kl(reference.reshape(rows), answers[name].reshape(rows))
+        return float(relative_errors(self._reference, answers).mean())
 
     def _move_to(self, layer: Layer) -> None:
         """Begin just before a layer, if what is read from there on takes little memory."""
@@ -178,25 +185,21 @@ class _Rest:
             if sum(tensor.nbytes for tensor in tensors.values()) * len(self._sizes) <= KEPT_BYTES:
                 frontier.advance(position)
 
-    def _answers(self, weights: Mapping[str, Array]) -> Array:
-        """First output for every image, flattened to [images, values]."""
-        name = self.model.outputs[0].name
-        run = self._frontier.runner([name], weights=weights)
-        outputs = in_order(run, self._frontier.batches(), threads=self._frontier.threads)
-        parts = [np.asarray(output[name], np.float32) for output in outputs]
-        return np.concatenate([part.reshape(size, -1) for part, size in zip(parts, self._sizes, strict=True)])
+    def _answers(self, weights: Mapping[str, Array]) -> dict[str, Array]:
+        """Every float output, or every output if none is, of all images."""
+        names = [output.name for output in self.model.outputs]
+        run = self._frontier.runner(names, weights=weights)
+        outputs = list(in_order(run, self._frontier.batches(), threads=self._frontier.threads))
+        floats = [name for name in names if outputs[0][name].dtype.kind == "f"] or names
+        return {name: np.concatenate([np.atleast_1d(output[name]) for output in outputs]) for name in floats}
 
 
 def _combined(model: Model, tests: Mapping[str, _Test]) -> dict[str, Sensitivity]:
-    """Geometric means of both costs, the relative one scaled to nats by their mean ratio."""
+    """Geometric means of both costs, the relative one in units of the other by their mean ratio."""
     sizes = {layer.node: math.prod(layer.weight_shape) for layer in layers(model)}
-    alive = {node: test for node, test in tests.items() if test.kl_cost > 0}
+    alive = {node: test for node, test in tests.items() if test.network_cost > 0}
     total = sum(sizes[node] for node in alive)
-    shift = sum(sizes[node] * math.log(test.kl_cost / test.relative_cost) for node, test in alive.items())
+    shift = sum(sizes[node] * math.log(test.network_cost / test.relative_cost) for node, test in alive.items())
     nats = math.exp(shift / max(1, total))
-    return {
-        node: Sensitivity(
-            math.sqrt(test.kl_cost * test.relative_cost * nats) if test.kl_cost > 0 else nats, test.scale, test.rates
-        )
-        for node, test in tests.items()
-    }
+    costs = {node: math.sqrt(test.network_cost * test.relative_cost * nats) for node, test in alive.items()}
+    return {node: Sensitivity(costs.get(node, nats), test.scale, test.rates) for node, test in tests.items()}

@@ -110,7 +110,7 @@ class Validation:
         self._model, self._threads = model, threads
         self._images = images.subset(min(images.count, MOST_JUDGING))
         self._reference = self._answers(model.light())
-        self.measure = KL if _are_classes(self._reference) else RELATIVE_ERROR
+        self.measure = KL if are_classes(self._reference) else RELATIVE_ERROR
         first = next(iter(self._reference.values()))
         self._temperature = max(1.0, float(first.reshape(len(first), -1).std(axis=1).mean()))
 
@@ -122,9 +122,7 @@ class Validation:
             rows = (len(reference), -1)
             values = kl_by_image(reference.reshape(rows) / self._temperature, given.reshape(rows) / self._temperature)
         else:
-            with np.errstate(over="ignore", invalid="ignore"):
-                errors = [_relative_error(wanted, answers.get(name)) for name, wanted in self._reference.items()]
-                values = np.mean(errors, axis=0)
+            values = relative_errors(self._reference, answers)
         return Distances(np.where(np.isfinite(values), values, math.inf))
 
     def _answers(self, content: bytes | LightModel) -> dict[str, Array]:
@@ -152,10 +150,20 @@ class Validation:
         return [name for name in names if outputs[name].dtype.kind == "f"] or names
 
 
-def _are_classes(outputs: Mapping[str, Array]) -> bool:
+def are_classes(outputs: Mapping[str, Array]) -> bool:
     """Whether the only output has one score for each of several classes."""
     first = next(iter(outputs.values()))
     return len(outputs) == 1 and first.ndim >= 2 and first.shape[1] > 1 and first[0].size == first.shape[1]
+
+
+def relative_errors(wanted: Mapping[str, Array], given: Mapping[str, Array]) -> Doubles:
+    """Squared error of all outputs, each relative to its channels' variance, in the mean over outputs [images].
+
+    An output that is missing or of another shape is infinitely far.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        errors = [_relative_error(values, given.get(name)) for name, values in wanted.items()]
+        return np.asarray(np.mean(errors, axis=0))
 
 
 def _relative_error(wanted: Array, given: Array | None) -> Doubles:
