@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from lowbit.calibration.batches import Batches
 from lowbit.data.images import Images
 from lowbit.engines import open_session
+from lowbit.errors import ModelError
 from lowbit.graph.model import LightModel, Model
 
 PROBABILITY_FLOOR = float(np.finfo(np.float32).tiny)
@@ -29,12 +30,20 @@ def answers(model: bytes | LightModel, source: Model, images: Images, *, limit: 
 
     Raises:
         DataError: too few images for one batch.
+        ModelError: the output has not as much for each image.
     """
     session = open_session(model, threads=threads)
-    outputs = []
+    outputs: list[Array] = []
     for x in Batches(source, images, BATCH_SIZE, limit=limit):
         output = session.run({source.input.name: x})[session.output_names[0]]
-        outputs.append(np.asarray(output, np.float32).reshape(len(x), -1))
+        rows = np.asarray(output, np.float32).reshape(len(x), -1) if output.size % len(x) == 0 else None
+        if rows is None or (outputs and rows.shape[1] != outputs[0].shape[1]):
+            raise ModelError(
+                "the first output has not as much for each image, so files cannot be compared by it.",
+                where=source.source,
+                remedy="Cut the model before what selects (such as NonMaxSuppression) or mixes images.",
+            )
+        outputs.append(rows)
     return np.concatenate(outputs)
 
 

@@ -14,6 +14,7 @@ from rich.text import Text
 from lowbit.formats.ledger import Ledger
 from lowbit.graph.cost import Cost
 from lowbit.graph.model import Model
+from lowbit.quantization.passes.validation import NOT_JUDGED
 from lowbit.quantization.planning.plan import Plan
 from lowbit.quantization.planning.target import described
 from lowbit.quantization.quantized import Quantized
@@ -149,11 +150,12 @@ def print_written(
     )
     print_ledger(ledger, console=console)
     for step in quantized.steps:
+        change = f"from float {step.before:.2g} -> {step.after:.2g} on calibration images that judge "
+        change += f"({step.fitted:.2g} on those it was fitted to)"
+        how = f"{step.measure} {'(no output has something for each image)' if step.measure == NOT_JUDGED else change}"
+        outcome = f"{'kept' if step.kept else 'dropped'}, {step.seconds:.1f} s"
         console.print(
-            f"{step.name}: {step.measure} from float {step.before:.2g} -> {step.after:.2g} on calibration images that "
-            f"judge ({step.fitted:.2g} on those it was fitted to), "
-            f"{'kept' if step.kept else 'dropped'}, {step.seconds:.1f} s" + (f" ({step.note})" if step.note else ""),
-            highlight=False,
+            f"{step.name}: {how}, {outcome}" + (f" ({step.note})" if step.note else ""), markup=False, highlight=False
         )
     _print_target(plan, console)
     _print_downgrades(plan, console)

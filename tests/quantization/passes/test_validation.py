@@ -18,10 +18,12 @@ from lowbit.quantization.passes.validation import (
     FEWEST_IMAGES,
     FEWEST_JUDGING,
     MOST_JUDGING,
+    NOT_JUDGED,
     RELATIVE_ERROR,
     Distances,
     Validation,
     fitting_and_judging,
+    per_image,
 )
 from lowbit.quantization.planning.steps import BIAS
 
@@ -209,6 +211,45 @@ def test_a_step_that_harms_is_dropped_whatever_the_outputs(form, harmed, monkeyp
     (step,) = lowbit.quantize(model, "linear8", calibration=images_of(64), steps=["bias"]).steps
     assert not step.kept
     assert step.after > 2 * step.before
+
+
+def selecting(form):
+    """A network whose only output has no row for each image: what a detector selects, or images against each other."""
+    generator = np.random.default_rng(5)
+    weights = {"w0": generator.normal(size=(8, 3, 3, 3)) / 4, "w1": generator.normal(size=(6, 8)) / 3}
+    nodes = [
+        make_node("Conv", "x w0", "c", strides=[2, 2], name="first"),
+        make_node("Relu", "c", "r"),
+        make_node("ReduceMean", "r", "mean", axes=[2, 3], keepdims=0),
+        make_node("Gemm", "mean w1", "e", transB=1, name="second"),
+    ]
+    if form == "images against each other":
+        nodes += [make_node("Transpose", "e", "t", perm=[1, 0]), make_node("MatMul", "e t", "y")]
+    else:
+        weights["zero"] = np.zeros(1)
+        nodes.append(make_node("ReduceMean", "x", "brightness", axes=[1, 2, 3], keepdims=0))
+        nodes.append(make_node("Greater", "brightness zero", "bright"))
+        nodes.append(make_node("Compress", "e bright", "y", axis=0))
+    return lowbit.load(make(nodes, {"x": ["n", 3, 16, 16]}, ["y"], weights))
+
+
+@pytest.mark.parametrize("form", ["images against each other", "a selection"])
+@pytest.mark.parametrize("recipe", ["int8", "linear3"])
+def test_where_no_output_has_a_row_for_each_image_steps_that_mostly_help_are_kept(form, recipe):
+    quantized = lowbit.quantize(selecting(form), recipe, calibration=images_of(63))
+    kept = {step.name: step.kept for step in quantized.steps}
+    assert {step.measure for step in quantized.steps} == {NOT_JUDGED}
+    assert kept.pop("rounding and bias correction")
+    assert kept.pop("bias correction", True)
+    assert not any(kept.values())
+    assert open_session(quantized.to_bytes()).run({"x": networks.inputs(8)})["y"].size
+
+
+def test_rows_of_all_images_are_dealt_out_to_them():
+    rows = np.arange(24.0).reshape(12, 2)
+    found = per_image({"rows": [rows[:8], rows[8:]], "uneven": [rows[:5], rows[:1]], "sum": [rows[0, 0]] * 2}, [4, 2])
+    assert list(found) == ["rows"]
+    np.testing.assert_array_equal(found["rows"], rows.reshape(6, 2, 2))
 
 
 def test_classes_are_judged_by_their_divergence():

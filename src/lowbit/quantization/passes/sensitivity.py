@@ -33,7 +33,7 @@ from lowbit.processor import cores, in_order
 from lowbit.progress import SILENT, Progress
 from lowbit.quantization.passes.frontier import Frontier
 from lowbit.quantization.passes.layerwise import WIDEST, LayerwisePass
-from lowbit.quantization.passes.validation import are_classes, relative_errors
+from lowbit.quantization.passes.validation import are_classes, per_image, relative_errors
 from lowbit.quantization.solving.effort import Effort
 from lowbit.quantization.solving.gptq import gptq
 from lowbit.quantization.solving.grids import UniformGrid
@@ -169,6 +169,8 @@ class _Rest:
     def distance_with(self, layer: Layer, weights: Mapping[str, Array]) -> float:
         """Mean distance from the float answers with other values for weights of a layer; layers in execution order."""
         self._move_to(layer)
+        if not self._reference:
+            return SHARE  # nothing to judge by: every layer may lose the same share
         answers = self._answers(weights)
         if are_classes(self._reference):
             ((name, reference),) = self._reference.items()
@@ -186,12 +188,12 @@ class _Rest:
                 frontier.advance(position)
 
     def _answers(self, weights: Mapping[str, Array]) -> dict[str, Array]:
-        """Every float output, or every output if none is, of all images."""
+        """Every float output (every output if none is) that `per_image` finds something for each image in."""
         names = [output.name for output in self.model.outputs]
         run = self._frontier.runner(names, weights=weights)
         outputs = list(in_order(run, self._frontier.batches(), threads=self._frontier.threads))
         floats = [name for name in names if outputs[0][name].dtype.kind == "f"] or names
-        return {name: np.concatenate([np.atleast_1d(output[name]) for output in outputs]) for name in floats}
+        return per_image({name: [output[name] for output in outputs] for name in floats}, self._sizes)
 
 
 def _combined(model: Model, tests: Mapping[str, _Test]) -> dict[str, Sensitivity]:

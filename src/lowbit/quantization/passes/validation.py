@@ -15,7 +15,7 @@ files whose difference is chance the simpler one is kept.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,7 +40,7 @@ MOST_JUDGING = 64  # more would hardly change a verdict
 FEWEST_IMAGES = 48  # of which some are set apart to judge; of fewer all fit and all judge
 KEPT_BYTES = 64 << 20  # of the float model's answers
 LEAST_VARIANCE = 0.01  # of a channel, relative to the mean of its output's channels
-KL, RELATIVE_ERROR = "KL", "relative squared error"
+KL, RELATIVE_ERROR, NOT_JUDGED = "KL", "relative squared error", "not judged"
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Doubles = npt.NDArray[np.float64]
@@ -61,23 +61,27 @@ class Distances:
     """How far answers are from the float model's, image by image.
 
     Attributes:
-        values: KL divergence in nats, or relative squared error, [images]; infinite where an answer is no number.
+        values: KL divergence in nats, or relative squared error, [images]; infinite where an answer is no number. Empty
+            where nothing can be judged.
     """
 
     values: Doubles
 
     @property
     def mean(self) -> float:
-        """Over the images; infinite if one is."""
-        return float(self.values.mean())
+        """Over the images; infinite if one is, and 0 where nothing can be judged."""
+        return float(self.values.mean()) if self.values.size else 0.0
 
     def closer_than(self, other: "Distances", *, tolerance: float = 1.0) -> bool:
         """Whether these are less than `tolerance` times the other ones, on the same images, and it is not chance.
 
         Two paired tests: of the mean difference, which a few images can decide, and of the mean logarithm of the ratio,
         for which every image counts alike. One has to gain more than its standard error, and the other must not lose. A
-        tolerance above 1 gives these the benefit of the doubt: then means alone decide.
+        tolerance above 1 gives these the benefit of the doubt: then means alone decide, and where nothing can be judged
+        they count as closer.
         """
+        if not self.values.size:
+            return tolerance > 1
         if not (math.isfinite(self.mean) and math.isfinite(other.mean)):
             return math.isfinite(self.mean)
         if tolerance > 1:
@@ -103,51 +107,83 @@ class Validation:
         threads: threads of the runtime; 0 leaves it to the runtime.
 
     Attributes:
-        measure: `KL` or `RELATIVE_ERROR`.
+        measure: `KL`, `RELATIVE_ERROR`, or `NOT_JUDGED` where no output has something for each image.
     """
 
     def __init__(self, model: Model, images: Images, *, threads: int = 0) -> None:
         self._model, self._threads = model, threads
         self._images = images.subset(min(images.count, MOST_JUDGING))
         self._reference = self._answers(model.light())
-        self.measure = KL if are_classes(self._reference) else RELATIVE_ERROR
-        first = next(iter(self._reference.values()))
-        self._temperature = max(1.0, float(first.reshape(len(first), -1).std(axis=1).mean()))
+        self.measure, self._temperature = RELATIVE_ERROR, 1.0
+        if not self._reference:
+            self.measure = NOT_JUDGED
+        elif are_classes(self._reference):
+            (logits,) = self._reference.values()
+            self.measure, self._temperature = KL, max(1.0, float(logits.reshape(len(logits), -1).std(axis=1).mean()))
 
     def distances(self, graph: QuantizedGraph) -> Distances:
         """From the answers of the file that a graph would be written as."""
+        if self.measure == NOT_JUDGED:
+            return Distances(np.zeros(0))
         answers = self._answers(_runnable(graph))
         if self.measure == KL:
-            (reference,), (given,) = self._reference.values(), answers.values()
-            rows = (len(reference), -1)
+            ((name, reference),) = self._reference.items()
+            rows, given = (len(reference), -1), answers.get(name, np.full_like(reference, np.nan))
             values = kl_by_image(reference.reshape(rows) / self._temperature, given.reshape(rows) / self._temperature)
         else:
             values = relative_errors(self._reference, answers)
         return Distances(np.where(np.isfinite(values), values, math.inf))
 
     def _answers(self, content: bytes | LightModel) -> dict[str, Array]:
-        """Every float output (every output if none is) with an answer for each image, in the model's order.
-
-        Where no output has one, the first output as it is.
-        """
+        """Every float output (every output if none is) that `per_image` finds something for each image in."""
         session = open_session(content, threads=self._threads)
         parts: dict[str, list[Array]] = {}
-        held = images = 0
-        for x in Batches(self._model, self._images, BATCH_SIZE):
+        sizes: list[int] = []
+        held = 0
+        for x in self._batches():
             outputs = session.run({self._model.input.name: x})
             for name in self._judged_outputs(outputs):
-                parts.setdefault(name, []).append(np.atleast_1d(np.asarray(outputs[name], np.float32)))
+                parts.setdefault(name, []).append(np.asarray(outputs[name], np.float32))
                 held += parts[name][-1].nbytes
-            images += len(x)
+            sizes.append(len(x))
             if held > KEPT_BYTES:  # large answers say much already
                 break
         give_back_memory()
-        by_image = [name for name, part in parts.items() if sum(map(len, part)) == images]
-        return {name: np.concatenate(parts[name]) for name in by_image or list(parts)[:1]}
+        return per_image(parts, sizes)
+
+    def _batches(self) -> Iterator[Array]:
+        """The images, the first alone: what mixes images shows by its shape."""
+        batches = iter(Batches(self._model, self._images, BATCH_SIZE))
+        if self._model.fixed_batch is None and (first := next(batches, None)) is not None:
+            yield from (first[:1], first[1:]) if len(first) > 1 else (first,)
+        yield from batches
 
     def _judged_outputs(self, outputs: Mapping[str, Array]) -> list[str]:
         names = [output.name for output in self._model.outputs]
         return [name for name in names if outputs[name].dtype.kind == "f"] or names
+
+
+def per_image(parts: Mapping[str, Sequence[Array]], sizes: Sequence[int]) -> dict[str, Array]:
+    """Tensors that have as much for each image, of all images.
+
+    One whose rows are those of all images of a batch comes as [images, rows, ...]. What is behind a NonMaxSuppression,
+    sums up a batch, or compares images with each other, is left out.
+
+    Args:
+        parts: by name, what each batch gave.
+        sizes: images of each batch.
+    """
+    found: dict[str, Array] = {}
+    for name, given in parts.items():
+        rows = {len(part) / size if part.ndim else 0.0 for part, size in zip(given, sizes, strict=True)}
+        if len(rows) > 1 or len({part.shape[1:] for part in given}) > 1:
+            continue
+        (each,) = rows
+        if each == 1:
+            found[name] = np.concatenate(given)
+        elif each > 1 and each.is_integer():
+            found[name] = np.concatenate([part.reshape(-1, int(each), *part.shape[1:]) for part in given])
+    return found
 
 
 def are_classes(outputs: Mapping[str, Array]) -> bool:
