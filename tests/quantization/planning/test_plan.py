@@ -497,3 +497,59 @@ def test_nothing_divides_by_the_code_of_zero():
         content = lowbit.quantize(model, "int8", calibration=networks.inputs(64), effort="fast").to_bytes()
         given = open_session(content, threads=1).run({"x": networks.inputs(16, seed=9)})
         assert all(np.isfinite(array).all() for array in given.values()), after
+
+
+def body(nodes, inputs, outputs, weights=None):
+    """The graph of a body; inputs and outputs by name with their types."""
+    return make(nodes, inputs, outputs, weights or {}, types={"turn": onnx.TensorProto.INT64, **FLAGS}).graph
+
+
+FLAGS = dict.fromkeys(("go", "on"), onnx.TensorProto.BOOL)
+
+
+def with_body(kind):
+    """A network whose If, Loop or Scan reads, inside of its bodies, what a convolution outside gives."""
+    generator = np.random.default_rng(0)
+    weights = {
+        "w": generator.normal(scale=0.4, size=(8, 3, 3, 3)),
+        "inner": generator.normal(scale=0.2, size=(8, 8, 1, 1)),
+    }
+    weights |= {"last": generator.normal(scale=0.2, size=(5, 8, 1, 1)), "zero": np.float32(0), "three": np.int64(3)}
+    weights |= {"rows": generator.normal(size=(2, 1))}
+    nodes = [make_node("Conv", "x w", "c", pads=[1] * 4), make_node("Relu", "c", "r")]
+    nodes += [make_node("Conv", "r inner", "h", name="reader"), make_node("ReduceMean", "h", "mean", keepdims=0)]
+    nodes.append(make_node("Greater", "mean zero", "flag"))
+    # Named as a node outside that computes in integers.
+    one, other = (body([make_node(op, "h", f"{op}.out", name="reader")], {}, [f"{op}.out"]) for op in ("Abs", "Neg"))
+    if kind == "If":
+        nodes.append(make_node("If", "flag", "chosen", then_branch=one, else_branch=other))
+    elif kind == "nested If":
+        inner = make_node("If", "flag", "deep", then_branch=one, else_branch=other)
+        branches = body([inner], {}, ["deep"]), body([make_node("Relu", "h", "positive")], {}, ["positive"])
+        nodes.append(make_node("If", "flag", "chosen", then_branch=branches[0], else_branch=branches[1]))
+    elif kind == "Loop":
+        steps = [make_node("Add", "sum h", "more"), make_node("Identity", "go", "on")]
+        loop = body(steps, {"turn": [], "go": [], "sum": None}, ["on", "more"])
+        nodes.append(make_node("Loop", "three  r", "chosen", body=loop))
+    else:
+        steps = [make_node("Mul", "h row", "part"), make_node("Add", "sum part", "more")]
+        scan = body(steps, {"sum": None, "row": [1]}, ["more"])
+        nodes.append(make_node("Scan", "r rows", "chosen", body=scan, num_scan_inputs=1))
+    nodes.append(make_node("Conv", "chosen last", "y"))
+    return lowbit.load(make(nodes, {"x": ["n", 3, 16, 16]}, ["y"], weights))
+
+
+@pytest.mark.parametrize("effort", ["fast", "balanced"])
+@pytest.mark.parametrize("kind", ["If", "nested If", "Loop", "Scan"])
+def test_nodes_of_bodies_read_what_is_outside_in_float(kind, effort):
+    model = with_body(kind)
+    content = lowbit.quantize(model, "int8", calibration=networks.inputs(64), effort=effort).to_bytes()
+    assert decibels(model, content)["y"] > 25
+
+
+def test_what_only_a_body_reads_is_not_read_by_integers():
+    """Even if a node of the body is named as one that computes in integers."""
+    plan = lowbit.plan(with_body("If"), "int8")
+    nodes = {node.node: node.arithmetic for node in plan.nodes}
+    assert nodes["reader"] == "integer"
+    assert nodes["chosen"] == "float"

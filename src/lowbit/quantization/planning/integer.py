@@ -329,10 +329,16 @@ def _is_positive(value: Value, plans: Mapping[str, NodePlan]) -> bool:
 def _stored(output: Value, plans: Mapping[str, NodePlan]) -> Value:
     """The tensor that is written to memory: behind the activation that the node absorbs, if there is one."""
     for user, _ in output.uses():
-        if plans[str(user.name)].arithmetic == "absorbed":
+        if _arithmetic(user, plans) == "absorbed":
             return user.outputs[0]
     return output
 
 
 def _read_by_integers(value: Value, plans: Mapping[str, NodePlan]) -> bool:
-    return any(plans[str(user.name)].arithmetic == "integer" for user, _ in value.uses())
+    return any(_arithmetic(user, plans) == "integer" for user, _ in value.uses())
+
+
+def _arithmetic(reader: Node, plans: Mapping[str, NodePlan]) -> str:
+    """How a reader of a tensor computes; in bodies of If, Loop and Scan, which have no plans, all is float."""
+    plan = plans.get(str(reader.name))
+    return "float" if plan is None else plan.arithmetic
