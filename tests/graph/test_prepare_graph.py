@@ -311,6 +311,36 @@ def test_subgraphs_are_left_alone():
     }
 
 
+def with_branches(nodes, branches, weights):
+    """Nodes, and an If with one node named "twice" in each branch, given as operator and inputs."""
+    graphs = [make([(op, reads, [op], {"name": "twice"})], {}, [op], {}).graph for op, reads in branches]
+    nodes = [
+        *nodes,
+        ("ReduceMax", ["x"], ["top"], {"keepdims": 0}),
+        ("Greater", ["top", "zero"], ["flag"], {}),
+        ("If", ["flag"], ["y"], {"then_branch": graphs[0], "else_branch": graphs[1]}),
+    ]
+    return make(nodes, {"x": ["n", 6]}, ["y"], weights | {"zero": np.float32(0)})
+
+
+def test_no_node_of_a_body_has_the_name_of_another():
+    nodes = [("MatMul", ["x", "w"], ["product"], {"name": "twice"})]
+    model = with_branches(nodes, [("Abs", ["product"]), ("Neg", ["product"])], {"w": normal(1, 6, 4)})
+    loaded = assert_same(model, {"x": normal(3, 2, 6)})
+    names = [node.name for node in loaded.ir.graph.all_nodes()]
+    assert len(names) == len(set(names)) == 6
+    assert loaded.nodes["twice"].op_type == "MatMul"
+
+
+def test_a_sum_in_a_body_is_no_bias_of_a_product_outside():
+    nodes = [("MatMul", ["x", "w"], ["product"], {}), ("MatMul", ["x", "v"], ["second"], {})]
+    weights = {"w": normal(1, 6, 4), "v": normal(2, 6, 4), "b": normal(4, 4)}
+    model = with_branches(nodes, [("Add", ["product", "b"]), ("Neg", ["second"])], weights)
+    loaded = assert_same(model, {"x": normal(3, 2, 6)})
+    assert [layer.bias_node for layer in layers(loaded)] == [None, None]
+    assert single_consumer(loaded, "product") is None
+
+
 def test_local_functions_are_inlined():
     function = helper.make_function(
         "own",

@@ -283,9 +283,13 @@ def _geometry(node: Node, weight: np.ndarray, groups: int, source: str) -> Geome
 
 
 def single_consumer(model: Model, tensor: str) -> Node | None:
-    """The only node that reads a tensor; None if several or none do, or if it is an output of the model."""
+    """The only node that reads a tensor, in the main graph; None if several or none do, or if it leaves the model."""
     return _only_reader(model.values[tensor])
 
 
 def _only_reader(value: Value) -> Node | None:
-    return value.consumers()[0] if len(value.uses()) == 1 and not value.is_graph_output() else None
+    if len(value.uses()) != 1 or value.is_graph_output():
+        return None
+    (reader,) = value.consumers()
+    # A body of If, Loop or Scan runs as often as it likes: none of its nodes can be part of a layer outside.
+    return reader if reader.graph is value.graph else None

@@ -6,6 +6,7 @@ into weights. Subgraphs of If and Loop keep their nodes.
 """
 
 import logging
+from collections import Counter
 from collections.abc import Callable
 
 import numpy as np
@@ -135,8 +136,20 @@ def remove_unused_opsets(model: ir.Model) -> None:
 
 
 def fix_names(model: ir.Model) -> None:
-    """Give every node and tensor a unique name; those that have one keep it."""
+    """Give every node and tensor a unique name; those that have one keep it.
+
+    Nodes in bodies of If, Loop and Scan, too: they read tensors of the main graph, and readers are looked up by name.
+    """
     common.NameFixPass()(model)
+    taken = {node.name for node in model.graph}
+    count: Counter[str] = Counter()
+    for body in model.graph.subgraphs():
+        for node in body:
+            name = str(node.name)
+            while node.name in taken:
+                count[name] += 1
+                node.name = f"{name}_{count[name]}"
+            taken.add(node.name)
 
 
 def check_inference(model: ir.Model) -> None:

@@ -240,6 +240,23 @@ def test_a_sum_and_its_branches_are_one_channel_group():
     np.testing.assert_array_equal(channel_groups.group_of["sum"], channel_groups.group_of["back"])
 
 
+def test_what_a_body_reads_keeps_its_scale():
+    generator = np.random.default_rng(0)
+    weights = {
+        "a": generator.normal(size=(8, 3, 1, 1)),
+        "b": generator.normal(size=(4, 8, 1, 1)),
+        "zero": np.float32(0),
+    }
+    branches = [make([make_node(op, "r", op)], {}, [op], {}).graph for op in ("Abs", "Neg")]
+    nodes = [make_node("Conv", "x a", "c"), make_node("Relu", "c", "r"), make_node("Conv", "r b", "y")]
+    nodes += [make_node("ReduceMax", "x", "top", keepdims=0), make_node("Greater", "top zero", "flag")]
+    alone = find_channel_groups(lowbit.load(make(nodes, {"x": ["n", 3, 4, 4]}, ["y"], weights)))
+    assert set(alone.tensors) == {"c", "r"}
+    nodes.append(make_node("If", "flag", "z", then_branch=branches[0], else_branch=branches[1]))
+    read = find_channel_groups(lowbit.load(make(nodes, {"x": ["n", 3, 4, 4]}, ["y", "z"], weights)))
+    assert not read.tensors
+
+
 def test_a_weight_that_is_read_elsewhere_too_keeps_its_scale():
     proto = networks.residual_network()
     proto.graph.node.append(make_node("Neg", "narrow.weight", "other"))

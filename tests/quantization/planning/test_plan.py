@@ -121,7 +121,7 @@ def test_an_activation_stays_float_where_that_is_cheaper_or_the_only_way():
     assert (nodes["wide.clip"].arithmetic, nodes["wide.clip"].reason) == ("float", "its bounds are not constant")
 
 
-@pytest.mark.parametrize("bounds", [(0.0, 6.0), (-0.5, 0.25), (None, 1.0), (0.3, None), None])
+@pytest.mark.parametrize("bounds", [(0.0, 6.0), (-0.5, 0.25), (None, 1.0), (-0.3, None), None])
 def test_bounded_codes_are_what_bounded_values_round_to(bounds, tmp_path):
     """The written Clip of codes against float between two conversions on the same grid: not one code differs."""
 
@@ -435,3 +435,121 @@ def test_what_a_detector_gives_is_not_rounded_to_the_steps_of_its_boxes():
 def test_a_concat_whose_codes_are_read_computes_in_integers():
     nodes = {node.node: node.arithmetic for node in lowbit.plan(concatenated("Relu", "Relu"), "int8").nodes}
     assert nodes["whole"] == "integer"
+
+
+def bounded(low, high, *, before=(), after="Conv"):
+    """A convolution, other operators, a Clip (with bounds that are None left out) and what reads it."""
+    generator = np.random.default_rng(0)
+    weights = {name: generator.normal(scale=0.4, size=(8, 3, 3, 3)) for name in ("w", "other")}
+    weights["last"] = generator.normal(scale=0.3, size=(5, 8, 1, 1))
+    weights |= {name: np.float32(bound) for name, bound in (("low", low), ("high", high)) if bound is not None}
+    nodes, source = [make_node("Conv", "x w", "c", pads=[1] * 4)], "c"
+    for op in before:
+        pool = {"kernel_shape": [3, 3], "pads": [1] * 4} if op == "MaxPool" else {}
+        nodes.append(make_node(op, source, f"{op}.out", **pool))
+        source = f"{op}.out"
+    ends = [name if name in weights else "" for name in ("low", "high")]
+    nodes.append(make_node("Clip", " ".join([source, *ends]), "clip"))
+    if "Div" in after:
+        nodes.append(make_node("Conv", "x other", "top", pads=[1] * 4))
+        nodes.append(make_node("Div", "top clip", "y" if after == "Div" else "ratio"))
+    if "Conv" in after:
+        nodes.append(make_node("Conv", "clip last", "y" if after == "Conv" else "mixed"))
+    outputs = ["y"] if after in ("Div", "Conv") else ["ratio", "mixed"]
+    return lowbit.load(make(nodes, {"x": ["n", 3, 16, 16]}, outputs, weights))
+
+
+def decibels(model, content):
+    """Signal to noise of each output of a file on new images."""
+    x = networks.inputs(16, seed=9)
+    exact, given = (open_session(each, threads=1).run({"x": x}) for each in (model.to_bytes(), content))
+    return {
+        name: 10 * np.log10(np.mean(exact[name] ** 2) / np.mean((exact[name] - given[name]) ** 2)) for name in exact
+    }
+
+
+BESIDE_ZERO = [(0.5, 2.0), (-3.0, -0.5), (0.3, None), (None, -0.3)]
+
+
+@pytest.mark.parametrize("bounds", BESIDE_ZERO)
+@pytest.mark.parametrize("before", [(), ("Relu",), ("MaxPool",), ("Sigmoid",)])
+def test_a_clip_whose_bounds_leave_out_zero_stays_float(bounds, before):
+    model = bounded(*bounds, before=before)
+    (node,) = [node for node in lowbit.plan(model, "int8").nodes if node.op == "Clip"]
+    assert (node.arithmetic, node.reason) == ("float", "its bounds leave out 0, which codes cannot")
+    content = lowbit.quantize(model, "int8", calibration=networks.inputs(64), effort="fast").to_bytes()
+    assert decibels(model, content)["y"] > 30
+
+
+@pytest.mark.parametrize("bounds", [(0.0, 2.0), (-3.0, 0.0), (-0.4, None), (None, 0.4), (None, None)])
+def test_saturation_does_the_work_of_a_clip_whose_bounds_include_zero(bounds):
+    model = bounded(*bounds)
+    (node,) = [node for node in lowbit.plan(model, "int8").nodes if node.op == "Clip"]
+    assert node.arithmetic == "absorbed"
+    content = lowbit.quantize(model, "int8", calibration=networks.inputs(64), effort="fast").to_bytes()
+    assert decibels(model, content)["y"] > 30
+
+
+def test_nothing_divides_by_the_code_of_zero():
+    """The bound is less than half a step of the codes."""
+    for after in ("Div", "Div and Conv"):
+        model = bounded(0.002, None, after=after)
+        content = lowbit.quantize(model, "int8", calibration=networks.inputs(64), effort="fast").to_bytes()
+        given = open_session(content, threads=1).run({"x": networks.inputs(16, seed=9)})
+        assert all(np.isfinite(array).all() for array in given.values()), after
+
+
+def body(nodes, inputs, outputs, weights=None):
+    """The graph of a body; inputs and outputs by name with their types."""
+    return make(nodes, inputs, outputs, weights or {}, types={"turn": onnx.TensorProto.INT64, **FLAGS}).graph
+
+
+FLAGS = dict.fromkeys(("go", "on"), onnx.TensorProto.BOOL)
+
+
+def with_body(kind):
+    """A network whose If, Loop or Scan reads, inside of its bodies, what a convolution outside gives."""
+    generator = np.random.default_rng(0)
+    weights = {
+        "w": generator.normal(scale=0.4, size=(8, 3, 3, 3)),
+        "inner": generator.normal(scale=0.2, size=(8, 8, 1, 1)),
+    }
+    weights |= {"last": generator.normal(scale=0.2, size=(5, 8, 1, 1)), "zero": np.float32(0), "three": np.int64(3)}
+    weights |= {"rows": generator.normal(size=(2, 1))}
+    nodes = [make_node("Conv", "x w", "c", pads=[1] * 4), make_node("Relu", "c", "r")]
+    nodes += [make_node("Conv", "r inner", "h", name="reader"), make_node("ReduceMean", "h", "mean", keepdims=0)]
+    nodes.append(make_node("Greater", "mean zero", "flag"))
+    # Named as a node outside that computes in integers.
+    one, other = (body([make_node(op, "h", f"{op}.out", name="reader")], {}, [f"{op}.out"]) for op in ("Abs", "Neg"))
+    if kind == "If":
+        nodes.append(make_node("If", "flag", "chosen", then_branch=one, else_branch=other))
+    elif kind == "nested If":
+        inner = make_node("If", "flag", "deep", then_branch=one, else_branch=other)
+        branches = body([inner], {}, ["deep"]), body([make_node("Relu", "h", "positive")], {}, ["positive"])
+        nodes.append(make_node("If", "flag", "chosen", then_branch=branches[0], else_branch=branches[1]))
+    elif kind == "Loop":
+        steps = [make_node("Add", "sum h", "more"), make_node("Identity", "go", "on")]
+        loop = body(steps, {"turn": [], "go": [], "sum": None}, ["on", "more"])
+        nodes.append(make_node("Loop", "three  r", "chosen", body=loop))
+    else:
+        steps = [make_node("Mul", "h row", "part"), make_node("Add", "sum part", "more")]
+        scan = body(steps, {"sum": None, "row": [1]}, ["more"])
+        nodes.append(make_node("Scan", "r rows", "chosen", body=scan, num_scan_inputs=1))
+    nodes.append(make_node("Conv", "chosen last", "y"))
+    return lowbit.load(make(nodes, {"x": ["n", 3, 16, 16]}, ["y"], weights))
+
+
+@pytest.mark.parametrize("effort", ["fast", "balanced"])
+@pytest.mark.parametrize("kind", ["If", "nested If", "Loop", "Scan"])
+def test_nodes_of_bodies_read_what_is_outside_in_float(kind, effort):
+    model = with_body(kind)
+    content = lowbit.quantize(model, "int8", calibration=networks.inputs(64), effort=effort).to_bytes()
+    assert decibels(model, content)["y"] > 25
+
+
+def test_what_only_a_body_reads_is_not_read_by_integers():
+    """Even if a node of the body is named as one that computes in integers."""
+    plan = lowbit.plan(with_body("If"), "int8")
+    nodes = {node.node: node.arithmetic for node in plan.nodes}
+    assert nodes["reader"] == "integer"
+    assert nodes["chosen"] == "float"

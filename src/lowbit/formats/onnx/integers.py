@@ -110,7 +110,10 @@ def _in_order(graph: ir.Graph, activations: Mapping[str, ActivationCodes]) -> li
 def _insert_pair(
     draft: Draft, value: ir.Value, scale: tuple[ir.Value, ir.Value], quantized: dict[str, ir.Value]
 ) -> None:
-    """Put QuantizeLinear and DequantizeLinear behind a tensor, and let all its readers read what comes out.
+    """Put QuantizeLinear and DequantizeLinear behind a tensor, and let its readers read what comes out.
+
+    Nodes that compute in float read what such a node gives as it is: rounding gains them nothing, and a Div by what a
+    Clip keeps above 0 must not divide by the code of 0.
 
     Args:
         draft: whose graph is changed.
@@ -121,7 +124,8 @@ def _insert_pair(
     graph, names, integer = draft.graph, draft.names, draft.quantized.integer
     producer = value.producer()
     name = str(value.name)
-    users = tuple(value.uses())
+    exact = _is_float(draft, name)
+    users = tuple((user, index) for user, index in value.uses() if not exact or user.name in integer)
     new = []
     if producer is not None and producer.op_type == "Pad" and producer.name in integer:
         # Padding moves codes only, but ONNX Runtime has no rule for it between a pair: write it on the codes.
@@ -155,6 +159,13 @@ def _insert_pair(
         graph.outputs[list(graph.outputs).index(value)] = output
         value.name, output.name = output.name, name
         quantized[name] = codes
+
+
+def _is_float(draft: Draft, name: str) -> bool:
+    """Whether a node of the model gives this tensor in float; tensors that were added come from integers."""
+    value = draft.quantized.model.values.get(name)
+    producer = value.producer() if value is not None else None
+    return producer is not None and producer.name not in draft.quantized.integer | draft.quantized.absorbed
 
 
 def _bounded(

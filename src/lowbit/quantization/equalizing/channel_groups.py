@@ -74,6 +74,10 @@ class _Visitor:
         """Visit every node, in order."""
         for value in (*self.model.graph.inputs, *self.model.graph.outputs):
             self._fix(str(value.name))
+        # Bodies of If, Loop and Scan read tensors that their node does not name as inputs.
+        for name, value in self.model.values.items():
+            if value.const_value is None and any(user.graph is not self.model.graph for user in value.consumers()):
+                self._fix(name)
         shared = _shared_weights(self.model, self.layers.values())
         for node in self.model.graph:
             name = str(node.name)

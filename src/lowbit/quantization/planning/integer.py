@@ -6,11 +6,13 @@ that it actually runs), or the other runtimes have one (`NOT_IN_ONNXRUNTIME`). E
 gives the reason.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from lowbit.engines import ENGINES
 from lowbit.formats.quantized_graph import FLOAT_OUTPUT
+from lowbit.graph.edit import constant
 from lowbit.graph.model import Model, Node, Value
 from lowbit.graph.ops import Layer, layers
 
@@ -114,14 +116,14 @@ def _float_reason(node: Node, layer: Layer | None, plans: Mapping[str, NodePlan]
             return "one operand is constant"
         return _attribute_reason(node)
     if op in CLAMPS:
-        return "its input is float"
+        return _bounds_reason(node) or "its input is float"
     return f"there is no integer kernel for {op}"
 
 
 def _comes_from_integers(value: Value | None, plans: Mapping[str, NodePlan]) -> bool:
-    """Whether a value comes from a node that computes in integers, or from a Relu or Clip behind one."""
+    """Whether a value comes from a node that computes in integers, or from a Relu or Clip of codes behind one."""
     producer = value.producer() if value is not None else None
-    if producer is not None and producer.op_type in CLAMPS:
+    if producer is not None and _limits_codes(producer):
         before = producer.inputs[0].producer() if producer.inputs[0] is not None else None
         return before is not None and plans[str(before.name)].arithmetic == "integer"
     return producer is not None and plans[str(producer.name)].arithmetic == "integer"
@@ -200,14 +202,14 @@ def _drop_idle(model: Model, plans: dict[str, NodePlan]) -> None:
 def _absorb(model: Model, plans: dict[str, NodePlan]) -> None:
     """Relu and Clip that alone read what an integer node computes: its saturation at 0 and 255 does their work."""
     for node in model.graph:
-        if node.op_type not in CLAMPS or node.inputs[0] is None:
+        if not _limits_codes(node) or node.inputs[0] is None:
             continue
         value = node.inputs[0]
         producer = value.producer()
         if producer is None or len(list(value.uses())) != 1 or value.is_graph_output():
             continue
         before = plans[str(producer.name)]
-        if before.arithmetic != "integer" or before.op in DATA_MOVEMENT or not _has_constant_bounds(node):
+        if before.arithmetic != "integer" or before.op in DATA_MOVEMENT:
             continue
         name = str(node.name)
         plans[name] = NodePlan(name, node.op_type, "absorbed", f"by the saturation of {before.node}")
@@ -217,18 +219,33 @@ def _clamp_codes(model: Model, plans: dict[str, NodePlan]) -> None:
     """Relu and Clip between integer nodes that nothing absorbs: they clamp the codes."""
     for node in model.graph:
         name, value = str(node.name), node.inputs[0] if node.inputs else None
-        if node.op_type not in CLAMPS or plans[name].arithmetic != "float" or value is None:
+        if not _limits_codes(node) or plans[name].arithmetic != "float" or value is None:
             continue
         if not _is_stored(value, plans):
             continue
-        reason = "" if _has_constant_bounds(node) else "its bounds are not constant"
-        if not _read_by_integers(node.outputs[0], plans):
-            reason = "only float nodes read it"
+        reason = "" if _read_by_integers(node.outputs[0], plans) else "only float nodes read it"
         plans[name] = replace(plans[name], arithmetic="float" if reason else "integer", reason=reason)
 
 
-def _has_constant_bounds(node: Node) -> bool:
-    return all(bound is None or bound.const_value is not None for bound in node.inputs[1:])
+def _limits_codes(node: Node) -> bool:
+    """Whether a node is a Relu or Clip that codes can do, by saturation or by a Clip of their own."""
+    return node.op_type in CLAMPS and not _bounds_reason(node)
+
+
+def _bounds_reason(node: Node) -> str:
+    """Why no codes can do a Relu or Clip; empty if they can.
+
+    A range of codes always includes 0.0: saturation at its ends does not keep values above a bound that is above 0.0,
+    and on a coarse grid the code nearest to such a bound can be that of 0.0, by which a Div must not divide.
+    """
+    bounds = [-math.inf, math.inf]
+    for at, value in enumerate(node.inputs[1:3]):
+        array = constant(value)
+        if value is not None and (array is None or array.size != 1):
+            return "its bounds are not constant"
+        if array is not None:
+            bounds[at] = float(array.item())
+    return "" if bounds[0] <= 0.0 <= bounds[1] else "its bounds leave out 0, which codes cannot"
 
 
 def _is_stored(value: Value, plans: Mapping[str, NodePlan]) -> bool:
@@ -312,10 +329,16 @@ def _is_positive(value: Value, plans: Mapping[str, NodePlan]) -> bool:
 def _stored(output: Value, plans: Mapping[str, NodePlan]) -> Value:
     """The tensor that is written to memory: behind the activation that the node absorbs, if there is one."""
     for user, _ in output.uses():
-        if plans[str(user.name)].arithmetic == "absorbed":
+        if _arithmetic(user, plans) == "absorbed":
             return user.outputs[0]
     return output
 
 
 def _read_by_integers(value: Value, plans: Mapping[str, NodePlan]) -> bool:
-    return any(plans[str(user.name)].arithmetic == "integer" for user, _ in value.uses())
+    return any(_arithmetic(user, plans) == "integer" for user, _ in value.uses())
+
+
+def _arithmetic(reader: Node, plans: Mapping[str, NodePlan]) -> str:
+    """How a reader of a tensor computes; in bodies of If, Loop and Scan, which have no plans, all is float."""
+    plan = plans.get(str(reader.name))
+    return "float" if plan is None else plan.arithmetic
