@@ -287,3 +287,63 @@ def without_padding(proto):
     proto.graph.node.extend(kept)
     del proto.graph.value_info[:]
     return proto
+
+
+def positions_network(*rest):
+    """A convolution, MaxPool with its second output, which `rest` read, and a convolution."""
+    nodes = [
+        make_node("Conv", "x w", "c", pads=[1] * 4),
+        make_node("Relu", "c", "r"),
+        make_node("MaxPool", "r", "p at", kernel_shape=[2, 2], strides=[2, 2]),
+        make_node("Conv", "p v", "d", pads=[1] * 4),
+        *rest,
+    ]
+    rng = np.random.default_rng(0)
+    weights = {
+        "w": rng.normal(scale=0.3, size=(8, 3, 3, 3)),
+        "v": rng.normal(scale=0.2, size=(8, 8, 3, 3)),
+        "low": np.int64(0),
+        "high": np.int64(1000),
+        "rows": np.array([1, 8, -1]),
+        "half": np.float32(0.01),
+    }
+    used = {name for item in nodes for name in item.input}
+    weights = {name: value for name, value in weights.items() if name in used}
+    output = "at" if not rest else rest[-1].output[0]
+    types = {output: onnx.TensorProto.INT64} if output in ("at", "flat") else {}
+    return make(nodes, {"x": [1, 3, 16, 16]}, ["d", output] if output != "d" else ["d"], weights, types=types)
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        (),
+        (make_node("MaxUnpool", "d at", "y", kernel_shape=[2, 2], strides=[2, 2]),),
+        (make_node("Clip", "at low high", "limited"), make_node("Reshape", "limited rows", "flat")),
+        (
+            make_node("Cast", "at", "float", to=1),
+            make_node("Mul", "float half", "scaled"),
+            make_node("Concat", "scaled d", "both", axis=1),
+        ),
+    ],
+    ids=["output", "unpooled", "moved", "computed on"],
+)
+def test_positions_of_a_max_pool_stay_whole_numbers(rest):
+    """A second output of int64 is no activation: it has no scale and no conversions."""
+    proto = positions_network(*rest)
+    x = networks.inputs(1)
+    quantized = lowbit.quantize(lowbit.load(proto), "int8", calibration=networks.inputs(24), effort="fast")
+    assert {"r", "p"} <= set(quantized.graph.activations)
+    assert "at" not in quantized.graph.activations
+    content = onnx.load_from_string(quantized.to_bytes())
+    (pool,) = [node for node in content.graph.node if node.op_type == "MaxPool"]
+    given = make_node("Identity", pool.output[1], "positions")
+    content.graph.node.append(given)
+    content.graph.output.append(onnx.helper.make_tensor_value_info("positions", onnx.TensorProto.INT64, None))
+    found = open_session(content.SerializeToString(), threads=1).run({"x": x})
+    proto.graph.node.append(make_node("Identity", "at", "positions"))
+    proto.graph.output.append(onnx.helper.make_tensor_value_info("positions", onnx.TensorProto.INT64, None))
+    wanted = open_session(proto.SerializeToString(), threads=1).run({"x": x})
+    # Values that are rounded to one code may change places.
+    assert (found["positions"] == wanted["positions"]).mean() > 0.9
+    assert np.abs(found["d"] - wanted["d"]).max() < 0.05 * np.abs(wanted["d"]).max()

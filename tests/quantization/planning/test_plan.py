@@ -435,3 +435,19 @@ def test_what_a_detector_gives_is_not_rounded_to_the_steps_of_its_boxes():
 def test_a_concat_whose_codes_are_read_computes_in_integers():
     nodes = {node.node: node.arithmetic for node in lowbit.plan(concatenated("Relu", "Relu"), "int8").nodes}
     assert nodes["whole"] == "integer"
+
+
+@pytest.mark.parametrize("made", ["p", "p at"])
+def test_only_the_values_of_a_max_pool_have_a_scale(made):
+    nodes = [
+        make_node("Conv", "x w", "c"),
+        make_node("MaxPool", "c", made, name="pool", kernel_shape=[2, 2]),
+        make_node("Conv", "p v", "y"),
+    ]
+    outputs = ["y"] if made == "p" else ["y", "at"]
+    weights = {"w": np.ones((4, 3, 3, 3)), "v": np.ones((4, 4, 1, 1))}
+    proto = make(nodes, {"x": ["n", 3, 8, 8]}, outputs, weights, types={"at": onnx.TensorProto.INT64})
+    decided = lowbit.plan(lowbit.load(proto), "int8")
+    assert {node.node: node.arithmetic for node in decided.nodes}["pool"] == "integer"
+    assert ("c", "p") in decided.scale_groups
+    assert not any("at" in group for group in decided.scale_groups)
