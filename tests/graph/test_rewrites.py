@@ -104,6 +104,18 @@ CASES = {
         ["Relu", "Neg", "Add"],
         ["Relu", "Add"],
     ),
+    "write_all_axes": (
+        lambda: make(
+            [("Pad", ["x", "by", "", "at"], ["y"], {})],
+            {"x": [2, 3]},
+            ["y"],
+            {"by": np.array([1, 2]), "at": np.array([-1])},
+            opset=18,
+        ),
+        lambda m: [*m.graph.initializers["by"].const_value.numpy(), len(m.graph[0].inputs)],
+        [1, 2, 4],
+        [0, 1, 0, 2, 3],
+    ),
     "remove_unused_nodes": (
         lambda: after(("Neg", ["r"], ["unused"], {}), ("Abs", ["r"], ["y"], {})),
         operators,

@@ -13,6 +13,7 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from lowbit.errors import ModelError
+from lowbit.graph.all_axes import write_all_axes
 from lowbit.graph.batch_norm import fold_batch_norms, fold_gemm_factors
 from lowbit.graph.constants import fold_constants
 from lowbit.graph.edit import bypass, constant, flag
@@ -187,6 +188,7 @@ REWRITES: tuple[tuple[Rewrite, ...], ...] = (
         check_inference,
         remove_no_ops,
         fold_constants,
+        write_all_axes,
         remove_unused_nodes,
         check_finite,
         infer_shapes,

@@ -8,7 +8,7 @@ import pytest
 
 import lowbit
 import networks
-from graphs import change_weights, make, make_node
+from graphs import change_weights, make, make_node, relative_error, run
 from lowbit.engines import installed_engines, open_session
 from lowbit.formats.onnx.ledger import count_bytes, read_ledger
 from lowbit.formats.onnx.read import layer_weights
@@ -347,3 +347,38 @@ def test_positions_of_a_max_pool_stay_whole_numbers(rest):
     # Values that are rounded to one code may change places.
     assert (found["positions"] == wanted["positions"]).mean() > 0.9
     assert np.abs(found["d"] - wanted["d"]).max() < 0.05 * np.abs(wanted["d"]).max()
+
+
+SOME_AXES = {
+    "pad": ("Pad", "c by none at", {}, {"by": np.array([0, 1, 1, 0]), "at": np.array([2, 3])}),
+    "reflecting pad": ("Pad", "c by none at", {"mode": "reflect"}, {"by": np.array([0, 1, 1, 0]), "at": [2, 3]}),
+    "sizes": ("Resize", "c none none to", {"axes": [2, 3]}, {"to": np.array([13, 11])}),
+    "turned scales": ("Resize", "c none by", {"axes": [-1, -2]}, {"by": np.array([1.5, 2.0])}),
+    "linear sizes": ("Resize", "c none none to", {"axes": [3, 2], "mode": "linear"}, {"to": np.array([13, 11])}),
+}
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino", "litert"])
+@pytest.mark.parametrize("name", SOME_AXES)
+def test_pads_and_sizes_of_some_axes_run_between_integer_layers(name, engine, tmp_path):
+    """ONNX Runtime moves transpositions past them as if they spoke of all axes."""
+    if engine not in installed_engines():
+        pytest.skip(f"{engine} is not installed")
+    op, reads, attributes, amounts = SOME_AXES[name]
+    rng = np.random.default_rng(0)
+    weights = {
+        "w": rng.normal(scale=0.3, size=(16, 3, 3, 3)),
+        "v": rng.normal(scale=0.1, size=(8, 16, 3, 3)),
+        **amounts,
+    }
+    moved = onnx.helper.make_node(
+        op, [part if part != "none" else "" for part in reads.split(" ")], ["m"], **attributes
+    )
+    nodes = [make_node("Conv", "x w", "c", strides=[2, 2]), moved, make_node("Conv", "m v", "y")]
+    proto = make(nodes, {"x": ["n", 3, 16, 16]}, ["y"], weights, opset=18)
+    quantized = lowbit.quantize(lowbit.load(proto), "int8", calibration=networks.inputs(24), effort="fast")
+    ending = "tflite" if engine == "litert" else "onnx"
+    path = quantized.save(tmp_path / f"int8.{ending}", lowbit.FileForm({"onnxruntime": "onnx"}.get(engine, engine)))
+    x = networks.inputs(4, seed=3)
+    wanted = run(proto.SerializeToString(), x)
+    assert relative_error(run(path, x, engine), wanted) < 0.05
