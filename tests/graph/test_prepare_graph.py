@@ -547,3 +547,15 @@ def test_a_region_of_some_axes_becomes_one_of_all():
     loaded = assert_same(make(nodes, {"x": ["n", 3, 8, 6]}, ["y"], weights, opset=18), {"x": normal(1, 2, 3, 8, 6)}, 0)
     region = loaded.graph.initializers["region"].const_value.numpy()
     np.testing.assert_array_equal(region, np.array([0, 0, 0.2, 0.1, 1, 1, 1, 0.7], np.float32))
+
+
+@pytest.mark.parametrize("size", [(16, 16), (13, 11)])
+@pytest.mark.parametrize("pads", [{}, {"auto_pad": "VALID"}, {"pads": [1] * 4}, {"auto_pad": "SAME_UPPER"}])
+@pytest.mark.parametrize(("kernel", "stride"), [((3, 3), 2), ((5, 5), 5), ((2, 2), 2), ((4, 2), 3)])
+def test_pools_that_round_up_count_padding_only_where_there_is_some(size, pads, kernel, stride):
+    attributes = {"kernel_shape": kernel, "strides": [stride] * 2, "ceil_mode": 1, "count_include_pad": 1, **pads}
+    nodes = [*BEFORE, ("AveragePool", ["c"], ["y"], attributes)]
+    proto = make(nodes, {"x": ["n", 3, "h", "w"]}, ["y"], BY_TWO, opset=19, ir_version=9)
+    loaded = assert_same(proto, {"x": normal(1, 2, 3, *size)}, 0)
+    counts = pads not in ({}, {"auto_pad": "VALID"})
+    assert ("count_include_pad" in loaded.graph[1].attributes) == counts

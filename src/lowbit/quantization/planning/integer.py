@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from lowbit.engines import ENGINES
+from lowbit.formats.onnx.averages import float_reason
 from lowbit.formats.quantized_graph import FLOAT_OUTPUT
 from lowbit.graph.model import Model, Node, Value
 from lowbit.graph.ops import Layer, layers
@@ -156,6 +157,7 @@ ATTRIBUTE_CHECKS: dict[str, Callable[[Node], str]] = {
     "Pad": _pad_reason,
     "Resize": _resize_reason,
     "ReduceMean": _mean_reason,
+    "AveragePool": float_reason,
 }
 
 
