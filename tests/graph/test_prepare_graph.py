@@ -519,3 +519,73 @@ def test_real_models_compute_the_same(shared_data, name):
     (found,), (wanted,) = run(loaded.to_bytes(), {"x": x}), run(path.read_bytes(), {"x": x})
     np.testing.assert_array_equal(found, wanted)
     assert loaded.to_bytes() == load(path).to_bytes()
+
+
+AXES = {
+    "two": ([2, 3], ["n", 3, 8, 6]),
+    "turned": ([3, 2], ["n", 3, 8, 6]),
+    "from the end": ([-1, -2], ["n", 3, 8, 6]),
+    "known sizes": ([3, 1], [2, 3, 8, 6]),
+    "unknown sizes": ([2, 3], ["n", 3, "h", "w"]),
+}
+AMOUNTS = {
+    "pads": ("Pad", "c amounts zero axes", [1, 2, 0, -1]),
+    "scales": ("Resize", "c none amounts", [1.5, 2.0]),
+    "sizes": ("Resize", "c none none amounts", [11, 5]),
+}
+# A layer, for a network has one.
+BEFORE = [("Conv", ["x", "w"], ["c"], {})]
+BY_TWO = {"w": 2 * np.eye(3, dtype=np.float32)[:, :, None, None]}
+
+
+@pytest.mark.parametrize("computed", [False, True])
+@pytest.mark.parametrize("where", AXES)
+@pytest.mark.parametrize("what", AMOUNTS)
+def test_pads_and_sizes_of_some_axes_become_those_of_all(what, where, computed):
+    """The same numbers exactly, also where what is asked for is an input of the network."""
+    axes, shape = AXES[where]
+    op, reads, amounts = AMOUNTS[what]
+    values = np.array(amounts, np.float32 if what == "scales" else np.int64)
+    names = ["" if name == "none" else name for name in reads.split(" ")]
+    attributes = {} if op == "Pad" else {"axes": axes, "mode": "nearest", "nearest_mode": "floor"}
+    weights = {"zero": np.float32(0), "axes": np.array(axes)} if op == "Pad" else {}
+    inputs = {"x": shape, **({"amounts": [len(amounts)]} if computed else {})}
+    types = {"amounts": helper.np_dtype_to_tensor_dtype(values.dtype)}
+    weights |= {} if computed else {"amounts": values}
+    proto = make([*BEFORE, (op, names, ["y"], attributes)], inputs, ["y"], weights | BY_TWO, opset=18, types=types)
+    feeds = {"x": normal(1, 2, 3, 8, 6), **({"amounts": values} if computed else {})}
+    loaded = assert_same(proto, feeds, 0)
+    last = next(node for node in loaded.graph if node.op_type == op)
+    assert "axes" not in last.attributes
+    assert len(last.inputs) < 4 or op == "Resize"
+    assert operators(loaded).count("ScatterElements") == computed
+    assert ("Shape" in operators(loaded)) == (what == "sizes" and where != "known sizes")
+
+
+def test_a_resize_that_keeps_proportions_keeps_its_axes():
+    attributes = {"axes": [2, 3], "keep_aspect_ratio_policy": "not_larger"}
+    nodes = [*BEFORE, ("Resize", ["c", "", "", "sizes"], ["y"], attributes)]
+    proto = make(nodes, {"x": ["n", 3, 8, 6]}, ["y"], {"sizes": np.array([12, 12]), **BY_TWO}, opset=18)
+    loaded = assert_same(proto, {"x": normal(1, 2, 3, 8, 6)}, 0)
+    assert loaded.graph[1].attributes.get_ints("axes") == (2, 3)
+
+
+def test_a_region_of_some_axes_becomes_one_of_all():
+    attributes = {"axes": [3, 2], "coordinate_transformation_mode": "tf_crop_and_resize", "mode": "linear"}
+    nodes = [*BEFORE, ("Resize", ["c", "region", "", "sizes"], ["y"], attributes)]
+    weights = BY_TWO | {"region": np.array([0.1, 0.2, 0.7, 1.0], np.float32), "sizes": np.array([5, 4])}
+    loaded = assert_same(make(nodes, {"x": ["n", 3, 8, 6]}, ["y"], weights, opset=18), {"x": normal(1, 2, 3, 8, 6)}, 0)
+    region = loaded.graph.initializers["region"].const_value.numpy()
+    np.testing.assert_array_equal(region, np.array([0, 0, 0.2, 0.1, 1, 1, 1, 0.7], np.float32))
+
+
+@pytest.mark.parametrize("size", [(16, 16), (13, 11)])
+@pytest.mark.parametrize("pads", [{}, {"auto_pad": "VALID"}, {"pads": [1] * 4}, {"auto_pad": "SAME_UPPER"}])
+@pytest.mark.parametrize(("kernel", "stride"), [((3, 3), 2), ((5, 5), 5), ((2, 2), 2), ((4, 2), 3)])
+def test_pools_that_round_up_count_padding_only_where_there_is_some(size, pads, kernel, stride):
+    attributes = {"kernel_shape": kernel, "strides": [stride] * 2, "ceil_mode": 1, "count_include_pad": 1, **pads}
+    nodes = [*BEFORE, ("AveragePool", ["c"], ["y"], attributes)]
+    proto = make(nodes, {"x": ["n", 3, "h", "w"]}, ["y"], BY_TWO, opset=19, ir_version=9)
+    loaded = assert_same(proto, {"x": normal(1, 2, 3, *size)}, 0)
+    counts = pads not in ({}, {"auto_pad": "VALID"})
+    assert ("count_include_pad" in loaded.graph[1].attributes) == counts

@@ -15,6 +15,8 @@ from lowbit.graph.prepare import REWRITES
 
 GEMM = {"w": normal(1, 3, 4), "b": normal(2, 4)}
 
+WINDOWS = {"kernel_shape": [3], "strides": [2]}
+
 
 def gemm(**attributes):
     return make([("Gemm", ["x", "w", "b"], ["y"], attributes)], {"x": [2, 3]}, ["y"], GEMM)
@@ -103,6 +105,31 @@ CASES = {
         operators,
         ["Relu", "Neg", "Add"],
         ["Relu", "Add"],
+    ),
+    "write_all_axes": (
+        lambda: make(
+            [("Pad", ["x", "by", "", "at"], ["y"], {})],
+            {"x": [2, 3]},
+            ["y"],
+            {"by": np.array([1, 2]), "at": np.array([-1])},
+            opset=18,
+        ),
+        lambda m: [*m.graph.initializers["by"].const_value.numpy(), len(m.graph[0].inputs)],
+        [1, 2, 4],
+        [0, 1, 0, 2, 3],
+    ),
+    "count_no_padding": (
+        lambda: make(
+            [("AveragePool", ["x"], ["y"], {"ceil_mode": 1, "count_include_pad": 1, "dilations": [1], **WINDOWS})],
+            {"x": [1, 3, 8]},
+            ["y"],
+            {},
+            opset=19,
+            ir_version=9,
+        ),
+        lambda m: sorted(m.graph[0].attributes),
+        ["ceil_mode", "count_include_pad", "dilations", "kernel_shape", "strides"],
+        ["ceil_mode", "kernel_shape", "strides"],
     ),
     "remove_unused_nodes": (
         lambda: after(("Neg", ["r"], ["unused"], {}), ("Abs", ["r"], ["y"], {})),

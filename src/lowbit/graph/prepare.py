@@ -14,10 +14,12 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from lowbit.errors import ModelError
+from lowbit.graph.all_axes import write_all_axes
 from lowbit.graph.batch_norm import fold_batch_norms, fold_gemm_factors
 from lowbit.graph.constants import fold_constants
 from lowbit.graph.edit import bypass, constant, flag
 from lowbit.graph.parameters import count_parameters, count_removed_by_exporter
+from lowbit.graph.rounded_up_pools import count_no_padding
 from lowbit.graph.versions import to_float32
 
 Rewrite = Callable[[ir.Model], None]
@@ -200,6 +202,8 @@ REWRITES: tuple[tuple[Rewrite, ...], ...] = (
         check_inference,
         remove_no_ops,
         fold_constants,
+        write_all_axes,
+        count_no_padding,
         remove_unused_nodes,
         check_finite,
         infer_shapes,

@@ -6,7 +6,7 @@ import pytest
 from onnx import helper
 
 import lowbit
-from graphs import make, make_node
+from graphs import make, make_node, relative_error, run
 from lowbit.engines import installed_engines, open_session
 from lowbit.formats.onnx.ledger import read_ledger
 from lowbit.formats.onnx.read import layer_weights
@@ -112,6 +112,42 @@ def test_what_has_no_such_form_stays_a_pool(pool, size, tmp_path):
     content = quantized(network(size=size, **pool), images()).to_bytes()
     assert [node.op_type for node in onnx.load_from_string(content).graph.node].count("AveragePool") == 1
     assert "QLinearAveragePool" in kinds(content, tmp_path)
+
+
+UP = {"ceil_mode": 1, "count_include_pad": 1}
+OVERHANGING = {
+    "as PyTorch says it": ({"kernel_shape": [3, 3], "strides": [2, 2], **UP}, "integer"),
+    "5x5": ({"kernel_shape": [5, 5], "strides": [5, 5], **UP}, "integer"),
+    "no padding": ({"kernel_shape": [3, 3], "strides": [2, 2], "auto_pad": "VALID", **UP}, "integer"),
+    "dilations of 1": ({"kernel_shape": [3, 3], "strides": [2, 2], "dilations": [1, 1], **UP}, "integer"),
+    "uncounted": ({"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1] * 4, "ceil_mode": 1}, "integer"),
+    "same": ({"kernel_shape": [3, 3], "strides": [2, 2], "auto_pad": "SAME_LOWER", **UP}, "integer"),
+    "padded": ({"kernel_shape": [2, 2], "strides": [2, 2], "pads": [1] * 4, **UP}, "float"),
+    "padded unevenly": ({"kernel_shape": [4, 4], "strides": [3, 3], "pads": [0, 1, 1, 0], **UP}, "float"),
+    "dilated": ({"kernel_shape": [2, 3], "strides": [2, 2], "dilations": [2, 1], "ceil_mode": 1}, "float"),
+}
+
+
+@pytest.mark.parametrize("size", [SIZE, (13, 16), ("h", "w")])
+@pytest.mark.parametrize("name", OVERHANGING)
+def test_windows_over_the_border_are_divided_by_what_they_count(name, size):
+    """In ONNX Runtime as it runs by default, against the float model; what its kernel cannot do stays float."""
+    pool, arithmetic = OVERHANGING[name]
+    proto = network(size=size, **pool)
+    # All positions, so that the border weighs what it is.
+    del proto.graph.node[3:]
+    proto.graph.output[0].name = "d"
+    x = images(size=(13, 16) if "h" in size else size)
+    made = quantized(proto, x)
+    (planned,) = [node for node in made.plan.nodes if node.op == "AveragePool"]
+    assert (planned.arithmetic, bool(planned.reason)) == (arithmetic, arithmetic == "float")
+    assert relative_error(run(made.to_bytes(), x), run(proto.SerializeToString(), x)) < 0.03
+
+
+def test_a_pool_that_stays_float_is_as_it_was_in_files_of_weights_only():
+    model = lowbit.load(network(**OVERHANGING["padded"][0]))
+    content = lowbit.quantize(model, "linear8").to_bytes()
+    assert "Sum" not in [node.op_type for node in onnx.load_from_string(content).graph.node]
 
 
 def test_ones_are_no_weights(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 
 import lowbit
 import networks
-from graphs import change_weights, make, make_node
+from graphs import change_weights, make, make_node, relative_error, run
 from lowbit.engines import installed_engines, open_session
 from lowbit.formats.onnx.ledger import count_bytes, read_ledger
 from lowbit.formats.onnx.read import layer_weights
@@ -287,3 +287,98 @@ def without_padding(proto):
     proto.graph.node.extend(kept)
     del proto.graph.value_info[:]
     return proto
+
+
+def positions_network(*rest):
+    """A convolution, MaxPool with its second output, which `rest` read, and a convolution."""
+    nodes = [
+        make_node("Conv", "x w", "c", pads=[1] * 4),
+        make_node("Relu", "c", "r"),
+        make_node("MaxPool", "r", "p at", kernel_shape=[2, 2], strides=[2, 2]),
+        make_node("Conv", "p v", "d", pads=[1] * 4),
+        *rest,
+    ]
+    rng = np.random.default_rng(0)
+    weights = {
+        "w": rng.normal(scale=0.3, size=(8, 3, 3, 3)),
+        "v": rng.normal(scale=0.2, size=(8, 8, 3, 3)),
+        "low": np.int64(0),
+        "high": np.int64(1000),
+        "rows": np.array([1, 8, -1]),
+        "half": np.float32(0.01),
+    }
+    used = {name for item in nodes for name in item.input}
+    weights = {name: value for name, value in weights.items() if name in used}
+    output = "at" if not rest else rest[-1].output[0]
+    types = {output: onnx.TensorProto.INT64} if output in ("at", "flat") else {}
+    return make(nodes, {"x": [1, 3, 16, 16]}, ["d", output] if output != "d" else ["d"], weights, types=types)
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        (),
+        (make_node("MaxUnpool", "d at", "y", kernel_shape=[2, 2], strides=[2, 2]),),
+        (make_node("Clip", "at low high", "limited"), make_node("Reshape", "limited rows", "flat")),
+        (
+            make_node("Cast", "at", "float", to=1),
+            make_node("Mul", "float half", "scaled"),
+            make_node("Concat", "scaled d", "both", axis=1),
+        ),
+    ],
+    ids=["output", "unpooled", "moved", "computed on"],
+)
+def test_positions_of_a_max_pool_stay_whole_numbers(rest):
+    """A second output of int64 is no activation: it has no scale and no conversions."""
+    proto = positions_network(*rest)
+    x = networks.inputs(1)
+    quantized = lowbit.quantize(lowbit.load(proto), "int8", calibration=networks.inputs(24), effort="fast")
+    assert {"r", "p"} <= set(quantized.graph.activations)
+    assert "at" not in quantized.graph.activations
+    content = onnx.load_from_string(quantized.to_bytes())
+    (pool,) = [node for node in content.graph.node if node.op_type == "MaxPool"]
+    given = make_node("Identity", pool.output[1], "positions")
+    content.graph.node.append(given)
+    content.graph.output.append(onnx.helper.make_tensor_value_info("positions", onnx.TensorProto.INT64, None))
+    found = open_session(content.SerializeToString(), threads=1).run({"x": x})
+    proto.graph.node.append(make_node("Identity", "at", "positions"))
+    proto.graph.output.append(onnx.helper.make_tensor_value_info("positions", onnx.TensorProto.INT64, None))
+    wanted = open_session(proto.SerializeToString(), threads=1).run({"x": x})
+    # Values that are rounded to one code may change places.
+    assert (found["positions"] == wanted["positions"]).mean() > 0.9
+    assert np.abs(found["d"] - wanted["d"]).max() < 0.05 * np.abs(wanted["d"]).max()
+
+
+SOME_AXES = {
+    "pad": ("Pad", "c by none at", {}, {"by": np.array([0, 1, 1, 0]), "at": np.array([2, 3])}),
+    "reflecting pad": ("Pad", "c by none at", {"mode": "reflect"}, {"by": np.array([0, 1, 1, 0]), "at": [2, 3]}),
+    "sizes": ("Resize", "c none none to", {"axes": [2, 3]}, {"to": np.array([13, 11])}),
+    "turned scales": ("Resize", "c none by", {"axes": [-1, -2]}, {"by": np.array([1.5, 2.0])}),
+    "linear sizes": ("Resize", "c none none to", {"axes": [3, 2], "mode": "linear"}, {"to": np.array([13, 11])}),
+}
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino", "litert"])
+@pytest.mark.parametrize("name", SOME_AXES)
+def test_pads_and_sizes_of_some_axes_run_between_integer_layers(name, engine, tmp_path):
+    """ONNX Runtime moves transpositions past them as if they spoke of all axes."""
+    if engine not in installed_engines():
+        pytest.skip(f"{engine} is not installed")
+    op, reads, attributes, amounts = SOME_AXES[name]
+    rng = np.random.default_rng(0)
+    weights = {
+        "w": rng.normal(scale=0.3, size=(16, 3, 3, 3)),
+        "v": rng.normal(scale=0.1, size=(8, 16, 3, 3)),
+        **amounts,
+    }
+    moved = onnx.helper.make_node(
+        op, [part if part != "none" else "" for part in reads.split(" ")], ["m"], **attributes
+    )
+    nodes = [make_node("Conv", "x w", "c", strides=[2, 2]), moved, make_node("Conv", "m v", "y")]
+    proto = make(nodes, {"x": ["n", 3, 16, 16]}, ["y"], weights, opset=18)
+    quantized = lowbit.quantize(lowbit.load(proto), "int8", calibration=networks.inputs(24), effort="fast")
+    ending = "tflite" if engine == "litert" else "onnx"
+    path = quantized.save(tmp_path / f"int8.{ending}", lowbit.FileForm({"onnxruntime": "onnx"}.get(engine, engine)))
+    x = networks.inputs(4, seed=3)
+    wanted = run(proto.SerializeToString(), x)
+    assert relative_error(run(path, x, engine), wanted) < 0.05

@@ -553,3 +553,19 @@ def test_what_only_a_body_reads_is_not_read_by_integers():
     nodes = {node.node: node.arithmetic for node in plan.nodes}
     assert nodes["reader"] == "integer"
     assert nodes["chosen"] == "float"
+
+
+@pytest.mark.parametrize("made", ["p", "p at"])
+def test_only_the_values_of_a_max_pool_have_a_scale(made):
+    nodes = [
+        make_node("Conv", "x w", "c"),
+        make_node("MaxPool", "c", made, name="pool", kernel_shape=[2, 2]),
+        make_node("Conv", "p v", "y"),
+    ]
+    outputs = ["y"] if made == "p" else ["y", "at"]
+    weights = {"w": np.ones((4, 3, 3, 3)), "v": np.ones((4, 4, 1, 1))}
+    proto = make(nodes, {"x": ["n", 3, 8, 8]}, outputs, weights, types={"at": onnx.TensorProto.INT64})
+    decided = lowbit.plan(lowbit.load(proto), "int8")
+    assert {node.node: node.arithmetic for node in decided.nodes}["pool"] == "integer"
+    assert ("c", "p") in decided.scale_groups
+    assert not any("at" in group for group in decided.scale_groups)

@@ -10,6 +10,9 @@ Where padding is not counted windows at the border are divided by less: the conv
 (window size) / (values counted), whose codes are exact; at the border this rounds a second time, which padding of half
 a window makes up to 4 times as large. Pools padded further, that round their size up, or whose image size is not known
 stay as they are.
+
+Some of these ONNX Runtime's integer kernel cannot compute (`float_reason`). The plan leaves them in float, and a Sum of
+one value behind them keeps the runtime from making an integer kernel of them nevertheless.
 """
 
 import math
@@ -34,12 +37,29 @@ def write_averages(draft: Draft) -> Draft:
     activations = dict(draft.activations)
     for node in tuple(draft.graph):
         if node.name not in draft.quantized.integer:
+            given = node.inputs[0] if node.inputs else None
+            if given is not None and given.name in activations and float_reason(node):
+                _keep_float(draft.graph, node, draft.names)
             continue
         if node.op_type == "ReduceMean":
             _write_global(draft.graph, node, activations, draft.names)
         elif node.op_type == "AveragePool" and (window := _window(node)) is not None:
             _write_convolution(draft.graph, node, window, activations, draft.names)
     return replace(draft, activations=activations)
+
+
+def float_reason(node: ir.Node) -> str:
+    """Why an average pool has to compute in float; empty if it can compute in integers, or is none."""
+    if node.op_type != "AveragePool" or _window(node) is not None:
+        return ""
+    attributes = node.attributes
+    if any(step != 1 for step in attributes.get_ints("dilations", [])):
+        return "there is no integer kernel for dilated average pools of this form"
+    if attributes.get_string("auto_pad", "NOTSET").startswith("SAME"):
+        return ""
+    if attributes.get_int("ceil_mode", 0) and attributes.get_int("count_include_pad", 0):
+        return "ONNX Runtime's integer kernel counts what hangs over the border"
+    return ""
 
 
 @dataclass(frozen=True)
@@ -127,6 +147,21 @@ def _write_global(graph: ir.Graph, node: ir.Node, activations: Activations, name
         activations[pooled.name] = activations[str(output.name)]
         new.append(ir.node("Flatten", [pooled], attributes={"axis": 1}))
     _put_in_place(graph, node, new)
+
+
+def _keep_float(graph: ir.Graph, node: ir.Node, names: Names) -> None:
+    """Put a Sum of one value behind a node: no runtime takes that out before it looks for integer kernels."""
+    output = node.outputs[0]
+    kept = ir.node("Sum", [output], name=f"{node.name}.float")
+    value = kept.outputs[0]
+    for user, index in tuple(output.uses()):
+        if user is not kept:
+            user.replace_input_with(index, value)
+    if output.is_graph_output():
+        graph.outputs[list(graph.outputs).index(output)] = value
+    value.shape, value.dtype = output.shape, ir.DataType.FLOAT
+    value.name, output.name = output.name, names.fresh("p")
+    graph.insert_after(node, kept)
 
 
 def _put_in_place(graph: ir.Graph, node: ir.Node, new: list[ir.Node]) -> None:

@@ -176,6 +176,8 @@ class _Visitor:
 
     def pad(self, node: Node) -> bool:
         """Padding with zeros; added channels start groups of their own."""
+        if len(node.inputs) > 3 and node.inputs[3] is not None:
+            return False
         pads = _constant_ints(node, 1, "pads")
         value = node.inputs[2] if len(node.inputs) > 2 else None
         if node.attributes.get_string("mode", "constant") != "constant" or pads is None:

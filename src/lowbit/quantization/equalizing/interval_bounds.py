@@ -56,7 +56,7 @@ def activation_bounds(model: Model) -> dict[str, ChannelBounds]:
                 layer = by_node[str(node.name)]
                 if layer.bias_node is None and layer.input in bounds:
                     result = _layer_bounds(model, layer, bounds[layer.input])
-            elif node.op_type in RULES and node.domain in ("", "ai.onnx"):
+            elif node.op_type in RULES and node.domain in ("", "ai.onnx") and output is node.outputs[0]:
                 inputs = [bounds.get(str(value.name)) if value is not None else None for value in node.inputs]
                 result = RULES[node.op_type](node, inputs)
             if result is None or result.lower.size != count:

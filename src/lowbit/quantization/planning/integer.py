@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from lowbit.engines import ENGINES
+from lowbit.formats.onnx.averages import float_reason
 from lowbit.formats.quantized_graph import FLOAT_OUTPUT
 from lowbit.graph.edit import constant
 from lowbit.graph.model import Model, Node, Value
@@ -158,6 +159,7 @@ ATTRIBUTE_CHECKS: dict[str, Callable[[Node], str]] = {
     "Pad": _pad_reason,
     "Resize": _resize_reason,
     "ReduceMean": _mean_reason,
+    "AveragePool": float_reason,
 }
 
 
@@ -176,6 +178,11 @@ def _activation_inputs(node: Node) -> tuple[Value | None, ...]:
     return tuple(node.inputs) if node.op_type in ("Add", "Mul", "Concat") else tuple(node.inputs[:1])
 
 
+def _coded_outputs(node: Node) -> tuple[Value, ...]:
+    """The outputs that become codes: all parts of a Split, the first of any other (not MaxPool's int64 positions)."""
+    return tuple(node.outputs) if node.op_type == "Split" else tuple(node.outputs[:1])
+
+
 def _is_constant(value: Value) -> bool:
     return value.const_value is not None
 
@@ -191,7 +198,7 @@ def _drop_idle(model: Model, plans: dict[str, NodePlan]) -> None:
         plan = plans[name]
         if plan.arithmetic != "integer" or plan.op not in DATA_MOVEMENT | BETTER_LAST_IN_FLOAT:
             continue
-        if any(_read_by_integers(output, plans) for output in node.outputs):
+        if any(_read_by_integers(output, plans) for output in _coded_outputs(node)):
             continue
         if plan.op in BETTER_LAST_IN_FLOAT:
             plans[name] = replace(plan, arithmetic="float", reason="nothing computes on its codes")
@@ -275,7 +282,7 @@ def _scale_groups(model: Model, plans: Mapping[str, NodePlan]) -> tuple[tuple[st
         inputs = [str(value.name) for value in _activation_inputs(node) if value is not None]
         for name in inputs:
             find(name)
-        for output in node.outputs:
+        for output in _coded_outputs(node):
             stored = _stored(output, plans)
             needs_scale = stored.is_graph_output() or _read_by_integers(stored, plans)
             # Only an output with a scale saturates, so a node that absorbs an activation needs one.
