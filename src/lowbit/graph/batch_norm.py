@@ -1,64 +1,140 @@
 """Batch norms and the factors of Gemm move into the weights before them: `W' = W f`, `b' = (b - mean) f + beta`.
 
 For a batch norm, `f = gamma / sqrt(variance + epsilon)` per output channel (Ioffe and Szegedy 2015, section 3.1),
-computed in float64 and rounded to float32 once. A weight or bias that another node reads too is copied first.
+computed in float64 and rounded to float32 once. Some exporters write it out as Sub, Mul and Add with constants, each of
+which moves in the same way. A weight or bias that another node reads too is copied first.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 
 from lowbit.errors import ModelError
 from lowbit.graph.edit import bypass, constant, flag, set_weight
 
+Doubles = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class _Affine:
+    """What a node does to each channel: `factor * (x - mean) + shift`, each an array as the node has it.
+
+    Attributes:
+        value: the tensor x.
+        factor: multiplied with.
+        mean: subtracted first.
+        shift: added last.
+    """
+
+    value: ir.Value
+    factor: Doubles
+    mean: Doubles
+    shift: Doubles
+
 
 def fold_batch_norms(model: ir.Model) -> None:
     """Fold every BatchNormalization that alone reads the output of a layer, in place.
 
+    Also one that is written out: Mul, Div, Add and Sub with a constant for each channel, one after the other.
+
     Raises:
         ModelError: the folded weights are not finite (a negative variance, say).
     """
-    graph = model.graph
-    for norm in tuple(graph):
-        if norm.op_type != "BatchNormalization" or norm.domain not in ("", "ai.onnx"):
-            continue
-        value = norm.inputs[0]
-        parameters = [constant(parameter) for parameter in norm.inputs[1:5]]
-        if value is None or any(p is None for p in parameters):
-            continue
-        gamma, beta, mean, variance = (np.asarray(p, np.float64) for p in parameters)
-        add = value.producer() if _only_use(value) else None
-        if add is None:
-            continue
-        layer, bias_index = _layer_of(add)
-        if layer is None or not gamma.shape == beta.shape == mean.shape == variance.shape:
-            continue
-        weight_value = layer.inputs[1]
-        weight = constant(weight_value)
-        if weight_value is None or weight is None:
-            continue
-        bias_value = add.inputs[bias_index] if len(add.inputs) > bias_index else None
-        bias = constant(bias_value)
-        factor = _factor(gamma, variance, norm.attributes.get_float("epsilon", 1e-5))
-        scaled = _scale_channels(layer, weight, factor)
-        if scaled is None or (bias_value is not None and not _is_bias(bias, len(gamma))):
-            continue
+    for node in tuple(model.graph):
+        affine = _affine(node)
+        if affine is not None:
+            _fold(model.graph, node, affine)
+
+
+def _fold(graph: ir.Graph, node: ir.Node, affine: _Affine) -> None:
+    """Move what `node` does into the layer that computes what it reads, if there is one and the channels fit."""
+    value = affine.value
+    add = value.producer() if _only_use(value) else None
+    layer, bias_index = _layer_of(add) if add is not None else (None, 0)
+    weight = constant(layer.inputs[1]) if layer is not None else None
+    if add is None or layer is None or weight is None or weight.ndim < 2:
+        return
+    channels, from_end = _channels(layer, weight), weight.ndim - 1 if "Conv" in layer.op_type else 1
+    if node.op_type == "BatchNormalization":
         if layer.op_type == "MatMul" and (value.shape is None or len(value.shape) != 2):
-            # A batch norm has its channels in axis 1, a matrix product in the last.
-            continue
-        old = np.zeros(len(gamma)) if bias is None else bias.astype(np.float64).ravel()
-        shifted = (old - mean) * factor + beta
-        with np.errstate(over="ignore", invalid="ignore"):
-            new_weight, new_bias = scaled.astype(np.float32), shifted.astype(np.float32)
-        if not (np.isfinite(new_weight).all() and np.isfinite(new_bias).all()):
-            raise ModelError(
-                f"batch norm {norm.name!r} gives weights that are not finite when folded into {layer.name!r}.",
-                remedy="Check its variance: it must not be negative. Train or export the model again.",
-            )
-        if not bypass(graph, norm, value):
-            continue
-        name = weight_value.name
-        set_weight(graph, layer, 1, new_weight, wanted=f"{name}_folded")
-        set_weight(graph, add, bias_index, new_bias, wanted=f"{name}_bias")
+            return  # a batch norm has its channels in axis 1, a matrix product in the last
+        rank, from_end = 1, 1  # its parameters are vectors of the channels
+    else:
+        rank = from_end + 1 if layer.op_type != "MatMul" else 1 if value.shape is None else len(value.shape)
+    factor, mean, shift = (
+        _by_channel(array, channels, rank, from_end) for array in (affine.factor, affine.mean, affine.shift)
+    )
+    bias_value = add.inputs[bias_index] if len(add.inputs) > bias_index else None
+    bias = constant(bias_value)
+    if factor is None or mean is None or shift is None or (bias_value is not None and not _is_bias(bias, channels)):
+        return
+    scaled = _scale_channels(layer, weight, factor)
+    if scaled is None:
+        return
+    old = np.zeros(channels) if bias is None else bias.astype(np.float64).ravel()
+    with np.errstate(over="ignore", invalid="ignore"):
+        new_weight, new_bias = scaled.astype(np.float32), ((old - mean) * factor + shift).astype(np.float32)
+    if not (np.isfinite(new_weight).all() and np.isfinite(new_bias).all()):
+        if node.op_type != "BatchNormalization":
+            return
+        raise ModelError(
+            f"batch norm {node.name!r} gives weights that are not finite when folded into {layer.name!r}.",
+            remedy="Check its variance: it must not be negative. Train or export the model again.",
+        )
+    if not bypass(graph, node, value):
+        return
+    name = str(layer.inputs[1].name) if layer.inputs[1] is not None else ""
+    set_weight(graph, layer, 1, new_weight, wanted=f"{name}_folded")
+    set_weight(graph, add, bias_index, new_bias, wanted=f"{name}_bias")
+
+
+def _affine(node: ir.Node) -> _Affine | None:
+    """A batch norm, or arithmetic with a constant; None for other nodes."""
+    if node.domain not in ("", "ai.onnx") or node.op_type not in ("BatchNormalization", "Mul", "Div", "Add", "Sub"):
+        return None
+    one, zero = np.ones(1), np.zeros(1)
+    if node.op_type == "BatchNormalization":
+        value, parameters = node.inputs[0], [constant(parameter) for parameter in node.inputs[1:5]]
+        if value is None or any(p is None for p in parameters):
+            return None
+        gamma, beta, mean, variance = (np.asarray(p, np.float64) for p in parameters)
+        if not gamma.shape == beta.shape == mean.shape == variance.shape:
+            return None
+        return _Affine(value, _factor(gamma, variance, node.attributes.get_float("epsilon", 1e-5)), mean, beta)
+    arrays = [constant(value) for value in node.inputs]
+    at = next((at for at, array in enumerate(arrays) if array is not None and array.dtype == np.float32), None)
+    if at is None or (value := node.inputs[1 - at]) is None or arrays[1 - at] is not None:
+        return None
+    array = np.asarray(arrays[at], np.float64)
+    if node.op_type == "Mul":
+        return _Affine(value, array, zero, zero)
+    if node.op_type == "Add":
+        return _Affine(value, one, zero, array)
+    if node.op_type == "Sub":
+        return _Affine(value, one, array, zero) if at == 1 else _Affine(value, -one, zero, array)
+    return _Affine(value, 1 / array, zero, zero) if at == 1 and np.all(array != 0) else None
+
+
+def _by_channel(array: Doubles, channels: int, rank: int, from_end: int) -> Doubles | None:
+    """A constant that broadcasts over a tensor of `rank` axes as one value per channel [channels]; None if it is not.
+
+    Args:
+        from_end: how many axes from the end the channels are, 1 for the last.
+    """
+    shape = (1,) * max(0, from_end - array.ndim) + array.shape
+    others = [extent for at, extent in enumerate(shape) if at != len(shape) - from_end]
+    if len(shape) > max(rank, from_end) or any(extent != 1 for extent in others):
+        return None
+    return np.broadcast_to(array.ravel(), (channels,)) if array.size in (1, channels) else None
+
+
+def _channels(layer: ir.Node, weight: np.ndarray) -> int:
+    """Number of output channels."""
+    if layer.op_type == "ConvTranspose":
+        return int(weight.shape[1]) * max(1, layer.attributes.get_int("group", 1))
+    return int(weight.shape[0 if layer.op_type == "Conv" or flag(layer, "transB") else -1])
 
 
 def fold_gemm_factors(model: ir.Model) -> None:
