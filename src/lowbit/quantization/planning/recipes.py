@@ -19,7 +19,7 @@ from lowbit.schemes.linear import Linear
 AUTO_RANGES = "auto"  # the rule that is closest on images that judge, of `FIRST_RANGES` and `OTHER_RANGES`
 FIRST_RANGES, OTHER_RANGES = "extremes", "output"
 AFFINE_MAX_BITS = 4  # linear recipes of up to these bits have zero points by default
-EXTRA_BITS = 0.4  # with scales and code books a recipe of 2 bits then takes at most 2.6 per weight
+EXTRA_BITS = 0.4  # a recipe of 2 bits then takes 2.5 per weight with scales, more in networks of few weights
 
 
 @dataclass(frozen=True)
