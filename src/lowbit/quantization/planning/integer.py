@@ -1,21 +1,28 @@
 """Which nodes can run in integers, which activations that asks for, and which of them must share one scale.
 
-Pure decision: it reads the graph and touches no number. The tables list the operators for which ONNX Runtime has an
-integer kernel between DequantizeLinear and QuantizeLinear (checked one by one on version 1.32, by looking at the graph
-that it actually runs), or the other runtimes have one (`NOT_IN_ONNXRUNTIME`). Everything else stays float, and the plan
-gives the reason.
+Pure decision: it reads the graph and touches no number. What has no integer kernel (`planning.kernels`) stays float,
+and the plan gives the reason.
 """
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from lowbit.engines import ENGINES
-from lowbit.formats.onnx.averages import float_reason
 from lowbit.formats.quantized_graph import FLOAT_OUTPUT
-from lowbit.graph.edit import constant
 from lowbit.graph.model import Model, Node, Value
 from lowbit.graph.ops import Layer, layers
+from lowbit.quantization.planning.kernels import (
+    BETTER_LAST_IN_FLOAT,
+    CLAMPS,
+    DATA_MOVEMENT,
+    NOT_IN_ONNXRUNTIME,
+    OWN_SCALE,
+    WEIGHTED,
+    activation_inputs,
+    attribute_reason,
+    bounds_reason,
+    coded_outputs,
+    limits_codes,
+)
 
 
 @dataclass(frozen=True)
@@ -52,24 +59,6 @@ class IntegerPlan:
     def nodes_in(self, arithmetic: str) -> frozenset[str]:
         """Names of the nodes whose arithmetic is "integer", "float" or "absorbed"."""
         return frozenset(node.node for node in self.nodes if node.arithmetic == arithmetic)
-
-
-# Operators that only move codes: the output keeps the scale of the input.
-DATA_MOVEMENT = frozenset(
-    ("MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Slice", "Gather", "Split")
-) | frozenset(("DepthToSpace", "SpaceToDepth", "Expand", "Pad", "Resize"))
-# Where no saturation does their work they clamp the codes themselves, in the scale of the input: results stay on its
-# grid. In float between two conversions they took 3 to 6 times as long.
-CLAMPS = frozenset(("Relu", "Clip"))
-# Operators without weights that have integer kernels, and an output with a scale of its own.
-OWN_SCALE = frozenset(
-    ("Add", "Mul", "Concat", "GlobalAveragePool", "AveragePool", "ReduceMean", "Sigmoid", "LeakyRelu")
-)
-# Of these, what costs next to nothing in float and loses most by codes that nothing computes on.
-BETTER_LAST_IN_FLOAT = frozenset(("Concat", "Sigmoid"))
-WEIGHTED = frozenset(("Conv", "ConvTranspose", "Gemm", "MatMul"))
-# LiteRT and OpenVINO have integer kernels, ONNX Runtime has none: there a float kernel computes on the same codes.
-NOT_IN_ONNXRUNTIME = ENGINES["onnxruntime"].float_kernels
 
 
 def plan_integer(model: Model, *, layer_reasons: Mapping[str, str] | None = None) -> IntegerPlan:
@@ -111,76 +100,23 @@ def _float_reason(node: Node, layer: Layer | None, plans: Mapping[str, NodePlan]
         return "LiteRT has no integer kernel for a ConvTranspose with groups" if grouped else ""
     if op in DATA_MOVEMENT:
         from_integers = _comes_from_integers(node.inputs[0], plans)
-        return _attribute_reason(node) or ("" if from_integers else "only moves data that is float")
+        return attribute_reason(node) or ("" if from_integers else "only moves data that is float")
     if op in OWN_SCALE:
-        if any(value is None or _is_constant(value) for value in _activation_inputs(node)):
+        if any(value is None or _is_constant(value) for value in activation_inputs(node)):
             return "one operand is constant"
-        return _attribute_reason(node)
+        return attribute_reason(node)
     if op in CLAMPS:
-        return _bounds_reason(node) or "its input is float"
+        return bounds_reason(node) or "its input is float"
     return f"there is no integer kernel for {op}"
 
 
 def _comes_from_integers(value: Value | None, plans: Mapping[str, NodePlan]) -> bool:
     """Whether a value comes from a node that computes in integers, or from a Relu or Clip of codes behind one."""
     producer = value.producer() if value is not None else None
-    if producer is not None and _limits_codes(producer):
+    if producer is not None and limits_codes(producer):
         before = producer.inputs[0].producer() if producer.inputs[0] is not None else None
         return before is not None and plans[str(before.name)].arithmetic == "integer"
     return producer is not None and plans[str(producer.name)].arithmetic == "integer"
-
-
-def _pad_reason(node: Node) -> str:
-    mode = node.attributes.get_string("mode", "constant")
-    value = node.inputs[2] if len(node.inputs) > 2 else None
-    if mode != "constant":
-        return f"there is no integer kernel for padding mode '{mode}'"
-    if value is not None and (value.const_value is None or bool(value.const_value.numpy().any())):
-        return "the padding value is not a constant zero"
-    return ""
-
-
-def _resize_reason(node: Node) -> str:
-    mode = node.attributes.get_string("mode", "nearest")
-    return "" if mode == "nearest" else f"there is no integer kernel for interpolation mode '{mode}'"
-
-
-def _mean_reason(node: Node) -> str:
-    return "" if spatial_mean_axes(node) else "the mean is not over all spatial axes"
-
-
-def _attribute_reason(node: Node) -> str:
-    """Why the attributes of this node rule integers out; empty if they do not."""
-    check = ATTRIBUTE_CHECKS.get(node.op_type)
-    return check(node) if check else ""
-
-
-ATTRIBUTE_CHECKS: dict[str, Callable[[Node], str]] = {
-    "Pad": _pad_reason,
-    "Resize": _resize_reason,
-    "ReduceMean": _mean_reason,
-    "AveragePool": float_reason,
-}
-
-
-def spatial_mean_axes(node: Node) -> bool:
-    """Whether a ReduceMean is a global average pool: over the last two of four dimensions."""
-    value = node.inputs[1] if len(node.inputs) > 1 else None
-    if value is not None:
-        axes = [] if value.const_value is None else value.const_value.numpy().tolist()
-    else:
-        axes = list(node.attributes.get_ints("axes", []))
-    rank = len(node.inputs[0].shape) if node.inputs[0] is not None and node.inputs[0].shape is not None else 0
-    return rank == 4 and sorted(axis % 4 for axis in axes) == [2, 3]
-
-
-def _activation_inputs(node: Node) -> tuple[Value | None, ...]:
-    return tuple(node.inputs) if node.op_type in ("Add", "Mul", "Concat") else tuple(node.inputs[:1])
-
-
-def _coded_outputs(node: Node) -> tuple[Value, ...]:
-    """The outputs that become codes: all parts of a Split, the first of any other (not MaxPool's int64 positions)."""
-    return tuple(node.outputs) if node.op_type == "Split" else tuple(node.outputs[:1])
 
 
 def _is_constant(value: Value) -> bool:
@@ -198,7 +134,7 @@ def _drop_idle(model: Model, plans: dict[str, NodePlan]) -> None:
         plan = plans[name]
         if plan.arithmetic != "integer" or plan.op not in DATA_MOVEMENT | BETTER_LAST_IN_FLOAT:
             continue
-        if any(_read_by_integers(output, plans) for output in _coded_outputs(node)):
+        if any(_read_by_integers(output, plans) for output in coded_outputs(node)):
             continue
         if plan.op in BETTER_LAST_IN_FLOAT:
             plans[name] = replace(plan, arithmetic="float", reason="nothing computes on its codes")
@@ -209,7 +145,7 @@ def _drop_idle(model: Model, plans: dict[str, NodePlan]) -> None:
 def _absorb(model: Model, plans: dict[str, NodePlan]) -> None:
     """Relu and Clip that alone read what an integer node computes: its saturation at 0 and 255 does their work."""
     for node in model.graph:
-        if not _limits_codes(node) or node.inputs[0] is None:
+        if not limits_codes(node) or node.inputs[0] is None:
             continue
         value = node.inputs[0]
         producer = value.producer()
@@ -226,33 +162,12 @@ def _clamp_codes(model: Model, plans: dict[str, NodePlan]) -> None:
     """Relu and Clip between integer nodes that nothing absorbs: they clamp the codes."""
     for node in model.graph:
         name, value = str(node.name), node.inputs[0] if node.inputs else None
-        if not _limits_codes(node) or plans[name].arithmetic != "float" or value is None:
+        if not limits_codes(node) or plans[name].arithmetic != "float" or value is None:
             continue
         if not _is_stored(value, plans):
             continue
         reason = "" if _read_by_integers(node.outputs[0], plans) else "only float nodes read it"
         plans[name] = replace(plans[name], arithmetic="float" if reason else "integer", reason=reason)
-
-
-def _limits_codes(node: Node) -> bool:
-    """Whether a node is a Relu or Clip that codes can do, by saturation or by a Clip of their own."""
-    return node.op_type in CLAMPS and not _bounds_reason(node)
-
-
-def _bounds_reason(node: Node) -> str:
-    """Why no codes can do a Relu or Clip; empty if they can.
-
-    A range of codes always includes 0.0: saturation at its ends does not keep values above a bound that is above 0.0,
-    and on a coarse grid the code nearest to such a bound can be that of 0.0, by which a Div must not divide.
-    """
-    bounds = [-math.inf, math.inf]
-    for at, value in enumerate(node.inputs[1:3]):
-        array = constant(value)
-        if value is not None and (array is None or array.size != 1):
-            return "its bounds are not constant"
-        if array is not None:
-            bounds[at] = float(array.item())
-    return "" if bounds[0] <= 0.0 <= bounds[1] else "its bounds leave out 0, which codes cannot"
 
 
 def _is_stored(value: Value, plans: Mapping[str, NodePlan]) -> bool:
@@ -279,10 +194,10 @@ def _scale_groups(model: Model, plans: Mapping[str, NodePlan]) -> tuple[tuple[st
     for node in model.graph:
         if plans[str(node.name)].arithmetic != "integer":
             continue
-        inputs = [str(value.name) for value in _activation_inputs(node) if value is not None]
+        inputs = [str(value.name) for value in activation_inputs(node) if value is not None]
         for name in inputs:
             find(name)
-        for output in _coded_outputs(node):
+        for output in coded_outputs(node):
             stored = _stored(output, plans)
             needs_scale = stored.is_graph_output() or _read_by_integers(stored, plans)
             # Only an output with a scale saturates, so a node that absorbs an activation needs one.
