@@ -121,7 +121,10 @@ def parse_recipe(
                 remedy=f"Omit --extra-bits, or use a recipe of fewer than {recipe.widest} bits.",
             )
         if not 0 <= extra_bits <= recipe.widest:
-            raise SchemeError(f"{extra_bits} extra bits per weight.", remedy=f"Give 0 to {recipe.widest}, such as 0.4.")
+            raise SchemeError(
+                f"there cannot be {extra_bits} extra bits per weight.",
+                remedy=f"Give 0 to {recipe.widest}, such as 0.4.",
+            )
         recipe = replace(recipe, extra_bits=extra_bits)
     if ranges is not None:
         if ranges not in (AUTO_RANGES, *RANGE_RULES):
