@@ -98,7 +98,7 @@ def measured(row: Row, model: lowbit.Model, many: Any, few: Any, reference: Any)
     made = quantized(model, row.recipe, many, effort=effort)
     # Float16 networks become float32, inputs included.
     few = {name: x.astype(np.float32) if x.dtype == np.float16 else x for name, x in few.items()}
-    values: dict[str, Any] = {"integer_share": integer_share(made)} if made.plan.recipe.integer else {}
+    values: dict[str, Any] = {"integer_share": integer_share(made, few)} if made.plan.recipe.integer else {}
     notes = []
     for engine in installed_engines():
         if engine == "litert" and row.recipe not in IN_LITERT:
@@ -120,10 +120,13 @@ def reason(error: Exception) -> str:
     return error.what if isinstance(error, LowbitError) else f"{type(error).__name__}: {why(error)}"
 
 
-def integer_share(made: Any) -> float:
-    """Share of the multiplications with weights that are done in integers."""
+def integer_share(made: Any, feeds: Any) -> float | None:
+    """Share of the multiplications with weights that are done in integers; None where it is not known."""
     in_integers = {node.node for node in made.plan.nodes if node.arithmetic == "integer"}
-    costs = lowbit.cost(made.model).layers
+    try:
+        costs = lowbit.cost(made.model, shapes={name: x[:1].shape for name, x in feeds.items()}).layers
+    except LowbitError:
+        return None
     return sum(layer.macs for layer in costs if layer.node in in_integers) / sum(layer.macs for layer in costs)
 
 

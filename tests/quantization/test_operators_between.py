@@ -326,6 +326,11 @@ def network(name):
     return make(b.nodes, inputs, ["y"], b.weights, opset=OPSET, ir_version=10)
 
 
+@functools.cache
+def quantized(name, recipe):
+    return quantize(load(network(name)), recipe, calibration=list(samples(24, seed=1)), effort="fast", threads=1)
+
+
 def samples(count, seed=0):
     return np.random.default_rng(seed).normal(size=(count, ROWS, WIDTH)).astype(np.float32)
 
@@ -345,7 +350,7 @@ def test_the_table_has_every_operator():
 def test_integers_run_with_any_operator_between(name):
     proto, x = network(name), samples(16, seed=2)
     wanted = answers(proto.SerializeToString(), x)
-    made = quantize(load(proto), "int8", calibration=list(samples(24, seed=1)), effort="fast")
+    made = quantized(name, "int8")
     assert {node.arithmetic for node in made.plan.nodes if node.op == "MatMul"} <= {"integer", "float"}
     assert any(node.arithmetic == "integer" for node in made.plan.nodes if node.op == "MatMul")
     given = answers(made.to_bytes(), x)
@@ -369,7 +374,7 @@ def test_litert_runs_it_or_says_why_not(name):
     proto, x = network(name), samples(16, seed=2)
     wanted = answers(proto.SerializeToString(), x)
     for recipe in ("float", "int8"):
-        made = quantize(load(proto), recipe, calibration=list(samples(24, seed=1)), effort="fast")
+        made = quantized(name, recipe)
         try:
             content = made.to_bytes(FileForm(to="litert"))
         except ModelError as error:
