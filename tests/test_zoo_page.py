@@ -17,7 +17,11 @@ def test_the_page_is_made_of_the_rows(zoo):
 def test_the_rows_are_whole(zoo):
     rows = zoo.RESULTS.read()
     assert {row.recipe for row in rows} == set(zoo.RECIPES)
-    assert len({(row.model, row.recipe) for row in rows}) == len(rows) == len({row.model for row in rows}) * len(zoo.RECIPES)
+    assert (
+        len({(row.model, row.recipe) for row in rows})
+        == len(rows)
+        == len({row.model for row in rows}) * len(zoo.RECIPES)
+    )
     assert all(row.onnxruntime is not None or row.note for row in rows)
 
 

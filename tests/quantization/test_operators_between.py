@@ -14,7 +14,7 @@ from lowbit.formats.file_form import FileForm
 from lowbit.graph.load import load
 from lowbit.quantization.quantize import quantize
 
-ROWS, WIDTH, OPSET = 8, 16, 20
+ROWS, WIDTH, OPSET = 8, 16, 21
 FAR = 0.2  # relative error that says that something else was computed
 
 
@@ -170,7 +170,7 @@ OPERATORS = {
         "BatchNormalization", x, b.normal(ROWS), b.normal(ROWS), b.normal(ROWS), np.abs(b.normal(ROWS)) + 0.5
     ),
     "InstanceNormalization": lambda b, x: b.op("InstanceNormalization", x, b.normal(ROWS), b.normal(ROWS)),
-    "GroupNormalization": lambda b, x: b.op("GroupNormalization", x, b.normal(2), b.normal(2), num_groups=2),
+    "GroupNormalization": lambda b, x: b.op("GroupNormalization", x, b.normal(ROWS), b.normal(ROWS), num_groups=2),
     "LayerNormalization": lambda b, x: b.op("LayerNormalization", x, b.normal(WIDTH), b.normal(WIDTH)),
     "MeanVarianceNormalization": on("MeanVarianceNormalization", "image"),
     "LRN": on("LRN", "image", size=3),
@@ -226,12 +226,13 @@ OPERATORS = {
         for mode in ("nearest", "linear", "cubic")
     },
     "ReverseSequence": lambda b, x: b.op(
-        "ReverseSequence", b.op("Transpose", x, perm=[1, 0, 2]), np.arange(1, 17) % 9,
-        batch_axis=2, time_axis=0,
+        "Transpose",
+        b.op("ReverseSequence", b.op("Transpose", x, perm=[2, 1, 0]), np.array([5, 1, 16, 2, 7, 8, 9, 3]),
+             batch_axis=1, time_axis=0), perm=[2, 1, 0],
     ),
     "RoiAlign": lambda b, x: b.op(
-        "RoiAlign", b.image(x), np.array([[0, 0, 3, 3], [1, 1, 3, 2]], np.float32), np.array([0, 1]),
-        output_height=2, output_width=2,
+        "RoiAlign", b.op("Reshape", b.image(x), np.array([1, -1, 4, 4])),
+        np.array([[0, 0, 3, 3], [1, 1, 3, 2]], np.float32), np.array([0, 0]), output_height=2, output_width=2,
     ),
     "ScatterElements": lambda b, x: b.op(
         "ScatterElements", x, b.op("Expand", np.zeros((1, 1, 1), np.int64), b.op("Shape", x)),
@@ -251,7 +252,7 @@ OPERATORS = {
     "Unsqueeze": lambda b, x: b.op("Unsqueeze", x, np.array([1])),
     "STFT": lambda b, x: b.op(
         "Reshape", b.op("STFT", b.op("Reshape", x, np.array([0, ROWS * WIDTH, 1])), np.int64(16), b.normal(32),
-                        np.int64(32)), np.array([0, 7, -1]),
+                        np.int64(32)), np.array([0, 7, 34]),
     ),
     "DFT": lambda b, x: b.op("DFT", b.op("Unsqueeze", x, np.array([3])), "", np.int64(1)),
     "Tile": lambda b, x: b.op("Tile", x, np.array([1, 1, 2])),
@@ -290,7 +291,9 @@ STEPS = {
     ),
     "Where/computed": lambda b, x: b.op("Where", b.bools(x), x, b.op("Mul", x, np.float32(0.1))),
     "NonZero": lambda b, x: b.op("Mul", x, b.op("Cast", b.op("Size", b.op("NonZero", x)), to=TensorProto.FLOAT)),
-    "Shape": lambda b, x: b.op("Mul", x, b.op("Cast", b.op("Gather", b.op("Shape", x), np.int64(1)), to=TensorProto.FLOAT)),
+    "Shape": lambda b, x: b.op(
+        "Mul", x, b.op("Cast", b.op("Gather", b.op("Shape", x), np.int64(1)), to=TensorProto.FLOAT)
+    ),
     "EyeLike": lambda b, x: b.op("MatMul", x, b.op("EyeLike", b.constant(np.zeros((WIDTH, WIDTH), np.float32)))),
     "MaxUnpool": lambda b, x: (lambda y: b.op("MaxUnpool", y, f"{y}.1", kernel_shape=[2, 2], strides=[2, 2]))(
         b.op("MaxPool", b.image(x), kernel_shape=[2, 2], strides=[2, 2], count=2)

@@ -53,7 +53,9 @@ class Gated(nn.Module):
 
     def __init__(self, width: int):
         super().__init__()
-        self.gate, self.up, self.down = (nn.Linear(a, b, bias=False) for a, b in ((width, 96), (width, 96), (96, width)))
+        self.gate, self.up, self.down = (
+            nn.Linear(a, b, bias=False) for a, b in ((width, 96), (width, 96), (96, width))
+        )
 
     def forward(self, x):
         return self.down(functional.silu(self.gate(x)) * self.up(x))

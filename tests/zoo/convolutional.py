@@ -75,7 +75,13 @@ def mobilenet_v1() -> nn.Module:
 
 
 def inverted(
-    inputs: int, outputs: int, *, act: type[nn.Module], kernel: int = 3, stride: int = 1, squeeze: nn.Module | None = None
+    inputs: int,
+    outputs: int,
+    *,
+    act: type[nn.Module],
+    kernel: int = 3,
+    stride: int = 1,
+    squeeze: nn.Module | None = None,
 ) -> nn.Module:
     wide = inputs * 4
     parts = [conv(inputs, wide, 1, act=act), conv(wide, wide, kernel, stride=stride, groups=wide, act=act)]
@@ -85,7 +91,9 @@ def inverted(
 
 
 def mobilenet_v2() -> nn.Module:
-    blocks = [inverted(a, b, stride=s, act=nn.ReLU6) for a, b, s in ((16, 16, 1), (16, 24, 2), (24, 24, 1), (24, 32, 2))]
+    blocks = [
+        inverted(a, b, stride=s, act=nn.ReLU6) for a, b, s in ((16, 16, 1), (16, 24, 2), (24, 24, 1), (24, 32, 2))
+    ]
     return nn.Sequential(conv(3, 16, stride=2, act=nn.ReLU6), *blocks, conv(32, 64, 1, act=nn.ReLU6), head(64))
 
 
@@ -203,9 +211,7 @@ def three_dimensional() -> nn.Module:
     """A classifier of short clips or scans."""
 
     def part(inputs, outputs, stride):
-        return nn.Sequential(
-            nn.Conv3d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm3d(outputs), nn.ReLU()
-        )
+        return nn.Sequential(nn.Conv3d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm3d(outputs), nn.ReLU())
 
     last = [nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(32, CLASSES)]
     return nn.Sequential(part(1, 8, 1), nn.MaxPool3d(2), part(8, 16, 1), part(16, 32, 2), *last)

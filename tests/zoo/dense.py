@@ -118,7 +118,9 @@ def style_transfer() -> nn.Module:
         )
 
     up = [nn.Upsample(scale_factor=2, mode="nearest"), part(24, 12)]
-    return nn.Sequential(part(3, 12), part(12, 24, 2), Sum(part(24, 24)), *up, nn.Conv2d(12, 3, 3, padding=1), nn.Tanh())
+    return nn.Sequential(
+        part(3, 12), part(12, 24, 2), Sum(part(24, 24)), *up, nn.Conv2d(12, 3, 3, padding=1), nn.Tanh()
+    )
 
 
 class ManyOutputs(nn.Module):

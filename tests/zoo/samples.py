@@ -38,17 +38,15 @@ def tokens(length: int) -> Sampler:
 
 def masks(length: int) -> Sampler:
     """1 for the words of a sentence, 0 behind its end, int64 [n, length]."""
-    return lambda rng, count: (
-        np.arange(length)[None] < rng.integers(4, length + 1, size=(count, 1))
-    ).astype(np.int64)
+    return lambda rng, count: (np.arange(length)[None] < rng.integers(4, length + 1, size=(count, 1))).astype(np.int64)
 
 
 def series(*shape: int) -> Sampler:
     """Random walks around zero, float32 [n, *shape]; the longer axis is time."""
     time = 1 + int(np.argmax(shape))
-    return lambda rng, count: (
-        np.cumsum(rng.normal(size=(count, *shape)), axis=time) / np.sqrt(max(shape) / 2)
-    ).astype(np.float32)
+    return lambda rng, count: (np.cumsum(rng.normal(size=(count, *shape)), axis=time) / np.sqrt(max(shape) / 2)).astype(
+        np.float32
+    )
 
 
 def sound(length: int) -> Sampler:
@@ -57,7 +55,8 @@ def sound(length: int) -> Sampler:
     def sample(rng, count):
         time = np.arange(length) / length
         x = sum(
-            rng.uniform(size=(count, 1)) * np.sin(2 * np.pi * (rng.uniform(4, 200, size=(count, 1)) * time + rng.uniform(size=(count, 1))))
+            rng.uniform(size=(count, 1))
+            * np.sin(2 * np.pi * (rng.uniform(4, 200, size=(count, 1)) * time + rng.uniform(size=(count, 1))))
             for _ in range(4)
         )
         envelope = np.sin(np.pi * time) ** 2 * rng.uniform(0.05, 1, size=(count, 1))

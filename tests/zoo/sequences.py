@@ -40,7 +40,11 @@ def audio() -> nn.Module:
     parts = []
     for inputs, outputs, kernel, stride, dilation in ((1, 16, 15, 4, 1), (16, 24, 9, 4, 1), (24, 24, 3, 1, 4)):
         pad = dilation * (kernel - 1) // 2
-        parts += [nn.Conv1d(inputs, outputs, kernel, stride, pad, dilation, bias=False), nn.BatchNorm1d(outputs), nn.ReLU()]
+        parts += [
+            nn.Conv1d(inputs, outputs, kernel, stride, pad, dilation, bias=False),
+            nn.BatchNorm1d(outputs),
+            nn.ReLU(),
+        ]
     return nn.Sequential(*parts, nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(24, 8))
 
 
@@ -49,8 +53,12 @@ class WaveUNet(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.down = nn.Sequential(nn.Conv1d(1, 16, 8, 4, 2), nn.LeakyReLU(0.1), nn.Conv1d(16, 24, 8, 4, 2), nn.LeakyReLU(0.1))
-        self.up = nn.Sequential(nn.ConvTranspose1d(24, 16, 8, 4, 2), nn.LeakyReLU(0.1), nn.ConvTranspose1d(16, 1, 8, 4, 2))
+        self.down = nn.Sequential(
+            nn.Conv1d(1, 16, 8, 4, 2), nn.LeakyReLU(0.1), nn.Conv1d(16, 24, 8, 4, 2), nn.LeakyReLU(0.1)
+        )
+        self.up = nn.Sequential(
+            nn.ConvTranspose1d(24, 16, 8, 4, 2), nn.LeakyReLU(0.1), nn.ConvTranspose1d(16, 1, 8, 4, 2)
+        )
 
     def forward(self, x):
         return self.up(self.down(x)).tanh()

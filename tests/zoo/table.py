@@ -140,11 +140,7 @@ def export(name: str, folder: Path) -> Path:
             proto.CopyFrom(program.model_proto)
         else:
             content, every = io.BytesIO(), (*network.inputs, *network.outputs)
-            torch.onnx.export(
-                module, example, content, dynamo=False, dynamic_axes=dict.fromkeys(every, axes), **names
-            )
+            torch.onnx.export(module, example, content, dynamo=False, dynamic_axes=dict.fromkeys(every, axes), **names)
             proto = onnx.load_from_string(content.getvalue())
-    onnx.save(
-        proto, path, save_as_external_data=network.external, location=f"{name}.data", size_threshold=1024
-    )
+    onnx.save(proto, path, save_as_external_data=network.external, location=f"{name}.data", size_threshold=1024)
     return path

@@ -193,10 +193,35 @@ def identity(graph: FileGraph, node: Node) -> None:
 
 
 def depth_space(graph: FileGraph, node: Node) -> None:
-    """DepthToSpace (DCR) and SpaceToDepth."""
-    if node.attributes.get_string("mode", "DCR") != "DCR":
-        raise graph.refuse(node, "has mode CRD, only DCR is written")
+    """DepthToSpace and SpaceToDepth; torch's order of channels (mode CRD) is turned into that of LiteRT first."""
     x = graph.read(node.inputs[0], order=CHANNELS_LAST, integer=graph.integer(node))
     code = "DEPTH_TO_SPACE" if node.op_type == "DepthToSpace" else "SPACE_TO_DEPTH"
+    size = node.attributes.get_int("blocksize", 0)
+    if node.attributes.get_string("mode", "DCR") == "CRD":
+        shape = graph.tensors[x.tensor].shape
+        channels = np.arange(shape[3], dtype=np.int32).reshape(-1, size * size).T.reshape(-1)
+        turned = graph.derived(x.tensor, shape)
+        graph.operator("GATHER", [x.tensor, graph.constant(channels)], [turned], options={"axis": 3})
+        x = StoredValue(turned, x.order, x.codes)
     output = graph.write(str(node.outputs[0].name), CHANNELS_LAST, codes=x.codes)
-    graph.operator(code, [x.tensor], [output], options={"blockSize": node.attributes.get_int("blocksize", 0)})
+    graph.operator(code, [x.tensor], [output], options={"blockSize": size})
+
+
+def tile(graph: FileGraph, node: Node) -> None:
+    """Expand and Tile: values repeated along axes, but not along the batch."""
+    value = node.inputs[0]
+    assert value is not None
+    name = str(node.outputs[0].name)
+    x = graph.plain(value, integer=graph.integer(node))
+    old, after = graph.tensors[x.tensor], graph.shape(name)
+    before = (1,) * (len(after) - len(old.shape)) + old.shape
+    batch = graph.shapes.batch_axis(name)
+    if batch is not None and (old.batch_axis is None or batch != old.batch_axis + len(after) - len(old.shape)):
+        raise graph.refuse(node, "repeats along the batch")
+    tensor = x.tensor if before == old.shape else graph.reshape(x.tensor, before, batch_axis=batch)
+    times = [1 if place == batch else size // own for place, (size, own) in enumerate(zip(after, before, strict=True))]
+    if max(times, default=1) > 1:
+        result = graph.derived(tensor, after, batch_axis=batch)
+        graph.operator("TILE", [tensor, graph.integers(times)], [result], table="TileOptions")
+        tensor = result
+    graph.adopt(name, StoredValue(tensor, tuple(range(len(after))), x.codes))

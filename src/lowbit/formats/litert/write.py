@@ -21,6 +21,7 @@ from lowbit.formats.litert.byte_input import for_bytes, write_bytes
 from lowbit.formats.litert.file import load_schema, serialize
 from lowbit.formats.litert.graph import CHANNELS_LAST, LANES, FileGraph, Order, StoredValue
 from lowbit.formats.litert.operators import OPERATORS, SIGMOID_CODES
+from lowbit.formats.litert.pooling import REDUCTIONS
 from lowbit.formats.litert.shapes import static_shapes
 from lowbit.formats.quantized_graph import ActivationCodes, QuantizedGraph, float_outputs
 from lowbit.graph.model import Node, Value
@@ -34,7 +35,7 @@ LAYOUT_KEY = "lowbit.layout"
 LAYERS_KEY = "lowbit.layers"
 # Operators whose other inputs only say how; those are read as constants, or are in the shapes already.
 ONE_DATA_INPUT = {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Pad", "Slice", "Split", "Resize", "Clip", "Transpose"}
-ONE_DATA_INPUT |= {"Gather", "ReduceMean", "ReduceSum", "ReduceMax"}
+ONE_DATA_INPUT |= {"Expand", "Tile", *REDUCTIONS}
 
 
 def rewrites(output_type: str, lanes: int) -> tuple[Callable[[QuantizedGraph], QuantizedGraph], ...]:

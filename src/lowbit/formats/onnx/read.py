@@ -66,8 +66,9 @@ def _constant_weights(proto: ModelProto) -> tuple[dict[str, str], list[NodeProto
     wanted: dict[str, str] = {}
     unpadded: dict[str, str] = {}
     for index, node in enumerate(proto.graph.node):
-        if node.op_type == "Pad" and node.input[0] in constant:
-            # Channels of zeros are there for the runtime, not part of the weight (`formats/onnx/channel_padding.py`).
+        if node.op_type in ("Pad", "Unsqueeze") and node.input[0] in constant:
+            # Channels of zeros and axes of one are there for the runtime, not part of the weight
+            # (`formats/onnx/channel_padding.py`, `formats/onnx/lines.py`).
             unpadded[node.output[0]] = node.input[0]
             constant.add(node.output[0])
             continue
