@@ -166,11 +166,11 @@ def page(rows: Sequence[Row]) -> str:
 INTRODUCTION = (
     "# The zoo",
     "",
-    "Every kind of network in small (`tests/zoo`), with random weights, exported by torch and quantized with 128 samples;"
-    " measured on 64 others by `benchmarks/zoo_table.py`, which also writes this page. A number is the SQNR of the worst"
-    " output: what varies from sample to sample over the error, in decibels. `quantize_static` is ONNX Runtime's own tool"
-    " on the same file and samples (QDQ, per channel, minimum and maximum); its number is bold where int8 is more than"
-    " 1 dB behind. Where a number is missing, the reason stands below.",
+    "Every kind of network in small (`tests/zoo`), with random weights, exported by torch and quantized with 128"
+    " samples; measured on 64 others by `benchmarks/zoo_table.py`, which also writes this page. A number is the SQNR of"
+    " the worst output: what varies from sample to sample over the error, in decibels. `quantize_static` is ONNX"
+    " Runtime's own tool on the same file and samples (QDQ, per channel, minimum and maximum); its number is bold where"
+    " int8 is more than 1 dB behind. Where a number is missing, the reason stands below.",
     "",
 )
 DISTANCES = ("## Every recipe in ONNX Runtime", "")

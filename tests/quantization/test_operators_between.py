@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from graphs import make, make_node, relative_error
-from lowbit.engines import installed_engines, open_session
+from lowbit.engines import open_session
 from lowbit.errors import LowbitError, ModelError
 from lowbit.formats.file_form import FileForm
 from lowbit.graph.load import load
@@ -75,6 +75,23 @@ def both(kind):
     return lambda b, x: b.op(kind, x, backwards(b, x))
 
 
+def with_constant(kind):
+    return lambda b, x: b.op(kind, x, b.normal(WIDTH))
+
+
+def logic(kind):
+    return lambda b, x: b.op(kind, b.bools(x), b.bools(backwards(b, x)))
+
+
+def padded(mode):
+    return lambda b, x: b.op("Pad", x, np.array([0, 0, 2, 0, 0, 1]), mode=mode)
+
+
+def resized(mode):
+    scales = np.array([1, 1, 2, 2], np.float32)
+    return lambda b, x: b.op("Resize", b.image(x), np.zeros(0, np.float32), scales, mode=mode)
+
+
 def backwards(b, x):
     return b.op("Slice", x, np.array([-1]), np.array([-(2**40)]), np.array([2]), np.array([-1]))
 
@@ -130,27 +147,21 @@ def scan(b, x):
     return "scan.all"
 
 
-def gathered(b, x):
-    """NonZero, and what it finds taken from a mean over samples; the shape depends on the data."""
-    return b.op("Mul", x, b.op("Cast", b.bools(x), to=TensorProto.FLOAT))
-
-
 # Continuous: the output follows the input, so that rounding shows as noise only.
 OPERATORS = {
     **{
         kind: plain(kind)
         for kind in (
             "Abs", "Atan", "Asinh", "Celu", "Cos", "Elu", "Erf", "Gelu", "HardSigmoid", "HardSwish", "Identity",
-            "LeakyRelu", "LogSoftmax", "Mish", "Neg", "Relu", "Selu", "Sigmoid", "Sin", "Softmax", "Softplus", "Softsign",
-            "Tanh", "ThresholdedRelu", "Clip", "Dropout", "Shrink", "Flatten", "LpNormalization",
+            "LeakyRelu", "LogSoftmax", "Mish", "Neg", "Relu", "Selu", "Sigmoid", "Sin", "Softmax", "Softplus",
+            "Softsign", "Tanh", "ThresholdedRelu", "Clip", "Dropout", "Shrink", "Flatten", "LpNormalization",
         )
     },
     **{kind: on(kind, "small") for kind in ("Acos", "Asin", "Atanh", "Sinh", "Cosh", "Exp", "Tan")},
     **{kind: on(kind, "positive") for kind in ("Log", "Sqrt", "Reciprocal")},
     "Acosh": lambda b, x: b.op("Acosh", b.op("Add", b.positive(x), np.float32(1))),
     **{kind: both(kind) for kind in ("Add", "Sub", "Mul", "Max", "Min", "Mean", "Sum")},
-    **{f"{kind}/constant": (lambda kind: lambda b, x: b.op(kind, x, b.normal(WIDTH)))(kind)
-       for kind in ("Add", "Sub", "Mul", "Max", "Min")},
+    **{f"{kind}/constant": with_constant(kind) for kind in ("Add", "Sub", "Mul", "Max", "Min")},
     "Div": lambda b, x: b.op("Div", x, b.positive(backwards(b, x))),
     "Pow": lambda b, x: b.op("Pow", x, np.float32(2)),
     "PRelu": lambda b, x: b.op("PRelu", x, b.normal(WIDTH)),
@@ -212,19 +223,9 @@ OPERATORS = {
         b.op("NegativeLogLikelihoodLoss", b.op("LogSoftmax", x, axis=1),
              b.op("ArgMax", x, axis=1, keepdims=0), reduction="none"), np.array([1]),
     ),
-    **{
-        f"Pad/{mode}": (lambda mode: lambda b, x: b.op("Pad", x, np.array([0, 0, 2, 0, 0, 1]), mode=mode))(mode)
-        for mode in ("constant", "reflect", "edge", "wrap")
-    },
+    **{f"Pad/{mode}": padded(mode) for mode in ("constant", "reflect", "edge", "wrap")},
     "Reshape": lambda b, x: b.op("Reshape", x, np.array([0, 4, 32])),
-    **{
-        f"Resize/{mode}": (
-            lambda mode: lambda b, x: b.op(
-                "Resize", b.image(x), np.zeros(0, np.float32), np.array([1, 1, 2, 2], np.float32), mode=mode
-            )
-        )(mode)
-        for mode in ("nearest", "linear", "cubic")
-    },
+    **{f"Resize/{mode}": resized(mode) for mode in ("nearest", "linear", "cubic")},
     "ReverseSequence": lambda b, x: b.op(
         "Transpose",
         b.op("ReverseSequence", b.op("Transpose", x, perm=[2, 1, 0]), np.array([5, 1, 16, 2, 7, 8, 9, 3]),
@@ -248,7 +249,9 @@ OPERATORS = {
     "Split": lambda b, x: b.op(
         "Concat", *(lambda first: (f"{first}.1", first))(b.op("Split", x, axis=2, num_outputs=2, count=2)), axis=2
     ),
-    "Squeeze": lambda b, x: b.op("Squeeze", b.op("Slice", x, np.array([3]), np.array([4]), np.array([1])), np.array([1])),
+    "Squeeze": lambda b, x: b.op(
+        "Squeeze", b.op("Slice", x, np.array([3]), np.array([4]), np.array([1])), np.array([1])
+    ),
     "Unsqueeze": lambda b, x: b.op("Unsqueeze", x, np.array([1])),
     "STFT": lambda b, x: b.op(
         "Reshape", b.op("STFT", b.op("Reshape", x, np.array([0, ROWS * WIDTH, 1])), np.int64(16), b.normal(32),
@@ -275,15 +278,9 @@ STEPS = {
     **{kind: plain(kind, axis=1, keepdims=0) for kind in ("ArgMax", "ArgMin")},
     **{kind: both(kind) for kind in ("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual")},
     "Not": on("Not", "bools"),
-    **{
-        kind: (lambda kind: lambda b, x: b.op(kind, b.bools(x), b.bools(backwards(b, x))))(kind)
-        for kind in ("And", "Or", "Xor")
-    },
+    **{kind: logic(kind) for kind in ("And", "Or", "Xor")},
     "Mod": lambda b, x: b.op("Mod", x, np.float32(1), fmod=1),
-    **{
-        kind: (lambda kind: lambda b, x: b.op(kind, b.integers(x), np.int32(6)))(kind)
-        for kind in ("BitwiseAnd", "BitwiseOr", "BitwiseXor")
-    },
+    **{kind: on(kind, "integers", np.int32(6)) for kind in ("BitwiseAnd", "BitwiseOr", "BitwiseXor")},
     "BitwiseNot": on("BitwiseNot", "integers"),
     "BitShift": lambda b, x: b.op("BitShift", b.integers(x, TensorProto.UINT32), np.uint32(1), direction="RIGHT"),
     "OneHot": lambda b, x: b.op(
@@ -299,16 +296,26 @@ STEPS = {
         b.op("MaxPool", b.image(x), kernel_shape=[2, 2], strides=[2, 2], count=2)
     ),
 }
-# No float tensor goes through them, or not from a sample to the same sample; or they are integers' own.
-NOT_BETWEEN = frozenset(
-    "AffineGrid Attention Bernoulli BitCast BlackmanWindow CausalConvWithState CenterCropPad Col2Im Compress Constant"
-    " ConstantOfShape ConvInteger CumProd DeformConv DequantizeLinear DynamicQuantizeLinear HammingWindow HannWindow"
-    " ImageDecoder LinearAttention MatMul MatMulInteger MaxRoiPool MelWeightMatrix Multinomial NonMaxSuppression Optional"
-    " OptionalGetElement OptionalHasElement QLinearConv QLinearMatMul QuantizeLinear RMSNormalization RandomNormal"
-    " RandomNormalLike RandomUniform RandomUniformLike Range RegexFullMatch RotaryEmbedding SequenceConstruct"
-    " SequenceEmpty SequenceErase SequenceInsert SequenceLength SequenceMap Size SoftmaxCrossEntropyLoss SplitToSequence"
-    " StringConcat StringNormalizer StringSplit SwiGLU TensorScatter TfIdfVectorizer Unique".split()
+# Where OpenVINO computes something else on graphs of integers, or refuses them.
+OPENVINO_FAULTS = {
+    "ReduceMin": "OpenVINO 2026.4 gives 0 for a minimum behind an integer product",
+    "Concat/constant": "OpenVINO 2026.4 gives rows of a Concat a zero point each, and refuses the product behind it",
+}
+NOT_YET = dict.fromkeys(
+    ("SequenceAt", "ConcatFromSequence"), "shape inference takes a sequence of tensors for a tensor"
 )
+# No float tensor goes through them, or not from a sample to the same sample; or they are integers' own.
+NOT_BETWEEN = {
+    "AffineGrid", "Attention", "Bernoulli", "BitCast", "BlackmanWindow", "CausalConvWithState", "CenterCropPad",
+    "Col2Im", "Compress", "Constant", "ConstantOfShape", "ConvInteger", "CumProd", "DeformConv",
+    "DequantizeLinear", "DynamicQuantizeLinear", "HammingWindow", "HannWindow", "ImageDecoder", "LinearAttention",
+    "MatMul", "MatMulInteger", "MaxRoiPool", "MelWeightMatrix", "Multinomial", "NonMaxSuppression", "Optional",
+    "OptionalGetElement", "OptionalHasElement", "QLinearConv", "QLinearMatMul", "QuantizeLinear",
+    "RMSNormalization", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Range",
+    "RegexFullMatch", "RotaryEmbedding", "SequenceConstruct", "SequenceEmpty", "SequenceErase", "SequenceInsert",
+    "SequenceLength", "SequenceMap", "Size", "SoftmaxCrossEntropyLoss", "SplitToSequence", "StringConcat",
+    "StringNormalizer", "StringSplit", "SwiGLU", "TensorScatter", "TfIdfVectorizer", "Unique",
+}  # fmt: skip
 
 
 @functools.cache
@@ -350,7 +357,9 @@ def test_the_table_has_every_operator():
 
 
 @pytest.mark.parametrize("name", [*OPERATORS, *STEPS])
-def test_integers_run_with_any_operator_between(name):
+def test_integers_run_with_any_operator_between(name, request):
+    if name in NOT_YET:
+        request.applymarker(pytest.mark.xfail(reason=NOT_YET[name], raises=LowbitError, strict=True))
     proto, x = network(name), samples(16, seed=2)
     wanted = answers(proto.SerializeToString(), x)
     made = quantized(name, "int8")
@@ -361,29 +370,47 @@ def test_integers_run_with_any_operator_between(name):
     assert np.isfinite(given).all()
     if name in OPERATORS:
         assert relative_error(given, wanted) < FAR
-    if "openvino" in installed_engines():
-        try:
-            answers(proto.SerializeToString(), x, "openvino")
-        except LowbitError:
-            return  # OpenVINO does not run the float network either
-        other = answers(made.to_bytes(FileForm(to="openvino")), x, "openvino")
-        if name in OPERATORS:
-            assert relative_error(other, wanted) < FAR
+
+
+@pytest.mark.parametrize("name", [*OPERATORS, *STEPS])
+def test_openvino_runs_what_it_runs_in_float(name, request):
+    pytest.importorskip("openvino")
+    if name in NOT_YET | OPENVINO_FAULTS:
+        request.applymarker(pytest.mark.xfail(reason=(NOT_YET | OPENVINO_FAULTS)[name], strict=True))
+    proto, x = network(name), samples(16, seed=2)
+    wanted = answers(proto.SerializeToString(), x)
+    try:
+        answers(proto.SerializeToString(), x, "openvino")
+    except LowbitError:
+        pytest.skip("OpenVINO does not run the float network either")
+    given = answers(quantized(name, "int8").to_bytes(FileForm(to="openvino")), x, "openvino")
+    assert given.shape == wanted.shape
+    if name in OPERATORS:
+        assert relative_error(given, wanted) < FAR
 
 
 @pytest.mark.parametrize("name", [*OPERATORS, *STEPS])
 def test_litert_runs_it_or_says_why_not(name):
     pytest.importorskip("ai_edge_litert")
+    if name in NOT_YET:
+        pytest.skip(NOT_YET[name])
     proto, x = network(name), samples(16, seed=2)
     wanted = answers(proto.SerializeToString(), x)
     for recipe in ("float", "int8"):
         made = quantized(name, recipe)
-        try:
-            content = made.to_bytes(FileForm(to="litert"))
-        except ModelError as error:
-            assert error.remedy
+        content = litert_file(made)
+        if isinstance(content, ModelError):
+            assert content.remedy
             return
         given = answers(content, x, "litert")
         assert given.shape == wanted.shape
         if name in OPERATORS:
             assert relative_error(given, wanted) < (1e-3 if recipe == "float" else FAR)
+
+
+def litert_file(made):
+    """The file, or why there is none."""
+    try:
+        return made.to_bytes(FileForm(to="litert"))
+    except ModelError as error:
+        return error

@@ -134,7 +134,7 @@ def export(name: str, folder: Path) -> Path:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporters' own
         if network.dynamo:
-            shapes = tuple({axis: torch.export.Dim.DYNAMIC for axis in axes} for _ in example)
+            shapes = tuple(dict.fromkeys(axes, torch.export.Dim.DYNAMIC) for _ in example)
             program = torch.onnx.export(module, example, dynamo=True, verbose=False, dynamic_shapes=shapes, **names)
             proto = onnx.ModelProto()
             proto.CopyFrom(program.model_proto)

@@ -8,12 +8,11 @@ import pytest
 
 pytest.importorskip("torch", reason="torch builds the zoo: make test-train")
 
-from zoo.table import ZOO, export
-from zoo.trial import CALIBRATION, EVALUATION, answers, quantized, sqnrs, written
-
 import lowbit
 from lowbit.engines import installed_engines
 from lowbit.errors import ModelError
+from zoo.table import ZOO, export
+from zoo.trial import CALIBRATION, EVALUATION, answers, quantized, sqnrs, written
 
 # Warnings of the exporter's own dependencies are not ours to fix.
 pytestmark = pytest.mark.filterwarnings("default")
@@ -49,14 +48,21 @@ def test_a_recipe_runs_in_every_engine(network, recipe, request):
     for engine in installed_engines():
         if engine == "litert" and recipe == "cluster4":
             continue  # its files hold weights of 8 bits
-        try:
-            content = written(made, engine)
-        except ModelError as error:
-            assert engine == "litert", error
-            assert error.remedy
+        if engine == "litert" and (refusal := _refused(made)):
+            assert refusal.remedy
             continue
+        content = written(made, engine)
         found = sqnrs(wanted, answers(content, few, engine))
         assert min(found.values()) > least, (engine, found)
+
+
+def _refused(made):
+    """Why LiteRT has no form for a network; None if it has one."""
+    try:
+        written(made, "litert")
+    except ModelError as error:
+        return error
+    return None
 
 
 def test_weights_beside_a_file_stay_there(tmp_path):

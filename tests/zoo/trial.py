@@ -1,4 +1,4 @@
-"""Try a recipe on a network of the zoo: quantize, write, open, run, compare; and the same with ONNX Runtime's own tool."""
+"""Try a recipe on a network of the zoo: quantize, write, run, compare; and the same with ONNX Runtime's own tool."""
 
 import contextlib
 import io

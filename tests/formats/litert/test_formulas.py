@@ -40,7 +40,9 @@ def test_functions_of_each_value(shape):
 
 
 def test_functions_stay_right_far_from_zero():
-    nodes = [("Mul", ["x", "far"], ["u"], {})] + [(op, ["u"], [f"y{op}"], {}) for op in ("Softplus", "Mish", "Erf", "Softsign")]
+    nodes = [("Mul", ["x", "far"], ["u"], {})] + [
+        (op, ["u"], [f"y{op}"], {}) for op in ("Softplus", "Mish", "Erf", "Softsign")
+    ]
     outputs = ("ySoftplus", "yMish", "yErf", "ySoftsign")
     compare(cases.make(nodes, ["n", 8], {"far": np.float32(200)}, outputs=outputs, opset=20))
 
@@ -127,6 +129,10 @@ def test_other_sums_are_refused(equation, message):
 
 
 def test_repeated_values():
-    nodes = [("Unsqueeze", ["x", "one"], ["u"], {}), ("Expand", ["u", "to"], ["y0"], {}), ("Tile", ["x", "times"], ["y1"], {})]
+    nodes = [
+        ("Unsqueeze", ["x", "one"], ["u"], {}),
+        ("Expand", ["u", "to"], ["y0"], {}),
+        ("Tile", ["x", "times"], ["y1"], {}),
+    ]
     weights = {"one": np.array([1]), "to": np.array([1, 3, 1, 1]), "times": np.array([1, 2, 3])}
     compare(cases.make(nodes, ["n", 5, 8], weights, outputs=("y0", "y1")))

@@ -41,7 +41,9 @@ def conv(kernel=8, pad=2, **how):
 
 CASES = {
     "mean": lambda: network([]),
-    "mean of a transposed convolution": lambda: network([make_node("ConvTranspose", "c t", "d", strides=[2])], t=(16, 8, 2)),
+    "mean of a transposed convolution": lambda: network(
+        [make_node("ConvTranspose", "c t", "d", strides=[2])], t=(16, 8, 2)
+    ),
     "mean over an axis": lambda: network(
         [make_node("ReduceMean", "c", "d", axes=[2], keepdims=1)], mean=False
     ),

@@ -32,7 +32,8 @@ def einsum(graph: FileGraph, node: Node) -> None:
         shape = [sizes[letter] for letter in both] + [math.prod(sizes[one] for one in group) for group in order[1:]]
         factors.append(graph.reshape(turned, shape, batch_axis=graph.tensors[turned].batch_axis))
     name = str(node.outputs[0].name)
-    if graph.shapes.batch_axis(name) is not None and (not both or kept[graph.shapes.batch_axis(name)] != both[0]):
+    batch = graph.shapes.batch_axis(name)
+    if batch is not None and (not both or kept[batch] != both[0]):
         graph.resizable = False
     product = [sizes[letter] for letter in both] + [math.prod(sizes[one] for one in group) for group in (rows, columns)]
     result = graph.derived(factors[0], product)
