@@ -309,7 +309,7 @@ NOT_BETWEEN = {
     "AffineGrid", "Attention", "Bernoulli", "BitCast", "BlackmanWindow", "CausalConvWithState", "CenterCropPad",
     "Col2Im", "Compress", "Constant", "ConstantOfShape", "ConvInteger", "CumProd", "DeformConv",
     "DequantizeLinear", "DynamicQuantizeLinear", "HammingWindow", "HannWindow", "ImageDecoder", "LinearAttention",
-    "MatMul", "MatMulInteger", "MaxRoiPool", "MelWeightMatrix", "Multinomial", "NonMaxSuppression", "Optional",
+    "MatMulInteger", "MaxRoiPool", "MelWeightMatrix", "Multinomial", "NonMaxSuppression", "Optional",
     "OptionalGetElement", "OptionalHasElement", "QLinearConv", "QLinearMatMul", "QuantizeLinear",
     "RMSNormalization", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Range",
     "RegexFullMatch", "RotaryEmbedding", "SequenceConstruct", "SequenceEmpty", "SequenceErase", "SequenceInsert",

@@ -15,6 +15,7 @@ from lowbit.quantization.planning.kernels import (
     CLAMPS,
     DATA_MOVEMENT,
     NOT_IN_ONNXRUNTIME,
+    ORDER_ONLY,
     OWN_SCALE,
     WEIGHTED,
     activation_inputs,
@@ -136,10 +137,20 @@ def _drop_idle(model: Model, plans: dict[str, NodePlan]) -> None:
             continue
         if any(_read_by_integers(output, plans) for output in coded_outputs(node)):
             continue
-        if plan.op in BETTER_LAST_IN_FLOAT:
+        if plan.op in BETTER_LAST_IN_FLOAT or _moves_last_codes(node):
             plans[name] = replace(plan, arithmetic="float", reason="nothing computes on its codes")
         elif any(output.is_graph_output() for output in node.outputs):
             plans[name] = replace(plan, arithmetic="float", reason="only moves data to a float output")
+
+
+def _moves_last_codes(node: Node) -> bool:
+    """Whether a node only orders anew what one gives that would rather be last in float, such as scores."""
+    value: Value | None = node.inputs[0]
+    while value is not None and (producer := value.producer()) is not None and node.op_type in ORDER_ONLY:
+        if producer.op_type in BETTER_LAST_IN_FLOAT:
+            return True
+        node, value = producer, producer.inputs[0] if producer.inputs else None
+    return False
 
 
 def _absorb(model: Model, plans: dict[str, NodePlan]) -> None:
