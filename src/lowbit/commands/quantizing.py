@@ -81,7 +81,9 @@ def quantize(
     with progress_bar(as_json) as progress:
         loaded = load_model(model, preprocessing)
         check_form(loaded, wanted, output, file_form)
-        calibration = open_data(images.calibration, loaded, images.limit) if images.calibration else None
+        calibration = None
+        if images.calibration:
+            calibration = open_data(images.calibration, loaded, preprocessing, limit=images.limit)
         verdict, faster = _verdict(loaded, wanted, output)
         if not faster:
             # Before the work is done, and on standard error, where it does not disturb who reads the output.

@@ -4,6 +4,7 @@ Files are untrusted: see `checks` and `external_data`. Peak memory is about twic
 """
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -18,6 +19,7 @@ from lowbit.graph.model import LARGEST_BYTES, MEMORY, Model
 from lowbit.graph.ops import layers, not_layers
 from lowbit.graph.prepare import prepare
 from lowbit.graph.preprocessing import METADATA_KEY, Preprocessing
+from lowbit.graph.sizes import Sizes, set_sizes
 from lowbit.graph.versions import to_supported_opset
 
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ def load(
     source: "str | os.PathLike[str] | bytes | onnx.ModelProto | torch.nn.Module | Model",
     *,
     example: object | None = None,
+    input_sizes: Sizes | None = None,
 ) -> Model:
     """Load a network and prepare it: batch norm and constants folded, shapes inferred, names unique.
 
@@ -45,7 +48,8 @@ def load(
     Args:
         source: an ONNX file (external weights are read only from its own folder), its bytes, an `onnx.ModelProto`, a
             `torch.nn.Module`, or a `Model`, which is returned as it is.
-        example: for a torch module, one input tensor (or a tuple of them) with the batch as first dimension.
+        example: for a torch module, one input tensor, or a tuple or dict of them, with the batch as first dimension.
+        input_sizes: of inputs with open dimensions, by name ("" is the only one); None leaves a dimension open.
 
     Raises:
         ModelError: unreadable, damaged, malicious or unsupported; says which, and what to do.
@@ -54,24 +58,30 @@ def load(
         return source
     if isinstance(source, str | os.PathLike):
         path = Path(source)
-        return _from_proto(_parse(_read(path), str(path)), str(path), path.parent)
+        return _from_proto(_parse(_read(path), str(path)), str(path), path.parent, sizes=input_sizes)
     if isinstance(source, bytes):
-        return _from_proto(_parse(source, MEMORY), MEMORY, None)
+        return _from_proto(_parse(source, MEMORY), MEMORY, None, sizes=input_sizes)
     if isinstance(source, onnx.ModelProto):
         copy = onnx.ModelProto()
         copy.CopyFrom(source)
-        return _from_proto(copy, MEMORY, None)
-    return _from_torch(source, example)
+        return _from_proto(copy, MEMORY, None, sizes=input_sizes)
+    return _from_torch(source, example, input_sizes)
 
 
 def _from_proto(
-    proto: onnx.ModelProto, source: str, folder: Path | None, trained_parameters: int | None = None
+    proto: onnx.ModelProto,
+    source: str,
+    folder: Path | None,
+    trained_parameters: int | None = None,
+    *,
+    sizes: Sizes | None = None,
 ) -> Model:
     """Turn a message into a Model; the caller must not use it afterwards."""
     check_versions(proto, source)
     load_external_data(proto, folder, source)
     check_tensors(proto, source)
     check_graph(proto, source)
+    set_sizes(proto, sizes or {}, source)
     preprocessing = None
     for entry in proto.metadata_props:
         if entry.key == METADATA_KEY:
@@ -146,7 +156,7 @@ def _parse(data: bytes, source: str) -> onnx.ModelProto:
     return proto
 
 
-def _from_torch(module: object, example: object | None) -> Model:
+def _from_torch(module: object, example: object | None, sizes: Sizes | None) -> Model:
     """Export in inference mode with a dynamic batch size, and restore the module's own mode afterwards."""
     try:
         import torch
@@ -171,12 +181,8 @@ def _from_torch(module: object, example: object | None) -> Model:
             where=type(module).__name__,
             remedy="pip install 'lowbit[train]'",
         ) from error
-    examples = example if isinstance(example, tuple) else (example,)
-    # torch takes a first dimension of 1 for a constant: give it two images.
-    examples = tuple(
-        torch.cat([one, one]) if isinstance(one, torch.Tensor) and one.ndim and one.shape[0] == 1 else one
-        for one in examples
-    )
+    named = {str(name): _doubled(one) for name, one in example.items()} if isinstance(example, Mapping) else {}
+    given = () if named else tuple(map(_doubled, example if isinstance(example, tuple) else (example,)))
     trained = sum(parameter.numel() for parameter in module.parameters())
     training = {name: part.training for name, part in module.named_modules()}
     try:
@@ -184,10 +190,11 @@ def _from_torch(module: object, example: object | None) -> Model:
         batch = torch.export.Dim.DYNAMIC
         exported = torch.onnx.export(
             module,
-            examples,
+            given,
+            kwargs=named,
             dynamo=True,
             verbose=False,
-            dynamic_shapes=tuple({0: batch} for _ in examples),
+            dynamic_shapes={name: {0: batch} for name in named} if named else tuple({0: batch} for _ in given),
         )
     except Exception as error:  # whatever the exporter meets in the module's forward()
         raise ModelError(
@@ -201,4 +208,12 @@ def _from_torch(module: object, example: object | None) -> Model:
     proto = exported.model_proto
     copy = onnx.ModelProto()
     copy.CopyFrom(proto)
-    return _from_proto(copy, type(module).__name__, None, trained)
+    return _from_proto(copy, type(module).__name__, None, trained, sizes=sizes)
+
+
+def _doubled(one: object) -> object:
+    """An example of two samples: torch takes a first dimension of 1 for a constant."""
+    import torch
+
+    single = isinstance(one, torch.Tensor) and one.ndim > 0 and one.shape[0] == 1
+    return torch.cat([one, one]) if isinstance(one, torch.Tensor) and single else one

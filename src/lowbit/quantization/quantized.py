@@ -38,6 +38,11 @@ class Quantized:
     notes: tuple[str, ...] = ()
 
     @property
+    def encoded(self) -> QuantizedGraph:
+        """`graph`, by the name that it had in the first release."""
+        return self.graph
+
+    @property
     def model(self) -> Model:
         """The float model this was made from."""
         return self.graph.model
@@ -55,8 +60,13 @@ class Quantized:
         content = to_onnx(graph, to=form.to or ONNX)
         return shortened(content) if form.short_names else content
 
-    def save(self, path: Path | str, form: FileForm = FileForm()) -> Path:
+    def save(self, path: Path | str, form: FileForm = FileForm(), *, to: str | None = None) -> Path:
         """Write the file, whole or not at all: LiteRT if its name ends in .tflite, else ONNX.
+
+        Args:
+            path: of the file.
+            form: how it is written.
+            to: the format, for a form that is the default otherwise.
 
         Raises:
             SchemeError: a type that the format does not have.
@@ -65,6 +75,7 @@ class Quantized:
             ModelError: the format has no form for something in the model, or image bytes are asked for and it is not
                 known how they are normalized; the message says which.
         """
+        form = form if to is None else replace(form, to=to)
         return write_atomically(path, self.to_bytes(form.named(path)))
 
     def _litert(self, graph: QuantizedGraph, form: FileForm) -> bytes:

@@ -58,13 +58,21 @@ def print_inspection(model: Model, cost: Cost, ledger: Ledger, *, console: Conso
     heads = ("layer", "op", "output", "weight", "parameters", "MACs", "weight bytes", "bits", "type", "weight range")
     console.print(table(heads, rows, left=2))
     console.print(
-        f"{model.source}: input {_shape(model.input.shape)}, "
+        f"{model.source}: {_inputs(model)}, "
         f"{units.count(cost.trained_parameters)} parameters as trained, "
         f"{units.count(cost.parameters)} after folding batch norms, "
-        f"{cost.macs / 1e6:,.2f} M MACs = {cost.flops / 1e6:,.2f} M FLOPs for one image (1 MAC = 2 FLOPs).",
+        f"{cost.macs / 1e6:,.2f} M MACs = {cost.flops / 1e6:,.2f} M FLOPs for one sample (1 MAC = 2 FLOPs).",
         markup=False,
         highlight=False,
     )
+
+
+def _inputs(model: Model) -> str:
+    """The inputs by shape; of several, or of other numbers than float32, by name and type as well."""
+    if len(model.inputs) == 1 and model.inputs[0].dtype.name == "float32":
+        return f"input {_shape(model.inputs[0].shape)}"
+    named = (f"{info.name} {info.dtype.name} {_shape(info.shape)}" for info in model.inputs)
+    return f"input{'s' if len(model.inputs) > 1 else ''} {', '.join(named)}"
 
 
 def print_ledger(ledger: Ledger, *, console: Console | None = None) -> None:
@@ -84,7 +92,7 @@ def inspection_json(model: Model, cost: Cost, ledger: Ledger) -> dict[str, Any]:
     stored = {layer.node: layer for layer in ledger.layers}
     return {
         "model": model.source,
-        "input": {"name": model.input.name, "shape": list(model.input.shape)},
+        "inputs": [{"name": info.name, "shape": list(info.shape), "dtype": info.dtype.name} for info in model.inputs],
         "trained_parameters": cost.trained_parameters,
         "parameters": cost.parameters,
         "macs": cost.macs,

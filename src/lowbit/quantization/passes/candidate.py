@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from lowbit.calibration.statistics import Statistics, calibrate
-from lowbit.data.images import Images
+from lowbit.data.dataset import Dataset
 from lowbit.formats.input_bytes import with_exact_input
 from lowbit.formats.quantized_graph import ActivationCodes, QuantizedGraph
 from lowbit.graph.model import Model
@@ -75,7 +75,7 @@ class DecodedWeights(Mapping[str, Array]):
         return name in self._codes or name in self._values
 
 
-def plain_candidate(model: Model, plan: Plan, images: Images, threads: int, progress: Progress) -> Candidate:
+def plain_candidate(model: Model, plan: Plan, images: Dataset, threads: int, progress: Progress) -> Candidate:
     """Every tensor by its scheme alone, with the ranges of activations where the recipe rounds them."""
     statistics = measured_ranges(model, plan, images, threads, progress)
     codes = plain_codes(model, plan, progress)
@@ -152,7 +152,7 @@ def metadata(plan: Plan) -> dict[str, str]:
     return {"lowbit.recipe": plan.recipe.name}
 
 
-def measured_ranges(model: Model, plan: Plan, images: Images, threads: int, progress: Progress) -> Statistics | None:
+def measured_ranges(model: Model, plan: Plan, images: Dataset, threads: int, progress: Progress) -> Statistics | None:
     """Ranges of the activations that the plan rounds; None where they stay float."""
     if not plan.recipe.integer:
         return None

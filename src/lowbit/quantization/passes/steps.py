@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lowbit.calibration.channels import channel_statistics
-from lowbit.data.images import Images
+from lowbit.data.dataset import Dataset
 from lowbit.formats.input_bytes import with_exact_input
 from lowbit.graph.ops import Layer, layers
 from lowbit.progress import Progress
@@ -96,7 +96,7 @@ class Step:
             what a lower effort gives, and from the trained network where that was equalized.
     """
 
-    take: Callable[[Candidate, Images, int, Progress], Candidate]
+    take: Callable[[Candidate, Dataset, int, Progress], Candidate]
     tolerance: Callable[[Plan], float]
     searches: bool = False
 
@@ -109,7 +109,7 @@ class Step:
         return math.isinf(tolerance) or after.closer_than(before, tolerance=tolerance)
 
 
-def narrow(before: Candidate, images: Images, threads: int, progress: Progress) -> Candidate:
+def narrow(before: Candidate, images: Dataset, threads: int, progress: Progress) -> Candidate:
     """The other range rule, which clips what is rare."""
     plan = replace(before.plan, recipe=replace(before.plan.recipe, ranges=OTHER_RANGES))
     graph = assembled(before.base, plan, before.graph.weights, {}, before.statistics)
@@ -118,17 +118,17 @@ def narrow(before: Candidate, images: Images, threads: int, progress: Progress) 
     return replace(before, plan=plan, graph=graph, note=f"range rule {OTHER_RANGES}")
 
 
-def take_bytes(before: Candidate, images: Images, threads: int, progress: Progress) -> Candidate:
+def take_bytes(before: Candidate, images: Dataset, threads: int, progress: Progress) -> Candidate:
     """The float input taken as the image bytes that it was made from."""
     return replace(before, graph=with_exact_input(before.graph), note="")
 
 
-def equalize(before: Candidate, images: Images, threads: int, progress: Progress) -> Candidate:
+def equalize(before: Candidate, images: Dataset, threads: int, progress: Progress) -> Candidate:
     """The plainly encoded network with rescaled channels."""
     model, plan = before.base, before.plan
     schemes = {tensor.tensor: tensor.given for tensor in plan.quantized if tensor.given is not None}
 
-    def equalized_on(images: Images) -> Equalized:
+    def equalized_on(images: Dataset) -> Equalized:
         channels = channel_statistics(model, images, equalizable(model), threads=threads, progress=progress)
         return equalize_network(model, channels, schemes, plan.scale_groups)
 
@@ -146,7 +146,7 @@ def equalize(before: Candidate, images: Images, threads: int, progress: Progress
     return Candidate(plan, equalized.model, graph, statistics, note)
 
 
-def round_weights(before: Candidate, images: Images, threads: int, progress: Progress) -> Candidate:
+def round_weights(before: Candidate, images: Dataset, threads: int, progress: Progress) -> Candidate:
     """Codes and biases solved layer by layer on what the quantized layers before give, rounded activations included."""
     model, plan, effort = before.base, before.plan, EFFORTS[before.plan.effort]
     schemes = {tensor.tensor: tensor.given for tensor in plan.quantized if tensor.given is not None}
@@ -177,7 +177,7 @@ def _least_scale(layer: Layer, before: Candidate) -> npt.NDArray[np.float32] | N
     )
 
 
-def correct_biases(before: Candidate, images: Images, threads: int, progress: Progress) -> Candidate:
+def correct_biases(before: Candidate, images: Dataset, threads: int, progress: Progress) -> Candidate:
     """The codes as they are, with biases that give each channel its float mean."""
     base, plan, graph, passed = before.base, before.plan, before.graph, before.byte_layers
     biases = {layer.bias: graph.model.weights[layer.bias] for layer in layers(base) if layer.bias is not None}

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lowbit.calibration.moments import Moments
-from lowbit.data.images import Images
+from lowbit.data.dataset import Dataset
 from lowbit.formats.quantized_graph import QuantizedGraph
 from lowbit.graph.model import Model
 from lowbit.graph.ops import Layer, layers
@@ -73,7 +73,7 @@ class Allocation:
         return tuple(name for name, count in readers.items() if count == 1)
 
     def solve(
-        self, control: RateControl, images: Images, effort: Effort, threads: int, progress: Progress
+        self, control: RateControl, images: Dataset, effort: Effort, threads: int, progress: Progress
     ) -> QuantizedGraph:
         """Codes of all layers.
 

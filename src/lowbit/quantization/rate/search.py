@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lowbit.calibration.divergence import answers, mean_kl
-from lowbit.data.images import Images
+from lowbit.data.dataset import Dataset
 from lowbit.errors import SchemeError
 from lowbit.files import write_atomically
 from lowbit.formats.onnx import archive
@@ -106,8 +106,8 @@ class Search:
     """
 
     model: Model
-    images: Images
-    data: Images | None
+    images: Dataset
+    data: Dataset | None
     effort: Effort
     short_names: bool
     threads: int
@@ -138,8 +138,8 @@ class Search:
         return answers(self.model.to_bytes(), self.model, self.measured_on, limit=limit, threads=self.threads)
 
     @property
-    def measured_on(self) -> Images:
-        """Images that trials are measured on."""
+    def measured_on(self) -> Dataset:
+        """What trials are measured on."""
         return self.images if self.data is None else self.data
 
     @cached_property
@@ -281,5 +281,5 @@ def drop(reference: Array, outputs: Array, labels: npt.NDArray[np.int64] | None)
     return 100.0 * float((before == labels).mean() - (after == labels).mean())
 
 
-def _labels(images: Images) -> npt.NDArray[np.int64] | None:
+def _labels(images: Dataset) -> npt.NDArray[np.int64] | None:
     return None if images.labels is None else np.asarray(images.labels, np.int64)
