@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from lowbit.data import decode, iterables, npz, sources
+from lowbit.data import decode, image_list, iterables, npz, sources
 from lowbit.data.constants import Constant, of_type
 from lowbit.data.dataset import ONLY, Batch, check_labels, digest_of, fingerprint_of
 from lowbit.data.sampling import check_limit, stratified
@@ -232,9 +232,9 @@ def open_images(
     """Open images for calibration, measurement or training; nothing is decoded yet.
 
     Args:
-        source: a folder of class folders, a flat folder or one image file; a .npz file; "builtin:train", "builtin:test"
-            or "builtin:calibration"; an array, a pair (images, labels), or any iterable of arrays or (array, label);
-            or `Images`. Files are resized to the model's size, arrays must have it (see `lowbit.data.arrays`).
+        source: a folder of class folders, a flat folder, a list of files (CSV or text), or one image file; a .npz file;
+            "builtin:train", "builtin:test" or "builtin:calibration"; an array, a pair (images, labels), or any iterable
+            of arrays or (array, label); or `Images`. Files are resized to the model's size, arrays must have it (see `lowbit.data.arrays`).
         preprocessing: how images become the model's input; None if unknown: then batches can only be made of floats
             that are the model's own inputs.
         limit: maximum number of images, chosen by `Images.subset`.
@@ -276,10 +276,12 @@ def _opened(source: object, preprocessing: Preprocessing | None, classes: Sequen
         return npz.from_npz(path, preprocessing, values=values)
     if path.suffix.lower() in decode.SUFFIXES:
         return sources.from_file(path)
+    if path.suffix.lower() in image_list.SUFFIXES:
+        return image_list.from_list(path, classes)
     raise DataError(
         "this file type is not supported.",
         where=str(path),
-        remedy="Give a PNG, JPEG, WebP or BMP file, a folder of these, or a .npz file.",
+        remedy="Give a PNG, JPEG, WebP or BMP file, a folder or a list (.csv, .txt) of these, or a .npz file.",
     )
 
 
