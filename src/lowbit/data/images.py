@@ -234,7 +234,8 @@ def open_images(
     Args:
         source: a folder of class folders, a flat folder, a list of files (CSV or text), or one image file; a .npz file;
             "builtin:train", "builtin:test" or "builtin:calibration"; an array, a pair (images, labels), or any iterable
-            of arrays or (array, label); or `Images`. Files are resized to the model's size, arrays must have it (see `lowbit.data.arrays`).
+            of arrays or (array, label); or `Images`. Files are resized to the model's size, arrays must have it (see
+            `lowbit.data.arrays`).
         preprocessing: how images become the model's input; None if unknown: then batches can only be made of floats
             that are the model's own inputs.
         limit: maximum number of images, chosen by `Images.subset`.
