@@ -65,6 +65,14 @@ def half():
     return make([("Gemm", ["x", "w"], ["y"], {})], {"x": [2, 3]}, ["y"], weights, dtype=onnx.TensorProto.FLOAT16)
 
 
+def sizes_of_another_layer():
+    """A convolution that halves the image, noted with the image's own sizes, and an output that is flattened."""
+    nodes = [("Conv", ["x", "w"], ["c"], {"strides": [2, 2]}), ("Flatten", ["c"], ["y"], {})]
+    proto = make(nodes, {"x": ["n", 3, "h", "w"]}, {"y": ["n", "h"]}, {"w": normal(1, 8, 3, 1, 1)})
+    proto.graph.value_info.append(helper.make_tensor_value_info("c", onnx.TensorProto.FLOAT, ["n", 8, "h", "w"]))
+    return proto
+
+
 def operators(model):
     return [node.op_type for node in model.graph]
 
@@ -78,6 +86,12 @@ def spare_opset():
 # Name of the rewrite -> (a model, what of it differs afterwards, before, after)
 CASES = {
     "to_float32": (half, lambda m: m.graph.inputs[0].dtype, ir.DataType.FLOAT16, ir.DataType.FLOAT),
+    "forget_named_sizes": (
+        sizes_of_another_layer,
+        lambda m: [list(map(str, m.graph.node(0).outputs[0].shape)), list(map(str, m.graph.outputs[0].shape))],
+        [["n", "8", "h", "w"], ["n", "h"]],
+        [["None", "8", "None", "None"], ["None", "None"]],
+    ),
     "inline_functions": (with_function, operators, ["Twice"], ["Add"]),
     "fix_weights": (
         lambda: weights_as_inputs(),

@@ -18,11 +18,12 @@ from lowbit.graph.all_axes import write_all_axes
 from lowbit.graph.batch_norm import fold_batch_norms, fold_gemm_factors
 from lowbit.graph.constants import fold_constants
 from lowbit.graph.edit import bypass, constant, flag
+from lowbit.graph.noted_sizes import forget_named_sizes
 from lowbit.graph.parameters import count_parameters, count_removed_by_exporter
 from lowbit.graph.rounded_up_pools import count_no_padding
 from lowbit.graph.versions import to_float32
 
-Rewrite = Callable[[ir.Model], None]
+Rewrite = Callable[[ir.Model], object]
 TRAINED_KEY = "lowbit.trained_parameters"
 # Inputs that are certainly weights: a value that is not finite there makes every output worthless.
 FINITE_INPUTS = {
@@ -195,7 +196,7 @@ def check_finite(model: ir.Model) -> None:
 # In the order in which they run. Trained parameters are counted between the groups: the first makes them initializers,
 # the second drops what tells copies apart, the third merges them.
 REWRITES: tuple[tuple[Rewrite, ...], ...] = (
-    (to_float32, inline_functions, fix_weights, lift_constants),
+    (forget_named_sizes, to_float32, inline_functions, fix_weights, lift_constants),
     (
         strip_descriptions,
         infer_shapes,
