@@ -17,7 +17,7 @@ from lowbit.graph.edit import constant, flag
 from lowbit.graph.model import Model, Node, Value
 from lowbit.graph.ops import OPS, layers
 from lowbit.graph.parameters import count_parameters
-from lowbit.graph.prepare import infer_shapes
+from lowbit.graph.prepare import settle_sizes
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ def _with_shapes(model: Model, sizes: Mapping[str, tuple[int, ...]]) -> ir.Graph
     for node in copy.graph:
         for output in node.outputs:
             output.shape = None
-    infer_shapes(copy)
+    settle_sizes(copy)
     return copy.graph
 
 
