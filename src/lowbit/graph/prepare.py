@@ -21,6 +21,7 @@ from lowbit.graph.rewrites.all_axes import write_all_axes
 from lowbit.graph.rewrites.batch_norm import fold_batch_norms, fold_gemm_factors, write_biases
 from lowbit.graph.rewrites.constants import fold_constants
 from lowbit.graph.rewrites.duplicates import merge_duplicates
+from lowbit.graph.rewrites.flattened_rows import fold_flattened_transposes
 from lowbit.graph.rewrites.known_sizes import write_known_sizes
 from lowbit.graph.rewrites.no_ops import remove_no_ops
 from lowbit.graph.rewrites.pads import fold_pads
@@ -233,6 +234,7 @@ REWRITES: tuple[tuple[Rewrite, ...], ...] = (
         merge_transposes,
         move_transposes,
         merge_reshapes,
+        fold_flattened_transposes,
         fold_pads,
         merge_duplicates,
         remove_no_ops,

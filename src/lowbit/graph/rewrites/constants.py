@@ -20,6 +20,8 @@ SMALL_ELEMENTS = 1 << 16
 LARGEST_GROWTH = 8
 # All results together, where the weights in the file do not ask for more.
 SMALL_TOTAL_BYTES = 1 << 24
+# Bytes that may still be folded, noted beside the model: it is folded again and again.
+ROOM = "lowbit.room"
 Arrays = Sequence[np.ndarray | None]
 
 
@@ -88,9 +90,9 @@ def fold_constants(model: ir.Model) -> bool:
     """Replace nodes of the main graph whose inputs are all constant by their results, in place."""
     graph = model.graph
     opset = graph.opset_imports.get("", 1)
-    weights = sum(value.const_value.nbytes for value in graph.initializers.values() if value.const_value is not None)
-    room = max(SMALL_TOTAL_BYTES, LARGEST_GROWTH * weights)
-    spent = 0
+    if ROOM not in model.meta:
+        tensors = [value.const_value for value in graph.initializers.values()]
+        model.meta[ROOM] = max(SMALL_TOTAL_BYTES, LARGEST_GROWTH * sum(one.nbytes for one in tensors if one is not None))
     changed = False
     for node in tuple(graph):
         if node.domain not in ("", "ai.onnx") or node.op_type not in RESULT_SIZE or len(node.outputs) != 1:
@@ -101,10 +103,10 @@ def fold_constants(model: ir.Model) -> bool:
         inputs = [constant(value) for value in node.inputs]
         if not inputs or any(a is None and v is not None for a, v in zip(inputs, node.inputs, strict=True)):
             continue
-        array = _evaluate(node, inputs, opset, room - spent)
+        array = _evaluate(node, inputs, opset, model.meta[ROOM])
         if array is None:
             continue
-        spent += array.nbytes
+        model.meta[ROOM] -= array.nbytes
         replace_by_constant(graph, node, array)
         changed = True
     return changed

@@ -3,7 +3,7 @@
 Exporters compute pads, sizes and the targets of reshapes from Shape. A runtime folds these where all dimensions are
 numbers; here each element is followed by itself, as a number, a symbol (a named dimension) or unknown. Whatever comes out as
 numbers becomes a constant. The target of a Reshape may hold one open dimension, which is written as 0 where it is the
-input's own and as -1 otherwise.
+input's own and as -1 otherwise; sizes of a Resize with an open batch become scales.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from lowbit.graph.edit import constant, extents, flag, is_standard, replace_by_constant, set_weight
+from lowbit.graph.edit import add_initializer, constant, extents, flag, is_standard, replace_by_constant, set_weight
 
 # int, str (a symbol) or None (unknown), as numpy holds objects.
 Elements = npt.NDArray[np.object_]
@@ -30,6 +30,8 @@ def write_known_sizes(model: ir.Model) -> bool:
             continue
         if node.op_type == "Reshape" and len(node.inputs) == 2:
             changed |= _close_target(graph, node, known)
+        if node.op_type == "Resize" and len(node.inputs) == 4 and "axes" not in node.attributes:
+            changed |= _scales_for_sizes(graph, node, known)
         rule = RULES.get(node.op_type)
         if rule is None or len(node.outputs) != 1:
             continue
@@ -177,4 +179,31 @@ def _close_target(graph: ir.Graph, node: ir.Node, known: dict[ir.Value, Elements
     array = np.array([-1 if element is None else element for element in closed], np.int64)
     node.replace_input_with(1, None)
     set_weight(graph, node, 1, array, wanted=f"{target.name}.known")
+    return True
+
+
+def _scales_for_sizes(graph: ir.Graph, node: ir.Node, known: dict[ir.Value, Elements]) -> bool:
+    """Give a Resize constant scales, if of its sizes only some of the input's own are open.
+
+    A runtime divides the sizes by the input's, in float32, and goes on with the ratios; the size that it gets from
+    these must be the one that was asked for.
+    """
+    data, sizes = node.inputs[0], node.inputs[3]
+    wanted, own = _elements(sizes, known), extents(data)
+    policy = node.attributes.get_string("keep_aspect_ratio_policy", "stretch")
+    cropped = node.attributes.get_string("coordinate_transformation_mode", "half_pixel") == "tf_crop_and_resize"
+    if sizes is None or constant(sizes) is not None or wanted is None or own is None or wanted.shape != (len(own),):
+        return False
+    scales = np.ones(len(own), np.float32)
+    for at, (new, old) in enumerate(zip(wanted.tolist(), own, strict=True)):
+        if isinstance(new, int) and isinstance(old, int) and min(new, old) > 0:
+            scales[at] = np.float32(new) / np.float32(old)
+            if int(np.floor(np.float32(old) * scales[at])) != new:
+                return False
+        elif new is None or new != old:
+            return False
+    if policy != "stretch" or cropped:
+        return False
+    node.replace_input_with(2, add_initializer(graph, f"{node.outputs[0].name}.scales", scales))
+    node.resize_inputs(3)
     return True
