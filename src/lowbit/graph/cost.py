@@ -203,10 +203,12 @@ def _layer_cost(node: Node, graph: ir.Graph, bias: str | None, counted: set[str]
 def _shape(value: Value, node: Node, source: str) -> tuple[int, ...]:
     dims = None if value.shape is None else [dim for dim in value.shape if isinstance(dim, int)]
     if dims is None or value.shape is None or len(dims) != len(value.shape):
+        # The inputs have fixed sizes here.
         raise ModelError(
-            f"the shape of {value.name!r}, at {node.op_type} {node.name!r}, cannot be inferred.",
+            f"the shape of {value.name!r}, at {node.op_type} {node.name!r}, cannot be inferred: it depends on the values "
+            "that are computed, or on an operator of unknown shapes.",
             where=source,
-            remedy="Export the model with fixed image size.",
+            remedy="Export the model without such operators before that node.",
         )
     return tuple(dims)
 

@@ -121,11 +121,7 @@ def _twins(fold: _Fold) -> list[_Fold | None]:
             twins += [] if index == 1 else [None]
             continue
         twin = _behind(user) if index == 1 and user.graph is fold.layer.graph else None
-        alike = (
-            twin is not None
-            and _kind(twin.layer) == _kind(fold.layer)
-            and np.array_equal(twin.factor, fold.factor)
-        )
+        alike = twin is not None and _kind(twin.layer) == _kind(fold.layer) and np.array_equal(twin.factor, fold.factor)
         twins.append(twin if alike else None)
     return twins
 

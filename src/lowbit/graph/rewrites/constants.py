@@ -92,7 +92,9 @@ def fold_constants(model: ir.Model) -> bool:
     opset = graph.opset_imports.get("", 1)
     if ROOM not in model.meta:
         tensors = [value.const_value for value in graph.initializers.values()]
-        model.meta[ROOM] = max(SMALL_TOTAL_BYTES, LARGEST_GROWTH * sum(one.nbytes for one in tensors if one is not None))
+        model.meta[ROOM] = max(
+            SMALL_TOTAL_BYTES, LARGEST_GROWTH * sum(one.nbytes for one in tensors if one is not None)
+        )
     changed = False
     for node in tuple(graph):
         if node.domain not in ("", "ai.onnx") or node.op_type not in RESULT_SIZE or len(node.outputs) != 1:

@@ -9,10 +9,11 @@ transpositions before and behind it, which is always right; what is superfluous 
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 import onnx_ir as ir
+from onnx_ir.passes import common
 
 from lowbit.graph.edit import add_initializer, bypass, constant, extents, free_name, is_standard
 
@@ -32,6 +33,9 @@ BROADCAST = frozenset(
 REDUCTIONS = frozenset({"ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceL2", "ReduceProd"})
 AFFINE = frozenset({"Add", "Sub", "Mul", "Div"})
 LAYERS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+PADDING = frozenset({"Conv", "MaxPool", "AveragePool"})
+# What it is worth, in transpositions, that another rewrite can go on.
+BONUS = 0.25
 
 
 def order_of_axes(node: ir.Node) -> tuple[int, ...] | None:
@@ -69,14 +73,23 @@ def move_transposes(model: ir.Model) -> bool:
     for order, _ in orders.most_common(MOST_ORDERS):
         if order is None:
             continue
+        turned: set[ir.Node] = set()
+        crossed: set[ir.Node] = set()
         for region in _regions(model.graph, order):
-            turned = _worth_turning(region, order)
-            for node in region:
-                if node in turned:
-                    _turn(model.graph, node, order)
-            changed |= bool(turned)
-        if changed:
+            chosen = _worth_turning(region, order)
+            around = {node for node in _neighbors(chosen) if _is_transpose(node)}
+            # One that is its own inverse, between two regions, would be saved twice. The next round looks again.
+            if order != _inverse(order) or not around & crossed:
+                turned |= chosen
+                crossed |= around
+        for node in tuple(model.graph):
+            if node in turned:
+                _turn(model.graph, node, order)
+        if turned:
+            changed = True
             merge_transposes(model)
+            # What nobody reads any more would count as a transposition.
+            common.RemoveUnusedNodesPass()(model)
     return changed
 
 
@@ -110,15 +123,20 @@ def _regions(graph: ir.Graph, order: Sequence[int]) -> list[list[ir.Node]]:
         while pending:
             node = pending.pop()
             region.append(node)
-            near = [value.producer() for value in node.inputs if value is not None]
-            near += [reader for output in node.outputs for reader in output.consumers()]
-            for other in near:
-                if other is not None and other in movable and other not in seen:
+            for other in _neighbors([node]):
+                if other in movable and other not in seen:
                     seen.add(other)
                     pending.append(other)
         if len(region) <= LARGEST_REGION:
             regions.append(sorted(region, key=movable.__getitem__))
     return regions
+
+
+def _neighbors(nodes: Collection[ir.Node]) -> list[ir.Node]:
+    """What makes the inputs of some nodes, and what reads their outputs."""
+    near = [value.producer() for node in nodes for value in node.inputs if value is not None]
+    near += [reader for node in nodes for output in node.outputs for reader in output.consumers()]
+    return [node for node in near if node is not None]
 
 
 def _can_turn(node: ir.Node, order: Sequence[int]) -> bool:
@@ -197,7 +215,9 @@ def _price(value: ir.Value, chosen: set[ir.Node], order: Sequence[int]) -> float
         undone = [reader for reader in outside if _is_transpose(reader, back)]
         # One between two chosen nodes stays.
         saved = [one for one in undone if not any(reader in chosen for reader in one.outputs[0].consumers())]
-        return float(len(outside) > len(undone)) - len(saved)
+        # As good as elsewhere if a convolution can then pad by itself.
+        pads = maker is not None and maker.op_type == "Pad" and any(_is_read_by(one, PADDING) for one in saved)
+        return float(len(outside) > len(undone)) - len(saved) - (BONUS if pads else 0)
     if not inside:
         return 0.0
     if maker is not None and _is_transpose(maker, order):
@@ -206,8 +226,12 @@ def _price(value: ir.Value, chosen: set[ir.Node], order: Sequence[int]) -> float
         if between or len(inside) < len(readers) or value.is_graph_output():
             return 0.0
         # As good as elsewhere if it makes way for a batch norm that can then be folded.
-        return -1.25 if len(inside) == 1 and _folds(inside[0], source) else -1.0
+        return -1 - BONUS if len(inside) == 1 and _folds(inside[0], source) else -1.0
     return 0.0 if any(_is_transpose(reader, back) for reader in readers) else 1.0
+
+
+def _is_read_by(node: ir.Node, operators: Collection[str]) -> bool:
+    return any(reader.op_type in operators for reader in node.outputs[0].consumers())
 
 
 def _folds(node: ir.Node, source: ir.Value | None) -> bool:
@@ -250,12 +274,18 @@ def _turn(graph: ir.Graph, node: ir.Node, order: Sequence[int]) -> None:
 
 
 def _transposed(
-    graph: ir.Graph, value: ir.Value, order: Sequence[int], *, before: ir.Node | None = None, after: ir.Node | None = None
+    graph: ir.Graph,
+    value: ir.Value,
+    order: Sequence[int],
+    *,
+    before: ir.Node | None = None,
+    after: ir.Node | None = None,
 ) -> ir.Value:
     """What a new Transpose makes of a tensor."""
-    node = ir.node("Transpose", [value], attributes={"perm": list(order)})
+    name = free_name(graph, f"{value.name}.transposed")
+    node = ir.node("Transpose", [value], attributes={"perm": list(order)}, name=name)
     output = node.outputs[0]
-    output.name = free_name(graph, f"{value.name}.transposed")
+    output.name = name
     output.type = value.type
     output.shape = None if value.shape is None else ir.Shape([value.shape[axis] for axis in order])
     if before is not None:
