@@ -1,18 +1,20 @@
-"""Names that an exporter gave dimensions of inner tensors and outputs are forgotten: shape inference finds its own.
+"""Names that an exporter gave dimensions of inner tensors are forgotten: shape inference finds its own.
 
 Exporters call all heights `height`, whatever the stride. ONNX Runtime takes equal names for equal sizes, lets tensors
-share a buffer, and an integer file of such a network fails as soon as it runs.
+share a buffer, and an integer file of such a network fails as soon as it runs. Outputs have buffers of their own.
 """
 
 import onnx_ir as ir
 
 
 def forget_named_sizes(model: ir.Model) -> bool:
-    """Leave numbers alone, and open every dimension of a node's output that has a name, in place."""
+    """Open every dimension of an inner tensor that has a name and no number, in place."""
     changed = False
     for node in model.graph:
         for value in node.outputs:
-            if value.shape is not None and any(_is_named(dim) for dim in value.shape):
+            if value.is_graph_output() or value.shape is None:
+                continue
+            if any(_is_named(dim) for dim in value.shape):
                 value.shape = ir.Shape([dim if isinstance(dim, int) else None for dim in value.shape])
                 changed = True
     return changed
