@@ -89,7 +89,7 @@ def quantize(
         verdict, faster = _verdict(loaded, wanted, output)
         if not faster:
             # Before the work is done, and on standard error, where it does not disturb who reads the output.
-            typer.echo(f"Note: {verdict}", err=True)
+            typer.echo(" ".join(("Note:", *loaded.remarks, verdict)), err=True)
         quantized = run(
             loaded,
             wanted,
