@@ -2,7 +2,7 @@
 
 A rewrite takes an `ir.Model` and changes it in place, as the passes of onnx_ir do; a check is one that changes nothing.
 All are exact but three, which round to float32 once: other float types converted, Gemm factors and batch norms folded
-into weights. Subgraphs of If and Loop keep their nodes.
+into weights. Bodies of If, Loop and Scan keep their nodes; their weights move to the main graph.
 """
 
 import logging
@@ -16,6 +16,7 @@ from onnx_ir.passes import common
 from lowbit.errors import ModelError
 from lowbit.graph.all_axes import write_all_axes
 from lowbit.graph.batch_norm import fold_batch_norms, fold_gemm_factors
+from lowbit.graph.bodies import lift_weights
 from lowbit.graph.constants import fold_constants
 from lowbit.graph.edit import bypass, constant, flag
 from lowbit.graph.parameters import count_parameters, count_removed_by_exporter
@@ -195,7 +196,7 @@ def check_finite(model: ir.Model) -> None:
 # In the order in which they run. Trained parameters are counted between the groups: the first makes them initializers,
 # the second drops what tells copies apart, the third merges them.
 REWRITES: tuple[tuple[Rewrite, ...], ...] = (
-    (to_float32, inline_functions, fix_weights, lift_constants),
+    (to_float32, inline_functions, fix_weights, lift_constants, lift_weights),
     (
         strip_descriptions,
         infer_shapes,

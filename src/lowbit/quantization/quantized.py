@@ -42,6 +42,11 @@ class Quantized:
         """The float model this was made from."""
         return self.graph.model
 
+    @property
+    def encoded(self) -> QuantizedGraph:
+        """`graph` under the name that it had first, for scripts written then."""
+        return self.graph
+
     def to_bytes(self, form: FileForm = FileForm()) -> bytes:
         """The content of a file in this form; ONNX if the form does not say.
 

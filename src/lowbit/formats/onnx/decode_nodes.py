@@ -102,13 +102,13 @@ def held_by_half(values: Array) -> bool:
 
 
 def write_codes(draft: Draft) -> Draft:
-    """Packed codes, and the nodes that decode them at the head of the graph, for weights of a network in float."""
-    if draft.quantized.integer:
-        return draft
-    decoder = NodeDecoder(draft.names, scale_table(draft.quantized.weights.values()))
-    for name, codes in draft.quantized.weights.items():
-        value = draft.graph.initializers[name]
-        _put(draft, value, codes.decode_with(decoder), codes.shape)
+    """Packed codes, and the nodes that decode them at the head of the graph, for weights that are read as float."""
+    initializers = draft.graph.initializers
+    # Layers that run in integers have taken theirs.
+    coded = {name: codes for name, codes in draft.quantized.weights.items() if initializers[name].uses()}
+    decoder = NodeDecoder(draft.names, scale_table(coded.values()))
+    for name, codes in coded.items():
+        _put(draft, initializers[name], codes.decode_with(decoder), codes.shape)
     return draft
 
 

@@ -24,7 +24,7 @@ import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from lowbit.errors import ModelError
-from lowbit.formats.onnx.ledger import LAYER_INPUTS
+from lowbit.graph.ops import OPS
 
 LOWEST, HIGHEST = -32768, 32767
 TOP = 255
@@ -109,7 +109,7 @@ def _layer(
     node: NodeProto, values: Mapping[str, TensorProto], producers: Mapping[str, NodeProto]
 ) -> _IntegerLayer | None:
     """A Conv, Gemm or MatMul of uint8 codes and stored int8 codes that vpmaddubsw would compute; None for others."""
-    if node.op_type not in LAYER_INPUTS or node.op_type == "ConvTranspose" or len(node.input) < 2:
+    if node.op_type not in OPS or node.op_type == "ConvTranspose" or len(node.input) < 2:
         return None
     image, weight = (producers.get(name) for name in node.input[:2])
     if image is None or weight is None or {image.op_type, weight.op_type} != {"DequantizeLinear"}:
