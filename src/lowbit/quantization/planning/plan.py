@@ -29,6 +29,8 @@ from lowbit.quantization.solving.effort import effort_called
 from lowbit.quantization.solving.schemes import scheme_from_json, scheme_to_json
 from lowbit.schemes.codes import Scheme
 
+WORTH_SAYING = 0.01  # share of the weights' bytes whose staying float is said first of all
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -82,7 +84,7 @@ class Plan:
     def shortfall(self) -> str:
         """That the weights shrink by less than was asked for, and why; empty if they do not."""
         left = [tensor for tensor in self.tensors if tensor.downgraded and tensor.given is None]
-        if not left:
+        if self.float_share < WORTH_SAYING:
             return ""
         largest = max(left, key=lambda tensor: tensor.share)
         return f"less than asked: {_share(self.float_share)} of the weights' bytes stay float, {largest.tensor} first"
