@@ -158,6 +158,17 @@ CASES = {
         (["k"], ["Greater", "If"]),
         (["k", "w", "w_2"], ["Transpose", "Transpose", "Greater", "If"]),
     ),
+    "merge_copies": (
+        lambda: make(
+            [("MatMul", ["x", "a"], ["h"], {}), ("MatMul", ["h", "t"], ["i"], {}), ("MatMul", ["i", "b"], ["y"], {})],
+            {"x": [2, 32]},
+            ["y"],
+            {"a": normal(1, 32, 40), "b": normal(1, 32, 40), "t": normal(1, 32, 40).T.copy()},
+        ),
+        lambda m: (sorted(m.graph.initializers), operators(m)),
+        (["a", "b", "t"], ["MatMul", "MatMul", "MatMul"]),
+        (["a", "t"], ["MatMul", "MatMul", "MatMul"]),  # turned, it has its channels along another axis
+    ),
     "fold_gemm_factors": (
         lambda: gemm(alpha=2.0),
         lambda m: float(m.graph.initializers["w"].const_value.numpy()[0, 0]),

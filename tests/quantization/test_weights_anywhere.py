@@ -1,9 +1,11 @@
 """Every operator with weights sits the same exam: codes, the same numbers in each runtime, every byte counted."""
 
 import dataclasses
+from collections import Counter
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -346,3 +348,68 @@ def test_other_float_types(op, dtype, kind, tmp_path):
     # ONNX Runtime has no LSTM in double precision.
     exact = runs(lowbit.quantize(model, "float").to_bytes(), given)["y"]
     assert relative_error(runs(path, given)["y"], exact) < 0.02
+
+
+def tied(form):
+    """A small language model whose last layer is its embedding: turned, written twice, or read as it is."""
+    table = drawn(1, 96, 32)
+    weights = {"e": table, "w1": drawn(2, 32, 64), "w2": drawn(3, 64, 32)}
+    first = [make_node("Gather", "e ids", "h", name="emb")]
+    last = [make_node("Transpose", "e", "t"), make_node("MatMul", "d t", "y", name="last")]
+    if form == "written twice":
+        weights["copy"] = table.T.copy()
+        last = [make_node("MatMul", "d copy", "y", name="last")]
+    elif form == "as it is":
+        weights["flat"] = np.array([-1, 32])
+        last = [make_node("Reshape", "d flat", "r"), make_node("Gemm", "r e", "y", name="last", transB=1)]
+    nodes = [*first, make_node("MatMul", "h w1", "a"), make_node("Relu", "a", "b"), make_node("MatMul", "b w2", "d")]
+    proto = make([*nodes, *last], {"ids": ["n", 7]}, ["y"], weights, types={"ids": TensorProto.INT64})
+    return proto, table
+
+
+@pytest.mark.parametrize("form", ["turned", "written twice", "as it is"])
+@pytest.mark.parametrize("recipe", ["linear8", "linear3", "cluster4"])
+def test_a_tied_embedding_is_stored_once(form, recipe, tmp_path):
+    proto, table = tied(form)
+    model = lowbit.load(proto)
+    assert sum(array.size for array in model.weights.values() if array.ndim == 2) == table.size + 2 * 32 * 64
+    given = {"ids": np.random.default_rng(0).integers(0, 96, (4, 7))}
+    exact = runs(proto.SerializeToString(), given)["y"]
+    assert relative_error(runs(model.to_bytes(), given)["y"], exact) < 1e-5
+    path = lowbit.quantize(model, recipe, strict=True).save(tmp_path / "q.onnx")
+    assert read_ledger(path).counts["codes"] == table.size + 2 * 32 * 64
+    assert layer_weights(path)["last"].shape == ((96, 32) if form == "as it is" else (32, 96))
+    for engine in ("onnxruntime", "openvino"):
+        assert relative_error(runs(path, given, engine)["y"], exact) < {"linear8": 0.03, "linear3": 0.8}.get(
+            recipe, 0.4
+        )
+    assert archive.unpack(archive.pack(path.read_bytes())) == path.read_bytes()
+
+
+def test_a_tied_embedding_computes_in_integers_from_the_same_codes(tmp_path):
+    """The table is looked up by constants of the graph's own, so that the input is float as calibration takes it."""
+    table = drawn(1, 64, 40)
+    nodes = [make_node("ArgMax", "x", "ids", axis=1, keepdims=0), make_node("Gather", "e ids", "h", name="emb")]
+    nodes += [make_node("MatMul", "h w", "a"), make_node("Relu", "a", "r"), make_node("MatMul", "r t", "b")]
+    nodes += [make_node("Relu", "b", "s"), make_node("MatMul", "s v", "y")]
+    weights = {"e": table, "w": drawn(2, 40, 40), "t": table.T.copy(), "v": drawn(3, 64, 5)}
+    proto = make(nodes, {"x": ["n", 64]}, {"y": ["n", 5]}, weights)
+    x = np.random.default_rng(0).normal(size=(64, 64)).astype(np.float32)
+    quantized = lowbit.quantize(proto, "int8", calibration=list(x), effort="fast")
+    assert all(node.arithmetic != "float" for node in quantized.plan.nodes if node.op == "MatMul")
+    path = quantized.save(tmp_path / "q.onnx")
+    assert read_ledger(path).bytes["codes"] == 64 * 40 + 40 * 40 + 64 * 5
+    exact = runs(proto.SerializeToString(), {"x": x})["y"]
+    for engine in ("onnxruntime", "openvino"):
+        assert relative_error(runs(path, {"x": x}, engine)["y"], exact) < 0.05
+    assert layer_weights(path)["b"].shape == (40, 64)
+    operators = optimized(path)
+    assert sum(operators[name] for name in ("QLinearMatMul", "MatMulIntegerToFloat", "QGemm")) == 3
+
+
+def optimized(path):
+    """Operators that ONNX Runtime makes of a file, counted."""
+    options = ort.SessionOptions()
+    options.optimized_model_filepath = str(path.with_suffix(".optimized.onnx"))
+    ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return Counter(node.op_type for node in onnx.load(options.optimized_model_filepath).graph.node)

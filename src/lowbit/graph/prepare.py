@@ -21,6 +21,7 @@ from lowbit.graph.constants import fold_constants
 from lowbit.graph.edit import bypass, constant, flag
 from lowbit.graph.parameters import count_parameters, count_removed_by_exporter
 from lowbit.graph.rounded_up_pools import count_no_padding
+from lowbit.graph.shared_weights import merge_copies
 from lowbit.graph.versions import to_float32
 
 Rewrite = Callable[[ir.Model], None]
@@ -209,7 +210,7 @@ REWRITES: tuple[tuple[Rewrite, ...], ...] = (
         check_finite,
         infer_shapes,
     ),
-    (fold_gemm_factors, fold_batch_norms, remove_unused_nodes, remove_unused_opsets, fix_names),
+    (fold_gemm_factors, fold_batch_norms, merge_copies, remove_unused_nodes, remove_unused_opsets, fix_names),
 )
 
 

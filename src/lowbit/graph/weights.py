@@ -83,6 +83,15 @@ def all_weights(model: Model) -> tuple[Layer | OtherWeight, ...]:
     return (*layers(model), *other_weights(model))
 
 
+def weights_by_name(model: Model) -> dict[str, np.ndarray]:
+    """Every weight as its node reads it."""
+    arrays = {}
+    for weight in all_weights(model):
+        array = model.weights[weight.weight]
+        arrays[weight.node] = array.T if isinstance(weight, Layer) and weight.turned else array
+    return arrays
+
+
 def _constants(node: Node) -> Iterator[tuple[int, Value, np.ndarray]]:
     """Weights of a node that are constants of the main graph: input, value, numbers."""
     if node.domain not in ("", "ai.onnx"):

@@ -154,10 +154,12 @@ def _layer(
 
 
 def _stored(name: str, values: Mapping[str, TensorProto], producers: Mapping[str, NodeProto]) -> Array | None:
-    """Stored codes, with the channels of zeros that a Pad appends."""
+    """Stored codes, with the channels of zeros that a Pad appends, or turned."""
     if name in values:
         return numpy_helper.to_array(values[name])
     node = producers.get(name)
+    if node is not None and node.op_type == "Transpose" and node.input[0] in values:
+        return numpy_helper.to_array(values[node.input[0]]).T
     if node is None or node.op_type != "Pad" or node.input[0] not in values or node.input[1] not in values:
         return None
     codes = numpy_helper.to_array(values[node.input[0]])
