@@ -413,3 +413,14 @@ def optimized(path):
     options.optimized_model_filepath = str(path.with_suffix(".optimized.onnx"))
     ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     return Counter(node.op_type for node in onnx.load(options.optimized_model_filepath).graph.node)
+
+
+def test_a_saved_scan_has_its_weights_in_its_body(tmp_path):
+    proto = scan()
+    path = lowbit.save(lowbit.load(proto), tmp_path / "float.onnx")
+    given = feeds(lowbit.load(proto))
+    assert [tensor.name for tensor in onnx.load(path).graph.initializer] == ["h0"]
+    for engine in ("onnxruntime", "openvino"):
+        np.testing.assert_allclose(
+            runs(path, given, engine)["y"], runs(proto.SerializeToString(), given)["y"], atol=1e-6
+        )

@@ -35,7 +35,8 @@ def merge_copies(model: ir.Model) -> None:
         elif turned is not None:
             node = ir.node("Transpose", [turned], attributes={"perm": [1, 0]})
             node.outputs[0].name = free_name(graph, f"{turned.name}_turned")
-            node.outputs[0].shape, node.outputs[0].dtype = ir.Shape(array.shape), value.dtype
+            node.outputs[0].shape = ir.Shape(array.shape)
+            node.outputs[0].type = ir.TensorType(ir.DataType.from_numpy(array.dtype))
             graph.insert_before(first, node)
             value.replace_all_uses_with(node.outputs[0])
         else:

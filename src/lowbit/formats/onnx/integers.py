@@ -69,7 +69,8 @@ def write_integer_weights(draft: Draft) -> Draft:
 def _turned(graph: ir.Graph, before: ir.Node, codes: ir.Value, names: Names) -> ir.Value:
     """The transpose of stored codes; runtimes fold it."""
     node = ir.node("Transpose", [codes], attributes={"perm": [1, 0]})
-    node.outputs[0].name, node.outputs[0].dtype = names.fresh("t"), codes.dtype
+    node.outputs[0].name = names.fresh("t")
+    node.outputs[0].type = ir.TensorType(ir.DataType.INT8)
     graph.insert_before(before, node)
     return node.outputs[0]
 
