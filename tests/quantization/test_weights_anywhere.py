@@ -17,7 +17,9 @@ from lowbit.formats.onnx import archive
 from lowbit.formats.onnx.ledger import read_ledger
 from lowbit.formats.onnx.minify import shortened
 from lowbit.formats.onnx.read import layer_weights
+from lowbit.formats.size_report import sizes
 from lowbit.graph.weights import WEIGHT_INPUTS, all_weights
+from lowbit.quantization.rate.goal import Goal
 from speech import HIDDEN as STATE
 from speech import SAMPLES, speech_network
 
@@ -424,3 +426,34 @@ def test_a_saved_scan_has_its_weights_in_its_body(tmp_path):
         np.testing.assert_allclose(
             runs(path, given, engine)["y"], runs(proto.SerializeToString(), given)["y"], atol=1e-6
         )
+
+
+def test_an_archive_of_a_given_size_counts_weights_that_are_in_no_layer():
+    proto = mixed()
+    model = lowbit.load(proto)
+    x = np.random.default_rng(0).normal(size=(32, 3, 16, 16)).astype(np.float32)
+    packed = lowbit.pack(model, Goal(size=39_000), calibration=list(x), effort="fast")
+    assert len(packed.archive) <= 39_000
+    content = archive.unpack(packed.archive)
+    counted = sum(model.weights[weight.weight].size for weight in all_weights(model))
+    assert sizes(content).counts["codes"] == counted
+    assert packed.quantized.plan.downgrades == ()
+    exact = runs(proto.SerializeToString(), {"x": x})["y"]
+    assert relative_error(runs(content, {"x": x})["y"], exact) < 0.3
+
+
+def test_a_litert_file_says_which_weights_it_holds_as_float(tmp_path):
+    proto = make(
+        [make_node("MatMul", "x w", "a"), make_node("MatMul", "k a", "y")],
+        {"x": [64, 64]},
+        ["y"],
+        {"w": drawn(1, 64, 64), "k": drawn(2, 64, 64)},
+    )
+    quantized = lowbit.quantize(proto, "linear8")
+    assert quantized.notes_on(tmp_path / "q.onnx") == ()
+    assert quantized.notes_on(tmp_path / "q.tflite") == (
+        "LiteRT files hold weights that belong to no layer as float: k.",
+    )
+    x = np.random.default_rng(0).normal(size=(64, 64)).astype(np.float32)
+    path = quantized.save(tmp_path / "q.tflite")
+    assert relative_error(runs(path, {"x": x}, "litert")["y"], runs(proto.SerializeToString(), {"x": x})["y"]) < 0.02

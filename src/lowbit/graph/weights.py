@@ -79,8 +79,15 @@ def other_weights(model: Model) -> tuple[OtherWeight, ...]:
 
 
 def all_weights(model: Model) -> tuple[Layer | OtherWeight, ...]:
-    """The weights of layers, then all others."""
-    return (*layers(model), *other_weights(model))
+    """Every weight of the main graph in execution order, then those of bodies."""
+    place = {node: index for index, node in enumerate(model.nodes)}
+    weights: list[Layer | OtherWeight] = [*layers(model), *other_weights(model)]
+    return tuple(sorted(weights, key=lambda weight: place.get(node_of(weight), len(place))))
+
+
+def node_of(weight: Layer | OtherWeight) -> str:
+    """The node that reads a weight."""
+    return weight.node[:-2] if weight.op in RECURRENT else weight.node
 
 
 def weights_by_name(model: Model) -> dict[str, np.ndarray]:

@@ -167,7 +167,7 @@ def print_written(
         )
     _print_target(plan, console)
     _print_downgrades(plan, console)
-    for note in quantized.notes:
+    for note in quantized.notes_on(path):
         console.print(note, markup=False, highlight=False)
 
 
@@ -188,7 +188,7 @@ def written_json(quantized: Quantized, path: Path, ledger: Ledger, *, source_byt
         "target": plan.target,
         "adaptations": list(plan.adaptations),
         "steps": [asdict(step) for step in quantized.steps],
-        "notes": list(quantized.notes),
+        "notes": list(quantized.notes_on(path)),
         "plan": plan.to_json(),
     }
 

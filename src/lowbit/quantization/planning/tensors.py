@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lowbit.graph.model import Model
+from lowbit.graph.model import Model, Node
 from lowbit.graph.ops import Layer, layers
-from lowbit.graph.weights import BIAS_INPUTS, OtherWeight
+from lowbit.graph.weights import BIAS_INPUTS, OtherWeight, is_factor
 from lowbit.quantization.planning.bits import schemes_by_size
 from lowbit.quantization.planning.recipes import Recipe
 from lowbit.quantization.planning.target import weights_for
@@ -126,11 +126,17 @@ def other_tensors(model: Model, planned: Collection[str], recipe: Recipe) -> lis
         elif bias:
             reason = "biases are no weights"
         else:
-            reason = "no weight; read by " + ", ".join(sorted({user.op_type for user, _ in uses}))
+            reason = _no_weight(uses)
         per_channel = bias or max(array.shape, default=1) == array.size
         asked = recipe.weights if array.size > MANY_VALUES and not per_channel else None
         plans.append(TensorPlan(name, (), array.shape, 0, asked, None, reason))
     return plans
+
+
+def _no_weight(uses: Sequence[tuple[Node, int]]) -> str:
+    if any(user.op_type == "Gather" and index == 0 and is_factor(user.outputs[0]) for user, index in uses):
+        return "no weight: activations are multiplied with what is looked up in it, such as sines of positions"
+    return "no weight; read by " + ", ".join(sorted({user.op_type for user, _ in uses}))
 
 
 def with_shares(model: Model, tensors: list[TensorPlan]) -> list[TensorPlan]:
