@@ -18,6 +18,7 @@ from lowbit.formats.onnx.ledger import read_ledger
 from lowbit.formats.onnx.minify import shortened
 from lowbit.formats.onnx.read import layer_weights
 from lowbit.formats.size_report import sizes
+from lowbit.graph.cost import cost
 from lowbit.graph.weights import WEIGHT_INPUTS, all_weights
 from lowbit.quantization.rate.goal import Goal
 from speech import HIDDEN as STATE
@@ -457,3 +458,19 @@ def test_a_litert_file_says_which_weights_it_holds_as_float(tmp_path):
     x = np.random.default_rng(0).normal(size=(64, 64)).astype(np.float32)
     path = quantized.save(tmp_path / "q.tflite")
     assert relative_error(runs(path, {"x": x}, "litert")["y"], runs(proto.SerializeToString(), {"x": x})["y"]) < 0.02
+
+
+def test_files_of_others_are_counted_with_their_bodies(tmp_path):
+    proto = speech_network()
+    path = tmp_path / "float.onnx"
+    onnx.save(proto, path)
+    model, ledger, seen = lowbit.load(proto), read_ledger(path), layer_weights(path)
+    wanted = {weight.node: model.weights[weight.weight] for weight in all_weights(model)}
+    assert sum(ledger.bytes.values()) == path.stat().st_size
+    assert ledger.counts["float_weights"] == sum(array.size for array in wanted.values())
+    assert seen.keys() == wanted.keys() == {layer.node for layer in ledger.layers}
+    for name, array in wanted.items():
+        np.testing.assert_array_equal(seen[name], array)
+    costs = {layer.node: layer for layer in cost(model).layers}
+    assert costs.keys() == wanted.keys()
+    assert costs["lstm.W"].macs == costs["lstm.R"].macs == 4 * STATE * STATE * costs["lstm.W"].input_shape[0]

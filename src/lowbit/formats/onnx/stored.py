@@ -1,5 +1,6 @@
 """What an ONNX file stores, and which weights are computed from that alone; bodies of If, Loop and Scan included."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -46,6 +47,8 @@ class StoredGraph:
     def __init__(self, graph: GraphProto) -> None:
         self.nodes: list[NodeProto] = []
         self.tensors: dict[str, TensorProto] = {}
+        self._taken: set[str] = set()
+        self._count: Counter[str] = Counter()
         self._add(graph, "", {})
         self.producers: dict[str, NodeProto] = {}
         known = set(self.tensors)
@@ -64,10 +67,24 @@ class StoredGraph:
             own += [name for node in graph.node for name in node.output if name]
             names |= {name: f"{way}/{name}" for name in own}
         self.tensors |= {names.get(name, name): tensor for name, tensor in _stored_tensors(graph)}
-        self.nodes += graph.node if not way else [_renamed(node, names) for node in graph.node]
+        if not way:
+            self.nodes += graph.node
+        for node in graph.node if way else ():
+            self.nodes.append(_renamed(node, names))
+            self.nodes[-1].name = self._unique(node.name)
+        self._taken |= {node.name for node in self.nodes}
         for index, node in enumerate(graph.node):
             for part, body in _bodies(node):
                 self._add(body, f"{way}/{node.name or index}.{part}", names)
+
+    def _unique(self, name: str) -> str:
+        """The name of a body's node, numbered if another has it, as `graph.prepare` does."""
+        unique = name
+        while name and unique in self._taken:
+            self._count[name] += 1
+            unique = f"{name}_{self._count[name]}"
+        self._taken.add(unique)
+        return unique
 
     def weights(self) -> Iterator[WeightRead]:
         """Every weight that is stored or computed from stored tensors, node by node."""
