@@ -29,7 +29,7 @@ from subjects import DETECTOR, NETWORKS, Subject, missing, open_subject
 from lowbit.formats.onnx.ledger import read_ledger
 from lowbit.measurement.accuracy import score
 from lowbit.measurement.environment import environment
-from lowbit.measurement.prediction import Prediction, predict
+from lowbit.measurement.prediction import Prediction, Runs, predict
 from lowbit.quantization.solving.effort import EFFORTS
 
 QUICK = (64, 256)  # calibration and test images
@@ -78,7 +78,7 @@ def measure(
         if made.path is not None:
             ledger = read_ledger(made.path)
             made = dataclasses.replace(made, bits_per_weight=ledger.bits_per_weight, file_bytes=ledger.total)
-            answers = predict(made.path, subject.test, batch=BATCH)
+            answers = predict(made.path, subject.test, runs=Runs(BATCH))
         elif made.logits is not None:
             answers = Prediction(made.logits, reference.labels)
         else:
@@ -224,7 +224,7 @@ def measure_seeds(
 def measure_network(subject: Subject, arguments: argparse.Namespace) -> None:
     """The float row and those of all tools that are asked for."""
     path, name = RESULTS.path(quick=arguments.quick), subject.name
-    reference = predict(subject.path, subject.test, batch=BATCH)
+    reference = predict(subject.path, subject.test, runs=Runs(BATCH))
     wanted = arguments.recipes or (QUICK_RECIPES if arguments.quick else None)
     todo = [each for each in candidates(arguments.tools) if wanted is None or each.recipe in wanted]
     row = float_row(subject, reference)

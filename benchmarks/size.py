@@ -27,7 +27,7 @@ import lowbit
 from lowbit.files import write_atomically
 from lowbit.graph.ops import layers
 from lowbit.measurement.accuracy import score
-from lowbit.measurement.prediction import Prediction, predict
+from lowbit.measurement.prediction import Prediction, Runs, predict
 
 PLOT = HERE / "results" / "size.svg"
 MODELS = ("resnet20", "rps128")
@@ -146,7 +146,7 @@ def by_nncodec(subject: Subject, qp: int, work: Path) -> Made:
 
 
 def answered(model: Path | bytes, subject: Subject) -> Prediction:
-    return predict(model, subject.test, batch=BATCH)
+    return predict(model, subject.test, runs=Runs(BATCH))
 
 
 def measured(subject: Subject, candidate: Candidate, reference: Prediction) -> Row:
@@ -280,7 +280,7 @@ def main() -> None:
         return
     for name in arguments.models:
         subject = open_subject(name, arguments.data, calibration=arguments.calibration_images)
-        reference = predict(subject.path, subject.test, batch=BATCH)
+        reference = predict(subject.path, subject.test, runs=Runs(BATCH))
         work = RESULTS.build / name
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)

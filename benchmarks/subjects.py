@@ -1,6 +1,5 @@
 """The networks that benchmarks quantize, with their images; all but the built-in one are in the folder `--data`."""
 
-import csv
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,9 +11,10 @@ from PIL import Image
 
 import lowbit
 from lowbit.data.decode import decode_file
+from lowbit.data.image_list import from_list
 from lowbit.data.images import Images
 from lowbit.data.options import with_preprocessing
-from lowbit.data.sources import Source, from_folder
+from lowbit.data.sources import from_folder
 from lowbit.graph.model import Model
 from lowbit.graph.preprocessing import Preprocessing
 from lowbit.training.assets import built_in_model
@@ -125,18 +125,10 @@ def open_subject(name: str, data: Path, *, calibration: int, test: int | None = 
 
 def open_prepared(path: Path, prepared: Prepared, *, labels: bool = True) -> Images:
     """The images of a folder or a table, prepared as the network wants them."""
-    source = from_table(path) if path.suffix == ".csv" else from_folder(path)
+    source = from_list(path) if path.suffix == ".csv" else from_folder(path)
     read = reader(prepared.preprocessing, bgr=prepared.bgr)
     source = dataclasses.replace(source, read=read, labels=source.labels if labels else None)
     return Images(source, prepared.preprocessing)
-
-
-def from_table(path: Path) -> Source:
-    """Images named by a CSV file, relative to its folder, with their labels."""
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    places = tuple(path.parent / row["image"] for row in rows)
-    return Source(path.name, "file", places, decode_file, np.array([int(row["label"]) for row in rows], np.int64))
 
 
 def reader(preprocessing: Preprocessing, *, bgr: bool) -> Callable[[Path, int], np.ndarray]:

@@ -1,11 +1,10 @@
 """Small models with random geometry, one for each operator that is written as LiteRT."""
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from graphs import make as make_model
 from lowbit.calibration.statistics import calibrate
+from lowbit.data.opening import open_data
 from lowbit.formats.quantized_graph import QuantizedGraph
 from lowbit.graph.load import load
 from lowbit.graph.ops import layers
@@ -380,25 +379,6 @@ CASES = {
 }
 
 
-@dataclass(frozen=True)
-class Arrays:
-    """Calibration images as one array, of any shape."""
-
-    x: np.ndarray
-    name: str = "arrays"
-
-    @property
-    def count(self):
-        return len(self.x)
-
-    def batches(self, size=32, *, limit=None):
-        for start in range(0, len(self.x), size):
-            yield Arrays(self.x[start : start + size])
-
-    def fingerprint(self):
-        return "0"
-
-
 def inputs(model, rng, count=3):
     first, *rest = model.input.shape
     return normal(rng, first if isinstance(first, int) else count, *rest)
@@ -408,7 +388,7 @@ def integer(model, rng, count=24, images=None):
     """The model as full integers, each tensor by its scheme alone, calibrated on these or on random images."""
     decision = plan(model, "int8")
     tensors = [tensor for group in decision.scale_groups for tensor in group] + [model.outputs[0].name]
-    statistics = calibrate(model, images or Arrays(inputs(model, rng, count)), tensors=tensors)
+    statistics = calibrate(model, images or open_data(inputs(model, rng, count), model), tensors=tensors)
     activations = activation_codes(decision, statistics)
     named = {
         kind: frozenset(node.node for node in decision.nodes if node.arithmetic == kind)

@@ -24,6 +24,7 @@ PUBLIC = {
     "Linear": "lowbit.schemes.linear",
     "Clusters": "lowbit.schemes.clusters",
     "open_session": "lowbit.engines",
+    "open_data": "lowbit.data.opening",
     "open_images": "lowbit.data.images",
     "calibrate": "lowbit.calibration.statistics",
     "Statistics": "lowbit.calibration.statistics",
@@ -51,6 +52,7 @@ PUBLIC = {
 if TYPE_CHECKING:
     from lowbit.calibration.statistics import Statistics, calibrate
     from lowbit.data.images import open_images
+    from lowbit.data.opening import open_data
     from lowbit.engines import open_session
     from lowbit.errors import LowbitError
     from lowbit.formats.file_form import FileForm
@@ -98,6 +100,7 @@ __all__ = [
     "load",
     "measure",
     "measure_peaks",
+    "open_data",
     "open_images",
     "open_session",
     "outlook",

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from lowbit.data import images as module
-from lowbit.data.images import Images, check_labels, open_images, overlap
+from lowbit.data.dataset import check_labels, overlap
+from lowbit.data.images import Images, open_images
 from lowbit.data.sampling import stratified
 from lowbit.data.sources import Source
 from lowbit.errors import DataError

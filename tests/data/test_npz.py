@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from lowbit.data import npz
-from lowbit.data.images import open_images, overlap
+from lowbit.data.dataset import overlap
+from lowbit.data.images import open_images
 from lowbit.errors import DataError
 from lowbit.graph.preprocessing import Preprocessing
 

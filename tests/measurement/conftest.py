@@ -9,6 +9,7 @@ import onnx
 import pytest
 
 from graphs import make, make_node
+from lowbit.data.dataset import Batch
 
 
 def classifier(width: int = 4, repeat: int = 1) -> bytes:
@@ -26,12 +27,6 @@ def classifier(width: int = 4, repeat: int = 1) -> bytes:
 
 
 @dataclasses.dataclass(frozen=True)
-class Piece:
-    x: np.ndarray
-    labels: np.ndarray | None
-
-
-@dataclasses.dataclass(frozen=True)
 class Pictures:
     """Stands in for `lowbit.data.Images`: only what measuring needs."""
 
@@ -46,7 +41,8 @@ class Pictures:
         stop = self.count if limit is None else min(limit, self.count)
         for start in range(0, stop, size):
             part = slice(start, min(start + size, stop))
-            yield Piece(self.x[part], None if self.labels is None else self.labels[part])
+            labels = None if self.labels is None else self.labels[part]
+            yield Batch({"image": self.x[part]}, labels, np.arange(part.start, part.stop))
 
 
 @pytest.fixture

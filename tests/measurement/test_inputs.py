@@ -14,7 +14,7 @@ from lowbit.graph.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessin
 from lowbit.measurement.conditions import Conditions
 from lowbit.measurement.inputs import as_taken, first_batch
 from lowbit.measurement.measure import measure
-from lowbit.measurement.prediction import predict
+from lowbit.measurement.prediction import Runs, predict
 
 HOW = Preprocessing(networks.SIDE, networks.SIDE, mean=IMAGENET_MEAN, std=IMAGENET_STD)
 
@@ -38,19 +38,16 @@ def files(tmp_path_factory):
 
 def test_each_file_gets_what_it_takes(files, images):
     assert as_taken(images, files[0]) is images
-    shapes = [
-        (first_batch(as_taken(images, file), 4).dtype.name, first_batch(as_taken(images, file), 4).shape)
-        for file in files
-    ]
+    shapes = [(x.dtype.name, x.shape) for file in files for x in first_batch(as_taken(images, file), 4).values()]
     assert shapes == [("float32", (4, 3, 16, 16)), ("uint8", (4, 16, 16, 3)), ("uint8", (4, 3, 16, 16))]
-    first = first_batch(as_taken(images, files[1]), 12)
+    (first,) = first_batch(as_taken(images, files[1]), 12).values()
     assert first.shape[0] == 12
     np.testing.assert_array_equal(first[10], first[0])
     np.testing.assert_array_equal(first[3], images.image(3))
 
 
 def test_predictions_are_the_same(files, images):
-    expected, *others = (predict(file, images, batch=3).logits for file in files)
+    expected, *others = (predict(file, images, runs=Runs(3)).logits for file in files)
     for found in others:
         np.testing.assert_array_equal(found, expected)
 

@@ -5,18 +5,19 @@ import onnx
 import pytest
 from onnx import helper
 
+from lowbit.data.dataset import Batch
 from lowbit.errors import DataError, EngineError
 from lowbit.graph.preprocessing import Preprocessing
 from lowbit.measurement.examples import changed_images, examples, thumbnail
-from lowbit.measurement.prediction import Prediction, predict
+from lowbit.measurement.prediction import Prediction, Runs, predict
 from lowbit.reports.figures import _is_png
 
 PLAIN = Preprocessing(4, 4, channels=1, mean=(0.0,), std=(1.0,))
 
 
 def test_batches_do_not_change_the_answer(small, pictures):
-    whole = predict(small, pictures, batch=10)
-    parts = predict(small.read_bytes(), pictures, batch=3)
+    whole = predict(small, pictures, runs=Runs(10))
+    parts = predict(small.read_bytes(), pictures, runs=Runs(3))
     assert whole.logits.shape == (10, 3)
     assert whole.logits.dtype == np.float32
     np.testing.assert_allclose(whole.logits, parts.logits, rtol=1e-5, atol=1e-6)
@@ -46,7 +47,7 @@ def test_trailing_axes_of_one_are_dropped(small, pictures):
 
 @pytest.mark.parametrize("shape", [[-1], [0, 1, 3], [3, -1]])
 def test_other_outputs_are_refused(small, pictures, shape):
-    with pytest.raises(DataError, match="not \\[images, classes\\]"):
+    with pytest.raises(DataError, match="not \\[samples, classes\\]"):
         predict(reshaped(small, "out", shape), pictures)
 
 
@@ -85,7 +86,7 @@ def test_thumbnails_take_the_normalization_back():
         count = 1
 
         def batches(self, size, limit):
-            yield type("Piece", (), {"x": np.moveaxis(x, -1, 0)[None].astype(np.float32)})
+            yield Batch({"x": np.moveaxis(x, -1, 0)[None].astype(np.float32)}, None, np.arange(1))
 
     a, b = (Prediction(np.eye(2, dtype=np.float32)[[i]]) for i in (0, 1))
     ((shown,),) = examples(a, [b], One(), Preprocessing(8, 8, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4)))

@@ -22,12 +22,15 @@ def quantized(model: lowbit.Model, recipe: str, feeds: Feeds, *, effort: str = "
     return lowbit.quantize(model, recipe, calibration=samples(feeds), effort=effort)
 
 
-def samples(feeds: Feeds) -> list[Any]:
-    """One at a time: arrays where there is one float input, else by name."""
+def samples(feeds: Feeds) -> list[dict[str, np.ndarray]]:
+    """One at a time, by the inputs' names."""
     count = len(next(iter(feeds.values())))
-    if len(feeds) == 1 and (x := next(iter(feeds.values()))).dtype.kind == "f":
-        return list(x.astype(np.float32))
-    return [{name: x[i] for name, x in feeds.items()} for i in range(count)]
+    return [{name: _as_loaded(x[i]) for name, x in feeds.items()} for i in range(count)]
+
+
+def _as_loaded(x: np.ndarray) -> np.ndarray:
+    """Networks in half precision are loaded in single precision."""
+    return x.astype(np.float32) if x.dtype == np.float16 else x
 
 
 def written(made: Any, engine: str) -> bytes:

@@ -12,7 +12,7 @@ import numpy as np
 
 from lowbit.calibration.batches import Batches
 from lowbit.calibration.statistics import batch_size_for
-from lowbit.data.images import Images
+from lowbit.data.dataset import Dataset
 from lowbit.engines import open_session
 from lowbit.graph.model import Model
 from lowbit.graph.summaries import MOST, POWER, with_channel_summaries
@@ -36,7 +36,7 @@ class ChannelStatistics:
 
 def channel_statistics(
     model: Model,
-    images: Images,
+    data: Dataset,
     tensors: Sequence[str],
     *,
     threads: int = 0,
@@ -46,7 +46,7 @@ def channel_statistics(
 
     Args:
         model: the prepared float model.
-        images: calibration images; labels are not used.
+        data: calibration samples; labels are not used.
         tensors: names of float tensors of the graph, [N, channels, ...].
         threads: threads of the runtime; 0 leaves it to the runtime.
         progress: told after every batch.
@@ -55,21 +55,20 @@ def channel_statistics(
         The statistics of each tensor, by name.
 
     Raises:
-        DataError: too few images for one batch.
+        DataError: too few samples for one run.
     """
     if not tensors:
         return {}
     session = open_session(with_channel_summaries(model, tensors), threads=threads)
-    batches = Batches(model, images, batch_size_for(model, tensors))
+    batches = Batches(model, data, batch_size_for(model, tensors))
     max_abs = {name: np.zeros(1) for name in tensors}
-    power = {name: np.zeros(1) for name in tensors}
-    count = 0
-    for x in progress.track(batches, "measuring channels", total=len(batches)):
-        outputs = session.run({model.input.name: x})
+    powers = {name: np.zeros(1) for name in tensors}
+    rows = dict.fromkeys(tensors, 0)
+    for batch in progress.track(batches, "measuring channels", total=len(batches)):
+        outputs = session.run(batch.inputs)
         for name in tensors:
-            batch_max = outputs[MOST + name].reshape(len(x), -1)
-            batch_power = outputs[POWER + name].reshape(len(x), -1)
-            max_abs[name] = np.maximum(max_abs[name], batch_max.max(axis=0))
-            power[name] = power[name] + batch_power.sum(axis=0, dtype=np.float64)
-        count += len(x)
-    return {name: ChannelStatistics(max_abs[name], power[name] / count) for name in tensors}
+            most, power = outputs[MOST + name], outputs[POWER + name]
+            max_abs[name] = np.maximum(max_abs[name], most.reshape(len(most), -1).max(axis=0))
+            powers[name] = powers[name] + power.reshape(len(power), -1).sum(axis=0, dtype=np.float64)
+            rows[name] += len(power)
+    return {name: ChannelStatistics(max_abs[name], powers[name] / rows[name]) for name in tensors}

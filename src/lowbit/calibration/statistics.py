@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from lowbit.calibration.batches import Batches
+from lowbit.calibration.batches import Batches, as_runs, float_inputs
 from lowbit.calibration.histogram import (
     SAMPLES_PER_IMAGE,
     Histogram,
@@ -21,7 +21,7 @@ from lowbit.calibration.histogram import (
     sample,
     sample_stride,
 )
-from lowbit.data.images import Images
+from lowbit.data.dataset import Batch, Dataset
 from lowbit.engines import Session, open_session
 from lowbit.errors import ModelError
 from lowbit.graph.model import Model
@@ -74,7 +74,7 @@ class Statistics:
 
 def calibrate(
     model: Model,
-    images: Images,
+    data: Dataset,
     *,
     tensors: Sequence[str],
     batch: int | None = None,
@@ -86,7 +86,7 @@ def calibrate(
 
     Args:
         model: the prepared float model.
-        images: calibration images; labels are not used.
+        data: calibration samples; labels are not used.
         tensors: names of float tensors of the graph; the input may be one of them.
         batch: images per batch; memory grows with it, not with the number of images. By default the batches that run at
             the same time share the images of `batch_size_for`.
@@ -99,7 +99,9 @@ def calibrate(
         ModelError: no tensor of that name, or one that becomes NaN or infinite.
     """
     names = list(dict.fromkeys(tensors))
-    inside = [name for name in names if name != model.input.name]
+    data = as_runs(model, data)
+    given = {info.name for info in model.inputs}
+    inside = [name for name in names if name not in given]
     large = {name: sample_stride(size) for name in inside if (size := image_size(model, name)) > SAMPLES_PER_IMAGE}
     small = [name for name in inside if name not in large]
     # The runtime's minimum and maximum skip NaN; where no sample would show one, the model's outputs must.
@@ -110,25 +112,25 @@ def calibrate(
     session = open_session(summaries, threads=max(1, threads // concurrent))
     statistics: dict[str, TensorStatistics] = {}
     count = 0
-    batches = Batches(model, images, batch or max(1, batch_size_for(model, names) // concurrent))
-    results = _run_batches(session, model.input.name, batches, concurrent)
-    for x, outputs in progress.track(results, "calibrating", total=len(batches)):
+    batches = Batches(model, data, batch or max(1, batch_size_for(model, names) // concurrent))
+    results = _run_batches(session, batches, concurrent)
+    for samples, outputs in progress.track(results, "calibrating", total=len(batches)):
         for name in checked_outputs:
             _require_finite(name, outputs[name])
         for name in names:
             summary = _summary(outputs, name, histograms=histograms)
             statistics[name] = _updated(statistics.get(name), name, *summary)
-        count += len(x)
-    return Statistics(tensors=statistics, images=count, fingerprint=images.fingerprint())
+        count += samples
+    return Statistics(tensors=statistics, images=count, fingerprint=data.fingerprint())
 
 
 def _run_batches(
-    session: Session, input_name: str, batches: Iterable[Array], concurrent: int
-) -> Iterator[tuple[Array, Mapping[str, Array]]]:
-    """Every batch with its outputs (and itself, by the input's name), in order; up to `concurrent` run at a time."""
+    session: Session, batches: Iterable[Batch], concurrent: int
+) -> Iterator[tuple[int, Mapping[str, Array]]]:
+    """Each batch's number of samples, and its outputs and float inputs, in order; up to `concurrent` run at a time."""
 
-    def run(x: Array) -> tuple[Array, Mapping[str, Array]]:
-        return x, session.run({input_name: x}) | {input_name: x}
+    def run(batch: Batch) -> tuple[int, Mapping[str, Array]]:
+        return len(batch), session.run(batch.inputs) | float_inputs(batch.inputs)
 
     return in_order(run, batches, threads=concurrent, ahead=0)
 

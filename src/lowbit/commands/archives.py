@@ -107,10 +107,14 @@ def _quantized(
     size = None if goal.size is None else _bytes(goal.size)
     with progress_bar(quiet) as progress:
         loaded = load_model(model, preprocessing)
+        data, calibration = (
+            open_data(source, loaded, preprocessing, limit=limit) if source else None
+            for source, limit in ((goal.data, None), (images.calibration, images.limit))
+        )
         return pack(
             loaded,
-            Goal(size, goal.bits_per_weight, goal.max_drop, open_data(goal.data, loaded) if goal.data else None),
-            calibration=open_data(images.calibration, loaded, images.limit) if images.calibration else None,
+            Goal(size, goal.bits_per_weight, goal.max_drop, data),
+            calibration=calibration,
             short_names=short_names,
             effort=goal.effort,
             progress=progress,

@@ -11,8 +11,10 @@ from lowbit.commands.options import (
     BatchOption,
     ControlOption,
     EngineOption,
+    InputSizeOption,
     JsonOption,
     ModelArgument,
+    PreprocessingOptions,
     RecipeOptions,
     SearchOptions,
     ThreadsOption,
@@ -52,18 +54,19 @@ def inspect(
     model: ModelArgument,
     speed: SpeedOptions,
     size: SizeOptions,
+    input_size: InputSizeOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show shapes, parameters, MACs, FLOPs, bytes and weight ranges per layer and in total; or the expected speed."""
+    from lowbit.commands.opening import load_model
     from lowbit.errors import EngineError
-    from lowbit.formats.opening import load
     from lowbit.graph.cost import cost
     from lowbit.reports.inspection import inspection_json, print_inspection, print_ledger
     from lowbit.reports.sizes import print_sizes, sizes_json
 
     if not speed.speed and (speed.engine, speed.threads, speed.batch) != ("onnxruntime", 1, 1):
         raise EngineError("--engine, --threads and --batch need --speed.", remedy="Add --speed, or leave them out.")
-    loaded = load(model)
+    loaded = load_model(model, PreprocessingOptions(input_size=input_size))
     if speed.speed:
         _show_speed(loaded, speed, as_json)
         return
@@ -128,15 +131,17 @@ def plan(
     model: ModelArgument,
     recipe: RecipeOptions,
     search: SearchOptions,
+    input_size: InputSizeOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show what a recipe will do to each tensor and node, and why, before anything is changed."""
-    from lowbit.formats.opening import load
+    from lowbit.commands.opening import load_model
     from lowbit.quantization.planning.plan import plan as make_plan
     from lowbit.reports.inspection import print_plan
 
     wanted = recipe.parsed()
-    decision = make_plan(load(model), wanted, effort=search.effort, steps=search.chosen_steps())
+    loaded = load_model(model, PreprocessingOptions(input_size=input_size))
+    decision = make_plan(loaded, wanted, effort=search.effort, steps=search.chosen_steps())
     if as_json:
         print_json(decision.to_json())
     else:

@@ -75,7 +75,7 @@ def measure(
 
     source = check_data(images)
     with progress_bar(as_json) as progress:
-        evaluation = open_data(source, load_measured(files, preprocessing), images.limit)
+        evaluation = open_data(source, load_measured(files, preprocessing), preprocessing, limit=images.limit)
         comparison = run(files, evaluation, conditions=conditions.conditions(), progress=progress)
     if out is not None:
         from lowbit.files import staged_folder
@@ -103,8 +103,8 @@ def compare(
     comparison = partial(
         run,
         loaded,
-        open_data(source, loaded, images.limit),
-        calibration=open_data(calibration, loaded) if calibration else None,
+        open_data(source, loaded, preprocessing, limit=images.limit),
+        calibration=open_data(calibration, loaded, preprocessing) if calibration else None,
         recipes=_recipes(study.recipes, study.target),
         options=study.options(),
         conditions=conditions.conditions(),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from lowbit.commands.options import DataOptions, PreprocessingOptions
 
 if TYPE_CHECKING:
-    from lowbit.data.images import Images
+    from lowbit.data.dataset import Dataset
     from lowbit.formats.ledger import Ledger
     from lowbit.graph.model import Model
 
@@ -19,9 +19,10 @@ def load_model(path: Path, preprocessing: PreprocessingOptions = AS_STORED) -> "
     """A model, with the preprocessing that the options state in place of what its metadata says."""
     from lowbit.data.options import with_preprocessing
     from lowbit.formats.opening import load
+    from lowbit.graph.sizes import parse_sizes
 
     return with_preprocessing(
-        load(path),
+        load(path, input_sizes=parse_sizes(preprocessing.input_size or ())),
         size=preprocessing.image_size,
         mean=preprocessing.mean,
         std=preprocessing.std,
@@ -40,23 +41,30 @@ def load_measured(files: Sequence[Path], preprocessing: PreprocessingOptions) ->
     check_reference(files[0])
     loaded = load_model(files[0], preprocessing)
     for path in files[1:]:
-        if loaded.input.dtype.name != "uint8":
+        if not _takes_bytes(loaded):
             break
         if not is_litert(path):
             other = load_model(path, preprocessing)
-            loaded = other if other.input.dtype.name != "uint8" else loaded
+            loaded = loaded if _takes_bytes(other) else other
     return loaded
 
 
-def open_data(source: str, model: "Model", limit: int | None = None) -> "Images":
-    """Images for a model, from whatever the user named."""
-    from lowbit.data.images import open_images
+def _takes_bytes(model: "Model") -> bool:
+    return any(info.dtype.name == "uint8" for info in model.inputs)
 
-    return open_images(source, model.preprocessing, limit=limit)
+
+def open_data(
+    source: str, model: "Model", preprocessing: PreprocessingOptions = AS_STORED, *, limit: int | None = None
+) -> "Dataset":
+    """Samples for a model, from whatever the user named."""
+    from lowbit.data.constants import parse_feed
+    from lowbit.data.opening import open_data as run
+
+    return run(source, model, limit=limit, feeds=dict(map(parse_feed, preprocessing.feed or ())))
 
 
 def check_data(options: DataOptions) -> str:
-    """The evaluation images that the user named.
+    """The evaluation samples that the user named.
 
     Raises:
         DataError: none were named.

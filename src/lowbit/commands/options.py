@@ -15,7 +15,9 @@ OutputOption = Annotated[Path, typer.Option("--output", "-o", help="File to writ
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on standard output.")]
 CalibrationOption = Annotated[
     str | None,
-    typer.Option("--calibration", help="Calibration images; labels are not used.", metavar="DIR"),
+    typer.Option(
+        "--calibration", help="Calibration images, or arrays, as for --data; labels are not used.", metavar="DIR"
+    ),
 ]
 ControlOption = Annotated[
     bool, typer.Option("--control", help="Also compress the float file with zstd -19 and xz -9, for comparison.")
@@ -58,31 +60,43 @@ InputOption = Annotated[
 InputLayoutOption = Annotated[
     str, typer.Option("--input-layout", help="Layout of image bytes: NHWC, as image libraries give them, or NCHW.")
 ]
+InputSizeOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--input-size",
+        help="Size of an input with open dimensions, such as 1x3x224x224; - leaves one open.",
+        metavar="[NAME=]SIZE",
+    ),
+]
 StrictOption = Annotated[bool, typer.Option("--strict", help="Fail if anything requested cannot be given.")]
 
 
 @dataclass(frozen=True)
 class DataOptions:
-    """Evaluation images."""
+    """Evaluation samples."""
 
     data: Annotated[
         str | None,
-        typer.Option(help="Evaluation images: a folder of class folders, a .npz file, or builtin:test.", metavar="DIR"),
+        typer.Option(
+            help="Evaluation images (a folder of class folders, an image list, builtin:test), or arrays for the "
+            "inputs (a .npz file, a folder of them).",
+            metavar="DIR",
+        ),
     ] = None
-    limit: Annotated[int | None, typer.Option(help="Maximum number of evaluation images.", min=1)] = None
+    limit: Annotated[int | None, typer.Option(help="Maximum number of evaluation samples.", min=1)] = None
 
 
 @dataclass(frozen=True)
 class CalibrationOptions:
-    """Calibration images."""
+    """Calibration samples."""
 
     calibration: CalibrationOption = None
-    limit: Annotated[int | None, typer.Option(help="Maximum number of calibration images.", min=1)] = None
+    limit: Annotated[int | None, typer.Option(help="Maximum number of calibration samples.", min=1)] = None
 
 
 @dataclass(frozen=True)
 class PreprocessingOptions:
-    """How an image becomes the model's input, where that is not what the model's metadata says."""
+    """How samples become the model's inputs, where that is not what the model itself says."""
 
     image_size: Annotated[str | None, typer.Option(help="Image size in pixels: one number, or HxW.")] = None
     mean: Annotated[str | None, typer.Option(help="Per-channel mean, such as 0.485,0.456,0.406, or 'imagenet'.")] = None
@@ -90,6 +104,14 @@ class PreprocessingOptions:
         str | None, typer.Option(help="Per-channel standard deviation, such as 0.229,0.224,0.225, or 'imagenet'.")
     ] = None
     layout: Annotated[str | None, typer.Option(help="Layout of the model's input: NCHW or NHWC.")] = None
+    input_size: InputSizeOption = None
+    feed: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="An input that is the same for every sample: NAME=ones, NAME=0.5 or NAME=array.npy.",
+            metavar="NAME=VALUE",
+        ),
+    ] = None
 
 
 @dataclass(frozen=True)

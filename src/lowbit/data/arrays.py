@@ -68,7 +68,7 @@ def from_array(
         survey = Survey(len(images), images.shape[1:], 0, 255, floats=False)
     else:
         survey = inspect((numeric(image, f"{name}, image {i}") for i, image in enumerate(images)), name)
-    classes = None if labels is None else _labels(labels, survey.count, name)
+    classes = None if labels is None else class_numbers(labels, survey.count, name)
     identity = ("object", id(images)) if origin is None else origin
     source = Source(name, identity, tuple(range(survey.count)), lambda i, _: images[i], classes)
     return interpreted(source, survey, preprocessing, values)
@@ -216,7 +216,12 @@ def numeric(value: object, where: str, channels: int = 3) -> Array:
     return array
 
 
-def _labels(labels: object, count: int, name: str) -> Labels:
+def class_numbers(labels: object, count: int, name: str) -> Labels:
+    """Labels as int64 [count].
+
+    Raises:
+        DataError: not one integer for each image, or below 0.
+    """
     classes = np.asarray(labels)
     if classes.shape == (count, 1):
         classes = classes[:, 0]

@@ -1,22 +1,23 @@
-"""Images and labels, opened once and read as often as needed: what every pass over data takes.
+"""Images and labels, opened once and read as often as needed: the data set of a network that sees.
 
 `Images` holds where each image is, never the images. A pass decodes, resizes and normalizes in threads that run at most
 a few images ahead, so that memory does not depend on the number of images; the order is the same every time.
 """
 
 import dataclasses
-import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from lowbit.data import decode, iterables, npz, sources
+from lowbit.data import decode, image_list, iterables, npz, sources
+from lowbit.data.constants import Constant, of_type
+from lowbit.data.dataset import ONLY, Batch, check_labels, digest_of, fingerprint_of
 from lowbit.data.sampling import check_limit, stratified
 from lowbit.data.sources import Labels, Source
 from lowbit.errors import DataError
@@ -26,30 +27,27 @@ from lowbit.processor import cores, in_order
 Result = TypeVar("Result")
 
 BUILTIN = "builtin:"
+FLOATS = np.dtype(np.float32)
 MOST_THREADS = 8
 
 
 @dataclass(frozen=True, eq=False)
-class Batch:
-    """Some images as the model takes them.
+class Images:
+    """Images with or without labels, and how they become one of the model's inputs. Made by `open_images`.
 
     Args:
-        x: float32 [n, C, H, W], or [n, H, W, C] for NHWC.
-        labels: int64 [n], or None.
-        indices: int64 [n], positions within the `Images` they come from.
+        source: where they come from.
+        preprocessing: None where it is not known.
+        input: name of the input that they go to; `ONLY` until `bound` knows the model.
+        dtype: of that input.
+        others: the other inputs, which are the same for every image.
     """
-
-    x: npt.NDArray[np.float32]
-    labels: Labels | None
-    indices: npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True, eq=False)
-class Images:
-    """Images with or without labels, and how they become the model's input. Made by `open_images`."""
 
     source: Source
     preprocessing: Preprocessing | None
+    input: str = ONLY
+    dtype: np.dtype[Any] = FLOATS
+    others: Mapping[str, Constant] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -74,6 +72,20 @@ class Images:
         """In the order of the labels, or None."""
         return self.source.class_names
 
+    @property
+    def origin(self) -> Hashable:
+        """Equal origins and equal places mean the same image."""
+        return self.source.origin
+
+    @property
+    def places(self) -> tuple[Hashable, ...]:
+        """A file path or an index for each image."""
+        return self.source.places
+
+    def where(self, index: int) -> str:
+        """How an error message names one image."""
+        return self.source.where(self.source.places[index])
+
     def batches(self, size: int = 32, *, limit: int | None = None) -> Iterator[Batch]:
         """The images in order, `size` at a time (the last batch may be smaller); every call starts from the first.
 
@@ -86,7 +98,7 @@ class Images:
         """
         if size < 1:
             raise DataError(f"batch size must be at least 1, not {size}.")
-        if self.preprocessing is None and not self._stores_floats:
+        if self.preprocessing is None and self.dtype.kind == "f" and not self._stores_floats:
             raise DataError(
                 "the model has no preprocessing metadata, so it is unknown how images become its input.",
                 where=self.name,
@@ -101,13 +113,18 @@ class Images:
         for start in range(0, len(chosen), size):
             indices = np.asarray(chosen[start : start + size], dtype=np.int64)
             x = np.stack(list(islice(inputs, len(indices))))
-            yield Batch(x, None if self.labels is None else self.labels[indices], indices)
+            others = {name: constant.repeated(len(indices)) for name, constant in self.others.items()}
+            labels = None if self.labels is None else self.labels[indices]
+            yield Batch({self.input: x, **others}, labels, indices)
 
-    def _input(self, index: int) -> npt.NDArray[np.float32]:
+    def _input(self, index: int) -> npt.NDArray[Any]:
+        return of_type(self._array(index), self.dtype, lambda: self.where(index))
+
+    def _array(self, index: int) -> npt.NDArray[Any]:
         p, source = self.preprocessing, self.source
         place = source.places[index]
         if source.values == "model" or p is None:
-            x = source.read(place, 3).astype(np.float32, copy=False)
+            x = source.read(place, 3)
             if p is not None and x.shape != p.input_shape:
                 raise DataError(
                     f"the array has shape {x.shape}, the model's inputs {p.input_shape}.",
@@ -118,7 +135,7 @@ class Images:
         pixels = source.pixels(place, p.channels)
         if index not in self._noted:
             # While it is decoded anyway: otherwise the fingerprint would decode everything once more.
-            self._noted[index] = _digest_of(pixels)
+            self._noted[index] = digest_of(pixels)
         return p.apply(decode.resize(pixels, p.height, p.width) if source.resizable else pixels)
 
     @cached_property
@@ -196,13 +213,11 @@ class Images:
         source = self.source
         place = source.places[index]
         is_image = source.values != "model" and source.layout is not None
-        return _digest_of(source.pixels(place, self._channels) if is_image else source.read(place, self._channels))
+        return digest_of(source.pixels(place, self._channels) if is_image else source.read(place, self._channels))
 
     def fingerprint(self) -> str:
         """Hex SHA-256 of all digests with their labels; does not depend on file names or order."""
-        labels = ["-"] * self.count if self.labels is None else self.labels.tolist()
-        lines = sorted(f"{digest} {label}\n" for digest, label in zip(self.digests, labels, strict=True))
-        return hashlib.sha256("".join(lines).encode()).hexdigest()
+        return fingerprint_of(self.digests, self.labels)
 
 
 def open_images(
@@ -217,9 +232,10 @@ def open_images(
     """Open images for calibration, measurement or training; nothing is decoded yet.
 
     Args:
-        source: a folder of class folders, a flat folder or one image file; a .npz file; "builtin:train", "builtin:test"
-            or "builtin:calibration"; an array, a pair (images, labels), or any iterable of arrays or (array, label);
-            or `Images`. Files are resized to the model's size, arrays must have it (see `lowbit.data.arrays`).
+        source: a folder of class folders, a flat folder, a list of files (CSV or text), or one image file; a .npz file;
+            "builtin:train", "builtin:test" or "builtin:calibration"; an array, a pair (images, labels), or any iterable
+            of arrays or (array, label); or `Images`. Files are resized to the model's size, arrays must have it (see
+            `lowbit.data.arrays`).
         preprocessing: how images become the model's input; None if unknown: then batches can only be made of floats
             that are the model's own inputs.
         limit: maximum number of images, chosen by `Images.subset`.
@@ -243,15 +259,6 @@ def open_images(
     return images if limit is None else images.subset(limit, seed=seed)
 
 
-def as_images(source: object, preprocessing: Preprocessing | None) -> Images:
-    """`Images` as they are, whatever their preprocessing; anything else as `open_images` opens it.
-
-    Raises:
-        DataError: see `open_images`.
-    """
-    return source if isinstance(source, Images) else open_images(source, preprocessing)
-
-
 def _opened(source: object, preprocessing: Preprocessing | None, classes: Sequence[str] | None, values: str) -> Source:
     if not isinstance(source, str | Path):
         return iterables.from_iterable(source, preprocessing, values=values)
@@ -270,57 +277,13 @@ def _opened(source: object, preprocessing: Preprocessing | None, classes: Sequen
         return npz.from_npz(path, preprocessing, values=values)
     if path.suffix.lower() in decode.SUFFIXES:
         return sources.from_file(path)
+    if path.suffix.lower() in image_list.SUFFIXES:
+        return image_list.from_list(path, classes)
     raise DataError(
         "this file type is not supported.",
         where=str(path),
-        remedy="Give a PNG, JPEG, WebP or BMP file, a folder of these, or a .npz file.",
+        remedy="Give a PNG, JPEG, WebP or BMP file, a folder or a list (.csv, .txt) of these, or a .npz file.",
     )
-
-
-def check_labels(images: Images, classes: int) -> None:
-    """Refuse labels that a model with `classes` outputs cannot predict; images without labels are accepted.
-
-    Raises:
-        DataError: a label beyond the outputs, or a number of classes other than the number of outputs.
-    """
-    labels, names = images.labels, images.class_names
-    if labels is None:
-        return
-    if names is not None and len(names) != classes:
-        raise DataError(
-            f"{len(names)} classes ({', '.join(names[:10])}{', ...' if len(names) > 10 else ''}), the model has"
-            f" {classes} outputs.",
-            where=images.name,
-            remedy="Give images of the model's classes, or name all its classes in the order of its outputs.",
-        )
-    if len(labels) and int(labels.max()) >= classes:
-        index = int(labels.argmax())
-        raise DataError(
-            f"the label is {labels[index]}, but the model has {classes} outputs (0 to {classes - 1}).",
-            where=images.source.where(images.source.places[index]),
-            remedy="Count classes from 0, or choose images of the model's classes.",
-        )
-
-
-def overlap(a: Images, b: Images) -> int:
-    """How many images of `a` are also in `b`, by decoded pixels.
-
-    Images at the same place (the same file, the same index of the same array) count as the same without being read, so
-    that comparing a folder with itself is free.
-    """
-    there = set(b.source.places) if a.source.origin == b.source.origin else set()
-    elsewhere = [i for i, place in enumerate(a.source.places) if place not in there]
-    if not elsewhere:
-        return a.count
-    known = set(b.digests)
-    # `a.digests` decodes all of `a`, but is cached: the report needs it for the fingerprint anyway.
-    digests = a.digests
-    return a.count - len(elsewhere) + sum(digests[i] in known for i in elsewhere)
-
-
-def _digest_of(array: npt.NDArray[np.generic]) -> str:
-    header = f"{array.dtype.str} {array.shape} ".encode()
-    return hashlib.sha256(header + np.ascontiguousarray(array).tobytes()).hexdigest()
 
 
 def _read_ahead(read: Callable[[int], Result], indices: Iterable[int], *, parallel: bool) -> Iterator[Result]:

@@ -75,7 +75,7 @@ class _FirstPass:
 
     def __iter__(self) -> Iterator[Array]:
         size = count = 0
-        for number, item in enumerate(_in_order(self.items)):
+        for number, item in enumerate(in_order(self.items)):
             where = f"{GIVEN}, item {number}"
             array, label = _split(item, self.channels, where)
             # What can be read again was seen to hold single images.
@@ -122,7 +122,8 @@ def _is_indexed(items: object) -> bool:
     return hasattr(items, "__len__") and hasattr(items, "__getitem__")
 
 
-def _in_order(items: object) -> Iterator[Any]:
+def in_order(items: object) -> Iterator[Any]:
+    """The items of anything that has a length and items, or can be iterated."""
     # Data sets of other libraries have a length and items, and often no end of iteration.
     source = cast(Any, items)
     return (source[i] for i in range(len(source))) if _is_indexed(items) else iter(source)

@@ -5,9 +5,11 @@ with `np.savez_compressed` have to be unpacked, at most 2 GiB of them. Nothing i
 claimed sizes and the compression ratio have been checked; objects (pickle) are never loaded.
 """
 
+import contextlib
 import math
 import zipfile
 import zlib
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -28,38 +30,65 @@ CHUNK_BYTES = 1 << 20
 LOCAL_HEADER_BYTES = 30
 
 
-def from_npz(path: Path, preprocessing: Preprocessing | None, *, values: str = "detect") -> Source:
-    """Images under the key `images` or `x`, labels, if any, under `labels` or `y`.
+def from_npz(
+    path: Path, preprocessing: Preprocessing | None, *, values: str = "detect", keys: Sequence[str] = IMAGE_KEYS
+) -> Source:
+    """Images under one of the `keys`, labels, if any, under `labels` or `y`.
 
     Raises:
         DataError: not a .npz file, damaged, a decompression bomb, no images in it, or as `arrays.from_array`.
     """
+    given = read(path, (*keys, *LABEL_KEYS))
+    images = next((given[key] for key in keys if key in given), None)
+    if images is None:
+        wanted = " or ".join(map(repr, dict.fromkeys(keys)))
+        raise DataError(
+            f"there is no array {wanted}, only {', '.join(names(path)[:10]) or 'nothing'}.",
+            where=str(path),
+            remedy="Save it with np.savez(path, images=..., labels=...), or name arrays as the model's inputs.",
+        )
+    labels = next((given[key] for key in LABEL_KEYS if key in given), None)
+    return arrays.from_array(images, labels, preprocessing, name=path.name, origin=origin_of(path), values=values)
+
+
+def origin_of(path: Path) -> tuple[str, str]:
+    """Identity of what a file holds."""
+    return "npz", str(path.resolve())
+
+
+def names(path: Path) -> list[str]:
+    """Names of the arrays in a file, sorted.
+
+    Raises:
+        DataError: not a .npz file, or damaged.
+    """
+    with _opened(path) as archive:
+        return sorted(info.filename.removesuffix(".npy") for info in archive.infolist())
+
+
+def read(path: Path, keys: Collection[str] | None = None) -> dict[str, Array]:
+    """The arrays of a file by name; those saved without compression stay in it.
+
+    Args:
+        path: of the file.
+        keys: names of the arrays that are wanted, if they are there; None for all.
+
+    Raises:
+        DataError: not a .npz file, damaged, or a decompression bomb.
+    """
+    with _opened(path) as archive:
+        members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+        return {key: _array(archive, member, path) for key, member in members.items() if keys is None or key in keys}
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
     try:
         with zipfile.ZipFile(path) as archive:
-            members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-            image_key = next((key for key in IMAGE_KEYS if key in members), None)
-            if image_key is None:
-                raise DataError(
-                    f"there is no array 'images' or 'x', only {', '.join(sorted(members)[:10]) or 'nothing'}.",
-                    where=str(path),
-                    remedy="Save it with np.savez(path, images=..., labels=...).",
-                )
-            images = _array(archive, members[image_key], path)
-            label_key = next((key for key in LABEL_KEYS if key in members), None)
-            labels = None if label_key is None else _array(archive, members[label_key], path)
-    except (
-        zipfile.BadZipFile,
-        OSError,
-        ValueError,
-        EOFError,
-        NotImplementedError,
-        RuntimeError,
-        zlib.error,
-    ) as e:
+            yield archive
+    except (zipfile.BadZipFile, OSError, ValueError, EOFError, NotImplementedError, RuntimeError, zlib.error) as e:
         reason = getattr(e, "strerror", None) or e
         raise DataError(f"cannot read the .npz file: {reason}.", where=str(path), remedy="Save it again.") from e
-    origin = ("npz", str(path.resolve()))
-    return arrays.from_array(images, labels, preprocessing, name=path.name, origin=origin, values=values)
 
 
 def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> Array:

@@ -134,6 +134,23 @@ def open_session(
     return _module(engine).open_session(model, threads=threads, optimized_to=optimized_to)  # type: ignore[no-any-return]
 
 
+def fed(session: Session, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """Arrays as a session takes them: by name, without those that it has no input for; one alone goes to an only input.
+
+    Raises:
+        EngineError: an input for which there is no array.
+    """
+    if len(inputs) == len(session.input_names) == 1:
+        return dict(zip(session.input_names, inputs.values(), strict=True))
+    missing = [name for name in session.input_names if name not in inputs]
+    if missing:
+        raise EngineError(
+            f"there is no array for its input '{missing[0]}', only for {', '.join(inputs)}.",
+            where=f"engine '{session.engine}'",
+        )
+    return {name: inputs[name] for name in session.input_names}
+
+
 def engine_version(engine: str) -> str:
     """Version of an installed engine's package."""
     return str(_module(engine).version())

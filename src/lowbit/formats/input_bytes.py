@@ -118,6 +118,8 @@ def reads_bytes(model: Model, integer: Collection[str]) -> bool:
         model: the float model.
         integer: names of the nodes that run in integers.
     """
+    if len(model.inputs) != 1:
+        return False
     how, shape = model.preprocessing, model.input.shape
     if how is None or how.layout != "NCHW" or how.scale <= 0 or min(how.std) <= 0:
         return False

@@ -16,6 +16,7 @@ from lowbit.formats.onnx.ledger import read_ledger
 from lowbit.formats.onnx.read import layer_weights
 from lowbit.graph import load as graph_load
 from lowbit.graph.model import Model
+from lowbit.graph.sizes import Sizes
 from lowbit.packing.archive import section_bytes
 
 if TYPE_CHECKING:
@@ -28,25 +29,28 @@ def load(
     source: "str | os.PathLike[str] | bytes | onnx.ModelProto | torch.nn.Module | Model",
     *,
     example: object | None = None,
+    input_sizes: Sizes | None = None,
 ) -> Model:
     """Load a network and prepare it for quantization; the original is never changed.
 
     Args:
         source: an ONNX file or a lowbit archive, the bytes of either, an `onnx.ModelProto`, a `torch.nn.Module`, or a
             `Model`, which comes back as it is.
-        example: for a torch module, one input tensor (or a tuple of them) with the batch as first dimension.
+        example: for a torch module, one input tensor, or a tuple or dict of them, with the batch as first dimension.
+        input_sizes: of inputs with open dimensions, by name: fixed from now on; None leaves a dimension open.
 
     Raises:
         ModelError: unreadable, damaged, hostile or unsupported; says which and what to do.
         ArchiveError: a damaged archive.
     """
     if isinstance(source, bytes) and archive.is_archive(source):
-        return graph_load.load(archive.unpack(source))
+        return graph_load.load(archive.unpack(source), input_sizes=input_sizes)
     if isinstance(source, str | os.PathLike):
         path = Path(source)
         if is_archive(path):
-            return dataclasses.replace(graph_load.load(archive.unpack(path.read_bytes())), source=str(path))
-    return graph_load.load(source, example=example)
+            unpacked = graph_load.load(archive.unpack(path.read_bytes()), input_sizes=input_sizes)
+            return dataclasses.replace(unpacked, source=str(path))
+    return graph_load.load(source, example=example, input_sizes=input_sizes)
 
 
 def is_archive(path: Path | str) -> bool:

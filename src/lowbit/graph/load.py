@@ -4,8 +4,9 @@ Files are untrusted: see `checks` and `external_data`. Peak memory is about twic
 """
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 import onnx
 import onnx_ir as ir
@@ -15,10 +16,11 @@ from lowbit.errors import ModelError
 from lowbit.graph.checks import check_graph, check_tensors, check_versions
 from lowbit.graph.external_data import load_external_data
 from lowbit.graph.model import LARGEST_BYTES, MEMORY, Model
-from lowbit.graph.ops import layers, not_layers
 from lowbit.graph.prepare import prepare
 from lowbit.graph.preprocessing import METADATA_KEY, Preprocessing
+from lowbit.graph.sizes import Sizes, set_sizes
 from lowbit.graph.versions import to_supported_opset
+from lowbit.graph.weights import all_weights
 
 if TYPE_CHECKING:
     import torch
@@ -29,6 +31,8 @@ OTHER_FORMATS = (
     (b"TFL3", 4, "a LiteRT (TensorFlow Lite) file"),
     (b"\x80\x02", 0, "a Python pickle"),
 )
+# IR version from which a weight among the inputs is one that a caller may replace.
+FIRST_WITH_CONSTANTS = 4
 EXPORT = "Export the network to ONNX first, for example with torch.onnx.export or tf2onnx."
 
 
@@ -36,6 +40,7 @@ def load(
     source: "str | os.PathLike[str] | bytes | onnx.ModelProto | torch.nn.Module | Model",
     *,
     example: object | None = None,
+    input_sizes: Sizes | None = None,
 ) -> Model:
     """Load a network and prepare it: batch norm and constants folded, shapes inferred, names unique.
 
@@ -45,7 +50,8 @@ def load(
     Args:
         source: an ONNX file (external weights are read only from its own folder), its bytes, an `onnx.ModelProto`, a
             `torch.nn.Module`, or a `Model`, which is returned as it is.
-        example: for a torch module, one input tensor (or a tuple of them) with the batch as first dimension.
+        example: for a torch module, one input tensor, or a tuple or dict of them, with the batch as first dimension.
+        input_sizes: of inputs with open dimensions, by name ("" is the only one); None leaves a dimension open.
 
     Raises:
         ModelError: unreadable, damaged, malicious or unsupported; says which, and what to do.
@@ -54,24 +60,31 @@ def load(
         return source
     if isinstance(source, str | os.PathLike):
         path = Path(source)
-        return _from_proto(_parse(_read(path), str(path)), str(path), path.parent)
+        return _from_proto(_parse(_read(path), str(path)), str(path), path.parent, sizes=input_sizes)
     if isinstance(source, bytes):
-        return _from_proto(_parse(source, MEMORY), MEMORY, None)
+        return _from_proto(_parse(source, MEMORY), MEMORY, None, sizes=input_sizes)
     if isinstance(source, onnx.ModelProto):
         copy = onnx.ModelProto()
         copy.CopyFrom(source)
-        return _from_proto(copy, MEMORY, None)
-    return _from_torch(source, example)
+        return _from_proto(copy, MEMORY, None, sizes=input_sizes)
+    return _from_torch(source, example, input_sizes)
 
 
 def _from_proto(
-    proto: onnx.ModelProto, source: str, folder: Path | None, trained_parameters: int | None = None
+    proto: onnx.ModelProto,
+    source: str,
+    folder: Path | None,
+    trained_parameters: int | None = None,
+    *,
+    sizes: Sizes | None = None,
 ) -> Model:
     """Turn a message into a Model; the caller must not use it afterwards."""
     check_versions(proto, source)
     load_external_data(proto, folder, source)
     check_tensors(proto, source)
     check_graph(proto, source)
+    set_sizes(proto, sizes or {}, source)
+    remarks = _remarks(proto)
     preprocessing = None
     for entry in proto.metadata_props:
         if entry.key == METADATA_KEY:
@@ -90,20 +103,27 @@ def _from_proto(
         ) from error
     del proto
     trained = prepare(graph, source, trained_parameters=trained_parameters)
-    model = Model(graph, trained, preprocessing, source)
-    if not layers(model):
-        _refuse_without_layers(model)
+    model = Model(graph, trained, preprocessing, source, remarks)
+    if not all_weights(model):
+        raise ModelError(
+            "has no constant weights (of Conv, ConvTranspose, Gemm, MatMul, Einsum, Gather, LSTM, GRU, RNN).",
+            where=model.source,
+            remedy="It is already quantized: give the float model that it was made from."
+            if model.quantized
+            else "Give a trained network whose weights are constants in the file.",
+        )
     return model
 
 
-def _refuse_without_layers(model: Model) -> NoReturn:
-    reasons = "; ".join(f"{item.op} {item.node!r}: {item.reason}" for item in not_layers(model)[:3])
-    raise ModelError(
-        f"has no layer (Conv, ConvTranspose, Gemm, MatMul) with weights{f' ({reasons})' if reasons else ''}.",
-        where=model.source,
-        remedy="It is already quantized: give the float model that it was made from."
-        if model.quantized
-        else "Give a trained network whose weights are constants in the file.",
+def _remarks(proto: onnx.ModelProto) -> tuple[str, ...]:
+    """What is wrong with a file and not with the network in it."""
+    weights = {tensor.name for tensor in proto.graph.initializer}
+    inputs = sum(value.name in weights for value in proto.graph.input)
+    if proto.ir_version < FIRST_WITH_CONSTANTS or not inputs:
+        return ()
+    return (
+        f"The file lists {inputs:,} of its weights among its inputs, which keeps runtimes from folding them. "
+        "Files that lowbit writes do not, so they are faster than it, the float one (-r float) too.",
     )
 
 
@@ -146,7 +166,7 @@ def _parse(data: bytes, source: str) -> onnx.ModelProto:
     return proto
 
 
-def _from_torch(module: object, example: object | None) -> Model:
+def _from_torch(module: object, example: object | None, sizes: Sizes | None) -> Model:
     """Export in inference mode with a dynamic batch size, and restore the module's own mode afterwards."""
     try:
         import torch
@@ -171,12 +191,8 @@ def _from_torch(module: object, example: object | None) -> Model:
             where=type(module).__name__,
             remedy="pip install 'lowbit[train]'",
         ) from error
-    examples = example if isinstance(example, tuple) else (example,)
-    # torch takes a first dimension of 1 for a constant: give it two images.
-    examples = tuple(
-        torch.cat([one, one]) if isinstance(one, torch.Tensor) and one.ndim and one.shape[0] == 1 else one
-        for one in examples
-    )
+    named = {str(name): _doubled(one) for name, one in example.items()} if isinstance(example, Mapping) else {}
+    given = () if named else tuple(map(_doubled, example if isinstance(example, tuple) else (example,)))
     trained = sum(parameter.numel() for parameter in module.parameters())
     training = {name: part.training for name, part in module.named_modules()}
     try:
@@ -184,10 +200,11 @@ def _from_torch(module: object, example: object | None) -> Model:
         batch = torch.export.Dim.DYNAMIC
         exported = torch.onnx.export(
             module,
-            examples,
+            given,
+            kwargs=named,
             dynamo=True,
             verbose=False,
-            dynamic_shapes=tuple({0: batch} for _ in examples),
+            dynamic_shapes={name: {0: batch} for name in named} if named else tuple({0: batch} for _ in given),
         )
     except Exception as error:  # whatever the exporter meets in the module's forward()
         raise ModelError(
@@ -201,4 +218,12 @@ def _from_torch(module: object, example: object | None) -> Model:
     proto = exported.model_proto
     copy = onnx.ModelProto()
     copy.CopyFrom(proto)
-    return _from_proto(copy, type(module).__name__, None, trained)
+    return _from_proto(copy, type(module).__name__, None, trained, sizes=sizes)
+
+
+def _doubled(one: object) -> object:
+    """An example of two samples: torch takes a first dimension of 1 for a constant."""
+    import torch
+
+    single = isinstance(one, torch.Tensor) and one.ndim > 0 and one.shape[0] == 1
+    return torch.cat([one, one]) if isinstance(one, torch.Tensor) and single else one

@@ -6,14 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lowbit.data.images import Images, check_labels, open_images, overlap
+from lowbit.calibration.batches import as_runs
+from lowbit.data.dataset import Dataset, check_labels, overlap
+from lowbit.data.opening import open_data
 from lowbit.engines import AUTO, ENGINES, chosen_engines, engine_version
 from lowbit.errors import DataError, DowngradeError, ModelError
 from lowbit.formats.file_form import LITERT
 from lowbit.formats.opening import load
 from lowbit.graph.cost import cost
 from lowbit.graph.model import Model
-from lowbit.graph.ops import layers
+from lowbit.graph.weights import weights_by_name
 from lowbit.measurement.conditions import CompareOptions, Conditions
 from lowbit.measurement.engine_files import Destination, check_files, refused_by_all, write_files
 from lowbit.measurement.entries import check_emulation
@@ -31,9 +33,9 @@ from lowbit.quantization.quantized import Quantized
 
 def compare(
     model: Model | str | Path,
-    data: Images | str | Path | Iterable[Any],
+    data: Dataset | str | Path | Iterable[Any],
     *,
-    calibration: Images | str | Path | Iterable[Any] | None = None,
+    calibration: Dataset | str | Path | Iterable[Any] | None = None,
     recipes: Sequence[str | Recipe] = STUDY,
     folder: Path | str,
     options: CompareOptions = CompareOptions(),
@@ -47,8 +49,8 @@ def compare(
 
     Args:
         model: a loaded model or its path.
-        data: evaluation images, anything `open_images` takes.
-        calibration: calibration images; only integer recipes cannot do without them.
+        data: evaluation samples, anything `open_data` takes.
+        calibration: calibration samples; only integer recipes cannot do without them.
         recipes: recipes or their names; `float` is always measured first.
         folder: where the files go; created if missing.
         options: how the files are made.
@@ -67,19 +69,19 @@ def compare(
     check_emulation(conditions.emulate, engines)
     destination = Destination(model, Path(folder), options.form)
     check_files(chosen[0], engines, destination)
-    images = data if isinstance(data, Images) else open_images(data, model.preprocessing)
-    if images.labels is not None and model.classes is not None:
-        check_labels(images, model.classes)
+    evaluation = as_runs(model, open_data(data, model))
+    if evaluation.labels is not None and model.classes is not None:
+        check_labels(evaluation, model.classes)
     seen = None
     if calibration is not None or any(recipe.integer for recipe in chosen):
-        seen = calibration_images(model, calibration, images, same_data=options.same_data)
+        seen = calibration_data(model, calibration, evaluation, same_data=options.same_data)
     destination.folder.mkdir(parents=True, exist_ok=True)
     strict = options.strict and conditions.engine.strip() != AUTO
     written = _write_all(chosen, engines, destination, Making(seen, options.effort, strict, progress))
     # Before anything is timed, so that the timing can contradict it.
     outlooks = _outlooks(model, chosen, written.engines, conditions) if conditions.runs else {}
     candidates = _with_gains(written.candidates, chosen, outlooks)
-    comparison = measure(candidates, images, conditions=conditions, model=model, progress=progress)
+    comparison = measure(candidates, evaluation, conditions=conditions, model=model, progress=progress)
     timed = {row.engine for row in comparison.rows if row.expected_ratio is not None}
     return dataclasses.replace(
         comparison,
@@ -96,13 +98,13 @@ class Making:
     """How the files of all recipes are made.
 
     Attributes:
-        calibration: calibration images, if there are any.
+        calibration: calibration samples, if there are any.
         effort: see `quantize`.
         strict: refuse if a file cannot be written.
         progress: told as the work goes on.
     """
 
-    calibration: Images | None
+    calibration: Dataset | None
     effort: str
     strict: bool
     progress: Progress
@@ -227,7 +229,7 @@ def _with_gains(
     return [dataclasses.replace(file, expected=gains) if file.recipe in integers else file for file in candidates]
 
 
-def _with_calibration(environment: Environment, target: str, calibration: Images | None) -> Environment:
+def _with_calibration(environment: Environment, target: str, calibration: Dataset | None) -> Environment:
     environment = dataclasses.replace(environment, target=target)
     if calibration is None:
         return environment
@@ -263,18 +265,18 @@ def candidate_of(quantized: Quantized, path: Path) -> Candidate:
             )
             for step in quantized.steps
         ),
-        float_weights={layer.node: quantized.model.weights[layer.weight] for layer in layers(quantized.model)},
+        float_weights=weights_by_name(quantized.model),
     )
 
 
-def calibration_images(
+def calibration_data(
     model: Model,
-    calibration: Images | str | Path | Iterable[Any] | None,
-    evaluation: Images,
+    calibration: Dataset | str | Path | Iterable[Any] | None,
+    evaluation: Dataset,
     *,
     same_data: bool = False,
-) -> Images:
-    """Open the calibration images and make sure that none of them is evaluated on.
+) -> Dataset:
+    """Open the calibration samples and make sure that none of them is evaluated on.
 
     Raises:
         DataError: there are none, or some are in both sets and `same_data` is not set.
@@ -284,13 +286,12 @@ def calibration_images(
             "recipes that compute in integers need calibration images.",
             remedy="Give --calibration DIR with images that are not evaluated on, or leave the int recipes out.",
         )
-    images = calibration if isinstance(calibration, Images) else open_images(calibration, model.preprocessing)
-    shared = overlap(images, evaluation)
+    data = as_runs(model, open_data(calibration, model))
+    shared = overlap(data, evaluation)
     if shared and not same_data:
         raise DataError(
-            f"{shared} of {images.count} calibration images are evaluation images too, so the results would be "
-            "too good.",
-            where=images.name,
+            f"{shared} of {data.count} calibration images are evaluation images too, so the results would be too good.",
+            where=data.name,
             remedy="Use other images, or accept this with --same-data.",
         )
-    return images
+    return data

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lowbit.data.images import Images
-from lowbit.engines import AUTO, ENGINES, chosen_engines, open_session, remarks
+from lowbit.data.dataset import Dataset
+from lowbit.engines import AUTO, ENGINES, chosen_engines, fed, open_session, remarks
 from lowbit.errors import DataError, EngineError, SchemeError
 from lowbit.formats.onnx.saturation import saturating
 from lowbit.formats.opening import is_litert
@@ -54,7 +54,7 @@ def check_emulation(emulate: str, names: Sequence[str]) -> None:
 
 def entries(
     paths: Sequence[Path],
-    images: Images,
+    data: Dataset,
     conditions: Conditions,
     *,
     made_for: Sequence[tuple[str, ...]] = (),
@@ -63,7 +63,7 @@ def entries(
 
     Args:
         paths: of ONNX and .tflite files.
-        images: that they will run on.
+        data: that they will run on.
         conditions: engines, emulation and batch. Files that an engine does not open or run are skipped with "auto".
         made_for: for each file the engines that run it; where that is empty, all that are asked for and open it.
 
@@ -80,7 +80,7 @@ def entries(
         own = made_for[index] if made_for else ()
         reading = own or _reading(path, names)
         if conditions.engine == AUTO:
-            refusals = {name: text for name in reading if (text := _refusal(path, name, images, conditions.batch))}
+            refusals = {name: text for name in reading if (text := _refusal(path, name, data, conditions.batch))}
             reading = tuple(name for name in reading if name not in refusals)
             notes = [f"{path.name} was not measured with {name}: {text}" for name, text in refusals.items()]
             if not reading and not own:
@@ -128,12 +128,12 @@ def _reading(path: Path, names: Sequence[str]) -> tuple[str, ...]:
     return reading
 
 
-def _refusal(path: Path, engine: str, images: Images, batch: int) -> str:
+def _refusal(path: Path, engine: str, data: Dataset, batch: int) -> str:
     """Why an engine does not open or run a file; empty if it does."""
-    x = first_batch(as_taken(images, path), batch)
+    inputs = first_batch(as_taken(data, path), batch)
     try:
         session = open_session(path, engine=engine, threads=1)
-        session.run({session.input_names[0]: x})
+        session.run(fed(session, inputs))
     except EngineError as error:
         return error.what
     return ""

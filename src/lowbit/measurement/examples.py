@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from lowbit.data.dataset import Dataset
 from lowbit.graph.preprocessing import Preprocessing
 from lowbit.measurement.accuracy import predicted_classes
-from lowbit.measurement.prediction import BatchSource, Prediction
+from lowbit.measurement.prediction import Prediction
 from lowbit.measurement.results import Example
 
 THUMBNAIL_PIXELS = 72
@@ -31,7 +32,7 @@ def changed_images(reference: Prediction, prediction: Prediction, *, limit: int 
 def examples(
     reference: Prediction,
     predictions: Sequence[Prediction],
-    images: BatchSource,
+    images: Dataset,
     preprocessing: Preprocessing,
     *,
     class_names: Sequence[str] = (),
@@ -69,17 +70,17 @@ def examples(
     )
 
 
-def _thumbnails(images: BatchSource, needed: Collection[int], preprocessing: Preprocessing) -> dict[int, str]:
+def _thumbnails(images: Dataset, needed: Collection[int], preprocessing: Preprocessing) -> dict[int, str]:
     """By index, the thumbnails of some images."""
     pictures: dict[int, str] = {}
     start = 0
     mean, std = np.array(preprocessing.mean), np.array(preprocessing.std)
     for batch in images.batches(32, limit=max(needed) + 1) if needed else ():
-        for offset in range(len(batch.x)):
+        for offset, picture in enumerate(next(iter(batch.inputs.values()))):  # images come before what is fed beside
             if start + offset in needed:
-                x = batch.x[offset] if preprocessing.layout == "NHWC" else np.moveaxis(batch.x[offset], 0, -1)
+                x = picture if preprocessing.layout == "NHWC" else np.moveaxis(picture, 0, -1)
                 pictures[start + offset] = thumbnail(np.rint((x * std + mean) / preprocessing.scale))
-        start += len(batch.x)
+        start += len(batch)
     return pictures
 
 

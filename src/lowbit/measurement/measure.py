@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lowbit.calibration.batches import as_runs, samples_per_run
+from lowbit.data.dataset import Dataset
 from lowbit.data.images import Images
 from lowbit.engines import engine_version
 from lowbit.errors import DataError, EngineError
@@ -22,7 +24,7 @@ from lowbit.measurement.environment import environment
 from lowbit.measurement.examples import examples
 from lowbit.measurement.inputs import as_taken, first_batch
 from lowbit.measurement.memory import Memory, memory
-from lowbit.measurement.prediction import Prediction, predict
+from lowbit.measurement.prediction import Prediction, Runs, predict
 from lowbit.measurement.reference import check_reference, described, layer_costs
 from lowbit.measurement.results import Comparison, Environment, Example
 from lowbit.measurement.rows import Candidate, Measured, contents, expected_ratio, row, with_fastest
@@ -33,44 +35,51 @@ from lowbit.progress import SILENT, Progress
 
 def measure(
     files: Sequence[Path | str | Candidate],
-    images: Images,
+    data: Dataset,
     *,
     conditions: Conditions = Conditions(),
+    runs: int | None = None,
     model: Model | None = None,
     progress: Progress = SILENT,
 ) -> Comparison:
-    """Measure files on the same images; the first is the reference that the others are compared with.
+    """Measure files on the same samples; the first is the reference that the others are compared with.
 
     Args:
         files: ONNX, archive or LiteRT files of one model, the float ONNX one first.
-        images: evaluation images; without labels agreement with the first file takes the place of accuracy.
+        data: evaluation samples; without labels agreement with the first file takes the place of accuracy.
         conditions: how to measure.
+        runs: timed runs per file, for conditions that are the default otherwise; 0 skips latency.
         model: the float model, if it is already loaded; else it is read from the first file, which must then be ONNX.
         progress: told as the work goes on.
 
     Raises:
-        ModelError, DataError, EngineError: a file, the images or the runtime is at fault; the message says which.
+        ModelError, DataError, EngineError: a file, the data or the runtime is at fault; the message says which.
     """
+    conditions = conditions if runs is None else dataclasses.replace(conditions, runs=runs)
     candidates = [file if isinstance(file, Candidate) else Candidate(Path(file).stem, Path(file)) for file in files]
     if not candidates:
         raise DataError("there are no files to measure.", remedy="Name at least one ONNX file.")
     if model is None:
         check_reference(candidates[0].path)
     with tempfile.TemporaryDirectory(prefix="lowbit-") as folder:
+        model = model or load(opened(candidates[0].path, Path(folder)))
+        data, per_run = _runs(model, data, conditions)
+        conditions = dataclasses.replace(conditions, batch=per_run or conditions.batch)
         # Archives are measured as the ONNX files that they hold; their size is their own.
         paths = [opened(candidate.path, Path(folder)) for candidate in candidates]
         made_for = [candidate.engines for candidate in candidates]
-        runs, notes = entries(paths, images, conditions, made_for=made_for)
-        kept = sorted({entry.file for entry in runs})
+        chosen, notes = entries(paths, data, conditions, made_for=made_for)
+        kept = sorted({entry.file for entry in chosen})
         if not kept or candidates[kept[0]].recipe != candidates[0].recipe:
             raise EngineError("no installed engine runs the first file.", where=str(paths[0]), remedy=" ".join(notes))
         subject = Subject(
             [candidates[file] for file in kept],
             [paths[file] for file in kept],
-            [dataclasses.replace(entry, file=kept.index(entry.file)) for entry in runs],
-            images,
+            [dataclasses.replace(entry, file=kept.index(entry.file)) for entry in chosen],
+            data,
+            per_run,
         )
-        comparison = _measured(subject, conditions, model or load(subject.candidates[0].path), progress)
+        comparison = _measured(subject, conditions, model, progress)
         rows = with_sizes(
             comparison.rows,
             [entry.file for entry in subject.entries],
@@ -83,6 +92,23 @@ def measure(
         return dataclasses.replace(comparison, rows=rows, notes=notes)
 
 
+def _runs(model: Model, data: Dataset, conditions: Conditions) -> tuple[Dataset, int | None]:
+    """The data as the model takes it, and how many samples go into a run if the model decides that.
+
+    Raises:
+        DataError: data for another model, or a batch size other than the one that is fixed.
+    """
+    data = as_runs(model, data)
+    per_run = samples_per_run(model, data)
+    if per_run is not None and conditions.batch not in (1, per_run):
+        raise DataError(
+            f"the model takes {per_run} sample{'s' if per_run > 1 else ''} a run, not batches of {conditions.batch}.",
+            where=model.source,
+            remedy="Leave --batch out, or export the model with an open batch dimension.",
+        )
+    return data, per_run
+
+
 @dataclass(frozen=True)
 class Subject:
     """What is measured.
@@ -91,13 +117,15 @@ class Subject:
         candidates: the files as the user named them, the reference first.
         paths: the ONNX or LiteRT file of each.
         entries: the rows: which file on which engine.
-        images: evaluation images.
+        data: evaluation samples.
+        per_run: how many of them go into a run, where the model decides that.
     """
 
     candidates: Sequence[Candidate]
     paths: Sequence[Path]
     entries: Sequence[Entry]
-    images: Images
+    data: Dataset
+    per_run: int | None
 
     @property
     def labels(self) -> list[str]:
@@ -108,14 +136,21 @@ class Subject:
 
 def _measured(subject: Subject, conditions: Conditions, model: Model, progress: Progress) -> Comparison:
     candidates, runs, labels = subject.candidates, subject.entries, subject.labels
-    costs, summary = described(model, subject.images)
+    costs, summary = described(model, subject.data)
     predictions = [
-        predict(entry.model, subject.images, engine=entry.engine, progress=progress, what=f"predicting: {name}")
+        predict(
+            entry.model,
+            subject.data,
+            engine=entry.engine,
+            runs=Runs(subject.per_run or 32, exactly=subject.per_run is not None),
+            progress=progress,
+            what=f"predicting: {name}",
+        )
         for entry, name in zip(runs, labels, strict=True)
     ]
     times, memories = _times_and_memories(subject, conditions, progress)
     content = contents(candidates, subject.paths)
-    shown = _examples(predictions, subject.images)
+    shown = _examples(predictions, subject.data)
     rows = []
     for index, entry in enumerate(runs):
         measured = Measured(
@@ -141,7 +176,7 @@ def _times_and_memories(
     """By the index of each row that is not emulated, as text: its latency and its memory, where they are measured."""
     real = {str(index): entry for index, entry in enumerate(subject.entries) if not entry.emulated}
     inputs = {
-        index: first_batch(as_taken(subject.images, entry.model), conditions.batch) for index, entry in real.items()
+        index: first_batch(as_taken(subject.data, entry.model), conditions.batch) for index, entry in real.items()
     }
     engines = {index: entry.engine for index, entry in real.items()}
     models = {index: entry.model for index, entry in real.items()}
@@ -166,9 +201,9 @@ def _environment(subject: Subject, conditions: Conditions, cpu_share: float | No
         runs=conditions.runs,
         warmup=WARMUP,
         model_sha256=sha256_file(subject.candidates[0].path),
-        data=subject.images.name,
-        data_images=subject.images.count,
-        data_sha256=subject.images.fingerprint(),
+        data=subject.data.name,
+        data_images=subject.data.count,
+        data_sha256=subject.data.fingerprint(),
         load_average=load_average(),
         cpu_share=cpu_share,
         command=shlex.join(sys.argv) if sys.argv and Path(sys.argv[0]).name == "lowbit" else "",
@@ -176,9 +211,9 @@ def _environment(subject: Subject, conditions: Conditions, cpu_share: float | No
     )
 
 
-def _examples(predictions: Sequence[Prediction], images: Images) -> tuple[tuple[Example, ...], ...]:
+def _examples(predictions: Sequence[Prediction], data: Dataset) -> tuple[tuple[Example, ...], ...]:
     """For each prediction the images that it sees differently than the first."""
-    if len(predictions) < 2 or images.preprocessing is None:
+    if len(predictions) < 2 or not isinstance(data, Images) or data.preprocessing is None:
         return tuple(() for _ in predictions)
-    names = images.class_names or ()
-    return ((), *examples(predictions[0], predictions[1:], images, images.preprocessing, class_names=names))
+    names = data.class_names or ()
+    return ((), *examples(predictions[0], predictions[1:], data, data.preprocessing, class_names=names))

@@ -10,9 +10,12 @@ import os
 import subprocess
 import sys
 import tempfile
+import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,23 +34,30 @@ class Memory:
 
 def memory(
     model: bytes | Path,
-    inputs: NDArray[Any],
+    inputs: NDArray[Any] | Mapping[str, NDArray[Any]],
     *,
     engine: str = "onnxruntime",
     threads: int = 1,
     timeout: float = 300.0,
 ) -> Memory:
-    """Load `model` and run `inputs` [batch, ...] once in a new process. Never raises for what the probe does."""
+    """Load `model` and run it once in a new process on `inputs`, by name or for the only input.
+
+    Never raises for what the probe does.
+    """
     with tempfile.TemporaryDirectory(prefix="lowbit-") as folder:
         path = model
         if isinstance(path, bytes):
             (Path(folder) / "model.onnx").write_bytes(path)
             path = Path(folder) / "model.onnx"
-        array = Path(folder) / "inputs.npy"
-        np.save(array, inputs, allow_pickle=False)
+        arrays = Path(folder) / "inputs.npz"
+        named = inputs if isinstance(inputs, Mapping) else {"x": inputs}
+        with zipfile.ZipFile(arrays, "w") as archive:  # np.savez takes no name such as "file"
+            for name, x in named.items():
+                with archive.open(f"{quote(name, safe='')}.npy", "w") as file:
+                    np.lib.format.write_array(file, np.asarray(x), allow_pickle=False)
         # The new process must find the lowbit that is running, installed or not, and nothing in the current folder.
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-        command = [sys.executable, "-P", "-m", PROBE, str(path), engine, str(threads), str(array)]
+        command = [sys.executable, "-P", "-m", PROBE, str(path), engine, str(threads), str(arrays)]
         try:
             done = subprocess.run(
                 command, env=environment, capture_output=True, text=True, timeout=timeout, check=False

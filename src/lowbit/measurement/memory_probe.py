@@ -1,25 +1,27 @@
-"""The fresh process of `lowbit.measurement.memory`: MODEL ENGINE THREADS INPUTS.npy -> one line of JSON."""
+"""The fresh process of `lowbit.measurement.memory`: MODEL ENGINE THREADS INPUTS.npz -> one line of JSON."""
 
 import contextlib
 import importlib
 import json
 import sys
 from pathlib import Path
+from urllib.parse import unquote
 
 import numpy as np
 
-from lowbit.engines import engine_version, open_session
+from lowbit.engines import engine_version, fed, open_session
 
 
 def main(model: str, engine: str, threads: int, inputs: str) -> dict[str, int | str | None]:
     """Load, run once, and return by how many bytes the process grew."""
-    x = np.load(inputs, allow_pickle=False)
+    with np.load(inputs, allow_pickle=False) as archive:
+        arrays = {unquote(name): archive[name] for name in archive.files}
     engine_version(engine)  # imports the runtime, which is not part of the model's memory
     exact = _forget_peak()
     start = resident()
     session = open_session(Path(model), engine=engine, threads=threads)
     loaded = resident()
-    session.run({session.input_names[0]: x})
+    session.run(fed(session, arrays))
     top = peak()
     if start is None or loaded is None or top is None:
         return {

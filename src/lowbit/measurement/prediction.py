@@ -1,44 +1,16 @@
 """Run a file on images and keep its outputs."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lowbit.engines import open_session
+from lowbit.data.dataset import Dataset
+from lowbit.engines import fed, open_session
 from lowbit.errors import DataError
-from lowbit.measurement.inputs import as_taken
+from lowbit.measurement.inputs import as_taken, repeated
 from lowbit.progress import SILENT, Progress
-
-
-class LabelledBatch(Protocol):
-    """What one batch must hold: `x` [n, ...] float32 and, where known, n labels."""
-
-    @property
-    def x(self) -> NDArray[np.float32]:
-        """Inputs of the model."""
-        ...
-
-    @property
-    def labels(self) -> NDArray[np.int64] | None:
-        """Class of each image."""
-        ...
-
-
-class BatchSource(Protocol):
-    """What images must offer here; `lowbit.data.Images` does."""
-
-    @property
-    def count(self) -> int:
-        """Number of images."""
-        ...
-
-    def batches(self, size: int = ..., *, limit: int | None = ...) -> Iterable[Any]:
-        """Batches of `size` images, always in the same order."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -49,51 +21,60 @@ class Prediction:
     labels: NDArray[np.int64] | None = None
 
 
+@dataclass(frozen=True)
+class Runs:
+    """How many samples go into a run.
+
+    Attributes:
+        size: at most, or exactly.
+        exactly: whether each run takes that many: then the last one is filled up with its own samples.
+    """
+
+    size: int = 32
+    exactly: bool = False
+
+
 def predict(
     model: bytes | Path | str,
-    images: BatchSource,
+    data: Dataset,
     *,
     engine: str = "onnxruntime",
-    batch: int = 32,
+    runs: Runs = Runs(),
     progress: Progress = SILENT,
     what: str = "predicting",
 ) -> Prediction:
-    """First output of `model` for every image; trailing axes of one (as in [n, classes, 1, 1]) are dropped.
+    """First output of `model` for every sample; trailing axes of one (as in [n, classes, 1, 1]) are dropped.
 
     A file that takes image bytes gets them.
 
     Args:
         model: an ONNX or LiteRT file.
-        images: to predict.
+        data: samples to predict.
         engine: runtime that runs the file.
-        batch: images per run.
+        runs: how many samples go into a run.
         progress: told after every batch.
         what: what the progress is called.
 
     Raises:
-        EngineError: the runtime refuses the model or the images.
-        DataError: no images, or outputs that are not one row per image.
+        EngineError: the runtime refuses the model or the samples.
+        DataError: no samples, or outputs that are not one row per sample.
     """
-    images = as_taken(images, model)
+    data = as_taken(data, model)
     session = open_session(model, engine=engine, threads=0)
-    name, result = session.input_names[0], session.output_names[0]
+    result = session.output_names[0]
     outputs: list[NDArray[np.float32]] = []
     labels: list[NDArray[np.int64]] = []
-    piece: LabelledBatch
-    for piece in progress.track(images.batches(batch), what, total=-(-images.count // batch)):
-        out = session.run({name: piece.x})[result]
-        if (
-            out.shape[:1] != piece.x.shape[:1]
-            or out.size == 0
-            or out.size // len(out) != out.shape[min(1, out.ndim - 1)]
-        ):
+    for part in progress.track(data.batches(runs.size), what, total=-(-data.count // runs.size)):
+        run = repeated(part, runs.size) if runs.exactly else part
+        out = session.run(fed(session, run.inputs))[result]
+        if out.shape[:1] != (len(run),) or out.size == 0 or out.size // len(out) != out.shape[min(1, out.ndim - 1)]:
             raise DataError(
-                f"output '{result}' has shape {out.shape} for {len(piece.x)} images, not [images, classes].",
-                remedy="lowbit measures classifiers with one output row per image.",
+                f"output '{result}' has shape {out.shape} for {len(run)} samples, not [samples, classes].",
+                remedy="lowbit measures classifiers with one output row per sample.",
             )
-        outputs.append(out.reshape(len(out), -1).astype(np.float32))
-        if piece.labels is not None:
-            labels.append(piece.labels)
+        outputs.append(out.reshape(len(out), -1)[: len(part)].astype(np.float32))
+        if part.labels is not None:
+            labels.append(part.labels)
     if not outputs:
         raise DataError("there are no images.", remedy="Name a folder that holds images.")
     return Prediction(np.concatenate(outputs), np.concatenate(labels) if len(labels) == len(outputs) else None)

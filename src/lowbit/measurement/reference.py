@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from lowbit.data.images import Images, check_labels
+from lowbit.data.dataset import Dataset, check_labels
 from lowbit.errors import ModelError
 from lowbit.formats.opening import is_litert
 from lowbit.graph.cost import Cost, cost
@@ -24,16 +24,16 @@ def check_reference(path: Path | str) -> None:
         )
 
 
-def described(model: Model, images: Images) -> tuple[Cost | None, ModelSummary]:
-    """Costs for one image, if they are known, and a summary of the network.
+def described(model: Model, data: Dataset) -> tuple[Cost | None, ModelSummary]:
+    """Costs for one sample, if they are known, and a summary of the network.
 
     Raises:
-        DataError: labels of the images that do not fit its classes.
+        DataError: labels that do not fit its classes.
     """
-    if images.labels is not None and model.classes is not None:
-        check_labels(images, model.classes)
+    if data.labels is not None and model.classes is not None:
+        check_labels(data, model.classes)
     costs = _cost(model)
-    return costs, _summary(model, costs, images)
+    return costs, _summary(model, costs, data)
 
 
 def layer_costs(costs: Cost | None) -> tuple[LayerCostRow, ...]:
@@ -59,12 +59,12 @@ def _cost(model: Model) -> Cost | None:
         return None
 
 
-def _summary(model: Model, costs: Cost | None, images: Images) -> ModelSummary:
+def _summary(model: Model, costs: Cost | None, data: Dataset) -> ModelSummary:
     return ModelSummary(
         name=model.source,
         trained_parameters=model.trained_parameters,
         parameters=costs.parameters if costs else 0,
         macs=costs.macs if costs else 0,
-        input_shape=tuple(extent if isinstance(extent, int) else 1 for extent in model.input.shape),
-        classes=tuple(images.class_names or ()),
+        input_shape=tuple(extent if isinstance(extent, int) else 1 for extent in model.inputs[0].shape),
+        classes=tuple(data.class_names or ()),
     )

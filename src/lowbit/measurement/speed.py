@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lowbit.engines import Session, open_session
+from lowbit.data.dataset import ONLY
+from lowbit.engines import Session, fed, open_session
 from lowbit.errors import DataError
 from lowbit.measurement.conditions import Conditions
 from lowbit.progress import SILENT, Progress
@@ -42,7 +43,7 @@ class Latency:
 
 def latency(
     candidates: Mapping[str, bytes | Path],
-    inputs: NDArray[Any] | Mapping[str, NDArray[Any]],
+    inputs: NDArray[Any] | Mapping[str, Mapping[str, NDArray[Any]]],
     conditions: Conditions,
     *,
     engines: Mapping[str, str] | None = None,
@@ -53,7 +54,7 @@ def latency(
 
     Args:
         candidates: model files by name.
-        inputs: [images, ...], the same for all, or one array for each candidate by its name.
+        inputs: [images, ...] for the only input of all candidates; or by candidate what one run of it takes.
         conditions: threads, batch and runs.
         engines: of each candidate by its name; the one engine of the conditions if left out.
         warmup: rounds that are not counted.
@@ -64,8 +65,7 @@ def latency(
         EngineError: the runtime refuses a candidate.
     """
     batch, runs = conditions.batch, conditions.runs
-    given = inputs if isinstance(inputs, Mapping) else dict.fromkeys(candidates, inputs)
-    fewest = min(len(x) for x in given.values())
+    fewest = batch if isinstance(inputs, Mapping) else len(inputs)
     if fewest < batch or batch < 1 or runs < 1:
         raise DataError(
             f"cannot time {runs} runs of batches of {batch} with {fewest} inputs.",
@@ -75,10 +75,12 @@ def latency(
     sessions = [
         open_session(model, engine=engines[name], threads=conditions.threads) for name, model in candidates.items()
     ]
-    feeds = [
-        {session.input_names[0]: np.ascontiguousarray(given[name][:batch])}
-        for session, name in zip(sessions, candidates, strict=True)
-    ]
+    given: Mapping[str, Mapping[str, NDArray[Any]]]
+    if isinstance(inputs, Mapping):
+        given = inputs
+    else:
+        given = {name: {ONLY: np.ascontiguousarray(inputs[:batch])} for name in candidates}
+    feeds = [fed(session, given[name]) for session, name in zip(sessions, candidates, strict=True)]
     wall, cpu = _timed(sessions, feeds, progress.track(range(-warmup, runs), "timing", total=warmup + runs))
     return summarize(list(candidates), wall[warmup:], cpu[warmup:])
 

@@ -13,7 +13,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from lowbit.data.images import Images, as_images, overlap
+from lowbit.calibration.batches import as_runs
+from lowbit.data.dataset import Dataset, overlap
+from lowbit.data.opening import open_data
 from lowbit.errors import DataError
 from lowbit.formats.onnx import archive
 from lowbit.formats.onnx.minify import shortened
@@ -31,7 +33,7 @@ def pack(
     model: Model | str | Path,
     goal: Goal | None = None,
     *,
-    calibration: Images | str | Path | Iterable[Any] | None = None,
+    calibration: Dataset | str | Path | Iterable[Any] | None = None,
     short_names: bool = False,
     effort: str = "balanced",
     threads: int = 0,
@@ -42,7 +44,8 @@ def pack(
     Args:
         model: the path of an ONNX file; with a goal, a float model or its path.
         goal: a size, bits per weight or a drop; None packs the file as it stands.
-        calibration: images that codes are chosen on; labels are not used. Needed with a goal.
+        calibration: samples that codes are chosen on, anything `open_data` takes; labels are not used. Needed with a
+            goal.
         short_names: see `formats.onnx.minify`: inner tensors are renamed, and what no runtime reads is dropped.
         effort: a row of `EFFORTS`: images and positions that codes are chosen on.
         threads: threads of the runtime; 0 leaves it to the runtime.
@@ -62,8 +65,8 @@ def pack(
             "codes are chosen by what they do to images, and there are none.",
             remedy="Give calibration images: --calibration DIR, or calibration= in Python. A few hundred are plenty.",
         )
-    images = as_images(calibration, model.preprocessing)
-    data = None if goal.data is None else as_images(goal.data, model.preprocessing)
+    images = as_runs(model, open_data(calibration, model))
+    data = None if goal.data is None else as_runs(model, open_data(goal.data, model))
     if data is not None and (shared := overlap(data, images)):
         raise DataError(
             f"{shared} of the {data.count} images of data are calibration images too.",

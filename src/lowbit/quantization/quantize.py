@@ -5,7 +5,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from lowbit.data.images import Images, as_images
+from lowbit.calibration.batches import as_runs
+from lowbit.data.dataset import Dataset
+from lowbit.data.opening import open_data
 from lowbit.errors import DataError
 from lowbit.formats.opening import load
 from lowbit.graph.model import Model
@@ -24,7 +26,7 @@ def quantize(
     model: Model | str | Path,
     recipe: str | Recipe,
     *,
-    calibration: Images | str | Path | Iterable[Any] | None = None,
+    calibration: Dataset | str | Path | Iterable[Any] | None = None,
     effort: str = "balanced",
     steps: Sequence[str] | None = None,
     strict: bool = False,
@@ -36,7 +38,7 @@ def quantize(
     Args:
         model: a loaded model or the path of one.
         recipe: a recipe or its name, such as `int8`, `linear4`, `cluster2`.
-        calibration: images without need of labels; anything `open_images` takes.
+        calibration: samples without need of labels; anything `open_data` takes.
         effort: a row of `EFFORTS`: how long to search.
         steps: keys of `STEP_NAMES` to try between plain codes and the file, such as ("bias",) or (); None leaves the
             choice to recipe and effort.
@@ -53,13 +55,15 @@ def quantize(
     model = load(model)
     decision = plan(model, recipe, effort=effort, steps=steps, with_images=calibration is not None)
     _check(decision, with_images=calibration is not None, steps=steps, strict=strict)
-    if calibration is None or not (decision.steps or decision.recipe.integer):
-        return Quantized(decision, plain_graph(model, decision, progress), notes=_unused(decision, calibration))
-    images = as_images(calibration, model.preprocessing)
+    data = None if calibration is None else as_runs(model, open_data(calibration, model))
+    if data is None or not (decision.steps or decision.recipe.integer):
+        return Quantized(
+            decision, plain_graph(model, decision, progress), notes=(*model.remarks, *_unused(decision, data))
+        )
     if not decision.steps:
-        plain = plain_candidate(model, decision, images, threads, progress)
-        return Quantized(decision, plain.graph, calibration=plain.statistics)
-    fitting, judging = fitting_and_judging(model, images)
+        plain = plain_candidate(model, decision, data, threads, progress)
+        return Quantized(decision, plain.graph, calibration=plain.statistics, notes=model.remarks)
+    fitting, judging = fitting_and_judging(model, data)
     selection = Selection(
         model, plain_candidate(model, decision, fitting, threads, progress), fitting, judging, threads
     )
@@ -67,12 +71,12 @@ def quantize(
         selection.take(name, progress)
         gc.collect()  # scaled weights that were not kept go with their graph, whose parts point at each other
     chosen = selection.current
-    return Quantized(chosen.plan, chosen.graph, tuple(selection.results), chosen.statistics)
+    return Quantized(chosen.plan, chosen.graph, tuple(selection.results), chosen.statistics, model.remarks)
 
 
-def _unused(decision: Plan, calibration: object | None) -> tuple[str, ...]:
+def _unused(decision: Plan, data: object | None) -> tuple[str, ...]:
     """What is said where calibration images were given and make no difference."""
-    if calibration is None or decision.recipe.weights is None:
+    if data is None or decision.recipe.weights is None:
         return ()
     what = f"{decision.recipe.name} takes no steps at effort {decision.effort}"
     return (f"The calibration images were not used: {what}. Name steps (such as rounding), or a higher effort.",)

@@ -58,13 +58,23 @@ def print_inspection(model: Model, cost: Cost, ledger: Ledger, *, console: Conso
     heads = ("layer", "op", "output", "weight", "parameters", "MACs", "weight bytes", "bits", "type", "weight range")
     console.print(table(heads, rows, left=2))
     console.print(
-        f"{model.source}: input {_shape(model.input.shape)}, "
+        f"{model.source}: {_inputs(model)}, "
         f"{units.count(cost.trained_parameters)} parameters as trained, "
         f"{units.count(cost.parameters)} after folding batch norms, "
-        f"{cost.macs / 1e6:,.2f} M MACs = {cost.flops / 1e6:,.2f} M FLOPs for one image (1 MAC = 2 FLOPs).",
+        f"{cost.macs / 1e6:,.2f} M MACs = {cost.flops / 1e6:,.2f} M FLOPs for one sample (1 MAC = 2 FLOPs).",
         markup=False,
         highlight=False,
     )
+    for remark in model.remarks:
+        console.print(remark, markup=False, highlight=False)
+
+
+def _inputs(model: Model) -> str:
+    """The inputs by shape; of several, or of other numbers than float32, by name and type as well."""
+    if len(model.inputs) == 1 and model.inputs[0].dtype.name == "float32":
+        return f"input {_shape(model.inputs[0].shape)}"
+    named = (f"{info.name} {info.dtype.name} {_shape(info.shape)}" for info in model.inputs)
+    return f"input{'s' if len(model.inputs) > 1 else ''} {', '.join(named)}"
 
 
 def print_ledger(ledger: Ledger, *, console: Console | None = None) -> None:
@@ -84,7 +94,8 @@ def inspection_json(model: Model, cost: Cost, ledger: Ledger) -> dict[str, Any]:
     stored = {layer.node: layer for layer in ledger.layers}
     return {
         "model": model.source,
-        "input": {"name": model.input.name, "shape": list(model.input.shape)},
+        "remarks": list(model.remarks),
+        "inputs": [{"name": info.name, "shape": list(info.shape), "dtype": info.dtype.name} for info in model.inputs],
         "trained_parameters": cost.trained_parameters,
         "parameters": cost.parameters,
         "macs": cost.macs,
@@ -118,10 +129,17 @@ def print_plan(plan: Plan, *, console: Console | None = None) -> None:
     """What was requested and what is given, tensor by tensor; for integer recipes also node by node."""
     console = console or Console()
     rows = [
-        (tensor.tensor, _shape(tensor.shape), _scheme(tensor.asked), _scheme(tensor.given), tensor.reason)
+        (
+            tensor.tensor,
+            _shape(tensor.shape),
+            f"{tensor.share:.1%}",
+            _scheme(tensor.asked),
+            _scheme(tensor.given),
+            tensor.reason,
+        )
         for tensor in plan.tensors
     ]
-    console.print(table(("tensor", "shape", "requested", "given", "reason"), rows, left=5))
+    console.print(table(("tensor", "shape", "share", "requested", "given", "reason"), rows, left=6))
     if plan.nodes:
         nodes = [(node.node, node.op, node.arithmetic, node.reason) for node in plan.nodes]
         console.print(table(("node", "op", "computes in", "reason"), nodes, left=4))
@@ -143,7 +161,8 @@ def print_written(
     plan = quantized.plan
     console.print(
         f"{path}: {plan.recipe.name}, {units.count(ledger.total)} bytes, "
-        f"{units.smaller(source_bytes / ledger.total)} than the original; "
+        f"{units.smaller(source_bytes / ledger.total)} than the original"
+        f"{f' ({plan.shortfall})' if plan.shortfall else ''}; "
         f"{ledger.bits_per_weight:.2f} bits per weight, scales and code books included.",
         markup=False,
         highlight=False,
@@ -159,7 +178,7 @@ def print_written(
         )
     _print_target(plan, console)
     _print_downgrades(plan, console)
-    for note in quantized.notes:
+    for note in quantized.notes_on(path):
         console.print(note, markup=False, highlight=False)
 
 
@@ -175,10 +194,12 @@ def written_json(quantized: Quantized, path: Path, ledger: Ledger, *, source_byt
         "bytes": dict(ledger.bytes),
         "counts": dict(ledger.counts),
         "downgrades": list(plan.downgrades),
+        "float_share": plan.float_share,
+        "shortfall": plan.shortfall,
         "target": plan.target,
         "adaptations": list(plan.adaptations),
         "steps": [asdict(step) for step in quantized.steps],
-        "notes": list(quantized.notes),
+        "notes": list(quantized.notes_on(path)),
         "plan": plan.to_json(),
     }
 

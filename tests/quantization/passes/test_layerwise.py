@@ -9,6 +9,7 @@ import pytest
 import networks
 from graphs import make, make_node
 from lowbit.calibration.moments import MomentSums, columns_at, targets
+from lowbit.data.dataset import Batch
 from lowbit.engines import open_session
 from lowbit.graph.load import load
 from lowbit.graph.ops import layers
@@ -22,13 +23,8 @@ from lowbit.schemes.linear import Linear
 
 
 @dataclass(frozen=True)
-class Part:
-    x: np.ndarray
-
-
-@dataclass(frozen=True)
 class Pictures:
-    """As much of `Images` as the pass needs."""
+    """As much of a data set as the pass needs."""
 
     x: np.ndarray
     name: str = "made up"
@@ -43,7 +39,9 @@ class Pictures:
 
     def batches(self, size=32, *, limit=None):
         stop = min(limit or self.count, self.count)
-        return (Part(self.x[at : min(at + size, stop)]) for at in range(0, stop, size))
+        for at in range(0, stop, size):
+            x = self.x[at : min(at + size, stop)]
+            yield Batch({"x": x}, None, np.arange(at, at + len(x)))
 
 
 def network(seed=0, *, channels=8):

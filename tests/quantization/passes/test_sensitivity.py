@@ -3,7 +3,7 @@ import numpy as np
 import lowbit
 import networks
 from graphs import make, make_node
-from lowbit.data.images import as_images
+from lowbit.data.images import open_images
 from lowbit.quantization.passes.sensitivity import LEAST_DISTANCE, sensitivities
 from lowbit.quantization.solving.effort import EFFORTS
 
@@ -24,7 +24,7 @@ def two_heads(scale=1.0):
 
 
 def costs(model):
-    images = as_images(networks.inputs(40), None)
+    images = open_images(networks.inputs(40), None)
     found = sensitivities(model, images, ["trunk", "one", "two"], EFFORTS["fast"])
     return {node: each.cost for node, each in found.items()}
 

@@ -124,7 +124,7 @@ def instance_norm(graph: FileGraph, node: Node) -> None:
 def mean_variance_norm(graph: FileGraph, node: Node) -> None:
     """MeanVarianceNormalization: over the axes given, without scales."""
     axes = [axis % len(graph.input_shape(node)) for axis in node.attributes.get_ints("axes", [0, 2, 3])]
-    if graph.shapes.batch_axis(str(node.outputs[0].name)) in axes:
+    if 0 in axes:
         raise graph.refuse(node, "mixes the images of a batch")
     _write_norm(graph, node, axes, scaled_from=None)
 

@@ -22,16 +22,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lowbit.calibration.batches import Batches
+from lowbit.calibration.batches import Batches, samples_per_run
 from lowbit.calibration.statistics import image_size
-from lowbit.data.images import Images
+from lowbit.data.dataset import Batch, Dataset
 from lowbit.engines import open_session
 from lowbit.graph.model import Model
 from lowbit.graph.ops import Layer, layers
 from lowbit.graph.subgraph import ActivationGrid, Subgraphs
 from lowbit.graph.summaries import MEAN, with_channel_means
 from lowbit.processor import cores, give_back_memory, in_order
-from lowbit.quantization.passes.frontier import Frontier, Tensors
+from lowbit.quantization.passes.frontier import Frontier, Tensors, on_grids
 
 MOST_IMAGES = 64
 MEMORY = 32 << 20  # bytes of activations kept between layers
@@ -46,7 +46,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 def corrected_biases(
     model: Model,
-    images: Images,
+    data: Dataset,
     weights: Mapping[str, Array],
     *,
     grids: Mapping[str, ActivationGrid],
@@ -57,25 +57,25 @@ def corrected_biases(
 
     Args:
         model: the prepared float model.
-        images: calibration images; labels only decide which few of them are looked at.
+        data: calibration samples; labels only decide which few of them are looked at.
         weights: what the quantized network computes with, decoded, and biases that it has already, by initializer name;
             each is asked for when the piece with its layer is made.
         grids: grids of the activations that it rounds.
         passed: names of nodes that are left alone.
-        threads: that share the images; 0 takes as many as there are cores.
+        threads: that share the samples; 0 takes as many as there are cores.
 
     Raises:
-        DataError: there are too few images for the model's fixed batch.
+        DataError: there are too few samples for one run.
     """
     todo = correctable(model, passed)
     if not todo:
         return
     pieces = Subgraphs(model)
-    batches = list(_few_batches(model, images, pieces, todo))
+    batches = list(_few_batches(model, data, pieces, todo))
     float_means = _float_means(model, batches, todo, threads=threads)
     give_back_memory()
-    name, sizes = model.input.name, [len(x) for x in batches]
-    inputs = [{name: grids[name].rounded(x) if name in grids else x} for x in batches]
+    sizes = [len(batch) for batch in batches]
+    inputs = [on_grids(batch.inputs, grids) for batch in batches]
     del batches
     frontier = Frontier(pieces, (), threads=threads or cores(), grids=grids)
     frontier.keep(0, inputs)
@@ -108,7 +108,7 @@ def _advance_with_mean(
         frontier: of the quantized network, whose layers so far have their means.
         layer: whose output.
         wanted: means [channels].
-        sizes: images in each batch.
+        sizes: samples in each batch.
         weights: see `corrected_biases`.
     """
     y, position = layer.output, frontier.pieces.produced_by(layer.output) + 1
@@ -133,28 +133,27 @@ def _advance_with_mean(
     return shift
 
 
-def _few_batches(model: Model, images: Images, pieces: Subgraphs, todo: Sequence[Layer]) -> Batches:
-    """The images that are looked at: as many as their activations fit into memory."""
+def _few_batches(model: Model, data: Dataset, pieces: Subgraphs, todo: Sequence[Layer]) -> Batches:
+    """The samples that are looked at: as many as their activations fit into memory."""
     cuts = [pieces.crossing(pieces.produced_by(layer.output) + 1) for layer in todo]
     widest = max(sum(image_size(model, tensor) for tensor in cut) for cut in cuts)
     fitting = max(1, min(MOST_IMAGES, MEMORY // (4 * max(1, widest))))
-    fixed = model.fixed_batch
-    count = min(images.count, fitting if fixed is None else max(fixed, fitting // fixed * fixed))
-    return Batches(model, images.subset(count), BATCH)
+    fixed = samples_per_run(model, data) or 1
+    return Batches(model, data.subset(min(data.count, max(fixed, fitting // fixed * fixed))), BATCH)
 
 
-def _float_means(model: Model, batches: list[Array], todo: list[Layer], *, threads: int) -> dict[str, Array]:
+def _float_means(model: Model, batches: list[Batch], todo: list[Layer], *, threads: int) -> dict[str, Array]:
     """Mean output of each channel in the float network, [channels]."""
     outputs = {layer.output: layer.out_channels if layer.geometry is None else None for layer in todo}
     session = open_session(with_channel_means(model, outputs), threads=threads)
     totals = {layer.output: np.zeros(layer.out_channels) for layer in todo}
-    for x in batches:
-        means = session.run({model.input.name: x})
+    for batch in batches:
+        means = session.run(batch.inputs)
         for name in totals:
             mean = means[MEAN + name].astype(np.float64)
-            totals[name] += mean.reshape(len(mean), -1).mean(axis=0) * len(x)
-    images = sum(len(x) for x in batches)
-    return {name: total / images for name, total in totals.items()}
+            totals[name] += mean.reshape(len(mean), -1).mean(axis=0) * len(batch)
+    samples = sum(len(batch) for batch in batches)
+    return {name: total / samples for name, total in totals.items()}
 
 
 def _channel_mean(layer: Layer, y: Array) -> Array:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from lowbit.calibration.statistics import Statistics, calibrate
-from lowbit.data.images import Images
+from lowbit.data.dataset import Dataset
 from lowbit.formats.input_bytes import with_exact_input
 from lowbit.formats.quantized_graph import ActivationCodes, QuantizedGraph
 from lowbit.graph.model import Model
@@ -75,7 +75,7 @@ class DecodedWeights(Mapping[str, Array]):
         return name in self._codes or name in self._values
 
 
-def plain_candidate(model: Model, plan: Plan, images: Images, threads: int, progress: Progress) -> Candidate:
+def plain_candidate(model: Model, plan: Plan, images: Dataset, threads: int, progress: Progress) -> Candidate:
     """Every tensor by its scheme alone, with the ranges of activations where the recipe rounds them."""
     statistics = measured_ranges(model, plan, images, threads, progress)
     codes = plain_codes(model, plan, progress)
@@ -94,13 +94,15 @@ def plain_graph(model: Model, plan: Plan, progress: Progress = SILENT) -> Quanti
 
 def plain_codes(model: Model, plan: Plan, progress: Progress = SILENT) -> dict[str, Codes]:
     """Every tensor by its scheme alone, as its weights suggest; scales in half precision if codes are coarser."""
+    in_integers = {node.node for node in plan.nodes if node.arithmetic == "integer"}
     encoded: dict[str, Codes] = {}
     for tensor in progress.track(plan.quantized, f"encoding {plan.recipe.name}", total=len(plan.quantized)):
         if tensor.given is not None:
             weight = model.weights[tensor.tensor]
             codes = tensor.given.encode(weight, tensor.axis)
-            # The scales of integer files go into those of biases, not into the file alone.
-            encoded[tensor.tensor] = codes if plan.recipe.integer else with_narrow_scales(codes, weight)
+            # The scales of integer layers go into those of biases, not into the file alone.
+            multiplied = in_integers.intersection(tensor.layers)
+            encoded[tensor.tensor] = codes if multiplied else with_narrow_scales(codes, weight)
     return encoded
 
 
@@ -152,7 +154,7 @@ def metadata(plan: Plan) -> dict[str, str]:
     return {"lowbit.recipe": plan.recipe.name}
 
 
-def measured_ranges(model: Model, plan: Plan, images: Images, threads: int, progress: Progress) -> Statistics | None:
+def measured_ranges(model: Model, plan: Plan, images: Dataset, threads: int, progress: Progress) -> Statistics | None:
     """Ranges of the activations that the plan rounds; None where they stay float."""
     if not plan.recipe.integer:
         return None

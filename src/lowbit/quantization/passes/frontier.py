@@ -19,12 +19,17 @@ Array = np.ndarray[Any, np.dtype[Any]]
 Tensors = dict[str, Array]
 
 
+def on_grids(tensors: Mapping[str, Array], grids: Mapping[str, ActivationGrid]) -> Tensors:
+    """Tensors rounded to their grids, where they have one."""
+    return {name: grids[name].rounded(x) if name in grids else x for name, x in tensors.items()}
+
+
 class Frontier:
     """A position in a network, and each batch's tensors there.
 
     Args:
         pieces: the network.
-        inputs: each batch's tensors at the network's input; iterated anew for each run until they are kept.
+        inputs: each batch's tensors at the network's inputs; iterated anew for each run until they are kept.
         threads: that share the batches, with one thread of the runtime each.
         grids: grids that computed tensors are rounded to, by name; those of `inputs` are the caller's business.
 

@@ -27,13 +27,13 @@ import numpy.typing as npt
 
 from lowbit.calibration.batches import Batches
 from lowbit.calibration.moments import Moments, MomentSums, Targets, columns_at, rows_at, targets
-from lowbit.data.images import Images
+from lowbit.data.dataset import Dataset
 from lowbit.engines import open_session
 from lowbit.graph.model import Model
 from lowbit.graph.ops import Layer, layers, single_consumer
 from lowbit.graph.subgraph import ActivationGrid, Subgraphs
 from lowbit.processor import cores, give_back_memory, in_order
-from lowbit.quantization.passes.frontier import Frontier, Tensors
+from lowbit.quantization.passes.frontier import Frontier, Tensors, on_grids
 from lowbit.quantization.solving.effort import Effort
 
 WIDEST = 4608  # columns whose second moment is worth its memory (162 MB in float64)
@@ -60,23 +60,23 @@ class LayerwisePass:
 
     Args:
         model: the prepared float model.
-        images: calibration images; labels are not used.
+        data: calibration samples; labels are not used.
         nodes: names of the layers to look at; all others stay float.
         effort: how many images, and how many positions of them for each column of a layer's matrix.
         grids: grids of the activations that the quantized network rounds.
-        threads: that share the images; 0 takes as many as there are cores.
+        threads: that share the samples; 0 takes as many as there are cores.
 
     Attributes:
         biases: new values of the biases, by initializer name.
 
     Raises:
-        DataError: there are too few images for one batch.
+        DataError: there are too few samples for one run.
     """
 
     def __init__(
         self,
         model: Model,
-        images: Images,
+        data: Dataset,
         nodes: Collection[str],
         effort: Effort,
         *,
@@ -88,7 +88,7 @@ class LayerwisePass:
         self.biases: dict[str, npt.NDArray[np.float32]] = {}
         self._positions = effort.positions
         self._pieces = Subgraphs(model)
-        self._batches = Batches(model, images.subset(min(effort.images, images.count)), BATCH)
+        self._batches = Batches(model, data.subset(min(effort.images, data.count)), BATCH)
         self._threads = threads or cores()
         self._bytes = self._tensor_bytes()
         self._replaced: dict[str, npt.NDArray[np.float32]] = {}
@@ -96,10 +96,8 @@ class LayerwisePass:
         self._bias_readers = Counter(layer.bias for layer in layers(model))
         give_back_memory()
         grids = grids or {}
-        self._float = Frontier(self._pieces, _Inputs(model, self._batches, {}), threads=self._threads)
-        self._quantized = Frontier(
-            self._pieces, _Inputs(model, self._batches, grids), threads=self._threads, grids=grids
-        )
+        self._float = Frontier(self._pieces, _Inputs(self._batches, {}), threads=self._threads)
+        self._quantized = Frontier(self._pieces, _Inputs(self._batches, grids), threads=self._threads, grids=grids)
 
     def __len__(self) -> int:
         return len(self.todo)
@@ -108,6 +106,10 @@ class LayerwisePass:
         for layer in self.todo:
             yield layer, self._moments(layer)
         give_back_memory()
+
+    def begin_with(self, weights: Mapping[str, npt.NDArray[np.float32]]) -> None:
+        """What the quantized network computes with from the start: decoded weights of what is no layer, by name."""
+        self._replaced |= weights
 
     def replace(
         self, layer: Layer, weight: npt.NDArray[np.float32], bias: npt.NDArray[np.float32] | None = None
@@ -245,31 +247,28 @@ class LayerwisePass:
         return self._quantized.position
 
     def _tensor_bytes(self) -> dict[str, int]:
-        """Bytes of each computed tensor for one batch, by running the float network on the first image or batch."""
+        """Bytes of each computed tensor for one batch, by running the float network on the first sample or run."""
         batch = next(iter(self._batches))
-        x = batch if self._batches.fixed else batch[:1]
-        name = self.model.input.name
+        batch = batch if self._batches.fixed else batch.part(0, 1)
         needed = {layer.output for layer in self.todo}
         numeric = [
             tensor
             for tensor in self._pieces.computed()
             if tensor in needed or self.model.values[tensor].dtype is not None
         ]
-        piece, inputs = self._pieces.extract([name], numeric, weights={})
-        tensors = open_session(piece, threads=1).run({name: x} if name in inputs else {})
+        piece, inputs = self._pieces.extract(list(batch.inputs), numeric, weights={})
+        tensors = open_session(piece, threads=1).run({name: batch.inputs[name] for name in inputs})
         times = 1 if self._batches.fixed else self._batches.size
-        return {name: x.nbytes * times} | {tensor: value.nbytes * times for tensor, value in tensors.items()}
+        return {name: value.nbytes * times for name, value in {**batch.inputs, **tensors}.items()}
 
 
 @dataclass(frozen=True)
 class _Inputs:
-    """Each batch's input as a frontier's tensors, rounded to the grid of the input if there is one."""
+    """Each batch's inputs as a frontier's tensors, rounded to the grids of those that have one."""
 
-    model: Model
     batches: Batches
     grids: Mapping[str, ActivationGrid]
 
     def __iter__(self) -> Iterator[Tensors]:
-        name = self.model.input.name
-        for x in self.batches:
-            yield {name: self.grids[name].rounded(x) if name in self.grids else x}
+        for batch in self.batches:
+            yield on_grids(batch.inputs, self.grids)

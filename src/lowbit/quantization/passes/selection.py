@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 
-from lowbit.data.images import Images
+from lowbit.data.dataset import Dataset
 from lowbit.graph.model import Model
 from lowbit.progress import Progress
 from lowbit.quantization.passes.candidate import Candidate
@@ -29,7 +29,7 @@ class Selection:
         results: every candidate that was tried.
     """
 
-    def __init__(self, model: Model, first: Candidate, fitting: Images, judging: Images, threads: int) -> None:
+    def __init__(self, model: Model, first: Candidate, fitting: Dataset, judging: Dataset, threads: int) -> None:
         self.current = self._unequalized = first
         self.results: list[StepResult] = []
         self._model, self._fitting, self._threads = model, fitting, threads

@@ -23,7 +23,7 @@ import numpy as np
 from lowbit.calibration.batches import Batches
 from lowbit.calibration.divergence import BATCH_SIZE, mean_kl
 from lowbit.calibration.moments import Moments
-from lowbit.data.images import Images
+from lowbit.data.dataset import Dataset
 from lowbit.errors import ModelError
 from lowbit.graph.model import Model
 from lowbit.graph.ops import Layer, layers
@@ -69,7 +69,7 @@ class Sensitivity:
 
 def sensitivities(
     model: Model,
-    images: Images,
+    data: Dataset,
     nodes: Collection[str],
     effort: Effort,
     *,
@@ -80,17 +80,17 @@ def sensitivities(
 
     Args:
         model: the prepared float model.
-        images: calibration images; labels are not used.
+        data: calibration samples; labels are not used.
         nodes: names of the layers.
-        effort: how many images and positions to look at.
-        threads: that share the images; 0 takes as many as there are cores.
+        effort: how many samples and positions to look at.
+        threads: that share the samples; 0 takes as many as there are cores.
         progress: told after every layer.
 
     Raises:
         ModelError: a layer is too wide for second moments.
     """
-    rest = _Rest(model, images, threads or cores())
-    run = LayerwisePass(model, images, nodes, effort, threads=threads)
+    rest = _Rest(model, data, threads or cores())
+    run = LayerwisePass(model, data, nodes, effort, threads=threads)
     tests: dict[str, _Test] = {}
     for layer, moments in progress.track(run, "measuring sensitivity", total=len(run)):
         tests[layer.node] = _tested(layer, np.asarray(model.weights[layer.weight], np.float64), moments, rest)
@@ -158,12 +158,12 @@ def _codes(matrix: Floats, factor: Single, scale: float) -> Single:
 class _Rest:
     """The network from some layer on, run again and again on what the float layers before it give."""
 
-    def __init__(self, model: Model, images: Images, threads: int) -> None:
+    def __init__(self, model: Model, data: Dataset, threads: int) -> None:
         self.model = model
-        batches = list(Batches(model, images.subset(min(VALIDATION_IMAGES, images.count)), BATCH_SIZE))
-        self._sizes = [len(x) for x in batches]
+        batches = list(Batches(model, data.subset(min(VALIDATION_IMAGES, data.count)), BATCH_SIZE))
+        self._sizes = [len(batch) for batch in batches]
         self._frontier = Frontier(Subgraphs(model), (), threads=threads)
-        self._frontier.keep(0, ({model.input.name: x} for x in batches))
+        self._frontier.keep(0, (batch.inputs for batch in batches))
         self._reference = self._answers({})
 
     def distance_with(self, layer: Layer, weights: Mapping[str, Array]) -> float:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lowbit.calibration.channels import channel_statistics
-from lowbit.data.images import Images
+from lowbit.data.dataset import Dataset
 from lowbit.formats.input_bytes import with_exact_input
 from lowbit.graph.ops import Layer, layers
 from lowbit.progress import Progress
@@ -96,7 +96,7 @@ class Step:
             what a lower effort gives, and from the trained network where that was equalized.
     """
 
-    take: Callable[[Candidate, Images, int, Progress], Candidate]
+    take: Callable[[Candidate, Dataset, int, Progress], Candidate]
     tolerance: Callable[[Plan], float]
     searches: bool = False
 
@@ -109,7 +109,7 @@ class Step:
         return math.isinf(tolerance) or after.closer_than(before, tolerance=tolerance)
 
 
-def narrow(before: Candidate, images: Images, threads: int, progress: Progress) -> Candidate:
+def narrow(before: Candidate, images: Dataset, threads: int, progress: Progress) -> Candidate:
     """The other range rule, which clips what is rare."""
     plan = replace(before.plan, recipe=replace(before.plan.recipe, ranges=OTHER_RANGES))
     graph = assembled(before.base, plan, before.graph.weights, {}, before.statistics)
@@ -118,17 +118,17 @@ def narrow(before: Candidate, images: Images, threads: int, progress: Progress) 
     return replace(before, plan=plan, graph=graph, note=f"range rule {OTHER_RANGES}")
 
 
-def take_bytes(before: Candidate, images: Images, threads: int, progress: Progress) -> Candidate:
+def take_bytes(before: Candidate, images: Dataset, threads: int, progress: Progress) -> Candidate:
     """The float input taken as the image bytes that it was made from."""
     return replace(before, graph=with_exact_input(before.graph), note="")
 
 
-def equalize(before: Candidate, images: Images, threads: int, progress: Progress) -> Candidate:
+def equalize(before: Candidate, images: Dataset, threads: int, progress: Progress) -> Candidate:
     """The plainly encoded network with rescaled channels."""
     model, plan = before.base, before.plan
     schemes = {tensor.tensor: tensor.given for tensor in plan.quantized if tensor.given is not None}
 
-    def equalized_on(images: Images) -> Equalized:
+    def equalized_on(images: Dataset) -> Equalized:
         channels = channel_statistics(model, images, equalizable(model), threads=threads, progress=progress)
         return equalize_network(model, channels, schemes, plan.scale_groups)
 
@@ -146,16 +146,19 @@ def equalize(before: Candidate, images: Images, threads: int, progress: Progress
     return Candidate(plan, equalized.model, graph, statistics, note)
 
 
-def round_weights(before: Candidate, images: Images, threads: int, progress: Progress) -> Candidate:
+def round_weights(before: Candidate, images: Dataset, threads: int, progress: Progress) -> Candidate:
     """Codes and biases solved layer by layer on what the quantized layers before give, rounded activations included."""
     model, plan, effort = before.base, before.plan, EFFORTS[before.plan.effort]
     schemes = {tensor.tensor: tensor.given for tensor in plan.quantized if tensor.given is not None}
     passed = before.byte_layers
-    codes: dict[str, Codes] = {
-        layer.weight: before.graph.weights[layer.weight] for layer in layers(model) if layer.node in passed
-    }
-    nodes = [layer.node for layer in layers(model) if layer.weight in schemes and layer.node not in passed]
+    solved_here = [layer for layer in layers(model) if layer.weight in schemes and layer.node not in passed]
+    # Codes of what is no layer, and of layers that read image bytes, stay as they are.
+    others = before.graph.weights.keys() - {layer.weight for layer in solved_here}
+    codes: dict[str, Codes] = {name: item for name, item in before.graph.weights.items() if name in others}
+    in_bytes = {layer.weight for layer in layers(model) if layer.node in passed}
+    nodes = [layer.node for layer in solved_here]
     run = LayerwisePass(model, images, nodes, effort, grids=before.grids, threads=threads)
+    run.begin_with({name: item.decode() for name, item in codes.items() if name not in in_bytes})
     for layer, moments in progress.track(run, "rounding", total=len(run)):
         scheme, least = schemes[layer.weight], _least_scale(layer, before)
         solution = solve_layer(layer, model.weights[layer.weight], moments, scheme, effort, least)
@@ -177,7 +180,7 @@ def _least_scale(layer: Layer, before: Candidate) -> npt.NDArray[np.float32] | N
     )
 
 
-def correct_biases(before: Candidate, images: Images, threads: int, progress: Progress) -> Candidate:
+def correct_biases(before: Candidate, images: Dataset, threads: int, progress: Progress) -> Candidate:
     """The codes as they are, with biases that give each channel its float mean."""
     base, plan, graph, passed = before.base, before.plan, before.graph, before.byte_layers
     biases = {layer.bias: graph.model.weights[layer.bias] for layer in layers(base) if layer.bias is not None}

@@ -15,17 +15,17 @@ files whose difference is chance the simpler one is kept.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from lowbit.calibration.batches import Batches
+from lowbit.calibration.batches import Batches, samples_per_run
 from lowbit.calibration.divergence import BATCH_SIZE, kl_by_image
-from lowbit.data.images import Images
-from lowbit.engines import open_session
+from lowbit.data.dataset import Dataset
+from lowbit.engines import fed, open_session
 from lowbit.formats.onnx.write import to_onnx
 from lowbit.formats.quantized_graph import QuantizedGraph
 from lowbit.graph.model import LightModel, Model
@@ -46,14 +46,14 @@ Array = np.ndarray[Any, np.dtype[Any]]
 Doubles = npt.NDArray[np.float64]
 
 
-def fitting_and_judging(model: Model, images: Images) -> tuple[Images, Images]:
-    """The images that a network is fitted to, and those that judge; all of them twice if there are too few."""
-    batch = model.fixed_batch or 1
-    count = max(FEWEST_JUDGING, min(MOST_JUDGING, images.count // JUDGING_SHARE))
+def fitting_and_judging(model: Model, data: Dataset) -> tuple[Dataset, Dataset]:
+    """The samples that a network is fitted to, and those that judge; all of them twice if there are too few."""
+    batch = samples_per_run(model, data) or 1
+    count = max(FEWEST_JUDGING, min(MOST_JUDGING, data.count // JUDGING_SHARE))
     count = -(-count // batch) * batch
-    if images.count < FEWEST_IMAGES or images.count - count < max(batch, count):
-        return images, images
-    return images.apart(count)
+    if data.count < FEWEST_IMAGES or data.count - count < max(batch, count):
+        return data, data
+    return data.apart(count)
 
 
 @dataclass(frozen=True)
@@ -103,16 +103,16 @@ class Validation:
 
     Args:
         model: the prepared float model.
-        images: labels are not used.
+        data: labels are not used.
         threads: threads of the runtime; 0 leaves it to the runtime.
 
     Attributes:
         measure: `KL`, `RELATIVE_ERROR`, or `NOT_JUDGED` where no output has something for each image.
     """
 
-    def __init__(self, model: Model, images: Images, *, threads: int = 0) -> None:
+    def __init__(self, model: Model, data: Dataset, *, threads: int = 0) -> None:
         self._model, self._threads = model, threads
-        self._images = images.subset(min(images.count, MOST_JUDGING))
+        self._data = data.subset(min(data.count, MOST_JUDGING))
         self._reference = self._answers(model.light())
         self.measure, self._temperature = RELATIVE_ERROR, 1.0
         if not self._reference:
@@ -140,23 +140,16 @@ class Validation:
         parts: dict[str, list[Array]] = {}
         sizes: list[int] = []
         held = 0
-        for x in self._batches():
-            outputs = session.run({self._model.input.name: x})
+        for batch in Batches(self._model, self._data, BATCH_SIZE):
+            outputs = session.run(fed(session, batch.inputs))
             for name in self._judged_outputs(outputs):
                 parts.setdefault(name, []).append(np.asarray(outputs[name], np.float32))
                 held += parts[name][-1].nbytes
-            sizes.append(len(x))
+            sizes.append(len(batch))
             if held > KEPT_BYTES:  # large answers say much already
                 break
         give_back_memory()
         return per_image(parts, sizes)
-
-    def _batches(self) -> Iterator[Array]:
-        """The images, the first alone: what mixes images shows by its shape."""
-        batches = iter(Batches(self._model, self._images, BATCH_SIZE))
-        if self._model.fixed_batch is None and (first := next(batches, None)) is not None:
-            yield from (first[:1], first[1:]) if len(first) > 1 else (first,)
-        yield from batches
 
     def _judged_outputs(self, outputs: Mapping[str, Array]) -> list[str]:
         names = [output.name for output in self._model.outputs]
@@ -226,4 +219,4 @@ def _runnable(graph: QuantizedGraph) -> bytes | LightModel:
         return to_onnx(graph)
     outputs = [output.name for output in graph.model.outputs]
     weights = DecodedWeights(graph.float_values, graph.weights)
-    return Subgraphs(graph.model).extract([graph.model.input.name], outputs, weights=weights)[0]
+    return Subgraphs(graph.model).extract([info.name for info in graph.model.inputs], outputs, weights=weights)[0]

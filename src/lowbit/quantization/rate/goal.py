@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lowbit.data.images import Images
+from lowbit.data.dataset import Dataset
 from lowbit.errors import DataError, SchemeError
 
 
@@ -28,7 +28,7 @@ class Goal:
     size: int | None = None
     bits_per_weight: float | None = None
     max_drop: float | None = None
-    data: Images | str | Path | Iterable[Any] | None = None
+    data: Dataset | str | Path | Iterable[Any] | None = None
 
     def __post_init__(self) -> None:
         goals = {"size": self.size, "bits_per_weight": self.bits_per_weight, "max_drop": self.max_drop}

@@ -1,0 +1,73 @@
+"""Every recipe on networks with several inputs, integer inputs, or no batch dimension, and their files."""
+
+import numpy as np
+import pytest
+
+import lowbit
+import many_inputs
+from lowbit.calibration.batches import as_runs, samples_per_run
+from lowbit.data.opening import open_data
+from lowbit.engines import fed, installed_engines, open_session
+from lowbit.errors import DataError
+
+LEAST_DB = {"int8": 25, "linear8": 35, "linear4": 12, "cluster4": 12}
+
+
+def quality(model, file, data, engine="onnxruntime"):
+    """Output SQNR in dB of a file over the samples of a data set."""
+    reference, session = open_session(model.to_bytes(), threads=1), open_session(file, engine=engine, threads=1)
+    error = power = 0.0
+    for batch in data.batches(samples_per_run(model, data) or 4):
+        wanted = reference.run(batch.inputs)[reference.output_names[0]]
+        given = session.run(fed(session, batch.inputs))[session.output_names[0]]
+        error += float(np.square(wanted - given).sum())
+        power += float(np.square(wanted).sum())
+    return 10 * np.log10(power / max(error, 1e-30))
+
+
+@pytest.mark.parametrize("recipe", LEAST_DB)
+@pytest.mark.parametrize("name", many_inputs.CASES)
+def test_files_answer_as_the_float_model_does(name, recipe, tmp_path):
+    case = many_inputs.CASES[name]()
+    model = lowbit.load(case.model)
+    quantized = lowbit.quantize(model, recipe, calibration=case.samples(60))
+    data = as_runs(model, open_data(case.samples(12, seed=9), model))
+    for engine in set(installed_engines()) - {"litert"}:
+        path = quantized.save(tmp_path / f"{engine}.onnx", to="openvino" if engine == "openvino" else None)
+        assert quality(model, path, data, engine) > LEAST_DB[recipe], engine
+
+
+def test_measuring_takes_several_inputs(tmp_path):
+    case = many_inputs.two_images()
+    model = lowbit.load(case.model)
+    files = [
+        lowbit.quantize(model, recipe, calibration=case.samples(40)).save(tmp_path / f"{recipe}.onnx")
+        for recipe in ("float", "int8")
+    ]
+    data = {**case.samples(12, seed=9), "labels": np.arange(12) % 5}
+    rows = lowbit.measure(files, open_data(data, model), runs=2).rows
+    assert len(rows) == 2
+    assert rows[1].kl < 0.1
+    assert all(row.latency_ms > 0 and row.peak_memory_bytes > 0 for row in rows)
+
+
+@pytest.mark.parametrize("first", [1, 4])
+def test_measuring_fills_fixed_batches(first, tmp_path):
+    rows = []
+    for batch in (first, "n"):
+        case = many_inputs.two_images(batch)
+        model = lowbit.load(case.model)
+        file = lowbit.quantize(model, "float").save(tmp_path / f"{batch}.onnx")
+        data = open_data({**case.samples(10, seed=9), "labels": np.arange(10) % 5}, model)
+        rows += lowbit.measure([file], data, runs=0).rows
+    fixed, free = rows
+    assert fixed.accuracy == free.accuracy
+    assert fixed.loss == pytest.approx(free.loss, rel=1e-5)
+
+
+def test_a_batch_size_that_the_model_does_not_take_is_refused(tmp_path):
+    case = many_inputs.two_images(4)
+    model = lowbit.load(case.model)
+    file = lowbit.quantize(model, "float").save(tmp_path / "float.onnx")
+    with pytest.raises(DataError, match="takes 4 samples a run, not batches of 3"):
+        lowbit.measure([file], open_data(case.samples(8), model), conditions=lowbit.Conditions(batch=3))
