@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 import litert_cases as cases
+from graphs import make as make_model
 from lowbit.engines import open_session
 from lowbit.errors import ModelError
+from lowbit.formats.file_form import FileForm
 from lowbit.formats.litert.write import to_litert
 from lowbit.formats.quantized_graph import QuantizedGraph
 
@@ -136,3 +138,54 @@ def test_repeated_values():
     ]
     weights = {"one": np.array([1]), "to": np.array([1, 3, 1, 1]), "times": np.array([1, 2, 3])}
     compare(cases.make(nodes, ["n", 5, 8], weights, outputs=("y0", "y1")))
+
+
+def test_comparisons_and_choices():
+    ops = ("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual")
+    nodes = [(op, ["x", "k"], [f"b{op}"], {}) for op in ops]
+    nodes += [("And", ["bGreater", "bLess"], ["b0"], {}), ("Or", ["bGreater", "bEqual"], ["b1"], {})]
+    nodes += [("Not", ["bLess"], ["b2"], {}), ("Relu", ["x"], ["r"], {})]
+    chosen = ["b0", "b1", "b2", *(f"b{op}" for op in ops)]
+    nodes += [("Where", [name, "r", "k"], [f"y{i}"], {}) for i, name in enumerate(chosen)]
+    weights = {"k": np.float32([0.1, -0.2, 0.3]).reshape(3, 1, 1)}
+    compare(cases.make(nodes, ["n", 3, 4, 5], weights, outputs=tuple(f"y{i}" for i in range(len(chosen)))))
+
+
+@pytest.mark.parametrize("recipe", ["float", "linear8", "int8"])
+@pytest.mark.parametrize("kind", [np.int64, np.int32])
+def test_ids_of_words_and_their_table(recipe, kind):
+    import lowbit
+
+    rng = np.random.default_rng(3)
+    weights = {"table": cases.normal(rng, 40, 16), "w": cases.normal(rng, 16, 5), "to": np.array([1, 1, 16])}
+    weights |= {"first": cases.normal(rng, 1, 1, 16)}
+    nodes = [
+        ("Gather", ["table", "ids"], ["e"], {}),
+        ("Shape", ["ids"], ["s"], {"end": 1}),
+        ("MatMul", ["e", "w"], ["y"], {}),
+    ]
+    types = {"ids": 7 if kind is np.int64 else 6}
+    proto = make_model(nodes, {"ids": ["n", 6]}, ["y"], weights, types=types)
+    ids = rng.integers(0, 40, size=(24, 6)).astype(kind)
+    made = lowbit.quantize(lowbit.load(proto), recipe, calibration=[{"ids": row} for row in ids], effort="fast")
+    content = made.to_bytes(FileForm(to="litert"))
+    wanted = open_session(made.to_bytes(), threads=1).run({"ids": ids})["y"]
+    given = open_session(content, engine="litert", threads=1).run({"ids": ids})["y"]
+    np.testing.assert_allclose(given, wanted, rtol=1e-3, atol=0.05 if recipe == "int8" else 1e-4)
+    if recipe != "float":
+        assert len(content) < len(lowbit.load(proto).to_bytes()) + 2500
+
+
+def test_a_table_in_a_code_book_is_refused():
+    import lowbit
+
+    weights = {
+        "table": np.ones((400, 16), np.float32) * np.arange(16, dtype=np.float32),
+        "w": np.ones((16, 5), np.float32),
+    }
+    nodes = [("Gather", ["table", "ids"], ["e"], {}), ("MatMul", ["e", "w"], ["y"], {})]
+    made = lowbit.quantize(
+        lowbit.load(make_model(nodes, {"ids": ["n", 6]}, ["y"], weights, types={"ids": 7})), "cluster4"
+    )
+    with pytest.raises(ModelError, match="has a table 'table' as cluster"):
+        made.to_bytes(FileForm(to="litert"))

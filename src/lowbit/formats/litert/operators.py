@@ -38,8 +38,18 @@ from lowbit.graph.model import Node, Value
 # LiteRT fixes scale and zero point of an int8 sigmoid: 1/256 and the lowest code.
 SIGMOID_CODES = ActivationCodes(scale=1 / 256, zero_point=0)
 
+COMPARISONS = {
+    "Equal": "EQUAL",
+    "Greater": "GREATER",
+    "GreaterOrEqual": "GREATER_EQUAL",
+    "Less": "LESS",
+    "LessOrEqual": "LESS_EQUAL",
+    "And": "LOGICAL_AND",
+    "Or": "LOGICAL_OR",
+    "Not": "LOGICAL_NOT",
+}
 INT64 = 4  # in the schema's TensorType
-CAST_TYPES = {"float32": 0, "int32": 2, "uint8": 3, "int64": INT64}
+CAST_TYPES = {"float32": 0, "int32": 2, "uint8": 3, "int64": INT64, "bool": 6}
 # ONNX -> (operator, options table, whether a fused activation is among its options)
 BINARY: dict[str, tuple[str, str, bool]] = {
     "Add": ("ADD", "AddOptions", True),
@@ -244,6 +254,34 @@ def softmax(graph: FileGraph, node: Node) -> None:
         graph.operator("LOG_SOFTMAX", [x.tensor], [output])
 
 
+def comparison(graph: FileGraph, node: Node) -> None:
+    """Equal, Less, And and the like: bool."""
+    name = str(node.outputs[0].name)
+    shape = graph.shape(name)
+    order = tuple(range(len(shape)))
+    parts = [_broadcastable(graph, value, len(shape)) for value in node.inputs]
+    result = graph.tensor(shape, batch_axis=graph.batch_place(name, order), dtype="bool")
+    graph.operator(COMPARISONS[node.op_type], parts, [result], version=1)
+    graph.adopt(name, StoredValue(result, order))
+
+
+def where(graph: FileGraph, node: Node) -> None:
+    """Where: SELECT_V2."""
+    name = str(node.outputs[0].name)
+    shape = graph.shape(name)
+    parts = [_broadcastable(graph, value, len(shape)) for value in node.inputs]
+    graph.operator("SELECT_V2", parts, [graph.write(name, tuple(range(len(shape))))], version=1)
+
+
+def _broadcastable(graph: FileGraph, value: Value | None, rank: int) -> int:
+    """A value in the order of ONNX; constants keep their own type, and get all axes."""
+    assert value is not None
+    array = graph.array(value)
+    if array is not None and not graph.has(str(value.name)):
+        return graph.constant(array.reshape((1,) * (rank - array.ndim) + array.shape))
+    return graph.plain(value).tensor
+
+
 def position(graph: FileGraph, node: Node) -> None:
     """ArgMax and ArgMin: positions of the first largest or smallest values."""
     if flag(node, "select_last_index"):
@@ -298,6 +336,7 @@ OPERATORS: dict[str, Callable[[FileGraph, Node], None]] = {
     **dict.fromkeys(("Softmax", "LogSoftmax"), softmax),
     **dict.fromkeys(("DepthToSpace", "SpaceToDepth"), depth_space),
     **dict.fromkeys(("ArgMax", "ArgMin"), position),
+    **dict.fromkeys(COMPARISONS, comparison),
     **dict.fromkeys(("Expand", "Tile"), tile),
     "BatchNormalization": batch_norm,
     "Cast": cast,
@@ -316,4 +355,5 @@ OPERATORS: dict[str, Callable[[FileGraph, Node], None]] = {
     "Slice": slices,
     "Split": split,
     "Transpose": transpose,
+    "Where": where,
 }

@@ -29,6 +29,7 @@ from lowbit.graph.preprocessing import METADATA_KEY
 from lowbit.schemes.codes import Scheme
 
 TYPES = ("float32", "int8", "uint8")
+WHOLE_NUMBERS = ("INT64", "INT32", "UINT8", "BOOL")  # that a model itself takes, such as the ids of words
 # Read by `lowbit.engines.litert`.
 LAYOUT_KEY = "lowbit.layout"
 # Read by `lowbit.formats.litert.ledger`: how a weight differs from that of the model beyond the order of axes.
@@ -170,6 +171,15 @@ def _input_order(graph: FileGraph, value: Value) -> Order:
 
 def _input(graph: FileGraph, value: Value, order: Order, kind: str) -> int:
     name = str(value.name)
+    if value.dtype is not None and value.dtype.name in WHOLE_NUMBERS:
+        tensor = graph.tensor(
+            [graph.shape(name)[axis] for axis in order],
+            name=name,
+            batch_axis=graph.batch_place(name, order),
+            dtype=value.dtype.name.lower(),
+        )
+        graph.adopt(name, StoredValue(tensor, order))
+        return tensor
     if kind == "float32":
         return graph.write(name, order)
     codes = _codes(graph, name, "input")
