@@ -1,9 +1,9 @@
 """Shape arithmetic, element by element: what is known of it becomes constant although the batch is open.
 
 Exporters compute pads, sizes and the targets of reshapes from Shape. A runtime folds these where all dimensions are
-numbers; here each element is followed by itself, as a number, a symbol (a named dimension) or unknown. Whatever comes out as
-numbers becomes a constant. The target of a Reshape may hold one open dimension, which is written as 0 where it is the
-input's own and as -1 otherwise; sizes of a Resize with an open batch become scales.
+numbers; here each element is followed by itself, as a number, a symbol (a named dimension) or unknown. What comes out
+as numbers becomes a constant. The target of a Reshape may hold one open dimension, which is written as 0 where it is
+the input's own and as -1 otherwise; sizes of a Resize with an open batch become scales.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ INTEGERS = (ir.DataType.INT32, ir.DataType.INT64)
 
 
 def write_known_sizes(model: ir.Model) -> bool:
-    """Replace shape arithmetic whose result is known by constants, and open targets of Reshape by 0 and -1, in place."""
+    """Replace shape arithmetic that is known by constants, and open targets of Reshape by 0 and -1, in place."""
     graph = model.graph
     known: dict[ir.Value, Elements] = {}
     changed = False

@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from lowbit.graph.edit import add_initializer, bypass, constant, extents, flag, is_standard
-from lowbit.graph.rewrites.transposes import order_of_axes
+from lowbit.graph.rewrites.turning import order_of_axes
 
 VIEWS = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze"})
 
