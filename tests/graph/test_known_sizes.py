@@ -206,6 +206,13 @@ def test_a_chain_of_reshapes_is_one_or_none(chain):
     assert not left.keys() & {"Squeeze", "Unsqueeze", "Transpose"}
 
 
+@pytest.mark.parametrize(("axis", "left"), [("third", 1), ("second", 2)])
+def test_cuts_along_two_axes_are_one(axis, left):
+    """Along the same axis the second counts from what the first leaves."""
+    nodes = [("Slice", ["c", "one", "last", "second"], ["r"], {}), ("Slice", ["r", "one", "third", axis], ["y"], {})]
+    assert count(simplified(network(*nodes), FEEDS))["Slice"] == left
+
+
 def test_a_transpose_that_moves_pixels_stays_before_a_reshape():
     nodes = [("Transpose", ["c"], ["r"], {"perm": [0, 2, 3, 1]}), ("Reshape", ["r", "flat"], ["y"], {})]
     assert count(simplified(network(*nodes), FEEDS))["Transpose"] == 1

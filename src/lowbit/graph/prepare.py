@@ -28,7 +28,7 @@ from lowbit.graph.rewrites.no_ops import remove_no_ops
 from lowbit.graph.rewrites.noted_sizes import forget_named_sizes
 from lowbit.graph.rewrites.pads import fold_pads
 from lowbit.graph.rewrites.products import fold_gemm_factors, write_biases
-from lowbit.graph.rewrites.reshapes import merge_reshapes
+from lowbit.graph.rewrites.reshapes import merge_reshapes, merge_slices
 from lowbit.graph.rewrites.rounded_up_pools import count_no_padding
 from lowbit.graph.rewrites.shared_weights import merge_copies
 from lowbit.graph.rewrites.transposes import merge_transposes, move_transposes
@@ -238,6 +238,7 @@ REWRITES: tuple[tuple[Rewrite, ...], ...] = (
         merge_transposes,
         move_transposes,
         merge_reshapes,
+        merge_slices,
         fold_flattened_transposes,
         fold_pads,
         merge_duplicates,
