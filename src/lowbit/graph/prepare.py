@@ -15,7 +15,7 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from lowbit.errors import ModelError
-from lowbit.graph.edit import constant, flag
+from lowbit.graph.edit import constant, flag, remembered_names
 from lowbit.graph.parameters import count_parameters, count_removed_by_exporter
 from lowbit.graph.rewrites.all_axes import write_all_axes
 from lowbit.graph.rewrites.batch_norm import fold_batch_norms
@@ -290,10 +290,12 @@ def _prepared(model: ir.Model, trained_parameters: int | None) -> int:
     run_until_settled(model, readable)
     trained = trained_parameters or _noted_count(model)
     removed, copies = count_removed_by_exporter(model.graph), count_parameters(model.graph)
-    run_until_settled(model, simple)
+    with remembered_names(model.graph):
+        run_until_settled(model, simple)
     if trained is None:
         trained = max(copies, count_parameters(model.graph)) + removed
-    run_until_settled(model, folded)
+    with remembered_names(model.graph):
+        run_until_settled(model, folded)
     run_until_settled(model, finished)
     if trained != count_parameters(model.graph):
         model.metadata_props[TRAINED_KEY] = str(trained)

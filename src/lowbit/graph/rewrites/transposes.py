@@ -17,7 +17,8 @@ from onnx_ir.passes import common
 from lowbit.graph.edit import bypass, constant, is_standard
 from lowbit.graph.rewrites.turning import can_turn, inverse, operands, order_of_axes, turn
 
-LARGEST_REGION = 2000
+# Steps of the search: a tensor that many nodes read is looked at once for each of them.
+MOST_STEPS = 200_000
 MOST_ORDERS = 8
 AFFINE = frozenset({"Add", "Sub", "Mul", "Div"})
 LAYERS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
@@ -85,6 +86,7 @@ def _regions(graph: ir.Graph, order: Sequence[int]) -> list[list[ir.Node]]:
     """Operators that can run in another order of axes and hang together, in execution order."""
     movable = {node: at for at, node in enumerate(graph) if can_turn(node, order)}
     regions: list[list[ir.Node]] = []
+    steps = 0
     seen: set[ir.Node] = set()
     for first in movable:
         if first in seen:
@@ -98,7 +100,9 @@ def _regions(graph: ir.Graph, order: Sequence[int]) -> list[list[ir.Node]]:
                 if other in movable and other not in seen:
                     seen.add(other)
                     pending.append(other)
-        if len(region) <= LARGEST_REGION:
+        values = [value for node in region for value in (*node.inputs, *node.outputs) if value is not None]
+        steps += sum(len(value.uses()) for value in values if constant(value) is None)
+        if steps <= MOST_STEPS:
             regions.append(sorted(region, key=movable.__getitem__))
     return regions
 
