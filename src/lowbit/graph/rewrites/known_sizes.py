@@ -198,7 +198,8 @@ def _scales_for_sizes(graph: ir.Graph, node: ir.Node, known: dict[ir.Value, Elem
     for at, (new, old) in enumerate(zip(wanted.tolist(), own, strict=True)):
         if isinstance(new, int) and isinstance(old, int) and min(new, old) > 0:
             scales[at] = np.float32(new) / np.float32(old)
-            if int(np.floor(np.float32(old) * scales[at])) != new:
+            # Some multiply in single precision, some in double.
+            if {int(np.float32(old) * scales[at]), int(old * float(scales[at]))} != {new}:
                 return False
         elif new is None or new != old:
             return False
