@@ -81,14 +81,18 @@ def by_sample(parts: Sequence[Array], sizes: Sequence[int]) -> Answer | None:
     rows = [len(part) // size if part.ndim else 0 for part, size in zip(parts, sizes, strict=True)]
     if all(each == 1 for each in rows):
         if len({part.shape[1:] for part in parts}) == 1:
-            return np.concatenate(parts)
+            return _joined(parts)
         return [sample for part in parts for sample in part]
     if alone:
         return np.stack(parts) if len({part.shape for part in parts}) == 1 else list(parts)
     dealt = [part.reshape(size, each, *part.shape[1:]) for part, size, each in zip(parts, sizes, rows, strict=True)]
     if len({part.shape[1:] for part in dealt}) == 1:
-        return np.concatenate(dealt)
+        return _joined(dealt)
     return [sample for part in dealt for sample in part]
+
+
+def _joined(parts: Sequence[Array]) -> Array:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)  # a part may be a file that memory would not hold
 
 
 def per_image(
@@ -178,16 +182,16 @@ def relative_error(wanted: Answer, given: Answer | None) -> Doubles:
         wanted, given = wanted[:, None], given[:, None]
     channels = 1 if wanted.ndim > 3 else -1
     wanted, given = np.moveaxis(wanted, channels, -1), np.moveaxis(given, channels, -1)
-    variance = _floored(wanted.reshape(-1, wanted.shape[-1]).var(axis=0, dtype=np.float64))
+    variance = floored(wanted.reshape(-1, wanted.shape[-1]).var(axis=0, dtype=np.float64))
     error = np.square(wanted.astype(np.float64) - given) / variance
     return np.asarray(error.reshape(len(error), -1).mean(axis=1))
 
 
 def _error_of_each(wanted: Sequence[Array], given: Sequence[Array]) -> Doubles:
-    rows = [_by_channel(sample) for sample in wanted]
+    rows = [by_channel(sample) for sample in wanted]
     if len({row.shape[1] for row in rows}) > 1:  # the axis that differs is no axis of channels
         rows = [row.reshape(-1, 1) for row in rows]
-    variance = _floored(np.concatenate(rows).var(axis=0, dtype=np.float64))
+    variance = floored(np.concatenate(rows).var(axis=0, dtype=np.float64))
     errors = np.empty(len(rows))
     for index, (row, sample, other) in enumerate(zip(rows, wanted, given, strict=True)):
         if sample.shape != other.shape:
@@ -195,12 +199,12 @@ def _error_of_each(wanted: Sequence[Array], given: Sequence[Array]) -> Doubles:
         elif not sample.size:
             errors[index] = 0.0
         else:
-            difference = row.astype(np.float64) - _by_channel(other).reshape(row.shape)
+            difference = row.astype(np.float64) - by_channel(other).reshape(row.shape)
             errors[index] = float((np.square(difference) / variance).mean())
     return errors
 
 
-def _by_channel(sample: Array) -> Array:
+def by_channel(sample: Array) -> Array:
     """One sample as [positions, channels]: maps have channels first, rows last."""
     if sample.ndim < 2:
         return sample.reshape(1, -1)
@@ -208,7 +212,8 @@ def _by_channel(sample: Array) -> Array:
     return x.reshape(-1, x.shape[-1])
 
 
-def _floored(variance: Doubles) -> Doubles:
+def floored(variance: Doubles) -> Doubles:
+    """Variances of channels [channels], those that hardly vary with what an average one of the output has a part of."""
     return np.asarray(
         np.maximum(variance, max(LEAST_VARIANCE * float(variance.mean()), float(np.finfo(np.float32).tiny)))
     )

@@ -7,7 +7,7 @@ from lowbit.errors import ModelError
 from lowbit.formats.opening import is_litert
 from lowbit.graph.cost import Cost, cost
 from lowbit.graph.model import Model
-from lowbit.measurement.results import LayerCostRow, ModelSummary
+from lowbit.measurement.results import CLASSIFICATION, LayerCostRow, ModelSummary
 
 
 def check_reference(path: Path | str) -> None:
@@ -24,14 +24,31 @@ def check_reference(path: Path | str) -> None:
         )
 
 
-def described(model: Model, data: Dataset) -> tuple[Cost | None, ModelSummary]:
-    """Costs for one sample, if they are known, and a summary of the network.
+def check_classes(model: Model, data: Dataset, task: object) -> None:
+    """Refuse class numbers that a classifier does not have; labels of other tasks mean something else.
 
     Raises:
         DataError: labels that do not fit its classes.
     """
-    if data.labels is not None and model.classes is not None:
+    shape = model.outputs[0].shape if model.outputs else ()
+    classifies = task == CLASSIFICATION or (task is None and len(model.outputs) == 1 and len(shape) == 2)
+    if classifies and data.labels is not None and model.classes is not None and model.classes > 1:
         check_labels(data, model.classes)
+
+
+def image_size(model: Model) -> tuple[int, int] | None:
+    """Height and width of the images that a model takes, if it takes images and they are known."""
+    how = model.preprocessing
+    if how is not None:
+        return how.height, how.width
+    shape = model.inputs[0].shape if model.inputs else ()
+    sides = shape[1:3] if len(shape) == 4 and shape[3] in (1, 3, 4) and shape[1] not in (1, 3, 4) else shape[2:]
+    height, width = sides if len(shape) == 4 else (None, None)
+    return (height, width) if isinstance(height, int) and isinstance(width, int) else None
+
+
+def described(model: Model, data: Dataset) -> tuple[Cost | None, ModelSummary]:
+    """Costs for one sample, if they are known, and a summary of the network."""
     costs = _cost(model)
     return costs, _summary(model, costs, data)
 
