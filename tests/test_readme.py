@@ -63,6 +63,12 @@ def test_python_example(workplace):
 
 
 @pytest.mark.usefixtures("quick_measuring")
+def test_python_examples_of_data(workplace):
+    (workplace / "mobilenet.onnx").rename("model.onnx")
+    (example,) = blocks("python", "docs/data.md")
+    exec(compile(example, "docs/data.md", "exec"), {})
+
+
 @pytest.mark.parametrize("document", ["README.md", "docs/options.md"])
 def test_command_line_examples(workplace, capsys, document):
     pytest.importorskip("ai_edge_litert")

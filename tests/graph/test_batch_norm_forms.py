@@ -93,3 +93,42 @@ def test_a_constant_divided_by_a_value_and_division_by_zero_stay():
         nodes += [make_node("Div", given, "t"), make_node("Sigmoid", "t", "y")]
         model = lowbit.load(make(nodes, {"x": inputs}, ["y"], weights))
         assert [node.op_type for node in model.nodes.values()] == ["Conv", "Div", "Sigmoid"]
+
+
+PRODUCTS = {
+    "scaled, then a bias": ([("Mul", 1), ("Add", 1)], ["MatMul", "Add", "Relu"]),
+    "centered, scaled, shifted": ([("Sub", 1), ("Mul", 0), ("Add", 0)], ["MatMul", "Add", "Relu"]),
+    "divided only": ([("Div", 1)], ["MatMul", "Relu"]),
+    "a constant minus the product": ([("Sub", 0)], ["MatMul", "Sub", "Relu"]),
+}
+
+
+@pytest.mark.parametrize("axes", [1, 2])
+@pytest.mark.parametrize("form", PRODUCTS)
+def test_a_product_without_a_bias_takes_factors_and_then_a_bias(form, axes):
+    steps, left = PRODUCTS[form]
+    nodes, weights, last = [make_node("MatMul", "x w", "p")], {"w": GENERATOR.normal(size=(4, 6))}, "p"
+    for number, (op, place) in enumerate(steps):
+        weights[f"c{number}"] = GENERATOR.uniform(0.5, 2, 6)
+        nodes.append(make_node(op, f"c{number} {last}" if place == 0 else f"{last} c{number}", f"t{number}"))
+        last = f"t{number}"
+    inputs = ["n", 4] if axes == 1 else ["n", 5, 4]
+    assert same(make([*nodes, make_node("Relu", last, "y")], {"x": inputs}, ["y"], weights), inputs) == left
+
+
+@pytest.mark.parametrize("why", ["an output", "read elsewhere", "several weights", "a factor for each row"])
+def test_a_product_that_cannot_take_a_factor_keeps_it(why):
+    nodes = [make_node("MatMul", "x w", "p"), make_node("Mul", "p f", "t"), make_node("Relu", "t", "y")]
+    weights = {"w": GENERATOR.normal(size=(4, 6)), "f": GENERATOR.uniform(0.5, 2, 6)}
+    outputs, inputs = ["y"], ["n", 5, 4]
+    if why == "an output":
+        outputs = ["y", "p"]
+    elif why == "read elsewhere":
+        nodes, outputs = [*nodes, make_node("Exp", "p", "z")], ["y", "z"]
+    elif why == "several weights":
+        weights["w"], inputs = GENERATOR.normal(size=(5, 4, 6)), ["n", 5, 5, 4]
+        nodes.append(make_node("MatMul", "y v", "z"))
+        weights["v"], outputs = GENERATOR.normal(size=(6, 2)), ["y", "z"]
+    else:
+        weights["f"] = GENERATOR.uniform(0.5, 2, (5, 1))
+    assert "Mul" in same(make(nodes, {"x": inputs}, outputs, weights), inputs)

@@ -60,6 +60,35 @@ def test_a_module_is_exported_and_left_as_it_was(torch, network, capfd):
     assert printed.out == ""
 
 
+def two_inputs(torch):
+    class Scored(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.table = torch.nn.Embedding(20, 8)
+            self.head = torch.nn.Linear(8, 3)
+
+        def forward(self, ids, mask):
+            return self.head((self.table(ids) * mask[..., None]).sum(dim=1))
+
+    torch.manual_seed(0)
+    return Scored().eval()
+
+
+@pytest.mark.parametrize("form", ["tuple", "dict", "dict in another order"])
+def test_several_inputs_keep_their_names_types_and_batch(torch, form):
+    module = two_inputs(torch)
+    ids, mask = torch.zeros(1, 6, dtype=torch.int64), torch.ones(1, 6)
+    examples = {"tuple": (ids, mask), "dict": {"ids": ids, "mask": mask}}
+    model = load(module, example=examples.get(form, {"mask": mask, "ids": ids}))
+    found = {info.name: (info.dtype.name, info.shape[1:]) for info in model.inputs}
+    assert found == {"ids": ("int64", (6,)), "mask": ("float32", (6,))}
+    assert not any(isinstance(info.shape[0], int) for info in model.inputs)
+    ids, mask = torch.randint(0, 20, (4, 6)), torch.rand(4, 6)
+    with torch.no_grad():
+        wanted = module(ids, mask).numpy()
+    assert_close(run(model.to_bytes(), {"ids": ids.numpy(), "mask": mask.numpy()})[0], wanted, 1e-5)
+
+
 def test_the_same_module_gives_the_same_bytes(torch, network):
     example = torch.zeros(1, 3, 16, 16)
     assert load(network, example=example).to_bytes() == load(network, example=example).to_bytes()

@@ -87,18 +87,45 @@ def test_two_batch_norms_in_a_row_fold():
     assert operators(loaded) == ["Conv"]
 
 
-def test_a_shared_weight_stays_right_for_everybody():
-    nodes = [
-        ("Conv", ["x", "w", "b"], ["c1"], {}),
-        ("BatchNormalization", ["c1", *NORM], ["y1"], {}),
-        ("Conv", ["x", "w", "b"], ["y2"], {"strides": [2, 2]}),
-    ]
-    weights = {"w": normal(1, 4, 3, 3, 3), "b": normal(2, 4)} | norm(4)
+SHARED = {
+    "one of two normed": [("Conv", ["x", "w", "b"], ["c2"], {"strides": [2, 2]}), ("Relu", ["c2"], ["y2"], {})],
+    "another norm": [
+        ("Conv", ["x", "w", "b"], ["c2"], {"strides": [2, 2]}),
+        ("BatchNormalization", ["c2", "s", "g", "m", "v"], ["y2"], {}),
+    ],
+    "read as a table": [("Gather", ["w", "i"], ["y2"], {})],
+}
+
+
+@pytest.mark.parametrize("other", SHARED)
+def test_a_weight_that_layers_share_stays_and_is_stored_once(other):
+    nodes = [("Conv", ["x", "w", "b"], ["c1"], {}), ("BatchNormalization", ["c1", *NORM], ["y1"], {}), *SHARED[other]]
+    weights = (
+        {"w": normal(1, 4, 3, 3, 3), "b": normal(2, 4)} | norm(4) | ({"i": np.array(0)} if "table" in other else {})
+    )
     loaded = assert_same(make(nodes, {"x": ["n", 3, 8, 8]}, ["y1", "y2"], weights), {"x": normal(3, 1, 3, 8, 8)})
-    first, second = layers(loaded)
-    assert first.weight != second.weight
-    np.testing.assert_array_equal(loaded.weights[second.weight], weights["w"])
+    assert [array.shape for array in loaded.weights.values()].count((4, 3, 3, 3)) == 1
+    np.testing.assert_array_equal(loaded.weights["w"], weights["w"])
     assert loaded.trained_parameters == 4 * 27 + 4 + 8
+
+
+@pytest.mark.parametrize("written_out", [False, True])
+def test_layers_that_share_weight_and_norm_are_folded_together(written_out):
+    """Two inputs go through one network: siamese."""
+    nodes = []
+    for way in "12":
+        c, m, z = (f"{letter}{way}" for letter in "cmz")
+        nodes.append(("Conv", [f"x{way}", "w"], [c], {}))
+        if written_out:
+            nodes += [("Mul", [c, "f"], [m], {}), ("Add", [m, "t"], [z], {})]
+        else:
+            nodes.append(("BatchNormalization", [c, *NORM], [z], {}))
+    nodes.append(("Sub", ["z1", "z2"], ["y"], {}))
+    weights = {"f": normal(4, 4, 1, 1), "t": normal(5, 4, 1, 1)} if written_out else norm(4)
+    model = make(nodes, {"x1": ["n", 3, 8, 8], "x2": ["n", 3, 8, 8]}, ["y"], {"w": normal(1, 4, 3, 3, 3)} | weights)
+    loaded = assert_same(model, {"x1": normal(3, 1, 3, 8, 8), "x2": normal(4, 1, 3, 8, 8)})
+    assert operators(loaded) == ["Conv", "Conv", "Sub"]
+    assert [array.shape for array in loaded.weights.values()].count((4, 3, 3, 3)) == 1
 
 
 @pytest.mark.parametrize("reason", ["two readers", "output", "three dimensions", "computed"])
@@ -206,8 +233,8 @@ def test_weights_that_are_computed_become_constants():
     np.testing.assert_array_equal(loaded.weights[layers(loaded)[1].weight], weights["book"][codes])
 
 
-def test_a_shape_that_is_known_is_folded_and_one_that_is_open_is_not():
-    for shape, expected in (([2, 4, 3, 3], 0), (["n", 4, 3, 3], 1)):
+def test_a_target_is_constant_whether_the_batch_is_known_or_open():
+    for shape, target in (([2, 4, 3, 3], [2, -1]), (["n", 4, 3, 3], [0, -1])):
         nodes = [
             ("Conv", ["x", "w"], ["c"], {}),
             ("Shape", ["c"], ["s"], {}),
@@ -218,7 +245,9 @@ def test_a_shape_that_is_known_is_folded_and_one_that_is_open_is_not():
         ]
         weights = {"w": normal(1, 5, 4, 3, 3), "zero": np.int64(0), "axis": np.array([0]), "rest": np.array([-1])}
         loaded = assert_same(make(nodes, {"x": shape}, ["y"], weights), {"x": normal(3, 2, 4, 3, 3)})
-        assert operators(loaded).count("Shape") == expected
+        assert operators(loaded) == ["Conv", "Reshape"]
+        (shape_tensor,) = [array for array in loaded.weights.values() if array.dtype == np.int64]
+        assert shape_tensor.tolist() == target
 
 
 def test_a_small_file_cannot_grow_into_memory():
@@ -559,7 +588,8 @@ def test_pads_and_sizes_of_some_axes_become_those_of_all(what, where, computed):
     assert "axes" not in last.attributes
     assert len(last.inputs) < 4 or op == "Resize"
     assert operators(loaded).count("ScatterElements") == computed
-    assert ("Shape" in operators(loaded)) == (what == "sizes" and where != "known sizes")
+    open_sizes = where == "unknown sizes" or (computed and where != "known sizes")
+    assert ("Shape" in operators(loaded)) == (what == "sizes" and open_sizes)
 
 
 def test_a_resize_that_keeps_proportions_keeps_its_axes():

@@ -72,8 +72,10 @@ def quantize(
     as_json: JsonOption = False,
 ) -> None:
     """Quantize a model and write the file."""
+    from lowbit.files import write_atomically
     from lowbit.quantization.quantize import quantize as run
     from lowbit.quantization.quantized import check_form
+    from lowbit.quantization.trial import check_runs
     from lowbit.reports.inspection import print_written, written_json
 
     wanted = recipe.parsed(ranges=recipe.ranges)
@@ -87,7 +89,7 @@ def quantize(
         verdict, faster = _verdict(loaded, wanted, output)
         if not faster:
             # Before the work is done, and on standard error, where it does not disturb who reads the output.
-            typer.echo(f"Note: {verdict}", err=True)
+            typer.echo(" ".join(("Note:", *loaded.remarks, verdict)), err=True)
         quantized = run(
             loaded,
             wanted,
@@ -97,7 +99,9 @@ def quantize(
             strict=search.strict,
             progress=progress,
         )
-        quantized.save(output, file_form)
+        content = quantized.to_bytes(file_form.named(output))
+        check_runs(loaded, content, file_form.named(output))
+        write_atomically(output, content)
     ledger = read_file_ledger(output)
     if as_json:
         written = written_json(quantized, output, ledger, source_bytes=model.stat().st_size)

@@ -159,6 +159,12 @@ def check_graph(proto: onnx.ModelProto, source: str) -> None:
                     where=source,
                     remedy="Export it with standard operators only.",
                 )
+            if any(attribute.ref_attr_name for attribute in node.attribute):
+                raise ModelError(
+                    f"node {node.name!r} takes an attribute from a function, and is in none.",
+                    where=source,
+                    remedy=AGAIN,
+                )
     _check_wiring(proto.graph, source)
     _check_schema(proto, source)
 

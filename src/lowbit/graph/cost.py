@@ -17,7 +17,7 @@ from lowbit.graph.edit import constant, flag
 from lowbit.graph.model import Model, Node, Value
 from lowbit.graph.ops import OPS, layers
 from lowbit.graph.parameters import count_parameters
-from lowbit.graph.prepare import infer_shapes
+from lowbit.graph.prepare import settle_sizes
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ def _with_shapes(model: Model, sizes: Mapping[str, tuple[int, ...]]) -> ir.Graph
     for node in copy.graph:
         for output in node.outputs:
             output.shape = None
-    infer_shapes(copy)
+    settle_sizes(copy)
     return copy.graph
 
 
@@ -203,10 +203,12 @@ def _layer_cost(node: Node, graph: ir.Graph, bias: str | None, counted: set[str]
 def _shape(value: Value, node: Node, source: str) -> tuple[int, ...]:
     dims = None if value.shape is None else [dim for dim in value.shape if isinstance(dim, int)]
     if dims is None or value.shape is None or len(dims) != len(value.shape):
+        # The inputs have fixed sizes here.
         raise ModelError(
-            f"the shape of {value.name!r}, at {node.op_type} {node.name!r}, cannot be inferred.",
+            f"the shape of {value.name!r}, at {node.op_type} {node.name!r}, cannot be inferred: it depends on the values "
+            "that are computed, or on an operator of unknown shapes.",
             where=source,
-            remedy="Export the model with fixed image size.",
+            remedy="Export the model without such operators before that node.",
         )
     return tuple(dims)
 

@@ -16,6 +16,18 @@ def flag(node: ir.Node, name: str) -> bool:
     return bool(node.attributes.get_int(name, 0))
 
 
+def is_standard(node: ir.Node) -> bool:
+    """Whether an operator is one of ONNX's own."""
+    return node.domain in ("", "ai.onnx")
+
+
+def extents(value: ir.Value | None) -> tuple[int | str | None, ...] | None:
+    """The dimensions of a tensor as numbers, names or None for unknown ones; None if not even the rank is known."""
+    if value is None or value.shape is None:
+        return None
+    return tuple(dim if isinstance(dim, int) else dim.value for dim in value.shape)
+
+
 def free_name(graph: ir.Graph, wanted: str) -> str:
     """`wanted`, or `wanted_2`, `wanted_3`, ...: the first that no tensor of the graph or a subgraph has."""
     taken = set(graph.initializers) | {value.name for value in graph.inputs}

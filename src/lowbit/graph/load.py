@@ -31,6 +31,8 @@ OTHER_FORMATS = (
     (b"TFL3", 4, "a LiteRT (TensorFlow Lite) file"),
     (b"\x80\x02", 0, "a Python pickle"),
 )
+# IR version from which a weight among the inputs is one that a caller may replace.
+FIRST_WITH_CONSTANTS = 4
 EXPORT = "Export the network to ONNX first, for example with torch.onnx.export or tf2onnx."
 
 
@@ -82,6 +84,7 @@ def _from_proto(
     check_tensors(proto, source)
     check_graph(proto, source)
     set_sizes(proto, sizes or {}, source)
+    remarks = _remarks(proto)
     preprocessing = None
     for entry in proto.metadata_props:
         if entry.key == METADATA_KEY:
@@ -100,10 +103,22 @@ def _from_proto(
         ) from error
     del proto
     trained = prepare(graph, source, trained_parameters=trained_parameters)
-    model = Model(graph, trained, preprocessing, source)
+    model = Model(graph, trained, preprocessing, source, remarks)
     if not layers(model):
         _refuse_without_layers(model)
     return model
+
+
+def _remarks(proto: onnx.ModelProto) -> tuple[str, ...]:
+    """What is wrong with a file and not with the network in it."""
+    weights = {tensor.name for tensor in proto.graph.initializer}
+    inputs = sum(value.name in weights for value in proto.graph.input)
+    if proto.ir_version < FIRST_WITH_CONSTANTS or not inputs:
+        return ()
+    return (
+        f"The file lists {inputs:,} of its weights among its inputs, which keeps runtimes from folding them. "
+        "Files that lowbit writes do not, so they are faster than it, the float one (-r float) too.",
+    )
 
 
 def _refuse_without_layers(model: Model) -> NoReturn:

@@ -3,7 +3,7 @@
 import copy
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -63,12 +63,14 @@ class Model:
             statistics are not parameters).
         preprocessing: from the metadata `lowbit.preprocessing`, if the file has it.
         source: file name, or "memory".
+        remarks: what whoever made the file should know of it.
     """
 
     ir: ir.Model
     trained_parameters: int
     preprocessing: Preprocessing | None
     source: str
+    remarks: tuple[str, ...] = ()
 
     @property
     def graph(self) -> Graph:
@@ -202,7 +204,7 @@ class Model:
             if old is None or old.const_value is None or tuple(old.const_value.shape) != array.shape:
                 raise ModelError(f"there is no initializer {name!r} of shape {array.shape}.", where=self.source)
             old.const_value = ir.tensor(np.asarray(array, old.const_value.numpy().dtype, order="C"), name=name)
-        return Model(changed, self.trained_parameters, self.preprocessing, self.source)
+        return replace(self, ir=changed)
 
 
 def is_large(array: np.ndarray) -> bool:

@@ -1,28 +1,38 @@
 """From a graph as some exporter left it to the graph that lowbit works on, by small rewrites in one visible order.
 
-A rewrite takes an `ir.Model` and changes it in place, as the passes of onnx_ir do; a check is one that changes nothing.
-All are exact but three, which round to float32 once: other float types converted, Gemm factors and batch norms folded
+A rewrite takes an `ir.Model` and changes it in place, as the passes of onnx_ir do, and says whether it did; a check is one
+that changes nothing. What an exporter wrote for its own layout, with its own operators, becomes the same graph by
+repeating them until nothing changes. All are exact but three, which round to float32 once: other float types converted, Gemm factors and batch norms folded
 into weights. Subgraphs of If and Loop keep their nodes.
 """
 
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common
 
 from lowbit.errors import ModelError
-from lowbit.graph.all_axes import write_all_axes
-from lowbit.graph.batch_norm import fold_batch_norms, fold_gemm_factors
-from lowbit.graph.constants import fold_constants
-from lowbit.graph.edit import bypass, constant, flag
+from lowbit.graph.edit import constant, flag
 from lowbit.graph.parameters import count_parameters, count_removed_by_exporter
-from lowbit.graph.rounded_up_pools import count_no_padding
+from lowbit.graph.rewrites.all_axes import write_all_axes
+from lowbit.graph.rewrites.batch_norm import fold_batch_norms, fold_gemm_factors, write_biases
+from lowbit.graph.rewrites.constants import fold_constants
+from lowbit.graph.rewrites.duplicates import merge_duplicates
+from lowbit.graph.rewrites.flattened_rows import fold_flattened_transposes
+from lowbit.graph.rewrites.known_sizes import write_known_sizes
+from lowbit.graph.rewrites.no_ops import remove_no_ops
+from lowbit.graph.rewrites.noted_sizes import forget_named_sizes
+from lowbit.graph.rewrites.pads import fold_pads
+from lowbit.graph.rewrites.reshapes import merge_reshapes
+from lowbit.graph.rewrites.rounded_up_pools import count_no_padding
+from lowbit.graph.rewrites.transposes import merge_transposes, move_transposes
 from lowbit.graph.versions import to_float32
 
-Rewrite = Callable[[ir.Model], None]
+# Whether it changed anything that others could go on from; None if they cannot.
+Rewrite = Callable[[ir.Model], bool | None]
 TRAINED_KEY = "lowbit.trained_parameters"
 # Inputs that are certainly weights: a value that is not finite there makes every output worthless.
 FINITE_INPUTS = {
@@ -52,6 +62,14 @@ def inline_functions(model: ir.Model) -> None:
             f"its local functions cannot be inlined: {error}.", remedy="Export it without functions."
         ) from error
     model.functions.clear()
+
+
+def open_negative_sizes(model: ir.Model) -> None:
+    """Let negative dimensions be unknown ones: some exporters write -1 for the batch."""
+    for graph in (model.graph, *model.graph.subgraphs()):
+        for value in (*graph.inputs, *(output for node in graph for output in node.outputs)):
+            if value.shape is not None and any(isinstance(dim, int) and dim < 0 for dim in value.shape):
+                value.shape = ir.Shape([None if isinstance(dim, int) and dim < 0 else dim for dim in value.shape])
 
 
 def fix_weights(model: ir.Model) -> None:
@@ -100,7 +118,18 @@ def _strip(value: ir.Value) -> None:
 
 
 def infer_shapes(model: ir.Model) -> None:
-    """Note the shapes of all tensors that can be known; where onnx cannot infer them, shapes noted already stay."""
+    """Note the shapes of all tensors that can be known; where onnx cannot infer them, shapes noted already stay.
+
+    They are inferred from the inputs anew: a symbol that an earlier run made up would stay for ever.
+    """
+    noted = {
+        output: output.shape
+        for node in model.graph
+        for output in node.outputs
+        if output.shape is not None and not output.is_graph_output()
+    }
+    for output in noted:
+        output.shape = None
     logger = logging.getLogger("onnx_ir")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -108,28 +137,18 @@ def infer_shapes(model: ir.Model) -> None:
         common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)(model)
     finally:
         logger.setLevel(level)
+    for output, shape in noted.items():
+        if output.shape is None or (len(output.shape) == len(shape) and _open(output.shape) > _open(shape)):
+            output.shape = shape
 
 
-def remove_no_ops(model: ir.Model) -> None:
-    """Remove Identity, Dropout in inference mode, and Cast to the type that a tensor already has."""
-    graph = model.graph
-    for node in tuple(graph):
-        source = node.inputs[0] if node.inputs else None
-        if source is None or node.domain not in ("", "ai.onnx"):
-            continue
-        if node.op_type == "Cast":
-            removable = source.dtype is not None and node.attributes.get_int("to", 0) == int(source.dtype)
-        elif node.op_type == "Dropout":
-            removable = len(node.inputs) < 3 or node.inputs[2] is None or constant(node.inputs[2]) is not None
-        else:
-            removable = node.op_type == "Identity"
-        if removable:
-            bypass(graph, node, source)
+def _open(shape: ir.Shape) -> int:
+    return sum(not isinstance(dim, int) for dim in shape)
 
 
-def remove_unused_nodes(model: ir.Model) -> None:
+def remove_unused_nodes(model: ir.Model) -> bool:
     """Remove nodes and initializers on which no output depends."""
-    common.RemoveUnusedNodesPass()(model)
+    return common.RemoveUnusedNodesPass()(model).modified
 
 
 def remove_unused_opsets(model: ir.Model) -> None:
@@ -192,24 +211,53 @@ def check_finite(model: ir.Model) -> None:
                 )
 
 
-# In the order in which they run. Trained parameters are counted between the groups: the first makes them initializers,
-# the second drops what tells copies apart, the third merges them.
+# In the order in which they run; each line again until nothing changes. Trained parameters are counted between the
+# groups: the first makes them initializers, the second drops what tells copies apart, the third merges them.
 REWRITES: tuple[tuple[Rewrite, ...], ...] = (
-    (to_float32, inline_functions, fix_weights, lift_constants),
+    (open_negative_sizes, forget_named_sizes, to_float32, inline_functions, fix_weights, lift_constants),
     (
         strip_descriptions,
         infer_shapes,
         check_inference,
         remove_no_ops,
+        write_known_sizes,
         fold_constants,
         write_all_axes,
         count_no_padding,
         remove_unused_nodes,
+    ),
+    (
         check_finite,
         infer_shapes,
+        fold_gemm_factors,
+        write_biases,
+        fold_batch_norms,
+        merge_transposes,
+        move_transposes,
+        merge_reshapes,
+        fold_flattened_transposes,
+        fold_pads,
+        merge_duplicates,
+        remove_no_ops,
+        write_known_sizes,
+        fold_constants,
+        remove_unused_nodes,
     ),
-    (fold_gemm_factors, fold_batch_norms, remove_unused_nodes, remove_unused_opsets, fix_names),
+    (remove_unused_opsets, fix_names),
 )
+MOST_ROUNDS = 16
+
+
+def run_until_settled(model: ir.Model, rewrites: Sequence[Rewrite]) -> None:
+    """Run rewrites in their order, in place, and again while one of them changes something, up to `MOST_ROUNDS` times."""
+    for _ in range(MOST_ROUNDS):
+        if not any([rewrite(model) for rewrite in rewrites]):
+            return
+
+
+def settle_sizes(model: ir.Model) -> None:
+    """Infer shapes and fold what they make constant, in turn, in place: each may be what the other needs."""
+    run_until_settled(model, (infer_shapes, write_known_sizes, fold_constants))
 
 
 def prepare(model: ir.Model, source: str, *, trained_parameters: int | None = None) -> int:
@@ -233,17 +281,15 @@ def prepare(model: ir.Model, source: str, *, trained_parameters: int | None = No
 
 
 def _prepared(model: ir.Model, trained_parameters: int | None) -> int:
-    readable, simple, folded = REWRITES
-    for rewrite in readable:
-        rewrite(model)
+    readable, simple, folded, finished = REWRITES
+    run_until_settled(model, readable)
     trained = trained_parameters or _noted_count(model)
     removed, copies = count_removed_by_exporter(model.graph), count_parameters(model.graph)
-    for rewrite in simple:
-        rewrite(model)
+    run_until_settled(model, simple)
     if trained is None:
         trained = max(copies, count_parameters(model.graph)) + removed
-    for rewrite in folded:
-        rewrite(model)
+    run_until_settled(model, folded)
+    run_until_settled(model, finished)
     if trained != count_parameters(model.graph):
         model.metadata_props[TRAINED_KEY] = str(trained)
     return trained

@@ -57,10 +57,12 @@ def quantize(
     _check(decision, with_images=calibration is not None, steps=steps, strict=strict)
     data = None if calibration is None else as_runs(model, open_data(calibration, model))
     if data is None or not (decision.steps or decision.recipe.integer):
-        return Quantized(decision, plain_graph(model, decision, progress), notes=_unused(decision, data))
+        return Quantized(
+            decision, plain_graph(model, decision, progress), notes=(*model.remarks, *_unused(decision, data))
+        )
     if not decision.steps:
         plain = plain_candidate(model, decision, data, threads, progress)
-        return Quantized(decision, plain.graph, calibration=plain.statistics)
+        return Quantized(decision, plain.graph, calibration=plain.statistics, notes=model.remarks)
     fitting, judging = fitting_and_judging(model, data)
     selection = Selection(
         model, plain_candidate(model, decision, fitting, threads, progress), fitting, judging, threads
@@ -69,7 +71,7 @@ def quantize(
         selection.take(name, progress)
         gc.collect()  # scaled weights that were not kept go with their graph, whose parts point at each other
     chosen = selection.current
-    return Quantized(chosen.plan, chosen.graph, tuple(selection.results), chosen.statistics)
+    return Quantized(chosen.plan, chosen.graph, tuple(selection.results), chosen.statistics, model.remarks)
 
 
 def _unused(decision: Plan, data: object | None) -> tuple[str, ...]:

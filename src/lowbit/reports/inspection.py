@@ -65,6 +65,8 @@ def print_inspection(model: Model, cost: Cost, ledger: Ledger, *, console: Conso
         markup=False,
         highlight=False,
     )
+    for remark in model.remarks:
+        console.print(remark, markup=False, highlight=False)
 
 
 def _inputs(model: Model) -> str:
@@ -92,6 +94,7 @@ def inspection_json(model: Model, cost: Cost, ledger: Ledger) -> dict[str, Any]:
     stored = {layer.node: layer for layer in ledger.layers}
     return {
         "model": model.source,
+        "remarks": list(model.remarks),
         "inputs": [{"name": info.name, "shape": list(info.shape), "dtype": info.dtype.name} for info in model.inputs],
         "trained_parameters": cost.trained_parameters,
         "parameters": cost.parameters,

@@ -35,7 +35,7 @@ from lowbit.formats.quantized_graph import (
 )
 from lowbit.graph.columns import convolution_pads
 from lowbit.graph.edit import set_weight
-from lowbit.graph.model import Model, Value
+from lowbit.graph.model import Value
 from lowbit.graph.ops import Layer, layers
 
 LAYOUT = "NHWC"
@@ -100,7 +100,7 @@ def _on_painted(quantized: QuantizedGraph, byte_input: ByteInput) -> QuantizedGr
             node.attributes.pop("auto_pad", None)
             node.attributes["pads"] = ir.AttrInt64s("pads", [0] * 4)
     activations = {**quantized.activations, old.input.name: MIDDLE}
-    model = Model(copy, old.trained_parameters, old.preprocessing, old.source)
+    model = replace(old, ir=copy)
     floats = {name: array for name, array in quantized.float_values.items() if name in copy.graph.initializers}
     return replace(
         quantized,

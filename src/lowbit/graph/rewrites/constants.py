@@ -18,7 +18,10 @@ from lowbit.graph.edit import constant, replace_by_constant
 SMALL_ELEMENTS = 1 << 16
 # One packed byte holds at most eight weights.
 LARGEST_GROWTH = 8
-LARGEST_TOTAL_BYTES = 1 << 31
+# All results together, where the weights in the file do not ask for more.
+SMALL_TOTAL_BYTES = 1 << 24
+# Bytes that may still be folded, noted beside the model: it is folded again and again.
+ROOM = "lowbit.room"
 Arrays = Sequence[np.ndarray | None]
 
 
@@ -83,36 +86,32 @@ RESULT_SIZE: dict[str, Callable[[Arrays], int]] = {
 }
 
 
-def fold_constants(model: ir.Model) -> None:
+def fold_constants(model: ir.Model) -> bool:
     """Replace nodes of the main graph whose inputs are all constant by their results, in place."""
     graph = model.graph
     opset = graph.opset_imports.get("", 1)
-    spent = 0
+    if ROOM not in model.meta:
+        tensors = [value.const_value for value in graph.initializers.values()]
+        model.meta[ROOM] = max(
+            SMALL_TOTAL_BYTES, LARGEST_GROWTH * sum(one.nbytes for one in tensors if one is not None)
+        )
+    changed = False
     for node in tuple(graph):
         if node.domain not in ("", "ai.onnx") or node.op_type not in RESULT_SIZE or len(node.outputs) != 1:
             continue
         output = node.outputs[0]
         if output.is_graph_output():
             continue
-        array = _known_shape(node) if node.op_type == "Shape" else None
-        if array is None:
-            inputs = [constant(value) for value in node.inputs]
-            if not inputs or any(a is None and v is not None for a, v in zip(inputs, node.inputs, strict=True)):
-                continue
-            array = _evaluate(node, inputs, opset, LARGEST_TOTAL_BYTES - spent)
+        inputs = [constant(value) for value in node.inputs]
+        if not inputs or any(a is None and v is not None for a, v in zip(inputs, node.inputs, strict=True)):
+            continue
+        array = _evaluate(node, inputs, opset, model.meta[ROOM])
         if array is None:
             continue
-        spent += array.nbytes
+        model.meta[ROOM] -= array.nbytes
         replace_by_constant(graph, node, array)
-
-
-def _known_shape(node: ir.Node) -> np.ndarray | None:
-    """The result of Shape on a tensor whose dimensions are all known."""
-    value = node.inputs[0]
-    if value is None or value.shape is None or not all(isinstance(dim, int) for dim in value.shape):
-        return None
-    dims = [int(dim) for dim in value.shape if isinstance(dim, int)]
-    return np.asarray(dims[node.attributes.get_int("start", 0) : node.attributes.get_int("end", None)], np.int64)
+        changed = True
+    return changed
 
 
 def _evaluate(node: ir.Node, inputs: Arrays, opset: int, room: int) -> np.ndarray | None:

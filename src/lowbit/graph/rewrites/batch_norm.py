@@ -2,9 +2,11 @@
 
 For a batch norm, `f = gamma / sqrt(variance + epsilon)` per output channel (Ioffe and Szegedy 2015, section 3.1),
 computed in float64 and rounded to float32 once. Some exporters write it out as Sub, Mul and Add with constants, each of
-which moves in the same way. A weight or bias that another node reads too is copied first.
+which moves in the same way. A bias that another node reads too is copied first. A weight is not: where layers share it, it
+changes only if the same is done behind all of them, so that the file does not grow.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +14,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from lowbit.errors import ModelError
-from lowbit.graph.edit import bypass, constant, flag, set_weight
+from lowbit.graph.edit import bypass, constant, flag, is_standard, set_weight
 
 Doubles = npt.NDArray[np.float64]
 
@@ -34,7 +36,30 @@ class _Affine:
     shift: Doubles
 
 
-def fold_batch_norms(model: ir.Model) -> None:
+@dataclass(frozen=True)
+class _Fold:
+    """A node that can move into the layer before it.
+
+    Attributes:
+        node: the batch norm, or Mul, Div, Add or Sub.
+        value: the output of the layer.
+        layer: where the weight is.
+        holder: where the bias is: the layer itself, or the Add behind a MatMul.
+        bias_index: of the bias among the holder's inputs; None if it cannot have one.
+        factor: multiplies the weight, [channels].
+        bias: the new bias, [channels].
+    """
+
+    node: ir.Node
+    value: ir.Value
+    layer: ir.Node
+    holder: ir.Node
+    bias_index: int | None
+    factor: Doubles
+    bias: Doubles
+
+
+def fold_batch_norms(model: ir.Model) -> bool:
     """Fold every BatchNormalization that alone reads the output of a layer, in place.
 
     Also one that is written out: Mul, Div, Add and Sub with a constant for each channel, one after the other.
@@ -42,57 +67,124 @@ def fold_batch_norms(model: ir.Model) -> None:
     Raises:
         ModelError: the folded weights are not finite (a negative variance, say).
     """
+    changed = False
     for node in tuple(model.graph):
-        affine = _affine(node)
-        if affine is not None:
-            _fold(model.graph, node, affine)
+        fold = _possible(node) if node.graph is model.graph else None
+        if fold is not None:
+            changed |= _apply(model.graph, [fold, *_twins(fold)])
+    return changed
 
 
-def _fold(graph: ir.Graph, node: ir.Node, affine: _Affine) -> None:
-    """Move what `node` does into the layer that computes what it reads, if there is one and the channels fit."""
+def _possible(node: ir.Node) -> _Fold | None:
+    """How `node` moves into the layer that computes what it reads, if there is one and the channels fit."""
+    affine = _affine(node)
+    if affine is None:
+        return None
     value = affine.value
-    add = value.producer() if _only_use(value) else None
-    layer, bias_index = _layer_of(add) if add is not None else (None, 0)
+    holder = value.producer() if _only_use(value) else None
+    layer, bias_index = _layer_of(holder) if holder is not None else (None, None)
     weight = constant(layer.inputs[1]) if layer is not None else None
-    if add is None or layer is None or weight is None or weight.ndim < 2:
-        return
+    if holder is None or layer is None or weight is None or holder.graph is not node.graph:
+        return None
+    if weight.ndim < 2 or (layer.op_type == "MatMul" and weight.ndim != 2):
+        return None
     channels, from_end = _channels(layer, weight), weight.ndim - 1 if "Conv" in layer.op_type else 1
     if node.op_type == "BatchNormalization":
         if layer.op_type == "MatMul" and (value.shape is None or len(value.shape) != 2):
-            return  # a batch norm has its channels in axis 1, a matrix product in the last
+            return None  # a batch norm has its channels in axis 1, a matrix product in the last
         rank, from_end = 1, 1  # its parameters are vectors of the channels
     else:
         rank = from_end + 1 if layer.op_type != "MatMul" else 1 if value.shape is None else len(value.shape)
     factor, mean, shift = (
         _by_channel(array, channels, rank, from_end) for array in (affine.factor, affine.mean, affine.shift)
     )
-    bias_value = add.inputs[bias_index] if len(add.inputs) > bias_index else None
+    has_bias = bias_index is not None and len(holder.inputs) > bias_index
+    bias_value = holder.inputs[bias_index] if bias_index is not None and has_bias else None
     bias = constant(bias_value)
     if factor is None or mean is None or shift is None or (bias_value is not None and not _is_bias(bias, channels)):
-        return
-    scaled = _scale_channels(layer, weight, factor)
-    if scaled is None:
-        return
+        return None
     old = np.zeros(channels) if bias is None else bias.astype(np.float64).ravel()
+    new = (old - mean) * factor + shift
+    if bias_index is None and (new.any() or node.op_type in ("Add", "Sub")):
+        return None
+    return _Fold(node, value, layer, holder, bias_index, np.asarray(factor), np.asarray(new))
+
+
+def _twins(fold: _Fold) -> list[_Fold | None]:
+    """What must be folded with it, since other nodes read the same weight; None for those where the same is not done."""
+    shared = fold.layer.inputs[1]
+    if shared is None or np.all(fold.factor == 1):
+        return []
+    twins: list[_Fold | None] = []
+    for user, index in shared.uses():
+        if user is fold.layer:
+            twins += [] if index == 1 else [None]
+            continue
+        twin = _behind(user) if index == 1 and user.graph is fold.layer.graph else None
+        alike = twin is not None and _kind(twin.layer) == _kind(fold.layer) and np.array_equal(twin.factor, fold.factor)
+        twins.append(twin if alike else None)
+    return twins
+
+
+def _behind(layer: ir.Node) -> _Fold | None:
+    """What can be folded into this layer."""
+    end = layer
+    for _ in range(2):  # a bias may be added first
+        if len(end.outputs) != 1 or not _only_use(end.outputs[0]):
+            return None
+        (end,) = end.outputs[0].consumers()
+        fold = _possible(end)
+        if fold is not None and fold.layer is layer:
+            return fold
+    return None
+
+
+def _kind(layer: ir.Node) -> tuple[str, int, int]:
+    """What decides where the output channels of a weight are."""
+    return layer.op_type, layer.attributes.get_int("group", 1), layer.attributes.get_int("transB", 0)
+
+
+def _apply(graph: ir.Graph, folds: Sequence[_Fold | None]) -> bool:
+    """Move nodes that share a weight into their layers; False if that is not possible for one of them."""
+    first = folds[0]
+    weight_value = first.layer.inputs[1] if first is not None else None
+    weight = constant(weight_value)
+    if first is None or weight is None or weight_value is None or weight_value.is_graph_output() or None in folds:
+        return False
+    scaled = _scale_channels(first.layer, weight, first.factor)
+    if scaled is None:
+        return False
     with np.errstate(over="ignore", invalid="ignore"):
-        new_weight, new_bias = scaled.astype(np.float32), ((old - mean) * factor + shift).astype(np.float32)
-    if not (np.isfinite(new_weight).all() and np.isfinite(new_bias).all()):
-        if node.op_type != "BatchNormalization":
-            return
+        new_weight = scaled.astype(np.float32)
+        biases = [fold.bias.astype(np.float32) for fold in folds if fold is not None]
+    if not all(np.isfinite(array).all() for array in (new_weight, *biases)):
+        if first.node.op_type != "BatchNormalization":
+            return False
         raise ModelError(
-            f"batch norm {node.name!r} gives weights that are not finite when folded into {layer.name!r}.",
+            f"batch norm {first.node.name!r} gives weights that are not finite when folded into {first.layer.name!r}.",
             remedy="Check its variance: it must not be negative. Train or export the model again.",
         )
-    if not bypass(graph, node, value):
-        return
-    name = str(layer.inputs[1].name) if layer.inputs[1] is not None else ""
-    set_weight(graph, layer, 1, new_weight, wanted=f"{name}_folded")
-    set_weight(graph, add, bias_index, new_bias, wanted=f"{name}_bias")
+    done = [fold for fold in folds if fold is not None and _can_leave(fold.node)]
+    if len(done) < len(folds):
+        return False
+    if np.any(first.factor != 1):
+        weight_value.const_value = ir.tensor(np.asarray(new_weight, order="C"), name=weight_value.name)
+    for fold, bias in zip(done, biases, strict=True):
+        bypass(graph, fold.node, fold.value)
+        has_bias = fold.bias_index is not None and len(fold.holder.inputs) > fold.bias_index
+        if fold.bias_index is not None and (has_bias or fold.node.op_type not in ("Mul", "Div")):
+            set_weight(graph, fold.holder, fold.bias_index, bias, wanted=f"{weight_value.name}_bias")
+    return True
+
+
+def _can_leave(node: ir.Node) -> bool:
+    """Whether `bypass` will do it: nothing but the first output is used."""
+    return not any(other.uses() or other.is_graph_output() for other in node.outputs[1:])
 
 
 def _affine(node: ir.Node) -> _Affine | None:
     """A batch norm, or arithmetic with a constant; None for other nodes."""
-    if node.domain not in ("", "ai.onnx") or node.op_type not in ("BatchNormalization", "Mul", "Div", "Add", "Sub"):
+    if not is_standard(node) or node.op_type not in ("BatchNormalization", "Mul", "Div", "Add", "Sub"):
         return None
     one, zero = np.ones(1), np.zeros(1)
     if node.op_type == "BatchNormalization":
@@ -137,9 +229,25 @@ def _channels(layer: ir.Node, weight: np.ndarray) -> int:
     return int(weight.shape[0 if layer.op_type == "Conv" or flag(layer, "transB") else -1])
 
 
-def fold_gemm_factors(model: ir.Model) -> None:
+def write_biases(model: ir.Model) -> bool:
+    """Let what is subtracted from the product of a MatMul be added, as biases are, in place."""
+    changed = False
+    for node in model.graph:
+        value = node.inputs[0] if node.op_type == "Sub" and is_standard(node) else None
+        product = value.producer() if value is not None and _only_use(value) else None
+        array = constant(node.inputs[1]) if product is not None and product.op_type == "MatMul" else None
+        if array is not None and array.dtype == np.float32:
+            subtracted = node.inputs[1]
+            node.op_type = "Add"
+            set_weight(model.graph, node, 1, -array, wanted=f"{subtracted.name if subtracted else ''}.negative")
+            changed = True
+    return changed
+
+
+def fold_gemm_factors(model: ir.Model) -> bool:
     """Give every Gemm with constant weights alpha = beta = 1 and one bias value per channel, in place."""
     graph = model.graph
+    changed = False
     for node in tuple(graph):
         if node.op_type != "Gemm" or node.domain not in ("", "ai.onnx") or flag(node, "transA"):
             continue
@@ -153,12 +261,15 @@ def fold_gemm_factors(model: ir.Model) -> None:
         if alpha != 1.0:
             _set_scaled(graph, node, 1, weight_value, weight, alpha)
             node.attributes["alpha"] = ir.AttrFloat32("alpha", 1.0)
+            changed = True
         if bias_value is None or bias is None:
             continue
         vector = np.broadcast_to(bias.ravel(), (channels,)) if _is_bias(bias, channels) else bias
         if beta != 1.0 or vector.shape != bias.shape:
             _set_scaled(graph, node, 2, bias_value, vector, beta)
             node.attributes["beta"] = ir.AttrFloat32("beta", 1.0)
+            changed = True
+    return changed
 
 
 def _set_scaled(graph: ir.Graph, node: ir.Node, index: int, value: ir.Value, array: np.ndarray, factor: float) -> None:
@@ -175,21 +286,29 @@ def _is_bias(array: np.ndarray | None, channels: int) -> bool:
     return array is not None and (array.size == 1 or (array.size == channels == array.shape[-1]))
 
 
-def _layer_of(node: ir.Node) -> tuple[ir.Node | None, int]:
-    """The layer that ends at `node` (itself, or a MatMul before an Add), and the index of the bias among its inputs."""
+def _layer_of(node: ir.Node) -> tuple[ir.Node | None, int | None]:
+    """The layer that ends at `node` (itself, or a MatMul before an Add), and the index of the bias among its inputs.
+
+    A MatMul alone has no place for one.
+    """
+    if not is_standard(node):
+        return None, None
     if node.op_type in ("Conv", "ConvTranspose"):
         return node, 2
     if node.op_type == "Gemm":
         plain = not flag(node, "transA")
         ones = node.attributes.get_float("alpha", 1.0) == 1.0 and node.attributes.get_float("beta", 1.0) == 1.0
-        return (node, 2) if plain and ones else (None, 0)
+        return (node, 2) if plain and ones else (None, None)
+    if node.op_type == "MatMul":
+        return node, None
     if node.op_type == "Add":
         for index in (0, 1):
             value = node.inputs[index]
             before = value.producer() if value is not None and _only_use(value) else None
-            if before is not None and before.op_type == "MatMul" and constant(node.inputs[1 - index]) is not None:
+            product = before is not None and before.op_type == "MatMul" and before.graph is node.graph
+            if product and constant(node.inputs[1 - index]) is not None:
                 return before, 1 - index
-    return None, 0
+    return None, None
 
 
 def _factor(gamma: np.ndarray, variance: np.ndarray, epsilon: float) -> np.ndarray:

@@ -127,7 +127,8 @@ def _computed(
     graph: ir.Graph, before: ir.Node, op: str, inputs: Sequence[ir.Value], wanted: str, **attributes: int
 ) -> ir.Value:
     """What a new node gives, which runs before another."""
-    node = ir.node(op, inputs, attributes=attributes)
-    node.outputs[0].name = free_name(graph, wanted)
+    name = free_name(graph, wanted)
+    node = ir.node(op, inputs, attributes=attributes, name=name)
+    node.outputs[0].name = name
     graph.insert_before(before, node)
     return node.outputs[0]
