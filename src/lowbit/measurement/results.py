@@ -283,9 +283,14 @@ class Comparison:
         return any(row.accuracy is not None for row in self.rows)
 
     @property
+    def classifies(self) -> bool:
+        """Whether rows have the figures of classifiers, which are fields of their own."""
+        return self.task == CLASSIFICATION or self.has_labels or any(row.agreement is not None for row in self.rows)
+
+    @property
     def shows_outputs(self) -> bool:
         """Whether distances of outputs say something that a classifier's divergence does not."""
-        return self.task != CLASSIFICATION or any(len(row.details.outputs) > 1 for row in self.rows)
+        return not self.classifies or any(len(row.details.outputs) > 1 for row in self.rows)
 
     def to_data(self) -> dict[str, Any]:
         """Plain data for JSON."""

@@ -125,7 +125,8 @@ def _kept(boxes: Floats, scores: Floats, classes: Floats) -> Found:
 
 def _selected(boxes: Floats, scores: Floats) -> Found:
     """The best boxes of each class that do not overlap better ones of it."""
-    scores = np.where(np.isfinite(boxes).all(axis=1)[:, None], np.nan_to_num(scores), 0.0)
+    finite = np.asarray(np.isfinite(boxes).all(axis=1))
+    scores = np.where(finite[:, None], np.nan_to_num(scores), 0.0)
     places, classes = np.nonzero(scores > LEAST_SCORE)
     values = scores[places, classes]
     order = np.argsort(-values, kind="stable")[:CANDIDATES]
