@@ -120,7 +120,7 @@ def evaluated(labels: Sequence[dict[str, Any]], answers: Sequence[dict[str, Any]
 def _scaled_truth(case: Case) -> list[dict[str, Floats]]:
     """Labeled boxes of each image as fractions, with class numbers and whether they stand for a crowd."""
     truth = []
-    for index, target in enumerate(case.truth or ()):
+    for index, target in enumerate(case.wanted):
         if not isinstance(target, Mapping):
             raise DataError("some images are labeled with boxes and some are not.", where=f"sample {index}")
         boxes = np.asarray(target["boxes"], np.float64).reshape(-1, 4)

@@ -51,7 +51,7 @@ def measure(case: Case) -> Mapping[str, float]:
 def _output(case: Case) -> str | None:
     if case.truth is None or isinstance(case.first, Mapping):
         return None
-    sizes = [np.size(np.asarray(target)) for target in case.truth]
+    sizes = [np.size(np.asarray(target)) for target in case.wanted]
     return case.found(lambda answer: _sizes_of(answer) == sizes)
 
 

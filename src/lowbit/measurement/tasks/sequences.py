@@ -31,7 +31,7 @@ def fits(case: Case) -> bool:
     """Scores at each moment, and sequences of integers that are no longer."""
     if case.truth is None or isinstance(case.first, Mapping):
         return False
-    labels = [np.asarray(target) for target in case.truth]
+    labels = [np.asarray(target) for target in case.wanted]
     name = case.found(_is_scores)
     if name is None or any(label.ndim != 1 or label.dtype.kind not in "iu" for label in labels):
         return False
@@ -45,7 +45,7 @@ def measure(case: Case) -> Mapping[str, float]:
     """Character error rate, and the share of sequences that are right."""
     name = case.found(_is_scores) or ""
     classes = _scores(np.asarray(case.reference[name][0])).shape[1]
-    has_zero = any((_unpadded(np.asarray(target), blank=0) == 0).any() for target in case.truth or ())
+    has_zero = any((_unpadded(np.asarray(target), blank=0) == 0).any() for target in case.wanted)
     blank = classes - 1 if has_zero else 0
     edits = length = exact = count = 0
     for answer, label in case.pairs(name):

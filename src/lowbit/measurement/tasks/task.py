@@ -1,6 +1,6 @@
 """What a task is: metrics, the function that computes them, and the outputs and labels that it is made for."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +34,11 @@ class Case:
     def first(self) -> Target | None:
         """What the first sample should give; None without labels."""
         return None if self.truth is None else self.truth[0]
+
+    @property
+    def wanted(self) -> Sequence[Target]:
+        """What each sample should give; empty without labels."""
+        return () if self.truth is None else tuple(self.truth)
 
     def found(self, fits: Callable[[Answer], bool]) -> str | None:
         """Name of the first of the float model's outputs that fits."""

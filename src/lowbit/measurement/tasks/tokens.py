@@ -31,7 +31,7 @@ def fits(case: Case) -> bool:
     """Scores at each position, and as many integers."""
     if case.truth is None or isinstance(case.first, Mapping):
         return False
-    labels = [np.asarray(target) for target in case.truth]
+    labels = [np.asarray(target) for target in case.wanted]
     name = case.found(_is_scores)
     return name is not None and all(
         label.dtype.kind in "iu" and label.shape == np.shape(answer)[:1]
