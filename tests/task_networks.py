@@ -155,8 +155,8 @@ def detection() -> TaskCase:
     corners = rng.integers(0, 16, (6, 2))
     base = np.concatenate([corners, corners + rng.integers(8, 16, (6, 2))], axis=1).reshape(-1)
     weights = {
-        "w": _weight(rng, 16, 3, 3, 3), "b": _weight(rng, 16, 1)[:, 0], "vb": 6 * _weight(rng, 16, 24),
-        "base": base.astype(np.float32), "shape": np.array([-1, 6, 4]), "vs": 20 * _weight(rng, 16, 18),
+        "w": _weight(rng, 16, 3, 3, 3), "b": _weight(rng, 16, 1)[:, 0], "vb": 2 * _weight(rng, 16, 24),
+        "base": base.astype(np.float32), "shape": np.array([-1, 6, 4]), "vs": 6 * _weight(rng, 16, 18),
         "shape3": np.array([-1, 6, 3]),
     }  # fmt: skip
     outputs = {"boxes": ["n", 6, 4], "scores": ["n", 6], "labels": ["n", 6]}

@@ -53,11 +53,14 @@ def output_rows(
 
 
 def worst(rows: Sequence[OutputRow]) -> OutputRow | None:
-    """The float output that is farthest from float's; None if there is none, or one could not be compared."""
+    """The float output that is farthest from float's, relative to how much it varies: SQNR flatters offsets.
+
+    None if there is none, or one could not be compared.
+    """
     measured = [row for row in rows if row.type.startswith("float")]
     if not measured or any(row.relative_error is None for row in measured):
         return None
-    return min(measured, key=lambda row: math.inf if row.sqnr_db is None else row.sqnr_db)
+    return max(measured, key=lambda row: row.relative_error or 0.0)
 
 
 def least_agreement(rows: Sequence[OutputRow]) -> float | None:

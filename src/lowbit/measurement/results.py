@@ -148,10 +148,10 @@ class Row:
     kl: float | None = None
     flips: int | None = None
     mcnemar_p: float | None = None
-    output_sqnr_db: float | None = None  # of the output that is farthest from float's
-    output_error: float | None = None  # its squared error relative to the variance of its channels
+    output_error: float | None = None  # of the farthest output: squared error over the variance of each channel
+    output_sqnr_db: float | None = None  # of that output
     output_agreement: float | None = None  # of integers: of the output that agrees least
-    worst_output: str = ""
+    worst_output: str = ""  # the farthest one
     latency_ms: float | None = None
     latency_low_ms: float | None = None
     latency_high_ms: float | None = None

@@ -83,11 +83,11 @@ COLUMNS = (
 
 # Where a classifier's divergence does not say it all.
 OUTPUT_COLUMNS = (
-    Column("output_sqnr_db", "output SQNR", "dB", lambda value: units.decimal(value, 1), 2, 1,
-           "Signal-to-noise ratio of the output that is farthest from float's",
+    Column("output_error", "error", "", units.small, 2, -1,
+           "Squared error of the farthest output over the variance of each of its channels, mean over channels"),
+    Column("output_sqnr_db", "output SQNR", "dB", lambda value: units.decimal(value, 1), 6, 1,
+           "Signal-to-noise ratio of that output",
            text=lambda row: "exact" if row.output_error == 0 else units.decimal(row.output_sqnr_db, 1)),
-    Column("output_error", "error", "", units.small, 8, -1,
-           "Squared error of that output relative to the variance of each of its channels, mean over channels"),
     Column("output_agreement", "same", "%", units.percent, 4, 1,
            "Share of integer outputs that are the same as float's, of the output that agrees least"),
 )  # fmt: skip
@@ -95,7 +95,9 @@ OUTPUT_COLUMNS = (
 
 def columns_of(comparison: Comparison) -> tuple[Column, ...]:
     """The columns worth showing; agreement takes the place of accuracy where there are no labels."""
-    known = (*metric_columns(comparison), *(OUTPUT_COLUMNS if comparison.shows_outputs else ()), *COLUMNS)
+    known = (*(OUTPUT_COLUMNS if comparison.shows_outputs else ()), *COLUMNS)
+    metrics = metric_columns(comparison)
+    known = (*known, *metrics) if comparison.classifies else (*metrics, *known)
     used = [c for c in known if any(c.number(row) is not None for row in comparison.rows)]
     if len({row.engine for row in comparison.rows}) > 1:
         # "Faster" refers to one float row; between engines, people compare milliseconds.

@@ -109,7 +109,9 @@ def _about_task(comparison: Comparison, samples: str) -> list[str]:
     notes = [f"Task: {comparison.task}, on {samples}{f': {LISTED.join(named)}' if named else ''}."]
     farthest = {row.worst_output: None for row in comparison.rows if row.worst_output and row.output_error}
     if farthest:
-        notes.append(f"Output SQNR is that of the output farthest from float's: {', '.join(farthest)}.")
+        notes.append(
+            f"Error: squared error relative to variance, of the output farthest from float's ({', '.join(farthest)})."
+        )
     return notes
 
 

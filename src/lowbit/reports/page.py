@@ -72,8 +72,8 @@ def findings(comparison: Comparison) -> tuple[tuple[str, str, str], ...]:
         cards.append(("Closest to float", row.name, f"KL {units.divergence(row.kl)} nats{flips}"))
     elif compared := [row for row in quantized if row.output_error is not None]:
         row = min(compared, key=lambda row: row.output_error or 0.0)
-        far = "exact" if row.output_error == 0 else f"{units.decimal(row.output_sqnr_db, 1)} dB"
-        cards.append(("Closest to float", row.name, f"SQNR of output {row.worst_output}: {far}"))
+        why = f"relative error of output {row.worst_output}: {units.small(row.output_error)}"
+        cards.append(("Closest to float", row.name, why))
     return tuple(cards)
 
 

@@ -89,9 +89,14 @@ def quality_of(comparison: Comparison) -> Quality:
         if metric.best and sum(metric.name in row.scores for row in comparison.rows) > 1:
             scale, start = Scale(metric.unit, metric.best), first.scores.get(metric.name)
             return Quality(metric.title, scale, _score(metric.name), start)
-    if any(row.output_sqnr_db is not None for row in comparison.rows):
-        return Quality("SQNR of the farthest output", Scale("dB", 1), lambda row: row.output_sqnr_db, None)
+    if any(row.output_error for row in comparison.rows):
+        return Quality("variance over error of the farthest output", Scale("dB", 1), _closeness, None)
     return Quality("outputs the same as float's", PERCENT, lambda row: row.output_agreement, 1.0)
+
+
+def _closeness(row: Row) -> float | None:
+    """In decibels, so that files whose errors are decades apart stand beside each other."""
+    return -10 * math.log10(row.output_error) if row.output_error else None
 
 
 def _score(name: str) -> Callable[[Row], float | None]:

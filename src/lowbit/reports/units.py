@@ -78,8 +78,8 @@ def small(value: float | None) -> str:
 
 
 def figure(value: float | None) -> str:
-    """A metric of any size: three significant digits."""
-    return MISSING if value is None else f"-{_aligned(-value)}" if value < 0 else _aligned(value)
+    """A metric of any size: four significant digits."""
+    return MISSING if value is None else significant(value, 4)
 
 
 def divergence(value: float | None) -> str:

@@ -46,9 +46,7 @@ class Case:
 
     def pairs(self, name: str) -> Iterator[tuple[Array, Array]]:
         """An output of each sample, and what it should be."""
-        return zip(
-            map(np.asarray, self.outputs[name]), map(np.asarray, () if self.truth is None else self.truth), strict=True
-        )
+        return zip(map(np.asarray, self.outputs[name]), map(np.asarray, self.wanted), strict=True)
 
 
 @dataclass(frozen=True)
