@@ -198,3 +198,117 @@ def test_a_function_of_outputs_and_labels(tmp_path):
     assert (found.metrics[0].best, found.metrics[0].help) == (0, "Largest absolute error.")
     assert parse_results(results_json(found)) == found
     assert "worst_error" in page(found)
+
+
+def case(outputs, truth):
+    answers = Answers(outputs, None, truth) if not _are_classes(truth) else Answers(outputs, truth)
+    return case_of(answers, answers, None)
+
+
+def _are_classes(truth):
+    return isinstance(truth, np.ndarray) and truth.ndim == 1 and truth.dtype.kind == "i"
+
+
+N = np.zeros
+
+
+@pytest.mark.parametrize(
+    ("outputs", "truth", "task"),
+    [
+        ({"y": N((4, 5), np.float32)}, None, "classification"),
+        ({"y": N((4, 5), np.float32)}, N(4, np.int64), "classification"),
+        ({"y": N((4, 5, 1, 1), np.float32)}, N(4, np.int64), "classification"),
+        ({"f": N((4, 7, 7, 7), np.float32), "y": N((4, 5), np.float32)}, N(4, np.int64), "classification"),
+        ({"f": N((4, 7, 7, 7), np.float32), "y": N((4, 5), np.float32)}, None, "distance"),
+        ({"y": N((4, 5, 9, 9), np.float32)}, N((4, 9, 9), np.int64), "segmentation"),
+        ({"y": N((4, 9, 9), np.int64)}, N((4, 9, 9), np.uint8), "segmentation"),
+        ({"y": N((4, 1, 9, 9), np.float32)}, N((4, 18, 18), bool), "segmentation"),
+        ({"y": N((4, 1), np.float32)}, N(4, np.float32), "regression"),
+        ({"f": N((4, 8), np.float32), "y": N((4, 3), np.float32)}, N((4, 3)), "regression"),
+        ({"y": N((4, 12, 30), np.float32)}, N((4, 7), np.int64), "sequences"),
+        ({"y": N((4, 12, 30), np.float32)}, tuple(N(n, np.int64) for n in (1, 2, 3, 4)), "sequences"),
+        ({"y": N((4, 12, 30), np.float32)}, N((4, 12), np.int64), "tokens"),
+        ({"y": np.eye(4, 5, dtype=np.float32) * -1}, None, "embeddings"),
+        ({"y": np.eye(4, 5, dtype=np.float32) * -1}, N(4, np.int64) + 999, "embeddings"),
+        ({"y": N((4, 5, 9, 9), np.float32)}, None, "distance"),
+        ({"y": N((4, 5, 9, 9), np.float32)}, N((4, 3)), "distance"),
+        ({"y": N((4, 5), np.int64)}, None, "distance"),
+    ],
+)
+def test_what_outputs_and_labels_are_made_for(outputs, truth, task):
+    assert chosen_task(None, case(outputs, truth)).name == task
+
+
+def score(name, outputs, truth, reference=None):
+    given = case(outputs, truth)
+    given = given if reference is None else case_of(Answers(outputs, None, truth), Answers(reference), None)
+    return TASKS[name].measure(given)
+
+
+def test_maps_of_every_layout_and_size_say_the_same():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, (5, 6, 8))
+    scores = rng.normal(size=(5, 3, 6, 8)).astype(np.float32)
+    expected = score("segmentation", {"y": scores}, labels)
+    assert score("segmentation", {"y": np.moveaxis(scores, 1, -1)}, labels) == expected
+    assert score("segmentation", {"y": scores.argmax(axis=1)}, labels) == expected
+    large = labels.repeat(2, axis=1).repeat(2, axis=2)
+    assert score("segmentation", {"y": scores}, large) == expected
+    assert score("segmentation", {"y": list(scores)}, tuple(labels)) == expected
+    with pytest.raises(DataError, match="a pixel has label 3, but the model has 3 classes"):
+        score("segmentation", {"y": scores}, labels + 1)
+
+
+def test_one_channel_is_two_classes():
+    labels = np.array([[[0, 1], [1, 1]]])
+    logits = np.array([[[[-1, 2], [3, -4]]]], np.float32)
+    by_hand = {"miou": pytest.approx((1 / 2 + 2 / 3) / 2), "pixel_accuracy": 0.75}
+    assert score("segmentation", {"y": logits}, labels) == by_hand
+    assert score("segmentation", {"y": 1 / (1 + np.exp(-logits))}, labels) == by_hand
+
+
+def test_what_does_not_vary_has_no_r2():
+    y = np.array([[1.0, 2], [3, 2]])
+    assert score("regression", {"y": y.astype(np.float32)}, y) == {"mse": 0, "r2": 1}
+    assert score("regression", {"y": np.ones((2, 1), np.float32)}, np.ones(2)) == {"mse": 0}
+    sequences = tuple(np.arange(n) * 1.0 for n in (2, 3))
+    shifted = [(s + 1).astype(np.float32) for s in sequences]
+    assert score("regression", {"y": shifted}, sequences)["mse"] == 1
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "edits"), [("kitten", "sitting", 3), ("", "abc", 3), ("ab", "ba", 2), ("a", "a", 0)]
+)
+def test_edit_distances_by_hand(one, other, edits):
+    assert edit_distance([*map(ord, one)], [*map(ord, other)]) == edits
+
+
+@pytest.mark.parametrize("blank", [0, 3])
+def test_the_blank_is_the_class_that_labels_do_not_have(blank):
+    classes = [1, 2] if blank == 0 else [0, 1]
+    said = [classes[0], classes[0], blank, classes[0], classes[1], blank]  # a a - a b -
+    scores = np.eye(4, dtype=np.float32)[[said]]
+    assert score("sequences", {"y": scores}, np.array([[classes[0], classes[0], classes[1], -1]])) == {
+        "cer": 0,
+        "exact": 1,
+    }
+    wrong = np.array([[classes[0], classes[1], classes[1], classes[1]]])
+    assert score("sequences", {"y": scores}, wrong) == {"cer": 0.5, "exact": 0}
+
+
+def test_a_uniform_model_is_as_perplexed_as_its_vocabulary():
+    scores = np.zeros((2, 3, 7), np.float32)
+    ids = np.array([[1, 2, -100], [0, 6, -100]])
+    assert score("tokens", {"y": scores}, ids)["perplexity"] == pytest.approx(7)
+    assert score("tokens", {"y": scores}, ids * 0 - 100) == {}
+    with pytest.raises(DataError, match="token 7, but the model has a vocabulary of 7"):
+        score("tokens", {"y": scores}, ids + 1)
+
+
+def test_vectors_that_are_all_the_same_recall_nothing():
+    same = np.ones((6, 3), np.float32)
+    identities = np.array([0, 0, 1, 1, 2, 3])
+    assert score("embeddings", {"y": same}, identities) == {"recall1": 0, "recall5": 1}
+    broken = np.full((6, 3), np.nan, np.float32)
+    assert score("embeddings", {"y": broken}, identities) == {"recall1": 0, "recall5": 0}
+    assert score("embeddings", {"y": -same}, None, {"y": same}) == {"cosine": pytest.approx(-1)}

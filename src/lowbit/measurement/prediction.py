@@ -164,7 +164,7 @@ class _Kept:
         part = np.asarray(part, np.float32) if part.dtype.kind == "f" else part
         self.held += part.nbytes
         if self.file is None and self.held > MEMORY_BYTES:
-            self.file = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the output
+            self.file = tempfile.TemporaryFile()  # noqa: SIM115 - until it is mapped
             self.parts = [self._written(each) for each in self.parts]
         self.parts.append(part if self.file is None else self._written(part))
 
@@ -188,6 +188,7 @@ class _Kept:
         assert self.file is not None
         self.file.flush()
         whole = np.memmap(self.file, np.uint8, mode="r")
+        self.file.close()  # it is there as long as it is mapped
         parts, start = [], 0
         for part in self.parts:
             parts.append(whole[start : start + part.nbytes].view(part.dtype).reshape(part.shape))
