@@ -126,7 +126,9 @@ def by_lowbit(subject: Subject, folder: Path, recipe: lowbit.Recipe, effort: str
     started = time.perf_counter()
     quantized = lowbit.quantize(subject.model, recipe, calibration=subject.calibration, effort=effort)
     path = quantized.save(folder / "model.onnx")
-    return Made(time.perf_counter() - started, path)
+    seconds = time.perf_counter() - started
+    steps = ", ".join(f"{step.name} {'kept' if step.kept else 'dropped'}" for step in quantized.steps)
+    return Made(seconds, path, note=steps)
 
 
 def plainly(subject: Subject, folder: Path, recipe: lowbit.Recipe) -> Made:

@@ -82,6 +82,21 @@ def operators(model):
     return [node.op_type for node in model.graph]
 
 
+def weight_in_a_body():
+    """A weight that a branch turns, and a small constant that stays beside its node."""
+    branch = make(
+        [("Transpose", ["w"], ["t"], {}), ("MatMul", ["x", "t"], ["m"], {}), ("Add", ["m", "one"], ["z"], {})],
+        {},
+        ["z"],
+        {"w": normal(1, 32, 3), "one": np.ones(1)},
+    ).graph
+    nodes = [
+        ("Greater", ["k", "k"], ["flag"], {}),
+        ("If", ["flag"], ["y"], {"then_branch": branch, "else_branch": branch}),
+    ]
+    return make(nodes, {"x": [2, 3]}, ["y"], {"k": np.float32(0)})
+
+
 def spare_opset():
     proto = conv_model()
     proto.opset_import.append(helper.make_opsetid("com.microsoft", 1))
@@ -155,6 +170,23 @@ CASES = {
         operators,
         ["Relu", "Neg", "Abs"],
         ["Relu", "Abs"],
+    ),
+    "lift_weights": (
+        weight_in_a_body,
+        lambda m: (sorted(m.graph.initializers), operators(m)),
+        (["k"], ["Greater", "If"]),
+        (["k", "w", "w_2"], ["Transpose", "Transpose", "Greater", "If"]),
+    ),
+    "merge_copies": (
+        lambda: make(
+            [("MatMul", ["x", "a"], ["h"], {}), ("MatMul", ["h", "t"], ["i"], {}), ("MatMul", ["i", "b"], ["y"], {})],
+            {"x": [2, 32]},
+            ["y"],
+            {"a": normal(1, 32, 40), "b": normal(1, 32, 40), "t": normal(1, 32, 40).T.copy()},
+        ),
+        lambda m: (sorted(m.graph.initializers), operators(m)),
+        (["a", "b", "t"], ["MatMul", "MatMul", "MatMul"]),
+        (["a", "t"], ["MatMul", "MatMul", "MatMul"]),  # turned, it has its channels along another axis
     ),
     "fold_gemm_factors": (
         lambda: gemm(alpha=2.0),

@@ -1,5 +1,6 @@
 """Short names that are free in a graph, and constants that are stored once."""
 
+import hashlib
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,9 @@ class Names:
 
     def __init__(self, graph: ir.Graph) -> None:
         self._graph = graph
-        self._taken = {value.name for value in (*graph.inputs, *graph.initializers.values())}
-        self._taken |= {output.name for node in graph for output in node.outputs}
+        graphs = (graph, *graph.subgraphs())  # bodies see the names of the graph around them
+        self._taken = {value.name for part in graphs for value in (*part.inputs, *part.initializers.values())}
+        self._taken |= {output.name for node in graph.all_nodes() for output in node.outputs}
         self._count = 0
         self._constants: dict[tuple[str, tuple[int, ...], bytes], ir.Value] = {}
 
@@ -33,17 +35,18 @@ class Names:
                 return name
 
     def constant(self, array: Array | np.generic, prefix: str = "k") -> ir.Value:
-        """An initializer with this content; small equal ones are stored once."""
+        """An initializer with this content; equal ones are stored once."""
         array = np.asarray(array)
-        key = (str(array.dtype), array.shape, array.tobytes())
+        content = array.tobytes()
+        digest = content if len(content) <= 64 else hashlib.sha256(content).digest()
+        key = (str(array.dtype), array.shape, digest)
         if key in self._constants:
             return self._constants[key]
         name = self.fresh(prefix)
         tensor = ir.tensor(array, name=name)
         value = ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
         self._graph.register_initializer(value)
-        if array.nbytes <= 4096:
-            self._constants[key] = value
+        self._constants[key] = value
         return value
 
 

@@ -6,7 +6,7 @@ Files are untrusted: see `checks` and `external_data`. Peak memory is about twic
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 import onnx
 import onnx_ir as ir
@@ -16,11 +16,11 @@ from lowbit.errors import ModelError
 from lowbit.graph.checks import check_graph, check_tensors, check_versions
 from lowbit.graph.external_data import load_external_data
 from lowbit.graph.model import LARGEST_BYTES, MEMORY, Model
-from lowbit.graph.ops import layers, not_layers
 from lowbit.graph.prepare import prepare
 from lowbit.graph.preprocessing import METADATA_KEY, Preprocessing
 from lowbit.graph.sizes import Sizes, set_sizes
 from lowbit.graph.versions import to_supported_opset
+from lowbit.graph.weights import all_weights
 
 if TYPE_CHECKING:
     import torch
@@ -104,8 +104,14 @@ def _from_proto(
     del proto
     trained = prepare(graph, source, trained_parameters=trained_parameters)
     model = Model(graph, trained, preprocessing, source, remarks)
-    if not layers(model):
-        _refuse_without_layers(model)
+    if not all_weights(model):
+        raise ModelError(
+            "has no constant weights (of Conv, ConvTranspose, Gemm, MatMul, Einsum, Gather, LSTM, GRU, RNN).",
+            where=model.source,
+            remedy="It is already quantized: give the float model that it was made from."
+            if model.quantized
+            else "Give a trained network whose weights are constants in the file.",
+        )
     return model
 
 
@@ -118,17 +124,6 @@ def _remarks(proto: onnx.ModelProto) -> tuple[str, ...]:
     return (
         f"The file lists {inputs:,} of its weights among its inputs, which keeps runtimes from folding them. "
         "Files that lowbit writes do not, so they are faster than it, the float one (-r float) too.",
-    )
-
-
-def _refuse_without_layers(model: Model) -> NoReturn:
-    reasons = "; ".join(f"{item.op} {item.node!r}: {item.reason}" for item in not_layers(model)[:3])
-    raise ModelError(
-        f"has no layer (Conv, ConvTranspose, Gemm, MatMul) with weights{f' ({reasons})' if reasons else ''}.",
-        where=model.source,
-        remedy="It is already quantized: give the float model that it was made from."
-        if model.quantized
-        else "Give a trained network whose weights are constants in the file.",
     )
 
 

@@ -58,6 +58,7 @@ class Layer:
         channel_axis: dimension of the stored weight that counts output channels.
         groups: convolution groups; 1 for matrix products.
         geometry: how a convolution kernel moves; None for matrix products.
+        turned: whether a Transpose stands between the weight and the node (`graph.shared_weights`).
     """
 
     node: str
@@ -71,6 +72,7 @@ class Layer:
     channel_axis: int
     groups: int = 1
     geometry: Geometry | None = None
+    turned: bool = False
 
     @property
     def kernel(self) -> tuple[int, ...]:
@@ -182,6 +184,9 @@ def _constant_name(value: Value | None) -> str | None:
 def _layer(node: Node, source: str) -> Layer | NotLayer | None:
     row = OPS[node.op_type]
     x, weight_value = node.inputs[row.input], node.inputs[row.weight]
+    turned = row.columns == "product" and is_turned(weight_value)
+    if turned and weight_value is not None and (maker := weight_value.producer()) is not None:
+        weight_value = maker.inputs[0]
     weight = constant(weight_value)
     name = str(node.name)
     if weight_value is None or weight is None or x is None:
@@ -208,9 +213,10 @@ def _layer(node: Node, source: str) -> Layer | NotLayer | None:
             alpha, beta = node.attributes.get_float("alpha", 1.0), node.attributes.get_float("beta", 1.0)
             if flag(node, "transA") or alpha != 1.0 or (bias is not None and beta != 1.0):
                 return left_out("transA, or a factor that cannot be folded")
-            axis = 0 if flag(node, "transB") else 1
+            axis = int(turned) if flag(node, "transB") else int(not turned)
         else:
-            bias, add = _added_bias(node, weight.shape[1])
+            axis = int(not turned)
+            bias, add = _added_bias(node, weight.shape[axis])
             if add is not None:
                 output, bias_node = str(add.outputs[0].name), str(add.name)
     else:
@@ -228,10 +234,20 @@ def _layer(node: Node, source: str) -> Layer | NotLayer | None:
         axis,
         groups,
         geometry,
+        turned,
     )
     if bias is not None and bias.shape is not None and math.prod(bias.shape.numpy()) != layer.out_channels:
         return left_out("the bias does not have one value per channel")
     return layer
+
+
+def is_turned(value: Value | None) -> bool:
+    """Whether a value is a constant matrix behind a Transpose."""
+    maker = value.producer() if value is not None else None
+    if maker is None or maker.op_type != "Transpose" or maker.domain not in ("", "ai.onnx"):
+        return False
+    matrix = constant(maker.inputs[0])
+    return matrix is not None and matrix.ndim == 2 and list(maker.attributes.get_ints("perm", [1, 0])) == [1, 0]
 
 
 def _added_bias(node: Node, channels: int) -> tuple[Value | None, Node | None]:

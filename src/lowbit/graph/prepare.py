@@ -3,7 +3,7 @@
 A rewrite takes an `ir.Model` and changes it in place, as the passes of onnx_ir do, and says whether it did; a check is one
 that changes nothing. What an exporter wrote for its own layout, with its own operators, becomes the same graph by
 repeating them until nothing changes. All are exact but three, which round to float32 once: other float types converted, Gemm factors and batch norms folded
-into weights. Subgraphs of If and Loop keep their nodes.
+into weights. Bodies of If, Loop and Scan keep their nodes; their weights move to the main graph.
 """
 
 import logging
@@ -19,6 +19,7 @@ from lowbit.graph.edit import constant, flag
 from lowbit.graph.parameters import count_parameters, count_removed_by_exporter
 from lowbit.graph.rewrites.all_axes import write_all_axes
 from lowbit.graph.rewrites.batch_norm import fold_batch_norms, fold_gemm_factors, write_biases
+from lowbit.graph.rewrites.bodies import lift_weights
 from lowbit.graph.rewrites.constants import fold_constants
 from lowbit.graph.rewrites.duplicates import merge_duplicates
 from lowbit.graph.rewrites.flattened_rows import fold_flattened_transposes
@@ -28,6 +29,7 @@ from lowbit.graph.rewrites.noted_sizes import forget_named_sizes
 from lowbit.graph.rewrites.pads import fold_pads
 from lowbit.graph.rewrites.reshapes import merge_reshapes
 from lowbit.graph.rewrites.rounded_up_pools import count_no_padding
+from lowbit.graph.rewrites.shared_weights import merge_copies
 from lowbit.graph.rewrites.transposes import merge_transposes, move_transposes
 from lowbit.graph.versions import to_float32
 
@@ -214,7 +216,7 @@ def check_finite(model: ir.Model) -> None:
 # In the order in which they run; each line again until nothing changes. Trained parameters are counted between the
 # groups: the first makes them initializers, the second drops what tells copies apart, the third merges them.
 REWRITES: tuple[tuple[Rewrite, ...], ...] = (
-    (open_negative_sizes, forget_named_sizes, to_float32, inline_functions, fix_weights, lift_constants),
+    (open_negative_sizes, forget_named_sizes, to_float32, inline_functions, fix_weights, lift_constants, lift_weights),
     (
         strip_descriptions,
         infer_shapes,
@@ -243,7 +245,7 @@ REWRITES: tuple[tuple[Rewrite, ...], ...] = (
         fold_constants,
         remove_unused_nodes,
     ),
-    (remove_unused_opsets, fix_names),
+    (merge_copies, remove_unused_nodes, remove_unused_opsets, fix_names),
 )
 MOST_ROUNDS = 16
 

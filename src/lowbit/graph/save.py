@@ -3,8 +3,11 @@
 import os
 from pathlib import Path
 
+import onnx_ir as ir
+
 from lowbit.files import write_atomically
-from lowbit.graph.model import Model
+from lowbit.graph.model import Model, serialize
+from lowbit.graph.rewrites.bodies import sink_into_scans
 
 
 def save(model: Model, path: "str | os.PathLike[str]") -> Path:
@@ -14,4 +17,6 @@ def save(model: Model, path: "str | os.PathLike[str]") -> Path:
         ModelError: more than 2 GB.
         OutputError: the folder cannot be written.
     """
-    return write_atomically(Path(path), model.to_bytes())
+    copy = model.copy()
+    sink_into_scans(copy)
+    return write_atomically(Path(path), serialize(ir.to_proto(copy), model.source))

@@ -5,10 +5,10 @@ import onnx
 import onnx_ir as ir
 
 from lowbit.errors import ModelError
+from lowbit.graph.weights import WEIGHT_INPUTS
 
 TARGET_OPSET = 13
 OTHER_FLOATS = frozenset({ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE})
-WEIGHT_OPERATORS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization"})
 
 
 def to_supported_opset(proto: onnx.ModelProto, source: str) -> onnx.ModelProto:
@@ -37,12 +37,12 @@ def to_float32(model: ir.Model) -> None:
 
     float64 constants in a float32 network (shape arithmetic of some exporters) stay as they are.
     """
+    read = {"BatchNormalization": (1, 2), **WEIGHT_INPUTS}
     weights = {
-        value.dtype
+        _stored_type(node.inputs[index])
         for node in model.graph.all_nodes()
-        if node.op_type in WEIGHT_OPERATORS
-        for value in node.inputs
-        if value is not None and value.is_initializer()
+        for index in read.get(node.op_type, ())
+        if index < len(node.inputs)
     }
     replaced = weights & OTHER_FLOATS
     if not replaced:
@@ -60,6 +60,17 @@ def to_float32(model: ir.Model) -> None:
                 int(dtype) for dtype in replaced if dtype is not None
             }:
                 node.attributes[name] = ir.AttrInt64(name, int(ir.DataType.FLOAT))
+
+
+def _stored_type(value: ir.Value | None) -> ir.DataType | None:
+    """The type of an initializer, or of what a Constant node holds that is an array; None for others."""
+    maker = value.producer() if value is not None else None
+    attribute = maker.attributes.get("value") if maker is not None and maker.op_type == "Constant" else None
+    if attribute is not None and attribute.type == ir.AttributeType.TENSOR:
+        tensor: ir.TensorProtocol | None = attribute.as_tensor()
+    else:
+        tensor = value.const_value if value is not None and value.is_initializer() else None
+    return tensor.dtype if tensor is not None and len(tensor.shape) > 0 else None
 
 
 def _convert_value(value: ir.Value, replaced: set[ir.DataType | None]) -> None:

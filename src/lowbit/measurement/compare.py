@@ -15,7 +15,7 @@ from lowbit.formats.file_form import LITERT
 from lowbit.formats.opening import load
 from lowbit.graph.cost import cost
 from lowbit.graph.model import Model
-from lowbit.graph.ops import layers
+from lowbit.graph.weights import weights_by_name
 from lowbit.measurement.conditions import CompareOptions, Conditions
 from lowbit.measurement.engine_files import Destination, check_files, refused_by_all, write_files
 from lowbit.measurement.entries import check_emulation
@@ -267,7 +267,7 @@ def candidate_of(quantized: Quantized, path: Path) -> Candidate:
             )
             for step in quantized.steps
         ),
-        float_weights={layer.node: quantized.model.weights[layer.weight] for layer in layers(quantized.model)},
+        float_weights=weights_by_name(quantized.model),
     )
 
 

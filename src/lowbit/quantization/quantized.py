@@ -10,8 +10,10 @@ from lowbit.formats.input_bytes import with_byte_input
 from lowbit.formats.litert.write import check_litert, to_litert
 from lowbit.formats.onnx.minify import shortened
 from lowbit.formats.onnx.write import to_onnx
+from lowbit.formats.opening import is_litert
 from lowbit.formats.quantized_graph import QuantizedGraph
 from lowbit.graph.model import Model
+from lowbit.graph.ops import layers
 from lowbit.quantization.passes.activations import output_codes
 from lowbit.quantization.passes.steps import StepResult
 from lowbit.quantization.planning.plan import Plan, plan
@@ -46,6 +48,15 @@ class Quantized:
     def model(self) -> Model:
         """The float model this was made from."""
         return self.graph.model
+
+    def notes_on(self, path: Path | str) -> tuple[str, ...]:
+        """`notes`, and what a file of this name does not hold as planned."""
+        of_layers = {layer.weight for layer in layers(self.model)}
+        others = [name for name in self.graph.weights if name not in of_layers]
+        if not (is_litert(path) and others):
+            return self.notes
+        left = f"LiteRT files hold weights that belong to no layer as float: {', '.join(others)}."
+        return (*self.notes, left)
 
     def to_bytes(self, form: FileForm = FileForm()) -> bytes:
         """The content of a file in this form; ONNX if the form does not say.

@@ -129,10 +129,17 @@ def print_plan(plan: Plan, *, console: Console | None = None) -> None:
     """What was requested and what is given, tensor by tensor; for integer recipes also node by node."""
     console = console or Console()
     rows = [
-        (tensor.tensor, _shape(tensor.shape), _scheme(tensor.asked), _scheme(tensor.given), tensor.reason)
+        (
+            tensor.tensor,
+            _shape(tensor.shape),
+            f"{tensor.share:.1%}",
+            _scheme(tensor.asked),
+            _scheme(tensor.given),
+            tensor.reason,
+        )
         for tensor in plan.tensors
     ]
-    console.print(table(("tensor", "shape", "requested", "given", "reason"), rows, left=5))
+    console.print(table(("tensor", "shape", "share", "requested", "given", "reason"), rows, left=6))
     if plan.nodes:
         nodes = [(node.node, node.op, node.arithmetic, node.reason) for node in plan.nodes]
         console.print(table(("node", "op", "computes in", "reason"), nodes, left=4))
@@ -154,7 +161,8 @@ def print_written(
     plan = quantized.plan
     console.print(
         f"{path}: {plan.recipe.name}, {units.count(ledger.total)} bytes, "
-        f"{units.smaller(source_bytes / ledger.total)} than the original; "
+        f"{units.smaller(source_bytes / ledger.total)} than the original"
+        f"{f' ({plan.shortfall})' if plan.shortfall else ''}; "
         f"{ledger.bits_per_weight:.2f} bits per weight, scales and code books included.",
         markup=False,
         highlight=False,
@@ -170,7 +178,7 @@ def print_written(
         )
     _print_target(plan, console)
     _print_downgrades(plan, console)
-    for note in quantized.notes:
+    for note in quantized.notes_on(path):
         console.print(note, markup=False, highlight=False)
 
 
@@ -186,10 +194,12 @@ def written_json(quantized: Quantized, path: Path, ledger: Ledger, *, source_byt
         "bytes": dict(ledger.bytes),
         "counts": dict(ledger.counts),
         "downgrades": list(plan.downgrades),
+        "float_share": plan.float_share,
+        "shortfall": plan.shortfall,
         "target": plan.target,
         "adaptations": list(plan.adaptations),
         "steps": [asdict(step) for step in quantized.steps],
-        "notes": list(quantized.notes),
+        "notes": list(quantized.notes_on(path)),
         "plan": plan.to_json(),
     }
 

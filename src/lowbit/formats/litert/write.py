@@ -150,7 +150,9 @@ def _needed(graph: FileGraph) -> list[Node]:
         if node is None or str(node.name) in needed:
             continue
         needed.add(str(node.name))
-        read = node.inputs[:1] if node.op_type in ONE_DATA_INPUT else node.inputs
+        layer = graph.layers.get(str(node.name))
+        own_weight = layer is not None and layer.turned  # written with the layer, not by the Transpose before it
+        read = node.inputs[:1] if node.op_type in ONE_DATA_INPUT or own_weight else node.inputs
         pending += [value for value in read if value is not None]
     return [node for node in graph.model.graph if str(node.name) in needed]
 

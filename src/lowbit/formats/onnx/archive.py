@@ -16,7 +16,8 @@ from onnx import NodeProto, TensorProto, numpy_helper
 
 from lowbit.errors import ModelError
 from lowbit.formats.ledger import KINDS
-from lowbit.formats.onnx.ledger import LAYER_INPUTS, stored_kinds
+from lowbit.formats.onnx.ledger import stored_kinds
+from lowbit.formats.onnx.stored import StoredGraph
 from lowbit.packing.archive import Numbers, PackedCodes, Span, counted_archive, expand_archive, symbols_of
 from lowbit.packing.container import is_archive
 from lowbit.packing.contexts import Layout
@@ -159,19 +160,17 @@ def _payloads(content: bytes) -> _Payloads:
     tensors = dict(_stored(content))
     values = {tensor.name: tensor for tensor in graph.initializer}
     producers = {output: node for node in graph.node for output in node.output}
-    kinds = stored_kinds(graph)
+    stored_graph = StoredGraph(graph)
+    kinds = stored_kinds(stored_graph)
     codes: dict[tuple[str, str], PackedCodes] = {}
     used: set[str] = set()
-    for node in graph.node:
-        weight = LAYER_INPUTS.get(node.op_type, (None, None))[0]
-        if weight is None or len(node.input) <= weight:
-            continue
+    for read in stored_graph.weights():
         chain = _Chain()
-        _follow(_Graph(tensors, values, producers), node.input[weight], chain)
+        _follow(_Graph(tensors, values, producers), read.value, chain)
         item = _codes(chain, tensors)
         names = {name for _, _, name in chain.planes}
         if item is not None and not used & names:
-            codes[node.input[weight], "codes"] = item
+            codes[read.value, "codes"] = item
             used |= names
     for name, tensor in tensors.items():
         # Short ones, such as zero points, stay where they are.

@@ -7,7 +7,7 @@ for bit.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -15,8 +15,10 @@ import onnx_ir as ir
 
 from lowbit.formats.names import Names
 from lowbit.formats.onnx.draft import Draft, replace_initializer
+from lowbit.graph.ops import layers
 from lowbit.packing.bits import pack, planes
 from lowbit.schemes.codes import Codes
+from lowbit.schemes.linear import LinearCodes
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -102,14 +104,24 @@ def held_by_half(values: Array) -> bool:
 
 
 def write_codes(draft: Draft) -> Draft:
-    """Packed codes, and the nodes that decode them at the head of the graph, for weights of a network in float."""
-    if draft.quantized.integer:
-        return draft
-    decoder = NodeDecoder(draft.names, scale_table(draft.quantized.weights.values()))
-    for name, codes in draft.quantized.weights.items():
-        value = draft.graph.initializers[name]
-        _put(draft, value, codes.decode_with(decoder), codes.shape)
+    """Packed codes, and the nodes that decode them at the head of the graph, for weights that are read as float."""
+    initializers = draft.graph.initializers
+    # Layers that run in integers have taken theirs, in whole bytes; whoever else reads them decodes the same bytes.
+    taken = {layer.weight for layer in layers(draft.quantized.model) if layer.node in draft.quantized.integer}
+    coded = {
+        name: _in_bytes(codes) if name in taken else codes
+        for name, codes in draft.quantized.weights.items()
+        if initializers[name].uses()
+    }
+    decoder = NodeDecoder(draft.names, scale_table(coded.values()))
+    for name, codes in coded.items():
+        _put(draft, initializers[name], codes.decode_with(decoder), codes.shape)
     return draft
+
+
+def _in_bytes(codes: Codes) -> Codes:
+    """The same codes, stored in a byte each."""
+    return replace(codes, scheme=codes.scheme.with_bits(8)) if isinstance(codes, LinearCodes) else codes
 
 
 def write_halves(draft: Draft) -> Draft:

@@ -12,7 +12,7 @@ import onnx_ir as ir
 from lowbit.formats.names import Names
 from lowbit.formats.onnx.draft import Draft
 from lowbit.formats.quantized_graph import ActivationCodes, Floats, float_outputs
-from lowbit.graph.ops import layers
+from lowbit.graph.ops import OPS, layers
 from lowbit.schemes.linear import LinearCodes
 
 
@@ -52,9 +52,11 @@ def write_integer_weights(draft: Draft) -> Draft:
         assert isinstance(codes, LinearCodes)
         if layer.weight not in stored:
             stored[layer.weight] = names.constant(codes.codes.astype(np.int8), "w"), _scale(codes.scale, names)
-        index = _place(node, layer.weight)
         weight, scale = stored[layer.weight]
-        node.replace_input_with(index, _dequantized(graph, node, weight, scale, names, axis=layer.channel_axis))
+        axis = layer.channel_axis
+        if layer.turned:
+            weight, axis = _turned(graph, node, weight, names), 1 - axis
+        node.replace_input_with(OPS[layer.op].weight, _dequantized(graph, node, weight, scale, names, axis=axis))
         if layer.node not in quantized.biases or layer.bias is None:
             continue
         bias = quantized.biases[layer.node]
@@ -62,6 +64,15 @@ def write_integer_weights(draft: Draft) -> Draft:
         stored_bias, scale = names.constant(bias.codes, "b"), _scale(bias.scale, names)
         node.replace_input_with(index, _dequantized(graph, node, stored_bias, scale, names, axis=0))
     return draft
+
+
+def _turned(graph: ir.Graph, before: ir.Node, codes: ir.Value, names: Names) -> ir.Value:
+    """The transpose of stored codes; runtimes fold it."""
+    node = ir.node("Transpose", [codes], attributes={"perm": [1, 0]})
+    node.outputs[0].name = names.fresh("t")
+    node.outputs[0].type = ir.TensorType(ir.DataType.INT8)
+    graph.insert_before(before, node)
+    return node.outputs[0]
 
 
 def _place(node: ir.Node, name: str) -> int:
@@ -79,9 +90,9 @@ def _dequantized(
 ) -> ir.Value:
     channels = scale.const_value.numpy().shape if scale.const_value is not None else ()
     inputs = [codes, scale]
-    if before.op_type in ("Gemm", "MatMul") and codes.const_value is not None:
+    if before.op_type in ("Gemm", "MatMul") and codes.dtype is not None:
         # The zero point may be left out by the standard, but then ONNX Runtime makes no integer product.
-        inputs.append(names.constant(np.zeros(channels, codes.const_value.numpy().dtype)))
+        inputs.append(names.constant(np.zeros(channels, codes.dtype.numpy())))
     node = ir.node("DequantizeLinear", inputs, attributes={"axis": axis} if channels else {})
     node.outputs[0].name = names.fresh("d")
     graph.insert_before(before, node)

@@ -6,19 +6,17 @@ tensor; what is left of the file is the graph itself, and what is left of an ext
 lines sum to the bytes on disk, to the last one.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import onnx
-from onnx import NodeProto, TensorProto, numpy_helper
+from onnx import TensorProto, numpy_helper
 
 from lowbit.errors import ModelError
 from lowbit.formats.ledger import KINDS, Ledger, StoredLayer
+from lowbit.formats.onnx.stored import NARROW, StoredGraph, WeightRead
 
-# operator -> (input that is the weight, input that is the bias)
-LAYER_INPUTS = {"Conv": (1, 2), "ConvTranspose": (1, 2), "Gemm": (1, 2), "MatMul": (1, None)}
-NARROW = frozenset((TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.FLOAT, TensorProto.DOUBLE))
 DATA_FIELDS = ("float_data", "int32_data", "string_data", "int64_data", "double_data", "uint64_data", "raw_data")
 
 
@@ -44,10 +42,10 @@ def count_bytes(proto: onnx.ModelProto, file_bytes: int, external: Mapping[str, 
         file_bytes: size of the file it was parsed from.
         external: sizes of its external data files by location.
     """
-    stored = dict(_stored_tensors(proto.graph))
-    producers = _constant_producers(proto.graph, stored)
-    kinds, read_layers = _kinds(proto.graph, stored, producers)
-    in_a_byte = _in_a_byte(proto.graph, stored)
+    graph = StoredGraph(proto.graph)
+    stored = graph.tensors
+    kinds, read_weights = _kinds(graph)
+    in_a_byte = _in_a_byte(graph)
     shapes = {value.name: value for value in (*proto.graph.value_info, *proto.graph.output)}
     spent = dict.fromkeys(KINDS, 0)
     counts = dict.fromkeys(KINDS[:7], 0)
@@ -58,17 +56,17 @@ def count_bytes(proto: onnx.ModelProto, file_bytes: int, external: Mapping[str, 
             counts[kind] += _elements(tensor) * in_a_byte.get(name, 1)
     stored_layers = []
     counted: set[str] = set()
-    for node, names in read_layers:
+    for read, names in read_weights:
         codes = [name for name, kind in names.items() if kind in ("codes", "float_weights")]
         side = [name for name, kind in names.items() if kind in ("scales", "zero_points", "code_books")]
-        weights = _weights_of(node, names, stored, shapes, producers)
+        weights = _weights_of(read, names, graph, shapes)
         if any(names[name] == "codes" for name in codes) and not counted & set(codes):
             counts["codes"] += weights
         counted |= set(codes)
         stored_layers.append(
             StoredLayer(
-                node=node.name,
-                op=node.op_type,
+                node=read.name if read.node.name else "",
+                op=read.node.op_type,
                 weights=weights,
                 code_bytes=sum(payload_bytes(stored[name]) for name in codes),
                 side_bytes=sum(payload_bytes(stored[name]) for name in side),
@@ -82,44 +80,40 @@ def count_bytes(proto: onnx.ModelProto, file_bytes: int, external: Mapping[str, 
     return Ledger(spent, counts, file_bytes + sum((external or {}).values()), tuple(stored_layers))
 
 
-def stored_kinds(graph: onnx.GraphProto) -> dict[str, str]:
+def stored_kinds(graph: StoredGraph) -> dict[str, str]:
     """The kind of every stored tensor that the graph reads as one; all others are constants."""
-    stored = dict(_stored_tensors(graph))
-    return _kinds(graph, stored, _constant_producers(graph, stored))[0]
+    return _kinds(graph)[0]
 
 
-def _kinds(
-    graph: onnx.GraphProto, stored: Mapping[str, TensorProto], producers: Mapping[str, NodeProto]
-) -> tuple[dict[str, str], list[tuple[NodeProto, dict[str, str]]]]:
-    """Kinds by stored tensor, and each layer with the kinds of what its weight is computed from."""
+def _kinds(graph: StoredGraph) -> tuple[dict[str, str], list[tuple[WeightRead, dict[str, str]]]]:
+    """Kinds by stored tensor, and each weight with the kinds of what it is computed from."""
     kinds: dict[str, str] = {}
-    read_layers = []
-    for node in graph.node:
-        weight, bias = LAYER_INPUTS.get(node.op_type, (None, None))
-        if weight is not None and len(node.input) > weight:
-            names: dict[str, str] = {}
-            if _walk(node.input[weight], "float_weights", stored, producers, names):
-                kinds |= names
-                read_layers.append((node, names))
-        if bias is not None and len(node.input) > bias and node.input[bias]:
-            names = {}
-            if _walk(node.input[bias], "biases", stored, producers, names):
-                kinds |= names
-    for node in graph.node:
+    read_weights = []
+    for read in graph.weights():
+        names: dict[str, str] = {}
+        if _walk(read.value, "float_weights", graph, names):
+            kinds |= names
+            read_weights.append((read, names))
+    for bias in graph.biases():
+        names = {}
+        if _walk(bias, "biases", graph, names):
+            kinds = names | kinds
+    for node in graph.nodes:
         if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
             for name, kind in zip(node.input[1:], ("scales", "zero_points"), strict=False):
-                if name in stored:
+                if name in graph.tensors:
                     kinds.setdefault(name, kind)
-    return kinds, read_layers
+    return kinds, read_weights
 
 
-def _in_a_byte(graph: onnx.GraphProto, stored: Mapping[str, TensorProto]) -> dict[str, int]:
+def _in_a_byte(graph: StoredGraph) -> dict[str, int]:
     """How many numbers each byte of a stored tensor holds, where they are divided out of it
     (`formats/onnx/decode_nodes.py`)."""
-    cast = {node.output[0]: node.input[0] for node in graph.node if node.op_type == "Cast" and node.input[0] in stored}
+    stored = graph.tensors
+    cast = {node.output[0]: node.input[0] for node in graph.nodes if node.op_type == "Cast" and node.input[0] in stored}
     return {
         cast[node.input[0]]: _elements(stored[node.input[1]])
-        for node in graph.node
+        for node in graph.nodes
         if node.op_type == "Div" and node.input[0] in cast and node.input[1] in stored
     }
 
@@ -138,37 +132,21 @@ def payload_bytes(tensor: TensorProto) -> int:
     return int(tensor.ByteSize() - bare.ByteSize())
 
 
-def _constant_producers(graph: onnx.GraphProto, stored: Mapping[str, TensorProto]) -> dict[str, NodeProto]:
-    """The nodes that compute from stored tensors alone, by output.
-
-    Found in one pass forward, so that a walk back from a product of two activations ends where it begins: through the
-    sums of a transformer it would take twice as long with each block.
-    """
-    known = set(stored)
-    producers: dict[str, NodeProto] = {}
-    for node in graph.node:
-        if node.input and all(name in known for name in node.input):
-            known.update(node.output)
-            producers |= dict.fromkeys(node.output, node)
-    return producers
-
-
 def _walk(
     name: str,
     kind: str,
-    stored: Mapping[str, TensorProto],
-    producers: Mapping[str, NodeProto],
+    graph: StoredGraph,
     names: dict[str, str],
 ) -> bool:
     """Give every stored tensor behind `name` its kind; False if it is not computed from stored tensors alone."""
+    stored = graph.tensors
     if name in stored:
         tensor = stored[name]
         coded = kind == "float_weights" and tensor.data_type not in NARROW
         names.setdefault(name, "codes" if coded else kind)
         return True
-    node = producers.get(name)
-    if node is None or node.op_type == "ConstantOfShape":
-        # Ones of an average (`formats/onnx/averages.py`) are not weights.
+    node = graph.producers.get(name)
+    if node is None:
         return False
     behind = [kind] + ["constants"] * (len(node.input) - 1)
     if node.op_type == "DequantizeLinear":
@@ -188,24 +166,20 @@ def _walk(
     constant = True
     for read, part in zip(node.input, behind, strict=False):
         # No short cut: whatever is stored behind any input gets its kind.
-        constant = _walk(read, part, stored, producers, names) and constant
+        constant = _walk(read, part, graph, names) and constant
     return constant
 
 
 def _weights_of(
-    node: NodeProto,
-    names: Mapping[str, str],
-    stored: Mapping[str, TensorProto],
-    shapes: Mapping[str, onnx.ValueInfoProto],
-    producers: Mapping[str, NodeProto],
+    read: WeightRead, names: Mapping[str, str], graph: StoredGraph, shapes: Mapping[str, onnx.ValueInfoProto]
 ) -> int:
-    """How many weights a layer has: from the shape of its weight tensor, or from its codes where each is one number."""
-    name = node.input[LAYER_INPUTS[node.op_type][0]]
+    """How many weights a tensor has: from its shape, or from its codes where each is one number."""
+    name, stored = read.value, graph.tensors
     if name in stored:
         return _elements(stored[name])
     if name in shapes:
         return int(np.prod([dim.dim_value for dim in shapes[name].type.tensor_type.shape.dim]))
-    while (producer := producers.get(name)) is not None:
+    while (producer := graph.producers.get(name)) is not None:
         # A file with short names has no shapes, but what unpacks codes gives them their own.
         shape = stored.get(producer.input[1]) if producer.op_type == "Reshape" else None
         if shape is not None and (extents := numpy_helper.to_array(shape)).min(initial=1) > 0:
@@ -214,22 +188,9 @@ def _weights_of(
     return sum(_elements(stored[part]) for part, kind in names.items() if kind in ("codes", "float_weights"))
 
 
-def _stored_tensors(graph: onnx.GraphProto) -> Iterator[tuple[str, TensorProto]]:
-    for tensor in graph.initializer:
-        yield tensor.name, tensor
-    for node in graph.node:
-        if node.op_type == "Constant":
-            name = node.output[0]
-            for attribute in node.attribute:
-                if attribute.name == "value":
-                    yield name, attribute.t
-                elif attribute.name.startswith("value_"):
-                    yield name, numpy_helper.from_array(np.asarray(onnx.helper.get_attribute_value(attribute)))
-
-
 def _external_files(proto: onnx.ModelProto, folder: Path) -> dict[str, int]:
     sizes: dict[str, int] = {}
-    for _, tensor in _stored_tensors(proto.graph):
+    for tensor in StoredGraph(proto.graph).tensors.values():
         if not _is_external(tensor):
             continue
         location = {entry.key: entry.value for entry in tensor.external_data}.get("location", "")

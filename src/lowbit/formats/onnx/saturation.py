@@ -24,7 +24,7 @@ import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from lowbit.errors import ModelError
-from lowbit.formats.onnx.ledger import LAYER_INPUTS
+from lowbit.graph.ops import OPS
 
 LOWEST, HIGHEST = -32768, 32767
 TOP = 255
@@ -109,7 +109,7 @@ def _layer(
     node: NodeProto, values: Mapping[str, TensorProto], producers: Mapping[str, NodeProto]
 ) -> _IntegerLayer | None:
     """A Conv, Gemm or MatMul of uint8 codes and stored int8 codes that vpmaddubsw would compute; None for others."""
-    if node.op_type not in LAYER_INPUTS or node.op_type == "ConvTranspose" or len(node.input) < 2:
+    if node.op_type not in OPS or node.op_type == "ConvTranspose" or len(node.input) < 2:
         return None
     image, weight = (producers.get(name) for name in node.input[:2])
     if image is None or weight is None or {image.op_type, weight.op_type} != {"DequantizeLinear"}:
@@ -154,10 +154,12 @@ def _layer(
 
 
 def _stored(name: str, values: Mapping[str, TensorProto], producers: Mapping[str, NodeProto]) -> Array | None:
-    """Stored codes, with the channels of zeros that a Pad appends."""
+    """Stored codes, with the channels of zeros that a Pad appends, or turned."""
     if name in values:
         return numpy_helper.to_array(values[name])
     node = producers.get(name)
+    if node is not None and node.op_type == "Transpose" and node.input[0] in values:
+        return numpy_helper.to_array(values[node.input[0]]).T
     if node is None or node.op_type != "Pad" or node.input[0] not in values or node.input[1] not in values:
         return None
     codes = numpy_helper.to_array(values[node.input[0]])

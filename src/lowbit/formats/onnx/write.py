@@ -24,6 +24,7 @@ from lowbit.formats.onnx.zero_points import without_zero_points
 from lowbit.formats.quantized_graph import QuantizedGraph
 from lowbit.graph.model import serialize
 from lowbit.graph.preprocessing import METADATA_KEY
+from lowbit.graph.rewrites.bodies import sink_into_scans
 
 
 def write_float_values(draft: Draft) -> Draft:
@@ -40,6 +41,12 @@ def write_metadata(draft: Draft) -> Draft:
     if preprocessing is not None:
         # Stated by the user or by the model: the file says so too, and nobody has to state it again.
         draft.model.metadata_props[METADATA_KEY] = preprocessing.to_json()
+    return draft
+
+
+def fill_scans(draft: Draft) -> Draft:
+    """What bodies of Scan read stands in them."""
+    sink_into_scans(draft.model)
     return draft
 
 
@@ -62,7 +69,7 @@ INTEGER_REWRITES: Mapping[str, tuple[Callable[[QuantizedGraph], QuantizedGraph],
 }
 # and to the graph that becomes the file.
 INTEGERS: tuple[Rewrite, ...] = (absorb_activations, write_averages, write_integer_weights, write_conversions)
-ENDING: tuple[Rewrite, ...] = (write_codes, write_halves, write_metadata, write_byte_input, drop_unused)
+ENDING: tuple[Rewrite, ...] = (write_codes, write_halves, write_metadata, write_byte_input, fill_scans, drop_unused)
 GRAPH_REWRITES: Mapping[str, tuple[Rewrite, ...]] = {
     "onnx": (write_float_values, *INTEGERS, pad_first_layers, *ENDING),
     "openvino": (write_float_values, *INTEGERS, *ENDING),

@@ -94,13 +94,15 @@ def plain_graph(model: Model, plan: Plan, progress: Progress = SILENT) -> Quanti
 
 def plain_codes(model: Model, plan: Plan, progress: Progress = SILENT) -> dict[str, Codes]:
     """Every tensor by its scheme alone, as its weights suggest; scales in half precision if codes are coarser."""
+    in_integers = {node.node for node in plan.nodes if node.arithmetic == "integer"}
     encoded: dict[str, Codes] = {}
     for tensor in progress.track(plan.quantized, f"encoding {plan.recipe.name}", total=len(plan.quantized)):
         if tensor.given is not None:
             weight = model.weights[tensor.tensor]
             codes = tensor.given.encode(weight, tensor.axis)
-            # The scales of integer files go into those of biases, not into the file alone.
-            encoded[tensor.tensor] = codes if plan.recipe.integer else with_narrow_scales(codes, weight)
+            # The scales of integer layers go into those of biases, not into the file alone.
+            multiplied = in_integers.intersection(tensor.layers)
+            encoded[tensor.tensor] = codes if multiplied else with_narrow_scales(codes, weight)
     return encoded
 
 

@@ -107,6 +107,10 @@ class LayerwisePass:
             yield layer, self._moments(layer)
         give_back_memory()
 
+    def begin_with(self, weights: Mapping[str, npt.NDArray[np.float32]]) -> None:
+        """What the quantized network computes with from the start: decoded weights of what is no layer, by name."""
+        self._replaced |= weights
+
     def replace(
         self, layer: Layer, weight: npt.NDArray[np.float32], bias: npt.NDArray[np.float32] | None = None
     ) -> None:

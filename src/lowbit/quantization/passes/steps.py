@@ -151,11 +151,14 @@ def round_weights(before: Candidate, images: Dataset, threads: int, progress: Pr
     model, plan, effort = before.base, before.plan, EFFORTS[before.plan.effort]
     schemes = {tensor.tensor: tensor.given for tensor in plan.quantized if tensor.given is not None}
     passed = before.byte_layers
-    codes: dict[str, Codes] = {
-        layer.weight: before.graph.weights[layer.weight] for layer in layers(model) if layer.node in passed
-    }
-    nodes = [layer.node for layer in layers(model) if layer.weight in schemes and layer.node not in passed]
+    solved_here = [layer for layer in layers(model) if layer.weight in schemes and layer.node not in passed]
+    # Codes of what is no layer, and of layers that read image bytes, stay as they are.
+    others = before.graph.weights.keys() - {layer.weight for layer in solved_here}
+    codes: dict[str, Codes] = {name: item for name, item in before.graph.weights.items() if name in others}
+    in_bytes = {layer.weight for layer in layers(model) if layer.node in passed}
+    nodes = [layer.node for layer in solved_here]
     run = LayerwisePass(model, images, nodes, effort, grids=before.grids, threads=threads)
+    run.begin_with({name: item.decode() for name, item in codes.items() if name not in in_bytes})
     for layer, moments in progress.track(run, "rounding", total=len(run)):
         scheme, least = schemes[layer.weight], _least_scale(layer, before)
         solution = solve_layer(layer, model.weights[layer.weight], moments, scheme, effort, least)

@@ -8,7 +8,8 @@ from typing import Any
 from lowbit.errors import DowngradeError, ModelError, SchemeError
 from lowbit.formats.input_bytes import reads_bytes
 from lowbit.graph.model import Model
-from lowbit.graph.ops import Layer, layers
+from lowbit.graph.ops import Layer
+from lowbit.graph.weights import RECURRENT, OtherWeight, all_weights
 from lowbit.quantization.planning.integer import IntegerPlan, NodePlan, plan_integer
 from lowbit.quantization.planning.kernels import WEIGHTED
 from lowbit.quantization.planning.recipes import AUTO_RANGES, FIRST_RANGES, Recipe, parse_recipe
@@ -18,14 +19,17 @@ from lowbit.quantization.planning.tensors import (
     SIZE_REASON,
     TensorPlan,
     for_target,
-    only_if_integer,
     other_tensors,
     weight_plan,
+    weights_alone,
     wider_if_small,
+    with_shares,
 )
 from lowbit.quantization.solving.effort import effort_called
 from lowbit.quantization.solving.schemes import scheme_from_json, scheme_to_json
 from lowbit.schemes.codes import Scheme
+
+WORTH_SAYING = 0.01  # share of the weights' bytes whose staying float is said first of all
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,7 @@ class Plan:
 
     Attributes:
         recipe: what was asked for.
-        tensors: one per weight, and one per other float tensor that has a reason to stay float.
+        tensors: one per weight, and one per other float tensor, with the reason why it stays float.
         nodes: for integer recipes, how each node computes; empty otherwise.
         scale_groups: activations that become uint8; those in one group share scale and zero point.
         steps: what will be tried between plain codes and the file, in order; empty without calibration images.
@@ -63,13 +67,27 @@ class Plan:
     @property
     def downgrades(self) -> tuple[str, ...]:
         """One sentence per weight or node that does not get what the recipe asks for."""
-        tensors = [f"{plan.tensor}: {plan.reason}" for plan in self.tensors if plan.downgraded]
+        tensors = [_downgrade(plan) for plan in self.tensors if plan.downgraded]
         nodes = [
             f"{node.node} ({node.op}) computes in float: {node.reason}"
             for node in self.nodes
-            if node.arithmetic == "float" and node.op in WEIGHTED | {"Add"}
+            if node.arithmetic == "float" and node.op in WEIGHTED | RECURRENT.keys() | {"Add", "Einsum"}
         ]
         return tuple(tensors + nodes)
+
+    @property
+    def float_share(self) -> float:
+        """Share of the bytes of all float constants that were to become codes and stay float."""
+        return sum(tensor.share for tensor in self.tensors if tensor.downgraded and tensor.given is None)
+
+    @property
+    def shortfall(self) -> str:
+        """That the weights shrink by less than was asked for, and why; empty if they do not."""
+        left = [tensor for tensor in self.tensors if tensor.downgraded and tensor.given is None]
+        if self.float_share < WORTH_SAYING:
+            return ""
+        largest = max(left, key=lambda tensor: tensor.share)
+        return f"less than asked: {_share(self.float_share)} of the weights' bytes stay float, {largest.tensor} first"
 
     @property
     def adaptations(self) -> tuple[str, ...]:
@@ -182,18 +200,18 @@ def plan(
             where=model.source,
             remedy="Use the float model that it was made from; `lowbit measure` takes quantized files.",
         )
-    model_layers = layers(model)
-    if recipe.weights is not None and not model_layers:
+    weights = all_weights(model)
+    if recipe.weights is not None and not weights:
         raise ModelError(
-            "the model has no layer with constant weights (Conv, ConvTranspose, Gemm, MatMul).",
+            "the model has no constant weights (of Conv, ConvTranspose, Gemm, MatMul, Einsum, Gather, LSTM, GRU, RNN).",
             where=model.source,
             remedy="Check that the weights are stored in the model and not fed as inputs.",
         )
-    by_weight: dict[str, list[Layer]] = {}
-    for layer in model_layers:
-        by_weight.setdefault(layer.weight, []).append(layer)
+    by_weight: dict[str, list[Layer | OtherWeight]] = {}
+    for weight in weights:
+        by_weight.setdefault(weight.weight, []).append(weight)
     tensors = [weight_plan(model, name, users, recipe) for name, users in by_weight.items()]
-    tensors += other_tensors(model, set(by_weight), model_layers)
+    tensors = with_shares(model, tensors + other_tensors(model, by_weight, recipe))
     planned_steps = default_steps(recipe, effort) if steps is None else named_steps(recipe, steps)
     if not with_images:
         planned_steps = ()
@@ -201,13 +219,28 @@ def plan(
         tensors = wider_if_small(tensors, recipe)
         return Plan(recipe, tuple(tensors), steps=planned_steps, effort=effort)
     target = resolved(recipe.target)
-    integer = _integer_plan(model, by_weight)
+    of_layers = {
+        name: [user for user in users if isinstance(user, Layer)]
+        for name, users in by_weight.items()
+        if any(isinstance(user, Layer) for user in users)
+    }
+    integer = _integer_plan(model, of_layers)
     in_integers = integer.nodes_in("integer")
     if not reads_bytes(model, in_integers):
         planned_steps = tuple(step for step in planned_steps if step != EXACT_INPUT)
-    tensors = wider_if_small([only_if_integer(tensor, in_integers) for tensor in tensors], recipe)
-    tensors = [for_target(tensor, by_weight, target) for tensor in tensors]
+    tensors = wider_if_small([weights_alone(tensor, in_integers) for tensor in tensors], recipe)
+    tensors = [for_target(tensor, of_layers, target, in_integers) for tensor in tensors]
     return Plan(recipe, tuple(tensors), integer.nodes, integer.scale_groups, planned_steps, effort, target)
+
+
+def _downgrade(tensor: TensorPlan) -> str:
+    if tensor.given is not None:
+        return f"{tensor.tensor}: {tensor.reason}"
+    return f"{tensor.tensor} ({_share(tensor.share)} of the weights' bytes) stays float: {tensor.reason}"
+
+
+def _share(share: float) -> str:
+    return f"{100 * share:.2g} %" if share < 0.1 else f"{100 * share:.0f} %"
 
 
 def _scheme_or_none(scheme: Scheme | None) -> dict[str, Any] | None:

@@ -1,10 +1,14 @@
 """What each weight gets: the recipe's scheme, or another one with the reason; and why other tensors stay float."""
 
 import math
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from lowbit.graph.model import Model
-from lowbit.graph.ops import Layer
+import numpy as np
+
+from lowbit.graph.model import Model, Node
+from lowbit.graph.ops import Layer, layers
+from lowbit.graph.weights import BIAS_INPUTS, OtherWeight, is_factor
 from lowbit.quantization.planning.bits import schemes_by_size
 from lowbit.quantization.planning.recipes import Recipe
 from lowbit.quantization.planning.target import weights_for
@@ -12,6 +16,8 @@ from lowbit.schemes.codes import Scheme
 from lowbit.schemes.linear import Linear
 
 FLOAT_BYTES = 4  # per float32 value
+# Float tensors of more values are named, whatever they are; what fails `--strict` is not one value per channel.
+MANY_VALUES = 1000
 
 SIZE_REASON = "bits cost least in small layers, and win as much there"
 BATCH_NORM_REASON = "batch-norm statistics are never quantized"
@@ -23,14 +29,16 @@ class TensorPlan:
 
     Attributes:
         tensor: name of the initializer.
-        layers: nodes that read it as their weight.
+        layers: nodes that read it as their weight; recurrent ones with ".W" or ".R" behind their name.
         shape: its shape.
-        axis: dimension of its output channels; 0 if it is not a layer's weight.
+        axis: dimension of its output channels; 0 if it is no weight.
         asked: scheme that the recipe asks for.
         given: scheme that it gets; None if it stays float.
-        reason: why `given` differs from `asked`, or why a tensor that is not a layer's weight stays float.
+        reason: why `given` differs from `asked`, why a tensor that is no weight stays float, or why the codes of a
+            weight are not chosen on data.
         adapted: whether `given` differs for the target's sake, or for accuracy's, which is no downgrade; see
             `Plan.adaptations`.
+        share: of the bytes of all float constants of the model.
     """
 
     tensor: str
@@ -41,6 +49,7 @@ class TensorPlan:
     given: Scheme | None
     reason: str = ""
     adapted: bool = False
+    share: float = 0.0
 
     @property
     def downgraded(self) -> bool:
@@ -48,28 +57,38 @@ class TensorPlan:
         return self.asked != self.given and not self.adapted
 
 
-def weight_plan(model: Model, name: str, users: list[Layer], recipe: Recipe) -> TensorPlan:
-    """What the weight `name` of some layers gets by the recipe alone."""
+def weight_plan(model: Model, name: str, users: Sequence[Layer | OtherWeight], recipe: Recipe) -> TensorPlan:
+    """What the weight `name` of some nodes gets by the recipe alone."""
     shape = users[0].weight_shape
     axis = users[0].channel_axis
-    nodes = tuple(layer.node for layer in users)
+    nodes = tuple(dict.fromkeys(user.node for user in users))
     asked = recipe.weights
     if asked is None:
         return TensorPlan(name, nodes, shape, axis, None, None)
     dtype = str(model.weights[name].dtype)
     if dtype != "float32":
         return TensorPlan(name, nodes, shape, axis, asked, None, f"is {dtype}, not float32")
-    if any(layer.channel_axis != axis for layer in users):
+    if not np.isfinite(model.weights[name]).all():
+        return TensorPlan(name, nodes, shape, axis, asked, None, "some of its values are not finite")
+    if any(user.channel_axis != axis for user in users):
         if asked.per != "tensor":
             given = asked.per_tensor()
             reason = "layers share it along different axes"
             return TensorPlan(name, nodes, shape, axis, asked, given, reason)
         axis = 0
-    size = math.prod(shape)
-    if not recipe.integer and (cost := asked.stored_bytes(shape, axis)) >= size * FLOAT_BYTES:
-        reason = f"too small: {cost} bytes with scales or code book, {size * FLOAT_BYTES} as float32"
+    if not recipe.integer and (reason := too_small(asked, shape, axis)):
         return TensorPlan(name, nodes, shape, axis, asked, None, reason)
-    return TensorPlan(name, nodes, shape, axis, asked, asked)
+    others = [user.reason for user in users if isinstance(user, OtherWeight)]
+    plainly = f"rounded to the closest codes, without data: {others[0]}" if len(others) == len(users) else ""
+    return TensorPlan(name, nodes, shape, axis, asked, asked, plainly)
+
+
+def too_small(scheme: Scheme, shape: tuple[int, ...], axis: int) -> str:
+    """Why packed codes would take no less than float32; empty if they do."""
+    cost, size = scheme.stored_bytes(shape, axis), math.prod(shape)
+    if cost < size * FLOAT_BYTES:
+        return ""
+    return f"too small: {cost} bytes with scales or code book, {size * FLOAT_BYTES} as float32"
 
 
 def wider_if_small(tensors: list[TensorPlan], recipe: Recipe) -> list[TensorPlan]:
@@ -87,34 +106,66 @@ def wider_if_small(tensors: list[TensorPlan], recipe: Recipe) -> list[TensorPlan
     return changed
 
 
-def other_tensors(model: Model, weights: set[str], model_layers: tuple[Layer, ...]) -> list[TensorPlan]:
-    """Float tensors that are neither a layer's weight nor a bias: listed with the reason why they stay float."""
-    biases = {layer.bias for layer in model_layers}
+def other_tensors(model: Model, planned: Collection[str], recipe: Recipe) -> list[TensorPlan]:
+    """Float tensors that are no weights: listed with the reason why they stay float.
+
+    Biases of fewer than `MANY_VALUES` values are left out: every layer has one. What holds more values than that, and
+    more than one per channel, was asked for.
+    """
+    biases = {layer.bias for layer in layers(model)}
     plans = []
     for name, array in model.weights.items():
-        if name in weights or name in biases or array.dtype.kind != "f" or array.size < 2:
+        if name in planned or array.dtype.kind != "f" or array.size < 2:
             continue
-        users = list(model.values[name].uses())
-        if any(user.op_type == "BatchNormalization" for user, _ in users):
+        uses = list(model.values[name].uses())
+        bias = name in biases or all(index == BIAS_INPUTS.get(user.op_type) for user, index in uses)
+        if bias and array.size <= MANY_VALUES:
+            continue
+        if any(user.op_type == "BatchNormalization" for user, _ in uses):
             reason = BATCH_NORM_REASON
+        elif bias:
+            reason = "biases are no weights"
         else:
-            reason = "not a layer's weight; read by " + ", ".join(sorted({user.op_type for user, _ in users}))
-        plans.append(TensorPlan(name, (), array.shape, 0, None, None, reason))
+            reason = _no_weight(uses)
+        per_channel = bias or max(array.shape, default=1) == array.size
+        asked = recipe.weights if array.size > MANY_VALUES and not per_channel else None
+        plans.append(TensorPlan(name, (), array.shape, 0, asked, None, reason))
     return plans
 
 
-def only_if_integer(tensor: TensorPlan, in_integers: frozenset[str]) -> TensorPlan:
-    """Float where one of its layers computes in float: integer recipes write no weights that are decoded."""
-    if tensor.given is None or all(node in in_integers for node in tensor.layers):
+def _no_weight(uses: Sequence[tuple[Node, int]]) -> str:
+    if any(user.op_type == "Gather" and index == 0 and is_factor(user.outputs[0]) for user, index in uses):
+        return "no weight: activations are multiplied with what is looked up in it, such as sines of positions"
+    return "no weight; read by " + ", ".join(sorted({user.op_type for user, _ in uses}))
+
+
+def with_shares(model: Model, tensors: list[TensorPlan]) -> list[TensorPlan]:
+    """With the share that each has in the bytes of all float constants."""
+    floats = {name: array.nbytes for name, array in model.weights.items() if array.dtype.kind == "f"}
+    total = max(1, sum(floats.values()))
+    return [replace(tensor, share=floats.get(tensor.tensor, 0) / total) for tensor in tensors]
+
+
+def weights_alone(tensor: TensorPlan, in_integers: frozenset[str]) -> TensorPlan:
+    """With what is said of an integer recipe's weight that a node reads which computes in float.
+
+    Its codes are decoded when the file is loaded, so that at least the file shrinks; else it stays float.
+    """
+    if tensor.given is None or any(node in in_integers for node in tensor.layers):
         return tensor
-    return replace(tensor, given=None, reason="its layer computes in float")
+    reason = too_small(tensor.given, tensor.shape, tensor.axis)
+    if reason:
+        return replace(tensor, given=None, reason=reason)
+    return replace(tensor, reason=tensor.reason or "its layer computes in float: only the weights are codes")
 
 
-def for_target(tensor: TensorPlan, by_weight: dict[str, list[Layer]], target: str) -> TensorPlan:
-    """The widest weights that the target computes with exactly, in all layers that share the tensor."""
+def for_target(
+    tensor: TensorPlan, by_weight: Mapping[str, Sequence[Layer]], target: str, in_integers: frozenset[str]
+) -> TensorPlan:
+    """The widest weights that the target computes with exactly, in all integer layers that share the tensor."""
     for layer in by_weight.get(tensor.tensor, ()):
-        if not isinstance(tensor.given, Linear):
-            break
+        if not isinstance(tensor.given, Linear) or layer.node not in in_integers:
+            continue
         given, reason = weights_for(target, tensor.given, layer)
         if reason:
             reason = f"{tensor.reason}; {reason}" if tensor.reason else reason

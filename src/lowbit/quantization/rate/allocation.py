@@ -10,6 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,7 @@ METADATA = {"lowbit.recipe": "rate"}  # what a file says of its making
 FINER = 0.25
 TYPICAL_BITS = 4  # of a code, for how far rounding errors can be trusted to cancel
 AGAIN = 2  # times that a layer may be solved at another multiplier
+OTHERS = Linear(8, per="channel")  # scheme of weights that belong to no layer
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -63,6 +65,16 @@ class Allocation:
         """The plan of a model whose bits are to be allocated."""
         return plan(model, parse_recipe("linear8", per="tensor"), effort=effort.name, with_images=False)
 
+    @cached_property
+    def others(self) -> dict[str, Codes]:
+        """Codes of weights that belong to no layer: nothing says what an error of theirs costs, so they get 8 bits."""
+        of_layers = {layer.weight for layer in layers(self.model)}
+        return {
+            tensor.tensor: OTHERS.encode(self.model.weights[tensor.tensor], tensor.axis)
+            for tensor in self.plan.quantized
+            if tensor.tensor not in of_layers
+        }
+
     @property
     def movable(self) -> tuple[str, ...]:
         """Biases that one quantized layer reads, and nobody else, in the order of the layers."""
@@ -84,9 +96,10 @@ class Allocation:
             threads: that share the images; 0 takes as many as there are cores.
             progress: told after every layer.
         """
-        codes: dict[str, Codes] = {}
+        codes: dict[str, Codes] = dict(self.others)
         movable = self.movable
         run = LayerwisePass(self.model, images, list(self.sensitivity), effort, threads=threads)
+        run.begin_with({name: item.decode() for name, item in codes.items()})
         for layer, moments in progress.track(run, "allocating bits", total=len(run)):
             cost, taken = self.sensitivity[layer.node].cost, 0.0
             if layer.weight not in codes:
@@ -113,13 +126,13 @@ class Allocation:
         return replace(self.plan, tensors=tensors)
 
     def emptied(self) -> QuantizedGraph:
-        """The network with every weight zero: what no multiplier can take away."""
+        """The network with every weight of a layer zero: what no multiplier can take away."""
         codes: dict[str, Codes] = {
             tensor.tensor: Linear(2, per="tensor").from_codes(
                 np.zeros(tensor.shape, np.int8), np.ones(1, np.float32), axis=tensor.axis
             )
             for tensor in self.plan.quantized
-        }
+        } | self.others
         for name in self.movable:
             codes[name] = bias_codes(np.zeros(self.model.weights[name].size), 1.0)
         return QuantizedGraph(self.model, weights=codes, metadata=METADATA)

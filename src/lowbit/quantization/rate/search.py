@@ -29,6 +29,7 @@ from lowbit.formats.onnx.write import to_onnx
 from lowbit.formats.quantized_graph import QuantizedGraph
 from lowbit.graph.model import Model
 from lowbit.graph.ops import layers
+from lowbit.graph.weights import all_weights
 from lowbit.progress import Progress
 from lowbit.quantization.passes.sensitivity import sensitivities
 from lowbit.quantization.quantized import Quantized
@@ -144,8 +145,8 @@ class Search:
 
     @cached_property
     def weights(self) -> int:
-        """Number of weights in the model's layers."""
-        return sum(self.model.weights[name].size for name in {layer.weight for layer in layers(self.model)})
+        """Number of weights in the model."""
+        return sum(self.model.weights[name].size for name in {weight.weight for weight in all_weights(self.model)})
 
     def to_size(self, most: int) -> Packed:
         """The best archive of at most so many bytes.
@@ -155,8 +156,9 @@ class Search:
         """
         least = len(archive.pack(self.content(self.allocation.emptied())))
         if most < least:
+            zero = "every weight of a layer" if self.allocation.others else "every weight"
             raise SchemeError(
-                f"{most:,} bytes are impossible: with every weight zero the archive still takes {least:,}.",
+                f"{most:,} bytes are impossible: with {zero} zero the archive still takes {least:,}.",
                 where=self.model.source,
                 remedy="Ask for more" + ("." if self.short_names else ", or for short names, which take less."),
             )
@@ -194,7 +196,7 @@ class Search:
         Raises:
             SchemeError: no trial loses that little.
         """
-        multiplier = self.forecast.multiplier(FIRST_BITS * self.weights)
+        multiplier = self.forecast.multiplier(FIRST_BITS * self.forecast.weights(self.forecast.nodes))
         best: Packed | None = None
         good, bad = 0.0, math.inf
         for _ in range(MOST_DROP_TRIALS):

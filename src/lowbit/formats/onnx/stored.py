@@ -1,0 +1,171 @@
+"""What an ONNX file stores, and which weights are computed from that alone; bodies of If, Loop and Scan included."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import onnx
+from onnx import AttributeProto, GraphProto, NodeProto, TensorProto, numpy_helper
+
+from lowbit.graph.weights import BIAS_INPUTS, MOVING, WEIGHT_INPUTS, weight_name
+
+NARROW = frozenset((TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.FLOAT, TensorProto.DOUBLE))
+# Operators whose result has the type of an input other than the first.
+TYPE_FROM = {"DequantizeLinear": 1, "Where": 1}
+
+
+@dataclass(frozen=True)
+class WeightRead:
+    """A node that reads a weight.
+
+    Attributes:
+        name: of the weight, as `graph.weights.weight_name` calls it; by number for nodes without a name.
+        node: that reads it.
+        value: the tensor that it reads.
+    """
+
+    name: str
+    node: NodeProto
+    value: str
+
+
+class StoredGraph:
+    """The constants of a graph and the nodes that compute from them alone.
+
+    Names that belong to a body have the way to it in front, so that each name means one thing.
+
+    Attributes:
+        nodes: of the main graph, then of bodies.
+        tensors: stored in initializers and Constant nodes, by name.
+        producers: nodes that compute from stored tensors alone, by output. Found in one pass forward, so that a walk
+            back from a product of two activations ends where it begins: through the sums of a transformer it would take
+            twice as long with each block.
+    """
+
+    def __init__(self, graph: GraphProto) -> None:
+        self.nodes: list[NodeProto] = []
+        self.tensors: dict[str, TensorProto] = {}
+        self._taken: set[str] = set()
+        self._count: Counter[str] = Counter()
+        self._add(graph, "", {})
+        self.producers: dict[str, NodeProto] = {}
+        known = set(self.tensors)
+        for node in self.nodes:
+            # Ones of an average (`formats/onnx/averages.py`) are not weights.
+            if node.op_type == "ConstantOfShape" or _bodies(node):
+                continue
+            if node.input and all(name in known for name in node.input if name):
+                known.update(node.output)
+                self.producers |= dict.fromkeys(node.output, node)
+
+    def _add(self, graph: GraphProto, way: str, outer: Mapping[str, str]) -> None:
+        names = dict(outer)
+        if way:
+            own = [value.name for value in (*graph.input, *graph.initializer)]
+            own += [name for node in graph.node for name in node.output if name]
+            names |= {name: f"{way}/{name}" for name in own}
+        self.tensors |= {names.get(name, name): tensor for name, tensor in _stored_tensors(graph)}
+        if not way:
+            self.nodes += graph.node
+        for node in graph.node if way else ():
+            self.nodes.append(_renamed(node, names))
+            self.nodes[-1].name = self._unique(node.name)
+        self._taken |= {node.name for node in self.nodes}
+        for index, node in enumerate(graph.node):
+            for part, body in _bodies(node):
+                self._add(body, f"{way}/{node.name or index}.{part}", names)
+
+    def _unique(self, name: str) -> str:
+        """The name of a body's node, numbered if another has it, as `graph.prepare` does."""
+        unique = name
+        while name and unique in self._taken:
+            self._count[name] += 1
+            unique = f"{name}_{self._count[name]}"
+        self._taken.add(unique)
+        return unique
+
+    def weights(self) -> Iterator[WeightRead]:
+        """Every weight that is stored or computed from stored tensors, node by node."""
+        for index, node in enumerate(self.nodes):
+            if any(output in self.producers for output in node.output) or node.domain not in ("", "ai.onnx"):
+                continue
+            for place in WEIGHT_INPUTS.get(node.op_type, ()):
+                value = node.input[place] if place < len(node.input) else ""
+                if self._is_weight(value) and not (node.op_type == "Gather" and self._is_factor(node.output[0])):
+                    name = weight_name(node.name or f"{node.op_type}_{index}", node.op_type, place)
+                    yield WeightRead(name, node, value)
+
+    def biases(self) -> Iterator[str]:
+        """The tensors that layers add."""
+        for node in self.nodes:
+            place = BIAS_INPUTS.get(node.op_type)
+            if place is not None and place < len(node.input) and node.input[place]:
+                yield node.input[place]
+
+    def _is_weight(self, name: str) -> bool:
+        if name in self.tensors:
+            return self.tensors[name].data_type in NARROW and len(self.tensors[name].dims) > 1
+        return name in self.producers and self._is_float(name)
+
+    def _is_float(self, name: str) -> bool:
+        """Whether a constant is of a float type: a table of indices is no weight."""
+        while name not in self.tensors:
+            node = self.producers[name]
+            to = next((attribute.i for attribute in node.attribute if attribute.name == "to"), None)
+            if node.op_type == "Cast":
+                return to in NARROW
+            name = node.input[TYPE_FROM.get(node.op_type, 0)]
+        return self.tensors[name].data_type in NARROW
+
+    def _is_factor(self, name: str) -> bool:
+        """Whether other activations are multiplied with a tensor, see `graph.weights.is_factor`."""
+        pending, seen = [name], {name}
+        while pending:
+            name = pending.pop()
+            for node in self._readers.get(name, ()):
+                others = [read for read in node.input if read not in self.tensors and read not in self.producers]
+                if node.op_type == "Mul" and others != [name]:
+                    return True
+                if node.op_type == "Concat" or (node.op_type in MOVING and node.input[0] == name):
+                    pending += [output for output in node.output if output not in seen]
+                    seen |= set(node.output)
+        return False
+
+    @cached_property
+    def _readers(self) -> dict[str, list[NodeProto]]:
+        readers: dict[str, list[NodeProto]] = {}
+        for node in self.nodes:
+            for name in node.input:
+                readers.setdefault(name, []).append(node)
+        return readers
+
+
+def _bodies(node: NodeProto) -> list[tuple[str, GraphProto]]:
+    return [(item.name, item.g) for item in node.attribute if item.type == AttributeProto.GRAPH]
+
+
+def _renamed(node: NodeProto, names: Mapping[str, str]) -> NodeProto:
+    """A node of a body under the names of the whole graph; without bodies of its own."""
+    copy = NodeProto(op_type=node.op_type, domain=node.domain, name=node.name)
+    copy.input.extend(names.get(name, name) for name in node.input)
+    copy.output.extend(names.get(name, name) for name in node.output)
+    copy.attribute.extend(item for item in node.attribute if item.type != AttributeProto.GRAPH)
+    if _bodies(node):
+        # It computes from more than its inputs.
+        copy.attribute.extend(AttributeProto(name=name, type=AttributeProto.GRAPH) for name, _ in _bodies(node))
+    return copy
+
+
+def _stored_tensors(graph: GraphProto) -> Iterator[tuple[str, TensorProto]]:
+    for tensor in graph.initializer:
+        yield tensor.name, tensor
+    for node in graph.node:
+        if node.op_type == "Constant":
+            name = node.output[0]
+            for attribute in node.attribute:
+                if attribute.name == "value":
+                    yield name, attribute.t
+                elif attribute.name.startswith("value_"):
+                    yield name, numpy_helper.from_array(np.asarray(onnx.helper.get_attribute_value(attribute)))
