@@ -182,7 +182,7 @@ def relative_error(wanted: Answer, given: Answer | None) -> Doubles:
         wanted, given = wanted[:, None], given[:, None]
     channels = 1 if wanted.ndim > 3 else -1
     wanted, given = np.moveaxis(wanted, channels, -1), np.moveaxis(given, channels, -1)
-    variance = floored(wanted.reshape(-1, wanted.shape[-1]).var(axis=0, dtype=np.float64))
+    variance = _floored(wanted.reshape(-1, wanted.shape[-1]).var(axis=0, dtype=np.float64))
     error = np.square(wanted.astype(np.float64) - given) / variance
     return np.asarray(error.reshape(len(error), -1).mean(axis=1))
 
@@ -191,7 +191,7 @@ def _error_of_each(wanted: Sequence[Array], given: Sequence[Array]) -> Doubles:
     rows = [by_channel(sample) for sample in wanted]
     if len({row.shape[1] for row in rows}) > 1:  # the axis that differs is no axis of channels
         rows = [row.reshape(-1, 1) for row in rows]
-    variance = floored(np.concatenate(rows).var(axis=0, dtype=np.float64))
+    variance = _floored(np.concatenate(rows).var(axis=0, dtype=np.float64))
     errors = np.empty(len(rows))
     for index, (row, sample, other) in enumerate(zip(rows, wanted, given, strict=True)):
         if sample.shape != other.shape:
@@ -212,7 +212,7 @@ def by_channel(sample: Array) -> Array:
     return x.reshape(-1, x.shape[-1])
 
 
-def floored(variance: Doubles) -> Doubles:
+def _floored(variance: Doubles) -> Doubles:
     """Variances of channels [channels], those that hardly vary with what an average one of the output has a part of."""
     return np.asarray(
         np.maximum(variance, max(LEAST_VARIANCE * float(variance.mean()), float(np.finfo(np.float32).tiny)))

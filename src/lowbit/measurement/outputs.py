@@ -1,21 +1,27 @@
 """How far a file's outputs are from the float model's, output by output: what can be said of any network.
 
-Floats are compared by their signal-to-quantization-noise ratio and by the squared error relative to each channel's
-variance, which an offset that all samples share does not flatter; integers, such as class numbers, by how many are the
-same. One pass over the samples, in float64. An answer of another shape, as selections of boxes have, has no distance
-and is counted.
+- Floats by their signal-to-quantization-noise ratio, and by the squared error relative to each channel's variance. An
+  offset that all samples share does not flatter the latter, and a channel counts at most as much as one that says
+  nothing.
+- Integers, such as class numbers, by how many are the same.
+
+One pass over the samples, in float64. An answer of another shape, as selections of boxes have, has no distance and is
+counted.
 """
 
+import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lowbit.calibration.answers import Answer, by_channel, floored
+from lowbit.calibration.answers import UNRELATED, Answer, by_channel
 from lowbit.measurement.results import OutputRow
+
+LEAST_VARIANCE = 1e-9  # of a channel, relative to the mean: scores beside boxes in pixels have so little
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Doubles = NDArray[np.float64]
@@ -94,29 +100,48 @@ class _Sums:
 
 def _compared(row: OutputRow, wanted: Answer, given: Answer) -> tuple[OutputRow, int]:
     """The row with its figures, and the number of samples that are not finite where float's are."""
-    pairs = [(before, after) for before, after in zip(wanted, given, strict=True) if before.shape == after.shape]
+    pairs = [(np.asarray(x), np.asarray(y)) for x, y in zip(wanted, given, strict=True) if np.shape(x) == np.shape(y)]
     differing = len(wanted) - len(pairs)
-    numbers = sum(before.size for before, _ in pairs)
     if row.type.startswith("float"):
-        one_channel = len({by_channel(before).shape[1] for before, _ in pairs if before.size}) > 1
-        sums = _Sums()
-        for before, after in pairs:
-            if before.size:
-                x, y = by_channel(np.asarray(before)), by_channel(np.asarray(after))
-                sums.add(*((x.reshape(-1, 1), y.reshape(-1, 1)) if one_channel else (x, y)))
-        sqnr, error = (None, None) if sums.broken or not numbers else _figures(sums)
-        return OutputRow(row.name, row.type, row.shape, sqnr, error, None, differing), sums.broken
-    same = sum(int(np.count_nonzero(before == after)) for before, after in pairs)
-    numbers += sum(max(np.size(before), np.size(after)) for before, after in zip(wanted, given, strict=True)
-                   if before.shape != after.shape)  # fmt: skip
-    return OutputRow(row.name, row.type, row.shape, None, None, same / numbers if numbers else 1.0, differing), 0
+        pairs = [(x, y) for x, y in pairs if x.size]
+        sums = [_summed(pairs, channels) for channels in _readings([x.shape for x, _ in pairs])]
+        broken = max((each.broken for each in sums), default=0)
+        figures = [_figures(each) for each in sums] if not broken else []
+        sqnr, error = max(figures, key=lambda each: each[1], default=(None, None))
+        return dataclasses.replace(row, sqnr_db=sqnr, relative_error=error, differing=differing), broken
+    same = sum(int(np.count_nonzero(x == y)) for x, y in pairs)
+    numbers = sum(max(np.size(x), np.size(y)) for x, y in zip(wanted, given, strict=True))
+    return dataclasses.replace(row, agreement=same / numbers if numbers else 1.0, differing=differing), 0
+
+
+def _readings(shapes: Sequence[tuple[int, ...]]) -> list[Callable[[Array], Array]]:
+    """What channels may be, as functions from a sample to [positions, channels].
+
+    Rows [positions, channels] may as well be [channels, positions], as the heads of detectors are: boxes in pixels
+    would hide the scores beside them. Where sizes differ from sample to sample no axis is one of channels.
+    """
+    readings: list[Callable[[Array], Array]] = [by_channel]
+    if shapes and all(len(shape) == 2 for shape in shapes):
+        readings.append(lambda x: by_channel(x.T))
+    readings = [each for each in readings if len({each(np.empty(shape, bool)).shape[1] for shape in set(shapes)}) == 1]
+    if not readings and shapes:
+        readings.append(lambda x: x.reshape(-1, 1))
+    return readings
+
+
+def _summed(pairs: Sequence[tuple[Array, Array]], channels: Callable[[Array], Array]) -> _Sums:
+    sums = _Sums()
+    for before, after in pairs:
+        sums.add(channels(before), channels(after))
+    return sums
 
 
 def _figures(sums: _Sums) -> tuple[float | None, float]:
     """SQNR in decibels, None where exact, and the relative error."""
     errors, squares = np.asarray(sums.errors), np.asarray(sums.squares)
     variance = np.maximum(squares / sums.count - np.square(np.asarray(sums.total) / sums.count), 0)
-    relative = float((errors / sums.count / floored(variance)).mean())
+    least = max(LEAST_VARIANCE * float(variance.mean()), float(np.finfo(np.float32).tiny))
+    relative = float(np.minimum(errors / sums.count / np.maximum(variance, least), UNRELATED).mean())
     if not errors.any():
         return None, 0.0
     power = float(squares.sum())

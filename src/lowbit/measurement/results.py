@@ -74,7 +74,7 @@ class OutputRow:
         type: of its numbers.
         shape: for one sample, sizes separated by ×; ? where they differ from sample to sample.
         sqnr_db: 10 log10(sum y^2 / sum (y - q)^2); None where exact, or not measured.
-        relative_error: squared error over the variance of each channel, in the mean over channels.
+        relative_error: squared error over the variance of each channel, at most 1, in the mean over channels.
         agreement: share of integers that are the same.
         differing: samples whose answer has another shape than float's; they are not in the figures.
     """

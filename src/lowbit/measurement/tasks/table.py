@@ -76,17 +76,13 @@ def chosen_task(task: str | Task | Callback | None, case: Case) -> Task:
     return task
 
 
-def of_function(metric: Callback, *, name: str | None = None, best: int = 0) -> Task:
-    """A task with one metric of one's own.
+def of_function(metric: Callback) -> Task:
+    """A task with one metric of one's own; reports do not say which way is better.
 
     Args:
         metric: (outputs, labels) -> a number: outputs by name [samples, ...], or lists where shapes differ; labels as
             the data has them.
-        name: of the metric; by default the function's.
-        best: +1 if larger is better, -1 if smaller is, 0 if reports should not say.
     """
-    called = name or str(getattr(metric, "__name__", type(metric).__name__))
-    shown = Metric(called, called, "", best, (metric.__doc__ or "").strip().partition("\n")[0])
-    return Task(
-        called, (shown,), lambda case: {called: float(metric(case.outputs, case.truth))}, lambda case: True, "anything"
-    )
+    name = str(getattr(metric, "__name__", type(metric).__name__))
+    shown = Metric(name, name, "", 0, (metric.__doc__ or "").strip().partition("\n")[0])
+    return Task(name, (shown,), lambda case: {name: float(metric(case.outputs, case.truth))}, lambda case: True, "any")
