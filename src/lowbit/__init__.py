@@ -45,6 +45,8 @@ PUBLIC = {
     "Conditions": "lowbit.measurement.conditions",
     "CompareOptions": "lowbit.measurement.conditions",
     "Comparison": "lowbit.measurement.results",
+    "Metric": "lowbit.measurement.results",
+    "Task": "lowbit.measurement.tasks.task",
     "read_results": "lowbit.measurement.results_file",
     "LowbitError": "lowbit.errors",
 }
@@ -65,9 +67,10 @@ if TYPE_CHECKING:
     from lowbit.measurement.conditions import CompareOptions, Conditions
     from lowbit.measurement.measure import measure
     from lowbit.measurement.peaks import measure_peaks
-    from lowbit.measurement.results import Comparison
+    from lowbit.measurement.results import Comparison, Metric
     from lowbit.measurement.results_file import read_results
     from lowbit.measurement.roofline import outlook
+    from lowbit.measurement.tasks.task import Task
     from lowbit.quantization.pack import pack
     from lowbit.quantization.planning.plan import Plan, plan
     from lowbit.quantization.planning.recipes import Recipe, parse_recipe
@@ -87,6 +90,7 @@ __all__ = [
     "Goal",
     "Linear",
     "LowbitError",
+    "Metric",
     "Model",
     "Packed",
     "Plan",
@@ -94,6 +98,7 @@ __all__ = [
     "Quantized",
     "Recipe",
     "Statistics",
+    "Task",
     "calibrate",
     "compare",
     "cost",
