@@ -46,6 +46,6 @@ def print_packed(
     for trial in packed.trials:
         dropped = "" if trial.drop is None else f", {trial.drop:+.2f} points lost"
         say(
-            f"Tried {trial.archive_bytes:,} bytes, {trial.bits_per_weight:.2f} bits per weight, "
+            f"Tried {trial.recipe}: {trial.archive_bytes:,} bytes, {trial.bits_per_weight:.2f} bits per weight, "
             f"KL from float {trial.kl:.2g}{dropped}"
         )

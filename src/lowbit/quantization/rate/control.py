@@ -20,11 +20,12 @@ import numpy as np
 from lowbit.graph.model import Model
 from lowbit.graph.ops import layers
 from lowbit.quantization.passes.sensitivity import Sensitivity
-from lowbit.quantization.solving.rate_distortion import LARGEST
+from lowbit.quantization.solving.rate_distortion import row_scales
 
 LEAST_MULTIPLIER, MOST_MULTIPLIER = 1e-26, 1e4
 FIRST_RATIO = 0.93  # bits taken per bit of forecast, before any layer was solved
 BIAS_BITS = 8.0
+CODE_BITS = 8  # at most
 PRIOR_SHARE = 0.1  # share of the whole network that the ratio from before counts like
 MOST_DRIFT = 4.0  # factor by which a pass may move away from its first multiplier
 RESOLVE_FROM = 1.6  # factor between multipliers from which a layer is solved again rather than left as it is
@@ -49,7 +50,7 @@ class Forecast:
                 weight = model.weights[layer.weight]
                 self._counts[layer.node] = 0 if layer.weight in stored else weight.size
                 self._biases[layer.node] = 0 if layer.bias is None else model.weights[layer.bias].size
-                self._finest[layer.node] = max(float(np.abs(weight).max(initial=0.0)) / LARGEST, 1e-30)
+                self._finest[layer.node] = float(row_scales(layer, layer.to_matrix(weight), 0.0).min())
                 stored.add(layer.weight)
 
     @property
@@ -87,6 +88,7 @@ class Forecast:
             bits = rates[0] + (octaves[0] - octave) * self._counts[node]
         elif octave > octaves[-1]:
             bits = rates[-1] * 2.0 ** (octaves[-1] - octave)
+        bits = min(bits, float(CODE_BITS * self._counts[node]))
         return bits * (1 - saved_share(bits / self._counts[node])) + BIAS_BITS * self._biases[node]
 
 

@@ -2,7 +2,8 @@
 
 - `size`, `bits_per_weight`: the pass itself is steered to the size (`rate.control`). What the archive takes more or
   less than the bits that the pass ended at is made good by the next one; the largest archive that fits wins. Mostly the
-  first does.
+  first does. Beside it stands the archive of a recipe that fills the size (`rate.fixed`); on images that neither was
+  fitted to, the closer one wins. Effort `best` begins with what `balanced` gives.
 - `max_drop`: bisection on the points of accuracy lost on labelled images (never those of calibration); without labels,
   on the percentage of predictions that change, which the points lost cannot exceed. All passes are at the effort asked
   for: a lower one loses far more at the same multiplier (8 points against 0.8 on the study's model at 1.6 bits per
@@ -30,12 +31,19 @@ from lowbit.formats.quantized_graph import QuantizedGraph
 from lowbit.graph.model import Model
 from lowbit.graph.ops import layers
 from lowbit.progress import Progress
+from lowbit.quantization.passes.candidate import plain_graph
 from lowbit.quantization.passes.sensitivity import sensitivities
+from lowbit.quantization.passes.validation import Distances, Validation, fitting_and_judging
+from lowbit.quantization.planning.plan import plan
+from lowbit.quantization.planning.recipes import Recipe
+from lowbit.quantization.quantize import quantize
 from lowbit.quantization.quantized import Quantized
 from lowbit.quantization.rate.allocation import Allocation
 from lowbit.quantization.rate.control import LEAST_MULTIPLIER, Forecast, RateControl
+from lowbit.quantization.rate.fixed import recipe_filling
 from lowbit.quantization.solving.effort import EFFORTS, Effort
 
+FILLED = 0.975  # share of the size that the plain codes of a recipe may fill
 CLOSE_ENOUGH = 0.98  # share of the size asked for from which an archive is taken
 MOST_TRIALS = 8
 SENSITIVITY_EFFORT = "fast"
@@ -51,14 +59,17 @@ class Trial:
     """One pass.
 
     Attributes:
-        multiplier: nats of KL (estimated) that one bit is worth; where the pass was steered, the mean over layers.
+        recipe: `rate`, or the recipe of fixed width that was packed.
+        multiplier: nats of KL (estimated) that one bit is worth; where the pass was steered, the mean over layers; None
+            for a recipe.
         archive_bytes: of the whole archive.
         bits_per_weight: all bytes of the archive, in bits per weight.
         kl: mean KL from float in nats, on `data` if given, else on calibration images (which it was fitted to).
         drop: points of accuracy lost on `data`, or percent of predictions changed without labels; None without `data`.
     """
 
-    multiplier: float
+    recipe: str
+    multiplier: float | None
     archive_bytes: int
     bits_per_weight: float
     kl: float
@@ -114,6 +125,14 @@ class Search:
     progress: Progress
     trials: list[Trial] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        self.fitting, self.judging = fitting_and_judging(self.model, self.images)
+
+    @cached_property
+    def validation(self) -> Validation:
+        """What judges archives of the same size."""
+        return Validation(self.model, self.judging, threads=self.threads)
+
     @cached_property
     def allocation(self) -> Allocation:
         """The plan and the sensitivity of each layer, once for all trials."""
@@ -122,7 +141,7 @@ class Search:
         nodes = [layer.node for layer in layers(self.model) if layer.weight in names]
         effort = EFFORTS[SENSITIVITY_EFFORT]
         sensitivity = sensitivities(
-            self.model, self.images, nodes, effort, threads=self.threads, progress=self.progress
+            self.model, self.fitting, nodes, effort, threads=self.threads, progress=self.progress
         )
         return Allocation(self.model, decision, sensitivity)
 
@@ -148,7 +167,7 @@ class Search:
         return sum(self.model.weights[name].size for name in {layer.weight for layer in layers(self.model)})
 
     def to_size(self, most: int) -> Packed:
-        """The best archive of at most so many bytes.
+        """The closest archive of at most so many bytes.
 
         Raises:
             SchemeError: no archive is that small.
@@ -160,13 +179,54 @@ class Search:
                 where=self.model.source,
                 remedy="Ask for more" + ("." if self.short_names else ", or for short names, which take less."),
             )
+        steered = [self.steered(most, least, effort) for effort in self.efforts]
+        fixed = [packed for family in self.families if (packed := self.fixed(family, most)) is not None]
+        return self.done(self.closest([*steered, *fixed]))
+
+    @property
+    def efforts(self) -> tuple[Effort, ...]:
+        """Of passes: at effort `best` there is also the one of `balanced`."""
+        return (EFFORTS["balanced"], self.effort) if self.effort.name == "best" else (self.effort,)
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        """Of recipes that are tried; code books take twice as long as linear grids and are little closer."""
+        return ("linear", "cluster") if self.effort.name == "best" else ("linear",)
+
+    def closest(self, archives: Sequence[Packed]) -> Packed:
+        """The first of some archives, or one that is closer beyond chance on images that judge."""
+        best, *others = archives
+        if not others:
+            return best
+        distances = self._distances(best)
+        for other in others:
+            theirs = self._distances(other)
+            if theirs.closer_than(distances):
+                best, distances = other, theirs
+        return best
+
+    def _distances(self, packed: Packed) -> Distances:
+        assert packed.quantized is not None
+        return self.validation.distances(packed.quantized.graph)
+
+    def steered(self, most: int, least: int, effort: Effort) -> Packed:
+        """The largest archive of at most so many bytes whose bits are allocated.
+
+        Args:
+            most: bytes.
+            least: bytes that the archive takes with every weight zero.
+            effort: of the passes.
+
+        Raises:
+            SchemeError: no archive is that small.
+        """
         wanted = most * (1 + CLOSE_ENOUGH) / 2
         best, aim = None, wanted
         known: list[tuple[float, int]] = [(0.0, least)]  # bits that were aimed at, bytes of the archive
         bits = bits_for(known, wanted)
         control = RateControl.towards(self.forecast, bits)
         for number in range(MOST_TRIALS):
-            packed = self.trial(control)
+            packed = self.trial(control, effort)
             taken = len(packed.archive)
             if taken <= most and (best is None or taken > len(best.archive)):
                 best = packed
@@ -186,7 +246,32 @@ class Search:
                 where=self.model.source,
                 remedy="Ask for a little more.",
             )
-        return self.done(best)
+        return best
+
+    def fixed(self, family: str, most: int) -> Packed | None:
+        """The archive of the recipe that fills a size; None if there is none that small."""
+
+        def size_of(recipe: Recipe) -> int:
+            return len(archive.pack(self.content(plain_graph(self.model, plan(self.model, recipe)))))
+
+        room = FILLED * most
+        for _ in range(2):
+            recipe = recipe_filling(family, room, self.weights, size_of)
+            if recipe is None:
+                return None
+            quantized = quantize(
+                self.model,
+                recipe,
+                calibration=self.images,
+                effort=self.effort.name,
+                threads=self.threads,
+                progress=self.progress,
+            )
+            packed = self.measured(quantized, None)
+            if len(packed.archive) <= most:
+                return packed
+            room *= most / len(packed.archive)
+        return None
 
     def to_drop(self, most: float) -> Packed:
         """The smallest archive found that loses at most so many points.
@@ -198,7 +283,7 @@ class Search:
         best: Packed | None = None
         good, bad = 0.0, math.inf
         for _ in range(MOST_DROP_TRIALS):
-            packed = self.trial(RateControl(self.forecast, multiplier))
+            packed = self.trial(RateControl(self.forecast, multiplier), self.effort)
             if self.passes(most):
                 good = multiplier
                 best = packed if best is None or len(packed.archive) < len(best.archive) else best
@@ -233,22 +318,27 @@ class Search:
         own = best.trials[0]
         return replace(best, trials=(*(trial for trial in self.trials if trial is not own), own))
 
-    def trial(self, control: RateControl) -> Packed:
+    def trial(self, control: RateControl, effort: Effort) -> Packed:
         """The network as it is steered: written, weighed and measured."""
-        reference = self.reference  # before the pass, whose memory it would come on top of
-        graph = self.allocation.solve(control, self.images, self.effort, self.threads, self.progress)
-        content = self.content(graph)
+        _ = self.reference  # before the pass, whose memory it would come on top of
+        graph = self.allocation.solve(control, self.fitting, effort, self.threads, self.progress)
+        return self.measured(Quantized(self.allocation.given(graph), graph), control.mean_multiplier)
+
+    def measured(self, quantized: Quantized, multiplier: float | None) -> Packed:
+        """The archive of a quantized network, weighed and measured."""
+        content = self.content(quantized.graph)
         packed = archive.pack(content)
-        outputs = answers(content, self.model, self.measured_on, limit=len(reference), threads=self.threads)
+        outputs = answers(content, self.model, self.measured_on, limit=len(self.reference), threads=self.threads)
         record = Trial(
-            control.mean_multiplier,
+            quantized.graph.metadata["lowbit.recipe"],
+            multiplier,
             len(packed),
             8 * len(packed) / max(1, self.weights),
-            mean_kl(reference, outputs),
-            None if self.data is None else drop(reference, outputs, _labels(self.data)),
+            mean_kl(self.reference, outputs),
+            None if self.data is None else drop(self.reference, outputs, _labels(self.data)),
         )
         self.trials.append(record)
-        return Packed(packed, content, Quantized(self.allocation.given(graph), graph), (record,))
+        return Packed(packed, content, quantized, (record,))
 
     def content(self, graph: QuantizedGraph) -> bytes:
         """The ONNX file."""
