@@ -98,38 +98,6 @@ def _in_errors(differences: Doubles) -> float:
     return mean / error if error > 0 else math.copysign(math.inf, mean) if mean else 0.0
 
 
-class Reference:
-    """The float model's answers, and how far others are from them.
-
-    Args:
-        answers: by output, as `per_image` gives them.
-
-    Attributes:
-        measure: `KL`, `RELATIVE_ERROR`, or `NOT_JUDGED` where no output has something for each image.
-    """
-
-    def __init__(self, answers: Mapping[str, Array]) -> None:
-        self._answers = answers
-        self.measure, self._temperature = RELATIVE_ERROR, 1.0
-        if not answers:
-            self.measure = NOT_JUDGED
-        elif are_classes(answers):
-            (logits,) = answers.values()
-            self.measure, self._temperature = KL, max(1.0, float(logits.reshape(len(logits), -1).std(axis=1).mean()))
-
-    def distances(self, answers: Mapping[str, Array]) -> Distances:
-        """Of other answers to the same images."""
-        if self.measure == NOT_JUDGED:
-            return Distances(np.zeros(0))
-        if self.measure == KL:
-            ((name, reference),) = self._answers.items()
-            rows, given = (len(reference), -1), answers.get(name, np.full_like(reference, np.nan))
-            values = kl_by_image(reference.reshape(rows) / self._temperature, given.reshape(rows) / self._temperature)
-        else:
-            values = relative_errors(self._answers, answers)
-        return Distances(np.where(np.isfinite(values), values, math.inf))
-
-
 class Validation:
     """The float model's answers on images that judge.
 
@@ -139,20 +107,32 @@ class Validation:
         threads: threads of the runtime; 0 leaves it to the runtime.
 
     Attributes:
-        measure: see `Reference`.
+        measure: `KL`, `RELATIVE_ERROR`, or `NOT_JUDGED` where no output has something for each image.
     """
 
     def __init__(self, model: Model, images: Images, *, threads: int = 0) -> None:
         self._model, self._threads = model, threads
         self._images = images.subset(min(images.count, MOST_JUDGING))
-        self._reference = Reference(self._answers(model.light()))
-        self.measure = self._reference.measure
+        self._reference = self._answers(model.light())
+        self.measure, self._temperature = RELATIVE_ERROR, 1.0
+        if not self._reference:
+            self.measure = NOT_JUDGED
+        elif are_classes(self._reference):
+            (logits,) = self._reference.values()
+            self.measure, self._temperature = KL, max(1.0, float(logits.reshape(len(logits), -1).std(axis=1).mean()))
 
     def distances(self, graph: QuantizedGraph) -> Distances:
         """From the answers of the file that a graph would be written as."""
         if self.measure == NOT_JUDGED:
             return Distances(np.zeros(0))
-        return self._reference.distances(self._answers(_runnable(graph)))
+        answers = self._answers(_runnable(graph))
+        if self.measure == KL:
+            ((name, reference),) = self._reference.items()
+            rows, given = (len(reference), -1), answers.get(name, np.full_like(reference, np.nan))
+            values = kl_by_image(reference.reshape(rows) / self._temperature, given.reshape(rows) / self._temperature)
+        else:
+            values = relative_errors(self._reference, answers)
+        return Distances(np.where(np.isfinite(values), values, math.inf))
 
     def _answers(self, content: bytes | LightModel) -> dict[str, Array]:
         """Every float output (every output if none is) that `per_image` finds something for each image in."""

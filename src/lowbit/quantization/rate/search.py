@@ -33,7 +33,7 @@ from lowbit.graph.ops import layers
 from lowbit.progress import Progress
 from lowbit.quantization.passes.candidate import plain_graph
 from lowbit.quantization.passes.sensitivity import sensitivities
-from lowbit.quantization.passes.validation import Distances, Validation, fitting_and_judging
+from lowbit.quantization.passes.validation import MOST_JUDGING, Distances, Validation, fitting_and_judging
 from lowbit.quantization.planning.plan import plan
 from lowbit.quantization.planning.recipes import Recipe
 from lowbit.quantization.quantize import quantize
@@ -49,7 +49,6 @@ MOST_TRIALS = 8
 SENSITIVITY_EFFORT = "fast"
 MOST_DROP_TRIALS = 7
 FIRST_BITS = 3.0  # per weight, where the search for a drop begins
-VALIDATION_IMAGES = 256
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -64,7 +63,7 @@ class Trial:
             for a recipe.
         archive_bytes: of the whole archive.
         bits_per_weight: all bytes of the archive, in bits per weight.
-        kl: mean KL from float in nats, on `data` if given, else on calibration images (which it was fitted to).
+        kl: mean KL from float in nats, on `data` if given, else on calibration images that judge.
         drop: points of accuracy lost on `data`, or percent of predictions changed without labels; None without `data`.
     """
 
@@ -108,7 +107,7 @@ class Search:
     Attributes:
         model: the float model.
         images: calibration images.
-        data: images that trials are measured on; None measures on the calibration images.
+        data: images that trials are measured on; None measures on the calibration images that judge.
         effort: of every trial.
         short_names: whether inner tensors are renamed.
         threads: that share the images; 0 takes as many as there are cores.
@@ -153,13 +152,13 @@ class Search:
     @cached_property
     def reference(self) -> Array:
         """The float model's answers [images, classes] on the images that trials are measured on."""
-        limit = min(VALIDATION_IMAGES, self.images.count) if self.data is None else self.data.count
+        limit = min(MOST_JUDGING, self.judging.count) if self.data is None else self.data.count
         return answers(self.model.to_bytes(), self.model, self.measured_on, limit=limit, threads=self.threads)
 
     @property
     def measured_on(self) -> Images:
         """Images that trials are measured on."""
-        return self.images if self.data is None else self.data
+        return self.judging if self.data is None else self.data
 
     @cached_property
     def weights(self) -> int:
