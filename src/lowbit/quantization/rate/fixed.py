@@ -1,7 +1,8 @@
 """The recipe of fixed width whose archive fills a size: what the search for a size has to be better than.
 
-Of a family the widest recipe is taken whose archive fits, and what is left goes to small layers (`planning.bits`). What
-an archive will take is known from plain codes, without images: rounding changes it by 2 % (MobileNetV2-0.35, 4 bits).
+Of a family the widest recipe is taken whose archive fits, and what is left goes to small layers (`planning.bits`), which
+is worth more than a wider recipe without. What an archive will take is known from plain codes, without images: rounding
+changes it by 2 % (MobileNetV2-0.35, 4 bits).
 """
 
 import math
@@ -10,10 +11,11 @@ from collections.abc import Callable
 from lowbit.quantization.planning.recipes import RECIPES, Recipe, parse_recipe
 
 WIDEST = 8  # bits of small layers
+FILLED = 0.985  # share of the size that the plain codes of a recipe may fill with more extra bits than by default
 
 
 def recipe_filling(family: str, most: float, weights: int, size_of: Callable[[Recipe], int]) -> Recipe | None:
-    """The recipe whose archive takes at most so many bytes and leaves the fewest of them; None if all take more.
+    """The recipe whose archive takes at most so many bytes and leaves few of them; None if all take more.
 
     Args:
         family: `linear` or `cluster`.
@@ -23,21 +25,14 @@ def recipe_filling(family: str, most: float, weights: int, size_of: Callable[[Re
     """
     least = RECIPES[family][0][0]
     for bits in range(max(least, min(WIDEST, math.ceil(8 * most / max(1, weights)))), least - 1, -1):
-        recipe = _with_extra(family, bits, 0.0)
-        bare = size_of(recipe)
-        if bare > most:
+        recipe = parse_recipe(f"{family}{bits}")
+        taken = size_of(recipe)
+        if taken > most:
             continue
-        extra = min(WIDEST - bits, 8 * (most - bare) / max(1, weights))
+        extra = 8 * (FILLED * most - taken) / max(1, weights)
         if bits == WIDEST or extra <= 0:
             return recipe
-        filled = _with_extra(family, bits, extra)
-        taken = size_of(filled)
-        if taken <= most:
-            return filled
-        filled = _with_extra(family, bits, extra * (most - bare) / (taken - bare))
-        return filled if size_of(filled) <= most else recipe
-    return None
-
-
-def _with_extra(family: str, bits: int, extra: float) -> Recipe:
-    return parse_recipe(f"{family}{bits}", extra_bits=extra if bits < WIDEST else None)
+        wider = parse_recipe(recipe, extra_bits=min(WIDEST - bits, recipe.extra_bits + extra))
+        return wider if size_of(wider) <= most else recipe
+    narrowest = parse_recipe(f"{family}{least}", extra_bits=0)
+    return narrowest if size_of(narrowest) <= most else None

@@ -13,7 +13,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,6 @@ from lowbit.quantization.rate.control import LEAST_MULTIPLIER, Forecast, RateCon
 from lowbit.quantization.rate.fixed import recipe_filling
 from lowbit.quantization.solving.effort import EFFORTS, Effort
 
-FILLED = 0.975  # share of the size that the plain codes of a recipe may fill
 CLOSE_ENOUGH = 0.98  # share of the size asked for from which an archive is taken
 MOST_TRIALS = 8
 SENSITIVITY_EFFORT = "fast"
@@ -231,6 +230,8 @@ class Search:
                 best = packed
             if CLOSE_ENOUGH * most <= taken <= most or (taken <= most and self.forecast.is_finest(control.multiplier)):
                 break
+            if best is not None and taken in {size for _, size in known}:
+                break  # sizes of small networks have gaps
             known.append((bits, taken))
             if best is not None:
                 aim = wanted
@@ -250,10 +251,11 @@ class Search:
     def fixed(self, family: str, most: int) -> Packed | None:
         """The archive of the recipe that fills a size; None if there is none that small."""
 
+        @cache
         def size_of(recipe: Recipe) -> int:
             return len(archive.pack(self.content(plain_graph(self.model, plan(self.model, recipe)))))
 
-        room = FILLED * most
+        room = float(most)
         for _ in range(2):
             recipe = recipe_filling(family, room, self.weights, size_of)
             if recipe is None:
@@ -269,7 +271,7 @@ class Search:
             packed = self.measured(quantized, None)
             if len(packed.archive) <= most:
                 return packed
-            room *= most / len(packed.archive)
+            room = min(room * most / len(packed.archive), size_of(recipe) - 1)
         return None
 
     def to_drop(self, most: float) -> Packed:
