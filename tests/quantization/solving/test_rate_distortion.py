@@ -7,12 +7,13 @@ from hypothesis import strategies as st
 
 import lowbit
 import networks
+from graphs import make, make_node
 from lowbit.graph.ops import layers
 from lowbit.packing.contexts import Layout
 from lowbit.packing.entropy import Encoder, choose_coding, encode
 from lowbit.quantization.solving import rate_distortion as rate
 from lowbit.quantization.solving.problem import damped, inverse_factor
-from lowbit.quantization.solving.rate_distortion import high_rate_scale, solve_rate
+from lowbit.quantization.solving.rate_distortion import high_rate_scale, row_scales, solve_rate
 
 LARGEST = 127  # of codes of 8 bits
 
@@ -115,6 +116,16 @@ def test_rows_too_large_for_a_code_do_not_make_the_others_coarser(found):
     # The large row has nearly all of its eight bits.
     assert np.abs(solution.codes[:, 1]).max() > LARGEST / 2
     assert row_errors(solution, large)[:, 1].max() < 1e-3 * np.square(large[:, 1]).sum() * np.abs(second).max()
+
+
+def test_rows_that_are_no_channels_of_the_weight_share_a_scale():
+    """Of a transposed convolution in groups: its weight has one axis for the outputs of all groups."""
+    weights = {"w": np.ones((4, 3, 2, 2))}
+    node = make_node("ConvTranspose", "x w", "y", group=2, kernel_shape=[2, 2])
+    (layer,) = layers(lowbit.load(make([node], {"x": ["n", 4, 5, 5]}, ["y"], weights)))
+    target = np.ones(layer.to_matrix(weights["w"]).shape)
+    target[:, 0] *= 1000
+    assert np.unique(row_scales(layer, target, 1e-3)) == pytest.approx(1000 / LARGEST)
 
 
 def test_a_layer_of_zeros_stays_one(found):

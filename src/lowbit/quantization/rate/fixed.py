@@ -1,8 +1,8 @@
 """The recipe of fixed width whose archive fills a size: what the search for a size has to be better than.
 
-Of a family the widest recipe is taken whose archive fits, and what is left goes to small layers (`planning.bits`), which
-is worth more than a wider recipe without. What an archive will take is known from plain codes, without images: rounding
-changes it by 2 % (MobileNetV2-0.35, 4 bits).
+Of a family the widest recipe is taken whose archive fits, and what is left goes to small layers (`planning.bits`): that
+is worth more than a wider recipe without extra bits. What an archive will take is known from plain codes, without
+images: rounding changes it by 2 % (MobileNetV2-0.35, 4 bits).
 """
 
 import math
