@@ -22,7 +22,8 @@ from lowbit.graph.model import Model
 from lowbit.processor import single_thread_blas
 from lowbit.progress import SILENT, Progress
 from lowbit.quantization.rate.goal import Goal
-from lowbit.quantization.rate.search import Packed, Search
+from lowbit.quantization.rate.packed import Packed
+from lowbit.quantization.rate.search import Search
 from lowbit.quantization.solving.effort import effort_called
 
 

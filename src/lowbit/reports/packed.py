@@ -8,7 +8,7 @@ from rich.console import Console
 
 from lowbit.formats.size_report import Sizes
 from lowbit.packing.archive import section_bytes
-from lowbit.quantization.rate.search import Packed
+from lowbit.quantization.rate.packed import Packed
 from lowbit.reports import units
 from lowbit.reports.sizes import print_sizes, sizes_json
 

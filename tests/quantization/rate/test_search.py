@@ -20,9 +20,9 @@ from lowbit.graph.ops import layers
 from lowbit.quantization.pack import pack
 from lowbit.quantization.passes.sensitivity import sensitivities
 from lowbit.quantization.rate.allocation import bias_codes
-from lowbit.quantization.rate.control import Forecast, RateControl
+from lowbit.quantization.rate.control import Forecast, RateControl, bits_for
 from lowbit.quantization.rate.goal import Goal
-from lowbit.quantization.rate.search import bits_for, drop
+from lowbit.quantization.rate.search import drop
 from lowbit.quantization.solving.effort import EFFORTS
 
 FLOOR = 0.05  # of the size asked for that may be left over

@@ -12,7 +12,7 @@ s from equal slope make the total distortion larger by s^2 / 2 at the same bits.
 """
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -95,6 +95,21 @@ class Forecast:
 def saved_share(bits_per_weight: float) -> float:
     """Share of the bits of plain codes that codes chosen by their bits save: fitted to two networks."""
     return 0.35 * math.exp(-bits_per_weight / 1.5)
+
+
+def bits_for(known: Sequence[tuple[float, int]], aim: float) -> float:
+    """Bits of codes and biases to aim at, so that an archive of `aim` bytes is to be expected.
+
+    Args:
+        known: (bits aimed at, bytes) of archives that were made, the empty one among them.
+        aim: at least the bytes of the empty one.
+    """
+    bits, taken = max((point for point in known if point[1] <= aim), key=lambda point: point[1])
+    above = [point for point in known if point[1] > aim and point[0] > bits]
+    if not above:
+        return max(1.0, bits + 8 * (aim - taken))
+    more, larger = min(above, key=lambda point: point[1])
+    return max(1.0, bits + (more - bits) * (aim - taken) / (larger - taken))
 
 
 @dataclass

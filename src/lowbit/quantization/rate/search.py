@@ -14,7 +14,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,6 @@ import numpy.typing as npt
 from lowbit.calibration.divergence import answers, mean_kl
 from lowbit.data.images import Images
 from lowbit.errors import SchemeError
-from lowbit.files import write_atomically
 from lowbit.formats.onnx import archive
 from lowbit.formats.onnx.minify import shortened
 from lowbit.formats.onnx.write import to_onnx
@@ -39,8 +37,9 @@ from lowbit.quantization.planning.recipes import Recipe
 from lowbit.quantization.quantize import quantize
 from lowbit.quantization.quantized import Quantized
 from lowbit.quantization.rate.allocation import Allocation
-from lowbit.quantization.rate.control import LEAST_MULTIPLIER, Forecast, RateControl
+from lowbit.quantization.rate.control import LEAST_MULTIPLIER, Forecast, RateControl, bits_for
 from lowbit.quantization.rate.fixed import recipe_filling
+from lowbit.quantization.rate.packed import Packed, Trial
 from lowbit.quantization.solving.effort import EFFORTS, Effort
 
 CLOSE_ENOUGH = 0.98  # share of the size asked for from which an archive is taken
@@ -50,53 +49,6 @@ MOST_DROP_TRIALS = 7
 FIRST_BITS = 3.0  # per weight, where the search for a drop begins
 
 Array = np.ndarray[Any, np.dtype[Any]]
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One pass.
-
-    Attributes:
-        recipe: `rate`, or the recipe of fixed width that was packed.
-        multiplier: nats of KL (estimated) that one bit is worth; where the pass was steered, the mean over layers; None
-            for a recipe.
-        archive_bytes: of the whole archive.
-        bits_per_weight: all bytes of the archive, in bits per weight.
-        kl: mean KL from float in nats, on `data` if given, else on calibration images that judge.
-        drop: points of accuracy lost on `data`, or percent of predictions changed without labels; None without `data`.
-    """
-
-    recipe: str
-    multiplier: float | None
-    archive_bytes: int
-    bits_per_weight: float
-    kl: float
-    drop: float | None
-
-
-@dataclass(frozen=True)
-class Packed:
-    """An archive, and how it was found.
-
-    Attributes:
-        archive: the content of the `.lowbit` file.
-        content: the ONNX file in it.
-        quantized: plan and codes; None if a file was packed as it stood.
-        trials: every pass that was tried; the last one is that of the archive. Empty without a dial.
-    """
-
-    archive: bytes
-    content: bytes
-    quantized: Quantized | None = None
-    trials: tuple[Trial, ...] = ()
-
-    def save(self, path: Path | str) -> Path:
-        """Write the archive, whole or not at all.
-
-        Raises:
-            OutputError: the folder is not writable, or the disk is full.
-        """
-        return write_atomically(path, self.archive)
 
 
 @dataclass
@@ -345,21 +297,6 @@ class Search:
         """The ONNX file."""
         content = to_onnx(graph)
         return shortened(content) if self.short_names else content
-
-
-def bits_for(known: Sequence[tuple[float, int]], aim: float) -> float:
-    """Bits of codes and biases to aim at, so that an archive of `aim` bytes is to be expected.
-
-    Args:
-        known: (bits aimed at, bytes) of archives that were made, the empty one among them.
-        aim: at least the bytes of the empty one.
-    """
-    bits, taken = max((point for point in known if point[1] <= aim), key=lambda point: point[1])
-    above = [point for point in known if point[1] > aim and point[0] > bits]
-    if not above:
-        return max(1.0, bits + 8 * (aim - taken))
-    more, larger = min(above, key=lambda point: point[1])
-    return max(1.0, bits + (more - bits) * (aim - taken) / (larger - taken))
 
 
 def drop(reference: Array, outputs: Array, labels: npt.NDArray[np.int64] | None) -> float:
