@@ -18,7 +18,7 @@ def size_of(recipe):
     [
         (5400, "linear4", 0.4),  # exactly what it takes
         (5399, "linear3", 1.3),  # a byte less
-        (6000, "linear4", 0.9),
+        (6000, "linear4", 0.8),
         (9000, "linear8", None),
         (99000, "linear8", None),
         (3400, "linear2", 0.4),

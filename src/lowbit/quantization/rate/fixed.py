@@ -2,7 +2,7 @@
 
 Of a family the widest recipe is taken whose archive fits, and what is left goes to small layers (`planning.bits`): that
 is worth more than a wider recipe without extra bits. What an archive will take is known from plain codes, without
-images: rounding changes it by 2 % (MobileNetV2-0.35, 4 bits).
+images: rounding adds 2 to 4 % (MobileNetV2-0.35, 3 and 4 bits).
 """
 
 import math
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from lowbit.quantization.planning.recipes import RECIPES, Recipe, parse_recipe
 
 WIDEST = 8  # bits of small layers
-FILLED = 0.985  # share of the size that the plain codes of a recipe may fill with more extra bits than by default
+FILLED = 0.965  # share of the size that the plain codes of a recipe may fill with more extra bits than by default
 
 
 def recipe_filling(family: str, most: float, weights: int, size_of: Callable[[Recipe], int]) -> Recipe | None:
