@@ -37,7 +37,7 @@ PUBLIC = {
     "FileForm": "lowbit.formats.file_form",
     "pack": "lowbit.quantization.pack",
     "Goal": "lowbit.quantization.rate.goal",
-    "Packed": "lowbit.quantization.rate.search",
+    "Packed": "lowbit.quantization.rate.packed",
     "measure": "lowbit.measurement.measure",
     "compare": "lowbit.measurement.compare",
     "measure_peaks": "lowbit.measurement.peaks",
@@ -45,6 +45,8 @@ PUBLIC = {
     "Conditions": "lowbit.measurement.conditions",
     "CompareOptions": "lowbit.measurement.conditions",
     "Comparison": "lowbit.measurement.results",
+    "Metric": "lowbit.measurement.results",
+    "Task": "lowbit.measurement.tasks.task",
     "read_results": "lowbit.measurement.results_file",
     "LowbitError": "lowbit.errors",
 }
@@ -65,16 +67,17 @@ if TYPE_CHECKING:
     from lowbit.measurement.conditions import CompareOptions, Conditions
     from lowbit.measurement.measure import measure
     from lowbit.measurement.peaks import measure_peaks
-    from lowbit.measurement.results import Comparison
+    from lowbit.measurement.results import Comparison, Metric
     from lowbit.measurement.results_file import read_results
     from lowbit.measurement.roofline import outlook
+    from lowbit.measurement.tasks.task import Task
     from lowbit.quantization.pack import pack
     from lowbit.quantization.planning.plan import Plan, plan
     from lowbit.quantization.planning.recipes import Recipe, parse_recipe
     from lowbit.quantization.quantize import quantize
     from lowbit.quantization.quantized import Quantized
     from lowbit.quantization.rate.goal import Goal
-    from lowbit.quantization.rate.search import Packed
+    from lowbit.quantization.rate.packed import Packed
     from lowbit.schemes.clusters import Clusters
     from lowbit.schemes.linear import Linear
 
@@ -87,6 +90,7 @@ __all__ = [
     "Goal",
     "Linear",
     "LowbitError",
+    "Metric",
     "Model",
     "Packed",
     "Plan",
@@ -94,6 +98,7 @@ __all__ = [
     "Quantized",
     "Recipe",
     "Statistics",
+    "Task",
     "calibrate",
     "compare",
     "cost",

@@ -243,10 +243,34 @@ def test_pillow_images(pixels):
     assert open_images([Image.new("L", (5, 4))], GRAY).image(0).shape == (4, 5, 1)
 
 
-@pytest.mark.parametrize("label", [1.5, "rock", -1, [1, 2, 3], 1 << 40])
+@pytest.mark.parametrize("label", ["rock", -1, [["a"]], 1 << 40, object()])
 def test_labels_that_are_no_class_numbers(pixels, label):
     with pytest.raises(DataError):
         open_images([(pixels[0], label)], P)
+
+
+@pytest.mark.parametrize(
+    "targets",
+    [
+        np.arange(6) / 2,
+        np.eye(6, dtype=np.int64),
+        np.arange(6 * 4 * 5).reshape(6, 4, 5) % 3,
+        [np.arange(length) for length in range(1, 7)],
+        [{"boxes": np.zeros((n, 4)), "labels": np.arange(n)} for n in range(6)],
+    ],
+    ids=["values", "rows", "maps", "sequences", "boxes"],
+)
+def test_labels_of_any_other_form_are_targets(pixels, targets):
+    whole = open_images((pixels, targets), P)
+    pairs = open_images(list(zip(pixels, targets, strict=True)), P)
+    for images in (whole, pairs, pairs.subset(6)):
+        assert images.labels is None
+        for found, wanted in zip(images.targets, targets, strict=True):
+            np.testing.assert_equal(found, wanted)
+    chosen = whole.subset(2)
+    first = whole.places.index(chosen.places[0])
+    np.testing.assert_equal(chosen.targets[0], targets[first])
+    assert whole.fingerprint() == pairs.fingerprint() != open_images(pixels, P).fingerprint()
 
 
 def test_items_with_and_without_labels(pixels):

@@ -69,7 +69,7 @@ def test_class_names_can_be_given(tmp_path, pixels):
 
 
 @pytest.mark.parametrize(
-    "labels", [np.arange(5), np.arange(6) / 2, np.eye(6, dtype=np.int64), np.arange(6) - 1, np.zeros(6, bool)]
+    "labels", [np.arange(5), np.float64(3), np.eye(5, dtype=np.int64), np.arange(6) - 1, np.zeros(6, bool)]
 )
 def test_labels_that_do_not_fit_the_images(tmp_path, pixels, labels):
     np.savez(tmp_path / "a.npz", x=pixels, y=labels)

@@ -106,7 +106,7 @@ def test_batches_end_where_lengths_change(model):
         (lambda named: {**named, "mask": named["mask"][..., None, None, None]}, "which takes \\[n, length\\]"),
         (lambda named: {**named, "ids": named["ids"] + 0.5}, "takes int64"),
         (lambda named: {**named, "mask": named["mask"] * np.nan}, "NaN"),
-        (lambda named: {**named, "labels": [1, 2]}, "one integer for each of 7"),
+        (lambda named: {**named, "labels": [1, 2]}, "one for each of 7"),
         (lambda named: [{**item, "labels": 0} if i else item for i, item in enumerate(items(named))], "some have none"),
         (lambda named: [(item["ids"],) for item in items(named)], "1 arrays, the model 2 inputs"),
         (lambda named: named["ids"], "the model has 2 inputs"),

@@ -45,6 +45,11 @@ print("step")
 measure = ["measure", "net.onnx", "q.onnx", "--data", "test.npz", "--runs", "1", "--engine", "onnxruntime,unoptimized"]
 app([*measure, "--json"], standalone_mode=False)
 print("engine, column")
+
+labels = answers[0] + 0.1 * np.random.default_rng(0).normal(size=answers[0].shape)
+np.savez("directions.npz", x=x, labels=labels)
+app([*measure[:3], "--data", "directions.npz", "--runs", "1", "--json", "--task", "directions"], standalone_mode=False)
+print("task")
 """
 
 
@@ -68,7 +73,7 @@ def said(tmp_path_factory):
     folder = tmp_path_factory.mktemp("extended")
     shutil.copytree(Path(lowbit.__file__).parent, folder / "src" / "lowbit")
     diffs = DIFF.findall((ROOT / "docs" / "extending.md").read_text(encoding="utf-8"))
-    assert len(diffs) == 9
+    assert len(diffs) == 11
     for before, path, hunks in diffs:
         target = folder / path
         assert target.exists() == (before != "/dev/null")
@@ -80,7 +85,7 @@ def said(tmp_path_factory):
     return run.stdout
 
 
-@pytest.mark.parametrize("what", ["scheme, recipe", "range rule", "step", "engine, column"])
+@pytest.mark.parametrize("what", ["scheme, recipe", "range rule", "step", "engine, column", "task"])
 def test_every_addition_works(said, what):
     assert f"{what}\n" in said
 
@@ -89,3 +94,5 @@ def test_the_new_column_and_engine_are_in_the_results(said):
     assert '"file_kib"' in said
     assert '"unoptimized"' in said
     assert "biases in half precision" in said
+    assert '"task": "directions"' in said
+    assert '"angle": ' in said

@@ -32,6 +32,7 @@ class Pictures:
 
     x: np.ndarray
     labels: np.ndarray | None = None
+    targets: np.ndarray | None = None
 
     @property
     def count(self) -> int:

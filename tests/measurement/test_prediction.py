@@ -45,10 +45,21 @@ def test_trailing_axes_of_one_are_dropped(small, pictures):
     np.testing.assert_array_equal(out.logits, predict(small, pictures).logits)
 
 
-@pytest.mark.parametrize("shape", [[-1], [0, 1, 3], [3, -1]])
-def test_other_outputs_are_refused(small, pictures, shape):
-    with pytest.raises(DataError, match="not \\[samples, classes\\]"):
-        predict(reshaped(small, "out", shape), pictures)
+def test_rows_of_all_samples_are_dealt_out_to_them(small, pictures):
+    out = predict(reshaped(small, "out", [-1]), pictures, runs=Runs(4))
+    np.testing.assert_allclose(out.logits, predict(small, pictures).logits, rtol=1e-5, atol=1e-6)
+
+
+def test_what_is_no_row_of_classes_is_kept_and_not_taken_for_one(small, pictures):
+    answers = predict(reshaped(small, "out", [0, 1, 3]), pictures)
+    assert answers.outputs["out"].shape == (10, 1, 3)
+    with pytest.raises(DataError, match="no output is \\[samples, classes\\]: 'out' has \\[1, 3\\] for each sample"):
+        _ = answers.logits
+
+
+def test_outputs_that_mix_samples_are_refused(small, pictures):
+    with pytest.raises(DataError, match="'out' was left out: it has not as much for each sample"):
+        predict(reshaped(small, "out", [3, -1]), pictures)
 
 
 def test_wrong_images_are_an_error_of_the_engine(small, pictures):

@@ -70,12 +70,13 @@ def measure(
     out: Annotated[Path | None, typer.Option("--out", help="Folder for results and report.", metavar="DIR")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure ONNX and .tflite files side by side: accuracy, loss, size, latency, memory."""
+    """Measure ONNX and .tflite files side by side: the task's metrics, distance from float, size, latency, memory."""
     from lowbit.measurement.measure import measure as run
 
     source = check_data(images)
     with progress_bar(as_json) as progress:
-        evaluation = open_data(source, load_measured(files, preprocessing), preprocessing, limit=images.limit)
+        loaded = load_measured(files, preprocessing)
+        evaluation = open_data(source, loaded, preprocessing, limit=images.limit, labels=images.labels)
         comparison = run(files, evaluation, conditions=conditions.conditions(), progress=progress)
     if out is not None:
         from lowbit.files import staged_folder
@@ -103,7 +104,7 @@ def compare(
     comparison = partial(
         run,
         loaded,
-        open_data(source, loaded, preprocessing, limit=images.limit),
+        open_data(source, loaded, preprocessing, limit=images.limit, labels=images.labels),
         calibration=open_data(calibration, loaded, preprocessing) if calibration else None,
         recipes=_recipes(study.recipes, study.target),
         options=study.options(),

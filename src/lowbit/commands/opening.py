@@ -54,13 +54,19 @@ def _takes_bytes(model: "Model") -> bool:
 
 
 def open_data(
-    source: str, model: "Model", preprocessing: PreprocessingOptions = AS_STORED, *, limit: int | None = None
+    source: str,
+    model: "Model",
+    preprocessing: PreprocessingOptions = AS_STORED,
+    *,
+    limit: int | None = None,
+    labels: Path | None = None,
 ) -> "Dataset":
     """Samples for a model, from whatever the user named."""
     from lowbit.data.constants import parse_feed
     from lowbit.data.opening import open_data as run
 
-    return run(source, model, limit=limit, feeds=dict(map(parse_feed, preprocessing.feed or ())))
+    feeds = dict(map(parse_feed, preprocessing.feed or ()))
+    return run(source, model, limit=limit, feeds=feeds, labels=labels)
 
 
 def check_data(options: DataOptions) -> str:

@@ -83,6 +83,13 @@ class DataOptions:
             metavar="DIR",
         ),
     ] = None
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            help="Labels in files of their own: a COCO .json, a folder of YOLO .txt files or of masks, a .npy.",
+            metavar="PATH",
+        ),
+    ] = None
     limit: Annotated[int | None, typer.Option(help="Maximum number of evaluation samples.", min=1)] = None
 
 
@@ -184,6 +191,12 @@ class ConditionOptions:
         ""
     )
     control: ControlOption = False
+    task: Annotated[
+        str | None,
+        typer.Option(
+            help="What files are judged by: {lowbit.measurement.tasks.table:TASKS}; by default outputs and labels say."
+        ),
+    ] = None
 
     def conditions(self) -> "Conditions":
         """The same as the library takes it."""

@@ -18,7 +18,8 @@ import numpy as np
 from PIL import Image
 
 from lowbit.data import decode
-from lowbit.data.sources import Array, Labels, Source
+from lowbit.data.sources import Array, Source
+from lowbit.data.targets import understood
 from lowbit.errors import DataError
 from lowbit.graph.preprocessing import Preprocessing
 
@@ -53,7 +54,7 @@ def from_array(
 
     Args:
         images: [n, H, W, C], [n, C, H, W] or [n, H, W], integers or floats.
-        labels: integers [n] or [n, 1], or None.
+        labels: one for each image, in any form that `targets.understood` takes, or None.
         preprocessing: what the model takes; None if not known.
         name: used in messages.
         origin: identity of the images for `overlap`; the array itself by default.
@@ -68,9 +69,9 @@ def from_array(
         survey = Survey(len(images), images.shape[1:], 0, 255, floats=False)
     else:
         survey = inspect((numeric(image, f"{name}, image {i}") for i, image in enumerate(images)), name)
-    classes = None if labels is None else class_numbers(labels, survey.count, name)
+    classes, targets = (None, None) if labels is None else understood(labels, survey.count, name)
     identity = ("object", id(images)) if origin is None else origin
-    source = Source(name, identity, tuple(range(survey.count)), lambda i, _: images[i], classes)
+    source = Source(name, identity, tuple(range(survey.count)), lambda i, _: images[i], classes, targets=targets)
     return interpreted(source, survey, preprocessing, values)
 
 
@@ -214,25 +215,3 @@ def numeric(value: object, where: str, channels: int = 3) -> Array:
             remedy="Give uint8 or float arrays, or pairs (array, label).",
         )
     return array
-
-
-def class_numbers(labels: object, count: int, name: str) -> Labels:
-    """Labels as int64 [count].
-
-    Raises:
-        DataError: not one integer for each image, or below 0.
-    """
-    classes = np.asarray(labels)
-    if classes.shape == (count, 1):
-        classes = classes[:, 0]
-    if classes.shape != (count,) or classes.dtype.kind not in "iu":
-        raise DataError(
-            f"labels are {classes.dtype} {classes.shape}, expected one integer for each of {count} images.",
-            where=name,
-            remedy="Give class numbers from 0; turn one-hot rows into numbers with argmax.",
-        )
-    if count and not 0 <= int(classes.min()) <= int(classes.max()) < 1 << 31:
-        raise DataError(
-            f"labels range from {classes.min()} to {classes.max()}.", where=name, remedy="Count classes from 0."
-        )
-    return classes.astype(np.int64)

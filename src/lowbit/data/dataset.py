@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lowbit.data.constants import Constant
-from lowbit.data.sources import Labels
+from lowbit.data.sources import Labels, Targets
 from lowbit.errors import DataError
 
 Array = npt.NDArray[Any]
@@ -78,6 +78,11 @@ class Dataset(Protocol):
         ...
 
     @property
+    def targets(self) -> Targets | None:
+        """What each sample should give, where that is no class number, or None (see `lowbit.data.targets`)."""
+        ...
+
+    @property
     def class_names(self) -> tuple[str, ...] | None:
         """In the order of the labels, or None."""
         ...
@@ -131,9 +136,14 @@ def digest_of(*arrays: Array) -> str:
     return digest.hexdigest()
 
 
-def fingerprint_of(digests: Sequence[str], labels: Labels | None) -> str:
-    """Hex SHA-256 of all digests with their labels, in any order."""
+def fingerprint_of(digests: Sequence[str], labels: Labels | None, targets: Targets | None = None) -> str:
+    """Hex SHA-256 of all digests with their labels or targets, in any order."""
     known = ["-"] * len(digests) if labels is None else labels.tolist()
+    if targets is not None:
+        known = [
+            digest_of(*(target[key] for key in sorted(target)) if isinstance(target, Mapping) else (target,))
+            for target in targets
+        ]
     lines = sorted(f"{digest} {label}\n" for digest, label in zip(digests, known, strict=True))
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 

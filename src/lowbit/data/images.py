@@ -19,7 +19,7 @@ from lowbit.data import decode, image_list, iterables, npz, sources
 from lowbit.data.constants import Constant, of_type
 from lowbit.data.dataset import ONLY, Batch, check_labels, digest_of, fingerprint_of
 from lowbit.data.sampling import check_limit, stratified
-from lowbit.data.sources import Labels, Source
+from lowbit.data.sources import Labels, Source, Targets
 from lowbit.errors import DataError
 from lowbit.graph.preprocessing import Preprocessing
 from lowbit.processor import cores, in_order
@@ -66,6 +66,11 @@ class Images:
     def labels(self) -> Labels | None:
         """int64 [count], or None."""
         return self.source.labels
+
+    @property
+    def targets(self) -> Targets | None:
+        """What each image should give, where that is no class number, or None."""
+        return self.source.targets
 
     @property
     def class_names(self) -> tuple[str, ...] | None:
@@ -217,7 +222,7 @@ class Images:
 
     def fingerprint(self) -> str:
         """Hex SHA-256 of all digests with their labels; does not depend on file names or order."""
-        return fingerprint_of(self.digests, self.labels)
+        return fingerprint_of(self.digests, self.labels, self.targets)
 
 
 def open_images(

@@ -13,14 +13,15 @@ import numpy as np
 import numpy.typing as npt
 
 from lowbit.data import npz
-from lowbit.data.arrays import GIVEN, class_numbers
+from lowbit.data.arrays import GIVEN
 from lowbit.data.iterables import KEEP_BYTES, in_order
 from lowbit.data.samples import Item, Samples, samples_of
+from lowbit.data.targets import understood
 from lowbit.errors import DataError
 from lowbit.graph.model import ValueInfo
 
 Array = npt.NDArray[Any]
-Fitted = tuple[Item, object | None]
+Fitted = tuple[Item, object | None, bool]  # arrays, label, and whether they came with a batch dimension
 LABEL_KEYS = ("labels", "label", "y", "targets", "target")
 
 
@@ -72,7 +73,7 @@ def from_items(items: Iterable[object], inputs: Sequence[ValueInfo], *, name: st
         size = 0
         for number, given in enumerate(in_order(items)):
             where = f"{name}, item {number}"
-            item, label = _fitted(_named(given, inputs, where), inputs, where)
+            item, label, batched = _fitted(_named(given, inputs, where), inputs, where)
             kept.append({key: x.copy() for key, x in item.items()})  # a loader may use one buffer for every item
             size += sum(x.nbytes for x in item.values())
             if size > KEEP_BYTES:
@@ -81,7 +82,7 @@ def from_items(items: Iterable[object], inputs: Sequence[ValueInfo], *, name: st
                     where=name,
                     remedy="Give a folder of .npz files, an uncompressed .npz, or fewer items.",
                 )
-            yield kept[-1], label
+            yield kept[-1], label, batched
 
     shapes, labels = _surveyed(reading(), name)
     samples = samples_of(kept, shapes, inputs, name=name, origin=("object", id(items)))
@@ -153,26 +154,29 @@ def _fitted(arrays: Mapping[str, object], inputs: Sequence[ValueInfo], where: st
     """One item's arrays by input name, as they fit the inputs, with a batch dimension where it lacks one; its label."""
     named, label = _by_input(arrays, inputs, where)
     item = {}
+    batched = any(named[info.name].ndim == len(info.shape) for info in inputs)
     for info in inputs:
         x = named[info.name]
         item[info.name] = x = x[None] if x.ndim == len(info.shape) - 1 else x
         _check(x, x.shape, info, where)
-    return item, label
+    return item, label, batched
 
 
-def _surveyed(items: Iterable[Fitted], name: str) -> tuple[list[dict[str, tuple[int, ...]]], Array | None]:
-    """Shapes of all items, and their labels if they have any."""
+def _surveyed(items: Iterable[Fitted], name: str) -> tuple[list[dict[str, tuple[int, ...]]], list[object] | None]:
+    """Shapes of all items, and their labels if they have any: one for each row where there are as many."""
     shapes: list[dict[str, tuple[int, ...]]] = []
-    labels: list[Array] = []
-    for number, (item, label) in enumerate(items):
+    labels: list[object] = []
+    for number, (item, label, batched) in enumerate(items):
         if number and (label is None) != (not labels):
             raise DataError("some items have labels and some have none.", where=f"{name}, item {number}")
-        if label is not None:
-            labels.append(np.atleast_1d(np.asarray(label)))
         shapes.append({key: x.shape for key, x in item.items()})
+        if label is not None:
+            rows = {shape[0] if shape else 0 for shape in shapes[-1].values()} if batched else set()
+            each = not isinstance(label, Mapping) and np.ndim(cast(Any, label)) > 0 and rows == {len(cast(Any, label))}
+            labels += list(cast(Any, label)) if each else [label]
     if not shapes:
         raise DataError("there are no items.", where=name, remedy="Give at least one.")
-    return shapes, np.concatenate(labels) if labels else None
+    return shapes, labels or None
 
 
 def _by_input(
@@ -227,6 +231,8 @@ def _text(shape: Sequence[int | str | None]) -> str:
 def _with_labels(samples: Samples, labels: object | None) -> Samples:
     if labels is None:
         return samples
-    if len(np.atleast_1d(np.asarray(labels))) == len({item for item, _ in samples.places}) < samples.count:
+    count = len(cast(Any, labels)) if hasattr(labels, "__len__") else 1
+    if count == len({item for item, _ in samples.places}) < samples.count:
         samples = samples.as_given()  # one label for each item: rows are not samples
-    return dataclasses.replace(samples, labels=class_numbers(labels, samples.count, samples.name))
+    classes, targets = understood(labels, samples.count, samples.name)
+    return dataclasses.replace(samples, labels=classes, targets=targets)

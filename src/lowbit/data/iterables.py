@@ -4,7 +4,6 @@ A sequence of single images is read again whenever they are needed; anything els
 the numbers mean is decided as for one array: `lowbit.data.arrays`.
 """
 
-import operator
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
@@ -14,6 +13,7 @@ from PIL import Image
 from lowbit.data import arrays
 from lowbit.data.arrays import GIVEN, numeric
 from lowbit.data.sources import Array, Source
+from lowbit.data.targets import as_target, understood
 from lowbit.errors import DataError
 from lowbit.graph.preprocessing import Preprocessing
 
@@ -56,8 +56,8 @@ def from_iterable(items: object, preprocessing: Preprocessing | None, *, values:
         return image
 
     origin = ("object", id(kept if sequence is None else sequence))
-    labels = np.array(first_pass.labels, dtype=np.int64) if first_pass.labels else None
-    source = Source(GIVEN, origin, tuple(range(survey.count)), read, labels, parallel=sequence is None)
+    labels, targets = understood(first_pass.labels, survey.count, GIVEN) if first_pass.labels else (None, None)
+    source = Source(GIVEN, origin, tuple(range(survey.count)), read, labels, parallel=sequence is None, targets=targets)
     return arrays.interpreted(source, survey, preprocessing, values)
 
 
@@ -70,7 +70,7 @@ class _FirstPass:
 
     def __init__(self, items: object, channels: int, *, keep: bool) -> None:
         self.items, self.channels, self.keep = items, channels, keep
-        self.labels: list[int] = []
+        self.labels: list[object] = []
         self.kept: list[Array] = []
 
     def __iter__(self) -> Iterator[Array]:
@@ -81,7 +81,7 @@ class _FirstPass:
             # What can be read again was seen to hold single images.
             images = array if array.ndim == 4 and self.keep else array[None]
             given = [] if label is None else cast(Any, label) if array.ndim == 4 else [label]
-            labels = [_label(one, where) for one in given]
+            labels = [as_target(one, where) for one in given]
             if (count and bool(labels) != bool(self.labels)) or (labels and len(labels) != len(images)):
                 raise DataError("some images have a label and some have none.", where=where)
             self.labels.extend(labels)
@@ -105,7 +105,9 @@ def _is_pair_of_arrays(items: object) -> bool:
     if not (isinstance(items, tuple) and len(items) == 2 and getattr(items[0], "ndim", 0) >= 3):
         return False
     images, labels = items
-    return getattr(labels, "ndim", 0) == 1 or (isinstance(labels, list | tuple) and len(labels) == len(images))
+    if isinstance(labels, list | tuple):
+        return len(labels) == len(images)
+    return 0 < int(getattr(labels, "ndim", 0)) < int(images.ndim)  # with as many dimensions they are two batches
 
 
 def _rereadable(items: object, channels: int) -> Sequence[object] | None:
@@ -132,9 +134,12 @@ def in_order(items: object) -> Iterator[Any]:
 def _split(item: object, channels: int, where: str) -> tuple[Array, object | None]:
     """An item's array, and its label if it is a pair (a batch of images has a row of labels)."""
     if isinstance(item, tuple | list) and len(item) == 2:
-        first_dimensions, second_dimensions = _dimensions(item[0]), _dimensions(item[1])
-        if second_dimensions == (1 if first_dimensions == 4 else 0):
-            return numeric(item[0], where, channels), item[1]
+        image, label = _dimensions(item[0]), item[1]
+        # With as many dimensions the two are images; a batch has a row of labels.
+        if image >= 3 and (isinstance(label, Mapping) or (image == 4) <= _dimensions(label) < image):
+            return numeric(item[0], where, channels), label
+        if image < 3 and _dimensions(label) == 0:
+            return numeric(item[0], where, channels), label
     return numeric(item, where, channels), None
 
 
@@ -145,15 +150,3 @@ def _dimensions(value: object) -> int:
         return np.ndim(cast(Any, value))
     except (ValueError, TypeError, RuntimeError):
         return -1
-
-
-def _label(tag: object, where: str) -> int:
-    try:
-        label = operator.index(cast(Any, tag))
-    except TypeError as error:
-        raise DataError(
-            f"the label {tag!r} is not an integer.", where=where, remedy="Give class numbers from 0."
-        ) from error
-    if not 0 <= label < 1 << 31:
-        raise DataError(f"the label is {label}.", where=where, remedy="Count classes from 0.")
-    return label

@@ -11,7 +11,9 @@ from lowbit.data import items, npz
 from lowbit.data.constants import Array, Constant, constant
 from lowbit.data.dataset import Dataset
 from lowbit.data.images import BUILTIN, Images, open_images
+from lowbit.data.label_files import read_labels
 from lowbit.data.samples import Samples
+from lowbit.data.targets import understood
 from lowbit.errors import DataError
 from lowbit.graph.model import Model, ValueInfo
 from lowbit.graph.preprocessing import Preprocessing
@@ -27,6 +29,7 @@ def open_data(
     limit: int | None = None,
     seed: int = 0,
     feeds: Mapping[str, Feed] | None = None,
+    labels: object = None,
 ) -> Dataset:
     """Open samples for a model's inputs, for calibration or measurement; nothing is decoded yet.
 
@@ -39,6 +42,9 @@ def open_data(
         limit: maximum number of samples, each class in proportion.
         seed: of that choice.
         feeds: by input name, what is the same for every sample: an array, or a number that fills the input.
+        labels: what stands in place of the source's own: one for each sample in any form (`lowbit.data.targets`), or
+            the path of a COCO .json, of a folder of YOLO text files or masks, of a .npy or a .npz
+            (`lowbit.data.label_files`).
 
     Raises:
         DataError: missing, empty, unreadable or ambiguous data, or arrays that do not fit the inputs.
@@ -53,7 +59,20 @@ def open_data(
         )
     inputs = [info for info in model.inputs if info.name not in feeds]
     data = bound(source if isinstance(source, Images | Samples) else _opened(source, model, inputs), model, feeds)
+    if labels is not None:
+        data = _labeled(data, labels)
     return data if limit is None else data.subset(limit, seed=seed)
+
+
+def _labeled(data: Dataset, labels: object) -> Dataset:
+    if isinstance(labels, str | Path):
+        classes, targets = read_labels(Path(labels), data.places, data.name)
+    else:
+        classes, targets = understood(labels, data.count, data.name)
+    if isinstance(data, Images):
+        source = dataclasses.replace(data.source, labels=classes, targets=targets, class_names=None)
+        return dataclasses.replace(data, source=source)
+    return dataclasses.replace(cast(Samples, data), labels=classes, targets=targets, class_names=None)
 
 
 def bound(data: Dataset, model: Model, feeds: Mapping[str, Feed] | None = None) -> Dataset:

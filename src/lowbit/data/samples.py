@@ -17,7 +17,7 @@ import numpy.typing as npt
 from lowbit.data.constants import Constant, of_type
 from lowbit.data.dataset import Batch, digest_of, fingerprint_of
 from lowbit.data.sampling import check_limit, stratified
-from lowbit.data.sources import Labels
+from lowbit.data.sources import Labels, Targets, chosen_of
 from lowbit.errors import DataError
 from lowbit.graph.model import ValueInfo
 
@@ -37,6 +37,7 @@ class Samples:
         places: of each sample.
         labels: int64 [count], or None.
         class_names: in the order of the labels, or None.
+        targets: what each sample should give, where that is no class number, or None.
         others: the inputs that are the same for every sample.
         items_are_runs: whether each item is what someone would run, not just a part of all samples.
     """
@@ -47,6 +48,7 @@ class Samples:
     places: tuple[Place, ...]
     labels: Labels | None = None
     class_names: tuple[str, ...] | None = None
+    targets: Targets | None = None
     others: Mapping[str, Constant] = field(default_factory=dict)
     items_are_runs: bool = True
 
@@ -131,12 +133,16 @@ class Samples:
         items = dict.fromkeys(item for item, _ in self.places)
         single = len(items) == self.count
         return dataclasses.replace(
-            self, places=tuple((item, None) for item in items), labels=self.labels if single else None
+            self,
+            places=tuple((item, None) for item in items),
+            labels=self.labels if single else None,
+            targets=self.targets if single else None,
         )
 
     def _select(self, chosen: Sequence[int]) -> "Samples":
         labels = None if self.labels is None else self.labels[np.asarray(chosen, dtype=np.int64)]
-        return dataclasses.replace(self, places=tuple(self.places[i] for i in chosen), labels=labels)
+        places = tuple(self.places[i] for i in chosen)
+        return dataclasses.replace(self, places=places, labels=labels, targets=chosen_of(self.targets, chosen))
 
     @cached_property
     def digests(self) -> tuple[str, ...]:
@@ -146,7 +152,7 @@ class Samples:
 
     def fingerprint(self) -> str:
         """Hex SHA-256 of all digests with their labels; does not depend on names or order."""
-        return fingerprint_of(self.digests, self.labels)
+        return fingerprint_of(self.digests, self.labels, self.targets)
 
 
 def samples_of(

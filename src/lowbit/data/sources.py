@@ -6,7 +6,7 @@ users. Arrays have rules of their own: `lowbit.data.arrays`.
 
 import dataclasses
 import os
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -20,6 +20,8 @@ from lowbit.errors import DataError
 
 Array = npt.NDArray[Any]
 Labels = npt.NDArray[np.int64]
+Target = Array | Mapping[str, Array]  # of one sample: an array, or boxes by name (lowbit.data.targets)
+Targets = Array | tuple[Target, ...]  # of all samples
 Place = Path | int
 
 # Created by archivers beside the real folders.
@@ -43,6 +45,7 @@ class Source:
         layout: "HWC", "CHW" or "HW"; None if the arrays are not images.
         resizable: whether images may have any size and are scaled; others must have the model's size.
         parallel: whether `read` may be called from several threads at once.
+        targets: what each image should give, where that is no class number.
     """
 
     name: str
@@ -55,6 +58,7 @@ class Source:
     layout: str | None = "HWC"
     resizable: bool = True
     parallel: bool = True
+    targets: Targets | None = None
 
     def where(self, place: Place) -> str:
         """How an error message names one image."""
@@ -87,7 +91,15 @@ class Source:
     def select(self, chosen: Sequence[int]) -> "Source":
         """The same source with only these images."""
         labels = None if self.labels is None else self.labels[np.asarray(chosen, dtype=np.int64)]
-        return dataclasses.replace(self, places=tuple(self.places[i] for i in chosen), labels=labels)
+        places = tuple(self.places[i] for i in chosen)
+        return dataclasses.replace(self, places=places, labels=labels, targets=chosen_of(self.targets, chosen))
+
+
+def chosen_of(targets: Targets | None, chosen: Sequence[int]) -> Targets | None:
+    """The targets of some samples."""
+    if targets is None or isinstance(targets, np.ndarray):
+        return None if targets is None else targets[np.asarray(chosen, dtype=np.int64)]
+    return tuple(targets[index] for index in chosen)
 
 
 def from_folder(folder: Path, classes: Sequence[str] | None = None) -> Source:

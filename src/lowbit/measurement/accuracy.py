@@ -7,7 +7,8 @@ binomial form. All sums are float64.
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from lowbit.calibration.divergence import log_probabilities, mean_kl
 from lowbit.errors import DataError
 from lowbit.measurement.prediction import Prediction
-from lowbit.measurement.results import finite
+from lowbit.measurement.results import OutputRow, finite
 
 Z_95 = 1.959963984540054
 PROBABILITY_TOLERANCE = 1e-3
@@ -25,22 +26,25 @@ PROBABILITY_TOLERANCE = 1e-3
 class Score:
     """Everything that follows from outputs and labels; the paired fields are `None` without a reference.
 
-    `lost` and `gained` count images that only the reference, and only this file, gets right.
+    `lost` and `gained` count images that only the reference, and only this file, gets right. All but `scores` and
+    `outputs` are of classifiers only; these are what the task measures, and the distance of every output from float's.
     """
 
     images: int
-    right: int | None
-    accuracy: float | None
-    accuracy_low: float | None
-    accuracy_high: float | None
-    loss: float | None
-    agreement: float | None
-    flips: int | None
-    kl: float | None
-    mcnemar_p: float | None
-    lost: int | None
-    gained: int | None
-    notes: tuple[str, ...]
+    right: int | None = None
+    accuracy: float | None = None
+    accuracy_low: float | None = None
+    accuracy_high: float | None = None
+    loss: float | None = None
+    agreement: float | None = None
+    flips: int | None = None
+    kl: float | None = None
+    mcnemar_p: float | None = None
+    lost: int | None = None
+    gained: int | None = None
+    notes: tuple[str, ...] = ()
+    scores: Mapping[str, float] = field(default_factory=dict)
+    outputs: tuple[OutputRow, ...] = ()
 
 
 def score(prediction: Prediction, *, reference: Prediction | None = None) -> Score:
@@ -132,7 +136,7 @@ def _check(outputs: NDArray[np.floating], labels: NDArray[np.integer] | None) ->
     if outputs.ndim != 2 or len(outputs) == 0 or outputs.shape[1] < 2:
         raise DataError(
             f"outputs of shape {outputs.shape} are not one row of at least two class scores per image.",
-            remedy="lowbit measures classifiers; give a model whose output is [images, classes].",
+            remedy="Give a model whose output is [images, classes], or name another task.",
         )
     if labels is None:
         return

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lowbit.calibration.batches import as_runs
-from lowbit.data.dataset import Dataset, check_labels, overlap
+from lowbit.data.dataset import Dataset, overlap
 from lowbit.data.opening import open_data
 from lowbit.engines import AUTO, ENGINES, chosen_engines, engine_version
 from lowbit.errors import DataError, DowngradeError, ModelError
@@ -21,9 +21,11 @@ from lowbit.measurement.engine_files import Destination, check_files, refused_by
 from lowbit.measurement.entries import check_emulation
 from lowbit.measurement.measure import measure
 from lowbit.measurement.peaks import measure_peaks
+from lowbit.measurement.reference import check_classes
 from lowbit.measurement.results import Comparison, Environment, Step
 from lowbit.measurement.roofline import Outlook, outlook
 from lowbit.measurement.rows import Candidate
+from lowbit.measurement.tasks.table import check_task
 from lowbit.progress import SILENT, Progress
 from lowbit.quantization.planning.plan import plan
 from lowbit.quantization.planning.recipes import STUDY, Recipe, parse_recipe
@@ -70,8 +72,8 @@ def compare(
     destination = Destination(model, Path(folder), options.form)
     check_files(chosen[0], engines, destination)
     evaluation = as_runs(model, open_data(data, model))
-    if evaluation.labels is not None and model.classes is not None:
-        check_labels(evaluation, model.classes)
+    check_task(conditions.task)
+    check_classes(model, evaluation, conditions.task)
     seen = None
     if calibration is not None or any(recipe.integer for recipe in chosen):
         seen = calibration_data(model, calibration, evaluation, same_data=options.same_data)

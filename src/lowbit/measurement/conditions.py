@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 
 from lowbit.formats.file_form import FileForm
+from lowbit.measurement.tasks.table import Callback
+from lowbit.measurement.tasks.task import Task
 
 RUNS = 200
 
@@ -20,6 +22,8 @@ class Conditions:
         runs: timed runs per file; 0 skips latency.
         with_memory: whether memory is measured, each file in a process of its own.
         emulate: "x86" adds, below each integer ONNX file, its answers on x86 without VNNI; empty for none.
+        task: what files are judged by: the name of a task, a task, or a function of outputs and labels that gives one
+            number; None to choose by what outputs and labels are.
         control: whether the first file is also compressed with zstd -19 and xz -9, which takes seconds per 10 MB.
     """
 
@@ -30,6 +34,7 @@ class Conditions:
     with_memory: bool = True
     emulate: str = ""
     control: bool = False
+    task: str | Task | Callback | None = None
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,10 @@ from lowbit.data.images import Images
 from lowbit.errors import DataError
 from lowbit.formats.input_bytes import byte_layout
 
+File = bytes | Path | str  # an ONNX or LiteRT file
 
-def as_taken(data: Dataset, model: bytes | Path | str) -> Dataset:
+
+def as_taken(data: Dataset, model: File) -> Dataset:
     """The data in the form that a file takes: itself, or images as bytes.
 
     Raises:

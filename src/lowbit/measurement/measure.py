@@ -17,19 +17,22 @@ from lowbit.errors import DataError, EngineError
 from lowbit.files import sha256_file
 from lowbit.formats.opening import load, opened
 from lowbit.graph.model import Model
-from lowbit.measurement.accuracy import score
+from lowbit.measurement.accuracy import Score
 from lowbit.measurement.conditions import Conditions
 from lowbit.measurement.entries import Entry, entries, label
 from lowbit.measurement.environment import environment
 from lowbit.measurement.examples import examples
 from lowbit.measurement.inputs import as_taken, first_batch
+from lowbit.measurement.judging import case_of, judged
 from lowbit.measurement.memory import Memory, memory
 from lowbit.measurement.prediction import Prediction, Runs, predict
-from lowbit.measurement.reference import check_reference, described, layer_costs
-from lowbit.measurement.results import Comparison, Environment, Example
+from lowbit.measurement.reference import check_classes, check_reference, described, image_size, layer_costs
+from lowbit.measurement.results import CLASSIFICATION, Comparison, Environment, Example
 from lowbit.measurement.rows import Candidate, Measured, contents, expected_ratio, row, with_fastest
 from lowbit.measurement.sizes import NO_CONTROL, with_sizes
 from lowbit.measurement.speed import WARMUP, Latency, latency, load_average
+from lowbit.measurement.tasks import Task, chosen_task
+from lowbit.measurement.tasks.table import Callback, check_task
 from lowbit.progress import SILENT, Progress
 
 
@@ -39,6 +42,7 @@ def measure(
     *,
     conditions: Conditions = Conditions(),
     runs: int | None = None,
+    task: str | Task | Callback | None = None,
     model: Model | None = None,
     progress: Progress = SILENT,
 ) -> Comparison:
@@ -46,9 +50,10 @@ def measure(
 
     Args:
         files: ONNX, archive or LiteRT files of one model, the float ONNX one first.
-        data: evaluation samples; without labels agreement with the first file takes the place of accuracy.
+        data: evaluation samples; without labels the distance from the first file takes the place of a metric.
         conditions: how to measure.
         runs: timed runs per file, for conditions that are the default otherwise; 0 skips latency.
+        task: what files are judged by, likewise.
         model: the float model, if it is already loaded; else it is read from the first file, which must then be ONNX.
         progress: told as the work goes on.
 
@@ -56,6 +61,8 @@ def measure(
         ModelError, DataError, EngineError: a file, the data or the runtime is at fault; the message says which.
     """
     conditions = conditions if runs is None else dataclasses.replace(conditions, runs=runs)
+    conditions = conditions if task is None else dataclasses.replace(conditions, task=task)
+    check_task(conditions.task)
     candidates = [file if isinstance(file, Candidate) else Candidate(Path(file).stem, Path(file)) for file in files]
     if not candidates:
         raise DataError("there are no files to measure.", remedy="Name at least one ONNX file.")
@@ -72,13 +79,8 @@ def measure(
         kept = sorted({entry.file for entry in chosen})
         if not kept or candidates[kept[0]].recipe != candidates[0].recipe:
             raise EngineError("no installed engine runs the first file.", where=str(paths[0]), remedy=" ".join(notes))
-        subject = Subject(
-            [candidates[file] for file in kept],
-            [paths[file] for file in kept],
-            [dataclasses.replace(entry, file=kept.index(entry.file)) for entry in chosen],
-            data,
-            per_run,
-        )
+        rows_of = [dataclasses.replace(entry, file=kept.index(entry.file)) for entry in chosen]
+        subject = Subject([candidates[file] for file in kept], [paths[file] for file in kept], rows_of, data, per_run)
         comparison = _measured(subject, conditions, model, progress)
         rows = with_sizes(
             comparison.rows,
@@ -136,21 +138,11 @@ class Subject:
 
 def _measured(subject: Subject, conditions: Conditions, model: Model, progress: Progress) -> Comparison:
     candidates, runs, labels = subject.candidates, subject.entries, subject.labels
+    check_classes(model, subject.data, conditions.task)
     costs, summary = described(model, subject.data)
-    predictions = [
-        predict(
-            entry.model,
-            subject.data,
-            engine=entry.engine,
-            runs=Runs(subject.per_run or 32, exactly=subject.per_run is not None),
-            progress=progress,
-            what=f"predicting: {name}",
-        )
-        for entry, name in zip(runs, labels, strict=True)
-    ]
+    task, scores, shown = _judged(subject, conditions, image_size(model), progress)
     times, memories = _times_and_memories(subject, conditions, progress)
     content = contents(candidates, subject.paths)
-    shown = _examples(predictions, subject.data)
     rows = []
     for index, entry in enumerate(runs):
         measured = Measured(
@@ -159,7 +151,7 @@ def _measured(subject: Subject, conditions: Conditions, model: Model, progress: 
             label=labels[index],
             content=content[entry.file],
             first_row=entry.file not in (before.file for before in runs[:index]),
-            score=score(predictions[index], reference=predictions[0] if index else None),
+            score=scores[index],
             time=times.get(str(index)),
             memory=memories.get(str(index), Memory(None, None)),
             examples=shown[index],
@@ -167,7 +159,42 @@ def _measured(subject: Subject, conditions: Conditions, model: Model, progress: 
         expected = expected_ratio(candidates, entry, runs, times)
         rows.append(dataclasses.replace(row(measured, first=content[0], costs=costs), expected_ratio=expected))
     where = _environment(subject, conditions, times["0"].cpu_share if times else None)
-    return Comparison(with_fastest(rows, candidates, runs), where, summary, layer_costs(costs))
+    measured_metrics = tuple(metric for metric in task.metrics if any(metric.name in row.scores for row in rows))
+    return Comparison(
+        with_fastest(rows, candidates, runs),
+        where,
+        summary,
+        layer_costs(costs),
+        task=task.name,
+        metrics=measured_metrics,
+    )
+
+
+def _judged(
+    subject: Subject, conditions: Conditions, size: tuple[int, int] | None, progress: Progress
+) -> tuple[Task, list[Score], tuple[tuple[Example, ...], ...]]:
+    """The task, and for each row what it comes to and the images that it sees differently than float.
+
+    Outputs can be large: besides the float model's only those of one file are there at a time, and of classifiers the
+    scores of all.
+    """
+    runs = Runs(subject.per_run or 32, exactly=subject.per_run is not None)
+    scores: list[Score] = []
+    predictions: list[Prediction] = []
+    reference, task = None, None
+    for entry, name in zip(subject.entries, subject.labels, strict=True):
+        answers = predict(
+            entry.model, subject.data, engine=entry.engine, runs=runs, progress=progress, what=f"predicting: {name}"
+        )
+        if reference is None or task is None:
+            reference = answers
+            task = chosen_task(conditions.task, case_of(answers, answers, size))
+        scores.append(judged(answers, task, reference=reference, size=size))
+        if task.name == CLASSIFICATION:
+            predictions.append(answers.class_scores())
+    assert task is not None
+    shown = _examples(predictions, subject.data) if predictions else tuple(() for _ in scores)
+    return task, scores, shown
 
 
 def _times_and_memories(

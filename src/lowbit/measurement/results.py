@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 VERSION = 1
+CLASSIFICATION = "classification"  # whose figures are fields of `Row`
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,48 @@ class Step:
 
 
 @dataclass(frozen=True)
+class OutputRow:
+    """One output of a file against the float one's: of floats their distance, of integers how many are the same.
+
+    Attributes:
+        name: of the output, as the float file calls it.
+        type: of its numbers.
+        shape: for one sample, sizes separated by ×; ? where they differ from sample to sample.
+        sqnr_db: 10 log10(sum y^2 / sum (y - q)^2); None where exact, or not measured.
+        relative_error: squared error over the variance of each channel, at most 1, in the mean over channels.
+        agreement: share of integers that are the same.
+        differing: samples whose answer has another shape than float's; they are not in the figures.
+    """
+
+    name: str
+    type: str
+    shape: str
+    sqnr_db: float | None = None
+    relative_error: float | None = None
+    agreement: float | None = None
+    differing: int = 0
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A figure of a task, which rows hold in `scores` under its name.
+
+    Attributes:
+        name: in JSON and CSV.
+        title: above its column.
+        unit: below the title; a fraction is shown as a percentage where it is "%".
+        best: +1 if larger is better, -1 if smaller is, 0 if that is not known.
+        help: one line for the page.
+    """
+
+    name: str
+    title: str
+    unit: str = ""
+    best: int = 1
+    help: str = ""
+
+
+@dataclass(frozen=True)
 class Details:
     """More about a row: `ledger` (bytes by kind) sums to the file, `archive_ledger` to its archive,
     `parameter_counts` to the stored numbers.
@@ -77,6 +120,7 @@ class Details:
     histograms: tuple[Histogram, ...] = ()
     examples: tuple[Example, ...] = ()
     steps: tuple[Step, ...] = ()
+    outputs: tuple[OutputRow, ...] = ()
     notes: tuple[str, ...] = ()  # what was requested and not given, each a full sentence
 
 
@@ -104,6 +148,10 @@ class Row:
     kl: float | None = None
     flips: int | None = None
     mcnemar_p: float | None = None
+    output_error: float | None = None  # of the farthest output: squared error over the variance of each channel
+    output_sqnr_db: float | None = None  # of that output
+    output_agreement: float | None = None  # of integers: of the output that agrees least
+    worst_output: str = ""  # the farthest one
     latency_ms: float | None = None
     latency_low_ms: float | None = None
     latency_high_ms: float | None = None
@@ -119,6 +167,7 @@ class Row:
     emulated: str = ""  # target whose answers these are, if they are emulated
     fastest_engine: str = ""  # of those that ran the file, if there are several
     label: str = ""
+    scores: Mapping[str, float] = field(default_factory=dict)  # of the task, by the names of its metrics
     details: Details = field(default_factory=Details)
 
     @property
@@ -127,8 +176,9 @@ class Row:
         return self.label or self.recipe
 
     def scalars(self) -> dict[str, str | int | float | None]:
-        """Every column but `details`, in order: one line of the CSV."""
-        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "details"}
+        """Every column but `scores` and `details`, in order: one line of the CSV."""
+        names = [f.name for f in dataclasses.fields(self) if f.name not in ("scores", "details")]
+        return {name: getattr(self, name) for name in names}
 
 
 @dataclass(frozen=True)
@@ -195,6 +245,8 @@ class Comparison:
     layers: tuple[LayerCostRow, ...] = ()
     notes: tuple[str, ...] = ()
     verdicts: tuple[str, ...] = ()  # what integers were expected to bring, one text per engine
+    task: str = CLASSIFICATION
+    metrics: tuple[Metric, ...] = ()  # of the task, the most important one first
 
     @property
     def files(self) -> tuple[Row, ...]:
@@ -229,6 +281,16 @@ class Comparison:
     def has_labels(self) -> bool:
         """Whether accuracy was measured; without labels agreement with the first row takes its place."""
         return any(row.accuracy is not None for row in self.rows)
+
+    @property
+    def classifies(self) -> bool:
+        """Whether rows have the figures of classifiers, which are fields of their own."""
+        return self.task == CLASSIFICATION or self.has_labels or any(row.agreement is not None for row in self.rows)
+
+    @property
+    def shows_outputs(self) -> bool:
+        """Whether distances of outputs say something that a classifier's divergence does not."""
+        return not self.classifies or any(len(row.details.outputs) > 1 for row in self.rows)
 
     def to_data(self) -> dict[str, Any]:
         """Plain data for JSON."""

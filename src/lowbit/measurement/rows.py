@@ -15,6 +15,7 @@ from lowbit.measurement import error
 from lowbit.measurement.accuracy import Score
 from lowbit.measurement.entries import Entry
 from lowbit.measurement.memory import Memory
+from lowbit.measurement.outputs import least_agreement, worst
 from lowbit.measurement.results import Details, Example, Histogram, LayerRow, Row, Step
 from lowbit.measurement.speed import Latency
 
@@ -168,7 +169,7 @@ def row(measured: Measured, *, first: Content, costs: Cost | None) -> Row:
     """
     candidate, score, time = measured.candidate, measured.score, measured.time
     ledger, errors = measured.content.ledger, measured.content.errors
-    pooled = error.total(errors)
+    pooled, farthest = error.total(errors), worst(score.outputs)
     return Row(
         recipe=candidate.recipe,
         file=candidate.path.name,
@@ -192,6 +193,11 @@ def row(measured: Measured, *, first: Content, costs: Cost | None) -> Row:
         kl=score.kl,
         flips=score.flips,
         mcnemar_p=score.mcnemar_p,
+        output_error=farthest.relative_error if farthest else None,
+        output_sqnr_db=farthest.sqnr_db if farthest else None,
+        output_agreement=least_agreement(score.outputs),
+        worst_output=farthest.name if farthest else "",
+        scores=score.scores,
         latency_ms=time.median_ms if time else None,
         latency_low_ms=time.low_ms if time else None,
         latency_high_ms=time.high_ms if time else None,
@@ -208,6 +214,7 @@ def _details(measured: Measured, costs: Cost | None) -> Details:
         ledger=dict(content.ledger.bytes),
         parameter_counts=dict(content.ledger.counts),
         examples=measured.examples,
+        outputs=measured.score.outputs,
         notes=(*measured.score.notes, *measured.entry.notes),
     )
     if not measured.first_row:

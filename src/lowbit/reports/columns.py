@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 from lowbit.measurement.results import Comparison, Row
@@ -80,9 +81,24 @@ COLUMNS = (
 )  # fmt: skip
 
 
+# Where a classifier's divergence does not say it all.
+OUTPUT_COLUMNS = (
+    Column("output_error", "error", "", units.small, 2, -1,
+           "Squared error of the farthest output over the variance of each of its channels, mean over channels"),
+    Column("output_sqnr_db", "output SQNR", "dB", lambda value: units.decimal(value, 1), 6, 1,
+           "Signal-to-noise ratio of that output",
+           text=lambda row: "exact" if row.output_error == 0 else units.decimal(row.output_sqnr_db, 1)),
+    Column("output_agreement", "same", "%", units.percent, 4, 1,
+           "Share of integer outputs that are the same as float's, of the output that agrees least"),
+)  # fmt: skip
+
+
 def columns_of(comparison: Comparison) -> tuple[Column, ...]:
     """The columns worth showing; agreement takes the place of accuracy where there are no labels."""
-    used = [c for c in COLUMNS if any(c.number(row) is not None for row in comparison.rows)]
+    known = (*(OUTPUT_COLUMNS if comparison.shows_outputs else ()), *COLUMNS)
+    metrics = metric_columns(comparison)
+    known = (*known, *metrics) if comparison.classifies else (*metrics, *known)
+    used = [c for c in known if any(c.number(row) is not None for row in comparison.rows)]
     if len({row.engine for row in comparison.rows}) > 1:
         # "Faster" refers to one float row; between engines, people compare milliseconds.
         used = [dataclasses.replace(c, rank=0) if c.name == "latency_ms" else c for c in used]
@@ -90,6 +106,22 @@ def columns_of(comparison: Comparison) -> tuple[Column, ...]:
         # Flips say the same as agreement in whole images, and SQNR the same as MSE on a scale that one can read.
         return tuple(c for c in used if c.name not in ("agreement", "weight_mse"))
     return tuple(dataclasses.replace(c, rank=0) if c.name == "agreement" else c for c in used)
+
+
+def metric_columns(comparison: Comparison) -> tuple[Column, ...]:
+    """The columns of the task's metrics; the first one is always shown."""
+    return tuple(
+        Column(
+            metric.name, metric.title, metric.unit, units.percent if metric.unit == "%" else units.figure,
+            9 if comparison.classifies else 3 * place, metric.best, metric.help,
+            value=partial(_score, name=metric.name),
+        )
+        for place, metric in enumerate(comparison.metrics)
+    )  # fmt: skip
+
+
+def _score(row: Row, *, name: str) -> float | None:
+    return row.scores.get(name)
 
 
 def computed(row: Row) -> dict[str, float | None]:

@@ -37,7 +37,10 @@ def results_json(comparison: Comparison) -> str:
 
 def results_csv(comparison: Comparison) -> str:
     """One line per row, the numbers of results.json under the same names; a missing number is an empty field."""
-    lines = [{**row.scalars(), **computed(row)} for row in comparison.rows]
+    names = [metric.name for metric in comparison.metrics]
+    lines = [
+        {**row.scalars(), **computed(row), **{name: row.scores.get(name) for name in names}} for row in comparison.rows
+    ]
     file = io.StringIO()
     writer = csv.DictWriter(file, list(lines[0]), lineterminator="\n")
     writer.writeheader()

@@ -4,6 +4,7 @@ from lowbit.measurement.results import Comparison, Row
 from lowbit.reports import units
 
 SLOWER = 0.95  # times as fast as float, where it is worth a warning
+LISTED = ", "
 BUSY = 0.9  # share of the processor that a timing should at least get
 
 
@@ -82,9 +83,12 @@ def _about_engines(comparison: Comparison) -> list[str]:
 
 
 def _about_images(comparison: Comparison) -> list[str]:
-    environment, notes = comparison.environment, []
+    environment = comparison.environment
+    notes: list[str] = []
     if environment.data_images:
         where = f" from {environment.data}" if environment.data else ""
+        if not comparison.classifies:
+            return _about_task(comparison, f"{environment.data_images:,} samples{where}")
         kind = "Accuracy" if comparison.has_labels else "Agreement with float"
         point = 100 / environment.data_images
         notes.append(f"{kind} on {environment.data_images:,} images{where}; one image is {point:.2f} points.")
@@ -92,6 +96,21 @@ def _about_images(comparison: Comparison) -> list[str]:
         notes.append(
             "Interval: 95 %, Wilson. Flips: predictions that differ from float. KL: divergence from float's class "
             "probabilities."
+        )
+    return notes
+
+
+def _about_task(comparison: Comparison, samples: str) -> list[str]:
+    """What was measured, which way is better, and which output is the farthest from float's."""
+    named = [
+        f"{metric.title} ({'higher' if metric.best > 0 else 'lower'} is better)" if metric.best else metric.title
+        for metric in comparison.metrics
+    ]
+    notes = [f"Task: {comparison.task}, on {samples}{f': {LISTED.join(named)}' if named else ''}."]
+    farthest = {row.worst_output: None for row in comparison.rows if row.worst_output and row.output_error}
+    if farthest:
+        notes.append(
+            f"Error: squared error relative to variance, of the output farthest from float's ({', '.join(farthest)})."
         )
     return notes
 

@@ -9,7 +9,8 @@ from lowbit.measurement.results import Comparison, Row
 from lowbit.reports import units
 from lowbit.reports.footnotes import complaints
 from lowbit.reports.markup import Markup, element, join
-from lowbit.reports.sections import SECTIONS, quality_of
+from lowbit.reports.quality import quality_of
+from lowbit.reports.sections import SECTIONS, title_of
 from lowbit.reports.style import SCRIPT, STYLE
 
 CLOSE = 0.01  # one point of accuracy, or of agreement where there are no labels
@@ -20,7 +21,9 @@ FASTER = 1.05
 
 def page(comparison: Comparison) -> str:
     """The text of report.html."""
-    drawn = [(name, title, body) for name, title, draw in SECTIONS if (body := draw(comparison))]
+    drawn = [
+        (name, title_of(name, title, comparison), body) for name, title, draw in SECTIONS if (body := draw(comparison))
+    ]
     links = [element("a", {"href": f"#{name}"}, title) for name, title, _ in drawn]
     sections = [element("section", {"id": name}, element("h2", {}, title), body) for name, title, body in drawn]
     # Nothing may be fetched from anywhere, and no script runs but the one below, whatever a model file is called.
@@ -53,7 +56,8 @@ def findings(comparison: Comparison) -> tuple[tuple[str, str, str], ...]:
     cards = []
     timed = [row for row in others if row.latency_ratio is not None]
     near = [row for row in quantized if row.kl is not None]
-    if any(quality_of(comparison)(row) is not None for row in others):
+    quality = quality_of(comparison)
+    if quality.scale.is_fraction and any(quality.value(row) is not None for row in others):
         cards.append(("Smallest within one point of float", *_smallest(comparison, quantized)))
     if timed:
         row = max(timed, key=lambda row: row.latency_ratio or 0.0)
@@ -66,27 +70,30 @@ def findings(comparison: Comparison) -> tuple[tuple[str, str, str], ...]:
         row = min(near, key=lambda row: row.kl or 0.0)
         flips = "" if row.flips is None else f", {row.flips:,} prediction{'s' * (row.flips != 1)} changed"
         cards.append(("Closest to float", row.name, f"KL {units.divergence(row.kl)} nats{flips}"))
+    elif compared := [row for row in quantized if row.output_error is not None]:
+        row = min(compared, key=lambda row: row.output_error or 0.0)
+        why = f"relative error of output {row.worst_output}: {units.small(row.output_error)}"
+        cards.append(("Closest to float", row.name, why))
     return tuple(cards)
 
 
 def _smallest(comparison: Comparison, quantized: Sequence[Row]) -> tuple[str, str]:
     """The smallest file that lost at most a point, and not significantly: answer and numbers."""
     quality = quality_of(comparison)
-    word = "accuracy" if comparison.has_labels else "agreement with float"
-    start = (comparison.rows[0].accuracy or 0.0) if comparison.has_labels else 1.0
+    start, best = quality.float_value or 0.0, quality.scale.best
     held = [
         row
         for row in quantized
-        if (value := quality(row)) is not None
-        and value >= start - CLOSE
+        if (value := quality.value(row)) is not None
+        and best * value >= best * start - CLOSE
         and (row.agreement is None or row.agreement >= KEPT)
-        and (row.mcnemar_p is None or row.mcnemar_p >= SIGNIFICANT or value >= start)
+        and (row.mcnemar_p is None or row.mcnemar_p >= SIGNIFICANT or best * value >= best * start)
     ]
     if not held:
-        return "none", f"every file lost more than one point of {word}"
+        return "none", f"every file lost more than one point of {quality.word}"
     row = min(held, key=lambda row: row.file_bytes)
-    against = f" against {units.percent(start)} %" if comparison.has_labels else ""
-    why = f"{units.size(row.file_bytes)}, {word} {units.percent(quality(row))} %{against}"
+    against = f" against {quality.scale.text(start)}" if quality.value(comparison.rows[0]) is not None else ""
+    why = f"{units.size(row.file_bytes)}, {quality.word} {quality.scale.text(quality.value(row))}{against}"
     return f"{row.name}, {units.ratio(row.file_ratio)} smaller", why
 
 
@@ -103,7 +110,7 @@ def _heading(comparison: Comparison) -> Markup:
         f"{units.amount(model.macs)} MACs ({units.amount(2 * model.macs)} FLOPs)" if model.macs else "",
         f"input {extent}" if extent else "",
         f"{len(model.classes)} classes" if model.classes else "",
-        f"{images:,} evaluation images" if images else "",
+        f"{images:,} evaluation {'images' if comparison.classifies else 'samples'}" if images else "",
     ]
     parts = [
         element("p", {"class": "eyebrow"}, "Quantized after training, measured on the written files"),

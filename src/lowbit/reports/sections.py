@@ -10,6 +10,7 @@ from lowbit.reports.columns import Column, best_of, columns_of
 from lowbit.reports.figures import example_cards, histogram_tiles, latency_bars, ledger_bars
 from lowbit.reports.footnotes import float_of, footnotes
 from lowbit.reports.markup import Markup, element, join, table
+from lowbit.reports.quality import quality_of
 from lowbit.reports.svg import both
 from lowbit.reports.trade_off import Point, trade_off
 
@@ -53,29 +54,32 @@ def all_files(comparison: Comparison) -> Markup:
         switch = element("input", {"type": "checkbox", "id": "all"})
         parts.insert(0, element("label", {"class": "all"}, switch, " all columns"))
     words = [*footnotes(comparison), "In color: the best of the quantized files. Ratios above 1 are better than float."]
-    return element("div", {"class": "main-table"}, *parts, element("p", {"class": "note"}, " ".join(words)))
+    note = element("p", {"class": "note"}, " ".join(words))
+    return join([element("div", {"class": "main-table"}, *parts, note), _outputs(comparison)])
 
 
 def accuracy_and_size(comparison: Comparison) -> Markup:
-    """The trade-off, with agreement in place of accuracy where there are no labels."""
+    """The trade-off: what the task measures, or the distance from float where that is nothing."""
     quality = quality_of(comparison)
     points = []
     near = _distinct(
         comparison.files,
-        lambda one, other: quality(one) == quality(other) and abs(one.file_bytes / other.file_bytes - 1) < SAME_SIZE,
+        lambda one, other: (
+            quality.value(one) == quality.value(other) and abs(one.file_bytes / other.file_bytes - 1) < SAME_SIZE
+        ),
     )
     for place, row in enumerate(near):
-        value = quality(row) if place or comparison.has_labels else 1.0
+        value = quality.value(row) if place else quality.float_value
         if value is not None and row.file_bytes > 0:
-            points.append(Point(row.name, row.file_bytes, value, row.accuracy_low, row.accuracy_high, place == 0))
+            better = quality.scale.best * value
+            points.append(Point(row.name, row.file_bytes, better, row.accuracy_low, row.accuracy_high, place == 0))
     if len(points) < 2:
         return NOTHING
-    title = "accuracy, %" if comparison.has_labels else "agreement with float, %"
     bars = " Bars are 95 % intervals." if any(p.low is not None for p in points) else ""
     merged = " Files of a recipe that coincide are one point." if len(near) < len(comparison.files) else ""
     words = f"Filled points on the line: no other file is both smaller and better.{bars} Triangles: below the plot."
     words += merged
-    return _figure(both(lambda width: trade_off(points, width, title=title)), words)
+    return _figure(both(lambda width: trade_off(points, width, title=quality.title, scale=quality.scale)), words)
 
 
 def latency(comparison: Comparison) -> Markup:
@@ -238,9 +242,42 @@ def method(comparison: Comparison) -> Markup:
     return join([element("p", {"class": "note"}, METHOD), element("dl", {"class": "pairs"}, *lines)])
 
 
-def quality_of(comparison: Comparison) -> Callable[[Row], float | None]:
-    """Accuracy, or agreement with float where there are no labels."""
-    return (lambda row: row.accuracy) if comparison.has_labels else (lambda row: row.agreement)
+def title_of(name: str, title: str, comparison: Comparison) -> str:
+    """Title of a section, which names what the task measures."""
+    if name != "trade-off" or comparison.classifies:
+        return title
+    return f"{quality_of(comparison).word} against size"
+
+
+def _outputs(comparison: Comparison) -> Markup:
+    """Every output of every file beside float's."""
+    if not comparison.shows_outputs:
+        return NOTHING
+    lines = []
+    for row in comparison.files:
+        for place, output in enumerate(row.details.outputs):
+            reference = comparison.is_reference(row) and row is comparison.files[0]
+            exact = output.relative_error == 0
+            lines.append(
+                (
+                    "" if place else row.name,
+                    output.name,
+                    f"{output.type} {output.shape}",
+                    "reference" if reference else "exact" if exact else units.decimal(output.sqnr_db, 1),
+                    units.small(output.relative_error),
+                    units.percent(output.agreement),
+                    units.count(output.differing or None),
+                )
+            )
+    if not lines:
+        return NOTHING
+    heads = ("file", "output", "for one sample", "SQNR, dB", "relative error", "same, %", "other shapes")
+    words = (
+        "Distance of every output from float's: signal-to-noise ratio, and squared error over the variance of each "
+        "channel. Of integers: how many are the same. Answers of another shape than float's are counted, not compared."
+    )
+    note = element("p", {"class": "note"}, words)
+    return join([element("h3", {}, "Distance of outputs"), table(heads, lines, text=(1, 2)), note])
 
 
 def _shown_errors(row: Row) -> list[tuple[str, str]]:

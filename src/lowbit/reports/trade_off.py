@@ -6,14 +6,13 @@ from dataclasses import dataclass
 
 from lowbit.reports import units
 from lowbit.reports.markup import Markup, element
+from lowbit.reports.quality import PERCENT, Scale
 from lowbit.reports.svg import LETTER, WIDE, Box, line, linear_ticks, log_ticks, short, svg, text, tooltip
-
-FAR_BELOW = 0.10  # points that lost more stand at the edge of the plot, named with their value
 
 
 @dataclass(frozen=True)
 class Point:
-    """A file in the plane of size and quality; quality is a fraction."""
+    """A file in the plane of size and quality; where smaller values are better, quality is the negative of them."""
 
     name: str
     size: float
@@ -46,44 +45,50 @@ class Plane:
         return point.quality < self.qualities[0]
 
 
-def trade_off(points: Sequence[Point], width: float, *, title: str) -> Markup:
+def trade_off(points: Sequence[Point], width: float, *, title: str, scale: Scale = PERCENT) -> Markup:
     """Quality against file size (logarithmic), with intervals and the Pareto front."""
     height = 400.0 if width == WIDE else 340.0
-    plane = _plane(points, (40.0, 30.0, width - 16, height - 42))
+    plane = _plane(points, (40.0, 30.0, width - 16, height - 42), scale)
     front = pareto(points)
     path = "".join(
         f"M{plane.x(points[i].size):.1f} {plane.y(points[i].quality):.1f}" if place == 0
         else f"H{plane.x(points[i].size):.1f}V{plane.y(points[i].quality):.1f}"
         for place, i in enumerate(front)
     )  # fmt: skip
-    parts = [text(0, 12, title, "axis"), *_axes(plane, height), element("path", {"d": path, "class": "front"})]
+    parts = [
+        text(0, 12, title, "axis"),
+        *_axes(plane, height, scale.factor),
+        element("path", {"d": path, "class": "front"}),
+    ]
     marks: list[Markup] = []
     for i, point in enumerate(points):
         kind = "reference" if point.reference else "on" if i in front else "off"
-        marks.append(_mark(point, plane, kind))
+        marks.append(_mark(point, plane, kind, scale))
         if not plane.below(point) and point.low is not None and point.high is not None:
             x = plane.x(point.size)
             parts.append(line(x, plane.y(point.low), x, plane.y(point.high), f"bar {kind}"))
-    leaders, labels = _labels(points, plane, width)
+    leaders, labels = _labels(points, plane, width, scale)
     return svg(width, height, f"{title}, against file size", [*parts, *leaders, *marks, *labels])
 
 
-def _plane(points: Sequence[Point], box: Box) -> Plane:
+def _plane(points: Sequence[Point], box: Box, scale: Scale) -> Plane:
     """The plane that shows all points but those far below the best."""
     best = max(p.quality for p in points)
-    near = [p for p in points if p.quality >= best - FAR_BELOW]
+    near = [p for p in points if p.quality >= best - scale.far(best)]
     floor = min(p.quality if p.low is None else p.low for p in near)
     ceiling = max(p.quality if p.high is None else p.high for p in near)
-    pad = max(0.002, 0.06 * (ceiling - floor))
-    qualities = max(0.0, floor - pad * (2.5 if len(near) < len(points) else 1)), min(1.0, ceiling + pad)
+    pad = max(scale.room(best), 0.06 * (ceiling - floor))
+    least, most = scale.limits()
+    qualities = max(least, floor - pad * (2.5 if len(near) < len(points) else 1)), min(most, ceiling + pad)
     return Plane((min(p.size for p in points) / 1.3, max(p.size for p in points) * 1.45), qualities, box)
 
 
-def _axes(plane: Plane, height: float) -> list[Markup]:
+def _axes(plane: Plane, height: float, factor: float) -> list[Markup]:
     left, _, right, bottom = plane.box
     parts: list[Markup] = []
-    for tick in linear_ticks(100 * plane.qualities[0], 100 * plane.qualities[1], 6):
-        y = plane.y(tick / 100)
+    low, high = sorted(factor * end for end in plane.qualities)
+    for tick in linear_ticks(low, high, 6):
+        y = plane.y(tick / factor)
         parts += [line(left, y, right, y, "grid"), text(left - 8, y + 4, f"{tick:g}", "tick end")]
     for tick in log_ticks(*plane.sizes):
         x = plane.x(tick)
@@ -95,17 +100,17 @@ def _axes(plane: Plane, height: float) -> list[Markup]:
     ]
 
 
-def _mark(point: Point, plane: Plane, kind: str) -> Markup:
+def _mark(point: Point, plane: Plane, kind: str, scale: Scale) -> Markup:
     """A dot, or a triangle at the lower edge."""
     x, y = plane.x(point.size), plane.y(point.quality)
-    interval = units.interval(point.low, point.high)
-    hint = f"{point.name}: {units.percent(point.quality)} % ({interval}), {units.size(point.size)}"
+    interval = "" if point.low is None else f" ({units.interval(point.low, point.high)})"
+    hint = f"{point.name}: {scale.text(scale.best * point.quality)}{interval}, {units.size(point.size)}"
     if plane.below(point):
         return element("path", {"d": f"M{x - 5:.1f} {y - 9:.1f}h10l-5 8z", "class": f"dot {kind}"}, tooltip(hint))
     return element("circle", {"cx": x, "cy": y, "r": 4.5, "class": f"dot {kind}"}, tooltip(hint))
 
 
-def _labels(points: Sequence[Point], plane: Plane, width: float) -> tuple[list[Markup], list[Markup]]:
+def _labels(points: Sequence[Point], plane: Plane, width: float, scale: Scale) -> tuple[list[Markup], list[Markup]]:
     """Names beside their points, the best first, and lines to those that had to move away."""
     left, top, _, bottom = plane.box
     taken = [(x - 7, y - 7, x + 7, y + 7) for x, y in ((plane.x(p.size), plane.y(p.quality)) for p in points)]
@@ -113,7 +118,7 @@ def _labels(points: Sequence[Point], plane: Plane, width: float) -> tuple[list[M
     labels: list[Markup] = []
     for p in sorted(points, key=lambda p: (-p.quality, p.size)):
         below, x, y = plane.below(p), plane.x(p.size), plane.y(p.quality)
-        name = f"{p.name} {units.percent(p.quality)} %" if below else p.name
+        name = f"{p.name} {scale.text(scale.best * p.quality)}" if below else p.name
         spot = place_label(x, y - (4 if below else 0), LETTER * len(name), taken,
                            within=(left + 2, top - 6, width, bottom - 2))  # fmt: skip
         taken.append(spot)

@@ -77,6 +77,11 @@ def small(value: float | None) -> str:
     return MISSING if value is None else significant(value, 2) if value < 1 else f"{value:.2f}"
 
 
+def figure(value: float | None) -> str:
+    """A metric of any size: four significant digits."""
+    return MISSING if value is None else significant(value, 4)
+
+
 def divergence(value: float | None) -> str:
     """A KL; below 1e-9 float32 outputs cannot tell it from zero."""
     return "<1e-9" if value is not None and 0 < value < 1e-9 else small(value)

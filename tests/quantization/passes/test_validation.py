@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 import lowbit
 import networks
 from graphs import make, make_node
+from lowbit.calibration.answers import per_image
 from lowbit.engines import open_session
 from lowbit.formats.quantized_graph import QuantizedGraph
 from lowbit.quantization.passes.steps import STEPS, Step
@@ -23,7 +24,6 @@ from lowbit.quantization.passes.validation import (
     Distances,
     Validation,
     fitting_and_judging,
-    per_image,
 )
 from lowbit.quantization.planning.steps import BIAS
 

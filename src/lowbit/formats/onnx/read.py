@@ -81,9 +81,10 @@ def _named(tensor: TensorProto, name: str) -> TensorProto:
 
 
 def _constant_weights(graph: StoredGraph) -> dict[str, str]:
-    """The tensor of each weight. Channels of zeros and an axis of one are there for the runtime, no part of it.
+    """The tensor of each weight.
 
-    So Pads and a last Unsqueeze are passed over (`formats/onnx/channel_padding.py`, `formats/onnx/lines.py`).
+    Channels of zeros and an axis of one are there for the runtime, no part of it: Pads and a last Unsqueeze are passed
+    over (`formats/onnx/channel_padding.py`, `formats/onnx/lines.py`).
     """
     padded = {name: node.input[0] for name, node in graph.producers.items() if node.op_type == "Pad"}
     readers: tuple[NodeProto, ...] = tuple(graph.producers.values())

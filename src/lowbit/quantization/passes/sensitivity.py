@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from lowbit.calibration.answers import Answer, are_classes, per_image, relative_errors
 from lowbit.calibration.batches import Batches
 from lowbit.calibration.divergence import BATCH_SIZE, mean_kl
 from lowbit.calibration.moments import Moments
@@ -33,7 +34,6 @@ from lowbit.processor import cores, in_order
 from lowbit.progress import SILENT, Progress
 from lowbit.quantization.passes.frontier import Frontier
 from lowbit.quantization.passes.layerwise import WIDEST, LayerwisePass
-from lowbit.quantization.passes.validation import are_classes, per_image, relative_errors
 from lowbit.quantization.solving.effort import Effort
 from lowbit.quantization.solving.gptq import gptq
 from lowbit.quantization.solving.grids import UniformGrid
@@ -175,7 +175,7 @@ class _Rest:
         if are_classes(self._reference):
             ((name, reference),) = self._reference.items()
             rows = (len(reference), -1)
-            return mean_kl(reference.reshape(rows), answers[name].reshape(rows))
+            return mean_kl(np.asarray(reference).reshape(rows), np.asarray(answers[name]).reshape(rows))
         return float(relative_errors(self._reference, answers).mean())
 
     def _move_to(self, layer: Layer) -> None:
@@ -187,7 +187,7 @@ class _Rest:
             if sum(tensor.nbytes for tensor in tensors.values()) * len(self._sizes) <= KEPT_BYTES:
                 frontier.advance(position)
 
-    def _answers(self, weights: Mapping[str, Array]) -> dict[str, Array]:
+    def _answers(self, weights: Mapping[str, Array]) -> dict[str, Answer]:
         """Every float output (every output if none is) that `per_image` finds something for each image in."""
         names = [output.name for output in self.model.outputs]
         run = self._frontier.runner(names, weights=weights)

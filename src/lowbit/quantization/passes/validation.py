@@ -15,17 +15,15 @@ files whose difference is chance the simpler one is kept.
 """
 
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from lowbit.calibration.batches import Batches, samples_per_run
-from lowbit.calibration.divergence import BATCH_SIZE, kl_by_image
+from lowbit.calibration.answers import Answer, are_classes, distances, float_answers
+from lowbit.calibration.batches import samples_per_run
 from lowbit.data.dataset import Dataset
-from lowbit.engines import fed, open_session
 from lowbit.formats.onnx.write import to_onnx
 from lowbit.formats.quantized_graph import QuantizedGraph
 from lowbit.graph.model import LightModel, Model
@@ -39,7 +37,6 @@ LEAST = 1e-12  # distance that counts as none
 MOST_JUDGING = 64  # more would hardly change a verdict
 FEWEST_IMAGES = 48  # of which some are set apart to judge; of fewer all fit and all judge
 KEPT_BYTES = 64 << 20  # of the float model's answers
-LEAST_VARIANCE = 0.01  # of a channel, relative to the mean of its output's channels
 KL, RELATIVE_ERROR, NOT_JUDGED = "KL", "relative squared error", "not judged"
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -118,7 +115,7 @@ class Validation:
         if not self._reference:
             self.measure = NOT_JUDGED
         elif are_classes(self._reference):
-            (logits,) = self._reference.values()
+            logits = np.asarray(next(iter(self._reference.values())))
             self.measure, self._temperature = KL, max(1.0, float(logits.reshape(len(logits), -1).std(axis=1).mean()))
 
     def distances(self, graph: QuantizedGraph) -> Distances:
@@ -126,87 +123,13 @@ class Validation:
         if self.measure == NOT_JUDGED:
             return Distances(np.zeros(0))
         answers = self._answers(_runnable(graph))
-        if self.measure == KL:
-            ((name, reference),) = self._reference.items()
-            rows, given = (len(reference), -1), answers.get(name, np.full_like(reference, np.nan))
-            values = kl_by_image(reference.reshape(rows) / self._temperature, given.reshape(rows) / self._temperature)
-        else:
-            values = relative_errors(self._reference, answers)
+        values = distances(self._reference, answers, temperature=self._temperature)
         return Distances(np.where(np.isfinite(values), values, math.inf))
 
-    def _answers(self, content: bytes | LightModel) -> dict[str, Array]:
-        """Every float output (every output if none is) that `per_image` finds something for each image in."""
-        session = open_session(content, threads=self._threads)
-        parts: dict[str, list[Array]] = {}
-        sizes: list[int] = []
-        held = 0
-        for batch in Batches(self._model, self._data, BATCH_SIZE):
-            outputs = session.run(fed(session, batch.inputs))
-            for name in self._judged_outputs(outputs):
-                parts.setdefault(name, []).append(np.asarray(outputs[name], np.float32))
-                held += parts[name][-1].nbytes
-            sizes.append(len(batch))
-            if held > KEPT_BYTES:  # large answers say much already
-                break
+    def _answers(self, content: bytes | LightModel) -> dict[str, Answer]:
+        answers = float_answers(content, self._model, self._data, threads=self._threads, most_bytes=KEPT_BYTES)
         give_back_memory()
-        return per_image(parts, sizes)
-
-    def _judged_outputs(self, outputs: Mapping[str, Array]) -> list[str]:
-        names = [output.name for output in self._model.outputs]
-        return [name for name in names if outputs[name].dtype.kind == "f"] or names
-
-
-def per_image(parts: Mapping[str, Sequence[Array]], sizes: Sequence[int]) -> dict[str, Array]:
-    """Tensors that have as much for each image, of all images.
-
-    One whose rows are those of all images of a batch comes as [images, rows, ...]. What is behind a NonMaxSuppression,
-    sums up a batch, or compares images with each other, is left out.
-
-    Args:
-        parts: by name, what each batch gave.
-        sizes: images of each batch.
-    """
-    found: dict[str, Array] = {}
-    for name, given in parts.items():
-        rows = {len(part) / size if part.ndim else 0.0 for part, size in zip(given, sizes, strict=True)}
-        if len(rows) > 1 or len({part.shape[1:] for part in given}) > 1:
-            continue
-        (each,) = rows
-        if each == 1:
-            found[name] = np.concatenate(given)
-        elif each > 1 and each.is_integer():
-            found[name] = np.concatenate([part.reshape(-1, int(each), *part.shape[1:]) for part in given])
-    return found
-
-
-def are_classes(outputs: Mapping[str, Array]) -> bool:
-    """Whether the only output has one score for each of several classes."""
-    first = next(iter(outputs.values()))
-    return len(outputs) == 1 and first.ndim >= 2 and first.shape[1] > 1 and first[0].size == first.shape[1]
-
-
-def relative_errors(wanted: Mapping[str, Array], given: Mapping[str, Array]) -> Doubles:
-    """Squared error of all outputs, each relative to its channels' variance, in the mean over outputs [images].
-
-    An output that is missing or of another shape is infinitely far.
-    """
-    with np.errstate(over="ignore", invalid="ignore"):
-        errors = [_relative_error(values, given.get(name)) for name, values in wanted.items()]
-        return np.asarray(np.mean(errors, axis=0))
-
-
-def _relative_error(wanted: Array, given: Array | None) -> Doubles:
-    """Squared error relative to each channel's variance, in the mean over channels and positions [images]."""
-    if given is None or wanted.shape != given.shape:
-        return np.full(len(wanted), math.inf)
-    if wanted.ndim == 1:  # a number for each image is one channel
-        wanted, given = wanted[:, None], given[:, None]
-    channels = 1 if wanted.ndim > 3 else -1
-    wanted, given = np.moveaxis(wanted, channels, -1), np.moveaxis(given, channels, -1)
-    variance = wanted.reshape(-1, wanted.shape[-1]).var(axis=0, dtype=np.float64)
-    variance = np.maximum(variance, max(LEAST_VARIANCE * variance.mean(), float(np.finfo(np.float32).tiny)))
-    error = np.square(wanted.astype(np.float64) - given) / variance
-    return np.asarray(error.reshape(len(error), -1).mean(axis=1))
+        return answers
 
 
 def _runnable(graph: QuantizedGraph) -> bytes | LightModel:
