@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 
 import lowbit
 from lowbit.engines.session import ENGINES
@@ -73,7 +74,8 @@ def quantize_static(path: Path, feeds: Feeds, output: Path) -> Path:
             return next(self.feeds, None)
 
     prepared = output.with_suffix(".prepared.onnx")
-    quant_pre_process(str(path), str(prepared), skip_symbolic_shape=True)
+    onnx.save(onnx.load(path), prepared)  # in one file: of weights beside it the tool loses track
+    quant_pre_process(str(prepared), str(prepared), skip_symbolic_shape=True)
     with contextlib.redirect_stdout(io.StringIO()):
         quantization.quantize_static(
             str(prepared), str(output), Reader(), quant_format=quantization.QuantFormat.QDQ, per_channel=True,
