@@ -167,7 +167,7 @@ def test_inspecting_says_what_is_not_fixed():
         inputs={"x": [1, 4, 6, 6]},
     )
     proto.graph.initializer.append(onnx.numpy_helper.from_array(normal(4, 5, 4), "w5"))
-    with pytest.raises(ModelError, match="depends on the values") as error:
+    with pytest.raises(ModelError, match="depends on the values of the input") as error:
         cost(load(proto))
     assert "image size" not in str(error.value)
 
@@ -204,6 +204,13 @@ def test_a_chain_of_reshapes_is_one_or_none(chain):
     left = count(simplified(network(*CHAINS[chain]), FEEDS))
     assert left["Reshape"] + left["Flatten"] == (0 if "Relu" in left else 1)
     assert not left.keys() & {"Squeeze", "Unsqueeze", "Transpose"}
+
+
+@pytest.mark.parametrize(("axis", "left"), [("third", 1), ("second", 2)])
+def test_cuts_along_two_axes_are_one(axis, left):
+    """Along the same axis the second counts from what the first leaves."""
+    nodes = [("Slice", ["c", "one", "last", "second"], ["r"], {}), ("Slice", ["r", "one", "third", axis], ["y"], {})]
+    assert count(simplified(network(*nodes), FEEDS))["Slice"] == left
 
 
 def test_a_transpose_that_moves_pixels_stays_before_a_reshape():

@@ -69,9 +69,8 @@ def test_a_pad_stays(form):
 def test_each_reader_for_itself():
     model = simplified(padded(CONV, more=[("Sigmoid", ["p"], ["z"], {})]), FEEDS)
     assert count(model) == {"Conv": 2, "Relu": 1, "Pad": 1, "Sigmoid": 1}
-    assert [node.attributes.get_ints("pads", []) for node in model.graph if node.name and node.op_type == "Conv"][-1] == (
-        1, 2, 2, 1,
-    )  # fmt: skip
+    last = [node for node in model.graph if node.op_type == "Conv"][-1]
+    assert list(last.attributes.get_ints("pads", [])) == [1, 2, 2, 1]
 
 
 def test_efficientnet_has_no_pad_left(shared_data):

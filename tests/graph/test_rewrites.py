@@ -233,6 +233,14 @@ CASES = {
         "f",
         "r",
     ),
+    "merge_slices": (
+        lambda: shaped(after(("Slice", ["r", "one", "two", "zero"], ["s"], {}),
+                             ("Slice", ["s", "zero", "two", "one"], ["y"], {}),
+                             zero=np.array([0]), one=np.array([1]), two=np.array([2]))),
+        lambda m: m.graph[-1].inputs[0].name,
+        "s",
+        "r",
+    ),
     "fold_flattened_transposes": (
         lambda: shaped(make([("Transpose", ["x"], ["t"], {"perm": [0, 2, 1]}), ("Flatten", ["t"], ["f"], {}),
                              ("MatMul", ["f", "w"], ["y"], {})], {"x": [2, 3, 2]}, ["y"], {"w": normal(1, 6, 4)})),

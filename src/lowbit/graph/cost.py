@@ -278,8 +278,8 @@ def _shape(value: Value, node: Node, source: str) -> tuple[int, ...]:
     if dims is None or value.shape is None or len(dims) != len(value.shape):
         # The inputs have fixed sizes here.
         raise ModelError(
-            f"the shape of {value.name!r}, at {node.op_type} {node.name!r}, cannot be inferred: it depends on the values "
-            "that are computed, or on an operator of unknown shapes.",
+            f"the shape of {value.name!r}, at {node.op_type} {node.name!r}, cannot be inferred: it depends on the "
+            "values of the input, or on an operator of unknown shapes.",
             where=source,
             remedy="Export the model without such operators before that node.",
         )

@@ -1,7 +1,12 @@
 """Small changes to a graph that rewrites are made of; the names of its inputs and outputs always stay."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import onnx_ir as ir
+
+NAMES = "lowbit.names"
 
 
 def constant(value: ir.Value | None) -> np.ndarray | None:
@@ -30,13 +35,34 @@ def extents(value: ir.Value | None) -> tuple[int | str | None, ...] | None:
 
 def free_name(graph: ir.Graph, wanted: str) -> str:
     """`wanted`, or `wanted_2`, `wanted_3`, ...: the first that no tensor of the graph or a subgraph has."""
-    taken = set(graph.initializers) | {value.name for value in graph.inputs}
-    taken |= {output.name for node in graph.all_nodes() for output in node.outputs}
+    taken = graph.meta.get(NAMES)
+    if taken is None:
+        taken = _names(graph)
     number, name = 1, wanted
     while name in taken:
         number += 1
         name = f"{wanted}_{number}"
+    if NAMES in graph.meta:
+        taken.add(name)
     return name
+
+
+def _names(graph: ir.Graph) -> set[str | None]:
+    taken = set(graph.initializers) | {value.name for value in graph.inputs}
+    return taken | {output.name for node in graph.all_nodes() for output in node.outputs}
+
+
+@contextmanager
+def remembered_names(graph: ir.Graph) -> Iterator[None]:
+    """Remember the names of all tensors for `free_name`, which else looks through the graph for each new one.
+
+    Meanwhile new tensors must get their names from it.
+    """
+    graph.meta[NAMES] = _names(graph)
+    try:
+        yield
+    finally:
+        del graph.meta[NAMES]
 
 
 def add_initializer(graph: ir.Graph, wanted: str, array: np.ndarray) -> ir.Value:

@@ -1,9 +1,9 @@
 """From a graph as some exporter left it to the graph that lowbit works on, by small rewrites in one visible order.
 
-A rewrite takes an `ir.Model` and changes it in place, as the passes of onnx_ir do, and says whether it did; a check is one
-that changes nothing. What an exporter wrote for its own layout, with its own operators, becomes the same graph by
-repeating them until nothing changes. All are exact but three, which round to float32 once: other float types converted, Gemm factors and batch norms folded
-into weights. Bodies of If, Loop and Scan keep their nodes; their weights move to the main graph.
+A rewrite takes an `ir.Model` and changes it in place, as the passes of onnx_ir do, and says whether it did; a check is
+one that changes nothing. They are repeated until nothing changes: so a network becomes the same graph whichever
+exporter wrote it. All are exact but three, which round to float32 once: other float types converted, Gemm factors and
+batch norms folded into weights. Bodies of If, Loop and Scan keep their nodes; their weights move to the main graph.
 """
 
 import logging
@@ -15,10 +15,10 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from lowbit.errors import ModelError
-from lowbit.graph.edit import constant, flag
+from lowbit.graph.edit import constant, flag, remembered_names
 from lowbit.graph.parameters import count_parameters, count_removed_by_exporter
 from lowbit.graph.rewrites.all_axes import write_all_axes
-from lowbit.graph.rewrites.batch_norm import fold_batch_norms, fold_gemm_factors, write_biases
+from lowbit.graph.rewrites.batch_norm import fold_batch_norms
 from lowbit.graph.rewrites.bodies import lift_weights
 from lowbit.graph.rewrites.constants import fold_constants
 from lowbit.graph.rewrites.duplicates import merge_duplicates
@@ -27,7 +27,8 @@ from lowbit.graph.rewrites.known_sizes import write_known_sizes
 from lowbit.graph.rewrites.no_ops import remove_no_ops
 from lowbit.graph.rewrites.noted_sizes import forget_named_sizes
 from lowbit.graph.rewrites.pads import fold_pads
-from lowbit.graph.rewrites.reshapes import merge_reshapes
+from lowbit.graph.rewrites.products import fold_gemm_factors, write_biases
+from lowbit.graph.rewrites.reshapes import merge_reshapes, merge_slices
 from lowbit.graph.rewrites.rounded_up_pools import count_no_padding
 from lowbit.graph.rewrites.shared_weights import merge_copies
 from lowbit.graph.rewrites.transposes import merge_transposes, move_transposes
@@ -237,6 +238,7 @@ REWRITES: tuple[tuple[Rewrite, ...], ...] = (
         merge_transposes,
         move_transposes,
         merge_reshapes,
+        merge_slices,
         fold_flattened_transposes,
         fold_pads,
         merge_duplicates,
@@ -251,9 +253,10 @@ MOST_ROUNDS = 16
 
 
 def run_until_settled(model: ir.Model, rewrites: Sequence[Rewrite]) -> None:
-    """Run rewrites in their order, in place, and again while one of them changes something, up to `MOST_ROUNDS` times."""
+    """Run rewrites in their order, in place, and again while one changes something, up to `MOST_ROUNDS` times."""
     for _ in range(MOST_ROUNDS):
-        if not any([rewrite(model) for rewrite in rewrites]):
+        changes = [rewrite(model) for rewrite in rewrites]
+        if not any(changes):
             return
 
 
@@ -287,10 +290,12 @@ def _prepared(model: ir.Model, trained_parameters: int | None) -> int:
     run_until_settled(model, readable)
     trained = trained_parameters or _noted_count(model)
     removed, copies = count_removed_by_exporter(model.graph), count_parameters(model.graph)
-    run_until_settled(model, simple)
+    with remembered_names(model.graph):
+        run_until_settled(model, simple)
     if trained is None:
         trained = max(copies, count_parameters(model.graph)) + removed
-    run_until_settled(model, folded)
+    with remembered_names(model.graph):
+        run_until_settled(model, folded)
     run_until_settled(model, finished)
     if trained != count_parameters(model.graph):
         model.metadata_props[TRAINED_KEY] = str(trained)

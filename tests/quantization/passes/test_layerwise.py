@@ -1,7 +1,5 @@
 """The pass over the network: moments as defined, the same result with little memory."""
 
-from dataclasses import dataclass, field
-
 import numpy as np
 import onnx
 import pytest
@@ -9,7 +7,7 @@ import pytest
 import networks
 from graphs import make, make_node
 from lowbit.calibration.moments import MomentSums, columns_at, targets
-from lowbit.data.dataset import Batch
+from lowbit.data.opening import open_data
 from lowbit.engines import open_session
 from lowbit.graph.load import load
 from lowbit.graph.ops import layers
@@ -20,28 +18,6 @@ from lowbit.quantization.solving.effort import EFFORTS
 from lowbit.quantization.solving.layer import solve_layer
 from lowbit.schemes.clusters import Clusters
 from lowbit.schemes.linear import Linear
-
-
-@dataclass(frozen=True)
-class Pictures:
-    """As much of a data set as the pass needs."""
-
-    x: np.ndarray
-    name: str = "made up"
-    labels: None = field(default=None)
-
-    @property
-    def count(self):
-        return len(self.x)
-
-    def subset(self, limit):
-        return Pictures(self.x[:limit])
-
-    def batches(self, size=32, *, limit=None):
-        stop = min(limit or self.count, self.count)
-        for at in range(0, stop, size):
-            x = self.x[at : min(at + size, stop)]
-            yield Batch({"x": x}, None, np.arange(at, at + len(x)))
 
 
 def network(seed=0, *, channels=8):
@@ -86,7 +62,7 @@ def outputs(model, replaced, x):
 
 def run_over(model, x, nodes, *, grids=None):
     """The pass over some layers of a model, on one thread."""
-    return LayerwisePass(model, Pictures(x), nodes, EFFORTS["balanced"], grids=grids, threads=1)
+    return LayerwisePass(model, open_data(x, model), nodes, EFFORTS["balanced"], grids=grids, threads=1)
 
 
 def quantized(model, scheme, x):

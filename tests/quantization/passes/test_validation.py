@@ -233,10 +233,16 @@ def selecting(form):
     return lowbit.load(make(nodes, {"x": ["n", 3, 16, 16]}, ["y"], weights))
 
 
-@pytest.mark.parametrize("form", ["images against each other", "a selection"])
 @pytest.mark.parametrize("recipe", ["int8", "linear3"])
-def test_where_no_output_has_a_row_for_each_image_steps_that_mostly_help_are_kept(form, recipe):
-    quantized = lowbit.quantize(selecting(form), recipe, calibration=images_of(63))
+def test_a_network_that_compares_images_is_judged_on_runs_of_one(recipe):
+    quantized = lowbit.quantize(selecting("images against each other"), recipe, calibration=images_of(63))
+    assert {step.measure for step in quantized.steps} == {RELATIVE_ERROR}
+    assert recipe == "int8" or any(step.kept and step.after < step.before for step in quantized.steps)
+
+
+@pytest.mark.parametrize("recipe", ["int8", "linear3"])
+def test_where_no_output_has_a_row_for_each_image_steps_that_mostly_help_are_kept(recipe):
+    quantized = lowbit.quantize(selecting("a selection"), recipe, calibration=images_of(63))
     kept = {step.name: step.kept for step in quantized.steps}
     assert {step.measure for step in quantized.steps} == {NOT_JUDGED}
     assert kept.pop("rounding and bias correction")

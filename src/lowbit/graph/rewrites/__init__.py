@@ -1,1 +1,1 @@
-"""Small rewrites of a graph, each a function `(ir.Model) -> bool`: whether it changed anything. `prepare` lists them."""
+"""Small rewrites of a graph: functions `(ir.Model) -> bool` that say whether they changed it. `prepare` lists them."""

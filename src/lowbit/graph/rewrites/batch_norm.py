@@ -1,9 +1,9 @@
-"""Batch norms and the factors of Gemm move into the weights before them: `W' = W f`, `b' = (b - mean) f + beta`.
+"""Batch norms move into the weights before them: `W' = W f`, `b' = (b - mean) f + beta`.
 
 For a batch norm, `f = gamma / sqrt(variance + epsilon)` per output channel (Ioffe and Szegedy 2015, section 3.1),
 computed in float64 and rounded to float32 once. Some exporters write it out as Sub, Mul and Add with constants, each of
-which moves in the same way. A bias that another node reads too is copied first. A weight is not: where layers share it, it
-changes only if the same is done behind all of them, so that the file does not grow.
+which moves in the same way. A bias that another node reads too is copied first. A weight is not: where layers share it,
+it changes only if the same is done behind all of them, so that the file does not grow.
 """
 
 from collections.abc import Sequence
@@ -15,6 +15,7 @@ import onnx_ir as ir
 
 from lowbit.errors import ModelError
 from lowbit.graph.edit import bypass, constant, flag, is_standard, set_weight
+from lowbit.graph.rewrites.products import is_bias, only_use
 
 Doubles = npt.NDArray[np.float64]
 
@@ -81,7 +82,7 @@ def _possible(node: ir.Node) -> _Fold | None:
     if affine is None:
         return None
     value = affine.value
-    holder = value.producer() if _only_use(value) else None
+    holder = value.producer() if only_use(value) else None
     layer, bias_index = _layer_of(holder) if holder is not None else (None, None)
     weight = constant(layer.inputs[1]) if layer is not None else None
     if holder is None or layer is None or weight is None or holder.graph is not node.graph:
@@ -101,7 +102,7 @@ def _possible(node: ir.Node) -> _Fold | None:
     has_bias = bias_index is not None and len(holder.inputs) > bias_index
     bias_value = holder.inputs[bias_index] if bias_index is not None and has_bias else None
     bias = constant(bias_value)
-    if factor is None or mean is None or shift is None or (bias_value is not None and not _is_bias(bias, channels)):
+    if factor is None or mean is None or shift is None or (bias_value is not None and not is_bias(bias, channels)):
         return None
     old = np.zeros(channels) if bias is None else bias.astype(np.float64).ravel()
     new = (old - mean) * factor + shift
@@ -111,7 +112,7 @@ def _possible(node: ir.Node) -> _Fold | None:
 
 
 def _twins(fold: _Fold) -> list[_Fold | None]:
-    """What must be folded with it, since other nodes read the same weight; None for those where the same is not done."""
+    """What must be folded with it, for each other node that reads the weight; None where the same is not done."""
     shared = fold.layer.inputs[1]
     if shared is None or np.all(fold.factor == 1):
         return []
@@ -130,7 +131,7 @@ def _behind(layer: ir.Node) -> _Fold | None:
     """What can be folded into this layer."""
     end = layer
     for _ in range(2):  # a bias may be added first
-        if len(end.outputs) != 1 or not _only_use(end.outputs[0]):
+        if len(end.outputs) != 1 or not only_use(end.outputs[0]):
             return None
         (end,) = end.outputs[0].consumers()
         fold = _possible(end)
@@ -229,63 +230,6 @@ def _channels(layer: ir.Node, weight: np.ndarray) -> int:
     return int(weight.shape[0 if layer.op_type == "Conv" or flag(layer, "transB") else -1])
 
 
-def write_biases(model: ir.Model) -> bool:
-    """Let what is subtracted from the product of a MatMul be added, as biases are, in place."""
-    changed = False
-    for node in model.graph:
-        value = node.inputs[0] if node.op_type == "Sub" and is_standard(node) else None
-        product = value.producer() if value is not None and _only_use(value) else None
-        array = constant(node.inputs[1]) if product is not None and product.op_type == "MatMul" else None
-        if array is not None and array.dtype == np.float32:
-            subtracted = node.inputs[1]
-            node.op_type = "Add"
-            set_weight(model.graph, node, 1, -array, wanted=f"{subtracted.name if subtracted else ''}.negative")
-            changed = True
-    return changed
-
-
-def fold_gemm_factors(model: ir.Model) -> bool:
-    """Give every Gemm with constant weights alpha = beta = 1 and one bias value per channel, in place."""
-    graph = model.graph
-    changed = False
-    for node in tuple(graph):
-        if node.op_type != "Gemm" or node.domain not in ("", "ai.onnx") or flag(node, "transA"):
-            continue
-        weight_value = node.inputs[1]
-        bias_value = node.inputs[2] if len(node.inputs) > 2 else None
-        weight, bias = constant(weight_value), constant(bias_value)
-        if weight_value is None or weight is None or weight.ndim != 2 or (bias_value is not None and bias is None):
-            continue
-        channels = weight.shape[0 if flag(node, "transB") else 1]
-        alpha, beta = node.attributes.get_float("alpha", 1.0), node.attributes.get_float("beta", 1.0)
-        if alpha != 1.0:
-            _set_scaled(graph, node, 1, weight_value, weight, alpha)
-            node.attributes["alpha"] = ir.AttrFloat32("alpha", 1.0)
-            changed = True
-        if bias_value is None or bias is None:
-            continue
-        vector = np.broadcast_to(bias.ravel(), (channels,)) if _is_bias(bias, channels) else bias
-        if beta != 1.0 or vector.shape != bias.shape:
-            _set_scaled(graph, node, 2, bias_value, vector, beta)
-            node.attributes["beta"] = ir.AttrFloat32("beta", 1.0)
-            changed = True
-    return changed
-
-
-def _set_scaled(graph: ir.Graph, node: ir.Node, index: int, value: ir.Value, array: np.ndarray, factor: float) -> None:
-    scaled = (array.astype(np.float64) * factor).astype(np.float32)
-    set_weight(graph, node, index, scaled, wanted=f"{value.name}_scaled")
-
-
-def _only_use(value: ir.Value) -> bool:
-    return len(value.uses()) == 1 and not value.is_graph_output()
-
-
-def _is_bias(array: np.ndarray | None, channels: int) -> bool:
-    """One value per channel of the last axis, or one for all."""
-    return array is not None and (array.size == 1 or (array.size == channels == array.shape[-1]))
-
-
 def _layer_of(node: ir.Node) -> tuple[ir.Node | None, int | None]:
     """The layer that ends at `node` (itself, or a MatMul before an Add), and the index of the bias among its inputs.
 
@@ -304,7 +248,7 @@ def _layer_of(node: ir.Node) -> tuple[ir.Node | None, int | None]:
     if node.op_type == "Add":
         for index in (0, 1):
             value = node.inputs[index]
-            before = value.producer() if value is not None and _only_use(value) else None
+            before = value.producer() if value is not None and only_use(value) else None
             product = before is not None and before.op_type == "MatMul" and before.graph is node.graph
             if product and constant(node.inputs[1 - index]) is not None:
                 return before, 1 - index

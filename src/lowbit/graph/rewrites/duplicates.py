@@ -1,7 +1,7 @@
 """Nodes that compute what another has computed already: their readers read that.
 
-Exporters write the same shape arithmetic, casts and transpositions once for each reader. onnx_ir's own pass does not know
-equal constants, and adds an Identity for every output of the graph that is computed twice, each time anew.
+Exporters write the same shape arithmetic, casts and transpositions once for each reader. onnx_ir's own pass does not
+know equal constants, and adds an Identity for every output of the graph that is computed twice, each time anew.
 """
 
 import onnx_ir as ir

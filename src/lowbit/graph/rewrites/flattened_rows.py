@@ -1,7 +1,7 @@
 """A Transpose before a Flatten and a product moves into the rows of the product's weight.
 
-A network that flattens its images channels last, and whose convolutions have the channels first, transposes in between. The
-product sums over all that was flattened, so the rows of its weight may as well stand in the other order.
+A network that flattens its images channels last, and whose convolutions have the channels first, transposes in between.
+The product sums over all that was flattened, so the rows of its weight may as well stand in the other order.
 """
 
 import math
@@ -10,7 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from lowbit.graph.edit import add_initializer, constant, extents, flag, is_standard
-from lowbit.graph.rewrites.transposes import order_of_axes
+from lowbit.graph.rewrites.turning import order_of_axes
 
 
 def fold_flattened_transposes(model: ir.Model) -> bool:

@@ -1,9 +1,9 @@
 """Shape arithmetic, element by element: what is known of it becomes constant although the batch is open.
 
 Exporters compute pads, sizes and the targets of reshapes from Shape. A runtime folds these where all dimensions are
-numbers; here each element is followed by itself, as a number, a symbol (a named dimension) or unknown. Whatever comes out as
-numbers becomes a constant. The target of a Reshape may hold one open dimension, which is written as 0 where it is the
-input's own and as -1 otherwise; sizes of a Resize with an open batch become scales.
+numbers; here each element is followed by itself, as a number, a symbol (a named dimension) or unknown. What comes out
+as numbers becomes a constant. The target of a Reshape may hold one open dimension, which is written as 0 where it is
+the input's own and as -1 otherwise; sizes of a Resize with an open batch become scales.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ INTEGERS = (ir.DataType.INT32, ir.DataType.INT64)
 
 
 def write_known_sizes(model: ir.Model) -> bool:
-    """Replace shape arithmetic whose result is known by constants, and open targets of Reshape by 0 and -1, in place."""
+    """Replace shape arithmetic that is known by constants, and open targets of Reshape by 0 and -1, in place."""
     graph = model.graph
     known: dict[ir.Value, Elements] = {}
     changed = False
@@ -198,7 +198,8 @@ def _scales_for_sizes(graph: ir.Graph, node: ir.Node, known: dict[ir.Value, Elem
     for at, (new, old) in enumerate(zip(wanted.tolist(), own, strict=True)):
         if isinstance(new, int) and isinstance(old, int) and min(new, old) > 0:
             scales[at] = np.float32(new) / np.float32(old)
-            if int(np.floor(np.float32(old) * scales[at])) != new:
+            # Some multiply in single precision, some in double.
+            if {int(np.float32(old) * scales[at]), int(old * float(scales[at]))} != {new}:
                 return False
         elif new is None or new != old:
             return False

@@ -1,6 +1,7 @@
 """Nodes that give what they were given: dropped.
 
-An Add of 0 or a Mul by 1 counts only where the constant is a single number: a vector of zeros behind a product is a bias.
+An Add of 0 or a Mul by 1 counts only where the constant is a single number: a vector of zeros behind a product is a
+bias.
 """
 
 from collections.abc import Callable
@@ -9,7 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from lowbit.graph.edit import bypass, constant, extents, is_standard
-from lowbit.graph.rewrites.transposes import order_of_axes
+from lowbit.graph.rewrites.turning import order_of_axes
 
 FAR = (1 << 31) - 1
 
@@ -102,9 +103,10 @@ def _neutral(node: ir.Node) -> ir.Value | None:
     for at in (1,) if second_only else (1, 0):
         array, other = constant(node.inputs[at]), node.inputs[1 - at]
         # A constant of more axes than the tensor would add axes to it.
-        if array is not None and array.size == 1 and other is not None and other.shape is not None:
-            if array.ndim <= len(other.shape) and array.item() == neutral and constant(other) is None:
-                return other
+        if array is None or array.size != 1 or other is None or other.shape is None or constant(other) is not None:
+            continue
+        if array.ndim <= len(other.shape) and array.item() == neutral:
+            return other
     return None
 
 

@@ -1,8 +1,8 @@
 """Pads that a convolution or a pooling can do itself.
 
-Zeros around the image are what a convolution pads with, and what an average pool that counts its padding averages over. A
-maximum pool pads with the smallest number there is: the same as padding with zeros where no value is negative and every
-window sees part of the image.
+Zeros around the image are what a convolution pads with, and what an average pool that counts its padding averages over.
+A maximum pool pads with the smallest number there is: the same as padding with zeros where no value is negative and
+every window sees part of the image.
 """
 
 import numpy as np

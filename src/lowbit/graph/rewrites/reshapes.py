@@ -1,4 +1,4 @@
-"""Chains of operators that only name the axes anew: one Reshape of what the chain began with.
+"""Chains of operators that only name the axes anew: one Reshape of what the chain began with. Chains of Slice: one.
 
 Values keep their order in Reshape, Flatten, Squeeze and Unsqueeze, and in a Transpose that only moves axes of extent 1.
 So the last of them can read the tensor that the first read, if its own shape is known but for one dimension.
@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from lowbit.graph.edit import add_initializer, bypass, constant, extents, flag, is_standard
-from lowbit.graph.rewrites.transposes import order_of_axes
+from lowbit.graph.rewrites.turning import order_of_axes
 
 VIEWS = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze"})
 
@@ -38,6 +38,42 @@ def merge_reshapes(model: ir.Model) -> bool:
         node.replace_input_with(1, add_initializer(graph, f"{node.outputs[0].name}.shape", np.array(target, np.int64)))
         changed = True
     return changed
+
+
+def merge_slices(model: ir.Model) -> bool:
+    """Cut along several axes at once where one Slice reads another, in place."""
+    graph = model.graph
+    changed = False
+    for node in tuple(graph):
+        value = node.inputs[0] if node.op_type == "Slice" and is_standard(node) else None
+        before = value.producer() if value is not None and len(value.uses()) == 1 else None
+        if value is None or before is None or before.op_type != "Slice" or not is_standard(before):
+            continue
+        first, second = _cuts(before), _cuts(node)
+        if first is None or second is None or value.is_graph_output() or before.graph is not graph:
+            continue
+        rank = len(value.shape) if value.shape is not None else 0
+        axes = [int(axis) % rank if rank else 0 for axis in (*first[2], *second[2])]
+        if len(set(axes)) < len(axes):
+            continue
+        node.replace_input_with(0, before.inputs[0])
+        node.resize_inputs(5)
+        for at, (one, two) in enumerate(zip(first, second, strict=True), 1):
+            both = np.array([*one, *two] if at != 3 else axes, np.int64)
+            node.replace_input_with(at, add_initializer(graph, f"{node.outputs[0].name}.cut", both))
+        changed = True
+    return changed
+
+
+def _cuts(node: ir.Node) -> list[np.ndarray] | None:
+    """Starts, ends, axes and steps of a Slice that has them as constants; None if it does not name its axes."""
+    arrays = [constant(value) for value in node.inputs[1:]]
+    if len(arrays) < 3 or any(array is None for array in arrays[:3]):
+        return None
+    if len(arrays) == 3 or node.inputs[4] is None:
+        arrays = [*arrays[:3], np.ones_like(arrays[0])]
+    given = [array.ravel() for array in arrays if array is not None]
+    return given if len(given) == 4 and len({len(array) for array in given}) == 1 else None
 
 
 def _keeps_order(node: ir.Node) -> bool:
