@@ -32,7 +32,7 @@ lint: .venv/.test
 	.venv/bin/mypy
 
 test-train: .venv-train/.train
-	.venv-train/bin/python -m pytest tests/training tests/graph
+	.venv-train/bin/python -m pytest tests/training tests/graph tests/zoo
 
 # A stamp a stage, so that nothing is installed twice. The project itself is built from source: setuptools, no compiler.
 .venv/bin/python:

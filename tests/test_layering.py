@@ -40,7 +40,8 @@ STAGES = {
         ("file_form",),
     ),
     "quantization": (
-        ("solving", "equalizing"), ("planning",), ("passes",), ("quantized", "trial"), ("quantize", "rate"), ("pack",),
+        ("solving", "equalizing"), ("planning",), ("passes",), ("quantized", "trial"), ("quantize",), ("rate",),
+        ("pack",),
     ),
 }  # fmt: skip
 FORMATS_ONLY = "formats stay at the edge: ask graph/ or formats/ for it"

@@ -37,7 +37,7 @@ PUBLIC = {
     "FileForm": "lowbit.formats.file_form",
     "pack": "lowbit.quantization.pack",
     "Goal": "lowbit.quantization.rate.goal",
-    "Packed": "lowbit.quantization.rate.search",
+    "Packed": "lowbit.quantization.rate.packed",
     "measure": "lowbit.measurement.measure",
     "compare": "lowbit.measurement.compare",
     "measure_peaks": "lowbit.measurement.peaks",
@@ -77,7 +77,7 @@ if TYPE_CHECKING:
     from lowbit.quantization.quantize import quantize
     from lowbit.quantization.quantized import Quantized
     from lowbit.quantization.rate.goal import Goal
-    from lowbit.quantization.rate.search import Packed
+    from lowbit.quantization.rate.packed import Packed
     from lowbit.schemes.clusters import Clusters
     from lowbit.schemes.linear import Linear
 

@@ -22,7 +22,7 @@ from lowbit.console import print_json, progress_bar
 from lowbit.errors import SchemeError
 
 if TYPE_CHECKING:
-    from lowbit.quantization.rate.search import Packed
+    from lowbit.quantization.rate.packed import Packed
 
 
 @dataclass(frozen=True)

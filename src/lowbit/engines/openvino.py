@@ -15,10 +15,10 @@ class OpenVinoSession:
 
     engine = "openvino"
 
-    def __init__(self, compiled: openvino.CompiledModel) -> None:
+    def __init__(self, compiled: openvino.CompiledModel, outputs: tuple[str, ...]) -> None:
         self._request = compiled.create_infer_request()
         self.input_names: tuple[str, ...] = tuple(port.get_any_name() for port in compiled.inputs)
-        self.output_names: tuple[str, ...] = tuple(port.get_any_name() for port in compiled.outputs)
+        self.output_names = outputs
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """All outputs by name."""
@@ -27,7 +27,7 @@ class OpenVinoSession:
             results = self._request.infer(dict(inputs), share_inputs=True, share_outputs=True)
         except Exception as error:
             raise EngineError(f"the model does not run: {error}", where="openvino") from error
-        return {name: np.array(results[name]) for name in self.output_names}
+        return {name: np.array(results[place]) for place, name in enumerate(self.output_names)}
 
 
 def open_session(model: bytes | Path | str, *, threads: int, optimized_to: Path | None) -> Session:
@@ -44,13 +44,15 @@ def open_session(model: bytes | Path | str, *, threads: int, optimized_to: Path 
         properties["INFERENCE_NUM_THREADS"] = threads
     try:
         read = core.read_model(model=model) if isinstance(model, bytes) else core.read_model(str(model))
+        # Compiled, an output may also have the names of tensors that turned out to be the same.
+        outputs = tuple(port.get_any_name() for port in read.outputs)
         compiled = core.compile_model(read, "CPU", properties)
     except Exception as error:
         where = "openvino" if isinstance(model, bytes) else str(model)
         raise EngineError(f"OpenVINO refuses the model: {error}", where=where) from error
     if optimized_to is not None:
         openvino.save_model(compiled.get_runtime_model(), str(optimized_to), compress_to_fp16=False)
-    return OpenVinoSession(compiled)
+    return OpenVinoSession(compiled, outputs)
 
 
 def version() -> str:

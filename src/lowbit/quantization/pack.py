@@ -6,7 +6,8 @@ At one multiplier every layer is quantized where one more bit anywhere would sav
 what it will take in `rate.control`, the search for the multiplier that a goal asks for in `rate.search`.
 
 Scales are one per tensor: at one multiplier all rows of a layer want the same scale, and what rows and columns differ
-in is what the coder's contexts learn. docs/decisions has the measurements.
+in is what the coder's contexts learn. Only rows too large for eight bits have larger ones. Beside the archive of a size
+stands that of a recipe of fixed width (`rate.fixed`). docs/decisions has the measurements.
 """
 
 from collections.abc import Iterable
@@ -24,7 +25,8 @@ from lowbit.graph.model import Model
 from lowbit.processor import single_thread_blas
 from lowbit.progress import SILENT, Progress
 from lowbit.quantization.rate.goal import Goal
-from lowbit.quantization.rate.search import Packed, Search
+from lowbit.quantization.rate.packed import Packed
+from lowbit.quantization.rate.search import Search
 from lowbit.quantization.solving.effort import effort_called
 
 

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from lowbit.formats.size_report import Sizes
 from lowbit.packing.archive import section_bytes
-from lowbit.quantization.rate.search import Packed
+from lowbit.quantization.rate.packed import Packed
 from lowbit.reports import units
 from lowbit.reports.sizes import print_sizes, sizes_json
 
@@ -46,6 +46,6 @@ def print_packed(
     for trial in packed.trials:
         dropped = "" if trial.drop is None else f", {trial.drop:+.2f} points lost"
         say(
-            f"Tried {trial.archive_bytes:,} bytes, {trial.bits_per_weight:.2f} bits per weight, "
+            f"Tried {trial.recipe}: {trial.archive_bytes:,} bytes, {trial.bits_per_weight:.2f} bits per weight, "
             f"KL from float {trial.kl:.2g}{dropped}"
         )

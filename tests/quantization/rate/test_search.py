@@ -12,6 +12,7 @@ import pytest
 import lowbit
 import networks
 from graphs import make, make_node, run
+from lowbit.calibration.divergence import mean_kl
 from lowbit.errors import DataError, ModelError, SchemeError
 from lowbit.formats.onnx.archive import unpack
 from lowbit.formats.onnx.read import layer_weights
@@ -19,9 +20,9 @@ from lowbit.graph.ops import layers
 from lowbit.quantization.pack import pack
 from lowbit.quantization.passes.sensitivity import sensitivities
 from lowbit.quantization.rate.allocation import bias_codes
-from lowbit.quantization.rate.control import Forecast, RateControl
+from lowbit.quantization.rate.control import Forecast, RateControl, bits_for
 from lowbit.quantization.rate.goal import Goal
-from lowbit.quantization.rate.search import bits_for, drop
+from lowbit.quantization.rate.search import drop
 from lowbit.quantization.solving.effort import EFFORTS
 
 FLOOR = 0.05  # of the size asked for that may be left over
@@ -60,6 +61,24 @@ def test_the_archive_fits_and_opens_to_the_file_that_computes_its_codes(model, i
     assert {layer.bias for layer in layers(model)} <= set(codes)
 
 
+@pytest.mark.parametrize(("clip", "recipe"), [(None, "linear3"), (6.0, "linear4"), (6.0, "linear3")])
+def test_at_the_size_of_a_packed_recipe_the_archive_is_as_close(clip, recipe, tmp_path):
+    """Channels a hundred apart: with one step of 8 bits for all rows KL was up to 25 times that of the recipe."""
+    model = lowbit.load(networks.depthwise_network(clip=clip))
+    seen, unseen = lowbit.open_images(networks.inputs(200, seed=5), None), networks.inputs(200, seed=9)
+    reference = run(model.to_bytes(), unseen)
+    fixed = lowbit.quantize(model, recipe, calibration=seen, effort="fast").save(tmp_path / "fixed.onnx")
+    size = len(pack(fixed).archive)
+    packed = pack(model, Goal(size=size), calibration=seen, effort="fast")
+    assert 0.9 * size < len(packed.archive) <= size
+    tried = {trial.recipe for trial in packed.trials}
+    assert "rate" in tried
+    assert len(tried) > 1
+    assert mean_kl(reference, run(packed.content, unseen)) <= 1.001 * mean_kl(
+        reference, run(fixed.read_bytes(), unseen)
+    )
+
+
 @pytest.fixture(scope="module")
 def wide():
     """12,640 weights and no biases, enough for a forecast to be good."""
@@ -93,7 +112,7 @@ def packed_wide(wide, images):
 def test_the_first_pass_already_comes_close(packed_wide, bits):
     packed = packed_wide[bits]
     assert packed.trials[0].bits_per_weight == pytest.approx(bits, rel=0.1)
-    assert len(packed.trials) <= 3
+    assert sum(trial.recipe == "rate" for trial in packed.trials) <= 3
 
 
 def test_more_bits_hurt_less_and_the_same_call_gives_the_same_bytes(wide, packed_wide, images):

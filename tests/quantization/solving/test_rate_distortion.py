@@ -7,12 +7,13 @@ from hypothesis import strategies as st
 
 import lowbit
 import networks
+from graphs import make, make_node
 from lowbit.graph.ops import layers
 from lowbit.packing.contexts import Layout
 from lowbit.packing.entropy import Encoder, choose_coding, encode
 from lowbit.quantization.solving import rate_distortion as rate
 from lowbit.quantization.solving.problem import damped, inverse_factor
-from lowbit.quantization.solving.rate_distortion import high_rate_scale, solve_rate
+from lowbit.quantization.solving.rate_distortion import high_rate_scale, row_scales, solve_rate
 
 LARGEST = 127  # of codes of 8 bits
 
@@ -52,7 +53,7 @@ def test_it_beats_plain_rounding_at_every_multiplier(found, node, multiplier):
     layer = found[node]
     target, second = problem(layer)
     solution = solve_rate(layer, target, second, multiplier)
-    own = cost(target, second, solution.codes, solution.scale, solution.bits, multiplier)
+    own = cost(target, second, solution.codes, solution.scale[..., None], solution.bits, multiplier)
     assert own == pytest.approx(solution.distortion + multiplier * solution.bits, rel=1e-6)
     best = high_rate_scale(inverse_factor(second), multiplier)
     for share in (0.5, 1.0, 1.5, 2.0):
@@ -90,7 +91,41 @@ def test_at_an_absurd_multiplier_nothing_is_left_and_at_none_the_grid_is_the_fin
     # Single weights may end some steps away, where others make up for it: what counts is the output.
     step = np.abs(target).max() / LARGEST
     assert finest.distortion < 0.5 * cost(target, second, np.rint(target / step), step, 0.0, 0.0)
-    np.testing.assert_allclose(finest.codes * finest.scale, target, atol=5 * step)
+    np.testing.assert_allclose(finest.codes * finest.scale[..., None], target, atol=5 * step)
+
+
+def test_rows_too_large_for_a_code_do_not_make_the_others_coarser(found):
+    """As in depthwise layers whose weights took in batch norms."""
+    layer = found["wide"]
+    target, second = problem(layer, 2)
+    multiplier = 1e-5
+    alone = solve_rate(layer, target, second, multiplier)
+    assert np.unique(alone.scale).size == 1
+    large = target.copy()
+    large[:, 1] *= 300.0
+    solution = solve_rate(layer, large, second, multiplier)
+    assert np.abs(solution.codes).max() <= LARGEST
+
+    def row_errors(solution, target):
+        error = target - solution.codes * np.float64(solution.scale[..., None])
+        return np.einsum("grk,gkl,grl->gr", error, second, error)
+
+    others = np.arange(target.shape[1]) != 1
+    before, after = row_errors(alone, target)[:, others].sum(), row_errors(solution, large)[:, others].sum()
+    assert after < 1.3 * before
+    # The large row has nearly all of its eight bits.
+    assert np.abs(solution.codes[:, 1]).max() > LARGEST / 2
+    assert row_errors(solution, large)[:, 1].max() < 1e-3 * np.square(large[:, 1]).sum() * np.abs(second).max()
+
+
+def test_rows_that_are_no_channels_of_the_weight_share_a_scale():
+    """Of a transposed convolution in groups: its weight has one axis for the outputs of all groups."""
+    weights = {"w": np.ones((4, 3, 2, 2))}
+    node = make_node("ConvTranspose", "x w", "y", group=2, kernel_shape=[2, 2])
+    (layer,) = layers(lowbit.load(make([node], {"x": ["n", 4, 5, 5]}, ["y"], weights)))
+    target = np.ones(layer.to_matrix(weights["w"]).shape)
+    target[:, 0] *= 1000
+    assert np.unique(row_scales(layer, target, 1e-3)) == pytest.approx(1000 / LARGEST)
 
 
 def test_a_layer_of_zeros_stays_one(found):
@@ -98,7 +133,7 @@ def test_a_layer_of_zeros_stays_one(found):
     target, second = problem(layer)
     solution = solve_rate(layer, np.zeros_like(target), second, 1e-4)
     assert not solution.codes.any()
-    assert solution.scale > 0
+    assert np.all(solution.scale > 0)
 
 
 @pytest.mark.parametrize("node", ["wide", "deep", "last", "fc"])
@@ -106,7 +141,7 @@ def test_a_wider_beam_comes_closer_at_the_same_multiplier(found, node):
     layer = found[node]
     target, second = problem(layer, 3)
     one, few, many = (solve_rate(layer, target, second, 1e-4, beam_width=width) for width in (1, 4, 64))
-    costs = [cost(target, second, each.codes, each.scale, each.bits, 1e-4) for each in (one, few, many)]
+    costs = [cost(target, second, each.codes, each.scale[..., None], each.bits, 1e-4) for each in (one, few, many)]
     assert costs[1] < 0.985 * costs[0]
     # A beam of four is nearly all that a row of eight weights has need of.
     assert costs[2] <= costs[1] * (1 + 1e-6 if target.shape[2] < 9 else 0.998)

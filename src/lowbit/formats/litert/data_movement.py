@@ -7,6 +7,7 @@ from lowbit.formats.litert.graph import CHANNELS_LAST, FileGraph, StoredValue
 from lowbit.formats.litert.shapes import reshaped_order
 from lowbit.formats.litert.window import cut, ones_convolution, pad
 from lowbit.graph.model import Node
+from lowbit.schemes.linear import Linear, LinearCodes
 
 
 def concatenation(graph: FileGraph, node: Node) -> None:
@@ -101,19 +102,45 @@ def _sliced(graph: FileGraph, x: StoredValue, ranges: dict[int, tuple[int, int]]
 
 
 def gather(graph: FileGraph, node: Node) -> None:
-    """Gather with constant indices, one or a list."""
+    """Gather with constant indices, one or a list, and rows of a constant table (an embedding) with computed ones."""
+    indices = graph.array(node.inputs[1])
+    if indices is None:
+        _embedding(graph, node)
+        return
     x = graph.read_axes(node)
     rank = len(x.order)
-    indices = graph.array(node.inputs[1])
     axis = node.attributes.get_int("axis", 0) % rank
-    if indices is None or indices.ndim > 1:
-        raise graph.refuse(node, "has indices that are computed, or in more than one dimension")
+    if indices.ndim > 1:
+        raise graph.refuse(node, "has indices in more than one dimension")
     at = x.order.index(axis)
     size = graph.tensors[x.tensor].shape[at]
     order = x.order if indices.ndim else tuple(a - (a > axis) for a in x.order if a != axis)
     output = graph.write(str(node.outputs[0].name), order, codes=x.codes)
     wrapped = np.where(indices < 0, indices + size, indices).astype(np.int32)
     graph.operator("GATHER", [x.tensor, graph.constant(wrapped)], [output], options={"axis": at})
+
+
+def _embedding(graph: FileGraph, node: Node) -> None:
+    """Rows of a table; stored as codes they are decoded once, while the file is loaded."""
+    table, value = graph.array(node.inputs[0]), node.inputs[0]
+    if table is None or value is None or table.ndim != 2 or node.attributes.get_int("axis", 0) != 0:
+        raise graph.refuse(node, "has indices that are computed into something other than a table's rows")
+    codes = graph.quantized.weights.get(str(value.name))
+    if codes is None and str(value.name) not in graph.schemes:
+        rows = graph.constant(table.astype(np.float32), name=str(value.name))
+    else:
+        scheme, axis = (codes.scheme, codes.axis) if codes is not None else graph.schemes[str(value.name)]
+        if not isinstance(scheme, Linear) or scheme.bits not in (7, 8) or not scheme.symmetric or scheme.per == "group":
+            raise graph.refuse(node, f"has a table '{value.name}' as {scheme.name}", instead="choose int8 or linear8")
+        rows = graph.tensor(table.shape)
+        if isinstance(codes, LinearCodes):
+            scale = codes.scale.reshape(-1)
+            stored = graph.constant(codes.codes.astype(np.int8), name=str(node.name), scale=scale, axis=axis)
+            graph.operator("DEQUANTIZE", [stored], [rows], version=2 if scale.size == 1 else 5)
+    indices = graph.plain(node.inputs[1])
+    name = str(node.outputs[0].name)
+    output = graph.write(name, tuple(range(len(graph.shape(name)))))
+    graph.operator("GATHER", [rows, indices.tensor], [output], options={"axis": 0})
 
 
 def padding(graph: FileGraph, node: Node) -> None:
@@ -193,10 +220,35 @@ def identity(graph: FileGraph, node: Node) -> None:
 
 
 def depth_space(graph: FileGraph, node: Node) -> None:
-    """DepthToSpace (DCR) and SpaceToDepth."""
-    if node.attributes.get_string("mode", "DCR") != "DCR":
-        raise graph.refuse(node, "has mode CRD, only DCR is written")
+    """DepthToSpace and SpaceToDepth; torch's order of channels (mode CRD) is turned into that of LiteRT first."""
     x = graph.read(node.inputs[0], order=CHANNELS_LAST, integer=graph.integer(node))
     code = "DEPTH_TO_SPACE" if node.op_type == "DepthToSpace" else "SPACE_TO_DEPTH"
+    size = node.attributes.get_int("blocksize", 0)
+    if node.attributes.get_string("mode", "DCR") == "CRD":
+        shape = graph.tensors[x.tensor].shape
+        channels = np.arange(shape[3], dtype=np.int32).reshape(-1, size * size).T.reshape(-1)
+        turned = graph.derived(x.tensor, shape)
+        graph.operator("GATHER", [x.tensor, graph.constant(channels)], [turned], options={"axis": 3})
+        x = StoredValue(turned, x.order, x.codes)
     output = graph.write(str(node.outputs[0].name), CHANNELS_LAST, codes=x.codes)
-    graph.operator(code, [x.tensor], [output], options={"blockSize": node.attributes.get_int("blocksize", 0)})
+    graph.operator(code, [x.tensor], [output], options={"blockSize": size})
+
+
+def tile(graph: FileGraph, node: Node) -> None:
+    """Expand and Tile: values repeated along axes; along the batch, that cannot be changed any more then."""
+    value = node.inputs[0]
+    assert value is not None
+    name = str(node.outputs[0].name)
+    x = graph.plain(value, integer=graph.integer(node))
+    old, after = graph.tensors[x.tensor], graph.shape(name)
+    before = (1,) * (len(after) - len(old.shape)) + old.shape
+    batch = graph.shapes.batch_axis(name)
+    if batch is not None and (old.batch_axis is None or batch != old.batch_axis + len(after) - len(old.shape)):
+        batch, graph.resizable = None, False  # the shape is a constant of the file
+    tensor = x.tensor if before == old.shape else graph.reshape(x.tensor, before, batch_axis=batch)
+    times = [1 if place == batch else size // own for place, (size, own) in enumerate(zip(after, before, strict=True))]
+    if max(times, default=1) > 1:
+        result = graph.derived(tensor, after, batch_axis=batch)
+        graph.operator("TILE", [tensor, graph.integers(times)], [result], table="TileOptions")
+        tensor = result
+    graph.adopt(name, StoredValue(tensor, tuple(range(len(after))), x.codes))

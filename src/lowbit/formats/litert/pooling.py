@@ -5,17 +5,25 @@ import math
 import numpy as np
 
 from lowbit.formats.litert.builder import Option
+from lowbit.formats.litert.formulas import Terms
 from lowbit.formats.litert.graph import CHANNELS_LAST, FileGraph, StoredValue
 from lowbit.formats.litert.window import SAME, VALID, Window, ones_convolution, pad, padded
 from lowbit.graph.edit import flag
 from lowbit.graph.model import Node, Value
 
-REDUCTIONS = {
-    "ReduceMean": "MEAN",
-    "GlobalAveragePool": "MEAN",
-    "ReduceSum": "SUM",
-    "ReduceMax": "REDUCE_MAX",
-    "GlobalMaxPool": "REDUCE_MAX",
+# ONNX -> (what is done to each value before, operator, what is done after)
+REDUCTIONS: dict[str, tuple[str, str, str]] = {
+    "ReduceMean": ("", "MEAN", ""),
+    "GlobalAveragePool": ("", "MEAN", ""),
+    "ReduceSum": ("", "SUM", ""),
+    "ReduceMax": ("", "REDUCE_MAX", ""),
+    "GlobalMaxPool": ("", "REDUCE_MAX", ""),
+    "ReduceMin": ("", "REDUCE_MIN", ""),
+    "ReduceProd": ("", "REDUCE_PROD", ""),
+    "ReduceL1": ("ABS", "SUM", ""),
+    "ReduceL2": ("SQUARE", "SUM", "SQRT"),
+    "ReduceSumSquare": ("SQUARE", "SUM", ""),
+    "ReduceLogSum": ("", "SUM", "LOG"),
 }
 
 
@@ -115,7 +123,7 @@ def _never_negative(value: Value | None) -> bool:
 
 
 def reduction(graph: FileGraph, node: Node) -> None:
-    """Mean, sum or maximum over some axes."""
+    """Mean, sum, norm or extreme over some axes."""
     integer = graph.integer(node)
     name, _ = graph.target(node, fuses=False)
     x = graph.read(node.inputs[0], integer=integer)
@@ -135,8 +143,16 @@ def reduction(graph: FileGraph, node: Node) -> None:
     left = [axis for axis in x.order if axis not in axes]
     order = x.order if keeps else tuple(sorted(left).index(axis) for axis in left)
     codes = graph.quantized.activations[name] if integer else None
+    first, code, last = REDUCTIONS[node.op_type]
+    t = Terms(graph)
+    source = t("MUL", x.tensor, x.tensor) if first == "SQUARE" else t(first, x.tensor) if first else x.tensor
     output = graph.write(name, order, codes=codes)
     stored = graph.integers(sorted(x.order.index(axis) for axis in axes))
-    graph.operator(
-        REDUCTIONS[node.op_type], [x.tensor, stored], [output], table="ReducerOptions", options={"keepDims": keeps}
+    result = (
+        graph.derived(output, graph.tensors[output].shape, batch_axis=graph.tensors[output].batch_axis)
+        if last
+        else output
     )
+    graph.operator(code, [source, stored], [result], table="ReducerOptions", options={"keepDims": keeps})
+    if last:
+        graph.operator(last, [result], [output], table=None)

@@ -21,6 +21,7 @@ from lowbit.formats.litert.byte_input import for_bytes, write_bytes
 from lowbit.formats.litert.file import load_schema, serialize
 from lowbit.formats.litert.graph import CHANNELS_LAST, LANES, FileGraph, Order, StoredValue
 from lowbit.formats.litert.operators import OPERATORS, SIGMOID_CODES
+from lowbit.formats.litert.pooling import REDUCTIONS
 from lowbit.formats.litert.shapes import static_shapes
 from lowbit.formats.quantized_graph import ActivationCodes, QuantizedGraph, float_outputs
 from lowbit.graph.model import Node, Value
@@ -28,13 +29,14 @@ from lowbit.graph.preprocessing import METADATA_KEY
 from lowbit.schemes.codes import Scheme
 
 TYPES = ("float32", "int8", "uint8")
+WHOLE_NUMBERS = ("INT64", "INT32", "UINT8", "BOOL")  # that a model itself takes, such as the ids of words
 # Read by `lowbit.engines.litert`.
 LAYOUT_KEY = "lowbit.layout"
 # Read by `lowbit.formats.litert.ledger`: how a weight differs from that of the model beyond the order of axes.
 LAYERS_KEY = "lowbit.layers"
 # Operators whose other inputs only say how; those are read as constants, or are in the shapes already.
 ONE_DATA_INPUT = {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Pad", "Slice", "Split", "Resize", "Clip", "Transpose"}
-ONE_DATA_INPUT |= {"Gather", "ReduceMean", "ReduceSum", "ReduceMax"}
+ONE_DATA_INPUT |= {"Expand", "Tile", *REDUCTIONS}
 
 
 def rewrites(output_type: str, lanes: int) -> tuple[Callable[[QuantizedGraph], QuantizedGraph], ...]:
@@ -169,6 +171,15 @@ def _input_order(graph: FileGraph, value: Value) -> Order:
 
 def _input(graph: FileGraph, value: Value, order: Order, kind: str) -> int:
     name = str(value.name)
+    if value.dtype is not None and value.dtype.name in WHOLE_NUMBERS:
+        tensor = graph.tensor(
+            [graph.shape(name)[axis] for axis in order],
+            name=name,
+            batch_axis=graph.batch_place(name, order),
+            dtype=value.dtype.name.lower(),
+        )
+        graph.adopt(name, StoredValue(tensor, order))
+        return tensor
     if kind == "float32":
         return graph.write(name, order)
     codes = _codes(graph, name, "input")

@@ -11,6 +11,9 @@ Where padding is not counted windows at the border are divided by less: the conv
 a window makes up to 4 times as large. Pools padded further, that round their size up, or whose image size is not known
 stay as they are.
 
+A mean over lines [n, C, L] is written as one over images of width 1: OpenVINO's kernel for lines forgets the zero point
+of its codes (2026.4), and answers then are those of another network.
+
 Some of these ONNX Runtime's integer kernel cannot compute (`float_reason`). The plan leaves them in float, and a Sum of
 one value behind them keeps the runtime from making an integer kernel of them nevertheless.
 """
@@ -28,6 +31,7 @@ from lowbit.formats.quantized_graph import ActivationCodes
 
 HIGHEST = 255
 LARGEST_FACTOR = 4
+RANK_OF_LINES = 3  # [images, channels, length]
 
 Activations = dict[str, ActivationCodes]
 
@@ -41,7 +45,9 @@ def write_averages(draft: Draft) -> Draft:
             if given is not None and given.name in activations and float_reason(node):
                 _keep_float(draft.graph, node, draft.names)
             continue
-        if node.op_type == "ReduceMean":
+        if node.op_type == "GlobalAveragePool" and _rank(node) == RANK_OF_LINES:
+            _write_as_image(draft.graph, node, activations, draft.names)
+        elif node.op_type == "ReduceMean":
             _write_global(draft.graph, node, activations, draft.names)
         elif node.op_type == "AveragePool" and (window := _window(node)) is not None:
             _write_convolution(draft.graph, node, window, activations, draft.names)
@@ -147,6 +153,23 @@ def _write_global(graph: ir.Graph, node: ir.Node, activations: Activations, name
         activations[pooled.name] = activations[str(output.name)]
         new.append(ir.node("Flatten", [pooled], attributes={"axis": 1}))
     _put_in_place(graph, node, new)
+
+
+def _rank(node: ir.Node) -> int:
+    given = node.inputs[0]
+    return 0 if given is None or given.shape is None else len(given.shape)
+
+
+def _write_as_image(graph: ir.Graph, node: ir.Node, activations: Activations, names: Names) -> None:
+    given, output = node.inputs[0], node.outputs[0]
+    assert given is not None
+    axis = names.constant(np.array([RANK_OF_LINES]))
+    wide = ir.node("Unsqueeze", [given, axis])
+    pool = ir.node("GlobalAveragePool", [wide.outputs[0]], name=node.name)
+    for made, codes in ((wide, activations[str(given.name)]), (pool, activations[str(output.name)])):
+        made.outputs[0].name, made.outputs[0].dtype = names.fresh("p"), ir.DataType.FLOAT
+        activations[str(made.outputs[0].name)] = codes
+    _put_in_place(graph, node, [wide, pool, ir.node("Squeeze", [pool.outputs[0], axis])])
 
 
 def _keep_float(graph: ir.Graph, node: ir.Node, names: Names) -> None:

@@ -81,12 +81,15 @@ def _named(tensor: TensorProto, name: str) -> TensorProto:
 
 
 def _constant_weights(graph: StoredGraph) -> dict[str, str]:
-    """The tensor of each weight. Channels of zeros are there for the runtime, no part of it: Pads are passed over
-    (`formats/onnx/channel_padding.py`).
+    """The tensor of each weight.
+
+    Channels of zeros and an axis of one are there for the runtime, no part of it: Pads and a last Unsqueeze are passed
+    over (`formats/onnx/channel_padding.py`, `formats/onnx/lines.py`).
     """
     padded = {name: node.input[0] for name, node in graph.producers.items() if node.op_type == "Pad"}
     readers: tuple[NodeProto, ...] = tuple(graph.producers.values())
     for node in readers:
         for position, name in enumerate(node.input):
             node.input[position] = padded.get(name, name)
-    return {read.name: padded.get(read.value, read.value) for read in graph.weights()}
+    widened = {name: node.input[0] for name, node in graph.producers.items() if node.op_type == "Unsqueeze"}
+    return {read.name: (padded | widened).get(read.value, read.value) for read in graph.weights()}

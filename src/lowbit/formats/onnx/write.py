@@ -19,6 +19,7 @@ from lowbit.formats.onnx.channel_padding import pad_first_layers
 from lowbit.formats.onnx.decode_nodes import write_codes, write_halves
 from lowbit.formats.onnx.draft import Draft, Rewrite, begin
 from lowbit.formats.onnx.integers import absorb_activations, write_conversions, write_integer_weights
+from lowbit.formats.onnx.lines import write_lines_as_images
 from lowbit.formats.onnx.openvino import for_openvino
 from lowbit.formats.onnx.zero_points import without_zero_points
 from lowbit.formats.quantized_graph import QuantizedGraph
@@ -68,11 +69,11 @@ INTEGER_REWRITES: Mapping[str, tuple[Callable[[QuantizedGraph], QuantizedGraph],
     "openvino": (without_zero_points, for_openvino),
 }
 # and to the graph that becomes the file.
-INTEGERS: tuple[Rewrite, ...] = (absorb_activations, write_averages, write_integer_weights, write_conversions)
+INTEGERS: tuple[Rewrite, ...] = (absorb_activations, write_averages, write_integer_weights)
 ENDING: tuple[Rewrite, ...] = (write_codes, write_halves, write_metadata, write_byte_input, fill_scans, drop_unused)
 GRAPH_REWRITES: Mapping[str, tuple[Rewrite, ...]] = {
-    "onnx": (write_float_values, *INTEGERS, pad_first_layers, *ENDING),
-    "openvino": (write_float_values, *INTEGERS, *ENDING),
+    "onnx": (write_float_values, *INTEGERS, write_conversions, pad_first_layers, *ENDING),
+    "openvino": (write_float_values, *INTEGERS, write_lines_as_images, write_conversions, *ENDING),
 }
 
 

@@ -15,6 +15,7 @@ from lowbit.quantization.planning.kernels import (
     CLAMPS,
     DATA_MOVEMENT,
     NOT_IN_ONNXRUNTIME,
+    ORDER_ONLY,
     OWN_SCALE,
     WEIGHTED,
     activation_inputs,
@@ -78,6 +79,7 @@ def plan_integer(model: Model, *, layer_reasons: Mapping[str, str] | None = None
         arithmetic = "float" if reason else "integer"
         plans[name] = NodePlan(name, node.op_type, arithmetic, reason or NOT_IN_ONNXRUNTIME.get(node.op_type, ""))
     _drop_idle(model, plans)
+    _drop_lonely(model, plans)
     _absorb(model, plans)
     _clamp_codes(model, plans)
     return IntegerPlan(tuple(plans.values()), _scale_groups(model, plans))
@@ -136,10 +138,43 @@ def _drop_idle(model: Model, plans: dict[str, NodePlan]) -> None:
             continue
         if any(_read_by_integers(output, plans) for output in coded_outputs(node)):
             continue
-        if plan.op in BETTER_LAST_IN_FLOAT:
+        if plan.op in BETTER_LAST_IN_FLOAT or _moves_last_codes(node):
             plans[name] = replace(plan, arithmetic="float", reason="nothing computes on its codes")
         elif any(output.is_graph_output() for output in node.outputs):
             plans[name] = replace(plan, arithmetic="float", reason="only moves data to a float output")
+
+
+def _drop_lonely(model: Model, plans: dict[str, NodePlan]) -> None:
+    """Integer nodes that are linked to no integer layer: to round what is float before and behind gains nothing.
+
+    Such is the sum of an attention's scores and its mask, whose -1e9 would take the whole range.
+    """
+    linked: dict[str, set[str]] = {name: set() for name, plan in plans.items() if plan.arithmetic == "integer"}
+    for node in model.graph:
+        for output in node.outputs:
+            for user, _ in output.uses():
+                ends = {str(node.name), str(user.name)}
+                if ends <= linked.keys():
+                    for end in ends:
+                        linked[end] |= ends
+    reached = {name for name in linked if plans[name].op in WEIGHTED}
+    pending = list(reached)
+    while pending:
+        new = linked[pending.pop()] - reached
+        reached |= new
+        pending += new
+    for name in linked.keys() - reached:
+        plans[name] = replace(plans[name], arithmetic="float", reason="no integer layer gives or reads its codes")
+
+
+def _moves_last_codes(node: Node) -> bool:
+    """Whether a node only orders anew what one gives that would rather be last in float, such as scores."""
+    value: Value | None = node.inputs[0]
+    while value is not None and (producer := value.producer()) is not None and node.op_type in ORDER_ONLY:
+        if producer.op_type in BETTER_LAST_IN_FLOAT:
+            return True
+        node, value = producer, producer.inputs[0] if producer.inputs else None
+    return False
 
 
 def _absorb(model: Model, plans: dict[str, NodePlan]) -> None:

@@ -34,6 +34,7 @@ from lowbit.quantization.solving.layer import aim
 from lowbit.quantization.solving.problem import Floats, Single
 from lowbit.quantization.solving.rate_distortion import BEAM_WIDTH, solve_rate
 from lowbit.quantization.solving.refit import refit_bias
+from lowbit.quantization.solving.stored_scales import stored_scales
 from lowbit.schemes.codes import Codes
 from lowbit.schemes.linear import Linear, LinearCodes
 
@@ -171,10 +172,12 @@ def solved_layer(
     """
     solution = solve_rate(layer, target, second, multiplier, beam_width=beam_width)
     width = max(2, int(np.abs(solution.codes).max()).bit_length() + 1)
-    codes = Linear(width, per="tensor").from_codes(
-        layer.from_matrix(solution.codes), np.array([solution.scale]), axis=layer.channel_axis
-    )
-    return codes, solution.bits
+    stored, scale = layer.from_matrix(solution.codes), solution.scale.reshape(-1)
+    if np.all(scale == scale[0]):
+        return Linear(width, per="tensor").from_codes(stored, scale[:1], axis=layer.channel_axis), solution.bits
+    scheme = Linear(width, per="channel")
+    (scale, *_) = stored_scales(scale, width)
+    return scheme.from_codes(stored, scale, axis=layer.channel_axis), solution.bits
 
 
 def bias_codes(bias: npt.NDArray[np.floating], scale: float) -> LinearCodes:

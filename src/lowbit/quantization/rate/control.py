@@ -12,7 +12,7 @@ s from equal slope make the total distortion larger by s^2 / 2 at the same bits.
 """
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,11 +20,12 @@ import numpy as np
 from lowbit.graph.model import Model
 from lowbit.graph.ops import layers
 from lowbit.quantization.passes.sensitivity import Sensitivity
-from lowbit.quantization.solving.rate_distortion import LARGEST
+from lowbit.quantization.solving.rate_distortion import row_scales
 
 LEAST_MULTIPLIER, MOST_MULTIPLIER = 1e-26, 1e4
 FIRST_RATIO = 0.93  # bits taken per bit of forecast, before any layer was solved
 BIAS_BITS = 8.0
+CODE_BITS = 8  # at most
 PRIOR_SHARE = 0.1  # share of the whole network that the ratio from before counts like
 MOST_DRIFT = 4.0  # factor by which a pass may move away from its first multiplier
 RESOLVE_FROM = 1.6  # factor between multipliers from which a layer is solved again rather than left as it is
@@ -49,7 +50,7 @@ class Forecast:
                 weight = model.weights[layer.weight]
                 self._counts[layer.node] = 0 if layer.weight in stored else weight.size
                 self._biases[layer.node] = 0 if layer.bias is None else model.weights[layer.bias].size
-                self._finest[layer.node] = max(float(np.abs(weight).max(initial=0.0)) / LARGEST, 1e-30)
+                self._finest[layer.node] = float(row_scales(layer, layer.to_matrix(weight), 0.0).min())
                 stored.add(layer.weight)
 
     @property
@@ -87,12 +88,28 @@ class Forecast:
             bits = rates[0] + (octaves[0] - octave) * self._counts[node]
         elif octave > octaves[-1]:
             bits = rates[-1] * 2.0 ** (octaves[-1] - octave)
+        bits = min(bits, float(CODE_BITS * self._counts[node]))
         return bits * (1 - saved_share(bits / self._counts[node])) + BIAS_BITS * self._biases[node]
 
 
 def saved_share(bits_per_weight: float) -> float:
     """Share of the bits of plain codes that codes chosen by their bits save: fitted to two networks."""
     return 0.35 * math.exp(-bits_per_weight / 1.5)
+
+
+def bits_for(known: Sequence[tuple[float, int]], aim: float) -> float:
+    """Bits of codes and biases to aim at, so that an archive of `aim` bytes is to be expected.
+
+    Args:
+        known: (bits aimed at, bytes) of archives that were made, the empty one among them.
+        aim: at least the bytes of the empty one.
+    """
+    bits, taken = max((point for point in known if point[1] <= aim), key=lambda point: point[1])
+    above = [point for point in known if point[1] > aim and point[0] > bits]
+    if not above:
+        return max(1.0, bits + 8 * (aim - taken))
+    more, larger = min(above, key=lambda point: point[1])
+    return max(1.0, bits + (more - bits) * (aim - taken) / (larger - taken))
 
 
 @dataclass

@@ -2,7 +2,8 @@
 
 - `size`, `bits_per_weight`: the pass itself is steered to the size (`rate.control`). What the archive takes more or
   less than the bits that the pass ended at is made good by the next one; the largest archive that fits wins. Mostly the
-  first does.
+  first does. Beside it stands the archive of a recipe that fills the size (`rate.fixed`); on images that neither was
+  fitted to, the closer one wins. Effort `best` begins with what `balanced` gives.
 - `max_drop`: bisection on the points of accuracy lost on labelled images (never those of calibration); without labels,
   on the percentage of predictions that change, which the points lost cannot exceed. All passes are at the effort asked
   for: a lower one loses far more at the same multiplier (8 points against 0.8 on the study's model at 1.6 bits per
@@ -12,8 +13,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
-from pathlib import Path
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,6 @@ import numpy.typing as npt
 from lowbit.calibration.divergence import answers, mean_kl
 from lowbit.data.dataset import Dataset
 from lowbit.errors import SchemeError
-from lowbit.files import write_atomically
 from lowbit.formats.onnx import archive
 from lowbit.formats.onnx.minify import shortened
 from lowbit.formats.onnx.write import to_onnx
@@ -31,10 +30,17 @@ from lowbit.graph.model import Model
 from lowbit.graph.ops import layers
 from lowbit.graph.weights import all_weights
 from lowbit.progress import Progress
+from lowbit.quantization.passes.candidate import plain_graph
 from lowbit.quantization.passes.sensitivity import sensitivities
+from lowbit.quantization.passes.validation import MOST_JUDGING, Distances, Validation, fitting_and_judging
+from lowbit.quantization.planning.plan import plan
+from lowbit.quantization.planning.recipes import Recipe
+from lowbit.quantization.quantize import quantize
 from lowbit.quantization.quantized import Quantized
 from lowbit.quantization.rate.allocation import Allocation
-from lowbit.quantization.rate.control import LEAST_MULTIPLIER, Forecast, RateControl
+from lowbit.quantization.rate.control import LEAST_MULTIPLIER, Forecast, RateControl, bits_for
+from lowbit.quantization.rate.fixed import recipe_filling
+from lowbit.quantization.rate.packed import Packed, Trial
 from lowbit.quantization.solving.effort import EFFORTS, Effort
 
 CLOSE_ENOUGH = 0.98  # share of the size asked for from which an archive is taken
@@ -42,53 +48,8 @@ MOST_TRIALS = 8
 SENSITIVITY_EFFORT = "fast"
 MOST_DROP_TRIALS = 7
 FIRST_BITS = 3.0  # per weight, where the search for a drop begins
-VALIDATION_IMAGES = 256
 
 Array = np.ndarray[Any, np.dtype[Any]]
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One pass.
-
-    Attributes:
-        multiplier: nats of KL (estimated) that one bit is worth; where the pass was steered, the mean over layers.
-        archive_bytes: of the whole archive.
-        bits_per_weight: all bytes of the archive, in bits per weight.
-        kl: mean KL from float in nats, on `data` if given, else on calibration images (which it was fitted to).
-        drop: points of accuracy lost on `data`, or percent of predictions changed without labels; None without `data`.
-    """
-
-    multiplier: float
-    archive_bytes: int
-    bits_per_weight: float
-    kl: float
-    drop: float | None
-
-
-@dataclass(frozen=True)
-class Packed:
-    """An archive, and how it was found.
-
-    Attributes:
-        archive: the content of the `.lowbit` file.
-        content: the ONNX file in it.
-        quantized: plan and codes; None if a file was packed as it stood.
-        trials: every pass that was tried; the last one is that of the archive. Empty without a dial.
-    """
-
-    archive: bytes
-    content: bytes
-    quantized: Quantized | None = None
-    trials: tuple[Trial, ...] = ()
-
-    def save(self, path: Path | str) -> Path:
-        """Write the archive, whole or not at all.
-
-        Raises:
-            OutputError: the folder is not writable, or the disk is full.
-        """
-        return write_atomically(path, self.archive)
 
 
 @dataclass
@@ -98,7 +59,7 @@ class Search:
     Attributes:
         model: the float model.
         images: calibration images.
-        data: images that trials are measured on; None measures on the calibration images.
+        data: images that trials are measured on; None measures on the calibration images that judge.
         effort: of every trial.
         short_names: whether inner tensors are renamed.
         threads: that share the images; 0 takes as many as there are cores.
@@ -115,6 +76,14 @@ class Search:
     progress: Progress
     trials: list[Trial] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        self.fitting, self.judging = fitting_and_judging(self.model, self.images)
+
+    @cached_property
+    def validation(self) -> Validation:
+        """What judges archives of the same size."""
+        return Validation(self.model, self.judging, threads=self.threads)
+
     @cached_property
     def allocation(self) -> Allocation:
         """The plan and the sensitivity of each layer, once for all trials."""
@@ -123,7 +92,7 @@ class Search:
         nodes = [layer.node for layer in layers(self.model) if layer.weight in names]
         effort = EFFORTS[SENSITIVITY_EFFORT]
         sensitivity = sensitivities(
-            self.model, self.images, nodes, effort, threads=self.threads, progress=self.progress
+            self.model, self.fitting, nodes, effort, threads=self.threads, progress=self.progress
         )
         return Allocation(self.model, decision, sensitivity)
 
@@ -135,13 +104,13 @@ class Search:
     @cached_property
     def reference(self) -> Array:
         """The float model's answers [images, classes] on the images that trials are measured on."""
-        limit = min(VALIDATION_IMAGES, self.images.count) if self.data is None else self.data.count
+        limit = min(MOST_JUDGING, self.judging.count) if self.data is None else self.data.count
         return answers(self.model.to_bytes(), self.model, self.measured_on, limit=limit, threads=self.threads)
 
     @property
     def measured_on(self) -> Dataset:
         """What trials are measured on."""
-        return self.images if self.data is None else self.data
+        return self.judging if self.data is None else self.data
 
     @cached_property
     def weights(self) -> int:
@@ -149,7 +118,7 @@ class Search:
         return sum(self.model.weights[name].size for name in {weight.weight for weight in all_weights(self.model)})
 
     def to_size(self, most: int) -> Packed:
-        """The best archive of at most so many bytes.
+        """The closest archive of at most so many bytes.
 
         Raises:
             SchemeError: no archive is that small.
@@ -162,18 +131,61 @@ class Search:
                 where=self.model.source,
                 remedy="Ask for more" + ("." if self.short_names else ", or for short names, which take less."),
             )
+        steered = [self.steered(most, least, effort) for effort in self.efforts]
+        fixed = [packed for family in self.families if (packed := self.fixed(family, most)) is not None]
+        return self.done(self.closest([*steered, *fixed]))
+
+    @property
+    def efforts(self) -> tuple[Effort, ...]:
+        """Of passes: at effort `best` there is also the one of `balanced`."""
+        return (EFFORTS["balanced"], self.effort) if self.effort.name == "best" else (self.effort,)
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        """Of recipes that are tried; code books take twice as long as linear grids and are little closer."""
+        return ("linear", "cluster") if self.effort.name == "best" else ("linear",)
+
+    def closest(self, archives: Sequence[Packed]) -> Packed:
+        """The first of some archives, or one that is closer beyond chance on images that judge."""
+        best, *others = archives
+        if not others:
+            return best
+        distances = self._distances(best)
+        for other in others:
+            theirs = self._distances(other)
+            if theirs.closer_than(distances):
+                best, distances = other, theirs
+        return best
+
+    def _distances(self, packed: Packed) -> Distances:
+        assert packed.quantized is not None
+        return self.validation.distances(packed.quantized.graph)
+
+    def steered(self, most: int, least: int, effort: Effort) -> Packed:
+        """The largest archive of at most so many bytes whose bits are allocated.
+
+        Args:
+            most: bytes.
+            least: bytes that the archive takes with every weight zero.
+            effort: of the passes.
+
+        Raises:
+            SchemeError: no archive is that small.
+        """
         wanted = most * (1 + CLOSE_ENOUGH) / 2
         best, aim = None, wanted
         known: list[tuple[float, int]] = [(0.0, least)]  # bits that were aimed at, bytes of the archive
         bits = bits_for(known, wanted)
         control = RateControl.towards(self.forecast, bits)
         for number in range(MOST_TRIALS):
-            packed = self.trial(control)
+            packed = self.trial(control, effort)
             taken = len(packed.archive)
             if taken <= most and (best is None or taken > len(best.archive)):
                 best = packed
             if CLOSE_ENOUGH * most <= taken <= most or (taken <= most and self.forecast.is_finest(control.multiplier)):
                 break
+            if best is not None and taken in {size for _, size in known}:
+                break  # sizes of small networks have gaps
             known.append((bits, taken))
             if best is not None:
                 aim = wanted
@@ -188,7 +200,33 @@ class Search:
                 where=self.model.source,
                 remedy="Ask for a little more.",
             )
-        return self.done(best)
+        return best
+
+    def fixed(self, family: str, most: int) -> Packed | None:
+        """The archive of the recipe that fills a size; None if there is none that small."""
+
+        @cache
+        def size_of(recipe: Recipe) -> int:
+            return len(archive.pack(self.content(plain_graph(self.model, plan(self.model, recipe)))))
+
+        room = float(most)
+        for _ in range(2):
+            recipe = recipe_filling(family, room, self.weights, size_of)
+            if recipe is None:
+                return None
+            quantized = quantize(
+                self.model,
+                recipe,
+                calibration=self.images,
+                effort=self.effort.name,
+                threads=self.threads,
+                progress=self.progress,
+            )
+            packed = self.measured(quantized, None)
+            if len(packed.archive) <= most:
+                return packed
+            room = min(room * most / len(packed.archive), size_of(recipe) - 1)
+        return None
 
     def to_drop(self, most: float) -> Packed:
         """The smallest archive found that loses at most so many points.
@@ -200,7 +238,7 @@ class Search:
         best: Packed | None = None
         good, bad = 0.0, math.inf
         for _ in range(MOST_DROP_TRIALS):
-            packed = self.trial(RateControl(self.forecast, multiplier))
+            packed = self.trial(RateControl(self.forecast, multiplier), self.effort)
             if self.passes(most):
                 good = multiplier
                 best = packed if best is None or len(packed.archive) < len(best.archive) else best
@@ -235,42 +273,32 @@ class Search:
         own = best.trials[0]
         return replace(best, trials=(*(trial for trial in self.trials if trial is not own), own))
 
-    def trial(self, control: RateControl) -> Packed:
+    def trial(self, control: RateControl, effort: Effort) -> Packed:
         """The network as it is steered: written, weighed and measured."""
-        reference = self.reference  # before the pass, whose memory it would come on top of
-        graph = self.allocation.solve(control, self.images, self.effort, self.threads, self.progress)
-        content = self.content(graph)
+        _ = self.reference  # before the pass, whose memory it would come on top of
+        graph = self.allocation.solve(control, self.fitting, effort, self.threads, self.progress)
+        return self.measured(Quantized(self.allocation.given(graph), graph), control.mean_multiplier)
+
+    def measured(self, quantized: Quantized, multiplier: float | None) -> Packed:
+        """The archive of a quantized network, weighed and measured."""
+        content = self.content(quantized.graph)
         packed = archive.pack(content)
-        outputs = answers(content, self.model, self.measured_on, limit=len(reference), threads=self.threads)
+        outputs = answers(content, self.model, self.measured_on, limit=len(self.reference), threads=self.threads)
         record = Trial(
-            control.mean_multiplier,
+            quantized.graph.metadata["lowbit.recipe"],
+            multiplier,
             len(packed),
             8 * len(packed) / max(1, self.weights),
-            mean_kl(reference, outputs),
-            None if self.data is None else drop(reference, outputs, _labels(self.data)),
+            mean_kl(self.reference, outputs),
+            None if self.data is None else drop(self.reference, outputs, _labels(self.data)),
         )
         self.trials.append(record)
-        return Packed(packed, content, Quantized(self.allocation.given(graph), graph), (record,))
+        return Packed(packed, content, quantized, (record,))
 
     def content(self, graph: QuantizedGraph) -> bytes:
         """The ONNX file."""
         content = to_onnx(graph)
         return shortened(content) if self.short_names else content
-
-
-def bits_for(known: Sequence[tuple[float, int]], aim: float) -> float:
-    """Bits of codes and biases to aim at, so that an archive of `aim` bytes is to be expected.
-
-    Args:
-        known: (bits aimed at, bytes) of archives that were made, the empty one among them.
-        aim: at least the bytes of the empty one.
-    """
-    bits, taken = max((point for point in known if point[1] <= aim), key=lambda point: point[1])
-    above = [point for point in known if point[1] > aim and point[0] > bits]
-    if not above:
-        return max(1.0, bits + 8 * (aim - taken))
-    more, larger = min(above, key=lambda point: point[1])
-    return max(1.0, bits + (more - bits) * (aim - taken) / (larger - taken))
 
 
 def drop(reference: Array, outputs: Array, labels: npt.NDArray[np.int64] | None) -> float:

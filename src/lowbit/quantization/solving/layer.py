@@ -57,7 +57,7 @@ def solve_layer(
     diagonal = np.einsum("gkk->gk", moments.second).copy()
     target, second = aim(layer.to_matrix(np.asarray(weight, np.float64)), moments, scheme.bits)
     row = row_of(scheme)
-    searched = row.solve is not None and _pays(scheme, effort) and _rows_are_channels(layer)
+    searched = row.solve is not None and _pays(scheme, effort) and rows_are_channels(layer)
     plain = None
     if row.try_plain or not searched:
         plain = scheme.encode(layer.from_matrix(target).astype(np.float32), layer.channel_axis)
@@ -99,7 +99,7 @@ def _pays(scheme: Scheme, effort: Effort) -> bool:
     return not fine
 
 
-def _rows_are_channels(layer: Layer) -> bool:
+def rows_are_channels(layer: Layer) -> bool:
     """Whether one row of the matrix is one channel of the weight's axis."""
     return not (layer.op == "ConvTranspose" and layer.groups > 1)
 

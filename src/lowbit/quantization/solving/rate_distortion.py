@@ -20,6 +20,10 @@ parts lower it in turn:
 The coder's tables depend on the codes, so tables and codes are found in turn. A dead zone, zero rows and zero columns
 come out by themselves. At last the scale is fitted to the codes in closed form.
 
+A code has 8 bits. Where a row has weights that are too large for them, its levels lie a power of two farther apart, and
+the other rows keep the scale that the slope asks for: rows of depthwise layers, whose weights took in batch norms, may
+be a hundred times larger than their neighbors.
+
 Sources: Sullivan 1996, "Efficient scalar quantization of exponential and Laplacian random variables"; rate-distortion
 optimized quantization as in video coding (Karczewicz et al. 2008, VCEG-AH21); error feedback: Frantar et al. 2022,
 "GPTQ"; beam search: Anderson and Mohan 1984, "Sequential coding algorithms: a survey and cost analysis" (the
@@ -35,6 +39,7 @@ from lowbit.graph.ops import Layer
 from lowbit.packing.contexts import Coding, Layout
 from lowbit.packing.entropy import choose_coding, context_costs
 from lowbit.quantization.solving.gptq import BLOCK
+from lowbit.quantization.solving.layer import rows_are_channels
 from lowbit.quantization.solving.problem import Floats, Single, inverse_factor, objective
 
 LARGEST = 127  # a code is at most 8 bits wide in the ONNX file
@@ -45,6 +50,7 @@ BEAM_WIDTH = 8
 HELD = 1 << 19  # weights of all partial solutions that are searched together; on two threads it was slower
 BEYOND_BITS = 24.0  # for a code that the coder's alphabet does not have
 LEAST_GAIN = 1e-5
+SMALLEST = 1e-30
 
 WholeNumbers = npt.NDArray[np.int32]
 
@@ -55,13 +61,13 @@ class RateSolution:
 
     Attributes:
         codes: [groups, rows, columns], from -`LARGEST` to `LARGEST`.
-        scale: distance of two neighboring levels.
+        scale: distance of two neighboring levels of each row [groups, rows].
         distortion: tr((W - scale codes) H (W - scale codes)^T), summed over groups.
         bits: what the coder needs for the codes.
     """
 
     codes: WholeNumbers
-    scale: np.float32
+    scale: Single
     distortion: float
     bits: float
 
@@ -71,6 +77,21 @@ def high_rate_scale(factor: Single, multiplier: float) -> float:
     inverse = np.einsum("gkk->gk", factor).astype(np.float64)
     curvature = float(np.exp(-2.0 * np.log(inverse).mean()))
     return float(np.sqrt(6.0 * multiplier / (np.log(2.0) * curvature)))
+
+
+def row_scales(layer: Layer, target: Floats, wanted: float) -> Single:
+    """The scale that is wanted, for rows that are too large for it times the least power of two [groups, rows].
+
+    Args:
+        layer: where the weight belongs; all rows have the same scale where rows are not channels of the weight.
+        target: wanted weights [groups, rows, columns].
+        wanted: the scale.
+    """
+    least = np.abs(target).max(axis=2) / LARGEST
+    if not rows_are_channels(layer):
+        least = np.full_like(least, least.max())
+    wanted = max(wanted, float(least.min(where=least > 0, initial=least.max())), SMALLEST)
+    return np.asarray(wanted * 2.0 ** np.ceil(np.log2(np.maximum(least / wanted, 1.0))), np.float32)
 
 
 def solve_rate(
@@ -87,9 +108,9 @@ def solve_rate(
     """
     order = np.argsort(-np.einsum("gkk->gk", second).mean(axis=0), kind="stable")
     factor = inverse_factor(second, order)
-    scale = max(LARGER * high_rate_scale(factor, multiplier), float(np.abs(target).max()) / LARGEST, 1e-30)
+    scale = row_scales(layer, target, LARGER * high_rate_scale(factor, multiplier))
     problem = _Problem(layer, np.asarray(target, np.float32), second, order, scale, multiplier)
-    codes = np.rint(problem.target / problem.scale).clip(-LARGEST, LARGEST).astype(np.int32)
+    codes = np.rint(problem.target / scale[..., None]).clip(-LARGEST, LARGEST).astype(np.int32)
     rates = _Rates.of(codes, layer)
     for _ in range(ROUNDS):
         codes = problem.beam_search(rates, factor, 1)
@@ -98,7 +119,7 @@ def solve_rate(
     del factor  # as large as H
     codes = problem.coordinate_descent(codes, rates)
     fitted = problem.fitted_scale(codes)
-    distortion = float(objective(target, codes * np.float64(fitted), second).sum())
+    distortion = float(objective(target, np.asarray(codes * fitted[..., None], np.float64), second).sum())
     return RateSolution(codes, fitted, distortion, _Rates.of(codes, layer).total)
 
 
@@ -153,7 +174,7 @@ class _Problem:
     target: Single
     second: Single
     order: npt.NDArray[np.intp]
-    scale: float
+    scale: Single
     multiplier: float
 
     def beam_search(self, rates: _Rates, factor: Single, beam_width: int) -> WholeNumbers:
@@ -163,7 +184,7 @@ class _Problem:
         if rows > most:
             parts = [slice(first, first + most) for first in range(0, rows, most)]
             searched = [
-                replace(self, target=self.target[:, part]).beam_search(
+                replace(self, target=self.target[:, part], scale=self.scale[:, part]).beam_search(
                     replace(rates, context=rates.context[:, part]), factor, beam_width
                 )
                 for part in parts
@@ -174,7 +195,7 @@ class _Problem:
         spent[0] = 0
         kept = np.empty((columns, beam_width, groups, rows), np.int8)
         parents = np.empty(kept.shape, np.int8)
-        scale = np.float32(self.scale)
+        scale = self.scale
         own = np.arange(groups * rows)
         for start in range(0, columns, BLOCK):
             stop = min(start + BLOCK, columns)
@@ -214,9 +235,9 @@ class _Problem:
         own: npt.NDArray[np.intp],
     ) -> tuple[Single, npt.NDArray[np.intp], Single]:
         """The best ways to go on by one column: codes, which solutions [beam_width, rows] they continue, costs."""
-        nearest = np.rint(values / np.float32(self.scale)).clip(-LARGEST, LARGEST)
+        nearest = np.rint(values / self.scale).clip(-LARGEST, LARGEST)
         tried = np.stack([nearest, nearest - 1, nearest + 1, np.zeros_like(nearest)]).clip(-LARGEST, LARGEST)
-        error = values - tried * np.float32(self.scale)
+        error = values - tried * self.scale
         cost = spent + curve * error * error + np.float32(self.multiplier) * rates.at(tried, column)
         cost[3][np.abs(nearest) <= 1] = np.inf  # tried already
         cost[1:3][np.abs(tried[1:3] - nearest) < 1] = np.inf
@@ -241,8 +262,8 @@ class _Problem:
     def coordinate_descent(self, codes: WholeNumbers, rates: _Rates) -> WholeNumbers:
         """Coordinate descent on distortion and bits, with the tables as they are."""
         codes = codes.copy()
-        scale = np.float32(self.scale)
-        slope = (self.target - codes.astype(np.float32) * scale) @ self.second
+        scale = self.scale
+        slope = (self.target - codes.astype(np.float32) * scale[..., None]) @ self.second
         diagonal = np.einsum("gkk->gk", self.second)
         for _ in range(SWEEPS):
             moved = False
@@ -267,25 +288,25 @@ class _Problem:
 
         Tried are the nearest, the next two towards zero, zero, and `now`, which stays unless another is really better.
         """
-        nearest = np.rint(values / np.float32(self.scale)).clip(-LARGEST, LARGEST)
+        nearest = np.rint(values / self.scale).clip(-LARGEST, LARGEST)
         inwards = np.sign(nearest)
         tried = [nearest, nearest - inwards, nearest - np.minimum(np.abs(nearest), 2) * inwards, np.zeros_like(nearest)]
         if now is not None:
             tried.insert(0, now.astype(np.float32))
         candidates = np.stack(tried)
-        error = values - candidates * np.float32(self.scale)
+        error = values - candidates * self.scale
         cost = curve * error * error + np.float32(self.multiplier) * rates.at(candidates, column)
         if now is not None:
             cost[0] *= np.float32(1 - LEAST_GAIN)
         return np.asarray(np.take_along_axis(candidates, cost.argmin(axis=0)[None], axis=0)[0], np.float32)
 
-    def fitted_scale(self, codes: WholeNumbers) -> np.float32:
-        """The best scale for these codes: `w^T H k / k^T H k`."""
-        curved = codes.astype(np.float32) @ self.second
+    def fitted_scale(self, codes: WholeNumbers) -> Single:
+        """The scales times the factor that is best for these codes: with u = scale code, `w^T H u / u^T H u`."""
+        steps = codes.astype(np.float32) * self.scale[..., None]
+        curved = steps @ self.second
         top = float(np.einsum("grk,grk->", curved, self.target, dtype=np.float64))
-        bottom = float(np.einsum("grk,grk->", curved, codes, dtype=np.float64))
-        fitted = np.float32(top / bottom) if bottom > 0 else np.float32(self.scale)
-        return fitted if fitted > 0 else np.float32(self.scale)
+        bottom = float(np.einsum("grk,grk->", curved, steps, dtype=np.float64))
+        return self.scale * np.float32(top / bottom) if top > 0 and bottom > 0 else self.scale
 
 
 def _taken(values: Single, source: npt.NDArray[np.intp]) -> Single:

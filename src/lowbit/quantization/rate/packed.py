@@ -1,0 +1,54 @@
+"""What the search for an archive gives: the archive, and what was tried."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from lowbit.files import write_atomically
+from lowbit.quantization.quantized import Quantized
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One pass.
+
+    Attributes:
+        recipe: `rate`, or the recipe of fixed width that was packed.
+        multiplier: nats of KL (estimated) that one bit is worth; where the pass was steered, the mean over layers; None
+            for a recipe.
+        archive_bytes: of the whole archive.
+        bits_per_weight: all bytes of the archive, in bits per weight.
+        kl: mean KL from float in nats, on `data` if given, else on calibration images that judge.
+        drop: points of accuracy lost on `data`, or percent of predictions changed without labels; None without `data`.
+    """
+
+    recipe: str
+    multiplier: float | None
+    archive_bytes: int
+    bits_per_weight: float
+    kl: float
+    drop: float | None
+
+
+@dataclass(frozen=True)
+class Packed:
+    """An archive, and how it was found.
+
+    Attributes:
+        archive: the content of the `.lowbit` file.
+        content: the ONNX file in it.
+        quantized: plan and codes; None if a file was packed as it stood.
+        trials: every pass that was tried; the last one is that of the archive. Empty without a dial.
+    """
+
+    archive: bytes
+    content: bytes
+    quantized: Quantized | None = None
+    trials: tuple[Trial, ...] = ()
+
+    def save(self, path: Path | str) -> Path:
+        """Write the archive, whole or not at all.
+
+        Raises:
+            OutputError: the folder is not writable, or the disk is full.
+        """
+        return write_atomically(path, self.archive)
