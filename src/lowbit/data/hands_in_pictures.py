@@ -18,12 +18,12 @@ from lowbit.data.hands import CLASS_NAMES, cut_out
 from lowbit.data.hands_scene import Pixels, photograph, surroundings
 from lowbit.errors import DataError
 
-SIZE = 128
+SIZE = 96
 SEED = 1  # another one is another data set; that of single hands is 0
 SPLITS = ("train", "test", "calibration")
 HANDS = 480  # of each split, from which its pictures take theirs
 LARGEST = 4  # hands in a picture
-SIDES = (32, 72)  # the longer side of a hand in a picture, in pixels
+SIDES = (28, 60)  # the longer side of a hand in a picture, in pixels
 OVERLAP = 0.1  # of two boxes, by intersection over the smaller
 TRIES = 12  # for a place where a hand covers no other
 
@@ -35,7 +35,7 @@ class HandPictures:
     """Pictures and what is in them.
 
     Attributes:
-        images: uint8 [count, 128, 128, 3].
+        images: uint8 [count, 96, 96, 3].
         labels: of each, `boxes` float32 [hands, 4] as x0, y0, x1, y1 in pixels, and `labels` int64 [hands] into
             `CLASS_NAMES`: as the task `detection` takes them.
     """
