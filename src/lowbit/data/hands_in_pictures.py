@@ -1,8 +1,8 @@
 """Pictures with several of the built-in hands, and the box and class of each: what a detector learns and is judged on.
 
 A picture is a background of `hands_scene` with one to four hands from `hands.cut_out` at random sizes and places, few
-of which overlap, and then the faults of a camera. Picture `index` of a split depends on (`SEED`, split, index) only, and
-no hand of one split is in another.
+of which overlap, and then the faults of a camera. Picture `index` of a split depends on (`SEED`, split, index) only,
+and no hand of one split is in another.
 
 Limits: hands have no arms here, and their light and their background's are not the same.
 """

@@ -1,7 +1,7 @@
 """A small detector for hands in pictures, after FastestDet: one scale, no anchors, three heads.
 
-Three depths of a backbone of depthwise-separable convolutions are brought to strides of 8 pixels and joined; stacked 5x5
-convolutions widen what a cell sees. Each cell then says
+Three depths of a backbone of depthwise-separable convolutions are brought to strides of 8 pixels and joined, and stacked
+5x5 convolutions widen what a cell sees. Each cell then says
 
     objectness   sigmoid(o)                                  how well the box will fit, if a hand is there
     box          center (cell + tanh(x, y)) * 8, size sigmoid(w, h) * 96      in pixels
@@ -11,8 +11,9 @@ and one Concat joins them, [cells, 5 + classes], as YOLOv5's files do. FastestDe
 class^0.4; the powers are in the graph, so that the product of the columns is the score.
 
 The four cells around a hand's center learn its box (1 - GIoU) and class (cross-entropy); the target of objectness is
-the overlap that the box has reached, and 0 elsewhere. Sources: FastestDet (github.com/dog-qiuqiu/FastestDet) for network, cells
-and score; Rezatofighi et al. 2019 for GIoU; Li et al. 2020, "Generalized focal loss", for objectness as quality.
+the overlap that the box has reached, and 0 elsewhere. Sources: FastestDet (github.com/dog-qiuqiu/FastestDet) for
+network, cells and score; Rezatofighi et al. 2019 for GIoU; Li et al. 2020, "Generalized focal loss", for objectness as
+quality.
 """
 
 import dataclasses
