@@ -56,7 +56,7 @@ def _data(shown: object) -> dict[str, Any]:
     if not isinstance(shown, Image.Image):
         return {"text/plain": repr(shown).splitlines(keepends=True)}
     png = io.BytesIO()
-    shown.quantize(128).save(png, "png", optimize=True)
+    shown.quantize(64).save(png, "png", optimize=True)
     text = f"<picture of {shown.width} x {shown.height}>"
     return {"image/png": base64.b64encode(png.getvalue()).decode(), "text/plain": [text]}
 

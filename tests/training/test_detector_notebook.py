@@ -8,6 +8,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("pycocotools")
 
+pytestmark = pytest.mark.filterwarnings("default")  # of torch's exporter
 NOTEBOOK = Path(__file__).resolve().parents[2] / "notebooks" / "detector.ipynb"
 
 

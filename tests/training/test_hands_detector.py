@@ -20,6 +20,9 @@ from lowbit.training.detector import (  # noqa: E402
 )
 
 
+pytestmark = pytest.mark.filterwarnings("default")  # of torch's exporter
+
+
 class Losses:
     """Keeps the loss of each epoch."""
 
@@ -61,17 +64,17 @@ def test_what_it_was_shown_often_it_finds(trained):
     (found,) = detections(outputs, outputs)
     (truth,) = one.labels
     best = found.scores > 0.4
-    assert best.sum() == len(truth["boxes"])
     shared = overlaps(truth["boxes"].astype(float), found.boxes[best])
-    assert shared.max(axis=1).min() > 0.7
+    assert shared.max(axis=1).min() > 0.7  # all hands are found
+    assert shared.max(axis=0).min() > 0.3  # and nothing else
     np.testing.assert_array_equal(found.classes[best][shared.argmax(axis=1)], truth["labels"])
 
 
 def test_the_file_computes_what_torch_computes(trained):
     model, _, _ = trained
     exported = as_model(model)
-    assert [(info.name, info.shape[1:]) for info in (*exported.inputs, *exported.outputs)] == [
-        ("x", (3, 96, 96)), ("detections", (144, 8)),
+    assert [(info.name, info.shape) for info in (*exported.inputs, *exported.outputs)] == [
+        ("x", ("batch", 3, 96, 96)), ("detections", ("batch", 144, 8)),
     ]  # fmt: skip
     assert exported.preprocessing == PREPROCESSING
     assert exported.ir.metadata_props[METADATA_KEY] == PREPROCESSING.to_json()

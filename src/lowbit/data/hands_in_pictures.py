@@ -60,9 +60,7 @@ def hand_pictures(split: str, count: int, *, first: int = 0) -> HandPictures:
     images, labels = np.empty((count, SIZE, SIZE, 3), np.uint8), []
     for index in range(count):
         images[index], boxes, classes = _picture(split, first + index)
-        labels.append(
-            {"boxes": np.array(boxes, np.float32).reshape(-1, 4), "labels": np.array(classes, np.int64)}
-        )
+        labels.append({"boxes": np.array(boxes, np.float32).reshape(-1, 4), "labels": np.array(classes, np.int64)})
     return HandPictures(images, tuple(labels))
 
 

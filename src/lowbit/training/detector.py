@@ -1,7 +1,7 @@
 """A small detector for hands in pictures, after FastestDet: one scale, no anchors, three heads.
 
-Three depths of a backbone of depthwise-separable convolutions are brought to strides of 8 pixels and joined, and stacked
-5x5 convolutions widen what a cell sees. Each cell then says
+Three depths of a backbone of depthwise-separable convolutions are brought to strides of 8 pixels and joined, and 5x5
+convolutions, one after another, widen what a cell sees. Each cell then says
 
     objectness   sigmoid(o)                                  how well the box will fit, if a hand is there
     box          center (cell + tanh(x, y)) * 8, size sigmoid(w, h) * 96      in pixels
@@ -200,7 +200,7 @@ def as_model(detector: Detector) -> Model:
     file = io.BytesIO()
     torch.onnx.export(
         detector, (torch.zeros(2, 3, SIZE, SIZE),), file, input_names=["x"], output_names=["detections"], verbose=False,
-        dynamo=True, dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
+        dynamo=True, dynamic_shapes=({0: torch.export.Dim("batch")},),
     )  # fmt: skip
     model = load(file.getvalue())
     graph = model.copy()
