@@ -157,3 +157,28 @@ def test_formats_that_are_none_are_refused(int8, to, said, tmp_path):
     with pytest.raises(OutputError, match=said):
         int8.save(tmp_path / "a.onnx", FileForm(to))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_class_token_keeps_its_values():
+    """What a float Concat joins to patches is not rounded to their codes."""
+    generator = np.random.default_rng(0)
+    weights = {"w": generator.normal(scale=0.2, size=(16, 3, 4, 4)).astype(np.float32), "flat": np.array([0, 16, -1])}
+    weights |= {
+        "token": (0.01 * generator.normal(size=(1, 1, 16))).astype(np.float32),
+        "scale": np.ones(16, np.float32),
+    }
+    weights |= {"v": generator.normal(size=(16, 5)).astype(np.float32), "first": np.array([0])}
+    nodes = [
+        make_node("Conv", "x w", "c", strides=[4, 4]),
+        make_node("Reshape", "c flat", "r"),
+        make_node("Transpose", "r", "t", perm=[0, 2, 1]),
+        make_node("Concat", "token t", "j", axis=1),
+        make_node("LayerNormalization", "j scale", "n"),
+        make_node("Gather", "n first", "f", axis=1),
+        make_node("MatMul", "f v", "y"),
+    ]
+    proto = make(nodes, {"x": [1, 3, 8, 8]}, ["y"], weights)
+    x = generator.normal(size=(24, 3, 8, 8)).astype(np.float32)
+    made = lowbit.quantize(lowbit.load(proto), "int8", calibration=list(x), effort="fast")
+    expected = run(proto.SerializeToString(), x[:1], "onnxruntime")
+    assert relative_error(run(made.to_bytes(FOR_OPENVINO), x[:1], "openvino"), expected) < 0.02
