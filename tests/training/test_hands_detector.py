@@ -5,7 +5,7 @@ torch = pytest.importorskip("torch")
 
 from lowbit.data.hands_in_pictures import HandPictures, hand_pictures  # noqa: E402
 from lowbit.engines import open_session  # noqa: E402
-from lowbit.graph.preprocessing import METADATA_KEY  # noqa: E402
+from lowbit.graph.load import load  # noqa: E402
 from lowbit.measurement.tasks.detections import detections, overlaps  # noqa: E402
 from lowbit.training.detector import (  # noqa: E402
     PREPROCESSING,
@@ -75,8 +75,8 @@ def test_the_file_computes_what_torch_computes(trained):
     assert [(info.name, info.shape) for info in (*exported.inputs, *exported.outputs)] == [
         ("x", ("batch", 3, 96, 96)), ("detections", ("batch", 144, 8)),
     ]  # fmt: skip
-    assert exported.preprocessing == PREPROCESSING
-    assert exported.ir.metadata_props[METADATA_KEY] == PREPROCESSING.to_json()
+    written = load(exported.to_bytes())
+    assert (written.preprocessing, written.trained_parameters) == (PREPROCESSING, 78_728)
     x = as_input(hand_pictures("test", 3).images)
     with torch.inference_mode():
         expected = model(torch.from_numpy(x)).numpy()

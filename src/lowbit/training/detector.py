@@ -29,8 +29,10 @@ from lowbit.data.hands import CLASS_NAMES
 from lowbit.data.hands_in_pictures import SIZE, HandPictures
 from lowbit.graph.load import load
 from lowbit.graph.model import Model
+from lowbit.graph.prepare import TRAINED_KEY
 from lowbit.graph.preprocessing import METADATA_KEY, Preprocessing
 from lowbit.progress import SILENT, Progress
+from lowbit.training.mobilenet import parameter_count
 
 STRIDE = 8
 CELLS = SIZE // STRIDE
@@ -104,8 +106,8 @@ def train_detector(pictures: HandPictures, *, epochs: int, seed: int = 0, progre
         progress: told the mean loss of each epoch.
     """
     torch.manual_seed(seed)
-    # Channels last: convolutions of so few channels take half the time then.
-    model, generator = Detector().to(memory_format=torch.channels_last), np.random.default_rng(seed)
+    model, generator = Detector(), np.random.default_rng(seed)
+    model.to(memory_format=torch.channels_last)  # convolutions of so few channels take half the time then
     steps = -(-len(pictures.images) // BATCH) * epochs
     optimizer = torch.optim.AdamW(model.parameters(), LEARNING_RATE, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps)
@@ -120,7 +122,8 @@ def train_detector(pictures: HandPictures, *, epochs: int, seed: int = 0, progre
             schedule.step()
             losses.append(float(value.detach()))
         progress.note(f"epoch {epoch + 1}/{epochs}: loss {np.mean(losses):.3f}")
-    model.to(memory_format=torch.contiguous_format).eval()
+    model.to(memory_format=torch.contiguous_format)
+    model.eval()
     return model
 
 
@@ -203,5 +206,6 @@ def as_model(detector: Detector) -> Model:
     )  # fmt: skip
     model = load(program.model_proto)
     graph = model.copy()
-    graph.metadata_props[METADATA_KEY] = PREPROCESSING.to_json()
-    return dataclasses.replace(model, ir=graph, preprocessing=PREPROCESSING)
+    count = parameter_count(detector)
+    graph.metadata_props.update({METADATA_KEY: PREPROCESSING.to_json(), TRAINED_KEY: str(count)})
+    return dataclasses.replace(model, ir=graph, preprocessing=PREPROCESSING, trained_parameters=count)
