@@ -78,7 +78,7 @@ def measure(
         if made.path is not None:
             ledger = read_ledger(made.path)
             made = dataclasses.replace(made, bits_per_weight=ledger.bits_per_weight, file_bytes=ledger.total)
-            answers = predict(made.path, subject.test, runs=Runs(BATCH))
+            answers = predict(made.path, subject.test, runs=Runs(BATCH)).class_scores()
         elif made.logits is not None:
             answers = Prediction(made.logits, reference.labels)
         else:
@@ -224,7 +224,7 @@ def measure_seeds(
 def measure_network(subject: Subject, arguments: argparse.Namespace) -> None:
     """The float row and those of all tools that are asked for."""
     path, name = RESULTS.path(quick=arguments.quick), subject.name
-    reference = predict(subject.path, subject.test, runs=Runs(BATCH))
+    reference = predict(subject.path, subject.test, runs=Runs(BATCH)).class_scores()
     wanted = arguments.recipes or (QUICK_RECIPES if arguments.quick else None)
     todo = [each for each in candidates(arguments.tools) if wanted is None or each.recipe in wanted]
     row = float_row(subject, reference)

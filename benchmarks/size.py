@@ -146,7 +146,7 @@ def by_nncodec(subject: Subject, qp: int, work: Path) -> Made:
 
 
 def answered(model: Path | bytes, subject: Subject) -> Prediction:
-    return predict(model, subject.test, runs=Runs(BATCH))
+    return predict(model, subject.test, runs=Runs(BATCH)).class_scores()
 
 
 def measured(subject: Subject, candidate: Candidate, reference: Prediction) -> Row:
@@ -280,7 +280,7 @@ def main() -> None:
         return
     for name in arguments.models:
         subject = open_subject(name, arguments.data, calibration=arguments.calibration_images)
-        reference = predict(subject.path, subject.test, runs=Runs(BATCH))
+        reference = predict(subject.path, subject.test, runs=Runs(BATCH)).class_scores()
         work = RESULTS.build / name
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)

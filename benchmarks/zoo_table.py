@@ -1,6 +1,6 @@
 """Every recipe on every kind of network: does it run, where, how close is it, how small.
 
-    python benchmarks/zoo_table.py [--models resnet bert ...] [--recipes int8 linear4 ...]
+    python benchmarks/zoo_table.py [--networks resnet bert ...] [--recipes int8 linear4 ...]
     python benchmarks/zoo_table.py --table        # write docs/zoo.md from the CSV
 
 The networks are those of `tests/zoo`, built in code and exported by torch (`requirements/train.txt`, with the extras
@@ -201,7 +201,7 @@ def refusals(name: str, own: dict[str, Row]) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="+", help="networks of the zoo; all by default")
+    parser.add_argument("--networks", nargs="+", help="networks of the zoo; all by default")
     parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=RECIPES)
     parser.add_argument("--csv", type=Path, default=RESULTS.csv, help="where rows are kept")
     parser.add_argument("--table", action="store_true", help="only write docs/zoo.md from the CSV")
@@ -211,7 +211,7 @@ def main() -> None:
 
         logging.disable(logging.WARNING)
         RESULTS.build.mkdir(parents=True, exist_ok=True)
-        for name in arguments.models or ZOO:
+        for name in arguments.networks or ZOO:
             RESULTS.add(measure(name, arguments.recipes, RESULTS.build), arguments.csv)
     if arguments.csv == RESULTS.csv:
         write_atomically(PAGE, page(RESULTS.read()).encode())

@@ -90,6 +90,25 @@ def test_labels_come_along(with_labels, model, named):
     assert (others.count, apart.count, overlap(others, apart)) == (COUNT - 3, 3, 0)
 
 
+def test_labels_of_different_lengths_follow_their_samples(model, tmp_path):
+    """In a folder of files, in dicts and in pairs; one item with a batch dimension has one label for each row."""
+    lengths, labels = (5, 8, 3), [np.array([1, 2]), np.array([3]), np.array([], np.int64)]
+    given = [{"ids": np.arange(n), "mask": np.ones(n, np.float32)} for n in lengths]
+    for number, (item, label) in enumerate(zip(given, labels, strict=True)):
+        np.savez(tmp_path / f"{number}.npz", **item, labels=label)
+    dicts = [{**item, "y": label} for item, label in zip(given, labels, strict=True)]
+    for source in (tmp_path, dicts, list(zip(given, labels, strict=True))):
+        data = open_data(source, model)
+        assert data.labels is None
+        for found, wanted in zip(data.targets, labels, strict=True):
+            np.testing.assert_array_equal(found, wanted)
+        assert data.fingerprint() != open_data(given, model).fingerprint()
+    batched = ({"ids": np.zeros((2, 4), int), "mask": np.ones((2, 4))}, np.array([[1, 2, 3], [4, 5, 6]]))
+    np.testing.assert_array_equal(open_data([batched], model).targets, batched[1])
+    alone = ({"ids": np.zeros((1, 4), int), "mask": np.ones((1, 4))}, np.array([[1, 2, 3]]))
+    np.testing.assert_array_equal(open_data([alone, alone], model).targets, [[1, 2, 3]] * 2)
+
+
 def test_batches_end_where_lengths_change(model):
     lengths = (5, 5, 8, 8, 8, 3)
     given = [{"ids": np.arange(n), "mask": np.ones(n, np.float32)} for n in lengths]

@@ -119,9 +119,9 @@ def test_unreadable_folder(tmp_path):
 def test_missing_and_unknown_sources(tmp_path):
     with pytest.raises(DataError, match="no such file or folder"):
         open_images(tmp_path / "gone", SMALL)
-    (tmp_path / "a.txt").write_text("x")
+    (tmp_path / "a.pdf").write_text("x")
     with pytest.raises(DataError, match="this file type is not supported"):
-        open_images(tmp_path / "a.txt", SMALL)
+        open_images(tmp_path / "a.pdf", SMALL)
     with pytest.raises(DataError, match="no built-in split 'nothing'"):
         open_images("builtin:nothing", SMALL)
     for nonsense in (7, {"a": 1}, b"x", None):

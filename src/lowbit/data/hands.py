@@ -19,8 +19,9 @@ from typing import overload
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
-from lowbit.data.hands_scene import Pixels, finish, surroundings
+from lowbit.data.hands_scene import Pixels, finish, lit, outline, surroundings
 from lowbit.errors import DataError
 
 CLASS_NAMES = ("paper", "rock", "scissors")
@@ -37,7 +38,7 @@ FIST = (84.0, 98.0, 58.0)  # degrees at the three joints of a closed finger
 THUMB_OPEN = ((-0.30, -0.28, 0.06), (-0.52, 0.02, 0.10), (-0.72, 0.30, 0.14), (-0.88, 0.54, 0.16))
 THUMB_BESIDE = ((-0.30, -0.28, 0.06), (-0.48, 0.04, 0.14), (-0.52, 0.34, 0.18), (-0.50, 0.62, 0.18))
 THUMB_FOLDED = ((-0.30, -0.28, 0.08), (-0.48, 0.08, 0.36), (-0.26, 0.40, 0.62), (0.06, 0.40, 0.66))
-SKIN, NAIL, SLEEVE = 1, 2, 3
+SKIN, NAIL, SLEEVE, ARM = 1, 2, 3, 4
 
 Point = tuple[float, float, float]
 Heights = npt.NDArray[np.float32]
@@ -104,6 +105,19 @@ def render(kind: str, generator: np.random.Generator) -> Pixels:
     heights, parts = _surface(_strokes(kind, generator))
     scene = surroundings(generator, SIZE)
     return finish(heights, parts, scene, generator, SIZE)
+
+
+def cut_out(kind: str, generator: np.random.Generator) -> Image.Image:
+    """Draw one hand without arm and surroundings, cut at its outline: RGBA, at most 128 x 128.
+
+    Args:
+        kind: "paper", "rock" or "scissors".
+        generator: source of everything that varies.
+    """
+    heights, parts = _surface(_strokes(kind, generator))
+    image = lit(heights, parts, surroundings(generator, SIZE), generator, SIZE)
+    image.putalpha(outline((parts == SKIN) | (parts == NAIL), SIZE))
+    return image.crop(image.getbbox())
 
 
 @dataclass(frozen=True)
@@ -175,7 +189,7 @@ def _palm(generator: np.random.Generator) -> list[_Stroke]:
     bones.append(_Stroke((-0.12, -0.40, 0.06), (-0.36, -0.12, 0.10), 0.20, 0.19))  # ball of the thumb
     bones.append(_Stroke((0.20, -0.36, 0.05), (0.28, 0.0, 0.05), 0.18, 0.17))  # heel of the hand
     for side in (-0.11, 0.11):
-        bones.append(_Stroke((side, -0.48, -0.02), (side * 1.2, -3.2, -0.02), wrist, wrist + 0.12))
+        bones.append(_Stroke((side, -0.48, -0.02), (side * 1.2, -3.2, -0.02), wrist, wrist + 0.12, ARM))
     if generator.uniform() < 0.5:
         cuff = generator.uniform(-1.7, -0.75)
         for side in (-0.14, 0.14):

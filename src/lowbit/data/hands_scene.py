@@ -50,8 +50,7 @@ def finish(
 ) -> Pixels:
     """Light the hand, place it in its scene and add camera faults: uint8 [size, size, 3]."""
     uniform = generator.uniform
-    hand = _lit(heights, parts, scene, generator).resize((size, size), Image.Resampling.BOX)
-    mask = Image.fromarray(np.where(parts > 0, np.uint8(255), np.uint8(0))).resize((size, size), Image.Resampling.BOX)
+    hand, mask = lit(heights, parts, scene, generator, size), outline(parts > 0, size)
     image = scene.background
     if uniform() < 0.6:  # the shadow of the hand on the background
         far = uniform(3, 14)
@@ -62,14 +61,23 @@ def finish(
     image.paste(hand, (0, 0), mask)
     if uniform() < 0.1:
         _obstruct(image, generator)
-    return _photograph(image, generator)
+    return photograph(image, generator)
 
 
-def _lit(
-    heights: npt.NDArray[np.float32], parts: npt.NDArray[np.uint8], scene: Scene, generator: np.random.Generator
+def outline(seen: npt.NDArray[np.bool_], size: int) -> Image.Image:
+    """How much of each pixel is covered by what is seen in the drawing, 0 to 255: "L", `size` x `size`."""
+    return Image.fromarray(np.where(seen, np.uint8(255), np.uint8(0))).resize((size, size), Image.Resampling.BOX)
+
+
+def lit(
+    heights: npt.NDArray[np.float32],
+    parts: npt.NDArray[np.uint8],
+    scene: Scene,
+    generator: np.random.Generator,
+    size: int,
 ) -> Image.Image:
-    """Lambert's law on the slope of the height map, creases darker, nails brighter, skin mottled."""
-    size = heights.shape[0]
+    """Lambert's law on the slope of the height map, creases darker, nails brighter, skin mottled: `size` x `size`."""
+    drawn = heights.shape[0]
     floor = float(heights[parts > 0].min()) if parts.any() else 0.0
     surface = np.maximum(heights, np.float32(floor))
     slope_x, slope_y = np.zeros_like(surface), np.zeros_like(surface)
@@ -83,16 +91,17 @@ def _lit(
     # Where the surface is lower than around it, less light arrives.
     top = max(float(surface.max()), floor + 1.0)
     levels = ((surface - np.float32(floor)) * np.float32(255.0 / (top - floor))).astype(np.uint8)
-    around = np.asarray(Image.fromarray(levels).filter(ImageFilter.BoxBlur(size / 40)), dtype=np.float32)
+    around = np.asarray(Image.fromarray(levels).filter(ImageFilter.BoxBlur(drawn / 40)), dtype=np.float32)
     crease = np.clip(around - levels.astype(np.float32), 0, 60) * np.float32(1 / 60)
     shade *= np.float32(1.0) - np.float32(generator.uniform(0.15, 0.5)) * crease
-    mottle = _soft_noise(generator, 24, size)
+    mottle = _soft_noise(generator, 24, drawn)
     shade *= np.float32(0.92) + mottle * np.float32(0.16 / 255)
     skin = np.asarray(scene.skin, dtype=np.float32)
     nail = np.minimum(skin * np.float32(0.9) + np.asarray((38, 20, 24), dtype=np.float32), 255)
-    palette = np.stack([skin, skin, nail, np.asarray(scene.sleeve, dtype=np.float32)])
+    palette = np.stack([skin, skin, nail, np.asarray(scene.sleeve, dtype=np.float32), skin])
     pixels = palette[parts] * shade[..., None]
-    return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
+    whole = Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
+    return whole.resize((size, size), Image.Resampling.BOX)
 
 
 def _background(generator: np.random.Generator, size: int, skin: Color) -> Image.Image:
@@ -161,8 +170,8 @@ def _obstruct(image: Image.Image, generator: np.random.Generator) -> None:
         )
 
 
-def _photograph(image: Image.Image, generator: np.random.Generator) -> Pixels:
-    """Blur, low resolution, exposure, color cast and sensor noise."""
+def photograph(image: Image.Image, generator: np.random.Generator) -> Pixels:
+    """Blur, low resolution, exposure, color cast and sensor noise: uint8, as large as the image, a square."""
     uniform, size = generator.uniform, image.width
     fault = uniform()
     if fault < 0.12:

@@ -107,7 +107,11 @@ def _about_task(comparison: Comparison, samples: str) -> list[str]:
         for metric in comparison.metrics
     ]
     notes = [f"Task: {comparison.task}, on {samples}{f': {LISTED.join(named)}' if named else ''}."]
-    farthest = {row.worst_output: None for row in comparison.rows if row.worst_output and row.output_error}
+    farthest = {
+        row.worst_output: None
+        for row in comparison.rows
+        if row.worst_output and row.output_error and not comparison.is_reference(row)
+    }
     if farthest:
         notes.append(
             f"Error: squared error relative to variance, of the output farthest from float's ({', '.join(farthest)})."

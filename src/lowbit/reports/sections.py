@@ -254,16 +254,15 @@ def _outputs(comparison: Comparison) -> Markup:
     if not comparison.shows_outputs:
         return NOTHING
     lines = []
-    for row in comparison.files:
+    for file, row in enumerate(comparison.files):
         for place, output in enumerate(row.details.outputs):
-            reference = comparison.is_reference(row) and row is comparison.files[0]
             exact = output.relative_error == 0
             lines.append(
                 (
                     "" if place else row.name,
                     output.name,
                     f"{output.type} {output.shape}",
-                    "reference" if reference else "exact" if exact else units.decimal(output.sqnr_db, 1),
+                    "exact" if exact else units.decimal(output.sqnr_db, 1) if file else "reference",
                     units.small(output.relative_error),
                     units.percent(output.agreement),
                     units.count(output.differing or None),
@@ -272,12 +271,14 @@ def _outputs(comparison: Comparison) -> Markup:
     if not lines:
         return NOTHING
     heads = ("file", "output", "for one sample", "SQNR, dB", "relative error", "same, %", "other shapes")
+    used = [i for i in range(len(heads)) if i < 4 or any(line[i] != units.MISSING for line in lines)]
     words = (
         "Distance of every output from float's: signal-to-noise ratio, and squared error over the variance of each "
         "channel. Of integers: how many are the same. Answers of another shape than float's are counted, not compared."
     )
+    chosen = [[line[i] for i in used] for line in lines]
     note = element("p", {"class": "note"}, words)
-    return join([element("h3", {}, "Distance of outputs"), table(heads, lines, text=(1, 2)), note])
+    return join([element("h3", {}, "Distance of outputs"), table([heads[i] for i in used], chosen, text=(1, 2)), note])
 
 
 def _shown_errors(row: Row) -> list[tuple[str, str]]:

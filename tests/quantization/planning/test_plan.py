@@ -437,6 +437,33 @@ def test_a_concat_whose_codes_are_read_computes_in_integers():
     assert nodes["whole"] == "integer"
 
 
+@pytest.mark.parametrize("clamp", ["Relu", "Clip"])
+@pytest.mark.parametrize("join", ["Add", "Mul"])
+def test_layers_are_linked_through_the_activations_between(clamp, join):
+    """Nothing but activations reads or feeds what joins two layers, as in a residual block with one on every side."""
+    rng = np.random.default_rng(0)
+    weights = {"wa": rng.normal(size=(8, 3, 3, 3)), "wb": rng.normal(size=(8, 3, 3, 3)), "low": 0.0, "high": 6.0}
+    weights |= {"wc": rng.normal(size=(4, 8, 1, 1))}
+    bounds = " low high" if clamp == "Clip" else ""
+    proto = make(
+        [
+            make_node("Conv", "x wa", "a"),
+            make_node("Conv", "x wb", "b"),
+            make_node(clamp, f"a{bounds}", "ra"),
+            make_node(clamp, f"b{bounds}", "rb"),
+            make_node(join, "ra rb", "j"),
+            make_node(clamp, f"j{bounds}", "rj"),
+            make_node("Conv", "rj wc", "y"),
+        ],
+        {"x": ["n", 3, 8, 8]},
+        ["y"],
+        {name: np.asarray(value, np.float32) for name, value in weights.items()},
+    )
+    plan = lowbit.plan(lowbit.load(proto), "int8")
+    assert {node.op: node.arithmetic for node in plan.nodes}[join] == "integer"
+    assert not plan.downgrades
+
+
 def bounded(low, high, *, before=(), after="Conv"):
     """A convolution, other operators, a Clip (with bounds that are None left out) and what reads it."""
     generator = np.random.default_rng(0)

@@ -17,9 +17,11 @@ from lowbit.errors import DataError, ModelError, SchemeError
 from lowbit.formats.onnx.archive import unpack
 from lowbit.formats.onnx.read import layer_weights
 from lowbit.graph.ops import layers
+from lowbit.packing.entropy import entropy_bits
+from lowbit.progress import SILENT
 from lowbit.quantization.pack import pack
 from lowbit.quantization.passes.sensitivity import sensitivities
-from lowbit.quantization.rate.allocation import bias_codes
+from lowbit.quantization.rate.allocation import Allocation, bias_codes
 from lowbit.quantization.rate.control import Forecast, RateControl, bits_for
 from lowbit.quantization.rate.goal import Goal
 from lowbit.quantization.rate.search import drop
@@ -271,6 +273,29 @@ def test_a_pass_is_steered_to_its_bits(model, images, off):
     assert control.taken == pytest.approx(aim, rel=0.05)
     assert control.ratio == pytest.approx(off, rel=0.1)
     assert RateControl(forecast, 1e-3).better_multiplier(forecast.nodes[0], 1e9) is None
+
+
+def test_layers_of_few_positions_take_the_bits_that_were_forecast():
+    """With fewer images than inputs what is rounded is held by a ridge, and the forecast has to know of it."""
+    generator = np.random.default_rng(0)
+    weights = {"w0": generator.normal(size=(256, 256)) / 16, "w1": generator.normal(size=(24, 256)) / 16}
+    nodes = [
+        make_node("Gemm", "x w0", "a", transB=1, name="first"),
+        make_node("Relu", "a", "b"),
+        make_node("Gemm", "b w1", "y", transB=1, name="fc"),
+    ]
+    model = lowbit.load(make(nodes, {"x": ["n", 256]}, {"y": ["n", 24]}, weights))
+    few = lowbit.open_images(list(generator.normal(size=(40, 256)).astype(np.float32)), None, values="model")
+    sensitivity = sensitivities(model, few, ["first", "fc"], EFFORTS["fast"])
+    forecast = Forecast(model, sensitivity)
+    plan = Allocation.planned(model, EFFORTS["fast"])
+    control = RateControl.towards(forecast, 4.0 * forecast.weights(forecast.nodes))
+    expected = forecast.bits(control.multiplier, ["fc"])
+    graph = Allocation(model, plan, sensitivity).solve(
+        RateControl(forecast, control.multiplier), few, EFFORTS["fast"], 0, SILENT
+    )
+    fc = graph.weights["w1"].codes.astype(np.int64)
+    assert entropy_bits((fc - fc.min()).astype(np.int32)) == pytest.approx(expected, rel=0.1)
 
 
 def test_what_was_made_says_how_bytes_follow_from_bits():

@@ -37,10 +37,10 @@ from lowbit.quantization.passes.layerwise import WIDEST, LayerwisePass
 from lowbit.quantization.solving.effort import Effort
 from lowbit.quantization.solving.gptq import gptq
 from lowbit.quantization.solving.grids import UniformGrid
-from lowbit.quantization.solving.problem import Floats, Single, damped, inverse_factor, objective
+from lowbit.quantization.solving.problem import Floats, Single, inverse_factor, objective
 from lowbit.quantization.solving.rate_distortion import high_rate_scale
 from lowbit.quantization.solving.refit import refit_bias
-from lowbit.quantization.solving.ridge import DAMPING
+from lowbit.quantization.solving.ridge import DAMPING, TYPICAL_BITS, ridged, rounding_ridge, typical_power
 
 SHARE = 0.01  # of a layer's output power that the test takes away
 VALIDATION_IMAGES = 64  # that the test runs on
@@ -123,7 +123,10 @@ def _tested(layer: Layer, weight: Array, moments: Moments, rest: "_Rest") -> _Te
             remedy="Quantize by a linear or cluster recipe, and pack the file that it gives.",
         )
     matrix = layer.to_matrix(weight)
-    second = damped(moments.second, DAMPING)
+    # As codes will be chosen later: without its ridge a layer of few positions seemed to need a fifth of its bits.
+    typical = typical_power(matrix, moments.second)
+    ridge = rounding_ridge(matrix, moments, typical, TYPICAL_BITS)
+    second = ridged(moments.second, ridge, typical, damping=DAMPING)
     order = np.argsort(-np.einsum("gkk->gk", second).mean(axis=0), kind="stable")
     factor = inverse_factor(second, order)
     power = float(objective(matrix, 0.0, moments.second).sum())

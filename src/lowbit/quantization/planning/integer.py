@@ -147,9 +147,12 @@ def _drop_idle(model: Model, plans: dict[str, NodePlan]) -> None:
 def _drop_lonely(model: Model, plans: dict[str, NodePlan]) -> None:
     """Integer nodes that are linked to no integer layer: to round what is float before and behind gains nothing.
 
-    Such is the sum of an attention's scores and its mask, whose -1e9 would take the whole range.
+    Such is the sum of an attention's scores and its mask, whose -1e9 would take the whole range. A Relu or Clip links
+    too: whether saturation does its work is decided later.
     """
-    linked: dict[str, set[str]] = {name: set() for name, plan in plans.items() if plan.arithmetic == "integer"}
+    codes = {name for name, plan in plans.items() if plan.arithmetic == "integer"}
+    linked: dict[str, set[str]] = {name: set() for name in codes}
+    linked |= {str(node.name): set() for node in model.graph if limits_codes(node)}
     for node in model.graph:
         for output in node.outputs:
             for user, _ in output.uses():
@@ -163,7 +166,7 @@ def _drop_lonely(model: Model, plans: dict[str, NodePlan]) -> None:
         new = linked[pending.pop()] - reached
         reached |= new
         pending += new
-    for name in linked.keys() - reached:
+    for name in codes - reached:
         plans[name] = replace(plans[name], arithmetic="float", reason="no integer layer gives or reads its codes")
 
 

@@ -34,13 +34,13 @@ from lowbit.quantization.solving.layer import aim
 from lowbit.quantization.solving.problem import Floats, Single
 from lowbit.quantization.solving.rate_distortion import BEAM_WIDTH, solve_rate
 from lowbit.quantization.solving.refit import refit_bias
+from lowbit.quantization.solving.ridge import TYPICAL_BITS
 from lowbit.quantization.solving.stored_scales import stored_scales
 from lowbit.schemes.codes import Codes
 from lowbit.schemes.linear import Linear, LinearCodes
 
 METADATA = {"lowbit.recipe": "rate"}  # what a file says of its making
 FINER = 0.25
-TYPICAL_BITS = 4  # of a code, for how far rounding errors can be trusted to cancel
 AGAIN = 2  # times that a layer may be solved at another multiplier
 OTHERS = Linear(8, per="channel")  # scheme of weights that belong to no layer
 

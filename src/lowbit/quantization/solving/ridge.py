@@ -31,6 +31,7 @@ ROUNDING_RIDGES = (0.003, 0.03, 0.3, 3.0)
 UNJUDGED, ROUNDING_UNJUDGED = 3.0, 0.3  # where there is nothing to judge on
 ENOUGH = 0.9  # of what the best ridge wins: of those that win as much the strongest is taken
 JUDGED_ROWS, JUDGED_ROUNDED_ROWS = 64, 32  # of each group that is judged by
+TYPICAL_BITS = 4  # of codes whose bits are not known beforehand
 DAMPING = 1e-2  # of each column's own power while rounding
 COVERED = 0.85  # of the weights' range by the grid that rounding is judged on
 FEW_ROWS = 4.0  # rows of a group whose sizes count as much as the mean over its columns
