@@ -15,6 +15,7 @@ from rows import HERE
 from subjects import Subject
 
 import lowbit
+from lowbit.calibration.batches import samples_per_run
 from lowbit.files import write_atomically
 from lowbit.formats.onnx.write import to_onnx
 from lowbit.progress import SILENT
@@ -159,8 +160,9 @@ def by_nncf(subject: Subject, folder: Path, options: Sequence[str]) -> Made:
     """NNCF in its own environment; files of its OpenVINO backend answer there."""
     python = peer("nncf")
     images = arrays(subject, folder)
+    batch = samples_per_run(subject.model, subject.calibration) or BATCH
     command = [python, HERE / "peers" / "nncf_int8.py", subject.path, *images, folder, *options]
-    run([*command, "--images", subject.calibration.count, "--batch", subject.model.fixed_batch or BATCH])
+    run([*command, "--images", subject.calibration.count, "--batch", batch])
     for path in images:
         path.unlink()
     result = json.loads((folder / "result.json").read_text())

@@ -83,3 +83,39 @@ def test_data_of_another_model_are_refused():
     with pytest.raises(DataError, match="arrays for ids, mask, the model takes left, right"):
         Batches(other, data, 2)
     assert dataclasses.replace(data).count == 4
+
+
+def scaled_positions():
+    """An image and a vector without a batch dimension, which every run takes whole."""
+    from graphs import make, make_node
+
+    nodes = [make_node("Mul", "x scale", "s"), make_node("MatMul", "s w", "y")]
+    weights = {"w": np.random.default_rng(0).standard_normal((4, 3))}
+    return lowbit.load(make(nodes, {"x": ["n", 4], "scale": [4]}, {"y": ["n", 3]}, weights))
+
+
+def test_an_input_without_a_batch_is_neither_cut_nor_joined():
+    model = scaled_positions()
+    x = np.random.default_rng(1).standard_normal((6, 4)).astype(np.float32)
+    data = open_data({"x": x}, model, feeds={"scale": np.arange(4.0)})
+    assert samples_per_run(model, data) is None
+    batches = list(Batches(model, data, 4))
+    assert [batch.inputs["x"].shape for batch in batches] == [(4, 4), (2, 4)]
+    for batch in (*batches, batches[0].part(1, 3), batches[1].filled(4)):
+        np.testing.assert_array_equal(batch.inputs["scale"], np.arange(4, dtype=np.float32))
+    np.testing.assert_array_equal(batches[1].filled(4).inputs["x"], x[[4, 5, 4, 5]])
+    quantized = lowbit.quantize(model, "int8", calibration=data)
+    assert open_session(quantized.to_bytes()).run(batches[0].inputs)["y"].shape == (4, 3)
+
+
+def test_one_sample_says_nothing_of_others():
+    case = many_inputs.rows_of_all_images()
+    model = lowbit.load(case.model)
+    assert samples_per_run(model, open_data(case.samples(1), model)) == 1
+    assert samples_per_run(model, open_data(case.samples(4), model)) is None
+
+
+def test_an_item_is_converted_once():
+    model = lowbit.load(many_inputs.rows_of_all_images().model)
+    data = open_data({"image": np.zeros((50, 3, 8, 8), np.float64)}, model)
+    assert data.sample(7)["image"].base is data.sample(8)["image"].base

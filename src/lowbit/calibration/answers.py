@@ -62,7 +62,7 @@ def float_answers(
 
 def _kind(batch: Batch) -> Hashable:
     """What the inputs of a sample have in common with those of others: their shapes."""
-    return tuple(x.shape[x.ndim > 0 and len(x) == len(batch) :] for x in batch.inputs.values())
+    return tuple(x.shape[name not in batch.whole :] for name, x in batch.inputs.items())
 
 
 def by_sample(parts: Sequence[Array], sizes: Sequence[int]) -> Answer | None:

@@ -93,7 +93,10 @@ def samples_per_run(model: Model, data: Dataset) -> int | None:
     if fixed is not None or (isinstance(data, Samples) and data.whole):
         return fixed or 1
     if model not in _apart:
-        _apart[model] = keeps_samples_apart(model) or _answers_apart(model, data)
+        pair = None if keeps_samples_apart(model) else next(iter(data.batches(2)))
+        if pair is not None and len(pair) < 2:
+            return 1  # other samples may tell more
+        _apart[model] = pair is None or _answers_apart(model, pair)
     return None if _apart[model] else 1
 
 
@@ -106,11 +109,8 @@ def fixed_batch(model: Model, data: Dataset) -> int | None:
     return min(numbers) if numbers else None
 
 
-def _answers_apart(model: Model, data: Dataset) -> bool:
-    """Whether the first two samples have the same answers together as alone."""
-    pair = next(iter(data.batches(2)))
-    if len(pair) < 2:
-        return False
+def _answers_apart(model: Model, pair: Batch) -> bool:
+    """Whether two samples have the same answers together as alone."""
     session = open_session(model.light(), threads=1)
     try:
         first, second = (session.run(pair.part(i, i + 1).inputs) for i in (0, 1))

@@ -99,8 +99,9 @@ def quantize(
             strict=search.strict,
             progress=progress,
         )
-        content = quantized.to_bytes(file_form.named(output))
-        check_runs(loaded, content, file_form.named(output))
+        named = file_form.named(output)
+        content = quantized.to_bytes(named)
+        check_runs(loaded, content, named)
         write_atomically(output, content)
     ledger = read_file_ledger(output)
     if as_json:

@@ -64,7 +64,7 @@ def constant(value: float | Array, info: ValueInfo, sizes: Mapping[str, int], *,
         isinstance(d, int) and d != n for d, n in zip(wanted, array.shape, strict=True)
     ):
         raise DataError(f"an array of shape {list(array.shape)} was given, it takes {list(info.shape)}.", where=where)
-    return Constant(np.ascontiguousarray(of_type(array, info.dtype, lambda: where)), whole)
+    return Constant(np.asarray(of_type(array, info.dtype, lambda: where), order="C"), whole)
 
 
 def parse_feed(text: str) -> tuple[str, float | Array]:

@@ -28,11 +28,13 @@ class Batch:
         inputs: arrays by input name: [n, ...] each, but for inputs without a batch dimension, of which a run takes one.
         labels: int64 [n], or None.
         indices: int64 [n], positions within the data set they come from.
+        whole: names of the inputs that have no batch dimension, and so cannot be cut or joined.
     """
 
     inputs: dict[str, Array]
     labels: Labels | None
     indices: npt.NDArray[np.int64]
+    whole: frozenset[str] = frozenset()
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -52,8 +54,16 @@ class Batch:
         """Samples `start` to `end`; a single sample is itself, since its arrays may have no batch dimension."""
         if (start, end) == (0, len(self)):
             return self
-        labels = None if self.labels is None else self.labels[start:end]
-        return Batch({name: x[start:end] for name, x in self.inputs.items()}, labels, self.indices[start:end])
+        return self._taking(np.arange(start, end))
+
+    def filled(self, size: int) -> "Batch":
+        """A batch of `size` samples: itself, or its samples again and again."""
+        return self if len(self) == size else self._taking(np.resize(np.arange(len(self)), size))
+
+    def _taking(self, rows: npt.NDArray[np.int64]) -> "Batch":
+        labels = None if self.labels is None else self.labels[rows]
+        inputs = {name: x if name in self.whole else x[rows] for name, x in self.inputs.items()}
+        return Batch(inputs, labels, self.indices[rows], self.whole)
 
 
 Self = TypeVar("Self", bound="Dataset")
@@ -126,6 +136,11 @@ class Dataset(Protocol):
     def fingerprint(self) -> str:
         """Hex SHA-256 of all digests with their labels; does not depend on names or order."""
         ...
+
+
+def whole_inputs(others: Mapping[str, Constant]) -> frozenset[str]:
+    """Names of constants without a batch dimension."""
+    return frozenset(name for name, constant in others.items() if constant.whole)
 
 
 def digest_of(*arrays: Array) -> str:

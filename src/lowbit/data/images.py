@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from lowbit.data import decode, image_list, iterables, npz, sources
 from lowbit.data.constants import Constant, of_type
-from lowbit.data.dataset import ONLY, Batch, check_labels, digest_of, fingerprint_of
+from lowbit.data.dataset import ONLY, Batch, check_labels, digest_of, fingerprint_of, whole_inputs
 from lowbit.data.sampling import check_limit, stratified
 from lowbit.data.sources import Labels, Source, Targets
 from lowbit.errors import DataError
@@ -120,7 +120,7 @@ class Images:
             x = np.stack(list(islice(inputs, len(indices))))
             others = {name: constant.repeated(len(indices)) for name, constant in self.others.items()}
             labels = None if self.labels is None else self.labels[indices]
-            yield Batch({self.input: x, **others}, labels, indices)
+            yield Batch({self.input: x, **others}, labels, indices, whole_inputs(self.others))
 
     def _input(self, index: int) -> npt.NDArray[Any]:
         return of_type(self._array(index), self.dtype, lambda: self.where(index))

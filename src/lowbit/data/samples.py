@@ -8,14 +8,14 @@ turn out to depend on each other (`as_given`). Numbers pass through as they are,
 import dataclasses
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from lowbit.data.constants import Constant, of_type
-from lowbit.data.dataset import Batch, digest_of, fingerprint_of
+from lowbit.data.dataset import Batch, digest_of, fingerprint_of, whole_inputs
 from lowbit.data.sampling import check_limit, stratified
 from lowbit.data.sources import Labels, Targets, chosen_of
 from lowbit.errors import DataError
@@ -23,6 +23,7 @@ from lowbit.graph.model import ValueInfo
 
 Array = npt.NDArray[Any]
 Item = Mapping[str, Array]
+ITEMS_HELD = 2
 Place = tuple[int, int | None]  # an item, and the row in it; None: the item as a whole
 
 
@@ -107,7 +108,9 @@ class Samples:
         }
         inputs |= {name: constant.repeated(count) for name, constant in self.others.items()}
         indices = np.arange(start, start + count, dtype=np.int64)
-        return Batch(inputs, None if self.labels is None else self.labels[indices], indices)
+        labels = None if self.labels is None else self.labels[indices]
+        whole = frozenset(inputs) if self.whole else whole_inputs(self.others)
+        return Batch(inputs, labels, indices, whole)
 
     def subset(self, limit: int, *, seed: int = 0) -> "Samples":
         """`limit` of the samples, each class in proportion (largest remainders first), in the same order.
@@ -175,6 +178,7 @@ def samples_of(
     infos = {info.name: info for info in inputs}
     read = items if callable(items) else items.__getitem__
 
+    @lru_cache(ITEMS_HELD)  # samples of an item come one after the other, and each is only a part of it
     def typed(number: int) -> Item:
         where = f"{name}, item {number}"
         return {key: of_type(x, infos[key].dtype, f"{where}, {key!r}".__str__) for key, x in read(number).items()}

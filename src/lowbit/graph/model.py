@@ -104,12 +104,6 @@ class Model:
         return self.inputs[0]
 
     @property
-    def fixed_batch(self) -> int | None:
-        """Images per run, where the input's first dimension fixes that; None where it is open."""
-        first = self.input.shape[0] if self.input.shape else None
-        return first if isinstance(first, int) else None
-
-    @property
     def classes(self) -> int | None:
         """Last dimension of the first output, if known: the number of classes of a classifier."""
         last = self.outputs[0].shape[-1] if self.outputs and self.outputs[0].shape else None

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lowbit.data.dataset import Batch, Dataset
+from lowbit.data.dataset import Dataset
 from lowbit.data.images import Images
 from lowbit.errors import DataError
 from lowbit.formats.input_bytes import byte_layout
@@ -39,15 +39,5 @@ def as_taken(data: Dataset, model: File) -> Dataset:
 
 def first_batch(data: Dataset, size: int) -> dict[str, NDArray[Any]]:
     """The inputs of one run; where there are fewer samples than that they repeat."""
-    return {name: np.ascontiguousarray(x) for name, x in repeated(next(iter(data.batches(size))), size).inputs.items()}
-
-
-def repeated(batch: Batch, size: int) -> Batch:
-    """A batch of `size` samples: itself, or its samples again and again."""
-    if len(batch) == size:
-        return batch
-    inputs = {
-        name: np.resize(x, (size, *x.shape[1:])) if len(x) == len(batch) else x for name, x in batch.inputs.items()
-    }
-    labels = None if batch.labels is None else np.resize(batch.labels, size)
-    return Batch(inputs, labels, np.resize(batch.indices, size))
+    batch = next(iter(data.batches(size))).filled(size)
+    return {name: np.asarray(x, order="C") for name, x in batch.inputs.items()}

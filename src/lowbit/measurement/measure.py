@@ -69,11 +69,11 @@ def measure(
     if model is None:
         check_reference(candidates[0].path)
     with tempfile.TemporaryDirectory(prefix="lowbit-") as folder:
-        model = model or load(opened(candidates[0].path, Path(folder)))
-        data, per_run = _runs(model, data, conditions)
-        conditions = dataclasses.replace(conditions, batch=per_run or conditions.batch)
         # Archives are measured as the ONNX files that they hold; their size is their own.
         paths = [opened(candidate.path, Path(folder)) for candidate in candidates]
+        model = model or load(paths[0])
+        data, per_run = _runs(model, data, conditions)
+        conditions = dataclasses.replace(conditions, batch=per_run or conditions.batch)
         made_for = [candidate.engines for candidate in candidates]
         chosen, notes = entries(paths, data, conditions, made_for=made_for)
         kept = sorted({entry.file for entry in chosen})

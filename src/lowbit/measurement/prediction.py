@@ -13,7 +13,7 @@ from lowbit.data.dataset import Dataset
 from lowbit.data.sources import Labels, Targets
 from lowbit.engines import fed, open_session
 from lowbit.errors import DataError
-from lowbit.measurement.inputs import File, as_taken, repeated
+from lowbit.measurement.inputs import File, as_taken
 from lowbit.progress import SILENT, Progress
 
 MEMORY_BYTES = 256 << 20  # of one output; what is larger goes to a temporary file
@@ -125,7 +125,7 @@ def predict(
     kept: dict[str, _Kept] = {name: _Kept() for name in session.output_names}
     sizes: list[int] = []
     for part in progress.track(data.batches(runs.size), what, total=-(-data.count // runs.size)):
-        run = repeated(part, runs.size) if runs.exactly else part
+        run = part.filled(runs.size) if runs.exactly else part
         outputs = session.run(fed(session, run.inputs))
         for name, given in outputs.items():
             even = given.ndim > 0 and len(given) % len(run) == 0

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from lowbit.data.dataset import Array
-from lowbit.engines import fed, installed_engines, open_session
+from lowbit.engines import Session, fed, installed_engines, open_session
 from lowbit.errors import EngineError, ModelError
 from lowbit.formats.file_form import LITERT, OPENVINO, FileForm
 from lowbit.graph.model import Model, ValueInfo
@@ -36,10 +36,11 @@ def check_runs(model: Model, content: bytes, form: FileForm) -> None:
         if engine == "litert":
             return
         engine = "onnxruntime"
+    session: Session | None = None
     runs = 0
     for inputs in _trials(model):
         try:
-            session = open_session(content, engine=engine, threads=1)
+            session = session or open_session(content, engine=engine, threads=1)
             session.run(fed(session, _as_taken(inputs, model, form)))
         except EngineError as error:
             if _float_runs(model, inputs):
@@ -51,8 +52,8 @@ def check_runs(model: Model, content: bytes, form: FileForm) -> None:
                 ) from error
         else:
             runs += 1
-            if runs == 2 or not _is_open(model):
-                return
+        if runs == len(SAMPLES) or not _is_open(model):
+            return
 
 
 def _trials(model: Model) -> Iterator[dict[str, Array]]:
