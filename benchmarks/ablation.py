@@ -16,10 +16,10 @@ from dataclasses import dataclass
 import numpy as np
 from machine import stamp
 from rows import Results, argument_parser, by_model, cell, escaped, line
-from subjects import DETECTOR, NETWORKS, Subject, open_subject
+from subjects import DETECTOR, NETWORKS, Subject, open_subject, replies
 
 import lowbit
-from lowbit.calibration.divergence import answers, mean_kl
+from lowbit.calibration.divergence import mean_kl
 from lowbit.data.images import Images
 from lowbit.errors import LowbitError
 from lowbit.quantization.passes.validation import fitting_and_judging
@@ -65,11 +65,6 @@ def labels(images: Images) -> np.ndarray:
     return np.concatenate([np.asarray(part.labels) for part in images.batches(64)])
 
 
-def logits(content: bytes, subject: Subject, images: Images) -> np.ndarray:
-    """What a file answers, [images, classes]."""
-    return answers(content, subject.model, images, limit=images.count)
-
-
 def measured(subject: Subject, name: str, steps: Sequence[str], references: Sequence[np.ndarray]) -> Row:
     """Quantize with these steps and evaluate the file.
 
@@ -94,7 +89,7 @@ def measured(subject: Subject, name: str, steps: Sequence[str], references: Sequ
     dropped = [step.name for step in quantized.steps if not step.kept]
     notes = [*["what lowbit does by itself"] * usual, *[f"{', '.join(dropped)} dropped"] * bool(dropped)]
     parts = (*fitting_and_judging(subject.model, subject.calibration), subject.test)
-    found = [logits(content, subject, part) for part in parts]
+    found = [replies(content, subject, part) for part in parts]
     fitted, judged, kl = (
         float(f"{mean_kl(reference, given):.4g}") for reference, given in zip(references, found, strict=True)
     )
@@ -140,7 +135,7 @@ def main() -> None:
     for model in arguments.models:
         subject = open_subject(model, arguments.data, calibration=CALIBRATION, test=test)
         parts = (*fitting_and_judging(subject.model, subject.calibration), subject.test)
-        references = [logits(subject.model.to_bytes(), subject, part) for part in parts]
+        references = [replies(subject.model.to_bytes(), subject, part) for part in parts]
         for name in arguments.recipes:
             for steps in RECIPES[name][2]:
                 row = measured(subject, name, steps, references)

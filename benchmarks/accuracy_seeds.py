@@ -17,11 +17,10 @@ from detections import f1
 from machine import stamp
 from peer_tools import installed, why
 from rows import JsonResults, by_model, cell, escaped, failed, heading, line, position
-from subjects import DETECTOR, NETWORKS, Subject, missing, open_subject
+from subjects import DETECTOR, NETWORKS, Subject, missing, open_subject, replies
 
 import lowbit
-from lowbit.calibration.divergence import answers, mean_kl
-from lowbit.data.images import Images
+from lowbit.calibration.divergence import mean_kl
 from lowbit.formats.onnx.ledger import read_ledger
 from lowbit.measurement.results import finite
 from lowbit.quantization.solving.effort import EFFORTS
@@ -107,8 +106,8 @@ def measure_network(name: str, asked: Asked) -> None:
         if not todo:
             continue
         content = subject.path.read_bytes()
-        reference = reply(content, subject, subject.test) if reference is None else reference
-        seen = reply(content, subject, subject.calibration)
+        reference = replies(content, subject, subject.test) if reference is None else reference
+        seen = replies(content, subject, subject.calibration)
         for index, candidate in enumerate(todo, 1):
             row = measure(subject, candidate, seed, reference, seen)
             RESULTS.add([row], asked.path)
@@ -121,11 +120,6 @@ def empty(subject: Subject, candidate: Candidate, seed: int) -> Row:
     row = Row(subject.name, *names, seed, images, test_images=subject.test.count, version=lowbit.__version__)
     made = stamp()
     return replace(row, cpu=made["cpu"], date=made["date"])
-
-
-def reply(content: bytes, subject: Subject, images: Images) -> np.ndarray:
-    """What a file answers, [images, values]; it is run on as many images at a time as the float model takes."""
-    return answers(content, subject.model, images, limit=images.count)
 
 
 def measure(subject: Subject, candidate: Candidate, seed: int, reference: np.ndarray, seen: np.ndarray) -> Row:
@@ -148,7 +142,7 @@ def measure(subject: Subject, candidate: Candidate, seed: int, reference: np.nda
         if made.path is not None:
             ledger, content = read_ledger(made.path), made.path.read_bytes()
             made = replace(made, bits_per_weight=ledger.bits_per_weight, file_bytes=ledger.total)
-            tested, calibrated = (reply(content, subject, part) for part in (subject.test, subject.calibration))
+            tested, calibrated = (replies(content, subject, part) for part in (subject.test, subject.calibration))
         else:
             tested, calibrated = (
                 part.reshape(len(part), -1) for part in (made.logits, made.calibration_logits) if part is not None

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 import lowbit
+from lowbit.calibration.answers import float_answers
 from lowbit.data.decode import decode_file
 from lowbit.data.image_list import from_list
 from lowbit.data.images import Images
@@ -121,6 +122,12 @@ def open_subject(name: str, data: Path, *, calibration: int, test: int | None = 
         model = with_preprocessing(model, mean="imagenet", std="imagenet")
     images = lowbit.open_images(seen, model.preprocessing, limit=calibration, seed=seed)
     return Subject(name, path, model, images, lowbit.open_images(unseen, model.preprocessing, limit=test))
+
+
+def replies(content: bytes, subject: Subject, images: Images) -> np.ndarray:
+    """What a file answers, [images, values]; it is run on as many images at a time as the float model takes."""
+    (answer,) = float_answers(content, subject.model, images).values()
+    return np.asarray(answer).reshape(len(answer), -1)
 
 
 def open_prepared(path: Path, prepared: Prepared, *, labels: bool = True) -> Images:

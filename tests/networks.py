@@ -7,6 +7,8 @@ import onnx
 import onnx_ir as ir
 
 from graphs import make, make_node
+from lowbit.calibration.answers import float_answers
+from lowbit.data.dataset import Dataset
 from lowbit.engines import open_session
 from lowbit.graph.model import Model, serialize
 
@@ -123,6 +125,12 @@ def inputs(count: int, *, seed: int = 1) -> np.ndarray:
 def labelled_inputs(count: int, *, seed: int = 1) -> list[tuple[np.ndarray, int]]:
     """`inputs` with labels that mean nothing but fit."""
     return [(x, index % CLASSES) for index, x in enumerate(inputs(count, seed=seed))]
+
+
+def class_scores(content: bytes, model: Model, data: Dataset) -> np.ndarray:
+    """What a file of a classifier answers, [samples, classes]."""
+    (answer,) = float_answers(content, model, data).values()
+    return np.asarray(answer)
 
 
 def with_outputs(model: Model, names: Sequence[str]) -> bytes:

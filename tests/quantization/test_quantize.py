@@ -8,7 +8,7 @@ import pytest
 import lowbit
 import networks
 from graphs import change_weights, make, make_node, relative_error, run
-from lowbit.calibration.divergence import answers, mean_kl
+from lowbit.calibration.divergence import mean_kl
 from lowbit.quantization.passes.steps import BIAS_CORRECTION_TOLERANCE, ROUNDING_TOLERANCE
 from lowbit.quantization.passes.validation import fitting_and_judging
 from lowbit.quantization.planning.steps import BIAS, ROUNDING
@@ -35,8 +35,7 @@ def quantized(model, images):
 
 def kl(model, content):
     unseen = lowbit.open_images(list(networks.inputs(64, seed=77)), None)
-    reference = answers(model.to_bytes(), model, unseen, limit=64)
-    return mean_kl(reference, answers(content, model, unseen, limit=64))
+    return mean_kl(*(networks.class_scores(each, model, unseen) for each in (model.to_bytes(), content)))
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -56,7 +55,7 @@ def test_steps_are_judged_on_what_the_file_answers(model, images, quantized, rec
     assert step.kept
     assert step.measure == "KL"
     for part, distance in ((judging, step.after), (fitting, step.fitted)):
-        reference, found = (answers(each.to_bytes(), model, part, limit=64) for each in (model, quantized))
+        reference, found = (networks.class_scores(each.to_bytes(), model, part) for each in (model, quantized))
         temperature = max(1.0, reference.std(axis=1).mean())
         assert distance == pytest.approx(mean_kl(reference / temperature, found / temperature), 1e-3)
 

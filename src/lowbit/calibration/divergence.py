@@ -1,4 +1,4 @@
-"""How far a file's answers are from the float model's: mean KL divergence of the softmax, on images without labels."""
+"""How far class scores are from the float model's: KL divergence of the softmax."""
 
 import math
 from typing import Any
@@ -6,46 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lowbit.calibration.batches import Batches
-from lowbit.data.dataset import Dataset
-from lowbit.engines import open_session
-from lowbit.errors import ModelError
-from lowbit.graph.model import LightModel, Model
-
 PROBABILITY_FLOOR = float(np.finfo(np.float32).tiny)
 BATCH_SIZE = 4  # larger batches are no faster and take more memory
 
 Array = np.ndarray[Any, np.dtype[Any]]
-
-
-def answers(model: bytes | LightModel, source: Model, data: Dataset, *, limit: int, threads: int = 0) -> Array:
-    """A file's first output for the first `limit` samples, float32 [samples, values].
-
-    Args:
-        model: the file's content, or a light model.
-        source: the float model, which says how many samples a run takes.
-        data: calibration samples; labels are not used.
-        limit: maximum number of samples.
-        threads: threads of the runtime; 0 leaves it to the runtime.
-
-    Raises:
-        DataError: too few samples for one run.
-        ModelError: the output has not as much for each sample.
-    """
-    session = open_session(model, threads=threads)
-    outputs: list[Array] = []
-    for batch in Batches(source, data, BATCH_SIZE, limit=limit):
-        output = session.run(batch.inputs)[session.output_names[0]]
-        count = len(batch)
-        rows = np.asarray(output, np.float32).reshape(count, -1) if output.size % count == 0 else None
-        if rows is None or (outputs and rows.shape[1] != outputs[0].shape[1]):
-            raise ModelError(
-                "the first output has not as much for each image, so files cannot be compared by it.",
-                where=source.source,
-                remedy="Cut the model before what selects (such as NonMaxSuppression) or mixes images.",
-            )
-        outputs.append(rows)
-    return np.concatenate(outputs)
 
 
 def log_probabilities(outputs: NDArray[np.floating], *, probabilities: bool) -> NDArray[np.float64]:

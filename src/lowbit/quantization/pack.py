@@ -78,7 +78,9 @@ def pack(
     search = Search(model, images, data, limits, short_names, threads, progress)
     if goal.max_drop is not None:
         return search.to_drop(goal.max_drop)
-    return search.to_size(int(goal.size if goal.size is not None else (goal.bits_per_weight or 0) * search.weights / 8))
+    if goal.size is not None:
+        return search.to_size(int(goal.size))
+    return search.to_size(int((goal.bits_per_weight or 0) * search.trials.weights / 8))
 
 
 def _as_it_stands(model: Model | str | Path, short_names: bool) -> Packed:

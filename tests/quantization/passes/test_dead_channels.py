@@ -7,7 +7,7 @@ from onnx import numpy_helper
 import lowbit
 import networks
 from graphs import change_weights
-from lowbit.calibration.divergence import answers, mean_kl
+from lowbit.calibration.divergence import mean_kl
 from lowbit.formats.quantized_graph import ActivationCodes
 from lowbit.graph.ops import layers
 from lowbit.quantization.passes.activations import INT32_LIMIT, fit_biases, least_scales
@@ -32,7 +32,7 @@ def network(magnitude):
 
 def kl(model, content):
     unseen = lowbit.open_images(list(networks.inputs(64, seed=77)), None)
-    return mean_kl(answers(model.to_bytes(), model, unseen, limit=64), answers(content, model, unseen, limit=64))
+    return mean_kl(*(networks.class_scores(each, model, unseen) for each in (model.to_bytes(), content)))
 
 
 @pytest.mark.parametrize("bits", range(2, 9))

@@ -24,7 +24,7 @@ from lowbit.quantization.passes.sensitivity import sensitivities
 from lowbit.quantization.rate.allocation import Allocation, bias_codes
 from lowbit.quantization.rate.control import Forecast, RateControl, bits_for
 from lowbit.quantization.rate.goal import Goal
-from lowbit.quantization.rate.search import drop
+from lowbit.quantization.rate.trials import drop
 from lowbit.quantization.solving.effort import EFFORTS
 
 FLOOR = 0.05  # of the size asked for that may be left over
@@ -120,7 +120,7 @@ def test_the_first_pass_already_comes_close(packed_wide, bits):
 def test_more_bits_hurt_less_and_the_same_call_gives_the_same_bytes(wide, packed_wide, images):
     few, many = packed_wide.values()
     assert few.trials[-1].bits_per_weight <= 3 < many.trials[-1].bits_per_weight <= 5
-    assert many.trials[-1].kl < few.trials[-1].kl
+    assert many.trials[-1].distance < few.trials[-1].distance
     assert pack(wide, Goal(bits_per_weight=3.0), calibration=images, effort="fast").archive == few.archive
 
 
@@ -150,7 +150,7 @@ def test_short_names_leave_more_room_for_codes(model, images):
     plain, short = (
         pack(model, Goal(size=2700), calibration=images, effort="fast", short_names=short) for short in (False, True)
     )
-    assert short.trials[-1].kl < plain.trials[-1].kl
+    assert short.trials[-1].distance < plain.trials[-1].distance
 
 
 def test_a_drop_is_kept_on_images_that_were_not_calibrated_on(model, images):
@@ -303,3 +303,26 @@ def test_what_was_made_says_how_bytes_follow_from_bits():
     assert bits_for([(0.0, 100), (800.0, 300), (1600.0, 400)], 350) == 1200
     assert bits_for([(0.0, 100), (800.0, 300)], 310) == 880
     assert bits_for([(0.0, 100), (800.0, 300)], 100) == 1
+
+
+def two_outputs():
+    """Boxes and scores: no classes to count."""
+    generator = np.random.default_rng(3)
+    weights = {name: generator.normal(size=shape) for name, shape in
+               (("w0", (16, 3, 3, 3)), ("w1", (4, 16, 1, 1)), ("w2", (2, 16, 1, 1)))}  # fmt: skip
+    nodes = [
+        make_node("Conv", "x w0", "a", pads=[1] * 4, strides=[2, 2]),
+        make_node("Relu", "a", "b"),
+        make_node("Conv", "b w1", "boxes"),
+        make_node("Conv", "b w2", "scores"),
+    ]
+    return lowbit.load(make(nodes, {"x": ["n", 3, 16, 16]}, ["boxes", "scores"], weights))
+
+
+def test_trials_of_a_detector_are_measured_by_all_outputs(images):
+    model = two_outputs()
+    fine, coarse = (pack(model, Goal(size=size), calibration=images, effort="fast") for size in (1350, 1100))
+    assert {trial.measure for trial in fine.trials} == {"relative squared error"}
+    assert fine.trials[-1].distance < coarse.trials[-1].distance
+    with pytest.raises(SchemeError, match="counted by class scores"):
+        pack(model, Goal(max_drop=1.0, data=images.subset(5)), calibration=images.apart(5)[0], effort="fast")

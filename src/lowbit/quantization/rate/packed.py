@@ -17,7 +17,9 @@ class Trial:
             for a recipe.
         archive_bytes: of the whole archive.
         bits_per_weight: all bytes of the archive, in bits per weight.
-        kl: mean KL from float in nats, on `data` if given, else on calibration images that judge.
+        distance: mean distance from float, on `data` if given, else on calibration images that judge; None where no
+            output has something for each sample.
+        measure: what that is: KL in nats for a classifier, else relative squared error of all outputs.
         drop: points of accuracy lost on `data`, or percent of predictions changed without labels; None without `data`.
     """
 
@@ -25,7 +27,8 @@ class Trial:
     multiplier: float | None
     archive_bytes: int
     bits_per_weight: float
-    kl: float
+    distance: float | None
+    measure: str
     drop: float | None
 
 

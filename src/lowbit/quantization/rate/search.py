@@ -12,27 +12,17 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from lowbit.calibration.divergence import answers, mean_kl
 from lowbit.data.dataset import Dataset
 from lowbit.errors import SchemeError
-from lowbit.formats.onnx import archive
-from lowbit.formats.onnx.minify import shortened
-from lowbit.formats.onnx.write import to_onnx
-from lowbit.formats.quantized_graph import QuantizedGraph
 from lowbit.graph.model import Model
 from lowbit.graph.ops import layers
-from lowbit.graph.weights import all_weights
 from lowbit.progress import Progress
 from lowbit.quantization.passes.candidate import plain_graph
 from lowbit.quantization.passes.sensitivity import sensitivities
-from lowbit.quantization.passes.validation import MOST_JUDGING, Distances, Validation, fitting_and_judging
+from lowbit.quantization.passes.validation import Distances, Validation, fitting_and_judging
 from lowbit.quantization.planning.plan import plan
 from lowbit.quantization.planning.recipes import Recipe
 from lowbit.quantization.quantize import quantize
@@ -40,7 +30,8 @@ from lowbit.quantization.quantized import Quantized
 from lowbit.quantization.rate.allocation import Allocation
 from lowbit.quantization.rate.control import LEAST_MULTIPLIER, Forecast, RateControl, bits_for
 from lowbit.quantization.rate.fixed import recipe_filling
-from lowbit.quantization.rate.packed import Packed, Trial
+from lowbit.quantization.rate.packed import Packed
+from lowbit.quantization.rate.trials import Trials
 from lowbit.quantization.solving.effort import EFFORTS, Effort
 
 CLOSE_ENOUGH = 0.98  # share of the size asked for from which an archive is taken
@@ -48,8 +39,6 @@ MOST_TRIALS = 8
 SENSITIVITY_EFFORT = "fast"
 MOST_DROP_TRIALS = 7
 FIRST_BITS = 3.0  # per weight, where the search for a drop begins
-
-Array = np.ndarray[Any, np.dtype[Any]]
 
 
 @dataclass
@@ -64,7 +53,7 @@ class Search:
         short_names: whether inner tensors are renamed.
         threads: that share the images; 0 takes as many as there are cores.
         progress: told after every layer.
-        trials: so far.
+        trials: what is measured, and all trials so far.
     """
 
     model: Model
@@ -74,10 +63,10 @@ class Search:
     short_names: bool
     threads: int
     progress: Progress
-    trials: list[Trial] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.fitting, self.judging = fitting_and_judging(self.model, self.images)
+        self.trials = Trials(self.model, self.judging, self.data, short_names=self.short_names, threads=self.threads)
 
     @cached_property
     def validation(self) -> Validation:
@@ -101,29 +90,13 @@ class Search:
         """Of the bits of each layer."""
         return Forecast(self.model, self.allocation.sensitivity)
 
-    @cached_property
-    def reference(self) -> Array:
-        """The float model's answers [images, classes] on the images that trials are measured on."""
-        limit = min(MOST_JUDGING, self.judging.count) if self.data is None else self.data.count
-        return answers(self.model.to_bytes(), self.model, self.measured_on, limit=limit, threads=self.threads)
-
-    @property
-    def measured_on(self) -> Dataset:
-        """What trials are measured on."""
-        return self.judging if self.data is None else self.data
-
-    @cached_property
-    def weights(self) -> int:
-        """Number of weights in the model."""
-        return sum(self.model.weights[name].size for name in {weight.weight for weight in all_weights(self.model)})
-
     def to_size(self, most: int) -> Packed:
         """The closest archive of at most so many bytes.
 
         Raises:
             SchemeError: no archive is that small.
         """
-        least = len(archive.pack(self.content(self.allocation.emptied())))
+        least = self.trials.size(self.allocation.emptied())
         if most < least:
             zero = "every weight of a layer" if self.allocation.others else "every weight"
             raise SchemeError(
@@ -196,7 +169,7 @@ class Search:
         if best is None:
             raise SchemeError(
                 f"no archive of at most {most:,} bytes was found; the smallest tried takes "
-                f"{min(trial.archive_bytes for trial in self.trials):,}.",
+                f"{min(trial.archive_bytes for trial in self.trials.records):,}.",
                 where=self.model.source,
                 remedy="Ask for a little more.",
             )
@@ -207,11 +180,11 @@ class Search:
 
         @cache
         def size_of(recipe: Recipe) -> int:
-            return len(archive.pack(self.content(plain_graph(self.model, plan(self.model, recipe)))))
+            return self.trials.size(plain_graph(self.model, plan(self.model, recipe)))
 
         room = float(most)
         for _ in range(2):
-            recipe = recipe_filling(family, room, self.weights, size_of)
+            recipe = recipe_filling(family, room, self.trials.weights, size_of)
             if recipe is None:
                 return None
             quantized = quantize(
@@ -222,7 +195,7 @@ class Search:
                 threads=self.threads,
                 progress=self.progress,
             )
-            packed = self.measured(quantized, None)
+            packed = self.trials.measured(quantized, None)
             if len(packed.archive) <= most:
                 return packed
             room = min(room * most / len(packed.archive), size_of(recipe) - 1)
@@ -232,8 +205,9 @@ class Search:
         """The smallest archive found that loses at most so many points.
 
         Raises:
-            SchemeError: no trial loses that little.
+            SchemeError: no trial loses that little, or the network has no classes.
         """
+        self.trials.require_classes()
         multiplier = self.forecast.multiplier(FIRST_BITS * self.forecast.weights(self.forecast.nodes))
         best: Packed | None = None
         good, bad = 0.0, math.inf
@@ -256,8 +230,8 @@ class Search:
                 multiplier = math.sqrt(good * bad)
         if best is None:
             raise SchemeError(
-                f"at most {most:g} points lost was not reached: {self.trials[-1].drop:.2f} are lost at "
-                f"{self.trials[-1].bits_per_weight:.2f} bits per weight.",
+                f"at most {most:g} points lost was not reached: {self.trials.records[-1].drop:.2f} are lost at "
+                f"{self.trials.records[-1].bits_per_weight:.2f} bits per weight.",
                 where=self.model.source,
                 remedy="Allow a larger drop, give more calibration images, or use a recipe of 8 or 16 bits.",
             )
@@ -265,51 +239,16 @@ class Search:
 
     def passes(self, most: float) -> bool:
         """Whether the last trial loses at most so many points."""
-        lost = self.trials[-1].drop
+        lost = self.trials.records[-1].drop
         return lost is not None and lost <= most
 
     def done(self, best: Packed) -> Packed:
         """The winner with all trials, its own last."""
         own = best.trials[0]
-        return replace(best, trials=(*(trial for trial in self.trials if trial is not own), own))
+        return replace(best, trials=(*(trial for trial in self.trials.records if trial is not own), own))
 
     def trial(self, control: RateControl, effort: Effort) -> Packed:
         """The network as it is steered: written, weighed and measured."""
-        _ = self.reference  # before the pass, whose memory it would come on top of
+        _ = self.trials.reference  # before the pass, whose memory it would come on top of
         graph = self.allocation.solve(control, self.fitting, effort, self.threads, self.progress)
-        return self.measured(Quantized(self.allocation.given(graph), graph), control.mean_multiplier)
-
-    def measured(self, quantized: Quantized, multiplier: float | None) -> Packed:
-        """The archive of a quantized network, weighed and measured."""
-        content = self.content(quantized.graph)
-        packed = archive.pack(content)
-        outputs = answers(content, self.model, self.measured_on, limit=len(self.reference), threads=self.threads)
-        record = Trial(
-            quantized.graph.metadata["lowbit.recipe"],
-            multiplier,
-            len(packed),
-            8 * len(packed) / max(1, self.weights),
-            mean_kl(self.reference, outputs),
-            None if self.data is None else drop(self.reference, outputs, _labels(self.data)),
-        )
-        self.trials.append(record)
-        return Packed(packed, content, quantized, (record,))
-
-    def content(self, graph: QuantizedGraph) -> bytes:
-        """The ONNX file."""
-        content = to_onnx(graph)
-        return shortened(content) if self.short_names else content
-
-
-def drop(reference: Array, outputs: Array, labels: npt.NDArray[np.int64] | None) -> float:
-    """Points of accuracy lost, or percent of predictions changed where there are no labels."""
-    before, after = reference.argmax(axis=1), outputs.argmax(axis=1)
-    after = np.where(np.isfinite(outputs).all(axis=1), after, -1)
-    if labels is None:
-        return 100.0 * float((before != after).mean())
-    labels = labels[: len(before)]
-    return 100.0 * float((before == labels).mean() - (after == labels).mean())
-
-
-def _labels(images: Dataset) -> npt.NDArray[np.int64] | None:
-    return None if images.labels is None else np.asarray(images.labels, np.int64)
+        return self.trials.measured(Quantized(self.allocation.given(graph), graph), control.mean_multiplier)
