@@ -14,6 +14,8 @@ from pathlib import Path
 from lowbit.errors import DataError, OutputError
 
 CHUNK_BYTES = 1 << 20
+# What this process has written whole so far: who interrupts it is told.
+written: list[Path] = []
 OTHER_NAME = "Choose another name for the output."
 
 
@@ -39,6 +41,7 @@ def write_atomically(path: Path | str, data: bytes | str) -> Path:
         # mkstemp makes private files; a result should be readable like any other file of this user.
         os.chmod(aside, 0o666 & ~_umask())
         os.replace(aside, path)
+        written.append(path)
         aside = None
     except OSError as error:
         raise OutputError(
@@ -134,6 +137,7 @@ def staged_folder(path: Path | str) -> Iterator[Path]:
                 with source.open("rb") as file:
                     os.fsync(file.fileno())
                 os.replace(source, target)
+                written.append(target)
     except OSError as error:
         raise OutputError(
             f"cannot write: {error.strerror or error}.",
