@@ -41,6 +41,9 @@ def ending_quietly() -> Iterator[None]:
         for number in SIGNALS:
             signal.signal(number, signal.SIG_IGN)
         sys.stderr.write(f"Interrupted; {_written()}.\n")
+        # Python notes that a text it executed was interrupted, as dataclasses are made of some, and then ends by SIGINT
+        # whatever the exit code; the next text takes the note back.
+        exec("")
         sys.exit(EXIT_INTERRUPTED)
     finally:
         for number, handler in before.items():
