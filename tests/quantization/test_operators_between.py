@@ -338,7 +338,7 @@ def network(name):
 
 @functools.cache
 def quantized(name, recipe):
-    return quantize(load(network(name)), recipe, calibration=list(samples(24, seed=1)), effort="fast", threads=1)
+    return quantize(load(network(name)), recipe, calibration=list(samples(24, seed=1)), effort="fast")
 
 
 def samples(count, seed=0):

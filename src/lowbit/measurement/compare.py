@@ -10,7 +10,7 @@ from lowbit.calibration.batches import as_runs
 from lowbit.data.dataset import Dataset, overlap
 from lowbit.data.opening import open_data
 from lowbit.engines import AUTO, ENGINES, chosen_engines, engine_version
-from lowbit.errors import DataError, DowngradeError, ModelError
+from lowbit.errors import DataError, DowngradeError, ModelError, SchemeError
 from lowbit.formats.file_form import LITERT
 from lowbit.formats.opening import load
 from lowbit.graph.cost import cost
@@ -135,6 +135,12 @@ def _planned(model: Model, recipes: Sequence[str | Recipe | Plan], options: Comp
             chosen.append(recipe)
         elif parse_recipe(recipe).weights is not None:
             chosen.append(plan(model, recipe, rules=options.rules, effort=options.effort))
+    names = [decision.recipe.name for decision in chosen]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise SchemeError(
+            f"two files would be called '{twice}'.",
+            remedy="Name each recipe once; give the recipes of plans names of their own.",
+        )
     if options.strict:
         for decision in chosen:
             decision.require_all()
@@ -173,9 +179,7 @@ def _write(
     refused = refused_by_all(decision, engines, destination)
     if refused:
         return [], refused, ""
-    quantized = quantize(
-        destination.model, decision, calibration=making.calibration, progress=making.progress
-    )
+    quantized = quantize(destination.model, decision, calibration=making.calibration, progress=making.progress)
     written, refused = write_files(quantized, engines, destination)
     candidates: list[Candidate] = []
     for path, file in written:
@@ -222,9 +226,10 @@ def _outlooks(
 def _with_gains(
     candidates: Sequence[Candidate], plans: Sequence[Plan], outlooks: Mapping[str, Outlook]
 ) -> list[Candidate]:
-    """The candidates, those that compute in integers with the gain that is expected on each engine."""
+    """The candidates, those that compute in integers as the first does with the gain expected on each engine."""
     gains = {name: outlook.gain for name, outlook in outlooks.items()}
-    integers = {decision.recipe.name for decision in plans if decision.integer}
+    first = next((decision.nodes for decision in plans if decision.integer), ())
+    integers = {decision.recipe.name for decision in plans if decision.integer and decision.nodes == first}
     return [dataclasses.replace(file, expected=gains) if file.recipe in integers else file for file in candidates]
 
 
@@ -251,7 +256,7 @@ def candidate_of(quantized: Quantized, path: Path) -> Candidate:
         bits=decision.recipe.bits,
         schemes=schemes,
         reasons=reasons,
-        notes=(*decision.downgrades, *decision.adaptations),
+        notes=(*_by_rules(decision), *decision.downgrades, *decision.adaptations),
         steps=tuple(
             Step(
                 step.name,
@@ -266,6 +271,10 @@ def candidate_of(quantized: Quantized, path: Path) -> Candidate:
         ),
         float_weights=weights_by_name(quantized.model),
     )
+
+
+def _by_rules(decision: Plan) -> tuple[str, ...]:
+    return (f"quantized by rules: {', '.join(decision.rules)}.",) if decision.rules else ()
 
 
 def calibration_data(

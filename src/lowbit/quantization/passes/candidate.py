@@ -10,6 +10,7 @@ import numpy as np
 from lowbit.calibration.statistics import Statistics, calibrate
 from lowbit.data.dataset import Dataset
 from lowbit.formats.input_bytes import with_exact_input
+from lowbit.formats.opening import RULES_KEY
 from lowbit.formats.quantized_graph import ActivationCodes, QuantizedGraph
 from lowbit.graph.model import Model
 from lowbit.graph.ops import layers
@@ -153,7 +154,7 @@ def on_bytes(graph: QuantizedGraph, plan: Plan) -> QuantizedGraph:
 
 def metadata(plan: Plan) -> dict[str, str]:
     """What a file says of its making."""
-    rules = {"lowbit.rules": json.dumps(plan.rules)} if plan.rules else {}
+    rules = {RULES_KEY: json.dumps(plan.rules)} if plan.rules else {}
     return {"lowbit.recipe": plan.recipe.name, **rules}
 
 

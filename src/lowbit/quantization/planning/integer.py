@@ -156,9 +156,7 @@ def _drop_idle(model: Model, plans: dict[str, NodePlan]) -> None:
             plans[name] = replace(plan, arithmetic="float", reason="only moves data to a float output")
 
 
-def _drop_edges(
-    model: Model, plans: dict[str, NodePlan], limiting: frozenset[str], optional: Collection[str]
-) -> None:
+def _drop_edges(model: Model, plans: dict[str, NodePlan], limiting: frozenset[str], optional: Collection[str]) -> None:
     """At the edge of an island of integers, what nobody asked for: it would round tensors for the sake of nothing."""
 
     def is_inside(node: Node) -> bool:
@@ -170,8 +168,8 @@ def _drop_edges(
 
     edges: list[str] | None = None
     while edges is None or edges:
-        inside = [node for node in model.graph if node.name in optional and plans[str(node.name)].arithmetic == "integer"]
-        edges = [str(node.name) for node in inside if not is_inside(node)]
+        inside = (node for node in model.graph if node.name in optional and not is_inside(node))
+        edges = [str(node.name) for node in inside if plans[str(node.name)].arithmetic == "integer"]
         for name in edges:
             plans[name] = replace(plans[name], arithmetic="float", reason="not all is integers around it")
 

@@ -108,7 +108,9 @@ class Plan:
         nodes = [
             f"{node.node} ({node.op}) computes in float: {node.reason}"
             for node in self.nodes
-            if node.arithmetic == "float" and node.asked == "integer" and node.op in WEIGHTED | RECURRENT.keys() | {"Add", "Einsum"}
+            if node.arithmetic == "float"
+            and node.asked == "integer"
+            and node.op in WEIGHTED | RECURRENT.keys() | {"Add", "Einsum"}
         ]
         return tuple(tensors + nodes)
 
@@ -277,9 +279,7 @@ def check_quantizable(model: Model, users: Mapping[str, object]) -> None:
 
 def _with_integers(model: Model, decision: Plan, choices: Choices, users: WeightUsers) -> Plan:
     """With the arithmetic of each node, and what that makes of the weights."""
-    float_nodes = {
-        name: f"rule {choice.rule}" for name, choice in choices.nodes.items() if not choice.recipe.integer
-    }
+    float_nodes = {name: f"rule {choice.rule}" for name, choice in choices.nodes.items() if not choice.recipe.integer}
     asked = {name for name, choice in choices.nodes.items() if choice.recipe.integer}
     free = set() if decision.recipe.integer else model.nodes.keys() - asked
     integer = integer_plan(model, decision.tensors, users, reasons=float_nodes, optional=free)
@@ -319,8 +319,9 @@ def integer_plan(
         unasked = unasked - nodes if tensor.integer else unasked | nodes
     made = plan_integer(model, reasons=stay, optional=unasked)
     asked = {name for name, reason in reasons.items() if reason} | unasked
-    nodes = (replace(node, asked="float") if node.node in asked else node for node in made.nodes)
-    return replace(made, nodes=tuple(nodes))
+    return replace(
+        made, nodes=tuple(replace(node, asked="float") if node.node in asked else node for node in made.nodes)
+    )
 
 
 def with_target(model: Model, decision: Plan, integer: IntegerPlan, users: WeightUsers) -> Plan:
