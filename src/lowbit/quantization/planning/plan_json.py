@@ -206,7 +206,10 @@ def nodes_from_json(data: Sequence[Json], tensors: Sequence[TensorPlan]) -> tupl
             continue
         node = _following(name, op, weights)
         if node is None:
-            raise SchemeError(f"node {name} has no arithmetic.", remedy="Write integer or float.")
+            raise SchemeError(
+                f"node {name} has no arithmetic, and no weight says it.",
+                remedy="Write integer or float, or put the line of its weight back.",
+            )
         nodes.append(node)
     return tuple(nodes)
 
