@@ -1,4 +1,4 @@
-"""Files that mix families: integers here, code books there, float in between; every runtime gives what they decode to."""
+"""Files that mix families: integers, code books and float; every runtime gives what they decode to."""
 
 import json
 
