@@ -169,7 +169,7 @@ def with_shares(model: Model, tensors: list[TensorPlan]) -> list[TensorPlan]:
     """With the share that each has in the bytes of all float constants."""
     floats = {name: array.nbytes for name, array in model.weights.items() if array.dtype.kind == "f"}
     total = max(1, sum(floats.values()))
-    return [replace(tensor, share=round(floats.get(tensor.tensor, 0) / total, 6)) for tensor in tensors]
+    return [replace(tensor, share=floats.get(tensor.tensor, 0) / total) for tensor in tensors]
 
 
 def float_reason(tensor: TensorPlan) -> str:
