@@ -149,6 +149,19 @@ def test_an_edit_can_bring_integers_and_take_them_all_away(model, written):
     lowbit.quantize(model, decision)
 
 
+def test_an_edited_line_asks_for_what_it_gives(model, written):
+    def change(_data, tensors, _nodes):
+        assert {tensors[name]["given"] for name in ("fc", "narrow")} == {None}, "too small for code books"
+        tensors["fc"]["given"] = "linear8"
+        tensors["narrow"]["given"] = "int8"
+
+    decision = lowbit.read_plan(edited(written("cluster8"), change), model)
+    for name in ("fc", "narrow"):
+        (tensor,) = [tensor for tensor in decision.tensors if tensor.tensor == f"{name}.weight"]
+        assert (tensor.asked, tensor.reason) == (parse_recipe("linear8").weights, "")
+    assert arithmetic(decision, "narrow") == "integer"
+
+
 def test_edits_of_nodes_are_honored(model, written):
     def change(_data, _tensors, nodes):
         nodes["sum"]["arithmetic"] = "float"

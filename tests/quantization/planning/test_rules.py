@@ -13,7 +13,8 @@ import lowbit
 import networks
 from graphs import make, make_node
 from lowbit.errors import DowngradeError, SchemeError
-from lowbit.quantization.planning.plan import Plan, weight_users
+from lowbit.quantization.planning.arithmetic import weight_users
+from lowbit.quantization.planning.plan import Plan
 from lowbit.quantization.planning.plan_file import followable
 from lowbit.quantization.planning.recipes import parse_recipe, recipe_names
 from lowbit.quantization.planning.rules import parse_rule, rule_layers

@@ -1,16 +1,17 @@
 """The plan: what will be done to each tensor and node, and why, as plain data made before any number is touched."""
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from lowbit.errors import DowngradeError, ModelError
+from lowbit.errors import DowngradeError
 from lowbit.formats.input_bytes import reads_bytes
 from lowbit.graph.model import Model
 from lowbit.graph.ops import Layer, layers
-from lowbit.graph.weights import RECURRENT, OtherWeight, all_weights, node_of
-from lowbit.quantization.planning.integer import IntegerPlan, NodePlan, plan_integer
+from lowbit.graph.weights import RECURRENT
+from lowbit.quantization.planning.arithmetic import WeightUsers, check_quantizable, integer_plan, weight_users
+from lowbit.quantization.planning.integer import IntegerPlan, NodePlan
 from lowbit.quantization.planning.kernels import WEIGHTED
 from lowbit.quantization.planning.plan_json import (
     nodes_from_json,
@@ -38,7 +39,6 @@ from lowbit.quantization.planning.target import resolved
 from lowbit.quantization.planning.tensors import (
     SIZE_REASON,
     TensorPlan,
-    float_reason,
     for_target,
     other_tensors,
     weight_plan,
@@ -48,7 +48,6 @@ from lowbit.quantization.planning.tensors import (
 )
 from lowbit.quantization.solving.effort import effort_called
 
-WeightUsers = Mapping[str, Sequence[Layer | OtherWeight]]
 WORTH_SAYING = 0.01  # share of the weights' bytes whose staying float is said first of all
 
 
@@ -249,34 +248,6 @@ def plan(
     return decision if with_images else replace(decision, steps=())
 
 
-def weight_users(model: Model) -> dict[str, list[Layer | OtherWeight]]:
-    """By weight, the layers and others that read it."""
-    users: dict[str, list[Layer | OtherWeight]] = {}
-    for weight in all_weights(model):
-        users.setdefault(weight.weight, []).append(weight)
-    return users
-
-
-def check_quantizable(model: Model, users: Mapping[str, object]) -> None:
-    """Refuse a model that is quantized already, or has nothing to quantize.
-
-    Raises:
-        ModelError: it is so.
-    """
-    if model.quantized:
-        raise ModelError(
-            "the model is already quantized.",
-            where=model.source,
-            remedy="Use the float model that it was made from; `lowbit measure` takes quantized files.",
-        )
-    if not users:
-        raise ModelError(
-            "the model has no constant weights (of Conv, ConvTranspose, Gemm, MatMul, Einsum, Gather, LSTM, GRU, RNN).",
-            where=model.source,
-            remedy="Check that the weights are stored in the model and not fed as inputs.",
-        )
-
-
 def _with_integers(model: Model, decision: Plan, choices: Choices, users: WeightUsers) -> Plan:
     """With the arithmetic of each node, and what that makes of the weights."""
     float_nodes = {name: f"rule {choice.rule}" for name, choice in choices.nodes.items() if not choice.recipe.integer}
@@ -286,42 +257,6 @@ def _with_integers(model: Model, decision: Plan, choices: Choices, users: Weight
     in_integers = integer.nodes_in("integer")
     tensors = wider_if_small([weights_alone(tensor, in_integers) for tensor in decision.tensors], decision.recipe)
     return with_target(model, replace(decision, tensors=tuple(tensors)), integer, users)
-
-
-def integer_plan(
-    model: Model,
-    tensors: Sequence[TensorPlan],
-    users: WeightUsers,
-    *,
-    reasons: Mapping[str, str],
-    optional: Collection[str],
-) -> IntegerPlan:
-    """Which nodes compute in integers.
-
-    Layers stay float whose weight is not float32, shared along different axes or group counts, or not asked for in
-    integers.
-
-    Args:
-        model: the prepared float model.
-        tensors: what each weight gets.
-        users: who reads it.
-        reasons: why other nodes have to stay float, by name.
-        optional: nodes that nobody asked to compute in integers.
-    """
-    stay = dict(reasons)
-    unasked = set(optional)
-    for tensor in tensors:
-        reading = [user for user in users.get(tensor.tensor, ()) if isinstance(user, Layer)]
-        reason = _layer_reason(model, tensor, reading) if tensor.integer else float_reason(tensor)
-        if reason:
-            stay |= {layer.node: stay.get(layer.node, reason) for layer in reading}
-        nodes = {node_of(user) for user in users.get(tensor.tensor, ())}
-        unasked = unasked - nodes if tensor.integer else unasked | nodes
-    made = plan_integer(model, reasons=stay, optional=unasked)
-    asked = {name for name, reason in reasons.items() if reason} | unasked
-    return replace(
-        made, nodes=tuple(replace(node, asked="float") if node.node in asked else node for node in made.nodes)
-    )
 
 
 def with_target(model: Model, decision: Plan, integer: IntegerPlan, users: WeightUsers) -> Plan:
@@ -342,19 +277,6 @@ def _exact_input_pays(model: Model, decision: Plan) -> bool:
     reading = {layer.weight for layer in layers(model) if layer.input == model.inputs[0].name}
     asked = [tensor.asked for tensor in decision.tensors if tensor.tensor in reading]
     return all(scheme is not None and scheme.bits >= EXACT_INPUT_MIN_BITS for scheme in asked)
-
-
-def _layer_reason(model: Model, tensor: TensorPlan, reading: Sequence[Layer]) -> str:
-    """Why no integer kernel takes a weight; empty if one does."""
-    if str(model.weights[tensor.tensor].dtype) != "float32":
-        return f"its weight is {model.weights[tensor.tensor].dtype}, not float32"
-    if tensor.given is None:
-        return tensor.reason
-    if len({layer.channel_axis for layer in reading}) > 1:
-        return "it shares its weight along a different axis"
-    if reading and reading[0].op == "ConvTranspose" and len({layer.groups for layer in reading}) > 1:
-        return "it shares its weight with a layer of other groups"
-    return ""
 
 
 def _downgrade(tensor: TensorPlan) -> str:

@@ -15,16 +15,10 @@ from lowbit.errors import ModelError, SchemeError, did_you_mean
 from lowbit.files import write_atomically
 from lowbit.graph.model import Model
 from lowbit.graph.ops import Layer, layers
+from lowbit.quantization.planning.arithmetic import WeightUsers, check_quantizable, integer_plan, weight_users
 from lowbit.quantization.planning.integer import NodePlan, kernel_reason
 from lowbit.quantization.planning.kernels import NOT_IN_ONNXRUNTIME
-from lowbit.quantization.planning.plan import (
-    Plan,
-    WeightUsers,
-    check_quantizable,
-    integer_plan,
-    weight_users,
-    with_target,
-)
+from lowbit.quantization.planning.plan import Plan, with_target
 from lowbit.quantization.planning.plan_json import readable, text
 from lowbit.quantization.planning.steps import EXACT_INPUT, RANGES, named_steps
 from lowbit.quantization.planning.target import NATIVE, resolved

@@ -18,7 +18,7 @@ from lowbit.quantization.planning.integer import NodePlan
 from lowbit.quantization.planning.recipes import AUTO_RANGES, RECIPES, Recipe, parse_recipe
 from lowbit.quantization.planning.steps import STEP_NAMES
 from lowbit.quantization.planning.target import NATIVE
-from lowbit.quantization.planning.tensors import TensorPlan, float_reason
+from lowbit.quantization.planning.tensors import SHARED_REASON, TensorPlan, float_reason
 from lowbit.quantization.solving.schemes import is_of_type, scheme_from_json, scheme_to_json
 from lowbit.schemes.codes import Scheme
 
@@ -137,7 +137,7 @@ def tensor_to_json(tensor: TensorPlan, base: Recipe) -> dict[str, Any]:
 def tensor_from_json(data: Json, base: Recipe) -> TensorPlan:
     """The line that `tensor_to_json` wrote, or that someone edited.
 
-    What is given counts as asked for, where nothing else is or where it computes in another arithmetic.
+    What is given counts as asked for where no rule of lowbit's gives something else: then someone edited it.
 
     Raises:
         SchemeError: no such recipe, or options that it does not have.
@@ -146,8 +146,10 @@ def tensor_from_json(data: Json, base: Recipe) -> TensorPlan:
     with _of_tensor(name):
         recipe, given = _read(data["given"], base)
         asking, asked = _read(data["asked"], base) if data.get("asked") is not None else (recipe, given)
-        if given is not None and _arithmetic(asking) != _arithmetic(recipe):
-            asking, asked = recipe, given
+    reason, adapted = text(data.get("reason", "")), data.get("adapted", False) is True
+    falls_short = asked != given and not adapted and reason != SHARED_REASON
+    if given is not None and (falls_short or _arithmetic(asking) != _arithmetic(recipe)):
+        asking, asked, reason, adapted = recipe, given, "", False
     shape, axis, share = data["shape"], data.get("axis", 0), data["share"]
     if not isinstance(shape, list) or not all(type(size) is int and size >= 0 for size in shape):
         raise TypeError(f"{shape!r} is no shape")
@@ -160,8 +162,8 @@ def tensor_from_json(data: Json, base: Recipe) -> TensorPlan:
         axis,
         asked,
         given,
-        text(data.get("reason", "")),
-        data.get("adapted", False) is True,
+        reason,
+        adapted,
         float(share),
         asking.name if asked is not None else "",
         asking.integer and asked is not None,

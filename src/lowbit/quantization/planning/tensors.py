@@ -21,6 +21,7 @@ FLOAT_BYTES = 4  # per float32 value
 MANY_VALUES = 1000
 
 SIZE_REASON = "bits cost least in small layers, and win as much there"
+SHARED_REASON = "layers share it along different axes"
 DECODED_REASON = "its layer computes in float: only the weights are codes"
 BATCH_NORM_REASON = "batch-norm statistics are never quantized"
 
@@ -77,7 +78,7 @@ def weight_plan(model: Model, name: str, users: Sequence[Layer | OtherWeight], c
         return replace(plan, reason=reason)
     if any(user.channel_axis != axis for user in users):
         if asked.per != "tensor":
-            return replace(plan, given=asked.per_tensor(), reason="layers share it along different axes")
+            return replace(plan, given=asked.per_tensor(), reason=SHARED_REASON)
         plan = replace(plan, axis=0)
     if not plan.integer and (reason := too_small(asked, plan.shape, plan.axis)):
         return replace(plan, reason=reason)
