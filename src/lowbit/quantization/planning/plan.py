@@ -85,6 +85,10 @@ class Plan:
         """The recipe, and the rules if there are any."""
         return f"{self.recipe.name} with {', '.join(self.rules)}" if self.rules else self.recipe.name
 
+    def recipe_of(self, tensor: TensorPlan) -> Recipe:
+        """The recipe that asks for a tensor: that of the whole model, or the one that a rule named."""
+        return self.recipe if tensor.recipe in ("", self.recipe.name) else parse_recipe(tensor.recipe)
+
     @property
     def decoded(self) -> frozenset[str]:
         """Weights that are to be decoded for layers which compute in float: their biases may be in half precision."""

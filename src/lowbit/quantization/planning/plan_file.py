@@ -122,8 +122,8 @@ def followable(
     decision = replace(decision, tensors=tensors, effort=effort or decision.effort)
     decision = _with_nodes(model, decision, users)
     if steps is not None:
-        kinds = tuple(replace(decision.recipe, weights=tensor.asked, integer=tensor.integer) for tensor in tensors)
-        decision = replace(decision, steps=named_steps(kinds or (decision.recipe,), steps))
+        asking = dict.fromkeys(decision.recipe_of(tensor) for tensor in tensors if tensor.asked is not None)
+        decision = replace(decision, steps=named_steps(tuple(asking) or (decision.recipe,), steps))
     if not with_images or not decision.quantized:
         decision = replace(decision, steps=())
     return decision
