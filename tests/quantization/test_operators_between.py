@@ -341,7 +341,7 @@ def network(name):
 def quantized(name, recipe):
     """By the plainest ranges and no steps: it is the operator that counts."""
     plain = parse_recipe(recipe, ranges="minmax" if recipe == "int8" else None)
-    return quantize(load(network(name)), plain, calibration=list(samples(24, seed=1)), steps=(), threads=1)
+    return quantize(load(network(name)), plain, calibration=list(samples(24, seed=1)), steps=())
 
 
 def samples(count, seed=0):

@@ -16,8 +16,7 @@ from lowbit.graph.model import Model
 from lowbit.graph.ops import layers
 from lowbit.quantization.passes.activations import output_codes
 from lowbit.quantization.passes.steps import StepResult
-from lowbit.quantization.planning.plan import Plan, plan
-from lowbit.quantization.planning.recipes import Recipe
+from lowbit.quantization.planning.plan import Plan
 from lowbit.quantization.planning.target import kernel_lanes
 
 
@@ -64,7 +63,7 @@ class Quantized:
         Raises:
             SchemeError, OutputError, ModelError: see `save`.
         """
-        form.check(self.model, integer=self.plan.recipe.integer)
+        form.check(self.model, integer=self.plan.integer)
         graph = with_byte_input(self.graph, layout=form.layout) if form.input == "uint8" else self.graph
         if form.to == LITERT:
             return self._litert(graph, form)
@@ -98,20 +97,20 @@ class Quantized:
         return to_litert(graph, input_type=kind, output_type=form.output_type, lanes=lanes)
 
 
-def check_form(model: Model, recipe: Recipe, path: Path | str, form: FileForm) -> None:
-    """Refuse what `Quantized.save` would, before quantizing takes its time.
+def check_form(model: Model, decision: Plan, path: Path | str, form: FileForm) -> None:
+    """Refuse what `Quantized.save` would of a plan, before quantizing takes its time.
 
     Raises:
         SchemeError, OutputError, ModelError: see `Quantized.save`.
         EngineError: a LiteRT file, and the package `ai-edge-litert` is not installed.
     """
     form = form.named(path)
-    form.check(model, integer=recipe.integer)
+    form.check(model, integer=decision.integer)
     if form.to == LITERT:
-        check_for_litert(model, recipe, form)
+        check_for_litert(model, decision, form)
 
 
-def check_for_litert(model: Model, recipe: Recipe, form: FileForm) -> None:
+def check_for_litert(model: Model, decision: Plan, form: FileForm) -> None:
     """Refuse operators, weights and layouts of bytes that LiteRT files have no form for.
 
     Raises:
@@ -119,7 +118,7 @@ def check_for_litert(model: Model, recipe: Recipe, form: FileForm) -> None:
         EngineError: the package `ai-edge-litert` is not installed.
     """
     # Whether LiteRT has a form for weights and operators does not depend on how they are computed.
-    tensors = plan(model, replace(recipe, integer=False)).tensors
+    tensors = decision.tensors
     graph = QuantizedGraph(model)
     graph = with_byte_input(graph, layout=form.layout) if form.input == "uint8" else graph
     check_litert(graph, {tensor.tensor: (tensor.given, tensor.axis) for tensor in tensors if tensor.given is not None})

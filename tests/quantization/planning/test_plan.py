@@ -14,7 +14,6 @@ from lowbit.errors import DataError, DowngradeError, ModelError, SchemeError
 from lowbit.graph.preprocessing import Preprocessing
 from lowbit.quantization.planning.plan import Plan
 from lowbit.quantization.planning.recipes import RECIPES, STUDY, parse_recipe
-from lowbit.quantization.solving.schemes import SCHEMES
 
 
 @pytest.fixture(scope="module")
@@ -226,8 +225,9 @@ def test_batch_norm_statistics_are_never_quantized():
 
 def test_plan_is_plain_data(model):
     data = lowbit.plan(model, "int8").to_json()
-    assert data["tensors"][0]["asked"]["bits"] == 8
-    assert {"node", "op", "arithmetic", "reason"} == set(data["nodes"][0])
+    assert data["tensors"][0]["given"] == "int8"
+    assert data["nodes"][0] == {"node": "stem", "op": "Conv"}, "its weight says how it computes"
+    assert {"node", "op", "arithmetic", "reason"} == set(data["nodes"][1])
 
 
 def test_integer_recipes_need_images(model):
@@ -276,11 +276,9 @@ def test_the_plan_reads_back_from_json(recipe):
     decision = lowbit.plan(lowbit.load(networks.residual_network()), recipe)
     data = json.loads(json.dumps(decision.to_json()))
     assert Plan.from_json(data) == decision
-    if recipe != "float":
-        assert {tensor["given"]["kind"] for tensor in data["tensors"] if tensor["given"]} <= set(SCHEMES)
 
 
-@pytest.mark.parametrize("part", ["recipe", "tensors", "nodes", "scale_groups", "steps", "effort", "target"])
+@pytest.mark.parametrize("part", ["recipe", "tensors", "nodes", "scale_groups", "steps", "effort", "target", "rules"])
 def test_a_plan_that_lacks_something_is_refused(part):
     data = lowbit.plan(lowbit.load(networks.residual_network()), "int8").to_json()
     del data[part]

@@ -1,5 +1,6 @@
 """A quantized network on its way through the steps, and how it is put together from codes and ranges."""
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,7 @@ import numpy as np
 from lowbit.calibration.statistics import Statistics, calibrate
 from lowbit.data.dataset import Dataset
 from lowbit.formats.input_bytes import with_exact_input
+from lowbit.formats.opening import RULES_KEY
 from lowbit.formats.quantized_graph import ActivationCodes, QuantizedGraph
 from lowbit.graph.model import Model
 from lowbit.graph.ops import layers
@@ -85,10 +87,9 @@ def plain_candidate(model: Model, plan: Plan, images: Dataset, threads: int, pro
 def plain_graph(model: Model, plan: Plan, progress: Progress = SILENT) -> QuantizedGraph:
     """Every tensor by its scheme alone; biases in half precision where codes are coarser than that."""
     weights = plain_codes(model, plan, progress)
-    floats = {}
-    if plan.recipe.weights is not None and plan.recipe.bits <= HALF_BITS and not plan.recipe.integer:
-        biases = {layer.bias for layer in layers(model) if layer.weight in weights and layer.bias is not None}
-        floats = {name: narrow_bias(model.weights[name]) for name in sorted(biases)}
+    coarse = {name for name in plan.decoded & weights.keys() if weights[name].bits <= HALF_BITS}
+    biases = {layer.bias for layer in layers(model) if layer.weight in coarse and layer.bias is not None}
+    floats = {name: narrow_bias(model.weights[name]) for name in sorted(biases)}
     return QuantizedGraph(model, weights=weights, float_values=floats, metadata=metadata(plan))
 
 
@@ -96,7 +97,7 @@ def plain_codes(model: Model, plan: Plan, progress: Progress = SILENT) -> dict[s
     """Every tensor by its scheme alone, as its weights suggest; scales in half precision if codes are coarser."""
     in_integers = {node.node for node in plan.nodes if node.arithmetic == "integer"}
     encoded: dict[str, Codes] = {}
-    for tensor in progress.track(plan.quantized, f"encoding {plan.recipe.name}", total=len(plan.quantized)):
+    for tensor in progress.track(plan.quantized, f"encoding {plan.title}", total=len(plan.quantized)):
         if tensor.given is not None:
             weight = model.weights[tensor.tensor]
             codes = tensor.given.encode(weight, tensor.axis)
@@ -133,6 +134,7 @@ def assembled(
     corrected = base.with_weights(floats) if floats else base
     running = [layer for layer in layers(base) if layer.node in integer]
     weights, biases = fit_biases(corrected, running, weights, activations)
+    decoded = {layer.bias for layer in layers(base) if layer.weight in plan.decoded}
     return QuantizedGraph(
         corrected,
         weights=weights,
@@ -140,6 +142,7 @@ def assembled(
         biases=biases,
         integer=integer,
         absorbed=absorbed,
+        float_values={name: value for name, value in floats.items() if name in decoded},
         metadata=metadata(plan),
     )
 
@@ -151,12 +154,13 @@ def on_bytes(graph: QuantizedGraph, plan: Plan) -> QuantizedGraph:
 
 def metadata(plan: Plan) -> dict[str, str]:
     """What a file says of its making."""
-    return {"lowbit.recipe": plan.recipe.name}
+    rules = {RULES_KEY: json.dumps(plan.rules)} if plan.rules else {}
+    return {"lowbit.recipe": plan.recipe.name, **rules}
 
 
 def measured_ranges(model: Model, plan: Plan, images: Dataset, threads: int, progress: Progress) -> Statistics | None:
     """Ranges of the activations that the plan rounds; None where they stay float."""
-    if not plan.recipe.integer:
+    if not plan.integer:
         return None
     tensors = [tensor for group in plan.scale_groups for tensor in group]
     # Outputs too: a file may give codes, though none of the kernels before needs their scale.

@@ -2,18 +2,39 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from lowbit.errors import DowngradeError, ModelError, SchemeError
+from lowbit.errors import DowngradeError
 from lowbit.formats.input_bytes import reads_bytes
 from lowbit.graph.model import Model
-from lowbit.graph.ops import Layer
-from lowbit.graph.weights import RECURRENT, OtherWeight, all_weights
-from lowbit.quantization.planning.integer import IntegerPlan, NodePlan, plan_integer
+from lowbit.graph.ops import Layer, layers
+from lowbit.graph.weights import RECURRENT
+from lowbit.quantization.planning.arithmetic import WeightUsers, check_quantizable, integer_plan, weight_users
+from lowbit.quantization.planning.integer import IntegerPlan, NodePlan
 from lowbit.quantization.planning.kernels import WEIGHTED
+from lowbit.quantization.planning.plan_json import (
+    nodes_from_json,
+    nodes_to_json,
+    objects,
+    readable,
+    recipe_from_json,
+    recipe_to_json,
+    steps_from_json,
+    tensor_from_json,
+    tensor_to_json,
+    text,
+    texts,
+)
 from lowbit.quantization.planning.recipes import AUTO_RANGES, FIRST_RANGES, Recipe, parse_recipe
-from lowbit.quantization.planning.steps import EXACT_INPUT, default_steps, named_steps
+from lowbit.quantization.planning.rules import Choices, Rules, chosen_recipes
+from lowbit.quantization.planning.steps import (
+    EXACT_INPUT,
+    EXACT_INPUT_MIN_BITS,
+    STEP_NAMES,
+    default_steps,
+    named_steps,
+)
 from lowbit.quantization.planning.target import resolved
 from lowbit.quantization.planning.tensors import (
     SIZE_REASON,
@@ -26,24 +47,23 @@ from lowbit.quantization.planning.tensors import (
     with_shares,
 )
 from lowbit.quantization.solving.effort import effort_called
-from lowbit.quantization.solving.schemes import scheme_from_json, scheme_to_json
-from lowbit.schemes.codes import Scheme
 
 WORTH_SAYING = 0.01  # share of the weights' bytes whose staying float is said first of all
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The complete decision for one model and one recipe.
+    """The complete decision for one model, by one recipe and the rules that name others for some layers.
 
     Attributes:
         recipe: what was asked for.
         tensors: one per weight, and one per other float tensor, with the reason why it stays float.
-        nodes: for integer recipes, how each node computes; empty otherwise.
+        nodes: how each node computes, where some are asked to compute in integers; empty otherwise.
         scale_groups: activations that become uint8; those in one group share scale and zero point.
         steps: what will be tried between plain codes and the file, in order; empty without calibration images.
         effort: how long the steps may search, a row of `EFFORTS`.
         target: processor that an integer file is made for, a row of `TARGETS`; empty for other recipes.
+        rules: texts of the rules that were followed, and `EDITED` if its file was changed by hand.
     """
 
     recipe: Recipe
@@ -53,6 +73,26 @@ class Plan:
     steps: tuple[str, ...] = ()
     effort: str = "balanced"
     target: str = ""
+    rules: tuple[str, ...] = ()
+
+    @property
+    def integer(self) -> bool:
+        """Whether any node computes in integers."""
+        return any(node.arithmetic == "integer" for node in self.nodes)
+
+    @property
+    def title(self) -> str:
+        """The recipe, and the rules if there are any."""
+        return f"{self.recipe.name} with {', '.join(self.rules)}" if self.rules else self.recipe.name
+
+    def recipe_of(self, tensor: TensorPlan) -> Recipe:
+        """The recipe that asks for a tensor: that of the whole model, or the one that a rule named."""
+        return self.recipe if tensor.recipe in ("", self.recipe.name) else parse_recipe(tensor.recipe)
+
+    @property
+    def decoded(self) -> frozenset[str]:
+        """Weights that are to be decoded for layers which compute in float: their biases may be in half precision."""
+        return frozenset(tensor.tensor for tensor in self.tensors if tensor.asked is not None and not tensor.integer)
 
     @property
     def quantized(self) -> tuple[TensorPlan, ...]:
@@ -71,7 +111,9 @@ class Plan:
         nodes = [
             f"{node.node} ({node.op}) computes in float: {node.reason}"
             for node in self.nodes
-            if node.arithmetic == "float" and node.op in WEIGHTED | RECURRENT.keys() | {"Add", "Einsum"}
+            if node.arithmetic == "float"
+            and node.asked == "integer"
+            and node.op in WEIGHTED | RECURRENT.keys() | {"Add", "Einsum"}
         ]
         return tuple(tensors + nodes)
 
@@ -125,24 +167,22 @@ class Plan:
         """
         if self.downgrades:
             raise DowngradeError(
-                f"recipe '{self.recipe.name}' cannot be applied everywhere; {len(self.downgrades)} "
+                f"recipe '{self.title}' cannot be applied everywhere; {len(self.downgrades)} "
                 f"{'exception' if len(self.downgrades) == 1 else 'exceptions'}: {'; '.join(self.downgrades)}.",
                 remedy="Omit --strict to accept this, or choose another recipe.",
             )
 
     def to_json(self) -> dict[str, Any]:
-        """The complete plan as plain data for `json.dumps`; `from_json` reads it back."""
+        """The complete plan as plain data for `json.dumps`; `from_json` reads it back (`planning.plan_json`)."""
         return {
-            "recipe": asdict(self.recipe) | {"weights": _scheme_or_none(self.recipe.weights)},
-            "tensors": [
-                asdict(tensor) | {"asked": _scheme_or_none(tensor.asked), "given": _scheme_or_none(tensor.given)}
-                for tensor in self.tensors
-            ],
-            "nodes": [asdict(node) for node in self.nodes],
-            "scale_groups": [list(group) for group in self.scale_groups],
-            "steps": list(self.steps),
+            "recipe": recipe_to_json(self.recipe),
+            "rules": list(self.rules),
             "effort": self.effort,
+            "steps": [name for name, step in STEP_NAMES.items() if step in self.steps],
             "target": self.target,
+            "tensors": [tensor_to_json(tensor, self.recipe) for tensor in self.tensors],
+            "nodes": nodes_to_json(self.nodes, self.tensors),
+            "scale_groups": [list(group) for group in self.scale_groups],
         }
 
     @staticmethod
@@ -152,29 +192,26 @@ class Plan:
         Raises:
             SchemeError: something is missing or of the wrong kind; `data` may come from a hostile file.
         """
-        try:
-            recipe = Recipe(**data["recipe"] | {"weights": _read_scheme(data["recipe"]["weights"])})
-            tensors = tuple(
-                TensorPlan(
-                    **tensor
-                    | {"layers": tuple(tensor["layers"]), "shape": tuple(tensor["shape"])}
-                    | {"asked": _read_scheme(tensor["asked"]), "given": _read_scheme(tensor["given"])}
-                )
-                for tensor in data["tensors"]
+        with readable():
+            recipe = recipe_from_json(data["recipe"])
+            tensors = tuple(tensor_from_json(each, recipe) for each in objects(data["tensors"]))
+            return Plan(
+                recipe,
+                tensors,
+                nodes_from_json(objects(data["nodes"]), tensors),
+                tuple(texts(group) for group in data["scale_groups"]),
+                steps_from_json(texts(data["steps"])),
+                text(data["effort"]),
+                text(data["target"]),
+                texts(data["rules"]),
             )
-            nodes = tuple(NodePlan(**node) for node in data["nodes"])
-            groups = tuple(tuple(group) for group in data["scale_groups"])
-            return Plan(recipe, tensors, nodes, groups, tuple(data["steps"]), data["effort"], data["target"])
-        except (KeyError, TypeError, AttributeError) as error:
-            raise SchemeError(
-                f"not a valid plan: {type(error).__name__}: {error}.", remedy="Use the output of `lowbit plan --json`."
-            ) from error
 
 
 def plan(
     model: Model,
     recipe: str | Recipe,
     *,
+    rules: Rules = (),
     effort: str = "balanced",
     steps: Sequence[str] | None = None,
     with_images: bool = True,
@@ -184,53 +221,66 @@ def plan(
     Args:
         model: the prepared float model.
         recipe: a recipe or its name.
+        rules: other recipes for some layers, such as "depthwise=linear8", of which later ones win; or a function that
+            is asked about every weight (`RuleLayer`) and answers a recipe, its name, or None.
         effort: how long the steps may search, a row of `EFFORTS`.
         steps: the steps to try, keys of `STEP_NAMES` in any order; None leaves the choice to recipe and effort.
         with_images: whether there will be calibration images; without them no steps are taken.
 
     Raises:
-        SchemeError: no such recipe, effort or step, or a step that the recipe does not use.
+        SchemeError: no such recipe, effort or step, a step that no recipe uses, or a rule that is malformed or speaks
+            of nothing.
         ModelError: the model has no layer that can be quantized, or is already quantized.
     """
     recipe = parse_recipe(recipe)
     effort_called(effort)
-    if model.quantized and recipe.weights is not None:
-        raise ModelError(
-            "the model is already quantized.",
-            where=model.source,
-            remedy="Use the float model that it was made from; `lowbit measure` takes quantized files.",
-        )
-    weights = all_weights(model)
-    if recipe.weights is not None and not weights:
-        raise ModelError(
-            "the model has no constant weights (of Conv, ConvTranspose, Gemm, MatMul, Einsum, Gather, LSTM, GRU, RNN).",
-            where=model.source,
-            remedy="Check that the weights are stored in the model and not fed as inputs.",
-        )
-    by_weight: dict[str, list[Layer | OtherWeight]] = {}
-    for weight in weights:
-        by_weight.setdefault(weight.weight, []).append(weight)
-    tensors = [weight_plan(model, name, users, recipe) for name, users in by_weight.items()]
-    tensors = with_shares(model, tensors + other_tensors(model, by_weight, recipe))
-    planned_steps = default_steps(recipe, effort) if steps is None else named_steps(recipe, steps)
-    if not with_images:
-        planned_steps = ()
-    if not recipe.integer:
-        tensors = wider_if_small(tensors, recipe)
-        return Plan(recipe, tuple(tensors), steps=planned_steps, effort=effort)
-    target = resolved(recipe.target)
-    of_layers = {
-        name: [user for user in users if isinstance(user, Layer)]
-        for name, users in by_weight.items()
-        if any(isinstance(user, Layer) for user in users)
-    }
-    integer = _integer_plan(model, of_layers)
+    users = weight_users(model)
+    choices = chosen_recipes(model, users, recipe, rules)
+    recipes = tuple(dict.fromkeys(choices.of(name).recipe for name in users)) or (recipe,)
+    if any(each.weights is not None for each in recipes):
+        check_quantizable(model, users)
+    tensors = [weight_plan(model, name, reading, choices.of(name)) for name, reading in users.items()]
+    tensors = with_shares(model, tensors + other_tensors(model, users, choices))
+    planned_steps = default_steps(recipes, effort) if steps is None else named_steps(recipes, steps)
+    decision = Plan(recipe, tuple(tensors), steps=planned_steps, effort=effort, rules=choices.rules)
+    if any(each.integer for each in recipes):
+        decision = _with_integers(model, decision, choices, users)
+        if steps is None and not _exact_input_pays(model, decision):
+            decision = replace(decision, steps=tuple(step for step in decision.steps if step != EXACT_INPUT))
+    else:
+        decision = replace(decision, tensors=tuple(wider_if_small(tensors, recipe)))
+    return decision if with_images else replace(decision, steps=())
+
+
+def _with_integers(model: Model, decision: Plan, choices: Choices, users: WeightUsers) -> Plan:
+    """With the arithmetic of each node, and what that makes of the weights."""
+    float_nodes = {name: f"rule {choice.rule}" for name, choice in choices.nodes.items() if not choice.recipe.integer}
+    asked = {name for name, choice in choices.nodes.items() if choice.recipe.integer}
+    free = set() if decision.recipe.integer else model.nodes.keys() - asked
+    integer = integer_plan(model, decision.tensors, users, reasons=float_nodes, optional=free)
     in_integers = integer.nodes_in("integer")
-    if not reads_bytes(model, in_integers):
-        planned_steps = tuple(step for step in planned_steps if step != EXACT_INPUT)
-    tensors = wider_if_small([weights_alone(tensor, in_integers) for tensor in tensors], recipe)
-    tensors = [for_target(tensor, of_layers, target, in_integers) for tensor in tensors]
-    return Plan(recipe, tuple(tensors), integer.nodes, integer.scale_groups, planned_steps, effort, target)
+    tensors = wider_if_small([weights_alone(tensor, in_integers) for tensor in decision.tensors], decision.recipe)
+    return with_target(model, replace(decision, tensors=tuple(tensors)), integer, users)
+
+
+def with_target(model: Model, decision: Plan, integer: IntegerPlan, users: WeightUsers) -> Plan:
+    """With the nodes of an integer plan, weights that the target computes with, and steps that can be taken."""
+    target = decision.target or resolved(decision.recipe.target)
+    in_integers = integer.nodes_in("integer")
+    layers = {name: [user for user in reading if isinstance(user, Layer)] for name, reading in users.items()}
+    tensors = tuple(for_target(tensor, layers, target, in_integers) for tensor in decision.tensors)
+    exact = reads_bytes(model, in_integers)
+    steps = tuple(step for step in decision.steps if step != EXACT_INPUT or exact)
+    return replace(
+        decision, tensors=tensors, nodes=integer.nodes, scale_groups=integer.scale_groups, steps=steps, target=target
+    )
+
+
+def _exact_input_pays(model: Model, decision: Plan) -> bool:
+    """Whether the layers that read the input have weights that lose less by it than an exact input gains."""
+    reading = {layer.weight for layer in layers(model) if layer.input == model.inputs[0].name}
+    asked = [tensor.asked for tensor in decision.tensors if tensor.tensor in reading]
+    return all(scheme is not None and scheme.bits >= EXACT_INPUT_MIN_BITS for scheme in asked)
 
 
 def _downgrade(tensor: TensorPlan) -> str:
@@ -241,24 +291,3 @@ def _downgrade(tensor: TensorPlan) -> str:
 
 def _share(share: float) -> str:
     return f"{100 * share:.2g} %" if share < 0.1 else f"{100 * share:.0f} %"
-
-
-def _scheme_or_none(scheme: Scheme | None) -> dict[str, Any] | None:
-    return None if scheme is None else scheme_to_json(scheme)
-
-
-def _read_scheme(data: Mapping[str, Any] | None) -> Scheme | None:
-    return None if data is None else scheme_from_json(data)
-
-
-def _integer_plan(model: Model, by_weight: dict[str, list[Layer]]) -> IntegerPlan:
-    """Layers whose weight is not float32, or shared along different axes or group counts, stay float."""
-    reasons: dict[str, str] = {}
-    for name, users in by_weight.items():
-        if str(model.weights[name].dtype) != "float32":
-            reasons |= {layer.node: f"its weight is {model.weights[name].dtype}, not float32" for layer in users}
-        elif len({layer.channel_axis for layer in users}) > 1:
-            reasons |= {layer.node: "it shares its weight along a different axis" for layer in users}
-        elif users[0].op == "ConvTranspose" and len({layer.groups for layer in users}) > 1:
-            reasons |= {layer.node: "it shares its weight with a layer of other groups" for layer in users}
-    return plan_integer(model, layer_reasons=reasons)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from lowbit.calibration.ranges import RANGE_RULES
-from lowbit.errors import SchemeError
+from lowbit.errors import SchemeError, did_you_mean
 from lowbit.quantization.planning.target import MAX_BITS_WITHOUT_VNNI, NATIVE, resolved
 from lowbit.schemes.clusters import Clusters
 from lowbit.schemes.codes import Scheme
@@ -79,6 +79,12 @@ RECIPES: dict[str, tuple[range, Callable[[int], Recipe], str]] = {
     "linear": (range(2, 17), _linear, "weights only: evenly spaced levels, one scale per channel"),
     "cluster": (range(1, 9), _cluster, "weights only: one k-means code book per tensor, one scale per channel"),
 }
+
+
+def recipe_names() -> tuple[str, ...]:
+    """Every recipe of the table."""
+    return tuple(make(bits).name for widths, make, _ in RECIPES.values() for bits in widths)
+
 
 # The recipes of the study, in the order of its table.
 STUDY = ("float", "int8", "linear16", "linear8", "cluster8", "cluster4", "cluster2")
@@ -152,7 +158,8 @@ def _recipe_named(name: str) -> Recipe:
         names = [
             f"{family}{widths[0]}..{widths[-1]}" for family, (widths, _, _) in RECIPES.items() if family != "float"
         ]
-        raise SchemeError(f"unknown recipe '{name}'.", remedy=f"Choose one of: float, {', '.join(names)}.")
+        near = did_you_mean(name.strip().lower(), recipe_names())
+        raise SchemeError(f"unknown recipe '{name}'.", remedy=f"{near}Choose one of: float, {', '.join(names)}.")
     widths, make, _ = RECIPES[match[1]]
     bits = int(match[2]) if match[2] else (32 if match[1] == "float" else 0)
     if bits not in widths:
