@@ -119,6 +119,8 @@ class QuantizedGraph:
         float_values: corrected values of tensors that stay float (biases, mostly), by initializer name.
         metadata: entries for the file's metadata.
         byte_input: how the file takes image bytes; None for the model's own float input.
+        packed: names of the weights whose codes a file keeps at their own width in front of integer kernels; those of
+            others take a byte each there.
     """
 
     model: Model
@@ -130,6 +132,7 @@ class QuantizedGraph:
     float_values: Mapping[str, Floats] = field(default_factory=dict)
     metadata: Mapping[str, str] = field(default_factory=dict)
     byte_input: ByteInput | None = None
+    packed: frozenset[str] = frozenset()
 
 
 def float_outputs(quantized: QuantizedGraph) -> frozenset[str]:

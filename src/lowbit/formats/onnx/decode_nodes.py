@@ -7,7 +7,7 @@ for bit.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
@@ -17,15 +17,16 @@ from lowbit.formats.names import Names
 from lowbit.formats.onnx.draft import Draft, replace_initializer
 from lowbit.graph.ops import layers
 from lowbit.packing.bits import pack, planes
-from lowbit.schemes.codes import Codes
-from lowbit.schemes.linear import LinearCodes
+from lowbit.schemes.codes import Codes, IntegerCodes
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 HALF_FROM = 32  # from this many numbers on, two bytes each are worth a Cast
 HALF_TABLE_FROM = 16  # from this many entries on, a code book is worth one, even with short names
 BYTE_FROM = 128  # from this many on, one byte each (less for zero points) is worth two or three nodes
-TYPES = {"int32": ir.DataType.INT32, "float32": ir.DataType.FLOAT}
+# What the nodes that unpack codes of one plane or several to int8 add to a file, measured on written files.
+UNPACK_BYTES = {1: 230, 2: 470, 3: 700}
+TYPES = {"int8": ir.DataType.INT8, "int32": ir.DataType.INT32, "float32": ir.DataType.FLOAT}
 
 
 class NodeChain:
@@ -49,7 +50,7 @@ class NodeChain:
         return self._append(ir.node(op, inputs, attributes=attributes))
 
     def cast(self, dtype: str) -> Self:
-        """Convert to "int32" or "float32"."""
+        """Convert to "int8", "int32" or "float32"."""
         return self.then("Cast", to=int(TYPES[dtype]))
 
     def joined(self, op: str, other: "NodeChain") -> Self:
@@ -66,21 +67,29 @@ class NodeChain:
 
     def scaled(self, factors: Array) -> Self:
         """Multiply by float32 factors, as narrow as loses nothing and saves more than the nodes it needs."""
-        table = self.table
-        if table is not None and factors.size >= BYTE_FROM and np.isin(factors, table).all():
-            places = np.searchsorted(table, factors).astype(np.uint8)
-            byte = NodeChain(self.names.constant(places, "s"), self.names).cast("int32")
-            return self.joined("Mul", byte.looked_up(table, half=False))
-        if factors.size < HALF_FROM or not held_by_half(factors):
-            return self.then("Mul", factors)
-        half = NodeChain(self.names.constant(factors.astype(np.float16), "s"), self.names)
-        return self.joined("Mul", half.cast("float32"))
+        narrow = narrowed(factors, self.names, self.table)
+        return self.then("Mul", factors) if narrow is None else self.joined("Mul", narrow)
 
     def _append(self, node: ir.Node) -> Self:
         self.nodes.append(node)
         self.value = node.outputs[0]
         self.value.name = self.names.fresh("u")
         return self
+
+
+def narrowed(factors: Array, names: Names, table: Array | None = None) -> NodeChain | None:
+    """float32 factors from fewer bytes, where that loses nothing and saves more than the nodes; None elsewhere."""
+    if table is not None and factors.size >= BYTE_FROM and np.isin(factors, table).all():
+        places = np.searchsorted(table, factors).astype(np.uint8)
+        return NodeChain(names.constant(places, "s"), names).cast("int32").looked_up(table, half=False)
+    if factors.size < HALF_FROM or not held_by_half(factors):
+        return None
+    return NodeChain(names.constant(factors.astype(np.float16), "s"), names).cast("float32")
+
+
+def packing_saves(bits: int, count: int) -> bool:
+    """Whether `count` codes in front of an integer kernel are fewer bytes packed, with the nodes, than one byte each."""
+    return bits < 8 and -(-count * bits // 8) + UNPACK_BYTES[len(planes(bits))] < count
 
 
 def scale_table(weights: Iterable[Codes]) -> Array | None:
@@ -106,22 +115,26 @@ def held_by_half(values: Array) -> bool:
 def write_codes(draft: Draft) -> Draft:
     """Packed codes, and the nodes that decode them at the head of the graph, for weights that are read as float."""
     initializers = draft.graph.initializers
-    # Layers that run in integers have taken theirs, in whole bytes; whoever else reads them decodes the same bytes.
-    taken = {layer.weight for layer in layers(draft.quantized.model) if layer.node in draft.quantized.integer}
-    coded = {
-        name: _in_bytes(codes) if name in taken else codes
-        for name, codes in draft.quantized.weights.items()
-        if initializers[name].uses()
-    }
+    quantized = draft.quantized
+    # Layers that run in integers have taken theirs; whoever else reads them decodes the same bytes.
+    taken = {layer.weight for layer in layers(quantized.model) if layer.node in quantized.integer}
+    coded = {name: codes for name, codes in quantized.weights.items() if initializers[name].uses()}
     decoder = NodeDecoder(draft.names, scale_table(coded.values()))
     for name, codes in coded.items():
-        _put(draft, initializers[name], codes.decode_with(decoder), codes.shape)
+        if name in taken and isinstance(codes, IntegerCodes):
+            levels = codes.levels_with(decoder) if name in quantized.packed else decoder.stored(codes.levels())
+            # By way of int32, see `LinearCodes.decode_with`.
+            chain = levels.cast("int32").cast("float32").scaled(_spread(codes))
+        else:
+            chain = codes.decode_with(decoder)
+        _put(draft, initializers[name], chain, codes.shape)
     return draft
 
 
-def _in_bytes(codes: Codes) -> Codes:
-    """The same codes, stored in a byte each."""
-    return replace(codes, scheme=codes.scheme.with_bits(8)) if isinstance(codes, LinearCodes) else codes
+def _spread(codes: IntegerCodes) -> Array:
+    """The scale of integer codes in a shape that broadcasts against the tensor."""
+    channels = [-1 if axis == codes.axis else 1 for axis in range(len(codes.shape))]
+    return codes.scale.reshape(channels if codes.scale.size > 1 else ())
 
 
 def write_halves(draft: Draft) -> Draft:

@@ -141,6 +141,7 @@ def assembled(
         integer=integer,
         absorbed=absorbed,
         metadata=metadata(plan),
+        packed=plan.packed,
     )
 
 

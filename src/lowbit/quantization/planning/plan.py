@@ -7,6 +7,7 @@ from typing import Any
 
 from lowbit.errors import DowngradeError, ModelError, SchemeError
 from lowbit.formats.input_bytes import reads_bytes
+from lowbit.formats.onnx.decode_nodes import packing_saves
 from lowbit.graph.model import Model
 from lowbit.graph.ops import Layer
 from lowbit.graph.weights import RECURRENT, OtherWeight, all_weights
@@ -58,6 +59,18 @@ class Plan:
     def quantized(self) -> tuple[TensorPlan, ...]:
         """Tensors that get a scheme."""
         return tuple(tensor for tensor in self.tensors if tensor.given is not None)
+
+    @property
+    def packed(self) -> frozenset[str]:
+        """Weights of integer layers that a file keeps at their own width: where fewer bits were asked for than a byte
+        has, and where that saves more bytes than the nodes take that unpack them."""
+        in_integers = {node.node for node in self.nodes if node.arithmetic == "integer"}
+        return frozenset(
+            tensor.tensor
+            for tensor in self.quantized
+            if tensor.asked is not None and tensor.asked.bits < 8 and in_integers.intersection(tensor.layers)
+            if tensor.given is not None and packing_saves(tensor.given.bits, math.prod(tensor.shape))
+        )
 
     @property
     def range_rule(self) -> str:
