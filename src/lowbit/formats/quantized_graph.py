@@ -119,8 +119,9 @@ class QuantizedGraph:
         float_values: corrected values of tensors that stay float (biases, mostly), by initializer name.
         metadata: entries for the file's metadata.
         byte_input: how the file takes image bytes; None for the model's own float input.
-        packed: names of the weights whose codes a file keeps at their own width in front of integer kernels; those of
-            others take a byte each there.
+        packed: names of weights of integer layers that a file keeps in as few bytes as it can, and with them the scales
+            and biases of their layers: behind nodes that unpack them, where these take less than they save. Others
+            stand there as integer kernels read them.
     """
 
     model: Model

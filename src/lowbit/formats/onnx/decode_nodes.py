@@ -6,6 +6,7 @@ the codes is exact in int32; after them it is one product in float32, as in the 
 for bit.
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Self
@@ -16,7 +17,7 @@ import onnx_ir as ir
 from lowbit.formats.names import Names
 from lowbit.formats.onnx.draft import Draft, replace_initializer
 from lowbit.graph.ops import layers
-from lowbit.packing.bits import pack, planes
+from lowbit.packing.bits import pack, packed_bytes, planes
 from lowbit.schemes.codes import Codes, IntegerCodes
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -25,7 +26,7 @@ HALF_FROM = 32  # from this many numbers on, two bytes each are worth a Cast
 HALF_TABLE_FROM = 16  # from this many entries on, a code book is worth one, even with short names
 BYTE_FROM = 128  # from this many on, one byte each (less for zero points) is worth two or three nodes
 # What the nodes that unpack codes of one plane or several to int8 add to a file, measured on written files.
-UNPACK_BYTES = {1: 230, 2: 470, 3: 700}
+UNPACK_BYTES = {1: 180, 2: 365, 3: 535}
 TYPES = {"int8": ir.DataType.INT8, "int32": ir.DataType.INT32, "float32": ir.DataType.FLOAT}
 
 
@@ -88,8 +89,15 @@ def narrowed(factors: Array, names: Names, table: Array | None = None) -> NodeCh
 
 
 def packing_saves(bits: int, count: int) -> bool:
-    """Whether `count` codes in front of an integer kernel are fewer bytes packed, with the nodes, than one byte each."""
-    return bits < 8 and -(-count * bits // 8) + UNPACK_BYTES[len(planes(bits))] < count
+    """Whether `count` codes in front of an integer kernel take fewer bytes packed, nodes counted, than one byte each."""
+    return integer_bytes(bits, count) < count
+
+
+def integer_bytes(bits: int, count: int) -> int:
+    """Bytes of `count` codes in front of an integer kernel: packed with the nodes that unpack them, or one byte each."""
+    if bits >= 8:
+        return count
+    return min(count, packed_bytes(bits, count) + UNPACK_BYTES[len(planes(bits))])
 
 
 def scale_table(weights: Iterable[Codes]) -> Array | None:
@@ -122,13 +130,20 @@ def write_codes(draft: Draft) -> Draft:
     decoder = NodeDecoder(draft.names, scale_table(coded.values()))
     for name, codes in coded.items():
         if name in taken and isinstance(codes, IntegerCodes):
-            levels = codes.levels_with(decoder) if name in quantized.packed else decoder.stored(codes.levels())
+            levels = stored_levels(codes, decoder, packed=name in quantized.packed)
             # By way of int32, see `LinearCodes.decode_with`.
             chain = levels.cast("int32").cast("float32").scaled(_spread(codes))
         else:
             chain = codes.decode_with(decoder)
         _put(draft, initializers[name], chain, codes.shape)
     return draft
+
+
+def stored_levels(codes: IntegerCodes, decoder: "NodeDecoder", *, packed: bool) -> NodeChain:
+    """int8 levels of integer codes, from their own width if that is asked for and saves bytes, else as they are."""
+    if packed and packing_saves(codes.bits, math.prod(codes.shape)):
+        return codes.levels_with(decoder)
+    return decoder.stored(codes.levels())
 
 
 def _spread(codes: IntegerCodes) -> Array:

@@ -14,7 +14,15 @@ import numpy as np
 import onnx_ir as ir
 
 from lowbit.formats.names import Names
-from lowbit.formats.onnx.decode_nodes import HALF_FROM, TYPES, NodeChain, NodeDecoder, narrowed, scale_table
+from lowbit.formats.onnx.decode_nodes import (
+    HALF_FROM,
+    TYPES,
+    NodeChain,
+    NodeDecoder,
+    narrowed,
+    scale_table,
+    stored_levels,
+)
 from lowbit.formats.onnx.draft import Draft
 from lowbit.formats.quantized_graph import BiasCodes, Floats
 from lowbit.graph.ops import OPS, Layer, layers
@@ -79,12 +87,9 @@ class _Stored:
             names, quantized = self.draft.names, self.draft.quantized
             codes = integer_codes(quantized.weights[layer.weight])
             scale = _several_or_one(codes.scale)
-            factors = None
-            if layer.weight in quantized.packed:
-                levels = self._before(node, codes.levels_with(self.decoder), "int8")
-                factors = narrowed(scale, names, self.decoder.table)
-            else:
-                levels = names.constant(codes.levels(), "w")
+            packed = layer.weight in quantized.packed
+            levels = self._before(node, stored_levels(codes, self.decoder, packed=packed), "int8")
+            factors = narrowed(scale, names, self.decoder.table) if packed else None
             stored = names.constant(scale, "s") if factors is None else self._before(node, factors, "float32")
             self.weights[layer.weight] = Pair(levels, stored, scale.shape)
         return self.weights[layer.weight]

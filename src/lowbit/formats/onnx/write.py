@@ -80,7 +80,15 @@ INTEGER_REWRITES: Mapping[str, tuple[Callable[[QuantizedGraph], QuantizedGraph],
 }
 # and to the graph that becomes the file.
 INTEGERS: tuple[Rewrite, ...] = (absorb_activations, write_averages, write_integer_weights)
-ENDING: tuple[Rewrite, ...] = (write_codes, write_halves, write_metadata, write_byte_input, fill_scans, drop_unused, drop_names)
+ENDING: tuple[Rewrite, ...] = (
+    write_codes,
+    write_halves,
+    write_metadata,
+    write_byte_input,
+    fill_scans,
+    drop_unused,
+    drop_names,
+)
 GRAPH_REWRITES: Mapping[str, tuple[Rewrite, ...]] = {
     "onnx": (write_float_values, *INTEGERS, write_conversions, pad_first_layers, *ENDING),
     "openvino": (write_float_values, *INTEGERS, write_lines_as_images, write_conversions, *ENDING),

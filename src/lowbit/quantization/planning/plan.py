@@ -62,14 +62,12 @@ class Plan:
 
     @property
     def packed(self) -> frozenset[str]:
-        """Weights of integer layers that a file keeps at their own width: where fewer bits were asked for than a byte
-        has, and where that saves more bytes than the nodes take that unpack them."""
+        """Weights of integer layers of which fewer bits were asked for than a byte has: see `QuantizedGraph.packed`."""
         in_integers = {node.node for node in self.nodes if node.arithmetic == "integer"}
         return frozenset(
             tensor.tensor
             for tensor in self.quantized
             if tensor.asked is not None and tensor.asked.bits < 8 and in_integers.intersection(tensor.layers)
-            if tensor.given is not None and packing_saves(tensor.given.bits, math.prod(tensor.shape))
         )
 
     @property
@@ -119,6 +117,18 @@ class Plan:
             each = f"{min(wider)} to {max(wider)}" if len(wider) > 1 else f"{max(wider)}"
             mean = f"{bits / sum(sizes):.2f} per weight in all"
             sentences.append(f"{count} of {len(weights)} weights get {each} bits, {mean}: {SIZE_REASON}")
+        packed = [tensor for tensor in self.quantized if tensor.tensor in self.packed]
+        sizes = [math.prod(tensor.shape) for tensor in packed]
+        whole = [
+            size
+            for tensor, size in zip(packed, sizes, strict=True)
+            if tensor.given is not None and not packing_saves(tensor.given.bits, size)
+        ]
+        if whole:
+            sentences.append(
+                f"{len(whole)} of {len(packed)} weights, {_share(sum(whole) / sum(sizes))} of the values, take a byte "
+                "each: too small for the nodes that would unpack them"
+            )
         for_target: dict[tuple[str, str], int] = {}
         for tensor in weights:
             if tensor.given is not None and tensor.adapted and tensor.reason != SIZE_REASON:
