@@ -9,7 +9,7 @@ import numpy as np
 from lowbit.graph.model import Model
 from lowbit.graph.preprocessing import Preprocessing
 from lowbit.schemes.codes import Codes as Codes
-from lowbit.schemes.linear import LinearCodes
+from lowbit.schemes.codes import IntegerCodes
 
 Int32s = np.ndarray[Any, np.dtype[np.int32]]
 Floats = np.ndarray[Any, np.dtype[np.float32]]
@@ -55,7 +55,7 @@ class ByteLayer:
         factors: by which the float weights of each color were multiplied.
     """
 
-    weight: LinearCodes
+    weight: IntegerCodes
     bias: BiasCodes
     factors: tuple[float, ...]
 

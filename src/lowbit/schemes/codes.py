@@ -30,7 +30,7 @@ class Chain(Protocol):
         ...
 
     def looked_up(self, table: Array, *, half: bool) -> Self:
-        """Replace each index by its entry of a float32 table; `half` says that float16 holds all entries."""
+        """Replace each index by its entry of a table; `half` says of a float32 one that float16 holds all entries."""
         ...
 
     def scaled(self, factors: Array) -> Self:

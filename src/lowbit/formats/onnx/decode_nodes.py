@@ -18,7 +18,8 @@ from lowbit.formats.names import Names
 from lowbit.formats.onnx.draft import Draft, replace_initializer
 from lowbit.graph.ops import layers
 from lowbit.packing.bits import pack, packed_bytes, planes
-from lowbit.schemes.codes import Codes, IntegerCodes
+from lowbit.schemes.codes import Codes, IntegerCodes, Scheme
+from lowbit.schemes.integer_clusters import IntegerClusters
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -27,6 +28,7 @@ HALF_TABLE_FROM = 16  # from this many entries on, a code book is worth one, eve
 BYTE_FROM = 128  # from this many on, one byte each (less for zero points) is worth two or three nodes
 # What the nodes that unpack codes of one plane or several to int8 add to a file, measured on written files.
 UNPACK_BYTES = {1: 180, 2: 365, 3: 535}
+BOOK_BYTES = 20  # of an int8 code book, beside its entries
 TYPES = {"int8": ir.DataType.INT8, "int32": ir.DataType.INT32, "float32": ir.DataType.FLOAT}
 
 
@@ -88,16 +90,17 @@ def narrowed(factors: Array, names: Names, table: Array | None = None) -> NodeCh
     return NodeChain(names.constant(factors.astype(np.float16), "s"), names).cast("float32")
 
 
-def packing_saves(bits: int, count: int) -> bool:
-    """Whether `count` codes in front of an integer kernel take fewer bytes packed, nodes counted, than one byte each."""
-    return integer_bytes(bits, count) < count
+def packing_saves(scheme: Scheme, count: int) -> bool:
+    """Whether `count` codes in front of an integer kernel take fewer bytes packed, with the nodes, than one each."""
+    return integer_bytes(scheme, count) < count
 
 
-def integer_bytes(bits: int, count: int) -> int:
-    """Bytes of `count` codes in front of an integer kernel: packed with the nodes that unpack them, or one byte each."""
-    if bits >= 8:
+def integer_bytes(scheme: Scheme, count: int) -> int:
+    """Bytes of `count` codes in front of an integer kernel: packed, with the nodes that unpack them, or one each."""
+    if scheme.bits >= 8:
         return count
-    return min(count, packed_bytes(bits, count) + UNPACK_BYTES[len(planes(bits))])
+    book = BOOK_BYTES + (1 << scheme.bits) if isinstance(scheme, IntegerClusters) else 0
+    return min(count, packed_bytes(scheme.bits, count) + UNPACK_BYTES[len(planes(scheme.bits))] + book)
 
 
 def scale_table(weights: Iterable[Codes]) -> Array | None:
@@ -141,7 +144,7 @@ def write_codes(draft: Draft) -> Draft:
 
 def stored_levels(codes: IntegerCodes, decoder: "NodeDecoder", *, packed: bool) -> NodeChain:
     """int8 levels of integer codes, from their own width if that is asked for and saves bytes, else as they are."""
-    if packed and packing_saves(codes.bits, math.prod(codes.shape)):
+    if packed and packing_saves(codes.scheme, math.prod(codes.shape)):
         return codes.levels_with(decoder)
     return decoder.stored(codes.levels())
 

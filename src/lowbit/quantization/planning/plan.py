@@ -122,7 +122,7 @@ class Plan:
         whole = [
             size
             for tensor, size in zip(packed, sizes, strict=True)
-            if tensor.given is not None and not packing_saves(tensor.given.bits, size)
+            if tensor.given is not None and not packing_saves(tensor.given, size)
         ]
         if whole:
             sentences.append(

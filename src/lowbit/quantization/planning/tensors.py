@@ -14,6 +14,7 @@ from lowbit.quantization.planning.bits import schemes_by_size, stored_bytes
 from lowbit.quantization.planning.recipes import Recipe
 from lowbit.quantization.planning.target import weights_for
 from lowbit.schemes.codes import Scheme
+from lowbit.schemes.integer_clusters import IntegerClusters
 from lowbit.schemes.linear import Linear
 
 FLOAT_BYTES = 4  # per float32 value
@@ -110,7 +111,7 @@ def wider_if_small(tensors: list[TensorPlan], recipe: Recipe) -> list[TensorPlan
 
 def _integer_bytes(scheme: Scheme, shape: tuple[int, ...], axis: int) -> int:
     """In front of an integer kernel; scales take the same whatever the width."""
-    return integer_bytes(scheme.bits, math.prod(shape))
+    return integer_bytes(scheme, math.prod(shape))
 
 
 def other_tensors(model: Model, planned: Collection[str], recipe: Recipe) -> list[TensorPlan]:
@@ -171,7 +172,7 @@ def for_target(
 ) -> TensorPlan:
     """The widest weights that the target computes with exactly, in all integer layers that share the tensor."""
     for layer in by_weight.get(tensor.tensor, ()):
-        if not isinstance(tensor.given, Linear) or layer.node not in in_integers:
+        if not isinstance(tensor.given, Linear | IntegerClusters) or layer.node not in in_integers:
             continue
         given, reason = weights_for(target, tensor.given, layer)
         if reason:
