@@ -7,6 +7,7 @@ from lowbit.calibration.statistics import Statistics
 from lowbit.files import write_atomically
 from lowbit.formats.file_form import LITERT, ONNX, FileForm
 from lowbit.formats.input_bytes import with_byte_input
+from lowbit.formats.litert.layers import takes_half_bytes
 from lowbit.formats.litert.write import check_litert, to_litert
 from lowbit.formats.onnx.minify import shortened
 from lowbit.formats.onnx.write import to_onnx
@@ -51,12 +52,26 @@ class Quantized:
 
     def notes_on(self, path: Path | str) -> tuple[str, ...]:
         """`notes`, and what a file of this name does not hold as planned."""
-        of_layers = {layer.weight for layer in layers(self.model)}
-        others = [name for name in self.graph.weights if name not in of_layers]
-        if not (is_litert(path) and others):
+        if not is_litert(path):
             return self.notes
-        left = f"LiteRT files hold weights that belong to no layer as float: {', '.join(others)}."
-        return (*self.notes, left)
+        of_layers = {layer.weight: layer for layer in layers(self.model)}
+        weights = self.graph.weights
+        said = []
+        if others := [name for name in weights if name not in of_layers]:
+            said.append(f"LiteRT files hold weights that belong to no layer as float: {', '.join(others)}.")
+        asked = {tensor.tensor for tensor in self.plan.quantized if tensor.asked is not None and tensor.asked.bits < 8}
+        narrow = [name for name in weights if name in of_layers and name in asked]
+        whole = [
+            name
+            for name in narrow
+            if name not in self.graph.packed or not takes_half_bytes(of_layers[name], weights[name])
+        ]
+        if whole:
+            said.append(
+                f"LiteRT files hold {len(whole)} of the {len(narrow)} weights of fewer than 8 bits in a byte each: only "
+                "fully connected layers read 4 bits as fast."
+            )
+        return (*self.notes, *said)
 
     def to_bytes(self, form: FileForm = FileForm()) -> bytes:
         """The content of a file in this form; ONNX if the form does not say.

@@ -99,7 +99,7 @@ def saturating(model: bytes | Path | str) -> Saturating:
 
 
 def _constants(proto: onnx.ModelProto, producers: Mapping[str, NodeProto]) -> dict[str, Array]:
-    """Stored tensors, and those that layers' DequantizeLinear nodes read computed from them: unpacked, padded, turned."""
+    """Stored tensors, and what DequantizeLinear nodes of weights read that is unpacked, padded or turned first."""
     graph = StoredGraph(proto.graph)
     read = [producers.get(node.input[1]) for node in proto.graph.node if node.op_type in OPS and len(node.input) > 1]
     names = [name for node in read if node is not None and node.op_type == "DequantizeLinear" for name in node.input]
@@ -117,9 +117,7 @@ def _risky_pairs(rows: Array) -> tuple[Array, Array, Array]:
     return first, second, (most > HIGHEST) | (least < LOWEST)
 
 
-def _layer(
-    node: NodeProto, values: Mapping[str, Array], producers: Mapping[str, NodeProto]
-) -> _IntegerLayer | None:
+def _layer(node: NodeProto, values: Mapping[str, Array], producers: Mapping[str, NodeProto]) -> _IntegerLayer | None:
     """A Conv, Gemm or MatMul of uint8 codes and stored int8 codes that vpmaddubsw would compute; None for others."""
     if node.op_type not in OPS or node.op_type == "ConvTranspose" or len(node.input) < 2:
         return None

@@ -71,9 +71,7 @@ def described(asked: str, target: str) -> str:
     return f"Target: {target}{' (this machine)' if asked == NATIVE else ''}: {TARGETS[target]}."
 
 
-def weights_for(
-    target: str, scheme: Linear | IntegerClusters, layer: Layer
-) -> tuple[Linear | IntegerClusters, str]:
+def weights_for(target: str, scheme: Linear | IntegerClusters, layer: Layer) -> tuple[Linear | IntegerClusters, str]:
     """The scheme that a layer's integer weights get on a target, and the reason if it is not the one asked for.
 
     Args:
