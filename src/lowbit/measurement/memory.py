@@ -25,11 +25,19 @@ PROBE = "lowbit.measurement.memory_probe"
 
 @dataclass(frozen=True)
 class Memory:
-    """Growth of resident memory in bytes; `None`, with the reason in `note`, where it could not be measured."""
+    """Growth of resident memory in bytes; `None`, with the reason in `note`, where it could not be measured.
+
+    Attributes:
+        load_bytes: once the model is ready.
+        peak_bytes: the highest point up to the end of an inference.
+        note: what is to be said of them.
+        load_ms: how long it took until the model was ready: reading, unpacking weights, preparing kernels.
+    """
 
     load_bytes: int | None
     peak_bytes: int | None
     note: str = ""
+    load_ms: float | None = None
 
 
 def memory(
@@ -73,7 +81,7 @@ def _parse(code: int, out: str, err: str) -> Memory:
             raise ValueError
         answer = json.loads(out.strip().splitlines()[-1])
         load, peak = (None if answer[key] is None else int(answer[key]) for key in ("load_bytes", "peak_bytes"))
-        return Memory(load, peak, str(answer.get("note", "")))
+        return Memory(load, peak, str(answer.get("note", "")), answer.get("load_ms"))
     except (ValueError, KeyError, IndexError, TypeError):
         lines = err.strip().splitlines() or ["no answer"]
         reason = f"signal {-code}" if code < 0 else lines[-1]

@@ -12,7 +12,7 @@ from lowbit.formats.litert.write import check_litert, to_litert
 from lowbit.formats.onnx.minify import shortened
 from lowbit.formats.onnx.write import to_onnx
 from lowbit.formats.opening import is_litert
-from lowbit.formats.quantized_graph import QuantizedGraph
+from lowbit.formats.quantized_graph import QuantizedGraph, float_outputs
 from lowbit.graph.model import Model
 from lowbit.graph.ops import layers
 from lowbit.quantization.passes.activations import output_codes
@@ -59,17 +59,19 @@ class Quantized:
         said = []
         if others := [name for name in weights if name not in of_layers]:
             said.append(f"LiteRT files hold weights that belong to no layer as float: {', '.join(others)}.")
-        asked = {tensor.tensor for tensor in self.plan.quantized if tensor.asked is not None and tensor.asked.bits < 8}
-        narrow = [name for name in weights if name in of_layers and name in asked]
-        whole = [
+        asked = {tensor.tensor: tensor.asked for tensor in self.plan.quantized}
+        narrow = [name for name in weights if name in of_layers and (scheme := asked.get(name)) and scheme.bits < 8]
+        floats = float_outputs(self.graph)  # whose products read weights that were decoded
+        halved = {
             name
-            for name in narrow
-            if name not in self.graph.packed or not takes_half_bytes(of_layers[name], weights[name])
-        ]
+            for name in self.graph.packed.intersection(narrow)
+            if takes_half_bytes(of_layers[name], weights[name]) and of_layers[name].output not in floats
+        }
+        whole = [name for name in narrow if name not in halved]
         if whole:
             said.append(
-                f"LiteRT files hold {len(whole)} of the {len(narrow)} weights of fewer than 8 bits in a byte each: only "
-                "fully connected layers read 4 bits as fast."
+                f"LiteRT files hold {len(whole)} of the {len(narrow)} weights of fewer than 8 bits in a byte each: "
+                "only fully connected layers read 4 bits as fast."
             )
         return (*self.notes, *said)
 

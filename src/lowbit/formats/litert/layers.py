@@ -2,8 +2,9 @@
 
 Integer layers have int8 weights with a scale per channel (INT4 ones where kernels read them as fast), and int32 biases.
 Codes of fewer bits take whole bytes elsewhere: LiteRT has no nodes that it would unpack once. Weights-only codes are
-int8 constants behind a DEQUANTIZE, which XNNPACK carries out once, when the file is loaded; LiteRT's own form for them (int8 weights read by
-an operator with float inputs) would round the activations to 8 bits anew at each inference, which was not asked for.
+int8 constants behind a DEQUANTIZE, which XNNPACK carries out once, when the file is loaded; LiteRT's own form for them
+(int8 weights read by an operator with float inputs) would round the activations to 8 bits anew at each inference, which
+was not asked for.
 """
 
 from collections.abc import Sequence

@@ -7,8 +7,8 @@ ones are stored as int8 and computed in float. A model with a byte input takes i
 (`formats/litert/byte_input.py`).
 
 What is given up: one image size per file; weights in code books of floats or of more than 8 bits, for which LiteRT has
-no form that it decodes once at load, and mostly the width of narrower ones (`layers.takes_half_bytes`); operators outside
-`operators.OPERATORS`. All of these are refused by name.
+no form that it decodes once at load, and mostly the width of narrower ones (`layers.takes_half_bytes`); operators
+outside `operators.OPERATORS`. All but the width are refused by name.
 """
 
 import dataclasses

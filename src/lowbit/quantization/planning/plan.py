@@ -7,12 +7,12 @@ from typing import Any
 
 from lowbit.errors import DowngradeError, ModelError, SchemeError
 from lowbit.formats.input_bytes import reads_bytes
-from lowbit.formats.onnx.decode_nodes import packing_saves
 from lowbit.graph.model import Model
 from lowbit.graph.ops import Layer
 from lowbit.graph.weights import RECURRENT, OtherWeight, all_weights
 from lowbit.quantization.planning.integer import IntegerPlan, NodePlan, plan_integer
 from lowbit.quantization.planning.kernels import WEIGHTED
+from lowbit.quantization.planning.packing import packing_notes
 from lowbit.quantization.planning.recipes import AUTO_RANGES, FIRST_RANGES, Recipe, parse_recipe
 from lowbit.quantization.planning.steps import EXACT_INPUT, default_steps, named_steps
 from lowbit.quantization.planning.target import resolved
@@ -117,18 +117,7 @@ class Plan:
             each = f"{min(wider)} to {max(wider)}" if len(wider) > 1 else f"{max(wider)}"
             mean = f"{bits / sum(sizes):.2f} per weight in all"
             sentences.append(f"{count} of {len(weights)} weights get {each} bits, {mean}: {SIZE_REASON}")
-        packed = [tensor for tensor in self.quantized if tensor.tensor in self.packed]
-        sizes = [math.prod(tensor.shape) for tensor in packed]
-        whole = [
-            size
-            for tensor, size in zip(packed, sizes, strict=True)
-            if tensor.given is not None and not packing_saves(tensor.given, size)
-        ]
-        if whole:
-            sentences.append(
-                f"{len(whole)} of {len(packed)} weights, {_share(sum(whole) / sum(sizes))} of the values, take a byte "
-                "each: too small for the nodes that would unpack them"
-            )
+        sentences += packing_notes([tensor for tensor in self.quantized if tensor.tensor in self.packed])
         for_target: dict[tuple[str, str], int] = {}
         for tensor in weights:
             if tensor.given is not None and tensor.adapted and tensor.reason != SIZE_REASON:
