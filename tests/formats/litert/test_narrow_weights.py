@@ -1,4 +1,4 @@
-"""Integer weights of fewer than 8 bits in LiteRT: two in a byte where its kernels take them, else whole bytes, and said."""
+"""Integer weights of fewer than 8 bits in LiteRT: two in a byte where kernels take them, else whole bytes, and said."""
 
 import numpy as np
 import pytest
