@@ -7,6 +7,7 @@ inference (unpacking weights while loading counts).
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -28,15 +29,17 @@ class Memory:
     """Growth of resident memory in bytes; `None`, with the reason in `note`, where it could not be measured.
 
     Attributes:
-        load_bytes: once the model is ready.
-        peak_bytes: the highest point up to the end of an inference.
-        note: what is to be said of them.
-        load_ms: how long it took until the model was ready: reading, unpacking weights, preparing kernels.
+        load_bytes: once the file is ready to run.
+        peak_bytes: the most until the first answers were there.
+        note: why it is not known, or what else a reader should know.
+        killed: name of the signal that the process died of, which is how runtimes end on some damaged files.
+        load_ms: how long it took until the file was ready: reading, unpacking weights, preparing kernels.
     """
 
     load_bytes: int | None
     peak_bytes: int | None
     note: str = ""
+    killed: str = ""
     load_ms: float | None = None
 
 
@@ -81,8 +84,8 @@ def _parse(code: int, out: str, err: str) -> Memory:
             raise ValueError
         answer = json.loads(out.strip().splitlines()[-1])
         load, peak = (None if answer[key] is None else int(answer[key]) for key in ("load_bytes", "peak_bytes"))
-        return Memory(load, peak, str(answer.get("note", "")), answer.get("load_ms"))
+        return Memory(load, peak, str(answer.get("note", "")), load_ms=answer.get("load_ms"))
     except (ValueError, KeyError, IndexError, TypeError):
         lines = err.strip().splitlines() or ["no answer"]
-        reason = f"signal {-code}" if code < 0 else lines[-1]
-        return Memory(None, None, f"memory was not measured: {reason}")
+        killed = signal.Signals(-code).name if code < 0 else ""
+        return Memory(None, None, f"memory was not measured: {killed or lines[-1]}", killed)
