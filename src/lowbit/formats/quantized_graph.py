@@ -9,7 +9,7 @@ import numpy as np
 from lowbit.graph.model import Model
 from lowbit.graph.preprocessing import Preprocessing
 from lowbit.schemes.codes import Codes as Codes
-from lowbit.schemes.linear import LinearCodes
+from lowbit.schemes.codes import IntegerCodes
 
 Int32s = np.ndarray[Any, np.dtype[np.int32]]
 Floats = np.ndarray[Any, np.dtype[np.float32]]
@@ -55,7 +55,7 @@ class ByteLayer:
         factors: by which the float weights of each color were multiplied.
     """
 
-    weight: LinearCodes
+    weight: IntegerCodes
     bias: BiasCodes
     factors: tuple[float, ...]
 
@@ -119,6 +119,9 @@ class QuantizedGraph:
         float_values: corrected values of tensors that stay float (biases, mostly), by initializer name.
         metadata: entries for the file's metadata.
         byte_input: how the file takes image bytes; None for the model's own float input.
+        packed: names of weights of integer layers that a file keeps in as few bytes as it can, and with them the scales
+            and biases of their layers: behind nodes that unpack them, where these take less than they save. Others
+            stand there as integer kernels read them.
     """
 
     model: Model
@@ -130,6 +133,7 @@ class QuantizedGraph:
     float_values: Mapping[str, Floats] = field(default_factory=dict)
     metadata: Mapping[str, str] = field(default_factory=dict)
     byte_input: ByteInput | None = None
+    packed: frozenset[str] = frozenset()
 
 
 def float_outputs(quantized: QuantizedGraph) -> frozenset[str]:

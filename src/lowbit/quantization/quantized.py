@@ -7,11 +7,12 @@ from lowbit.calibration.statistics import Statistics
 from lowbit.files import write_atomically
 from lowbit.formats.file_form import LITERT, ONNX, FileForm
 from lowbit.formats.input_bytes import with_byte_input
+from lowbit.formats.litert.layers import takes_half_bytes
 from lowbit.formats.litert.write import check_litert, to_litert
 from lowbit.formats.onnx.minify import shortened
 from lowbit.formats.onnx.write import to_onnx
 from lowbit.formats.opening import is_litert
-from lowbit.formats.quantized_graph import QuantizedGraph
+from lowbit.formats.quantized_graph import QuantizedGraph, float_outputs
 from lowbit.graph.model import Model
 from lowbit.graph.ops import layers
 from lowbit.quantization.passes.activations import output_codes
@@ -50,12 +51,28 @@ class Quantized:
 
     def notes_on(self, path: Path | str) -> tuple[str, ...]:
         """`notes`, and what a file of this name does not hold as planned."""
-        of_layers = {layer.weight for layer in layers(self.model)}
-        others = [name for name in self.graph.weights if name not in of_layers]
-        if not (is_litert(path) and others):
+        if not is_litert(path):
             return self.notes
-        left = f"LiteRT files hold weights that belong to no layer as float: {', '.join(others)}."
-        return (*self.notes, left)
+        of_layers = {layer.weight: layer for layer in layers(self.model)}
+        weights = self.graph.weights
+        said = []
+        if others := [name for name in weights if name not in of_layers]:
+            said.append(f"LiteRT files hold weights that belong to no layer as float: {', '.join(others)}.")
+        asked = {tensor.tensor: tensor.asked for tensor in self.plan.quantized}
+        narrow = [name for name in weights if name in of_layers and (scheme := asked.get(name)) and scheme.bits < 8]
+        floats = float_outputs(self.graph)  # whose products read weights that were decoded
+        halved = {
+            name
+            for name in self.graph.packed.intersection(narrow)
+            if takes_half_bytes(of_layers[name], weights[name]) and of_layers[name].output not in floats
+        }
+        whole = [name for name in narrow if name not in halved]
+        if whole:
+            said.append(
+                f"LiteRT files hold {len(whole)} of the {len(narrow)} weights of fewer than 8 bits in a byte each: "
+                "only fully connected layers read 4 bits as fast."
+            )
+        return (*self.notes, *said)
 
     def to_bytes(self, form: FileForm = FileForm()) -> bytes:
         """The content of a file in this form; ONNX if the form does not say.

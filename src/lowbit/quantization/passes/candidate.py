@@ -101,9 +101,9 @@ def plain_codes(model: Model, plan: Plan, progress: Progress = SILENT) -> dict[s
         if tensor.given is not None:
             weight = model.weights[tensor.tensor]
             codes = tensor.given.encode(weight, tensor.axis)
-            # The scales of integer layers go into those of biases, not into the file alone.
-            multiplied = in_integers.intersection(tensor.layers)
-            encoded[tensor.tensor] = codes if multiplied else with_narrow_scales(codes, weight)
+            # In integer layers the file stores narrow scales only where it packs the codes as well.
+            as_they_are = in_integers.intersection(tensor.layers) and tensor.tensor not in plan.packed
+            encoded[tensor.tensor] = codes if as_they_are else with_narrow_scales(codes, weight)
     return encoded
 
 
@@ -144,6 +144,7 @@ def assembled(
         absorbed=absorbed,
         float_values={name: value for name, value in floats.items() if name in decoded},
         metadata=metadata(plan),
+        packed=plan.packed,
     )
 
 

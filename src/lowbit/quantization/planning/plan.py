@@ -13,6 +13,7 @@ from lowbit.graph.weights import RECURRENT
 from lowbit.quantization.planning.arithmetic import WeightUsers, check_quantizable, integer_plan, weight_users
 from lowbit.quantization.planning.integer import IntegerPlan, NodePlan
 from lowbit.quantization.planning.kernels import WEIGHTED
+from lowbit.quantization.planning.packing import packing_notes
 from lowbit.quantization.planning.plan_json import (
     nodes_from_json,
     nodes_to_json,
@@ -100,6 +101,16 @@ class Plan:
         return tuple(tensor for tensor in self.tensors if tensor.given is not None)
 
     @property
+    def packed(self) -> frozenset[str]:
+        """Weights of integer layers of which fewer bits were asked for than a byte has: see `QuantizedGraph.packed`."""
+        in_integers = {node.node for node in self.nodes if node.arithmetic == "integer"}
+        return frozenset(
+            tensor.tensor
+            for tensor in self.quantized
+            if tensor.asked is not None and tensor.asked.bits < 8 and in_integers.intersection(tensor.layers)
+        )
+
+    @property
     def range_rule(self) -> str:
         """The row of `RANGE_RULES` that ranges of activations follow, or begin with where the best is to be found."""
         return FIRST_RANGES if self.recipe.ranges == AUTO_RANGES else self.recipe.ranges
@@ -148,6 +159,7 @@ class Plan:
             each = f"{min(wider)} to {max(wider)}" if len(wider) > 1 else f"{max(wider)}"
             mean = f"{bits / sum(sizes):.2f} per weight in all"
             sentences.append(f"{count} of {len(weights)} weights get {each} bits, {mean}: {SIZE_REASON}")
+        sentences += packing_notes([tensor for tensor in self.quantized if tensor.tensor in self.packed])
         for_target: dict[tuple[str, str], int] = {}
         for tensor in weights:
             if tensor.given is not None and tensor.adapted and tensor.reason != SIZE_REASON:

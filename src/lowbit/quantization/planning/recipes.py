@@ -14,6 +14,7 @@ from lowbit.errors import SchemeError, did_you_mean
 from lowbit.quantization.planning.target import MAX_BITS_WITHOUT_VNNI, NATIVE, resolved
 from lowbit.schemes.clusters import Clusters
 from lowbit.schemes.codes import Scheme
+from lowbit.schemes.integer_clusters import IntegerClusters
 from lowbit.schemes.linear import Linear
 
 AUTO_RANGES = "auto"  # the rule that is closest on images that judge, of `FIRST_RANGES` and `OTHER_RANGES`
@@ -72,12 +73,17 @@ def _cluster(bits: int) -> Recipe:
     return Recipe(f"cluster{bits}", Clusters(bits, per="tensor", half=True, scaled=True))
 
 
+def _integer_cluster(bits: int) -> Recipe:
+    return Recipe(f"icluster{bits}", IntegerClusters(bits), integer=True)
+
+
 # family -> (bit widths, the recipe of a width, one line for `lowbit recipes`)
 RECIPES: dict[str, tuple[range, Callable[[int], Recipe], str]] = {
     "float": (range(32, 33), _float, "no quantization: the prepared model as it is"),
     "int": (range(2, 9), _integer, "full integer: weights of this width, uint8 activations, int32 biases"),
     "linear": (range(2, 17), _linear, "weights only: evenly spaced levels, one scale per channel"),
     "cluster": (range(1, 9), _cluster, "weights only: one k-means code book per tensor, one scale per channel"),
+    "icluster": (range(1, 8), _integer_cluster, "full integer: one k-means code book of int8 levels per tensor"),
 }
 
 

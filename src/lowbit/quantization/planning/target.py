@@ -13,6 +13,7 @@ from lowbit.errors import SchemeError
 from lowbit.formats.litert.graph import LANES
 from lowbit.graph.ops import Layer
 from lowbit.processor import processor
+from lowbit.schemes.integer_clusters import IntegerClusters
 from lowbit.schemes.linear import Linear
 
 VNNI_FLAGS = frozenset(("avx512_vnni", "avx_vnni", "amx_int8"))
@@ -70,7 +71,7 @@ def described(asked: str, target: str) -> str:
     return f"Target: {target}{' (this machine)' if asked == NATIVE else ''}: {TARGETS[target]}."
 
 
-def weights_for(target: str, scheme: Linear, layer: Layer) -> tuple[Linear, str]:
+def weights_for(target: str, scheme: Linear | IntegerClusters, layer: Layer) -> tuple[Linear | IntegerClusters, str]:
     """The scheme that a layer's integer weights get on a target, and the reason if it is not the one asked for.
 
     Args:
@@ -78,9 +79,12 @@ def weights_for(target: str, scheme: Linear, layer: Layer) -> tuple[Linear, str]
         scheme: what the recipe asks for.
         layer: the layer that they belong to.
     """
-    if target != "x86" or layer.depthwise or scheme.bits <= MAX_BITS_WITHOUT_VNNI:
+    if target != "x86" or layer.depthwise:
         return scheme, ""
-    return (
-        replace(scheme, bits=MAX_BITS_WITHOUT_VNNI),
-        "16-bit sums of two products saturate on x86 without VNNI",
-    )
+    reason = "16-bit sums of two products saturate on x86 without VNNI"
+    if isinstance(scheme, IntegerClusters):
+        most = (1 << (MAX_BITS_WITHOUT_VNNI - 1)) - 1
+        return (replace(scheme, largest=most), reason) if scheme.largest > most else (scheme, "")
+    if scheme.bits <= MAX_BITS_WITHOUT_VNNI:
+        return scheme, ""
+    return replace(scheme, bits=MAX_BITS_WITHOUT_VNNI), reason

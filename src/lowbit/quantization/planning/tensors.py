@@ -6,14 +6,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from lowbit.formats.onnx.decode_nodes import integer_bytes
 from lowbit.graph.model import Model, Node
 from lowbit.graph.ops import Layer, layers
 from lowbit.graph.weights import BIAS_INPUTS, OtherWeight, is_factor
-from lowbit.quantization.planning.bits import schemes_by_size
+from lowbit.quantization.planning.bits import schemes_by_size, stored_bytes
 from lowbit.quantization.planning.recipes import Recipe
 from lowbit.quantization.planning.rules import Choice, Choices
 from lowbit.quantization.planning.target import weights_for
 from lowbit.schemes.codes import Scheme
+from lowbit.schemes.integer_clusters import IntegerClusters
 from lowbit.schemes.linear import Linear
 
 FLOAT_BYTES = 4  # per float32 value
@@ -124,12 +126,18 @@ def wider_if_small(tensors: list[TensorPlan], recipe: Recipe) -> list[TensorPlan
         return tensors
     asked = [(tensor.given, tensor.shape, tensor.axis) for at in free if (tensor := tensors[at]).given is not None]
     float_bytes = None if recipe.integer else FLOAT_BYTES
-    found = schemes_by_size(asked, recipe.extra_bits, widest=recipe.widest, float_bytes=float_bytes)
+    cost = _integer_bytes if recipe.integer else stored_bytes
+    found = schemes_by_size(asked, recipe.extra_bits, widest=recipe.widest, float_bytes=float_bytes, cost=cost)
     changed = list(tensors)
     for at, scheme in zip(free, found, strict=True):
         if scheme != tensors[at].asked:
             changed[at] = replace(tensors[at], given=scheme, reason=SIZE_REASON, adapted=True)
     return changed
+
+
+def _integer_bytes(scheme: Scheme, shape: tuple[int, ...], axis: int) -> int:
+    """In front of an integer kernel; scales take the same whatever the width."""
+    return integer_bytes(scheme, math.prod(shape))
 
 
 def other_tensors(model: Model, planned: Mapping[str, object], choices: Choices) -> list[TensorPlan]:
@@ -196,7 +204,7 @@ def for_target(
 ) -> TensorPlan:
     """The widest weights that the target computes with exactly, in all integer layers that share the tensor."""
     for layer in by_weight.get(tensor.tensor, ()):
-        if not isinstance(tensor.given, Linear) or layer.node not in in_integers:
+        if not isinstance(tensor.given, Linear | IntegerClusters) or layer.node not in in_integers:
             continue
         given, reason = weights_for(target, tensor.given, layer)
         if reason:

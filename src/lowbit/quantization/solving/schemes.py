@@ -10,12 +10,13 @@ from typing import Any, Literal, Protocol, get_args, get_origin, get_type_hints
 
 from lowbit.errors import SchemeError
 from lowbit.graph.ops import Layer
-from lowbit.quantization.solving.clusters import solve_clusters
+from lowbit.quantization.solving.clusters import solve_clusters, solve_integer_clusters
 from lowbit.quantization.solving.effort import Effort
 from lowbit.quantization.solving.linear import solve_linear
 from lowbit.quantization.solving.problem import Problem
 from lowbit.schemes.clusters import Clusters
 from lowbit.schemes.codes import Codes, Scheme
+from lowbit.schemes.integer_clusters import IntegerClusters
 from lowbit.schemes.linear import Linear
 
 
@@ -45,6 +46,7 @@ class SchemeRow:
 SCHEMES: dict[str, SchemeRow] = {
     "linear": SchemeRow(Linear, solve_linear),
     "cluster": SchemeRow(Clusters, solve_clusters, try_plain=False),  # the solver begins from k-means anyway
+    "icluster": SchemeRow(IntegerClusters, solve_integer_clusters, try_plain=False),
 }
 
 
