@@ -119,6 +119,8 @@ class QuantizedGraph:
         float_values: corrected values of tensors that stay float (biases, mostly), by initializer name.
         metadata: entries for the file's metadata.
         byte_input: how the file takes image bytes; None for the model's own float input.
+        arithmetic: the float type that nodes compute in, such as "float16"; empty for the model's own.
+        in_float32: names of nodes that compute in float32 all the same.
     """
 
     model: Model
@@ -130,6 +132,8 @@ class QuantizedGraph:
     float_values: Mapping[str, Floats] = field(default_factory=dict)
     metadata: Mapping[str, str] = field(default_factory=dict)
     byte_input: ByteInput | None = None
+    arithmetic: str = ""
+    in_float32: frozenset[str] = frozenset()
 
 
 def float_outputs(quantized: QuantizedGraph) -> frozenset[str]:

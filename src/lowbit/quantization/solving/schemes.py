@@ -16,6 +16,7 @@ from lowbit.quantization.solving.linear import solve_linear
 from lowbit.quantization.solving.problem import Problem
 from lowbit.schemes.clusters import Clusters
 from lowbit.schemes.codes import Codes, Scheme
+from lowbit.schemes.half import Half
 from lowbit.schemes.linear import Linear
 
 
@@ -45,6 +46,7 @@ class SchemeRow:
 SCHEMES: dict[str, SchemeRow] = {
     "linear": SchemeRow(Linear, solve_linear),
     "cluster": SchemeRow(Clusters, solve_clusters, try_plain=False),  # the solver begins from k-means anyway
+    "half": SchemeRow(Half),
 }
 
 
