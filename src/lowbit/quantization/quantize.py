@@ -2,10 +2,12 @@
 
 import gc
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from lowbit.calibration.batches import as_runs
+from lowbit.calibration.reach import measured_reach
 from lowbit.data.dataset import Dataset
 from lowbit.data.opening import open_data
 from lowbit.errors import DataError
@@ -16,6 +18,7 @@ from lowbit.progress import SILENT, Progress
 from lowbit.quantization.passes.candidate import plain_candidate, plain_graph
 from lowbit.quantization.passes.selection import Selection
 from lowbit.quantization.passes.validation import fitting_and_judging
+from lowbit.quantization.planning.halves import measured_tensors, with_reach
 from lowbit.quantization.planning.plan import Plan, plan
 from lowbit.quantization.planning.recipes import Recipe
 from lowbit.quantization.quantized import Quantized
@@ -56,6 +59,9 @@ def quantize(
     decision = plan(model, recipe, effort=effort, steps=steps, with_images=calibration is not None)
     _check(decision, with_images=calibration is not None, steps=steps, strict=strict)
     data = None if calibration is None else as_runs(model, open_data(calibration, model))
+    if data is not None and decision.recipe.arithmetic == "float16":
+        reach = measured_reach(model, data, measured_tensors(model, decision.nodes), threads=threads, progress=progress)
+        decision = replace(decision, nodes=with_reach(model, decision.nodes, reach))
     if data is None or not (decision.steps or decision.recipe.integer):
         return Quantized(
             decision, plain_graph(model, decision, progress), notes=(*model.remarks, *_unused(decision, data))
@@ -76,7 +82,7 @@ def quantize(
 
 def _unused(decision: Plan, data: object | None) -> tuple[str, ...]:
     """What is said where calibration images were given and make no difference."""
-    if data is None or decision.recipe.weights is None:
+    if data is None or decision.recipe.weights is None or decision.recipe.arithmetic == "float16":
         return ()
     what = f"{decision.recipe.name} takes no steps at effort {decision.effort}"
     return (f"The calibration images were not used: {what}. Name steps (such as rounding), or a higher effort.",)

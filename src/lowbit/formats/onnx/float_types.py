@@ -38,7 +38,7 @@ CONTROL_FLOW = frozenset(("If", "Loop", "Scan"))
 def arithmetic(quantized: QuantizedGraph) -> str:
     """The type that nodes of a file compute in, a key of `FLOATS`, if it is not said node by node."""
     if quantized.arithmetic:
-        return quantized.arithmetic
+        return "float32" if quantized.arithmetic == "bfloat16" else quantized.arithmetic
     return "float32" if quantized.integer else own_arithmetic(quantized.model)
 
 

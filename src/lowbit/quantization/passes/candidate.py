@@ -89,7 +89,7 @@ def plain_graph(model: Model, plan: Plan, progress: Progress = SILENT) -> Quanti
     if plan.recipe.weights is not None and plan.recipe.bits <= HALF_BITS and not plan.recipe.integer:
         biases = {layer.bias for layer in layers(model) if layer.weight in weights and layer.bias is not None}
         floats = {name: narrow_bias(model.weights[name]) for name in sorted(biases)}
-    return QuantizedGraph(model, weights=weights, float_values=floats, metadata=metadata(plan))
+    return _in_floats(model, plan, weights, floats)
 
 
 def plain_codes(model: Model, plan: Plan, progress: Progress = SILENT) -> dict[str, Codes]:
@@ -126,7 +126,7 @@ def assembled(
         activations: their codes, if known; else they follow from the statistics.
     """
     if statistics is None:
-        return QuantizedGraph(base, weights=weights, float_values=floats, metadata=metadata(plan))
+        return _in_floats(base, plan, weights, floats)
     activations = activation_codes(plan, statistics) if activations is None else activations
     integer = frozenset(node.node for node in plan.nodes if node.arithmetic == "integer")
     absorbed = frozenset(node.node for node in plan.nodes if node.arithmetic == "absorbed")
@@ -141,6 +141,20 @@ def assembled(
         integer=integer,
         absorbed=absorbed,
         metadata=metadata(plan),
+    )
+
+
+def _in_floats(
+    base: Model, plan: Plan, weights: Mapping[str, Codes], floats: Mapping[str, Array]
+) -> QuantizedGraph:
+    """A quantized graph whose nodes compute in floats."""
+    return QuantizedGraph(
+        base,
+        weights=weights,
+        float_values=floats,
+        metadata=metadata(plan),
+        arithmetic="" if plan.recipe.arithmetic == "float32" else plan.recipe.arithmetic,
+        in_float32=frozenset(node.node for node in plan.nodes if node.arithmetic == "float32"),
     )
 
 

@@ -10,6 +10,7 @@ from lowbit.formats.input_bytes import reads_bytes
 from lowbit.graph.model import Model
 from lowbit.graph.ops import Layer
 from lowbit.graph.weights import RECURRENT, OtherWeight, all_weights
+from lowbit.quantization.planning.halves import plan_halves
 from lowbit.quantization.planning.integer import IntegerPlan, NodePlan, plan_integer
 from lowbit.quantization.planning.kernels import WEIGHTED
 from lowbit.quantization.planning.recipes import AUTO_RANGES, FIRST_RANGES, Recipe, parse_recipe
@@ -29,6 +30,7 @@ from lowbit.quantization.solving.effort import effort_called
 from lowbit.quantization.solving.schemes import scheme_from_json, scheme_to_json
 from lowbit.schemes.codes import Scheme
 
+NO_BFLOAT16 = "only weights are bfloat16: no runtime computes in it on processors as the file says"
 WORTH_SAYING = 0.01  # share of the weights' bytes whose staying float is said first of all
 
 
@@ -39,7 +41,7 @@ class Plan:
     Attributes:
         recipe: what was asked for.
         tensors: one per weight, and one per other float tensor, with the reason why it stays float.
-        nodes: for integer recipes, how each node computes; empty otherwise.
+        nodes: for integer recipes and float16, how each node computes; empty otherwise.
         scale_groups: activations that become uint8; those in one group share scale and zero point.
         steps: what will be tried between plain codes and the file, in order; empty without calibration images.
         effort: how long the steps may search, a row of `EFFORTS`.
@@ -73,7 +75,7 @@ class Plan:
             for node in self.nodes
             if node.arithmetic == "float" and node.op in WEIGHTED | RECURRENT.keys() | {"Add", "Einsum"}
         ]
-        return tuple(tensors + nodes)
+        return tuple(tensors + nodes + ([NO_BFLOAT16] if self.recipe.arithmetic == "bfloat16" else []))
 
     @property
     def float_share(self) -> float:
@@ -96,7 +98,11 @@ class Plan:
         `--strict` accepts them. Wider weights in small layers are more than was asked for. For a target 8 bits could be
         written, but it would not compute what the file says; naming a target (or being on one) asks for exactly this.
         """
-        sentences = []
+        sentences = [
+            f"{node.node} ({node.op}) computes in float32: {node.reason}"
+            for node in self.nodes
+            if node.arithmetic == "float32"
+        ]
         weights = [tensor for tensor in self.quantized if tensor.layers]
         wider = {tensor.given.bits for tensor in weights if tensor.given and tensor.reason == SIZE_REASON}
         if wider:
@@ -217,7 +223,8 @@ def plan(
         planned_steps = ()
     if not recipe.integer:
         tensors = wider_if_small(tensors, recipe)
-        return Plan(recipe, tuple(tensors), steps=planned_steps, effort=effort)
+        nodes = plan_halves(model, recipe.arithmetic) if recipe.arithmetic == "float16" else ()
+        return Plan(recipe, tuple(tensors), nodes, steps=planned_steps, effort=effort)
     target = resolved(recipe.target)
     of_layers = {
         name: [user for user in users if isinstance(user, Layer)]

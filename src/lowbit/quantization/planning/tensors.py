@@ -13,6 +13,7 @@ from lowbit.quantization.planning.bits import schemes_by_size
 from lowbit.quantization.planning.recipes import Recipe
 from lowbit.quantization.planning.target import weights_for
 from lowbit.schemes.codes import Scheme
+from lowbit.schemes.half import Half
 from lowbit.schemes.linear import Linear
 
 FLOAT_BYTES = 4  # per float32 value
@@ -70,6 +71,8 @@ def weight_plan(model: Model, name: str, users: Sequence[Layer | OtherWeight], r
         return TensorPlan(name, nodes, shape, axis, asked, None, f"is {dtype}, not float32")
     if not np.isfinite(model.weights[name]).all():
         return TensorPlan(name, nodes, shape, axis, asked, None, "some of its values are not finite")
+    if isinstance(asked, Half) and not asked.holds(model.weights[name]):
+        return TensorPlan(name, nodes, shape, axis, asked, None, f"some of its values are out of reach of {asked.name}")
     if any(user.channel_axis != axis for user in users):
         if asked.per != "tensor":
             given = asked.per_tensor()
@@ -129,7 +132,10 @@ def other_tensors(model: Model, planned: Collection[str], recipe: Recipe) -> lis
             reason = _no_weight(uses)
         per_channel = bias or max(array.shape, default=1) == array.size
         asked = recipe.weights if array.size > MANY_VALUES and not per_channel else None
-        plans.append(TensorPlan(name, (), array.shape, 0, asked, None, reason))
+        # Half precision asks of a tensor nothing but its reach.
+        halved = isinstance(asked, Half) and reason != BATCH_NORM_REASON and asked.holds(array)
+        given = asked if halved else None
+        plans.append(TensorPlan(name, (), array.shape, 0, asked, given, "" if halved else reason))
     return plans
 
 
