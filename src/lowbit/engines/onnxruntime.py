@@ -42,7 +42,9 @@ class OnnxRuntimeSession:
         return {name: np.asarray(output) for name, output in zip(self.output_names, outputs, strict=True)}
 
     def _typed(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        wanted = {name: FLOATS.get(self._types.get(name, "")) if x.dtype.kind == "f" else None for name, x in inputs.items()}
+        wanted = {
+            name: FLOATS.get(self._types.get(name, "")) if x.dtype.kind == "f" else None for name, x in inputs.items()
+        }
         return {name: x if (to := wanted[name]) is None else x.astype(to, copy=False) for name, x in inputs.items()}
 
     def _run_bfloat16(self, inputs: Mapping[str, Array]) -> list[Array]:

@@ -20,16 +20,12 @@ class OpenVinoSession:
         self._request = compiled.create_infer_request()
         self.input_names: tuple[str, ...] = tuple(port.get_any_name() for port in compiled.inputs)
         self.output_names = outputs
-        self._bfloat16 = {
-            port.get_any_name() for port in (*compiled.inputs, *compiled.outputs) if _is_bfloat16(port)
-        }
+        self._bfloat16 = {port.get_any_name() for port in (*compiled.inputs, *compiled.outputs) if _is_bfloat16(port)}
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """All outputs by name; floats become those that the model takes, and bfloat16 outputs float32."""
         if self._bfloat16:
-            inputs = {
-                name: x.astype(ml_dtypes.bfloat16) if name in self._bfloat16 else x for name, x in inputs.items()
-            }
+            inputs = {name: x.astype(ml_dtypes.bfloat16) if name in self._bfloat16 else x for name, x in inputs.items()}
         try:
             # Shared, not copied: the arrays live until the outputs are copied out below.
             results = self._request.infer(dict(inputs), share_inputs=True, share_outputs=True)

@@ -11,7 +11,7 @@ import onnx
 import onnx_ir as ir
 
 from lowbit.errors import ModelError
-from lowbit.graph.precision import Precision
+from lowbit.graph.precision import FLOAT32_NETWORK, Precision
 from lowbit.graph.preprocessing import Preprocessing
 
 Node = ir.Node
@@ -73,7 +73,7 @@ class Model:
     preprocessing: Preprocessing | None
     source: str
     remarks: tuple[str, ...] = ()
-    precision: Precision = Precision()
+    precision: Precision = FLOAT32_NETWORK
 
     @property
     def graph(self) -> Graph:

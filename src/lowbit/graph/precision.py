@@ -33,7 +33,10 @@ class Precision:
     exact: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
+FLOAT32_NETWORK = Precision()
+
+
 def noted(model: ir.Model) -> Precision:
     """What `rewrites.other_floats` found."""
     found = model.graph.meta.get(NOTE)
-    return found if isinstance(found, Precision) else Precision()
+    return found if isinstance(found, Precision) else FLOAT32_NETWORK

@@ -129,14 +129,10 @@ def with_reach_summaries(model: Model, tensors: Sequence[str]) -> LightModel:
             raise ModelError(f"there is no tensor named {name!r}.", where=model.source)
     for name in _last_first(model, tensors):
         steps = {op: f"{op} for {REACH}{name}" for op in ("Abs", "IsInf", "Where")}
-        for op, inputs, output in (
-            ("Abs", [name], steps["Abs"]),
-            ("IsInf", [name], steps["IsInf"]),
-            ("Where", [steps["IsInf"], zero, steps["Abs"]], steps["Where"]),
-            ("ReduceMax", [steps["Where"]], REACH + name),
-        ):
-            given = {"keepdims": 0} if op == "ReduceMax" else {}
-            proto.graph.node.append(helper.make_node(op, inputs, [output], name=output, **given))
+        for op, inputs in (("Abs", [name]), ("IsInf", [name]), ("Where", [steps["IsInf"], zero, steps["Abs"]])):
+            proto.graph.node.append(helper.make_node(op, inputs, [steps[op]], name=steps[op]))
+        most = helper.make_node("ReduceMax", [steps["Where"]], [REACH + name], name=REACH + name, keepdims=0)
+        proto.graph.node.append(most)
         proto.graph.output.append(helper.make_tensor_value_info(REACH + name, TensorProto.FLOAT, []))
     return model.light(proto)
 

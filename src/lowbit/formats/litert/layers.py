@@ -19,6 +19,7 @@ from lowbit.formats.quantized_graph import ActivationCodes
 from lowbit.graph.columns import Geometry, convolution_pads, transposed_sizes
 from lowbit.graph.model import Node
 from lowbit.graph.ops import Layer
+from lowbit.schemes.half import Half
 from lowbit.schemes.linear import Linear, LinearCodes
 
 Floats = npt.NDArray[np.float32]
@@ -182,8 +183,11 @@ def _codes(graph: FileGraph, node: Node, layer: Layer) -> LinearCodes | None:
     """
     codes = graph.quantized.weights.get(layer.weight)
     scheme, axis = (codes.scheme, codes.axis) if codes is not None else graph.schemes.get(layer.weight, (None, 0))
-    if scheme is None:
+    if scheme is None or scheme == Half("float16"):
         return None
+    if isinstance(scheme, Half):
+        reason = f"has weights '{layer.weight}' as {scheme.name}, which LiteRT does not decode"
+        raise graph.refuse(node, reason, instead="choose float16w")
     if not isinstance(scheme, Linear):
         reason = f"has weights '{layer.weight}' as {scheme.name}, which LiteRT would decode at every inference"
     elif scheme.bits not in (7, 8):
@@ -229,7 +233,7 @@ def _stored(
 ) -> int:
     """A float weight, or its codes as an int8 constant, behind a DEQUANTIZE unless the operator takes integers."""
     if codes is None:
-        return graph.constant(values.astype(np.float32), name=layer.node)
+        return graph.float_constant(layer.weight, np.asarray(values), label=layer.node)
     scale = codes.scale.reshape(-1)
     weight = graph.constant(values.astype(np.int8), name=layer.node, scale=scale, axis=channel)
     if integer:

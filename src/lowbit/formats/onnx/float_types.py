@@ -10,7 +10,7 @@ float32 kernels; bfloat16 hardly anywhere (no MatMul, no Relu, no Add); float64 
 takes all three and computes in float32.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import onnx
@@ -26,12 +26,14 @@ from lowbit.graph.precision import FLOAT, FLOATS, IN_FLOAT32, NAMES
 ONNX_NAMES = {"float16": "tensor(float16)", "float64": "tensor(double)"}
 # Operators that ONNX Runtime computes in float64 on processors.
 FLOAT64_KERNELS = frozenset(
-    ("MatMul", "Gemm", "Add", "Sub", "Mul", "Div", "Pow", "Neg", "Abs", "Exp", "Log", "Sqrt", "Relu", "Sigmoid", "Tanh")
-) | frozenset(
-    ("Softmax", "LogSoftmax", "LayerNormalization", "Clip", "Min", "Max", "Where", "Gather", "Cast", "Concat", "Split")
-) | frozenset(
-    ("Reshape", "Transpose", "Slice", "Squeeze", "Unsqueeze", "Flatten", "Expand", "Identity", "Shape", "Pad", "Einsum")
-) | frozenset(("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceProd", "MaxPool", "ArgMax", "Dropout"))
+    (
+        *("MatMul", "Gemm", "Einsum", "Add", "Sub", "Mul", "Div", "Pow", "Neg", "Abs", "Exp", "Log", "Sqrt"),
+        *("Relu", "Sigmoid", "Tanh", "Clip", "Softmax", "LogSoftmax", "LayerNormalization", "MaxPool", "ArgMax"),
+        *("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Expand", "Identity", "Shape", "Cast", "Pad"),
+        *("Concat", "Split", "Slice", "Gather", "Where", "Min", "Max"),
+        *("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceProd"),
+    )
+)
 CONTROL_FLOW = frozenset(("If", "Loop", "Scan"))
 
 
@@ -57,10 +59,21 @@ def missing_kernel(model: Model) -> str:
 
 def write_float_types(draft: Draft) -> Draft:
     """Nodes, inputs, outputs and constants in the types that the file is to have."""
-    own, wanted = draft.quantized.model.precision, arithmetic(draft.quantized)
-    if wanted == own.type == "float32" and not own.ends:
-        return draft
-    _TypedGraph(draft, wanted).write()
+    return _written(draft, draft.quantized.model.precision.ends)
+
+
+def write_float_types_for_openvino(draft: Draft) -> Draft:
+    """The same, but for float64 inputs and outputs of integer networks, on which OpenVINO 2026.4 refuses to compile."""
+    ends = draft.quantized.model.precision.ends
+    if draft.quantized.integer:
+        ends = {name: kind for name, kind in ends.items() if kind != "float64"}
+    return _written(draft, ends)
+
+
+def _written(draft: Draft, ends: Mapping[str, str]) -> Draft:
+    wanted = arithmetic(draft.quantized)
+    if wanted != "float32" or ends or draft.quantized.model.precision.type != "float32":
+        _TypedGraph(draft, wanted, ends).write()
     return draft
 
 
@@ -69,22 +82,23 @@ class _TypedGraph:
 
     Attributes:
         kind: that type.
+        ends: types of inputs and outputs that are not float32.
         types: of values that were float32 and are not any more.
         casts: values in other types, made so far.
     """
 
-    def __init__(self, draft: Draft, kind: str) -> None:
+    def __init__(self, draft: Draft, kind: str, ends: Mapping[str, str]) -> None:
         self.draft, self.graph = draft, draft.graph
-        self.kind = kind
+        self.kind, self.ends = kind, ends
         self.own = draft.quantized.model.precision
         self.types: dict[ir.Value, ir.DataType] = {}
         self.casts: dict[tuple[ir.Value, ir.DataType], ir.Value] = {}
 
     def write(self) -> None:
         """Ends, then nodes in order, then constants that stay float32."""
-        for value in self.graph.inputs:
-            if value.name in self.own.ends and value.dtype == FLOAT:
-                self._become(value, FLOATS[self.own.ends[str(value.name)]])
+        for end in self.graph.inputs:
+            if end.name in self.ends and end.dtype == FLOAT:
+                self._become(end, FLOATS[self.ends[str(end.name)]])
         nodes = tuple(self.graph)
         places = {node: places for node in nodes if (places := self._places(node))}
         self._convert_constants({(node, index) for node, (inputs, _) in places.items() for index in inputs})
@@ -101,8 +115,8 @@ class _TypedGraph:
                 self._become(node.outputs[index], FLOATS[self.kind])
             if outputs and node.op_type == "Cast":
                 node.attributes["to"] = ir.AttrInt64("to", int(FLOATS[self.kind]))
-        for index, value in enumerate(tuple(self.graph.outputs)):
-            self._end(index, value)
+        for index, end in enumerate(tuple(self.graph.outputs)):
+            self._end(index, end)
         self._store_constants()
 
     def _places(self, node: ir.Node) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
@@ -183,7 +197,7 @@ class _TypedGraph:
     def _end(self, index: int, value: ir.Value) -> None:
         """Give an output of the file its type, under its name."""
         now = self.types.get(value, value.dtype)
-        kind = FLOATS[self.own.ends.get(str(value.name), "float32")]
+        kind = FLOATS[self.ends.get(str(value.name), "float32")]
         maker = value.producer()
         if now not in NAMES or now == kind or maker is None:
             return
@@ -206,7 +220,9 @@ class _TypedGraph:
                 continue
             with np.errstate(over="ignore"):
                 narrow = array.astype(kind.numpy())
-            scales = any("QuantizeLinear" in user.op_type or "DequantizeLinear" in user.op_type for user, _ in value.uses())
+            scales = any(
+                "QuantizeLinear" in user.op_type or "DequantizeLinear" in user.op_type for user, _ in value.uses()
+            )
             if scales or value.is_graph_output() or not np.array_equal(narrow.astype(np.float32), array):
                 continue
             cast = self._cast(self.draft.names.constant(narrow, "h"), FLOAT)
@@ -214,9 +230,7 @@ class _TypedGraph:
             value.replace_all_uses_with(cast.outputs[0])
 
 
-def typed_places(
-    node: ir.Node, opset: int, kind: str
-) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+def typed_places(node: ir.Node, opset: int, kind: str) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
     """Which inputs and outputs of a node take a type in the place of float32, by ONNX's definition of the operator.
 
     None if the operator has no form for the type, holds a graph of its own, or its types are not known.

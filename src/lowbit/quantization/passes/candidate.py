@@ -144,9 +144,7 @@ def assembled(
     )
 
 
-def _in_floats(
-    base: Model, plan: Plan, weights: Mapping[str, Codes], floats: Mapping[str, Array]
-) -> QuantizedGraph:
+def _in_floats(base: Model, plan: Plan, weights: Mapping[str, Codes], floats: Mapping[str, Array]) -> QuantizedGraph:
     """A quantized graph whose nodes compute in floats."""
     return QuantizedGraph(
         base,

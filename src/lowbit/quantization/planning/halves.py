@@ -28,7 +28,9 @@ MARGIN = 4.0
 SQUARES = frozenset(("LayerNormalization", "InstanceNormalization", "GroupNormalization", "RMSNormalization"))
 SQUARES |= frozenset(("LpNormalization", "MeanVarianceNormalization", "LRN", "ReduceL2", "ReduceSumSquare", "LpPool"))
 SUMS = frozenset(("ReduceSum", "ReduceMean", "CumSum", "ReduceL1", "GlobalAveragePool", "AveragePool"))
-EXPONENTS = frozenset(("Softmax", "LogSoftmax", "Exp", "Pow", "ReduceLogSumExp", "ReduceLogSum", "ReduceProd", "Softplus"))
+EXPONENTS = frozenset(
+    ("Softmax", "LogSoftmax", "Exp", "Pow", "ReduceLogSumExp", "ReduceLogSum", "ReduceProd", "Softplus")
+)
 # Of these without images; pools sum few values.
 KEPT = SQUARES | EXPONENTS | SUMS - {"GlobalAveragePool", "AveragePool"}
 # Operators behind which large values are as large.
@@ -115,7 +117,9 @@ def _overflow(node: Node, reach: Mapping[str, float]) -> str:
 
 def _summed(node: Node) -> float:
     """How many values each output of a sum is made of; 1 where sizes are not known."""
-    sizes = [value.shape for value in (node.inputs[0], node.outputs[0]) if value is not None and value.shape is not None]
+    sizes = [
+        value.shape for value in (node.inputs[0], node.outputs[0]) if value is not None and value.shape is not None
+    ]
     if len(sizes) < 2 or node.op_type == "CumSum":
         return float(max((dim for shape in sizes[:1] for dim in shape if isinstance(dim, int)), default=1))
     read, given = (math.prod(dim for dim in shape if isinstance(dim, int)) for shape in sizes)

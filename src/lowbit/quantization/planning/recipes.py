@@ -95,7 +95,11 @@ def _bfloat16_weights(bits: int) -> Recipe:
 RECIPES: dict[str, tuple[range, Callable[[int], Recipe], str]] = {
     "float": (range(32, 33), _float, "no quantization: the prepared model as it is"),
     "float16": (range(16, 17), _float16, "half precision: weights and arithmetic, but for what would overflow"),
-    "bfloat16": (range(16, 17), _bfloat16, "the same with the range of float32; only weights where runtimes have no more"),
+    "bfloat16": (
+        range(16, 17),
+        _bfloat16,
+        "the same in bfloat16; so far only the weights, see the plan",
+    ),
     "float16w": (range(16, 17), _float16_weights, "weights only: stored in half precision, arithmetic in float32"),
     "bfloat16w": (range(16, 17), _bfloat16_weights, "weights only: stored in bfloat16, arithmetic in float32"),
     "int": (range(2, 9), _integer, "full integer: weights of this width, uint8 activations, int32 biases"),
