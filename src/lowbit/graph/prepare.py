@@ -172,6 +172,7 @@ REWRITES: tuple[tuple[Rewrite, ...], ...] = (
     (
         strip_descriptions,
         infer_shapes,
+        fold_constants,  # weights may be standardized by a batch norm in training mode
         check_inference,
         remove_no_ops,
         write_known_sizes,
