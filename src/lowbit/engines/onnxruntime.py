@@ -7,7 +7,6 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 import onnxruntime
-from onnx import TensorProto
 
 from lowbit.engines.session import Array, Session
 from lowbit.errors import EngineError
@@ -16,7 +15,7 @@ from lowbit.graph.model import LightModel
 # Warnings of the runtime (unused initializers, and the like) are of no use to someone who only runs a model.
 ERRORS_ONLY = 3
 # What the runtime calls the float types that inputs are converted to; numpy has no bfloat16 of its own.
-BFLOAT16 = "tensor(bfloat16)"
+BFLOAT16, BFLOAT16_NUMBER = "tensor(bfloat16)", 16
 FLOATS = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
 
 
@@ -51,7 +50,7 @@ class OnnxRuntimeSession:
         """The runtime's Python interface passes bfloat16 as the bits of a value of its own only."""
         given = {
             name: onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(
-                np.ascontiguousarray(x.astype(ml_dtypes.bfloat16)).view(np.uint16), TensorProto.BFLOAT16
+                np.ascontiguousarray(x.astype(ml_dtypes.bfloat16)).view(np.uint16), BFLOAT16_NUMBER
             )
             if self._types.get(name) == BFLOAT16
             else onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(x))

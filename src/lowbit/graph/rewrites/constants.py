@@ -72,6 +72,17 @@ def _gemm(inputs: Arrays) -> int:
     return _if_quick(left.size * right.size // max(1, shared) ** 2, shared)
 
 
+def _einsum(node: ir.Node, inputs: Arrays) -> int:
+    equation = node.attributes.get_string("equation", "").replace(" ", "")
+    read, arrow, made = equation.partition("->")
+    if not arrow or "." in equation:
+        return 1 << 62
+    shapes = [_given(inputs, index).shape for index in range(len(inputs))]
+    sizes = {axis: size for axes, shape in zip(read.split(","), shapes, strict=True) for axis, size in zip(axes, shape)}
+    size = math.prod(sizes[axis] for axis in made)
+    return _if_quick(size, math.prod(sizes.values()) // max(1, size))
+
+
 def _if_quick(size: int, terms: int) -> int:
     """The size of a product whose values are sums of so many terms; beyond all bounds if it takes too long."""
     return size if size * terms <= MOST_MACS else 1 << 62
@@ -96,12 +107,23 @@ ELEMENTWISE = (
 NEVER_LARGER = (
     *("Cast", "Neg", "Abs", "Sqrt", "Reciprocal", "Exp", "Log", "Floor", "Ceil", "Round", "Not", "Sign"),
     *("Erf", "Tanh", "Sigmoid", "Softplus", "Relu", "Softmax", "Identity"),
-    *("Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Concat", "Slice", "Split", "Clip", "DequantizeLinear"),
+    *(
+        "Reshape",
+        "Transpose",
+        "Squeeze",
+        "Unsqueeze",
+        "Flatten",
+        "Concat",
+        "Slice",
+        "Split",
+        "Clip",
+        "DequantizeLinear",
+    ),
     *("ReduceSum", "ReduceProd", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceL1", "ReduceL2", "ReduceSumSquare"),
     *("InstanceNormalization", "LayerNormalization", "BatchNormalization", "Shape", "Size"),
 )
 # Folded only where the result is no larger than what it is made of or added to.
-PRODUCTS = frozenset(("MatMul", "Gemm"))
+PRODUCTS = frozenset(("MatMul", "Gemm", "Einsum"))
 # Operator -> upper bound of the number of elements of its outputs, from its constant inputs.
 RESULT_SIZE: dict[str, Callable[[Arrays], int]] = {
     **dict.fromkeys(ELEMENTWISE, _broadcast),
@@ -127,7 +149,7 @@ def fold_constants(model: ir.Model) -> bool:
         )
     changed = False
     for node in tuple(graph):
-        if node.domain not in ("", "ai.onnx") or node.op_type not in RESULT_SIZE:
+        if node.domain not in ("", "ai.onnx") or node.op_type not in RESULT_SIZE.keys() | PRODUCTS:
             continue
         if any(output.is_graph_output() for output in node.outputs):
             continue
@@ -146,7 +168,7 @@ def fold_constants(model: ir.Model) -> bool:
 def _evaluate(node: ir.Node, inputs: Arrays, opset: int, room: int) -> list[np.ndarray] | None:
     """What the node computes, in the order of its outputs, or None if it is too large or fails (the runtime will then say why)."""
     try:
-        elements = RESULT_SIZE[node.op_type](inputs)
+        elements = _einsum(node, inputs) if node.op_type == "Einsum" else RESULT_SIZE[node.op_type](inputs)
         largest = max((array.size for array in inputs if array is not None), default=0)
         if elements > max(SMALL_ELEMENTS, LARGEST_GROWTH * largest) and not _is_added(node, elements):
             return None
