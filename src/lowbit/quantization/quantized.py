@@ -16,9 +16,11 @@ from lowbit.graph.model import Model
 from lowbit.graph.ops import layers
 from lowbit.quantization.passes.activations import output_codes
 from lowbit.quantization.passes.steps import StepResult
+from lowbit.quantization.planning.halves import type_note
 from lowbit.quantization.planning.plan import Plan, plan
 from lowbit.quantization.planning.recipes import Recipe
 from lowbit.quantization.planning.target import kernel_lanes
+from lowbit.schemes.half import HalfCodes
 
 
 @dataclass(frozen=True)
@@ -51,12 +53,15 @@ class Quantized:
 
     def notes_on(self, path: Path | str) -> tuple[str, ...]:
         """`notes`, and what a file of this name does not hold as planned."""
+        types = type_note(self.model, self.plan.recipe, litert=is_litert(path))
+        notes = (*self.notes, types) if types else self.notes
         of_layers = {layer.weight for layer in layers(self.model)}
-        others = [name for name in self.graph.weights if name not in of_layers]
+        halves = {name for name, codes in self.graph.weights.items() if isinstance(codes, HalfCodes)}
+        others = [name for name in self.graph.weights if name not in of_layers | halves]
         if not (is_litert(path) and others):
-            return self.notes
+            return notes
         left = f"LiteRT files hold weights that belong to no layer as float: {', '.join(others)}."
-        return (*self.notes, left)
+        return (*notes, left)
 
     def to_bytes(self, form: FileForm = FileForm()) -> bytes:
         """The content of a file in this form; ONNX if the form does not say.

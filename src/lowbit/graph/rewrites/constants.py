@@ -1,9 +1,9 @@
 """What does not depend on the input is computed here, once: shape arithmetic, weights that are computed from others.
 
 So weights that are transposed, unpacked, standardized, or the sum of a weight and a product of narrow ones (LoRA)
-become one constant. A product alone stays: its factors are smaller. Only operators in the table are folded. The size of each result is bounded before it is computed, so that a hostile
-graph in a small file cannot fill the memory. The arithmetic is that of onnx's reference
-evaluator (numpy).
+become one constant. A product alone stays: its factors are smaller. Only operators in the table are folded. The size of
+each result is bounded before it is computed, so that a hostile graph in a small file cannot fill the memory. The
+arithmetic is that of onnx's reference evaluator (numpy).
 """
 
 import math
@@ -77,8 +77,9 @@ def _einsum(node: ir.Node, inputs: Arrays) -> int:
     read, arrow, made = equation.partition("->")
     if not arrow or "." in equation:
         return 1 << 62
-    shapes = [_given(inputs, index).shape for index in range(len(inputs))]
-    sizes = {axis: size for axes, shape in zip(read.split(","), shapes, strict=True) for axis, size in zip(axes, shape)}
+    sizes: dict[str, int] = {}
+    for index, axes in enumerate(read.split(",")):
+        sizes |= dict(zip(axes, _given(inputs, index).shape, strict=True))
     size = math.prod(sizes[axis] for axis in made)
     return _if_quick(size, math.prod(sizes.values()) // max(1, size))
 
@@ -166,7 +167,7 @@ def fold_constants(model: ir.Model) -> bool:
 
 
 def _evaluate(node: ir.Node, inputs: Arrays, opset: int, room: int) -> list[np.ndarray] | None:
-    """What the node computes, in the order of its outputs, or None if it is too large or fails (the runtime will then say why)."""
+    """The node's outputs that are read, or None if they are too large or it fails (the runtime will then say why)."""
     try:
         elements = _einsum(node, inputs) if node.op_type == "Einsum" else RESULT_SIZE[node.op_type](inputs)
         largest = max((array.size for array in inputs if array is not None), default=0)

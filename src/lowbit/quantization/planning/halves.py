@@ -16,11 +16,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from lowbit.formats.onnx.float_types import held, typed_places
+from lowbit.formats.onnx.float_types import held, missing_kernel, typed_places
 from lowbit.graph.edit import constant
 from lowbit.graph.model import Model, Node, Value
 from lowbit.graph.weights import MOVING
 from lowbit.quantization.planning.integer import NodePlan
+from lowbit.quantization.planning.recipes import Recipe
 
 MOST, LEAST = float(np.finfo(np.float16).max), float(np.finfo(np.float16).smallest_normal)
 # Calibration images do not show the largest values that there are.
@@ -37,8 +38,11 @@ KEPT = SQUARES | EXPONENTS | SUMS - {"GlobalAveragePool", "AveragePool"}
 PASSES_ON = MOVING | {"Add", "Sub", "Mul", "Where", "Min", "Max", "Neg", "Abs", "Clip"}
 
 
-def plan_halves(model: Model, kind: str) -> tuple[NodePlan, ...]:
-    """How each node that computes with floats does so, by its operator and its constants."""
+def plan_halves(model: Model, recipe: Recipe) -> tuple[NodePlan, ...]:
+    """How each node that computes with floats does so, by its operator and its constants; empty for other recipes."""
+    kind = recipe.arithmetic
+    if kind != "float16":
+        return ()
     opset = model.graph.opset_imports[""]
     plans = []
     large: set[Value] = set()
@@ -59,6 +63,23 @@ def plan_halves(model: Model, kind: str) -> tuple[NodePlan, ...]:
             reason = "its sums or powers may overflow; calibration images would tell"
         plans.append(NodePlan(str(node.name), node.op_type, "float32" if reason else kind, reason))
     return tuple(plans)
+
+
+def type_note(model: Model, recipe: Recipe, *, litert: bool) -> str:
+    """What a file does not have of the float types that were asked for, or that the network had; empty if nothing."""
+    own = model.precision.type
+    if litert and (own != "float32" or recipe.arithmetic == "float16"):
+        return "LiteRT files take, give and compute float32; what is float16 in them is stored so."
+    if own == "float32":
+        return ""
+    ends = f"inputs and outputs keep {own}" if model.precision.ends else f"the network was in {own}"
+    if recipe.integer:
+        return f"What is not integer in the file computes in float32; {ends}."
+    if own == "bfloat16":
+        return f"ONNX Runtime has no bfloat16 kernels on processors, so the file computes in float32; {ends}."
+    if own == "float64" and (missing := missing_kernel(model)):
+        return f"ONNX Runtime has no float64 kernel for {missing}, so the file computes in float32; {ends}."
+    return ""
 
 
 def measured_tensors(model: Model, plans: tuple[NodePlan, ...]) -> tuple[str, ...]:

@@ -223,8 +223,7 @@ def plan(
         planned_steps = ()
     if not recipe.integer:
         tensors = wider_if_small(tensors, recipe)
-        nodes = plan_halves(model, recipe.arithmetic) if recipe.arithmetic == "float16" else ()
-        return Plan(recipe, tuple(tensors), nodes, steps=planned_steps, effort=effort)
+        return Plan(recipe, tuple(tensors), plan_halves(model, recipe), steps=planned_steps, effort=effort)
     target = resolved(recipe.target)
     of_layers = {
         name: [user for user in users if isinstance(user, Layer)]
