@@ -8,7 +8,7 @@ from onnx import TensorProto
 import lowbit
 from graphs import make, make_node
 from lowbit.errors import DowngradeError, ModelError, SchemeError
-from lowbit.formats.opening import file_ledger
+from lowbit.formats.opening import file_ledger, pack_file
 from lowbit.quantization.planning.plan import Plan
 from lowbit.schemes.half import Half
 
@@ -70,11 +70,12 @@ def test_images_show_what_overflows():
 
 
 def test_images_show_what_has_too_few_digits():
-    model = network([make_node("Mul", "a tiny", "s"), make_node("Mul", "s back", "b")], tiny=np.full(40, 1e-6, np.float32),
-                    back=np.full(40, 1e4, np.float32))  # fmt: skip
+    middle = [make_node("Sigmoid", "a", "p"), make_node("Mul", "p tiny", "s"), make_node("Tanh", "s", "t")]
+    middle.append(make_node("Mul", "t back", "b"))
+    model = network(middle, tiny=np.full(40, 1e-6, np.float32), back=np.full(40, 1e4, np.float32))
     made = lowbit.quantize(model, "float16", calibration=list(X))
     assert any("where float16 has fewer digits" in node.reason for node in made.plan.nodes)
-    np.testing.assert_allclose(answers(made.to_bytes()), answers(model.to_bytes()), rtol=0.05, atol=1e-4)
+    np.testing.assert_allclose(answers(made.to_bytes()), answers(model.to_bytes()), atol=1e-3)
 
 
 def test_without_images_sums_powers_and_masks_stay_float32():
@@ -130,7 +131,7 @@ def test_litert_stores_float16_and_refuses_bfloat16(tmp_path):
 def test_values_out_of_reach_stay_float32():
     model = network(RELU, v=V * np.float32(1e6))
     made = lowbit.quantize(model, "float16")
-    assert "v (67 % of the weights' bytes) stays float: some of its values are out of reach" in made.plan.downgrades[0]
+    assert "v (33 % of the weights' bytes) stays float: some of its values are out of reach" in made.plan.downgrades[0]
     np.testing.assert_allclose(answers(made.to_bytes()), answers(model.to_bytes()), rtol=0.01, atol=1e4)
     assert lowbit.quantize(model, "bfloat16w", strict=True).graph.weights["v"].scheme == Half("bfloat16")
 
@@ -139,7 +140,7 @@ def test_a_plan_and_an_archive_hold_halves(tmp_path):
     made = lowbit.quantize(network(RELU), "float16")
     assert Plan.from_json(made.plan.to_json()) == made.plan
     path = made.save(tmp_path / "a.onnx")
-    packed = lowbit.pack_file(path)
+    packed = pack_file(path)
     assert lowbit.load(packed).precision.type == "float16"
 
 

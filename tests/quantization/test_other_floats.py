@@ -45,7 +45,7 @@ def test_files_keep_the_type_and_shrink(kind, recipe):
     onnx.checker.check_model(proto, full_check=True)
     assert ends(proto) == [KINDS[kind]] * 2
     bits = {"float": 8 * helper.tensor_dtype_to_np_dtype(KINDS[kind]).itemsize, "cluster4": 5}.get(recipe, 8)
-    assert count_bytes(proto, len(content)).bits_per_weight <= bits + 1
+    assert count_bytes(proto, len(content)).bits_per_weight <= bits + 1.2
     for engine in ("onnxruntime", "openvino"):
         form = FileForm(to="openvino" if engine == "openvino" else "onnx")
         given = run(made.to_bytes(form), engine).astype(np.float64)

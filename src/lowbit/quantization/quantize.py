@@ -82,7 +82,7 @@ def quantize(
 
 def _unused(decision: Plan, data: object | None) -> tuple[str, ...]:
     """What is said where calibration images were given and make no difference."""
-    if data is None or decision.recipe.weights is None or decision.recipe.arithmetic == "float16":
+    if data is None or decision.recipe.weights is None:
         return ()
     what = f"{decision.recipe.name} takes no steps at effort {decision.effort}"
     return (f"The calibration images were not used: {what}. Name steps (such as rounding), or a higher effort.",)
