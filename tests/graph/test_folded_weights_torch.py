@@ -6,8 +6,9 @@ import logging
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="torch exports the networks: make test-train")
+pytest.importorskip("torch", reason="torch exports the networks: make test-train")
 
+import torch
 from torch import nn
 from torch.nn import functional
 

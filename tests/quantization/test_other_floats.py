@@ -21,9 +21,8 @@ def network(kind, *, kernels=True):
     middle = "Relu" if kernels else "HardSwish"
     nodes = [make_node("MatMul", "x w", "a"), make_node(middle, "a", "b"), make_node("Gemm", "b v c", "y")]
     dtype = helper.tensor_dtype_to_np_dtype(KINDS[kind])
-    return make(
-        nodes, {"x": ["n", 32]}, ["y"], {name: array.astype(dtype) for name, array in WEIGHTS.items()}, dtype=KINDS[kind]
-    )  # fmt: skip
+    weights = {name: array.astype(dtype) for name, array in WEIGHTS.items()}
+    return make(nodes, {"x": ["n", 32]}, ["y"], weights, dtype=KINDS[kind])
 
 
 def run(content, engine="onnxruntime"):
