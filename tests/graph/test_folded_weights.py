@@ -35,7 +35,8 @@ SUMS = {
         *(make_node("Transpose", "w", "wt"), make_node("Add", "wt p", "t"), make_node("MatMul", "x t", "y")),
     ],
     "with its length apart": [
-        *(make_node("MatMul", "b a", "p"), make_node("Add", "w p", "v"), make_node("ReduceSumSquare", "v", "q", axes=[1])),
+        *(make_node("MatMul", "b a", "p"), make_node("Add", "w p", "v")),
+        make_node("ReduceSumSquare", "v", "q", axes=[1]),
         *(make_node("Sqrt", "q", "n"), make_node("Div", "v n", "u"), make_node("Mul", "u s", "m"), *LINEAR),
     ],
 }  # fmt: skip
