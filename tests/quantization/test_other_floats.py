@@ -71,6 +71,16 @@ def test_where_there_is_no_kernel_the_file_computes_in_float32_and_says_so(tmp_p
         assert f"inputs and outputs keep {kind}" in note
 
 
+@pytest.mark.parametrize("recipe", ["float", "int8"])
+def test_a_file_in_another_type_at_its_ends_only_is_read_and_written_as_such(recipe):
+    made = lowbit.quantize(lowbit.load(network("bfloat16")), recipe, calibration=list(X), effort="fast").to_bytes()
+    again = lowbit.load(made)
+    assert dict(again.precision.ends) == {"x": "bfloat16", "y": "bfloat16"}
+    assert again.input.dtype == np.float32
+    copied = again.to_bytes() if recipe == "int8" else lowbit.quantize(again, "float").to_bytes()
+    np.testing.assert_allclose(run(copied), run(made), rtol=0.01, atol=0.02)
+
+
 def test_openvino_has_no_float64_ends_on_integers():
     made = lowbit.quantize(lowbit.load(network("float64")), "int8", calibration=list(X), effort="fast")
     assert ends(onnx.load_from_string(made.to_bytes(FileForm(to="openvino")))) == [TensorProto.FLOAT] * 2

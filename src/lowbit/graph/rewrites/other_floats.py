@@ -24,10 +24,12 @@ def to_float32(model: ir.Model) -> None:
         for index in read.get(node.op_type, ())
         if index < len(node.inputs) and (kind := _type_of_weight(node.inputs[index])) in NAMES
     )
-    replaced = set(weights) - {FLOAT}
+    # A network may compute in float32 between ends of half precision, as files of lowbit do.
+    narrow = {value.dtype for value in _ends(model.graph)} & {ir.DataType.FLOAT16, ir.DataType.BFLOAT16}
+    replaced = (set(weights) - {FLOAT}) | narrow
     if not replaced:
         return
-    _note(model, weights.most_common(1)[0][0], replaced)
+    _note(model, weights.most_common(1)[0][0] if weights else FLOAT, replaced)
     for graph in (model.graph, *model.graph.subgraphs()):
         for value in (*graph.inputs, *graph.initializers.values()):
             _convert_value(value, replaced)
