@@ -126,12 +126,33 @@ def infer_shapes(model: ir.Model) -> None:
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)(model)
+        with_values = _propagated_elements(model.graph) <= MOST_PROPAGATED
+        common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=with_values)(model)
     finally:
         logger.setLevel(level)
     for output, shape in noted.items():
         if output.shape is None or (len(output.shape) == len(shape) and _open(output.shape) > _open(shape)):
             output.shape = shape
+
+
+def _propagated_elements(graph: ir.Graph) -> int:
+    """How many numbers onnx keeps, at most, to know shapes that are computed: Concat makes more than there are.
+
+    It follows scalars and vectors alone, through the operators of `PROPAGATING`.
+    """
+    counts: dict[ir.Value, int] = {}
+    for value in graph.initializers.values():
+        if value.const_value is not None and len(value.const_value.shape) <= 1:
+            counts[value] = value.const_value.size
+    total = 0
+    for node in graph:
+        sizes = [counts.get(value, 0) for value in node.inputs if value is not None]
+        if node.op_type not in PROPAGATING:
+            continue
+        size = sum(sizes) if node.op_type == "Concat" else max(sizes, default=0)
+        counts.update(dict.fromkeys(node.outputs, size))
+        total += size
+    return total
 
 
 def _open(shape: ir.Shape) -> int:
@@ -202,6 +223,10 @@ REWRITES: tuple[tuple[Rewrite, ...], ...] = (
     (merge_copies, remove_unused_nodes, remove_unused_opsets, fix_names),
 )
 MOST_ROUNDS = 16
+PROPAGATING = frozenset(
+    ("Add", "Cast", "Concat", "Gather", "Identity", "Mul", "Reshape", "Slice", "Squeeze", "Sub", "Unsqueeze")
+)
+MOST_PROPAGATED = 1 << 20  # numbers; each takes a hundred bytes while shapes are inferred
 
 
 def run_until_settled(model: ir.Model, rewrites: Sequence[Rewrite]) -> None:
