@@ -23,6 +23,7 @@ from lowbit.quantization.passes.candidate import plain_candidate
 
 BATCH = 64
 
+HALVES = ("float16", "float16w", "bfloat16w")  # rounded to nearest whatever the effort, so plain rounding is the same
 # (name, recipe, options); the order is that of the table
 RECIPES: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("int8", "int8", {}),
@@ -31,6 +32,7 @@ RECIPES: tuple[tuple[str, str, dict[str, Any]], ...] = (
     *((f"linear{bits}", f"linear{bits}", {}) for bits in (8, 4, 3, 2)),
     *((f"cluster{bits}", f"cluster{bits}", {}) for bits in (8, 4, 3, 2)),
     *((f"{name} per channel", name, {"per": "channel"}) for name in ("cluster4", "cluster3", "cluster2")),
+    *((name, name, {}) for name in HALVES),
 )
 SAME_BITS = tuple(
     (f"{name}, same bits in all layers", recipe, {"extra_bits": 0.0})
@@ -63,7 +65,7 @@ AIMET = (
     "not tried with a torch for CPUs"
 )
 QUICK = ("int8", "linear4", "cluster4", "minmax, per channel", "int8 default, OpenVINO")
-TOOLS = ("float", "lowbit", "plain", "onnxruntime", "nncf", "aimet")
+TOOLS = ("float", "lowbit", "plain", "onnxruntime", "onnxconverter", "nncf", "aimet")
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,8 @@ def candidates(tools: Sequence[str] = TOOLS, efforts: Iterable[str] = ("balanced
                 yield Candidate("lowbit", name, effort, partial(by_lowbit, recipe=asked, effort=effort))
     if "plain" in tools:
         for name, recipe, options in RECIPES:
+            if name in HALVES:
+                continue
             tool = "plain k-means" if recipe.startswith("cluster") else "plain rounding"
             asked = dataclasses.replace(lowbit.parse_recipe(recipe, **options), extra_bits=0.0)
             yield Candidate(tool, name, "", partial(plainly, recipe=asked))
@@ -115,6 +119,8 @@ def candidates(tools: Sequence[str] = TOOLS, efforts: Iterable[str] = ("balanced
         for name, method, channel, narrow in ONNXRUNTIME:
             make = partial(by_onnxruntime, method=method, per_channel=channel, narrow=narrow)
             yield Candidate("ONNX Runtime", name, "", make)
+    if "onnxconverter" in tools:
+        yield Candidate("onnxconverter-common", "float16", "", by_onnxconverter)
     if "nncf" in tools:
         for name, options in NNCF:
             yield Candidate("NNCF", name, "", partial(by_nncf, options=options))
@@ -154,6 +160,12 @@ def by_onnxruntime(subject: Subject, folder: Path, method: str, per_channel: boo
         per_channel=per_channel, calibrate_method=method,
     )  # fmt: skip
     return Made(time.perf_counter() - started, folder / "model.onnx")
+
+
+def by_onnxconverter(subject: Subject, folder: Path) -> Made:
+    """onnxconverter-common's `convert_float_to_float16`; inputs and outputs stay float32."""
+    line = run([peer("onnxconverter"), HERE / "peers" / "onnxconverter_float16.py", subject.path, folder])
+    return Made(json.loads(line)["seconds"], folder / "model.onnx")
 
 
 def by_nncf(subject: Subject, folder: Path, options: Sequence[str]) -> Made:

@@ -11,6 +11,7 @@ from lowbit.quantization.solving.schemes import SCHEMES, scheme_from_json, schem
 from lowbit.schemes.blocks import make_blocks
 from lowbit.schemes.clusters import Clusters
 from lowbit.schemes.codes import Scheme
+from lowbit.schemes.half import Half, HalfCodes
 from lowbit.schemes.integer_clusters import IntegerClusters
 from lowbit.schemes.linear import Linear, LinearCodes
 
@@ -26,6 +27,8 @@ EXAMPLES: list[Scheme] = [
     Clusters(2, "group", group_size=2, scaled=True),
     IntegerClusters(3),
     IntegerClusters(2, 63),
+    Half("float16"),
+    Half("bfloat16"),
 ]
 
 
@@ -46,14 +49,18 @@ def test_round_trip_through_bytes(scheme: Scheme, shape: tuple[int, ...]) -> Non
     before = x.copy()
     for axis in range(max(1, len(shape))):
         codes = scheme.encode(x, axis)
-        unsigned, offset = codes.unsigned() if isinstance(codes, LinearCodes) else (codes.indices, 0)
+        stored = codes.codes if hasattr(codes, "codes") else _indices(codes)
+        unsigned, offset = codes.unsigned() if isinstance(codes, LinearCodes) else (stored, 0)
         back = unpack(pack(unsigned, scheme.bits), scheme.bits, x.size).reshape(shape)
-        stored = codes.codes if hasattr(codes, "codes") else codes.indices
         np.testing.assert_array_equal(back.astype(int) - offset, stored)
         assert codes.shape == shape
         assert codes.decode().shape == shape
         assert codes.scheme == scheme
     np.testing.assert_array_equal(x, before)
+
+
+def _indices(codes: object) -> np.ndarray:
+    return codes.values.view(np.uint16) if isinstance(codes, HalfCodes) else codes.indices
 
 
 @pytest.mark.parametrize("scheme", EXAMPLES, ids=lambda scheme: scheme.name)
@@ -75,6 +82,7 @@ def test_what_the_plan_asks(scheme: Scheme) -> None:
         (Clusters(2, "group", group_size=4, half=True), 68 + 3 * 4 * 2 + 230),
         (Clusters(4, half=True, scaled=True), 135 + (16 + 10) * 2 + 230),
         (IntegerClusters(4), 135 + 16 + 10 * 2 + 230),
+        (Half("bfloat16"), 270 * 2 + 60),
     ],
     ids=lambda item: getattr(item, "name", None),
 )

@@ -1,8 +1,10 @@
 """ONNX Runtime: the engine that is always there."""
 
+import ctypes
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import onnxruntime
 
@@ -12,6 +14,9 @@ from lowbit.graph.model import LightModel
 
 # Warnings of the runtime (unused initializers, and the like) are of no use to someone who only runs a model.
 ERRORS_ONLY = 3
+# What the runtime calls the float types that inputs are converted to; numpy has no bfloat16 of its own.
+BFLOAT16, BFLOAT16_NUMBER = "tensor(bfloat16)", 16
+FLOATS = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
 
 
 class OnnxRuntimeSession:
@@ -24,14 +29,41 @@ class OnnxRuntimeSession:
         self._weights = weights  # must live as long as the session, which reads them where they are
         self.input_names: tuple[str, ...] = tuple(value.name for value in session.get_inputs())
         self.output_names: tuple[str, ...] = tuple(value.name for value in session.get_outputs())
+        self._types = {value.name: value.type for value in session.get_inputs()}
+        self._bfloat16 = BFLOAT16 in (*self._types.values(), *(value.type for value in session.get_outputs()))
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """All outputs by name."""
+        """All outputs by name; floats become those that the model takes, and bfloat16 outputs float32."""
         try:
-            outputs = self._session.run(None, dict(inputs))
+            outputs = self._run_bfloat16(inputs) if self._bfloat16 else self._session.run(None, self._typed(inputs))
         except Exception as error:
             raise EngineError(f"the model does not run: {error}", where="onnxruntime") from error
         return {name: np.asarray(output) for name, output in zip(self.output_names, outputs, strict=True)}
+
+    def _typed(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        wanted = {
+            name: FLOATS.get(self._types.get(name, "")) if x.dtype.kind == "f" else None for name, x in inputs.items()
+        }
+        return {name: x if (to := wanted[name]) is None else x.astype(to, copy=False) for name, x in inputs.items()}
+
+    def _run_bfloat16(self, inputs: Mapping[str, Array]) -> list[Array]:
+        """The runtime's Python interface passes bfloat16 as the bits of a value of its own only."""
+        given = {
+            name: onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(
+                np.ascontiguousarray(x.astype(ml_dtypes.bfloat16)).view(np.uint16), BFLOAT16_NUMBER
+            )
+            if self._types.get(name) == BFLOAT16
+            else onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(x))
+            for name, x in self._typed(inputs).items()
+        }
+        return [_array(value) for value in self._session.run_with_ort_values(list(self.output_names), given)]
+
+
+def _array(value: onnxruntime.OrtValue) -> Array:
+    if value.data_type() != BFLOAT16:
+        return np.asarray(value.numpy())
+    bits = ctypes.string_at(value.data_ptr(), value.tensor_size_in_bytes())
+    return np.frombuffer(bits, ml_dtypes.bfloat16).astype(np.float32).reshape(value.shape())
 
 
 def open_session(model: bytes | Path | str | LightModel, *, threads: int, optimized_to: Path | None) -> Session:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import openvino
 
@@ -19,15 +20,27 @@ class OpenVinoSession:
         self._request = compiled.create_infer_request()
         self.input_names: tuple[str, ...] = tuple(port.get_any_name() for port in compiled.inputs)
         self.output_names = outputs
+        self._bfloat16 = {port.get_any_name() for port in (*compiled.inputs, *compiled.outputs) if _is_bfloat16(port)}
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """All outputs by name."""
+        """All outputs by name; floats become those that the model takes, and bfloat16 outputs float32."""
+        if self._bfloat16:
+            inputs = {name: x.astype(ml_dtypes.bfloat16) if name in self._bfloat16 else x for name, x in inputs.items()}
         try:
             # Shared, not copied: the arrays live until the outputs are copied out below.
             results = self._request.infer(dict(inputs), share_inputs=True, share_outputs=True)
         except Exception as error:
             raise EngineError(f"the model does not run: {error}", where="openvino") from error
-        return {name: np.array(results[place]) for place, name in enumerate(self.output_names)}
+        return {name: self._output(name, results[place]) for place, name in enumerate(self.output_names)}
+
+    def _output(self, name: str, array: Array) -> Array:
+        # OpenVINO calls bfloat16 float16 in numpy: the bits are right.
+        bits = array.view(ml_dtypes.bfloat16).astype(np.float32) if name in self._bfloat16 else array
+        return np.array(bits)
+
+
+def _is_bfloat16(port: openvino.ConstOutput) -> bool:
+    return bool(port.get_element_type() == openvino.Type.bf16)
 
 
 def open_session(model: bytes | Path | str, *, threads: int, optimized_to: Path | None) -> Session:

@@ -122,6 +122,8 @@ class QuantizedGraph:
         packed: names of weights of integer layers that a file keeps in as few bytes as it can, and with them the scales
             and biases of their layers: behind nodes that unpack them, where these take less than they save. Others
             stand there as integer kernels read them.
+        arithmetic: the float type that nodes compute in, such as "float16"; empty for the model's own.
+        in_float32: names of nodes that compute in float32 all the same.
     """
 
     model: Model
@@ -134,6 +136,8 @@ class QuantizedGraph:
     metadata: Mapping[str, str] = field(default_factory=dict)
     byte_input: ByteInput | None = None
     packed: frozenset[str] = frozenset()
+    arithmetic: str = ""
+    in_float32: frozenset[str] = frozenset()
 
 
 def float_outputs(quantized: QuantizedGraph) -> frozenset[str]:

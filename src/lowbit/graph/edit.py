@@ -1,6 +1,6 @@
 """Small changes to a graph that rewrites are made of; the names of its inputs and outputs always stay."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -77,15 +77,17 @@ def _register(graph: ir.Graph, name: str, array: np.ndarray) -> ir.Value:
     return value
 
 
-def replace_by_constant(graph: ir.Graph, node: ir.Node, array: np.ndarray) -> None:
-    """Replace a node by a constant with the name of its only output, which must not be an output of the graph.
+def replace_by_constants(graph: ir.Graph, node: ir.Node, arrays: Sequence[np.ndarray]) -> None:
+    """Replace a node by constants with the names of those of its outputs that are read; none is one of the graph.
 
-    No other tensor has that name, so no search for a free one is needed: an unpacked weight has a dozen such nodes.
+    No other tensor has such a name, so no search for a free one is needed: an unpacked weight has a dozen such nodes.
     """
-    output = node.outputs[0]
-    name = output.name
-    output.name = None
-    bypass(graph, node, _register(graph, str(name), array))
+    read = [output for output in node.outputs if output.uses()]
+    for output, array in zip(read, arrays, strict=True):
+        name = output.name
+        output.name = None
+        output.replace_all_uses_with(_register(graph, str(name), array))
+    graph.remove(node, safe=True)
 
 
 def set_weight(graph: ir.Graph, node: ir.Node, index: int, array: np.ndarray, *, wanted: str) -> None:

@@ -16,6 +16,7 @@ from lowbit.errors import ModelError
 from lowbit.graph.checks import check_graph, check_tensors, check_versions
 from lowbit.graph.external_data import load_external_data
 from lowbit.graph.model import LARGEST_BYTES, MEMORY, Model
+from lowbit.graph.precision import noted
 from lowbit.graph.prepare import prepare
 from lowbit.graph.preprocessing import METADATA_KEY, Preprocessing
 from lowbit.graph.sizes import Sizes, set_sizes
@@ -44,8 +45,8 @@ def load(
 ) -> Model:
     """Load a network and prepare it: batch norm and constants folded, shapes inferred, names unique.
 
-    float16, bfloat16 and float64 networks become float32, inputs and outputs included. Opsets before 13 are converted
-    to 13. Subgraphs (If, Loop) are kept as they are.
+    float16, bfloat16 and float64 networks are worked on in float32; files made of them have their type again
+    (`Model.precision`). Opsets before 13 are converted to 13. Subgraphs (If, Loop) are kept as they are.
 
     Args:
         source: an ONNX file (external weights are read only from its own folder), its bytes, an `onnx.ModelProto`, a
@@ -103,7 +104,7 @@ def _from_proto(
         ) from error
     del proto
     trained = prepare(graph, source, trained_parameters=trained_parameters)
-    model = Model(graph, trained, preprocessing, source, remarks)
+    model = Model(graph, trained, preprocessing, source, remarks, noted(graph))
     if not all_weights(model):
         raise ModelError(
             "has no constant weights (of Conv, ConvTranspose, Gemm, MatMul, Einsum, Gather, LSTM, GRU, RNN).",

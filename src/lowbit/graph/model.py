@@ -11,6 +11,7 @@ import onnx
 import onnx_ir as ir
 
 from lowbit.errors import ModelError
+from lowbit.graph.precision import FLOAT32_NETWORK, Precision
 from lowbit.graph.preprocessing import Preprocessing
 
 Node = ir.Node
@@ -64,6 +65,7 @@ class Model:
         preprocessing: from the metadata `lowbit.preprocessing`, if the file has it.
         source: file name, or "memory".
         remarks: what whoever made the file should know of it.
+        precision: the float type that it had before it was prepared.
     """
 
     ir: ir.Model
@@ -71,6 +73,7 @@ class Model:
     preprocessing: Preprocessing | None
     source: str
     remarks: tuple[str, ...] = ()
+    precision: Precision = FLOAT32_NETWORK
 
     @property
     def graph(self) -> Graph:

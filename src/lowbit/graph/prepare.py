@@ -25,6 +25,7 @@ from lowbit.graph.rewrites.flattened_rows import fold_flattened_transposes
 from lowbit.graph.rewrites.known_sizes import write_known_sizes
 from lowbit.graph.rewrites.no_ops import remove_no_ops
 from lowbit.graph.rewrites.noted_sizes import forget_named_sizes
+from lowbit.graph.rewrites.other_floats import to_float32
 from lowbit.graph.rewrites.pads import fold_pads
 from lowbit.graph.rewrites.products import fold_gemm_factors, write_biases
 from lowbit.graph.rewrites.refusals import check_finite, check_inference
@@ -32,7 +33,6 @@ from lowbit.graph.rewrites.reshapes import merge_reshapes, merge_slices
 from lowbit.graph.rewrites.rounded_up_pools import count_no_padding
 from lowbit.graph.rewrites.shared_weights import merge_copies
 from lowbit.graph.rewrites.transposes import merge_transposes, move_transposes
-from lowbit.graph.versions import to_float32
 
 # Whether it changed anything that others could go on from; None if they cannot.
 Rewrite = Callable[[ir.Model], bool | None]
@@ -189,10 +189,11 @@ def fix_names(model: ir.Model) -> None:
 # In the order in which they run; each line again until nothing changes. Trained parameters are counted between the
 # groups: the first makes them initializers, the second drops what tells copies apart, the third merges them.
 REWRITES: tuple[tuple[Rewrite, ...], ...] = (
-    (open_negative_sizes, forget_named_sizes, to_float32, inline_functions, fix_weights, lift_constants, lift_weights),
+    (open_negative_sizes, forget_named_sizes, inline_functions, to_float32, fix_weights, lift_constants, lift_weights),
     (
         strip_descriptions,
         infer_shapes,
+        fold_constants,  # weights may be standardized by a batch norm in training mode
         check_inference,
         remove_no_ops,
         write_known_sizes,

@@ -21,7 +21,7 @@ from lowbit.graph.model import LightModel, Model
 LOW, HIGH, SAMPLE = "lowest of ", "highest of ", "sample of "
 # Operators whose outputs are never below zero.
 NEVER_NEGATIVE = frozenset(("Relu", "Sigmoid", "Softmax"))
-MOST, POWER, MEAN = "reach of ", "power of ", "mean of "
+MOST, POWER, MEAN, REACH = "reach of ", "power of ", "mean of ", "finite reach of "
 
 
 def with_summaries(
@@ -111,6 +111,29 @@ def with_channel_summaries(model: Model, tensors: Sequence[str]) -> LightModel:
             if not flat:
                 proto.graph.node.append(helper.make_node(pool, [inner], [what + name], name=what + name))
             proto.graph.output.append(helper.make_tensor_value_info(what + name, TensorProto.FLOAT, None))
+    return model.light(proto)
+
+
+def with_reach_summaries(model: Model, tensors: Sequence[str]) -> LightModel:
+    """A file of the same graph that outputs `REACH + name` of tensors: the largest magnitude that is finite [].
+
+    Raises:
+        ModelError: no tensor of that name in the main graph.
+    """
+    proto = model.light_proto()
+    del proto.graph.output[:]
+    zero = "zero of reaches"
+    proto.graph.initializer.append(numpy_helper.from_array(np.zeros((), np.float32), zero))
+    for name in tensors:
+        if name not in model.values:
+            raise ModelError(f"there is no tensor named {name!r}.", where=model.source)
+    for name in _last_first(model, tensors):
+        steps = {op: f"{op} for {REACH}{name}" for op in ("Abs", "IsInf", "Where")}
+        for op, inputs in (("Abs", [name]), ("IsInf", [name]), ("Where", [steps["IsInf"], zero, steps["Abs"]])):
+            proto.graph.node.append(helper.make_node(op, inputs, [steps[op]], name=steps[op]))
+        most = helper.make_node("ReduceMax", [steps["Where"]], [REACH + name], name=REACH + name, keepdims=0)
+        proto.graph.node.append(most)
+        proto.graph.output.append(helper.make_tensor_value_info(REACH + name, TensorProto.FLOAT, []))
     return model.light(proto)
 
 

@@ -2,10 +2,12 @@
 
 import gc
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from lowbit.calibration.batches import as_runs
+from lowbit.calibration.reach import measured_reach
 from lowbit.data.dataset import Dataset
 from lowbit.data.opening import open_data
 from lowbit.errors import DataError, SchemeError
@@ -16,6 +18,7 @@ from lowbit.progress import SILENT, Progress
 from lowbit.quantization.passes.candidate import plain_candidate, plain_graph
 from lowbit.quantization.passes.selection import Selection
 from lowbit.quantization.passes.validation import fitting_and_judging
+from lowbit.quantization.planning.halves import measured_tensors, with_reach
 from lowbit.quantization.planning.plan import Plan, plan
 from lowbit.quantization.planning.plan_file import followable
 from lowbit.quantization.planning.recipes import Recipe
@@ -96,6 +99,9 @@ def follow(
             f"recipe '{decision.title}' turns activations into integers and must see some images first.",
             remedy="Give calibration images: --calibration DIR, or calibration= in Python. A few hundred are plenty.",
         )
+    if data is not None and decision.recipe.arithmetic == "float16":
+        reach = measured_reach(model, data, measured_tensors(model, decision.nodes), threads=threads, progress=progress)
+        decision = replace(decision, nodes=with_reach(model, decision.nodes, reach))
     if data is None or not (decision.steps or decision.integer):
         return Quantized(
             decision, plain_graph(model, decision, progress), notes=(*model.remarks, *_unused(decision, data))

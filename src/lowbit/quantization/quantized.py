@@ -17,8 +17,10 @@ from lowbit.graph.model import Model
 from lowbit.graph.ops import layers
 from lowbit.quantization.passes.activations import output_codes
 from lowbit.quantization.passes.steps import StepResult
+from lowbit.quantization.planning.halves import type_note
 from lowbit.quantization.planning.plan import Plan
 from lowbit.quantization.planning.target import kernel_lanes
+from lowbit.schemes.half import HalfCodes
 
 
 @dataclass(frozen=True)
@@ -51,12 +53,14 @@ class Quantized:
 
     def notes_on(self, path: Path | str) -> tuple[str, ...]:
         """`notes`, and what a file of this name does not hold as planned."""
+        types = type_note(self.model, self.plan.recipe, litert=is_litert(path))
+        said = [types] if types else []
         if not is_litert(path):
-            return self.notes
+            return (*self.notes, *said)
         of_layers = {layer.weight: layer for layer in layers(self.model)}
         weights = self.graph.weights
-        said = []
-        if others := [name for name in weights if name not in of_layers]:
+        halves = {name for name, codes in weights.items() if isinstance(codes, HalfCodes)}
+        if others := [name for name in weights if name not in of_layers.keys() | halves]:
             said.append(f"LiteRT files hold weights that belong to no layer as float: {', '.join(others)}.")
         asked = {tensor.tensor: tensor.asked for tensor in self.plan.quantized}
         narrow = [name for name in weights if name in of_layers and (scheme := asked.get(name)) and scheme.bits < 8]

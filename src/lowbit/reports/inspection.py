@@ -71,9 +71,10 @@ def print_inspection(model: Model, cost: Cost, ledger: Ledger, *, console: Conso
 
 def _inputs(model: Model) -> str:
     """The inputs by shape; of several, or of other numbers than float32, by name and type as well."""
-    if len(model.inputs) == 1 and model.inputs[0].dtype.name == "float32":
+    types = {info.name: model.precision.ends.get(info.name, info.dtype.name) for info in model.inputs}
+    if list(types.values()) == ["float32"]:
         return f"input {_shape(model.inputs[0].shape)}"
-    named = (f"{info.name} {info.dtype.name} {_shape(info.shape)}" for info in model.inputs)
+    named = (f"{info.name} {types[info.name]} {_shape(info.shape)}" for info in model.inputs)
     return f"input{'s' if len(model.inputs) > 1 else ''} {', '.join(named)}"
 
 
@@ -147,11 +148,11 @@ def print_plan(plan: Plan, *, console: Console | None = None) -> None:
         nodes = [(node.node, node.op, node.arithmetic, node.reason) for node in plan.nodes]
         console.print(table(("node", "op", "computes in", "reason"), nodes, left=4))
         counted = Counter(node.arithmetic for node in plan.nodes)
-        console.print(
-            f"{counted['integer']} nodes run in integers, {counted['absorbed']} are absorbed into them, "
-            f"{counted['float']} stay float.",
-            highlight=False,
-        )
+        said = f"{counted['integer']} nodes run in integers, {counted['absorbed']} are absorbed into them, "
+        said += f"{counted['float']} stay float."
+        if counted["float16"] or counted["float32"]:
+            said = f"{counted['float16']} nodes compute in float16, {counted['float32']} stay in float32."
+        console.print(said, highlight=False)
     _print_target(plan, console)
     _print_downgrades(plan, console)
 

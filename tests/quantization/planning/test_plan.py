@@ -21,7 +21,9 @@ def model():
     return lowbit.load(networks.residual_network())
 
 
-ALL = [f"{family}{bits if family != 'float' else ''}" for family, (widths, _, _) in RECIPES.items() for bits in widths]
+ALL = [
+    family if len(widths) == 1 else f"{family}{bits}" for family, (widths, _, _) in RECIPES.items() for bits in widths
+]
 
 
 @pytest.mark.parametrize("name", ALL)

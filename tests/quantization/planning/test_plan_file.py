@@ -339,3 +339,15 @@ def test_the_hash_is_that_of_graph_and_weights(model):
     values = one.weights["w"].copy()
     values[-1, -1] = 2
     assert one.with_weights({"w": values}).sha256 != one.sha256
+
+
+def test_what_an_edited_plan_keeps_in_float32_stays_so():
+    model = lowbit.load(networks.residual_network())
+    data = lowbit.plan(model, "float16").to_json()
+    halved = next(entry for entry in data["nodes"] if entry["arithmetic"] == "float16")
+    halved |= {"arithmetic": "float32", "reason": ""}
+    edited = Plan.from_json(data)
+    for images in (None, lowbit.open_images(networks.inputs(8), None)):
+        found = lowbit.quantize(model, edited, calibration=images)
+        assert next(node for node in found.plan.nodes if node.node == halved["node"]).reason == EDITED
+        assert halved["node"] in found.graph.in_float32

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 import lowbit
 import networks
 from graphs import make, make_node
+from lowbit.engines import open_session
 from lowbit.errors import DowngradeError, SchemeError
 from lowbit.quantization.planning.arithmetic import weight_users
 from lowbit.quantization.planning.plan import Plan
@@ -223,7 +224,8 @@ def test_the_input_is_taken_as_bytes_if_its_layer_has_wide_weights():
     assert exact in lowbit.plan(model, "int4", rules=["last=int8"], steps=["exact-input"]).steps
 
 
-recipes = st.sampled_from([name for name in recipe_names() if not name.endswith(("1", "13"))])
+WHOLE = ("float16", "bfloat16")  # recipes that are the arithmetic of a whole network
+recipes = st.sampled_from([name for name in recipe_names() if not name.endswith(("1", "13")) and name not in WHOLE])
 patterns = st.sampled_from(["*", "first", "last", "depthwise", "op:Conv", "op:Gemm", "bytes<800", "wide*", "stem"])
 
 
@@ -248,3 +250,23 @@ def test_no_text_breaks_the_parser(text):
         return
     for layer in rule_layers(MODEL, weight_users(MODEL)):
         rule.chooses(layer)
+
+
+@pytest.mark.parametrize(
+    ("base", "rule"), [("linear4", "*=float16"), ("int8", "first=bfloat16"), ("float16", "last=int8")]
+)
+def test_half_precision_is_the_arithmetic_of_a_whole_network(base, rule):
+    model = lowbit.load(networks.residual_network())
+    with pytest.raises(SchemeError, match="arithmetic of a whole network") as caught:
+        lowbit.plan(model, base, rules=[rule])
+    assert "16w" in caught.value.remedy
+
+
+@pytest.mark.parametrize(("base", "rule"), [("int8", "last=float16w"), ("float16", "last=linear8")])
+def test_half_precision_of_weights_mixes(base, rule, tmp_path):
+    model = lowbit.load(networks.residual_network())
+    images = lowbit.open_images(networks.inputs(8), None)
+    found = lowbit.quantize(model, base, rules=[rule], calibration=images, effort="fast")
+    (logits,) = open_session(found.save(tmp_path / "m.onnx"), threads=1).run({"x": networks.inputs(4)}).values()
+    (wanted,) = open_session(model.to_bytes(), threads=1).run({"x": networks.inputs(4)}).values()
+    np.testing.assert_allclose(logits, wanted, atol=0.2 * np.abs(wanted).max())

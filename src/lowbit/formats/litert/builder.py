@@ -56,6 +56,13 @@ class FileBuilder:
             self.tensors.append(FileTensor(array.shape, kind, name, content, scale, zero_point, axis))
         return self._constants[key]
 
+    def halves(self, values: Array, *, name: str) -> int:
+        """Index of a float32 tensor that is stored as float16, and decoded once, while the file is loaded."""
+        stored = self.constant(values.astype(np.float16), name=name)
+        result = self.tensor(values.shape)
+        self.operator("DEQUANTIZE", [stored], [result], version=3)
+        return result
+
     def integers(self, values: Sequence[int]) -> int:
         """Index of a constant int32 vector."""
         return self.constant(np.array(values, np.int32))

@@ -7,6 +7,7 @@ from lowbit.formats.litert.graph import CHANNELS_LAST, FileGraph, StoredValue
 from lowbit.formats.litert.shapes import reshaped_order
 from lowbit.formats.litert.window import cut, ones_convolution, pad
 from lowbit.graph.model import Node
+from lowbit.schemes.half import Half
 from lowbit.schemes.linear import Linear, LinearCodes
 
 
@@ -126,10 +127,11 @@ def _embedding(graph: FileGraph, node: Node) -> None:
     if table is None or value is None or table.ndim != 2 or node.attributes.get_int("axis", 0) != 0:
         raise graph.refuse(node, "has indices that are computed into something other than a table's rows")
     codes = graph.quantized.weights.get(str(value.name))
-    if codes is None and str(value.name) not in graph.schemes:
-        rows = graph.constant(table.astype(np.float32), name=str(value.name))
+    scheme, axis = (codes.scheme, codes.axis) if codes is not None else graph.schemes.get(str(value.name), (None, 0))
+    if scheme is None or scheme == Half("float16"):
+        values = table if codes is None else codes.decode()
+        rows = graph.float_constant(str(value.name), values, label=str(value.name))
     else:
-        scheme, axis = (codes.scheme, codes.axis) if codes is not None else graph.schemes[str(value.name)]
         if not (isinstance(scheme, Linear) and scheme.bits <= 8 and scheme.symmetric and scheme.per != "group"):
             raise graph.refuse(node, f"has a table '{value.name}' as {scheme.name}", instead="choose int8 or linear8")
         rows = graph.tensor(table.shape)

@@ -20,12 +20,14 @@ from lowbit.graph.edit import constant
 from lowbit.graph.model import Node, Value
 from lowbit.graph.ops import Layer, layers
 from lowbit.schemes.codes import Scheme
+from lowbit.schemes.half import Half, HalfCodes
 
 Order = tuple[int, ...]
 
 CHANNELS_LAST: Order = (0, 2, 3, 1)
 # Channels that integer kernels multiply at a time: XNNPACK's for x86, and for ARM with i8mm.
 LANES = 8
+MANY = 32  # values of a constant from which on two bytes each are worth an operator
 NO_ACTIVATION, RELU, RELU_N1_TO_1, RELU6 = 0, 1, 2, 3
 FUSED: dict[tuple[float | None, float | None], int] = {(0.0, None): RELU, (-1.0, 1.0): RELU_N1_TO_1, (0.0, 6.0): RELU6}
 
@@ -110,7 +112,25 @@ class FileGraph(FileBuilder):
         """The content of a constant, corrected values first; None for everything else."""
         if value is not None and value.name in self.quantized.float_values:
             return np.asarray(self.quantized.float_values[str(value.name)])
-        return constant(value)
+        codes = self.quantized.weights.get(str(value.name)) if value is not None else None
+        return codes.decode() if isinstance(codes, HalfCodes) else constant(value)
+
+    def float_constant(self, name: str, values: Array, *, label: str) -> int:
+        """Index of a constant that is computed with in float32; stored as float16 where the recipe or the model is.
+
+        Args:
+            name: of the initializer.
+            values: its own, in any order of axes.
+            label: its name in the file.
+        """
+        codes = self.quantized.weights.get(name)
+        scheme = codes.scheme if codes is not None else self.schemes.get(name, (None, 0))[0]
+        halved = isinstance(scheme, Half) or (self.model.precision.type == "float16" and values.size >= MANY)
+        with np.errstate(over="ignore"):
+            exact = halved and np.array_equal(values.astype(np.float16).astype(np.float32), values)
+        if exact or (codes is None and isinstance(scheme, Half)):
+            return self.halves(values, name=label)
+        return self.constant(values.astype(np.float32), name=label)
 
     def target(self, node: Node, *, fuses: bool = True) -> tuple[str, int]:
         """The value that a node's operator gives, and the fused activation: past a Relu or Clip that it takes over.
@@ -262,7 +282,7 @@ class FileGraph(FileBuilder):
     def _read_constant(self, name: str, array: Array, order: Order | None) -> StoredValue:
         order = order or tuple(range(array.ndim))
         stored = np.transpose(array, order)
-        return StoredValue(self.constant(stored.astype(np.float32), name=name if stored.nbytes > 64 else ""), order)
+        return StoredValue(self.float_constant(name, stored, label=name if stored.nbytes > 64 else ""), order)
 
     def batch_place(self, name: str, order: Order) -> int | None:
         """Which stored axis is the batch, if it can change."""

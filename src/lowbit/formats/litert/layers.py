@@ -22,6 +22,7 @@ from lowbit.graph.columns import Geometry, convolution_pads, transposed_sizes
 from lowbit.graph.model import Node
 from lowbit.graph.ops import Layer
 from lowbit.schemes.codes import Codes, IntegerCodes, integer_codes
+from lowbit.schemes.half import Half
 from lowbit.schemes.integer_clusters import IntegerClusters
 from lowbit.schemes.linear import Linear, LinearCodes
 
@@ -197,8 +198,11 @@ def _codes(graph: FileGraph, node: Node, layer: Layer) -> IntegerCodes | None:
     """
     codes = graph.quantized.weights.get(layer.weight)
     scheme, axis = (codes.scheme, codes.axis) if codes is not None else graph.schemes.get(layer.weight, (None, 0))
-    if scheme is None:
+    if scheme is None or scheme == Half("float16"):
         return None
+    if isinstance(scheme, Half):
+        reason = f"has weights '{layer.weight}' as {scheme.name}, which LiteRT does not decode"
+        raise graph.refuse(node, reason, instead="choose float16w")
     if not isinstance(scheme, Linear | IntegerClusters):
         reason = f"has weights '{layer.weight}' as {scheme.name}, which LiteRT would decode at every inference"
     elif scheme.bits > 8:
@@ -243,7 +247,7 @@ def _stored(
 ) -> int:
     """A float weight, or its codes as an int8 constant, behind a DEQUANTIZE unless the operator takes integers."""
     if codes is None:
-        return graph.constant(values.astype(np.float32), name=layer.node)
+        return graph.float_constant(layer.weight, np.asarray(values), label=layer.node)
     scale = codes.scale.reshape(-1)
     dtype = "int4" if integer and takes_half_bytes(layer, codes) else ""
     weight = graph.constant(values.astype(np.int8), name=layer.node, scale=scale, axis=channel, dtype=dtype)

@@ -18,6 +18,7 @@ from lowbit.formats.onnx.byte_input import write_byte_input
 from lowbit.formats.onnx.channel_padding import pad_first_layers
 from lowbit.formats.onnx.decode_nodes import write_codes, write_halves
 from lowbit.formats.onnx.draft import Draft, Rewrite, begin
+from lowbit.formats.onnx.float_types import write_float_types, write_float_types_for_openvino
 from lowbit.formats.onnx.integer_weights import write_integer_weights
 from lowbit.formats.onnx.integers import absorb_activations, write_conversions
 from lowbit.formats.onnx.lines import write_lines_as_images
@@ -80,18 +81,14 @@ INTEGER_REWRITES: Mapping[str, tuple[Callable[[QuantizedGraph], QuantizedGraph],
 }
 # and to the graph that becomes the file.
 INTEGERS: tuple[Rewrite, ...] = (absorb_activations, write_averages, write_integer_weights)
-ENDING: tuple[Rewrite, ...] = (
-    write_codes,
-    write_halves,
-    write_metadata,
-    write_byte_input,
-    fill_scans,
-    drop_unused,
-    drop_names,
-)
+CODES: tuple[Rewrite, ...] = (write_codes, write_halves, write_metadata, write_byte_input)
+ENDING: tuple[Rewrite, ...] = (fill_scans, drop_unused, drop_names)
 GRAPH_REWRITES: Mapping[str, tuple[Rewrite, ...]] = {
-    "onnx": (write_float_values, *INTEGERS, write_conversions, pad_first_layers, *ENDING),
-    "openvino": (write_float_values, *INTEGERS, write_lines_as_images, write_conversions, *ENDING),
+    "onnx": (write_float_values, *INTEGERS, write_conversions, pad_first_layers, *CODES, write_float_types, *ENDING),
+    "openvino": (
+        *(write_float_values, *INTEGERS, write_lines_as_images, write_conversions, *CODES),
+        *(write_float_types_for_openvino, *ENDING),
+    ),
 }
 
 

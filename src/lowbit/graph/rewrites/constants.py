@@ -1,8 +1,9 @@
-"""What does not depend on the input is computed here, once: shape arithmetic, transposed or unpacked weights.
+"""What does not depend on the input is computed here, once: shape arithmetic, weights that are computed from others.
 
-Only operators in the table are folded. The size of each result is bounded before it is computed, so that a hostile
-graph in a small file cannot fill the memory. The arithmetic is that of onnx's reference
-evaluator (numpy).
+So weights that are transposed, unpacked, standardized, or the sum of a weight and a product of narrow ones (LoRA)
+become one constant. A product alone stays: its factors are smaller. Only operators in the table are folded. The size of
+each result is bounded before it is computed, so that a hostile graph in a small file cannot fill the memory. The
+arithmetic is that of onnx's reference evaluator (numpy).
 """
 
 import math
@@ -13,11 +14,15 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from lowbit.graph.edit import constant, replace_by_constant
+from lowbit.graph.edit import constant, replace_by_constants
 
 SMALL_ELEMENTS = 1 << 16
 # One packed byte holds at most eight weights.
 LARGEST_GROWTH = 8
+# Of one product: a second or so.
+MOST_MACS = 1 << 33
+# How far behind a product a weight is looked for that it is added to.
+FORWARD_STEPS = 8
 # All results together, where the weights in the file do not ask for more.
 SMALL_TOTAL_BYTES = 1 << 24
 # Bytes that may still be folded, noted beside the model: it is folded again and again.
@@ -53,6 +58,37 @@ def _gather(inputs: Arrays) -> int:
     return _given(inputs, 1).size * max(1, data.size // max(1, min(data.shape, default=1)))
 
 
+def _product(inputs: Arrays) -> int:
+    left, right = _given(inputs, 0), _given(inputs, 1)
+    lefts, rights = left.shape or (1,), right.shape or (1,)
+    batch = math.prod(np.broadcast_shapes(lefts[:-2], rights[:-2]))
+    return _if_quick(batch * math.prod(lefts[-2:-1]) * math.prod(rights[-1:] if right.ndim > 1 else ()), lefts[-1])
+
+
+def _gemm(inputs: Arrays) -> int:
+    # Transposed or not: of both matrices one side is shared.
+    left, right = _given(inputs, 0), _given(inputs, 1)
+    shared = next(side for side in left.shape if side in right.shape)
+    return _if_quick(left.size * right.size // max(1, shared) ** 2, shared)
+
+
+def _einsum(node: ir.Node, inputs: Arrays) -> int:
+    equation = node.attributes.get_string("equation", "").replace(" ", "")
+    read, arrow, made = equation.partition("->")
+    if not arrow or "." in equation:
+        return 1 << 62
+    sizes: dict[str, int] = {}
+    for index, axes in enumerate(read.split(",")):
+        sizes |= dict(zip(axes, _given(inputs, index).shape, strict=True))
+    size = math.prod(sizes[axis] for axis in made)
+    return _if_quick(size, math.prod(sizes.values()) // max(1, size))
+
+
+def _if_quick(size: int, terms: int) -> int:
+    """The size of a product whose values are sums of so many terms; beyond all bounds if it takes too long."""
+    return size if size * terms <= MOST_MACS else 1 << 62
+
+
 def _range(inputs: Arrays) -> int:
     start, limit, delta = (float(_given(inputs, index)) for index in range(3))
     return math.ceil(abs((limit - start) / delta)) if delta else 1 << 62
@@ -67,14 +103,29 @@ def _given(inputs: Arrays, index: int) -> np.ndarray:
 
 ELEMENTWISE = (
     *("Add", "Sub", "Mul", "Div", "Mod", "Pow", "Where", "Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual"),
-    *("And", "Or", "Min", "Max", "BitShift", "BitwiseAnd"),
+    *("And", "Or", "Min", "Max", "Sum", "Mean", "BitShift", "BitwiseAnd"),
 )
 NEVER_LARGER = (
     *("Cast", "Neg", "Abs", "Sqrt", "Reciprocal", "Exp", "Log", "Floor", "Ceil", "Round", "Not", "Sign"),
-    *("Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Concat", "Slice", "Clip", "DequantizeLinear"),
-    *("ReduceSum", "ReduceProd", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceL2", "Shape", "Size"),
+    *("Erf", "Tanh", "Sigmoid", "Softplus", "Relu", "Softmax", "Identity"),
+    *(
+        "Reshape",
+        "Transpose",
+        "Squeeze",
+        "Unsqueeze",
+        "Flatten",
+        "Concat",
+        "Slice",
+        "Split",
+        "Clip",
+        "DequantizeLinear",
+    ),
+    *("ReduceSum", "ReduceProd", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceL1", "ReduceL2", "ReduceSumSquare"),
+    *("InstanceNormalization", "LayerNormalization", "BatchNormalization", "Shape", "Size"),
 )
-# Operator -> upper bound of the number of elements of its output, from its constant inputs.
+# Folded only where the result is no larger than what it is made of or added to.
+PRODUCTS = frozenset(("MatMul", "Gemm", "Einsum"))
+# Operator -> upper bound of the number of elements of its outputs, from its constant inputs.
 RESULT_SIZE: dict[str, Callable[[Arrays], int]] = {
     **dict.fromkeys(ELEMENTWISE, _broadcast),
     **dict.fromkeys(NEVER_LARGER, _sum_of_sizes),
@@ -83,6 +134,8 @@ RESULT_SIZE: dict[str, Callable[[Arrays], int]] = {
     "ConstantOfShape": _target_shape,
     "Gather": _gather,
     "Range": _range,
+    "MatMul": _product,
+    "Gemm": _gemm,
 }
 
 
@@ -97,47 +150,66 @@ def fold_constants(model: ir.Model) -> bool:
         )
     changed = False
     for node in tuple(graph):
-        if node.domain not in ("", "ai.onnx") or node.op_type not in RESULT_SIZE or len(node.outputs) != 1:
+        if node.domain not in ("", "ai.onnx") or node.op_type not in RESULT_SIZE.keys() | PRODUCTS:
             continue
-        output = node.outputs[0]
-        if output.is_graph_output():
+        if any(output.is_graph_output() for output in node.outputs):
             continue
         inputs = [constant(value) for value in node.inputs]
         if not inputs or any(a is None and v is not None for a, v in zip(inputs, node.inputs, strict=True)):
             continue
-        array = _evaluate(node, inputs, opset, model.meta[ROOM])
-        if array is None:
+        arrays = _evaluate(node, inputs, opset, model.meta[ROOM])
+        if arrays is None:
             continue
-        model.meta[ROOM] -= array.nbytes
-        replace_by_constant(graph, node, array)
+        model.meta[ROOM] -= sum(array.nbytes for array in arrays)
+        replace_by_constants(graph, node, arrays)
         changed = True
     return changed
 
 
-def _evaluate(node: ir.Node, inputs: Arrays, opset: int, room: int) -> np.ndarray | None:
-    """What the node computes, or None if it is too large or fails (the runtime will then say why)."""
+def _evaluate(node: ir.Node, inputs: Arrays, opset: int, room: int) -> list[np.ndarray] | None:
+    """The node's outputs that are read, or None if they are too large or it fails (the runtime will then say why)."""
     try:
-        elements = RESULT_SIZE[node.op_type](inputs)
+        elements = _einsum(node, inputs) if node.op_type == "Einsum" else RESULT_SIZE[node.op_type](inputs)
         largest = max((array.size for array in inputs if array is not None), default=0)
-        if elements > max(SMALL_ELEMENTS, LARGEST_GROWTH * largest) or elements * 8 > room:
+        if elements > max(SMALL_ELEMENTS, LARGEST_GROWTH * largest) and not _is_added(node, elements):
+            return None
+        if elements * 8 > room or (node.op_type in PRODUCTS and elements > largest and not _is_added(node, elements)):
             return None
         with np.errstate(all="ignore"):
-            result = _reference(node, inputs, opset)
+            results = _reference(node, inputs, opset)
     except Exception:  # the reference evaluator raises all kinds of errors on invalid nodes
         return None
-    if not isinstance(result, np.ndarray | np.generic):
+    if not all(isinstance(result, np.ndarray | np.generic) for result in results):
         return None
-    array = np.asarray(result)
-    return array if array.dtype.kind in "fiub" or array.dtype.name == "bfloat16" else None
+    arrays = [np.asarray(result) for result in results]
+    return arrays if all(array.dtype.kind in "fiub" or array.dtype.name == "bfloat16" for array in arrays) else None
 
 
-def _reference(node: ir.Node, inputs: Arrays, opset: int) -> object:
+def _is_added(node: ir.Node, elements: int) -> bool:
+    """Whether what a product gives, moved and scaled perhaps, meets a constant that is at least as large."""
+    value = node.outputs[0]
+    for _ in range(FORWARD_STEPS):
+        uses = list(value.uses())
+        if len(uses) != 1 or len(uses[0][0].outputs) != 1:
+            return False
+        reader, _ = uses[0]
+        others = [constant(other) for other in reader.inputs if other is not None and other is not value]
+        if any(other is None for other in others):
+            return False
+        if any(other is not None and other.size >= elements for other in others):
+            return True
+        value = reader.outputs[0]
+    return False
+
+
+def _reference(node: ir.Node, inputs: Arrays, opset: int) -> list[object]:
     from onnx.reference import ReferenceEvaluator
 
     message: onnx.NodeProto = ir.to_proto(node)
     del message.metadata_props[:]
     message.input[:] = [f"i{index}" if array is not None else "" for index, array in enumerate(inputs)]
-    message.output[:] = ["o"]
+    outputs = [f"o{index}" if output.name and output.uses() else "" for index, output in enumerate(node.outputs)]
+    message.output[:] = outputs
     feeds: dict[str, Any] = {f"i{index}": array for index, array in enumerate(inputs) if array is not None}
     graph = onnx.helper.make_graph(
         [message],
@@ -146,10 +218,9 @@ def _reference(node: ir.Node, inputs: Arrays, opset: int) -> object:
             onnx.helper.make_tensor_value_info(name, onnx.helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)
             for name, array in feeds.items()
         ],
-        [onnx.ValueInfoProto(name="o")],
+        [onnx.ValueInfoProto(name=name) for name in outputs if name],
     )
     # The evaluator has DequantizeLinear from opset 19 on, which computes what that of 13 does.
     opset = max(opset, 19) if node.op_type == "DequantizeLinear" else opset
     evaluator = ReferenceEvaluator(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)]))
-    outputs: list[object] = list(evaluator.run(None, feeds))
-    return outputs[0]
+    return list(evaluator.run(None, feeds))

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from lowbit.graph.edit import add_initializer, constant, extents, flag, is_standard, replace_by_constant, set_weight
+from lowbit.graph.edit import add_initializer, constant, extents, flag, is_standard, replace_by_constants, set_weight
 
 # int, str (a symbol) or None (unknown), as numpy holds objects.
 Elements = npt.NDArray[np.object_]
@@ -49,7 +49,7 @@ def write_known_sizes(model: ir.Model) -> bool:
             isinstance(element, int) and limits.min <= element <= limits.max for element in elements.ravel()
         ):
             continue
-        replace_by_constant(graph, node, elements.astype(kind))
+        replace_by_constants(graph, node, [elements.astype(kind)] if output.uses() else [])
         changed = True
     return changed
 

@@ -90,7 +90,7 @@ def plain_graph(model: Model, plan: Plan, progress: Progress = SILENT) -> Quanti
     coarse = {name for name in plan.decoded & weights.keys() if weights[name].bits <= HALF_BITS}
     biases = {layer.bias for layer in layers(model) if layer.weight in coarse and layer.bias is not None}
     floats = {name: narrow_bias(model.weights[name]) for name in sorted(biases)}
-    return QuantizedGraph(model, weights=weights, float_values=floats, metadata=metadata(plan))
+    return _in_floats(model, plan, weights, floats)
 
 
 def plain_codes(model: Model, plan: Plan, progress: Progress = SILENT) -> dict[str, Codes]:
@@ -127,7 +127,7 @@ def assembled(
         activations: their codes, if known; else they follow from the statistics.
     """
     if statistics is None:
-        return QuantizedGraph(base, weights=weights, float_values=floats, metadata=metadata(plan))
+        return _in_floats(base, plan, weights, floats)
     activations = activation_codes(plan, statistics) if activations is None else activations
     integer = frozenset(node.node for node in plan.nodes if node.arithmetic == "integer")
     absorbed = frozenset(node.node for node in plan.nodes if node.arithmetic == "absorbed")
@@ -145,6 +145,18 @@ def assembled(
         float_values={name: value for name, value in floats.items() if name in decoded},
         metadata=metadata(plan),
         packed=plan.packed,
+    )
+
+
+def _in_floats(base: Model, plan: Plan, weights: Mapping[str, Codes], floats: Mapping[str, Array]) -> QuantizedGraph:
+    """A quantized graph whose nodes compute in floats."""
+    return QuantizedGraph(
+        base,
+        weights=weights,
+        float_values=floats,
+        metadata=metadata(plan),
+        arithmetic="" if plan.recipe.arithmetic == "float32" else plan.recipe.arithmetic,
+        in_float32=frozenset(node.node for node in plan.nodes if node.arithmetic == "float32"),
     )
 
 

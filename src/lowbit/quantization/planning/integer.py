@@ -25,6 +25,8 @@ from lowbit.quantization.planning.kernels import (
     limits_codes,
 )
 
+EDITED = "edited by hand"
+
 
 @dataclass(frozen=True)
 class NodePlan:

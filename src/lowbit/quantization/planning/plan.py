@@ -11,6 +11,7 @@ from lowbit.graph.model import Model
 from lowbit.graph.ops import Layer, layers
 from lowbit.graph.weights import RECURRENT
 from lowbit.quantization.planning.arithmetic import WeightUsers, check_quantizable, integer_plan, weight_users
+from lowbit.quantization.planning.halves import plan_halves
 from lowbit.quantization.planning.integer import IntegerPlan, NodePlan
 from lowbit.quantization.planning.kernels import WEIGHTED
 from lowbit.quantization.planning.packing import packing_notes
@@ -49,6 +50,7 @@ from lowbit.quantization.planning.tensors import (
 )
 from lowbit.quantization.solving.effort import effort_called
 
+NO_BFLOAT16 = "only weights are bfloat16: no runtime computes in it on processors as the file says"
 WORTH_SAYING = 0.01  # share of the weights' bytes whose staying float is said first of all
 
 
@@ -59,12 +61,12 @@ class Plan:
     Attributes:
         recipe: what was asked for.
         tensors: one per weight, and one per other float tensor, with the reason why it stays float.
-        nodes: how each node computes, where some are asked to compute in integers; empty otherwise.
+        nodes: how each node computes, where some are asked to compute in integers, or all in float16; empty otherwise.
         scale_groups: activations that become uint8; those in one group share scale and zero point.
         steps: what will be tried between plain codes and the file, in order; empty without calibration images.
         effort: how long the steps may search, a row of `EFFORTS`.
         target: processor that an integer file is made for, a row of `TARGETS`; empty for other recipes.
-        rules: texts of the rules that were followed, and `EDITED` if its file was changed by hand.
+        rules: texts of the rules that were followed, and `integer.EDITED` if its file was changed by hand.
     """
 
     recipe: Recipe
@@ -126,7 +128,7 @@ class Plan:
             and node.asked == "integer"
             and node.op in WEIGHTED | RECURRENT.keys() | {"Add", "Einsum"}
         ]
-        return tuple(tensors + nodes)
+        return tuple(tensors + nodes + ([NO_BFLOAT16] if self.recipe.arithmetic == "bfloat16" else []))
 
     @property
     def float_share(self) -> float:
@@ -149,7 +151,11 @@ class Plan:
         `--strict` accepts them. Wider weights in small layers are more than was asked for. For a target 8 bits could be
         written, but it would not compute what the file says; naming a target (or being on one) asks for exactly this.
         """
-        sentences = []
+        sentences = [
+            f"{node.node} ({node.op}) computes in float32: {node.reason}"
+            for node in self.nodes
+            if node.arithmetic == "float32"
+        ]
         weights = [tensor for tensor in self.quantized if tensor.layers]
         wider = {tensor.given.bits for tensor in weights if tensor.given and tensor.reason == SIZE_REASON}
         if wider:
@@ -260,7 +266,7 @@ def plan(
         if steps is None and not _exact_input_pays(model, decision):
             decision = replace(decision, steps=tuple(step for step in decision.steps if step != EXACT_INPUT))
     else:
-        decision = replace(decision, tensors=tuple(wider_if_small(tensors, recipe)))
+        decision = replace(decision, tensors=tuple(wider_if_small(tensors, recipe)), nodes=plan_halves(model, recipe))
     return decision if with_images else replace(decision, steps=())
 
 

@@ -16,7 +16,8 @@ from lowbit.files import write_atomically
 from lowbit.graph.model import Model
 from lowbit.graph.ops import Layer, layers
 from lowbit.quantization.planning.arithmetic import WeightUsers, check_quantizable, integer_plan, weight_users
-from lowbit.quantization.planning.integer import NodePlan, kernel_reason
+from lowbit.quantization.planning.halves import kept_in_float32, plan_halves
+from lowbit.quantization.planning.integer import EDITED, NodePlan, kernel_reason
 from lowbit.quantization.planning.kernels import NOT_IN_ONNXRUNTIME
 from lowbit.quantization.planning.plan import Plan, with_target
 from lowbit.quantization.planning.plan_json import readable, text
@@ -26,7 +27,6 @@ from lowbit.quantization.planning.tensors import DECODED_REASON, TensorPlan, uns
 from lowbit.quantization.solving.effort import effort_called
 from lowbit.schemes.linear import Linear
 
-EDITED = "edited by hand"
 MOST_BYTES = 64 << 20  # of a plan: a thousand times that of the study's network
 DECISIONS = ("recipe", "rules", "effort", "steps", "target", "tensors", "nodes")
 
@@ -133,7 +133,8 @@ def _with_nodes(model: Model, decision: Plan, users: WeightUsers) -> Plan:
     """With the arithmetic of each node, as tensors and nodes of the plan say it."""
     if not any(tensor.integer for tensor in decision.tensors):
         steps = tuple(step for step in decision.steps if step not in (EXACT_INPUT, RANGES))
-        return replace(decision, nodes=(), scale_groups=(), target="", steps=steps)
+        nodes = kept_in_float32(plan_halves(model, decision.recipe), decision.nodes)
+        return replace(decision, nodes=nodes, scale_groups=(), target="", steps=steps)
     resolved(decision.target or NATIVE)
     weighted = {layer.node: layer for layer in layers(model)}
     weights = {tensor.tensor: tensor for tensor in decision.tensors}

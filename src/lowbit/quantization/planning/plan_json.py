@@ -23,7 +23,7 @@ from lowbit.quantization.solving.schemes import is_of_type, scheme_from_json, sc
 from lowbit.schemes.codes import Scheme
 
 Json = Mapping[str, Any]
-ARITHMETIC = ("integer", "float", "absorbed")
+ARITHMETIC = ("integer", "float", "absorbed", "float16", "float32")  # the last two in recipes of half precision
 REMEDY = "Use what `lowbit plan --out` wrote, or its --json."
 
 

@@ -1,7 +1,7 @@
 """Recipes: how a whole model is treated, by name.
 
-A name is a family and a bit width: `int8`, `linear8`, `cluster4`. `RECIPES` is the table of families; a new family is
-one function and one row.
+A name is a family and a bit width: `int8`, `linear8`, `cluster4`; families of one width are called by their own name:
+`float`, `float16`. `RECIPES` is the table of families; a new family is one function and one row.
 """
 
 import re
@@ -14,6 +14,7 @@ from lowbit.errors import SchemeError, did_you_mean
 from lowbit.quantization.planning.target import MAX_BITS_WITHOUT_VNNI, NATIVE, resolved
 from lowbit.schemes.clusters import Clusters
 from lowbit.schemes.codes import Scheme
+from lowbit.schemes.half import Half
 from lowbit.schemes.integer_clusters import IntegerClusters
 from lowbit.schemes.linear import Linear
 
@@ -36,6 +37,7 @@ class Recipe:
         target: processor that the file is made for, a row of `TARGETS` or `native`; only used if `integer`.
         extra_bits: what recipes of fewer than 8 bits may spend on small layers, in bits per weight over all layers; see
             `schemes_by_size`.
+        arithmetic: the float type that nodes which are not integers compute in; see `planning.halves`.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Recipe:
     ranges: str = AUTO_RANGES
     extra_bits: float = EXTRA_BITS
     target: str = NATIVE
+    arithmetic: str = "float32"
 
     @property
     def widest(self) -> int:
@@ -77,9 +80,33 @@ def _integer_cluster(bits: int) -> Recipe:
     return Recipe(f"icluster{bits}", IntegerClusters(bits), integer=True)
 
 
+def _float16(bits: int) -> Recipe:
+    return Recipe("float16", Half("float16"), arithmetic="float16")
+
+
+def _bfloat16(bits: int) -> Recipe:
+    return Recipe("bfloat16", Half("bfloat16"), arithmetic="bfloat16")
+
+
+def _float16_weights(bits: int) -> Recipe:
+    return Recipe("float16w", Half("float16"))
+
+
+def _bfloat16_weights(bits: int) -> Recipe:
+    return Recipe("bfloat16w", Half("bfloat16"))
+
+
 # family -> (bit widths, the recipe of a width, one line for `lowbit recipes`)
 RECIPES: dict[str, tuple[range, Callable[[int], Recipe], str]] = {
     "float": (range(32, 33), _float, "no quantization: the prepared model as it is"),
+    "float16": (range(16, 17), _float16, "half precision: weights and arithmetic, but for what would overflow"),
+    "bfloat16": (
+        range(16, 17),
+        _bfloat16,
+        "the same in bfloat16; so far only the weights, see the plan",
+    ),
+    "float16w": (range(16, 17), _float16_weights, "weights only: stored in half precision, arithmetic in float32"),
+    "bfloat16w": (range(16, 17), _bfloat16_weights, "weights only: stored in bfloat16, arithmetic in float32"),
     "int": (range(2, 9), _integer, "full integer: weights of this width, uint8 activations, int32 biases"),
     "linear": (range(2, 17), _linear, "weights only: evenly spaced levels, one scale per channel"),
     "cluster": (range(1, 9), _cluster, "weights only: one k-means code book per tensor, one scale per channel"),
@@ -159,15 +186,19 @@ def parse_recipe(
 
 
 def _recipe_named(name: str) -> Recipe:
-    match = re.fullmatch(r"([a-z]+)(\d*)", name.strip().lower())
-    if match is None or match[1] not in RECIPES or (match[1] == "float" and match[2] not in ("", "32")):
-        names = [
-            f"{family}{widths[0]}..{widths[-1]}" for family, (widths, _, _) in RECIPES.items() if family != "float"
-        ]
-        near = did_you_mean(name.strip().lower(), recipe_names())
-        raise SchemeError(f"unknown recipe '{name}'.", remedy=f"{near}Choose one of: float, {', '.join(names)}.")
+    called = name.strip().lower()
+    if called == "float32":
+        called = "float"
+    for family, (widths, make, _) in RECIPES.items():
+        if len(widths) == 1 and called == family:
+            return make(widths[0])
+    match = re.fullmatch(r"([a-z]+)(\d*)", called)
+    if match is None or match[1] not in RECIPES or len(RECIPES[match[1]][0]) == 1:
+        names = [shown_name(family) for family in RECIPES]
+        near = did_you_mean(called, recipe_names())
+        raise SchemeError(f"unknown recipe '{name}'.", remedy=f"{near}Choose one of: {', '.join(names)}.")
     widths, make, _ = RECIPES[match[1]]
-    bits = int(match[2]) if match[2] else (32 if match[1] == "float" else 0)
+    bits = int(match[2]) if match[2] else 0
     if bits not in widths:
         raise SchemeError(
             f"recipe '{name}' needs a bit width from {widths[0]} to {widths[-1]}.",
@@ -176,10 +207,19 @@ def _recipe_named(name: str) -> Recipe:
     return make(bits)
 
 
+def shown_name(family: str) -> str:
+    """A family with its bit widths, such as `int2..8`."""
+    widths, _, _ = RECIPES[family]
+    return family if len(widths) == 1 else f"{family}{widths[0]}..{widths[-1]}"
+
+
 def _changed_scheme(recipe: Recipe, changes: dict[str, object]) -> Scheme:
     if recipe.weights is None:
         options = ", ".join(f"--{name.replace('_', '-')}" for name in changes)
         raise SchemeError("recipe 'float' quantizes nothing.", remedy=f"Omit {options}.")
+    if isinstance(recipe.weights, Half):
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in changes)
+        raise SchemeError(f"recipe '{recipe.name}' has no scales.", remedy=f"Omit {options}.")
     if recipe.integer and changes.get("per") == "group":
         raise SchemeError(
             "integer kernels only support scales per tensor or per channel.",

@@ -180,7 +180,7 @@ def chosen_recipes(
         raise SchemeError(f"rules are a list, not '{rules}'.", remedy=f"Write rules=['{rules}'].")
     seen = tuple(rule_layers(model, users)) if rules else ()
     if callable(rules):
-        return _by_function(seen, base, rules)
+        return _of_one_arithmetic(_by_function(seen, base, rules))
     parsed = [parse_rule(text) for text in rules]
     weights: dict[str, Choice] = {}
     nodes: dict[str, Choice] = {}
@@ -195,7 +195,24 @@ def chosen_recipes(
                 f"rule '{rule.text}' speaks of nodes without weights only, such as {chosen[0].node} ({chosen[0].op}).",
                 remedy=f"To keep them in float write {rule.pattern}=float.",
             )
-    return Choices(base, weights, nodes, tuple(rule.text for rule in parsed))
+    return _of_one_arithmetic(Choices(base, weights, nodes, tuple(rule.text for rule in parsed)))
+
+
+def _of_one_arithmetic(choices: Choices) -> Choices:
+    """Refuse half precision beside integers, or beside float32: a network computes in one type of floats.
+
+    Raises:
+        SchemeError: a rule, or the recipe of the whole model, asks for it.
+    """
+    for choice in (*choices.weights.values(), *choices.nodes.values()):
+        for half, other in ((choice.recipe, choices.base), (choices.base, choice.recipe)):
+            if half.arithmetic != "float32" and (half is choice.recipe or other.integer) and half != other:
+                raise SchemeError(
+                    f"'{half.name}' is the arithmetic of a whole network, and {choice.rule or 'a rule'} mixes it with "
+                    f"'{other.name}'.",
+                    remedy=f"To store weights in half precision write {half.name}w.",
+                )
+    return choices
 
 
 def rule_layers(model: Model, users: Mapping[str, Sequence[Layer | OtherWeight]]) -> Iterator[RuleLayer]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from lowbit.errors import SchemeError
 from lowbit.quantization.planning.recipes import AUTO_RANGES, Recipe
+from lowbit.schemes.half import Half
 
 # In the order in which they are taken.
 RANGES = "narrower ranges"
@@ -39,6 +40,8 @@ def _default_steps(recipe: Recipe, effort: str) -> tuple[str, ...]:
     """The steps worth their time. Those of a higher effort include those of a lower one."""
     if recipe.weights is None:
         return ()
+    if isinstance(recipe.weights, Half):
+        return (BIAS,)  # of what half precision costs, two thirds are means that rounding moved
     if not recipe.integer:
         equalization = (EQUALIZATION,) if recipe.bits <= EQUALIZATION_MAX_BITS else ()
         return (*equalization, ROUNDING) if recipe.bits <= ROUNDING_MAX_BITS else ()

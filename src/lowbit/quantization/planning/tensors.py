@@ -15,6 +15,7 @@ from lowbit.quantization.planning.recipes import Recipe
 from lowbit.quantization.planning.rules import Choice, Choices
 from lowbit.quantization.planning.target import weights_for
 from lowbit.schemes.codes import Scheme
+from lowbit.schemes.half import Half
 from lowbit.schemes.integer_clusters import IntegerClusters
 from lowbit.schemes.linear import Linear
 
@@ -78,6 +79,8 @@ def weight_plan(model: Model, name: str, users: Sequence[Layer | OtherWeight], c
         return plan
     if reason := unsuited(model, name):
         return replace(plan, reason=reason)
+    if isinstance(asked, Half) and not asked.holds(model.weights[name]):
+        return replace(plan, reason=f"some of its values are out of reach of {asked.name}")
     if any(user.channel_axis != axis for user in users):
         if asked.per != "tensor":
             return replace(plan, given=asked.per_tensor(), reason=SHARED_REASON)
@@ -164,7 +167,12 @@ def other_tensors(model: Model, planned: Mapping[str, object], choices: Choices)
         per_channel = bias or max(array.shape, default=1) == array.size
         choice = choices.of(name)
         plan = TensorPlan(name, (), array.shape, 0, None, None, reason, rule=choice.rule)
-        plans.append(_asked(plan, choice.recipe) if array.size > MANY_VALUES and not per_channel else plan)
+        if array.size > MANY_VALUES and not per_channel:
+            plan = _asked(plan, choice.recipe)
+        # Half precision asks of a tensor nothing but its reach.
+        if isinstance(plan.asked, Half) and reason != BATCH_NORM_REASON and plan.asked.holds(array):
+            plan = replace(plan, given=plan.asked, reason="")
+        plans.append(plan)
     return plans
 
 

@@ -16,6 +16,7 @@ from lowbit.quantization.solving.linear import solve_linear
 from lowbit.quantization.solving.problem import Problem
 from lowbit.schemes.clusters import Clusters
 from lowbit.schemes.codes import Codes, Scheme
+from lowbit.schemes.half import Half
 from lowbit.schemes.integer_clusters import IntegerClusters
 from lowbit.schemes.linear import Linear
 
@@ -47,6 +48,7 @@ SCHEMES: dict[str, SchemeRow] = {
     "linear": SchemeRow(Linear, solve_linear),
     "cluster": SchemeRow(Clusters, solve_clusters, try_plain=False),  # the solver begins from k-means anyway
     "icluster": SchemeRow(IntegerClusters, solve_integer_clusters, try_plain=False),
+    "half": SchemeRow(Half),
 }
 
 
