@@ -78,7 +78,7 @@ def test_inspect_of_weights_in_another_file_counts_but_does_not_code(folder, tmp
 def test_short_names_need_no_goal(folder, tmp_path, capsys):
     sizes = []
     for options in ((), ("--short-names",)):
-        code, out, _ = run("pack", folder / "net.onnx", "-o", tmp_path / "m", *options, "--json", capsys=capsys)
+        code, out, _ = run("pack", folder / "net.onnx", "-o", tmp_path / "m.lowbit", *options, "--json", capsys=capsys)
         assert code == 0
         sizes.append(json.loads(out)["file_bytes"])
     assert sizes[1] < sizes[0]

@@ -43,7 +43,7 @@ def test_bytes_are_what_save_writes(model, tmp_path):
         ("int8", FileForm(input="uint8"), "a.onnx", ModelError, "--mean and --std"),
         ("int8", FileForm(layout="NCHW"), "a.onnx", SchemeError, "a layout of image bytes was given"),
         ("int8", FileForm(short_names=True), "a.tflite", SchemeError, "short already"),
-        ("linear4", FileForm(), "a.tflite", ModelError, "4-bit weights"),
+        ("linear4", FileForm(), "a.tflite", ModelError, "zero points"),
         ("cluster8", FileForm(), "a.tflite", ModelError, "would decode at every inference"),
     ],
 )

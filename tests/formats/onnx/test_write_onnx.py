@@ -15,11 +15,11 @@ from lowbit.formats.onnx.read import layer_weights
 from lowbit.graph.ops import layers
 from lowbit.quantization.planning.recipes import RECIPES, parse_recipe
 
+EVERY = [make(bits) for widths, make, _ in RECIPES.values() for bits in widths]
 WEIGHT_ONLY = [
-    f"{family}{bits}"
-    for family, (widths, recipe, _) in RECIPES.items()
-    for bits in widths
-    if family != "float" and not recipe(bits).integer
+    recipe.name
+    for recipe in EVERY
+    if recipe.weights is not None and not recipe.integer and recipe.arithmetic == "float32"
 ]
 UNPACKING = {"Cast", "Div", "Mod", "Gather", "Sub", "Mul", "Reshape", "Slice", "Add", "DequantizeLinear"}
 
