@@ -152,7 +152,7 @@ def plan(
 
 def recipes(as_json: JsonOption = False) -> None:
     """List all recipes with the bit widths that they take."""
-    from lowbit.quantization.planning.recipes import RECIPES
+    from lowbit.quantization.planning.recipes import RECIPES, written_name
 
     if as_json:
         print_json(
@@ -162,6 +162,5 @@ def recipes(as_json: JsonOption = False) -> None:
             ]
         )
         return
-    for family, (widths, _, what) in RECIPES.items():
-        name = family if len(widths) == 1 else f"{family}{widths[0]}..{widths[-1]}"
-        typer.echo(f"{name:<14} {what}")
+    for family, (_, _, what) in RECIPES.items():
+        typer.echo(f"{written_name(family):<14} {what}")

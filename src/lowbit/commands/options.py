@@ -138,6 +138,11 @@ class RecipeOptions:
         ),
     ] = None
 
+    scales: Annotated[
+        str | None,
+        typer.Option(help="Integer recipes: {lowbit.quantization.planning.recipes:SCALES} (powers of two, symmetric)."),
+    ] = None
+
     def parsed(self, *, ranges: str | None = None) -> "Recipe":
         """The recipe, with a range rule of its own if one is given.
 
@@ -154,6 +159,7 @@ class RecipeOptions:
             ranges=ranges,
             target=self.target,
             extra_bits=self.extra_bits,
+            scales=self.scales,
         )
 
 

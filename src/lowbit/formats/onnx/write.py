@@ -63,8 +63,10 @@ def drop_unused(draft: Draft) -> Draft:
     return draft
 
 
+AS_PLANNED = "as planned"
 # By `FileForm.to`, first to last: what is done to the integers before anything is written,
 INTEGER_REWRITES: Mapping[str, tuple[Callable[[QuantizedGraph], QuantizedGraph], ...]] = {
+    AS_PLANNED: (),
     "onnx": (without_zero_points,),
     "openvino": (without_zero_points, for_openvino),
 }
@@ -72,6 +74,7 @@ INTEGER_REWRITES: Mapping[str, tuple[Callable[[QuantizedGraph], QuantizedGraph],
 INTEGERS: tuple[Rewrite, ...] = (absorb_activations, write_averages, write_integer_weights)
 ENDING: tuple[Rewrite, ...] = (write_codes, write_halves, write_metadata, write_byte_input, fill_scans, drop_unused)
 GRAPH_REWRITES: Mapping[str, tuple[Rewrite, ...]] = {
+    AS_PLANNED: (write_float_values, absorb_activations, write_integer_weights, write_conversions, *ENDING),
     "onnx": (write_float_values, *INTEGERS, write_conversions, pad_first_layers, *ENDING),
     "openvino": (write_float_values, *INTEGERS, write_lines_as_images, write_conversions, *ENDING),
 }
@@ -87,6 +90,7 @@ def to_onnx(quantized: QuantizedGraph, *, to: str = "onnx") -> bytes:
     Raises:
         ModelError: the file would pass the 2 GB that protobuf allows.
     """
+    to = AS_PLANNED if quantized.as_planned else to
     for change in INTEGER_REWRITES[to]:
         quantized = change(quantized)
     draft = begin(quantized)

@@ -13,36 +13,26 @@ from lowbit.graph.ops import Layer
 from lowbit.quantization.planning.plan import Plan
 from lowbit.schemes.linear import LinearCodes
 
-ACTIVATION_LEVELS = 256
 INT32_LIMIT = 2**31 - 1
 
 
 def activation_codes(decision: Plan, statistics: Statistics) -> dict[str, ActivationCodes]:
-    """Scale and zero point of every tensor that becomes uint8, one for each scale group, by the recipe's range rule."""
-    rule = RANGE_RULES[decision.range_rule]
+    """Scale and zero point of every tensor that becomes codes, one for each scale group, by the recipe's range rule."""
+    rule, kind = RANGE_RULES[decision.range_rule], decision.activations
     codes: dict[str, ActivationCodes] = {}
     for group in decision.scale_groups:
-        intervals = [rule(statistics.tensors[tensor], ACTIVATION_LEVELS) for tensor in group]
+        intervals = [rule(statistics.tensors[tensor], kind.levels) for tensor in group]
         low, high = min(interval[0] for interval in intervals), max(interval[1] for interval in intervals)
-        codes |= dict.fromkeys(group, affine_uint8(low, high))
+        codes |= dict.fromkeys(group, kind.codes(low, high))
     return codes
 
 
 def output_codes(model: Model, decision: Plan, statistics: Statistics) -> dict[str, ActivationCodes]:
     """Scale and zero point of every float output of the model, for files that give codes."""
-    rule = RANGE_RULES[decision.range_rule]
+    rule, kind = RANGE_RULES[decision.range_rule], decision.activations
     seen = statistics.tensors
     names = [output.name for output in model.outputs if output.name in seen]
-    return {name: affine_uint8(*rule(seen[name], ACTIVATION_LEVELS)) for name in names}
-
-
-def affine_uint8(low: float, high: float) -> ActivationCodes:
-    """Scale and zero point with which 0..255 cover [low, high], low <= 0 <= high, and 0.0 is exact."""
-    scale = float(np.float32((high - low) / (ACTIVATION_LEVELS - 1)))
-    if not scale >= float(np.finfo(np.float32).tiny):
-        # A tensor that was always zero: any scale represents it.
-        return ActivationCodes(scale=1.0, zero_point=0)
-    return ActivationCodes(scale=scale, zero_point=round(-low / scale))
+    return {name: kind.codes(*rule(seen[name], kind.levels)) for name in names}
 
 
 def least_scales(bias: npt.NDArray[np.floating], inputs: ActivationCodes) -> npt.NDArray[np.float64]:

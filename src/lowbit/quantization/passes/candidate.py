@@ -8,6 +8,7 @@ import numpy as np
 
 from lowbit.calibration.statistics import Statistics, calibrate
 from lowbit.data.dataset import Dataset
+from lowbit.formats.devices import DEVICES, FLOAT_BIAS
 from lowbit.formats.input_bytes import with_exact_input
 from lowbit.formats.quantized_graph import ActivationCodes, QuantizedGraph
 from lowbit.graph.model import Model
@@ -45,7 +46,7 @@ class Candidate:
     @property
     def grids(self) -> dict[str, ActivationGrid]:
         """Grids that activations are rounded to; without the input where layers read it as image bytes."""
-        grids = {name: ActivationGrid(at.scale, at.zero_point) for name, at in self.graph.activations.items()}
+        grids = {name: ActivationGrid(at.scale, at.zero_point, at.kind.bits) for name, at in self.graph.activations.items()}
         if self.byte_layers:
             grids.pop(self.base.input.name, None)
         return grids
@@ -133,6 +134,8 @@ def assembled(
     corrected = base.with_weights(floats) if floats else base
     running = [layer for layer in layers(base) if layer.node in integer]
     weights, biases = fit_biases(corrected, running, weights, activations)
+    if plan.target in DEVICES and DEVICES[plan.target].bias == FLOAT_BIAS:
+        biases = {}
     return QuantizedGraph(
         corrected,
         weights=weights,
@@ -141,6 +144,7 @@ def assembled(
         integer=integer,
         absorbed=absorbed,
         metadata=metadata(plan),
+        as_planned=plan.as_planned,
     )
 
 

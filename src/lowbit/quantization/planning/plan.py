@@ -6,7 +6,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from lowbit.errors import DowngradeError, ModelError, SchemeError
+from lowbit.formats.devices import DEVICES
 from lowbit.formats.input_bytes import reads_bytes
+from lowbit.formats.quantized_graph import UINT8, ActivationKind
 from lowbit.graph.model import Model
 from lowbit.graph.ops import Layer
 from lowbit.graph.weights import RECURRENT, OtherWeight, all_weights
@@ -14,7 +16,8 @@ from lowbit.quantization.planning.integer import IntegerPlan, NodePlan, plan_int
 from lowbit.quantization.planning.kernels import WEIGHTED
 from lowbit.quantization.planning.recipes import AUTO_RANGES, FIRST_RANGES, Recipe, parse_recipe
 from lowbit.quantization.planning.steps import EXACT_INPUT, default_steps, named_steps
-from lowbit.quantization.planning.target import resolved
+from lowbit.quantization.planning.limits import limits
+from lowbit.quantization.planning.target import activations_for, resolved
 from lowbit.quantization.planning.tensors import (
     SIZE_REASON,
     TensorPlan,
@@ -58,6 +61,21 @@ class Plan:
     def quantized(self) -> tuple[TensorPlan, ...]:
         """Tensors that get a scheme."""
         return tuple(tensor for tensor in self.tensors if tensor.given is not None)
+
+    @property
+    def activations(self) -> ActivationKind:
+        """How activations of an integer recipe are held."""
+        return activations_for(self.target, self.recipe.activations) if self.target else self.recipe.activations
+
+    @property
+    def as_planned(self) -> bool:
+        """Whether the file is for a device's compiler, or of codes that CPUs have no kernels for."""
+        return self.target in DEVICES or (self.recipe.integer and self.activations != UINT8)
+
+    @property
+    def limits(self) -> tuple[str, ...]:
+        """What the recipe cannot give, and where, in one sentence each."""
+        return limits(self.recipe, self.target)
 
     @property
     def range_rule(self) -> str:
@@ -153,7 +171,8 @@ class Plan:
             SchemeError: something is missing or of the wrong kind; `data` may come from a hostile file.
         """
         try:
-            recipe = Recipe(**data["recipe"] | {"weights": _read_scheme(data["recipe"]["weights"])})
+            held = {"activations": ActivationKind(**data["recipe"]["activations"])}
+            recipe = Recipe(**data["recipe"] | held | {"weights": _read_scheme(data["recipe"]["weights"])})
             tensors = tuple(
                 TensorPlan(
                     **tensor
@@ -224,9 +243,10 @@ def plan(
         for name, users in by_weight.items()
         if any(isinstance(user, Layer) for user in users)
     }
-    integer = _integer_plan(model, of_layers)
+    integer = _integer_plan(model, of_layers, target)
     in_integers = integer.nodes_in("integer")
-    if not reads_bytes(model, in_integers):
+    unread = target in DEVICES or recipe.activations != UINT8
+    if unread or not reads_bytes(model, in_integers):
         planned_steps = tuple(step for step in planned_steps if step != EXACT_INPUT)
     tensors = wider_if_small([weights_alone(tensor, in_integers) for tensor in tensors], recipe)
     tensors = [for_target(tensor, of_layers, target, in_integers) for tensor in tensors]
@@ -251,9 +271,13 @@ def _read_scheme(data: Mapping[str, Any] | None) -> Scheme | None:
     return None if data is None else scheme_from_json(data)
 
 
-def _integer_plan(model: Model, by_weight: dict[str, list[Layer]]) -> IntegerPlan:
-    """Layers whose weight is not float32, or shared along different axes or group counts, stay float."""
-    reasons: dict[str, str] = {}
+def _integer_plan(model: Model, by_weight: dict[str, list[Layer]], target: str) -> IntegerPlan:
+    """Layers whose weight is not float32, or shared along different axes or group counts, stay float.
+
+    So do operators that the target's device has no integers for.
+    """
+    floats = DEVICES[target].floats if target in DEVICES else {}
+    reasons = {str(node.name): floats[node.op_type] for node in model.graph if node.op_type in floats}
     for name, users in by_weight.items():
         if str(model.weights[name].dtype) != "float32":
             reasons |= {layer.node: f"its weight is {model.weights[name].dtype}, not float32" for layer in users}

@@ -11,14 +11,18 @@ from typing import Any
 
 from lowbit.calibration.ranges import RANGE_RULES
 from lowbit.errors import SchemeError
-from lowbit.quantization.planning.target import MAX_BITS_WITHOUT_VNNI, NATIVE, resolved
+from lowbit.formats.quantized_graph import INT16, UINT8, ActivationKind
+from lowbit.quantization.planning.target import MAX_BITS_WITHOUT_VNNI, NATIVE, activations_for
 from lowbit.schemes.clusters import Clusters
 from lowbit.schemes.codes import Scheme
 from lowbit.schemes.linear import Linear
 
 AUTO_RANGES = "auto"  # the rule that is closest on images that judge, of `FIRST_RANGES` and `OTHER_RANGES`
 FIRST_RANGES, OTHER_RANGES = "extremes", "output"
+FREE_SCALES = "free"
+SCALES = (FREE_SCALES, "pow2")
 AFFINE_MAX_BITS = 4  # linear recipes of up to these bits have zero points by default
+BLOCK = 32  # inputs that share a scale in the block recipes
 EXTRA_BITS = 0.4  # a recipe of 2 bits then takes 2.5 per weight with scales, more in networks of few weights
 
 
@@ -33,6 +37,9 @@ class Recipe:
         ranges: range rule for activations, a row of `RANGE_RULES`, or `auto`: the better of two; only used if
             `integer`.
         target: processor that the file is made for, a row of `TARGETS` or `native`; only used if `integer`.
+        activations: how an integer recipe holds activations; a device may ask for another kind of as many bits.
+        dynamic: layers with a fast kernel for it quantize their inputs anew at each inference.
+        block_kernels: large matrix products read their codes block by block, in a kernel of ONNX Runtime.
         extra_bits: what recipes of fewer than 8 bits may spend on small layers, in bits per weight over all layers; see
             `schemes_by_size`.
     """
@@ -43,11 +50,14 @@ class Recipe:
     ranges: str = AUTO_RANGES
     extra_bits: float = EXTRA_BITS
     target: str = NATIVE
+    activations: ActivationKind = UINT8
+    dynamic: bool = False
+    block_kernels: bool = False
 
     @property
     def widest(self) -> int:
         """Bits that small layers get at most: more would gain next to nothing, and 8 can saturate where 7 cannot."""
-        return MAX_BITS_WITHOUT_VNNI if self.integer else 8
+        return MAX_BITS_WITHOUT_VNNI if self.integer and self.activations.bits == UINT8.bits else 8
 
     @property
     def bits(self) -> int:
@@ -63,6 +73,21 @@ def _integer(bits: int) -> Recipe:
     return Recipe(f"int{bits}", Linear(bits, per="channel", symmetric=True), integer=True)
 
 
+def _wide(bits: int) -> Recipe:
+    # With 65,536 levels there is nothing to be won by clipping.
+    weights = Linear(bits, per="channel", symmetric=True)
+    return Recipe(f"a16w{bits}", weights, integer=True, ranges="minmax", activations=INT16)
+
+
+def _dynamic(bits: int) -> Recipe:
+    return Recipe(f"dynamic{bits}", Linear(bits, per="channel", symmetric=True), dynamic=True)
+
+
+def _block(bits: int) -> Recipe:
+    weights = Linear(bits, per="group", symmetric=False, group_size=BLOCK)
+    return Recipe(f"block{bits}", weights, block_kernels=True, extra_bits=0.0)  # the kernel takes this width only
+
+
 def _linear(bits: int) -> Recipe:
     # With few levels a grid that follows the weights' own range is worth its zero point.
     return Recipe(f"linear{bits}", Linear(bits, per="channel", symmetric=bits > AFFINE_MAX_BITS))
@@ -76,6 +101,9 @@ def _cluster(bits: int) -> Recipe:
 RECIPES: dict[str, tuple[range, Callable[[int], Recipe], str]] = {
     "float": (range(32, 33), _float, "no quantization: the prepared model as it is"),
     "int": (range(2, 9), _integer, "full integer: weights of this width, uint8 activations, int32 biases"),
+    "a16w": (range(4, 9), _wide, "16-bit activations: int16, weights of this width, integer biases; for devices, LiteRT"),
+    "dynamic": (range(8, 9), _dynamic, "int8 weights, activations quantized as the network runs; no calibration needed"),
+    "block": (range(4, 5), _block, "weights only, a scale for each 32 inputs; large matrix products in MatMulNBits"),
     "linear": (range(2, 17), _linear, "weights only: evenly spaced levels, one scale per channel"),
     "cluster": (range(1, 9), _cluster, "weights only: one k-means code book per tensor, one scale per channel"),
 }
@@ -93,6 +121,7 @@ def parse_recipe(
     ranges: str | None = None,
     target: str | None = None,
     extra_bits: float | None = None,
+    scales: str | None = None,
 ) -> Recipe:
     """The recipe of this name, with the options given in place of its defaults; None keeps a default.
 
@@ -103,8 +132,13 @@ def parse_recipe(
         symmetric: linear recipes only: no zero points (True), or one per scale (False; the default up to 4 bits).
         ranges: range rule for activations, `auto` or a row of `RANGE_RULES`.
         target: processor that the file is made for: `native` (this machine; the default), or a row of `TARGETS`.
+        activations: how an integer recipe holds activations; a device may ask for another kind of as many bits.
+        dynamic: layers with a fast kernel for it quantize their inputs anew at each inference.
+        block_kernels: large matrix products read their codes block by block, in a kernel of ONNX Runtime.
         extra_bits: what recipes of fewer than 8 bits may spend on small layers, in bits per weight over all layers; 0
             gives every layer the same.
+        scales: integer recipes only: `free`, or `pow2`: powers of two for weights and activations, without zero points,
+            and one for each tensor unless `per` says otherwise.
 
     Raises:
         SchemeError: no such recipe, range rule or target, or an option that the recipe does not take.
@@ -135,8 +169,10 @@ def parse_recipe(
                 f"recipe '{recipe.name}' does not quantize activations, so it has no ranges.", remedy="Omit --ranges."
             )
         recipe = replace(recipe, ranges=ranges)
+    if scales is not None:
+        recipe = _with_scales(recipe, scales, per)
     if target is not None:
-        resolved(target)
+        activations_for(target, recipe.activations)
         if not recipe.integer:
             raise SchemeError(
                 f"recipe '{recipe.name}' computes in float, so its file is the same for every target.",
@@ -146,12 +182,33 @@ def parse_recipe(
     return recipe
 
 
+def _with_scales(recipe: Recipe, scales: str, per: str | None) -> Recipe:
+    """With powers of two for scales, symmetric everywhere and one for each tensor where `per` does not say otherwise."""
+    if scales not in SCALES:
+        raise SchemeError(f"unknown scales '{scales}'.", remedy=f"Choose one of: {', '.join(SCALES)}.")
+    if scales == FREE_SCALES:
+        return recipe
+    if not recipe.integer or not isinstance(recipe.weights, Linear):
+        raise SchemeError(
+            f"recipe '{recipe.name}' computes in float, where powers of two gain nothing.", remedy="Omit --scales."
+        )
+    weights = replace(recipe.weights, powers=True)
+    kind = replace(recipe.activations, signed=True, symmetric=True, powers=True)
+    return replace(recipe, weights=weights if per else weights.per_tensor(), activations=kind)
+
+
+def written_name(family: str) -> str:
+    """A family with its widths: float, dynamic8, int2..8."""
+    widths = RECIPES[family][0]
+    if len(widths) > 1:
+        return f"{family}{widths[0]}..{widths[-1]}"
+    return family if family == "float" else f"{family}{widths[0]}"
+
+
 def _recipe_named(name: str) -> Recipe:
-    match = re.fullmatch(r"([a-z]+)(\d*)", name.strip().lower())
+    match = re.fullmatch(r"([a-z]+(?:\d+[a-z]+)?)(\d*)", name.strip().lower())
     if match is None or match[1] not in RECIPES or (match[1] == "float" and match[2] not in ("", "32")):
-        names = [
-            f"{family}{widths[0]}..{widths[-1]}" for family, (widths, _, _) in RECIPES.items() if family != "float"
-        ]
+        names = [written_name(family) for family in RECIPES if family != "float"]
         raise SchemeError(f"unknown recipe '{name}'.", remedy=f"Choose one of: float, {', '.join(names)}.")
     widths, make, _ = RECIPES[match[1]]
     bits = int(match[2]) if match[2] else (32 if match[1] == "float" else 0)

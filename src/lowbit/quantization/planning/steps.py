@@ -6,6 +6,7 @@ What a step does is in `quantization.passes.steps`.
 from collections.abc import Sequence
 
 from lowbit.errors import SchemeError
+from lowbit.formats.quantized_graph import UINT8
 from lowbit.quantization.planning.recipes import AUTO_RANGES, Recipe
 
 # In the order in which they are taken.
@@ -38,7 +39,7 @@ def default_steps(recipe: Recipe, effort: str) -> tuple[str, ...]:
         return (*equalization, ROUNDING) if recipe.bits <= ROUNDING_MAX_BITS else ()
     ranges = (RANGES,) if recipe.ranges == AUTO_RANGES else ()
     # A layer that reads bytes is left out of rounding. That costs narrow weights more than an exact input gains.
-    exact = (EXACT_INPUT,) if recipe.bits >= EXACT_INPUT_MIN_BITS else ()
+    exact = (EXACT_INPUT,) if recipe.bits >= EXACT_INPUT_MIN_BITS and recipe.activations == UINT8 else ()
     if effort == "fast":
         # With one scale per tensor a single layer whose channels differ widely can ruin the network.
         equalization = (EQUALIZATION,) if recipe.weights.per == "tensor" else ()
@@ -56,6 +57,7 @@ def named_steps(recipe: Recipe, names: Sequence[str]) -> tuple[str, ...]:
         if name not in STEP_NAMES:
             raise SchemeError(f"unknown step '{name}'.", remedy=f"Choose from: {', '.join(STEP_NAMES)}, or none.")
         unused = STEP_NAMES[name] in (EXACT_INPUT, RANGES) and not recipe.integer
+        unused |= STEP_NAMES[name] == EXACT_INPUT and recipe.activations != UINT8
         if recipe.weights is None or unused:
             raise SchemeError(
                 f"recipe '{recipe.name}' does not use step '{name}'.",
