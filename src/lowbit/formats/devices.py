@@ -64,8 +64,8 @@ DEVICES: dict[str, Device] = {
         sources=(
             "NVIDIA, TensorRT documentation, 'Working with Quantized Types': a symmetric scheme for activations and "
             "weights; int8 is signed",
-            "onnx-tensorrt, docs/operators.md, 'Supported ONNX Operators': zero points must be 0, DequantizeLinear takes "
-            "INT8 only (so biases stay float), and which operators have INT8",
+            "onnx-tensorrt, docs/operators.md, 'Supported ONNX Operators': zero points must be 0, DequantizeLinear "
+            "takes INT8 only (so biases stay float), and which operators have INT8",
         ),
     ),
     "qnn": Device(

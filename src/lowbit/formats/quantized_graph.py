@@ -55,8 +55,8 @@ class ActivationKind:
     def codes(self, low: float, high: float) -> "ActivationCodes":
         """Scale and zero point that cover [low, high], low <= 0 <= high, with 0.0 exact.
 
-        Powers of two are the least that cover it; of an asymmetric grid of such steps the zero point is rounded, so that
-        either end may lie half a step outside.
+        Powers of two are the least that cover it. The zero point is rounded, so that either end may lie half a step
+        outside.
         """
         half = self.levels // 2
         step = max(-low / half, high / (half - 1)) if self.symmetric else (high - low) / (self.levels - 1)
@@ -208,12 +208,19 @@ class QuantizedGraph:
     byte_input: ByteInput | None = None
     as_planned: bool = False
 
+    @property
+    def kind(self) -> ActivationKind:
+        """How activations are held; all in one way."""
+        return next((codes.kind for codes in self.activations.values()), UINT8)
+
 
 def float_outputs(quantized: QuantizedGraph) -> frozenset[str]:
     """Outputs of the model that an integer product gives as float, where the file's outputs are float.
 
-    Its kernel does both in one, and rounding the answers to 8 bits would gain nothing.
+    Its kernel does both in one, and rounding the answers to 8 bits would gain nothing. Devices have no such kernels.
     """
+    if quantized.as_planned:
+        return frozenset()
     return frozenset(
         str(value.name)
         for value in quantized.model.graph.outputs

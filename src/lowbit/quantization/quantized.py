@@ -122,4 +122,7 @@ def check_for_litert(model: Model, recipe: Recipe, form: FileForm) -> None:
     tensors = plan(model, replace(recipe, integer=False)).tensors
     graph = QuantizedGraph(model)
     graph = with_byte_input(graph, layout=form.layout) if form.input == "uint8" else graph
-    check_litert(graph, {tensor.tensor: (tensor.given, tensor.axis) for tensor in tensors if tensor.given is not None})
+    given = {tensor.tensor: (tensor.given, tensor.axis) for tensor in tensors if tensor.given is not None}
+    if recipe.integer:  # narrower codes are stored in whole bytes
+        given = {name: (scheme.with_bits(max(8, scheme.bits)), axis) for name, (scheme, axis) in given.items()}
+    check_litert(graph, given)

@@ -32,7 +32,8 @@ LARGEST = float(np.finfo(np.float32).max)
 def power_above(scale: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
     """The least powers of two that are not below positive scales."""
     fraction, exponent = np.frexp(scale)
-    return np.ldexp(np.ones_like(scale), exponent - (fraction == 0.5))
+    powers: npt.NDArray[np.floating] = np.ldexp(np.ones_like(scale), exponent - (fraction == 0.5))
+    return powers
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,8 @@ class Linear:
     def name(self) -> str:
         """Short name, such as linear8/channel or linear4/group32/affine."""
         kind = "" if self.symmetric else "/affine"
-        return f"linear{self.bits}/{self.per}{self.group_size or ''}{kind}{'' if self.narrow else '/full'}{'/pow2' if self.powers else ''}"
+        kind += ("" if self.narrow else "/full") + ("/pow2" if self.powers else "")
+        return f"linear{self.bits}/{self.per}{self.group_size or ''}{kind}"
 
     @property
     def code_range(self) -> tuple[int, int]:

@@ -29,6 +29,7 @@ LARGEST_BYTES = 2**31 - 1
 # Codes above this do not fit the schema's first, one-byte field.
 LAST_SHORT_CODE = 127
 TYPES = {"float32": "FLOAT32", "int8": "INT8", "uint8": "UINT8", "int32": "INT32", "int64": "INT64", "bool": "BOOL"}
+TYPES |= {"int16": "INT16"}
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,7 +1,7 @@
 """Layers with weights: Conv, ConvTranspose, Gemm and MatMul as LiteRT has them.
 
-Integer layers have int8 weights with a scale per channel and int32 biases. Weights-only codes are int8 constants behind
-a DEQUANTIZE, which XNNPACK carries out once, when the file is loaded; LiteRT's own form for them (int8 weights read by
+Integer layers have int8 weights with a scale per channel and int32 biases, int64 with 16-bit activations. Weights-only
+codes are int8 constants behind a DEQUANTIZE, which XNNPACK carries out once, when the file is loaded; LiteRT's own form for them (int8 weights read by
 an operator with float inputs) would round the activations to 8 bits anew at each inference, which was not asked for.
 """
 
@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lowbit.formats.litert.builder import Option
-from lowbit.formats.litert.graph import CHANNELS_LAST, NO_ACTIVATION, FileGraph, StoredValue
+from lowbit.formats.litert.graph import CHANNELS_LAST, NO_ACTIVATION, FileGraph, StoredValue, bias_type
 from lowbit.formats.litert.space_to_depth import NOTE, Groups, grouped
 from lowbit.formats.litert.window import VALID, Window, cut, pad, padded
 from lowbit.formats.quantized_graph import ActivationCodes
@@ -186,7 +186,7 @@ def _codes(graph: FileGraph, node: Node, layer: Layer) -> LinearCodes | None:
         return None
     if not isinstance(scheme, Linear):
         reason = f"has weights '{layer.weight}' as {scheme.name}, which LiteRT would decode at every inference"
-    elif scheme.bits not in (7, 8):
+    elif scheme.bits > 8 or (scheme.bits < 7 and not graph.integer(node)):
         reason = f"has {scheme.bits}-bit weights '{layer.weight}'; 8-bit ones can be written"
     elif (
         scheme.blocks(layer.weight_shape, axis).count not in (1, layer.weight_shape[axis])
@@ -263,10 +263,10 @@ def _bias(graph: FileGraph, layer: Layer, *, integer: bool) -> int:
         values = np.zeros(layer.out_channels) if array is None else array.reshape(-1)
         return graph.constant(values.astype(np.float32))
     if known is not None:
-        return graph.constant(known.codes, scale=known.scale.reshape(-1))
+        return graph.constant(known.codes.astype(bias_type(graph.quantized)), scale=known.scale.reshape(-1))
     codes = graph.quantized.weights[layer.weight]
     assert isinstance(codes, LinearCodes)
     assert layer.bias is None or layer.bias_node is not None
     x: ActivationCodes = graph.quantized.activations[layer.input]
     scale = np.float32(x.scale) * codes.scale.reshape(-1)
-    return graph.constant(np.zeros(layer.out_channels, np.int32), scale=scale)
+    return graph.constant(np.zeros(layer.out_channels, bias_type(graph.quantized)), scale=scale)

@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from lowbit.formats.names import Names
 from lowbit.formats.onnx.draft import Draft
-from lowbit.formats.quantized_graph import ActivationCodes, Floats, float_outputs
+from lowbit.formats.quantized_graph import UINT8, ActivationCodes, Floats, float_outputs
 from lowbit.graph.ops import OPS, layers
 from lowbit.schemes.linear import LinearCodes
 
@@ -27,8 +27,8 @@ def absorb_activations(draft: Draft) -> Draft:
     for node in tuple(graph):
         before, after = node.inputs[0], node.outputs[0]
         name = str(after.name)
-        if node.name not in draft.quantized.absorbed or not given[name].saturates_at_zero:
-            continue  # the compiler of the device makes one kernel of both
+        if node.name not in draft.quantized.absorbed or (name in given and not given[name].saturates_at_zero):
+            continue  # where codes reach below zero the compiler of the device makes one kernel of both
         assert before is not None
         codes = activations.pop(name, None)
         if after.is_graph_output():
@@ -54,13 +54,20 @@ def write_integer_weights(draft: Draft) -> Draft:
         node = nodes[layer.node]
         codes = quantized.weights[layer.weight]
         assert isinstance(codes, LinearCodes)
+        boxed = layer.geometry is None and codes.scale.size > 1 and quantized.kind.bits > UINT8.bits
         if layer.weight not in stored:
-            stored[layer.weight] = names.constant(codes.codes.astype(np.int8), "w"), _scale(codes.scale, names)
+            array = codes.codes.astype(np.int8)
+            stored[layer.weight] = names.constant(array[None] if boxed else array, "w"), _scale(codes.scale, names)
         weight, scale = stored[layer.weight]
         axis = layer.channel_axis
-        if layer.turned:
-            weight, axis = _turned(graph, node, weight, names), 1 - axis
-        node.replace_input_with(OPS[layer.op].weight, _dequantized(graph, node, weight, scale, names, axis=axis))
+        if boxed:
+            floats = _unboxed(graph, node, _dequantized(graph, node, weight, scale, names, axis=1 + axis), names)
+            floats = _turned(graph, node, floats, names) if layer.turned else floats
+        else:
+            if layer.turned:
+                weight, axis = _turned(graph, node, weight, names), 1 - axis
+            floats = _dequantized(graph, node, weight, scale, names, axis=axis)
+        node.replace_input_with(OPS[layer.op].weight, floats)
         if layer.node not in quantized.biases or layer.bias is None:
             continue
         bias = quantized.biases[layer.node]
@@ -70,11 +77,23 @@ def write_integer_weights(draft: Draft) -> Draft:
     return draft
 
 
-def _turned(graph: ir.Graph, before: ir.Node, codes: ir.Value, names: Names) -> ir.Value:
-    """The transpose of stored codes; runtimes fold it."""
-    node = ir.node("Transpose", [codes], attributes={"perm": [1, 0]})
+def _turned(graph: ir.Graph, before: ir.Node, matrix: ir.Value, names: Names) -> ir.Value:
+    """The transpose of stored codes, which runtimes fold, or of what they decode to."""
+    node = ir.node("Transpose", [matrix], attributes={"perm": [1, 0]})
     node.outputs[0].name = names.fresh("t")
-    node.outputs[0].type = ir.TensorType(ir.DataType.INT8)
+    node.outputs[0].type = ir.TensorType(matrix.dtype or ir.DataType.FLOAT)
+    graph.insert_before(before, node)
+    return node.outputs[0]
+
+
+def _unboxed(graph: ir.Graph, before: ir.Node, floats: ir.Value, names: Names) -> ir.Value:
+    """A matrix from [1, rows, columns].
+
+    A DequantizeLinear that a product reads at once ONNX Runtime 1.32 makes MatMulNBits of, if it runs along the columns:
+    that rounds the product's input to 8 bits, whatever codes it has.
+    """
+    node = ir.node("Squeeze", [floats, names.constant(np.array([0]))])
+    node.outputs[0].name = names.fresh("t")
     graph.insert_before(before, node)
     return node.outputs[0]
 

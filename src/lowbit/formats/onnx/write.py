@@ -10,6 +10,7 @@ for a model leave it as it is.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import onnx_ir as ir
 
@@ -22,7 +23,7 @@ from lowbit.formats.onnx.integers import absorb_activations, write_conversions, 
 from lowbit.formats.onnx.lines import write_lines_as_images
 from lowbit.formats.onnx.openvino import for_openvino
 from lowbit.formats.onnx.zero_points import without_zero_points
-from lowbit.formats.quantized_graph import QuantizedGraph
+from lowbit.formats.quantized_graph import UINT8, QuantizedGraph
 from lowbit.graph.model import serialize
 from lowbit.graph.preprocessing import METADATA_KEY
 from lowbit.graph.rewrites.bodies import sink_into_scans
@@ -63,6 +64,16 @@ def drop_unused(draft: Draft) -> Draft:
     return draft
 
 
+def without_wide_codes(quantized: QuantizedGraph) -> QuantizedGraph:
+    """For OpenVINO 16-bit activations are float: it takes their rounding out, and saturation with it (2026.4).
+
+    As codes behind DequantizeLinear it would also round the inputs of matrix products, to 8 bits.
+    """
+    if quantized.kind.bits == UINT8.bits:
+        return quantized
+    return replace(quantized, activations={}, biases={}, integer=frozenset(), absorbed=frozenset(), as_planned=False)
+
+
 AS_PLANNED = "as planned"
 # By `FileForm.to`, first to last: what is done to the integers before anything is written,
 INTEGER_REWRITES: Mapping[str, tuple[Callable[[QuantizedGraph], QuantizedGraph], ...]] = {
@@ -90,6 +101,7 @@ def to_onnx(quantized: QuantizedGraph, *, to: str = "onnx") -> bytes:
     Raises:
         ModelError: the file would pass the 2 GB that protobuf allows.
     """
+    quantized = without_wide_codes(quantized) if to == "openvino" else quantized
     to = AS_PLANNED if quantized.as_planned else to
     for change in INTEGER_REWRITES[to]:
         quantized = change(quantized)

@@ -14,6 +14,8 @@ from lowbit.quantization.planning.plan import Plan
 from lowbit.schemes.linear import LinearCodes
 
 INT32_LIMIT = 2**31 - 1
+# With 65,536 levels one bit is spent on values that calibration images do not have: clipping would cost far more.
+HEADROOM = {8: 1.0, 16: 2.0}
 
 
 def activation_codes(decision: Plan, statistics: Statistics) -> dict[str, ActivationCodes]:
@@ -23,7 +25,8 @@ def activation_codes(decision: Plan, statistics: Statistics) -> dict[str, Activa
     for group in decision.scale_groups:
         intervals = [rule(statistics.tensors[tensor], kind.levels) for tensor in group]
         low, high = min(interval[0] for interval in intervals), max(interval[1] for interval in intervals)
-        codes |= dict.fromkeys(group, kind.codes(low, high))
+        room = HEADROOM[kind.bits]
+        codes |= dict.fromkeys(group, kind.codes(room * low, room * high))
     return codes
 
 

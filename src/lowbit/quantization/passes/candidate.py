@@ -46,7 +46,9 @@ class Candidate:
     @property
     def grids(self) -> dict[str, ActivationGrid]:
         """Grids that activations are rounded to; without the input where layers read it as image bytes."""
-        grids = {name: ActivationGrid(at.scale, at.zero_point, at.kind.bits) for name, at in self.graph.activations.items()}
+        grids = {
+            name: ActivationGrid(at.scale, at.zero_point, at.kind.bits) for name, at in self.graph.activations.items()
+        }
         if self.byte_layers:
             grids.pop(self.base.input.name, None)
         return grids

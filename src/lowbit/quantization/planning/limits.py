@@ -9,13 +9,14 @@ from lowbit.quantization.planning.recipes import Recipe
 LIMITS: tuple[tuple[Callable[[Recipe, str], bool], str], ...] = (
     (
         lambda recipe, target: recipe.integer and recipe.activations.bits == 16,
-        "16-bit activations are exact, not fast, on CPUs: ONNX Runtime and OpenVINO have no kernels for them and compute in "
-        "float on the codes (OpenVINO without rounding to them), LiteRT's kernels are slower than those for float",
+        "16-bit activations are exact on CPUs, not fast: ONNX Runtime has no kernels for them and computes in float on "
+        "the codes, files for OpenVINO leave activations in float, LiteRT's kernels are slower than those for float",
     ),
     (
         lambda recipe, target: recipe.dynamic,
-        "only matrix products quantize their inputs as they run, in ONNX Runtime and LiteRT: convolutions would be 3 to 28 "
-        "times as slow as in float in ONNX Runtime; recurrent layers and files for OpenVINO compute in float on int8 weights",
+        "only Gemm and MatMul quantize their inputs as they run (LiteRT: convolutions too): ONNX Runtime's ConvInteger "
+        "takes 7 to 28 times as long as Conv in float, and recurrent layers have no standard operator for it; these "
+        "compute in float on int8 weights",
     ),
     (
         lambda recipe, target: recipe.dynamic,
@@ -23,12 +24,12 @@ LIMITS: tuple[tuple[Callable[[Recipe, str], bool], str], ...] = (
     ),
     (
         lambda recipe, target: recipe.block_kernels,
-        "large matrix products of an ONNX file need ONNX Runtime (com.microsoft.MatMulNBits); write it --to openvino for "
+        "large matrix products of an ONNX file need ONNX Runtime (com.microsoft.MatMulNBits); --to openvino writes "
         "standard operators",
     ),
     (
         lambda recipe, target: recipe.integer and recipe.activations.powers,
-        "scales that are powers of two are for devices: CPUs gain nothing by them, and up to half of the codes lie idle",
+        "scales that are powers of two are for devices: CPUs gain nothing by them, and up to half the codes lie idle",
     ),
     (
         lambda recipe, target: target in DEVICES,

@@ -14,9 +14,9 @@ from lowbit.graph.ops import Layer
 from lowbit.graph.weights import RECURRENT, OtherWeight, all_weights
 from lowbit.quantization.planning.integer import IntegerPlan, NodePlan, plan_integer
 from lowbit.quantization.planning.kernels import WEIGHTED
+from lowbit.quantization.planning.limits import limits
 from lowbit.quantization.planning.recipes import AUTO_RANGES, FIRST_RANGES, Recipe, parse_recipe
 from lowbit.quantization.planning.steps import EXACT_INPUT, default_steps, named_steps
-from lowbit.quantization.planning.limits import limits
 from lowbit.quantization.planning.target import activations_for, resolved
 from lowbit.quantization.planning.tensors import (
     SIZE_REASON,

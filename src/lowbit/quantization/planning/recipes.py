@@ -101,8 +101,16 @@ def _cluster(bits: int) -> Recipe:
 RECIPES: dict[str, tuple[range, Callable[[int], Recipe], str]] = {
     "float": (range(32, 33), _float, "no quantization: the prepared model as it is"),
     "int": (range(2, 9), _integer, "full integer: weights of this width, uint8 activations, int32 biases"),
-    "a16w": (range(4, 9), _wide, "16-bit activations: int16, weights of this width, integer biases; for devices, LiteRT"),
-    "dynamic": (range(8, 9), _dynamic, "int8 weights, activations quantized as the network runs; no calibration needed"),
+    "a16w": (
+        range(4, 9),
+        _wide,
+        "int16 activations, weights of this width: for devices and LiteRT",
+    ),
+    "dynamic": (
+        range(8, 9),
+        _dynamic,
+        "int8 weights, inputs of matrix products quantized as it runs",
+    ),
     "block": (range(4, 5), _block, "weights only, a scale for each 32 inputs; large matrix products in MatMulNBits"),
     "linear": (range(2, 17), _linear, "weights only: evenly spaced levels, one scale per channel"),
     "cluster": (range(1, 9), _cluster, "weights only: one k-means code book per tensor, one scale per channel"),
@@ -183,7 +191,7 @@ def parse_recipe(
 
 
 def _with_scales(recipe: Recipe, scales: str, per: str | None) -> Recipe:
-    """With powers of two for scales, symmetric everywhere and one for each tensor where `per` does not say otherwise."""
+    """With powers of two for scales, no zero points, and one scale for each tensor unless `per` says otherwise."""
     if scales not in SCALES:
         raise SchemeError(f"unknown scales '{scales}'.", remedy=f"Choose one of: {', '.join(SCALES)}.")
     if scales == FREE_SCALES:

@@ -34,7 +34,7 @@ def default_steps(recipe: Recipe, effort: str) -> tuple[str, ...]:
     """The steps worth their time. Those of a higher effort include those of a lower one."""
     if recipe.weights is None:
         return ()
-    if not recipe.integer:
+    if not recipe.integer or recipe.activations.bits > UINT8.bits:  # where what is lost is lost by the weights
         equalization = (EQUALIZATION,) if recipe.bits <= EQUALIZATION_MAX_BITS else ()
         return (*equalization, ROUNDING) if recipe.bits <= ROUNDING_MAX_BITS else ()
     ranges = (RANGES,) if recipe.ranges == AUTO_RANGES else ()
