@@ -195,6 +195,7 @@ class QuantizedGraph:
         byte_input: how the file takes image bytes; None for the model's own float input.
         as_planned: written for the compiler of a device, or in codes for which CPUs have no kernels: as a pair of
             conversions behind each tensor, without the rewrites that kernels of CPUs are fastest with.
+        dynamic: names of the layers that quantize their inputs as they run, where the format has a fast kernel for it.
     """
 
     model: Model
@@ -207,6 +208,7 @@ class QuantizedGraph:
     metadata: Mapping[str, str] = field(default_factory=dict)
     byte_input: ByteInput | None = None
     as_planned: bool = False
+    dynamic: frozenset[str] = frozenset()
 
     @property
     def kind(self) -> ActivationKind:

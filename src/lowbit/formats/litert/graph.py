@@ -2,8 +2,8 @@
 
 LiteRT computes channels-last. A value is therefore stored in any *order* of its axes (stored axis i holds the ONNX axis
 `order[i]`), as float32 or as int8 or int16 codes; converting operators (TRANSPOSE, RESHAPE, QUANTIZE, DEQUANTIZE) are
-written only when an operator asks for a way that is not there yet. So a convolutional network has no transpose at all, and an
-ONNX Transpose costs nothing: it only renames the axes.
+written only when an operator asks for a way that is not there yet. So a convolutional network has no transpose at all,
+and an ONNX Transpose costs nothing: it only renames the axes.
 """
 
 from collections.abc import Mapping

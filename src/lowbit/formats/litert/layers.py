@@ -1,8 +1,9 @@
 """Layers with weights: Conv, ConvTranspose, Gemm and MatMul as LiteRT has them.
 
 Integer layers have int8 weights with a scale per channel and int32 biases, int64 with 16-bit activations. Weights-only
-codes are int8 constants behind a DEQUANTIZE, which XNNPACK carries out once, when the file is loaded; LiteRT's own form for them (int8 weights read by
-an operator with float inputs) would round the activations to 8 bits anew at each inference, which was not asked for.
+codes are int8 constants behind a DEQUANTIZE, which XNNPACK carries out once, when the file is loaded. LiteRT's own form
+for them, int8 weights read by an operator with float inputs, rounds the activations to 8 bits anew at each inference:
+it is written where that is asked for (`QuantizedGraph.dynamic`).
 """
 
 from collections.abc import Sequence
@@ -232,7 +233,7 @@ def _stored(
         return graph.constant(values.astype(np.float32), name=layer.node)
     scale = codes.scale.reshape(-1)
     weight = graph.constant(values.astype(np.int8), name=layer.node, scale=scale, axis=channel)
-    if integer:
+    if integer or (layer.node in graph.quantized.dynamic and layer.op != "ConvTranspose"):
         return weight
     result = graph.tensor(values.shape)
     graph.operator("DEQUANTIZE", [weight], [result], version=2 if scale.size == 1 else 5)

@@ -19,6 +19,7 @@ from lowbit.formats.onnx.byte_input import write_byte_input
 from lowbit.formats.onnx.channel_padding import pad_first_layers
 from lowbit.formats.onnx.decode_nodes import write_codes, write_halves
 from lowbit.formats.onnx.draft import Draft, Rewrite, begin
+from lowbit.formats.onnx.dynamic import write_compressed, write_dynamic
 from lowbit.formats.onnx.integers import absorb_activations, write_conversions, write_integer_weights
 from lowbit.formats.onnx.lines import write_lines_as_images
 from lowbit.formats.onnx.openvino import for_openvino
@@ -86,8 +87,8 @@ INTEGERS: tuple[Rewrite, ...] = (absorb_activations, write_averages, write_integ
 ENDING: tuple[Rewrite, ...] = (write_codes, write_halves, write_metadata, write_byte_input, fill_scans, drop_unused)
 GRAPH_REWRITES: Mapping[str, tuple[Rewrite, ...]] = {
     AS_PLANNED: (write_float_values, absorb_activations, write_integer_weights, write_conversions, *ENDING),
-    "onnx": (write_float_values, *INTEGERS, write_conversions, pad_first_layers, *ENDING),
-    "openvino": (write_float_values, *INTEGERS, write_lines_as_images, write_conversions, *ENDING),
+    "onnx": (write_float_values, *INTEGERS, write_conversions, pad_first_layers, write_dynamic, *ENDING),
+    "openvino": (write_float_values, *INTEGERS, write_lines_as_images, write_conversions, write_compressed, *ENDING),
 }
 
 

@@ -92,7 +92,7 @@ def plain_graph(model: Model, plan: Plan, progress: Progress = SILENT) -> Quanti
     if plan.recipe.weights is not None and plan.recipe.bits <= HALF_BITS and not plan.recipe.integer:
         biases = {layer.bias for layer in layers(model) if layer.weight in weights and layer.bias is not None}
         floats = {name: narrow_bias(model.weights[name]) for name in sorted(biases)}
-    return QuantizedGraph(model, weights=weights, float_values=floats, metadata=metadata(plan))
+    return assembled(model, plan, weights, floats, None)
 
 
 def plain_codes(model: Model, plan: Plan, progress: Progress = SILENT) -> dict[str, Codes]:
@@ -129,7 +129,8 @@ def assembled(
         activations: their codes, if known; else they follow from the statistics.
     """
     if statistics is None:
-        return QuantizedGraph(base, weights=weights, float_values=floats, metadata=metadata(plan))
+        dynamic = plan.dynamic & {layer.node for layer in layers(base)}
+        return QuantizedGraph(base, weights=weights, float_values=floats, metadata=metadata(plan), dynamic=dynamic)
     activations = activation_codes(plan, statistics) if activations is None else activations
     integer = frozenset(node.node for node in plan.nodes if node.arithmetic == "integer")
     absorbed = frozenset(node.node for node in plan.nodes if node.arithmetic == "absorbed")

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from lowbit.errors import DowngradeError, ModelError, SchemeError
@@ -66,6 +66,14 @@ class Plan:
     def activations(self) -> ActivationKind:
         """How activations of an integer recipe are held."""
         return activations_for(self.target, self.recipe.activations) if self.target else self.recipe.activations
+
+    @property
+    def dynamic(self) -> frozenset[str]:
+        """Names of the nodes whose inputs become codes as they run, where there is a fast kernel for it."""
+        if not self.recipe.dynamic:
+            return frozenset()
+        given = [tensor for tensor in self.quantized if tensor.given is not None and tensor.given.per != "group"]
+        return frozenset(node for tensor in given for node in tensor.layers)
 
     @property
     def as_planned(self) -> bool:
@@ -229,6 +237,11 @@ def plan(
     by_weight: dict[str, list[Layer | OtherWeight]] = {}
     for weight in weights:
         by_weight.setdefault(weight.weight, []).append(weight)
+    of_layers = {
+        name: [user for user in users if isinstance(user, Layer)]
+        for name, users in by_weight.items()
+        if any(isinstance(user, Layer) for user in users)
+    }
     tensors = [weight_plan(model, name, users, recipe) for name, users in by_weight.items()]
     tensors = with_shares(model, tensors + other_tensors(model, by_weight, recipe))
     planned_steps = default_steps(recipe, effort) if steps is None else named_steps(recipe, steps)
@@ -236,13 +249,12 @@ def plan(
         planned_steps = ()
     if not recipe.integer:
         tensors = wider_if_small(tensors, recipe)
-        return Plan(recipe, tuple(tensors), steps=planned_steps, effort=effort)
+        plain = Plan(recipe, tuple(tensors), steps=planned_steps, effort=effort)
+        if not recipe.dynamic:
+            return plain
+        exact = tuple(for_target(tensor, of_layers, resolved(recipe.target), plain.dynamic) for tensor in tensors)
+        return replace(plain, tensors=exact, target=resolved(recipe.target))
     target = resolved(recipe.target)
-    of_layers = {
-        name: [user for user in users if isinstance(user, Layer)]
-        for name, users in by_weight.items()
-        if any(isinstance(user, Layer) for user in users)
-    }
     integer = _integer_plan(model, of_layers, target)
     in_integers = integer.nodes_in("integer")
     unread = target in DEVICES or recipe.activations != UINT8

@@ -11,6 +11,7 @@ from typing import Any
 
 from lowbit.calibration.ranges import RANGE_RULES
 from lowbit.errors import SchemeError
+from lowbit.formats.devices import DEVICES
 from lowbit.formats.quantized_graph import INT16, UINT8, ActivationKind
 from lowbit.quantization.planning.target import MAX_BITS_WITHOUT_VNNI, NATIVE, activations_for
 from lowbit.schemes.clusters import Clusters
@@ -181,7 +182,7 @@ def parse_recipe(
         recipe = _with_scales(recipe, scales, per)
     if target is not None:
         activations_for(target, recipe.activations)
-        if not recipe.integer:
+        if not (recipe.integer or (recipe.dynamic and target not in DEVICES)):
             raise SchemeError(
                 f"recipe '{recipe.name}' computes in float, so its file is the same for every target.",
                 remedy="Omit --target.",
