@@ -16,11 +16,9 @@ WEIGHTED = frozenset(("Conv", "ConvTranspose", "Gemm", "MatMul"))
 # Operators that only choose or move codes: compilers run them on the codes if both sides have one scale.
 MOVING = frozenset(("MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Slice", "Split", "Gather"))
 MOVING |= {"DepthToSpace", "SpaceToDepth", "Expand", "Pad"}
-# The same in LiteRT files, by the restrictions of its specification of 8-bit quantization.
-LITERT_MOVING = frozenset(
-    ("AVERAGE_POOL_2D", "CONCATENATION", "GATHER", "MAXIMUM", "MAX_POOL_2D", "MINIMUM", "PAD", "PADV2", "RESHAPE")
-)
-LITERT_MOVING |= {"RESIZE_BILINEAR", "SLICE", "SPACE_TO_DEPTH", "SPLIT", "STRIDED_SLICE", "TRANSPOSE"}
+# LiteRT's operators, by the restrictions of its specification of 8-bit quantization.
+MOVING |= {"AVERAGE_POOL_2D", "CONCATENATION", "GATHER", "MAXIMUM", "MAX_POOL_2D", "MINIMUM", "PAD", "PADV2", "RESHAPE"}
+MOVING |= {"RESIZE_BILINEAR", "SLICE", "SPACE_TO_DEPTH", "SPLIT", "STRIDED_SLICE", "TRANSPOSE"}
 
 
 @dataclass(frozen=True)
@@ -34,8 +32,9 @@ class Device:
         bias: `FLOAT_BIAS`, or `INT32_BIAS` in units of input scale times weight scale (64 bits with 16-bit activations
             in a LiteRT file).
         files: formats that it reads.
-        sharing: operators whose inputs and outputs must have the same scale and zero point.
-        floats: operators that stay float, each with the reason.
+        sharing: operators, as ONNX or LiteRT names them, whose inputs and outputs must have the same scale and zero
+            point.
+        floats: operators that stay float, each with the reason. (Conversions may stand before and behind them.)
         largest_bias: magnitude of an integer bias.
         largest_sum: of the magnitudes of one output's weight codes; 0 where nothing is said.
         sources: documents that the rules are from.
@@ -82,7 +81,6 @@ DEVICES: dict[str, Device] = {
         "Arm Ethos-U through Vela: .tflite with int8 or int16 activations",
         {8: ActivationKind(8, signed=True), 16: ActivationKind(16, signed=True, symmetric=True)},
         files=(LITERT_FILE,),
-        sharing=LITERT_MOVING,
         largest_bias=2**40 - 1,
         largest_sum=8323072,
         sources=(

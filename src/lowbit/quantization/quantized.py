@@ -4,10 +4,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lowbit.calibration.statistics import Statistics
+from lowbit.errors import ModelError, SchemeError
 from lowbit.files import write_atomically
+from lowbit.formats.devices import DEVICES
 from lowbit.formats.file_form import LITERT, ONNX, FileForm
 from lowbit.formats.input_bytes import with_byte_input
+from lowbit.formats.litert.device_rules import violations as litert_violations
 from lowbit.formats.litert.write import check_litert, to_litert
+from lowbit.formats.onnx.device_rules import violations as onnx_violations
 from lowbit.formats.onnx.minify import shortened
 from lowbit.formats.onnx.write import to_onnx
 from lowbit.formats.opening import is_litert
@@ -65,6 +69,10 @@ class Quantized:
             SchemeError, OutputError, ModelError: see `save`.
         """
         form.check(self.model, integer=self.plan.recipe.integer)
+        check_for_device(self.plan.target, form)
+        return self._checked(self._content(form), form)
+
+    def _content(self, form: FileForm) -> bytes:
         graph = with_byte_input(self.graph, layout=form.layout) if form.input == "uint8" else self.graph
         if form.to == LITERT:
             return self._litert(graph, form)
@@ -89,6 +97,18 @@ class Quantized:
         form = form if to is None else replace(form, to=to)
         return write_atomically(path, self.to_bytes(form.named(path)))
 
+    def _checked(self, content: bytes, form: FileForm) -> bytes:
+        """The content of a file, if it keeps the rules of the device that it is for."""
+        if self.plan.target in DEVICES:
+            rules = litert_violations if form.to == LITERT else onnx_violations
+            if broken := rules(content, DEVICES[self.plan.target]):
+                raise ModelError(
+                    f"the file breaks {len(broken)} of the rules of {self.plan.target}: {'; '.join(broken[:3])}.",
+                    where=self.model.source,
+                    remedy="Choose another target, and report the network, please: this should not happen.",
+                )
+        return content
+
     def _litert(self, graph: QuantizedGraph, form: FileForm) -> bytes:
         if form.output_type != "float32" and self.calibration is not None:
             known = output_codes(self.model, self.plan, self.calibration)
@@ -107,8 +127,31 @@ def check_form(model: Model, recipe: Recipe, path: Path | str, form: FileForm) -
     """
     form = form.named(path)
     form.check(model, integer=recipe.integer)
+    if recipe.integer:
+        check_for_device(recipe.target, form)
     if form.to == LITERT:
         check_for_litert(model, recipe, form)
+
+
+def check_for_device(target: str, form: FileForm) -> None:
+    """Refuse a form that a device's compiler does not read.
+
+    Raises:
+        SchemeError: the format is another, or image bytes are asked for.
+    """
+    if target not in DEVICES:
+        return
+    wanted = DEVICES[target].files
+    if (form.to or ONNX) not in wanted:
+        raise SchemeError(
+            f"target '{target}' takes {' or '.join(wanted)} files, not {form.to or ONNX}.",
+            remedy=f"Write a {'.tflite' if LITERT in wanted else '.onnx'} file.",
+        )
+    if form.input == "uint8":
+        raise SchemeError(
+            f"files for target '{target}' take no image bytes: their compilers know no nodes that normalize.",
+            remedy="Leave --input out, or give the normalized floats as codes (--input int8, .tflite only).",
+        )
 
 
 def check_for_litert(model: Model, recipe: Recipe, form: FileForm) -> None:

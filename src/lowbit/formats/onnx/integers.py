@@ -89,7 +89,7 @@ def _turned(graph: ir.Graph, before: ir.Node, matrix: ir.Value, names: Names) ->
 def _unboxed(graph: ir.Graph, before: ir.Node, floats: ir.Value, names: Names) -> ir.Value:
     """A matrix from [1, rows, columns].
 
-    Of a product that reads DequantizeLinear along the columns ONNX Runtime 1.32 makes MatMulNBits, which rounds the other
+    Of a product that reads DequantizeLinear along columns ONNX Runtime 1.32 makes MatMulNBits, which rounds the other
     operand to 8 bits, whatever codes it has.
     """
     node = ir.node("Squeeze", [floats, names.constant(np.array([0]))])
