@@ -13,6 +13,7 @@ from lowbit.schemes.codes import Codes as Codes
 from lowbit.schemes.linear import LinearCodes
 
 Int32s = np.ndarray[Any, np.dtype[np.int32]]
+Int64s = np.ndarray[Any, np.dtype[np.int64]]
 Floats = np.ndarray[Any, np.dtype[np.float32]]
 
 
@@ -104,14 +105,14 @@ class ActivationCodes:
 
 @dataclass(frozen=True)
 class BiasCodes:
-    """A bias as int32 in units of input scale times weight scale, so that it adds to the integer products.
+    """A bias as integers in units of input scale times weight scale, so that it adds to the integer products.
 
     Attributes:
-        codes: int32, one per channel.
+        codes: int32, or int64 where sums have so many, one per channel.
         scale: float32, one per channel, or a single one for per-tensor weights.
     """
 
-    codes: Int32s
+    codes: Int32s | Int64s
     scale: Floats
 
     def decode(self) -> Floats:
@@ -196,6 +197,7 @@ class QuantizedGraph:
         as_planned: written for the compiler of a device, or in codes for which CPUs have no kernels: as a pair of
             conversions behind each tensor, without the rewrites that kernels of CPUs are fastest with.
         dynamic: names of the layers that quantize their inputs as they run, where the format has a fast kernel for it.
+        block_kernels: names of the products whose weights a kernel reads block by block, where the format has one.
     """
 
     model: Model
@@ -209,6 +211,7 @@ class QuantizedGraph:
     byte_input: ByteInput | None = None
     as_planned: bool = False
     dynamic: frozenset[str] = frozenset()
+    block_kernels: frozenset[str] = frozenset()
 
     @property
     def kind(self) -> ActivationKind:

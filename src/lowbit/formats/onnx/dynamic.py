@@ -35,10 +35,14 @@ def write_dynamic(draft: Draft) -> Draft:
                 value.name = names.fresh("q")
             graph.insert_before(node, coded[x])
         q, scale, zero_point = coded[x].outputs
-        matrix = codes.codes if layer.channel_axis == 1 else codes.codes.T
-        weight = names.constant(np.ascontiguousarray(matrix, np.int8), "w")
+        weight = names.constant(np.ascontiguousarray(codes.codes, np.int8), "w")
+        if layer.channel_axis == 0:  # folded at load
+            weight = _then(graph, node, names, "Transpose", weight, perm=[1, 0])
         scales = names.constant(codes.scale if codes.scale.size > 1 else codes.scale.reshape(()), "s")
         sums = _then(graph, node, names, "MatMulInteger", q, weight, zero_point)
+        product = sums.producer()
+        assert product is not None
+        product.name = layer.node
         sums = _then(graph, node, names, "Cast", sums, to=int(ir.DataType.FLOAT))
         value = _then(graph, node, names, "Mul", sums, _then(graph, node, names, "Mul", scale, scales))
         if node.op_type == "Gemm" and len(node.inputs) > 2 and (bias := node.inputs[2]) is not None:

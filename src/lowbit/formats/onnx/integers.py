@@ -16,6 +16,7 @@ from lowbit.formats.quantized_graph import UINT8, ActivationCodes, Floats, float
 from lowbit.graph.ops import OPS, layers
 from lowbit.schemes.linear import LinearCodes
 
+INT32 = np.iinfo(np.int32)
 WIDE_OPSET = 21  # from which on QuantizeLinear gives 16 bits
 CONTRIBUTED = "com.microsoft"  # whose operators of the same names do; ONNX Runtime and OpenVINO read them
 
@@ -71,8 +72,10 @@ def write_integer_weights(draft: Draft) -> Draft:
         if layer.node not in quantized.biases or layer.bias is None:
             continue
         bias = quantized.biases[layer.node]
+        if np.abs(bias.codes).max(initial=0) > INT32.max:
+            continue  # stays float: ONNX Runtime adds in float anyway
         index = _place(node, layer.bias)
-        stored_bias, scale = names.constant(bias.codes, "b"), _scale(bias.scale, names)
+        stored_bias, scale = names.constant(bias.codes.astype(np.int32), "b"), _scale(bias.scale, names)
         node.replace_input_with(index, _dequantized(graph, node, stored_bias, scale, names, axis=0))
     return draft
 

@@ -15,6 +15,7 @@ from dataclasses import replace
 import onnx_ir as ir
 
 from lowbit.formats.onnx.averages import write_averages
+from lowbit.formats.onnx.block_kernels import write_block_kernels
 from lowbit.formats.onnx.byte_input import write_byte_input
 from lowbit.formats.onnx.channel_padding import pad_first_layers
 from lowbit.formats.onnx.decode_nodes import write_codes, write_halves
@@ -87,7 +88,15 @@ INTEGERS: tuple[Rewrite, ...] = (absorb_activations, write_averages, write_integ
 ENDING: tuple[Rewrite, ...] = (write_codes, write_halves, write_metadata, write_byte_input, fill_scans, drop_unused)
 GRAPH_REWRITES: Mapping[str, tuple[Rewrite, ...]] = {
     AS_PLANNED: (write_float_values, absorb_activations, write_integer_weights, write_conversions, *ENDING),
-    "onnx": (write_float_values, *INTEGERS, write_conversions, pad_first_layers, write_dynamic, *ENDING),
+    "onnx": (
+        write_float_values,
+        *INTEGERS,
+        write_conversions,
+        pad_first_layers,
+        write_dynamic,
+        write_block_kernels,
+        *ENDING,
+    ),
     "openvino": (write_float_values, *INTEGERS, write_lines_as_images, write_conversions, write_compressed, *ENDING),
 }
 

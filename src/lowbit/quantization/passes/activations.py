@@ -7,13 +7,15 @@ import numpy.typing as npt
 
 from lowbit.calibration.ranges import RANGE_RULES
 from lowbit.calibration.statistics import Statistics
-from lowbit.formats.quantized_graph import ActivationCodes, BiasCodes, Codes
+from lowbit.formats.devices import DEVICES
+from lowbit.formats.quantized_graph import UINT8, ActivationCodes, BiasCodes, Codes
 from lowbit.graph.model import Model
 from lowbit.graph.ops import Layer
 from lowbit.quantization.planning.plan import Plan
 from lowbit.schemes.linear import LinearCodes
 
 INT32_LIMIT = 2**31 - 1
+WIDE_LIMIT = 2**40 - 1  # what accumulators of NPUs hold as well
 # With 65,536 levels one bit is spent on values that calibration images do not have: clipping would cost far more.
 HEADROOM = {8: 1.0, 16: 2.0}
 
@@ -38,14 +40,28 @@ def output_codes(model: Model, decision: Plan, statistics: Statistics) -> dict[s
     return {name: kind.codes(*rule(seen[name], kind.levels)) for name in names}
 
 
-def least_scales(bias: npt.NDArray[np.floating], inputs: ActivationCodes) -> npt.NDArray[np.float64]:
-    """The smallest weight scale of each channel with which its bias takes at most half of int32 [channels].
+def bias_limit(decision: Plan) -> int:
+    """The largest integer that a bias may be in a plan's files.
+
+    Sums of 16-bit activations have 64 bits in LiteRT, and a file of theirs for ONNX Runtime, which adds in float, holds
+    biases beyond int32 as float.
+    """
+    if decision.target in DEVICES:
+        return DEVICES[decision.target].largest_bias
+    return INT32_LIMIT if decision.activations.bits == UINT8.bits else WIDE_LIMIT
+
+
+def least_scales(
+    bias: npt.NDArray[np.floating], inputs: ActivationCodes, limit: int = INT32_LIMIT
+) -> npt.NDArray[np.float64]:
+    """The smallest weight scale of each channel with which its bias takes at most half of its integers [channels].
 
     Args:
         bias: [channels].
         inputs: codes of the layer's input.
+        limit: the largest integer of a bias.
     """
-    return np.abs(bias.astype(np.float64)).reshape(-1) / (inputs.scale * INT32_LIMIT * 0.5)
+    return np.abs(bias.astype(np.float64)).reshape(-1) / (inputs.scale * limit * 0.5)
 
 
 def fit_biases(
@@ -53,8 +69,9 @@ def fit_biases(
     running: list[Layer],
     weights: Mapping[str, Codes],
     activations: Mapping[str, ActivationCodes],
+    limit: int = INT32_LIMIT,
 ) -> tuple[dict[str, Codes], dict[str, BiasCodes]]:
-    """int32 biases; a channel whose scale is too small for its bias to fit gets a larger scale first.
+    """Integer biases up to a limit; a channel whose scale is too small for its bias to fit gets a larger scale first.
 
     Batch norms folded with a tiny variance leave channels of nearly zero weights and a large bias: in units of their
     own scale the bias would overflow int32, silently, as it does elsewhere (onnxruntime #21000). What such a channel
@@ -66,7 +83,7 @@ def fit_biases(
         if layer.bias is None or layer.bias_node is not None or not isinstance(codes, LinearCodes):
             continue
         scale = codes.scale.reshape(-1)
-        least = least_scales(model.weights[layer.bias], activations[layer.input])
+        least = least_scales(model.weights[layer.bias], activations[layer.input], limit)
         least = least if scale.size > 1 else least.max(keepdims=True, initial=0.0)
         if np.any(least > scale):
             wanted = np.maximum(scale, least).astype(np.float32)
@@ -77,5 +94,6 @@ def fit_biases(
         if layer.bias is not None and layer.bias_node is None and isinstance(codes, LinearCodes):
             scale = np.float32(activations[layer.input].scale) * codes.scale.reshape(-1)
             exact = np.round(model.weights[layer.bias].astype(np.float64) / scale)
-            biases[layer.node] = BiasCodes(np.clip(exact, -INT32_LIMIT, INT32_LIMIT).astype(np.int32), scale)
+            kind = np.int32 if limit == INT32_LIMIT else np.int64
+            biases[layer.node] = BiasCodes(np.clip(exact, -limit, limit).astype(kind), scale)
     return adjusted, biases

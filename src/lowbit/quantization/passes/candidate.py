@@ -10,13 +10,14 @@ from lowbit.calibration.statistics import Statistics, calibrate
 from lowbit.data.dataset import Dataset
 from lowbit.formats.devices import DEVICES, FLOAT_BIAS
 from lowbit.formats.input_bytes import with_exact_input
+from lowbit.formats.onnx.block_kernels import has_kernel
 from lowbit.formats.quantized_graph import ActivationCodes, QuantizedGraph
 from lowbit.graph.model import Model
 from lowbit.graph.ops import layers
 from lowbit.graph.subgraph import ActivationGrid
 from lowbit.processor import give_back_memory
 from lowbit.progress import SILENT, Progress
-from lowbit.quantization.passes.activations import activation_codes, fit_biases
+from lowbit.quantization.passes.activations import activation_codes, bias_limit, fit_biases
 from lowbit.quantization.planning.plan import Plan
 from lowbit.quantization.planning.steps import EXACT_INPUT
 from lowbit.quantization.solving.stored_scales import HALF_BITS, narrow_bias, with_narrow_scales
@@ -129,14 +130,22 @@ def assembled(
         activations: their codes, if known; else they follow from the statistics.
     """
     if statistics is None:
-        dynamic = plan.dynamic & {layer.node for layer in layers(base)}
-        return QuantizedGraph(base, weights=weights, float_values=floats, metadata=metadata(plan), dynamic=dynamic)
+        of_layers = [layer for layer in layers(base) if layer.weight in weights]
+        blocks = [layer.node for layer in of_layers if has_kernel(layer, weights[layer.weight].scheme)]
+        return QuantizedGraph(
+            base,
+            weights=weights,
+            float_values=floats,
+            metadata=metadata(plan),
+            dynamic=plan.dynamic & {layer.node for layer in of_layers},
+            block_kernels=frozenset(blocks if plan.recipe.block_kernels else ()),
+        )
     activations = activation_codes(plan, statistics) if activations is None else activations
     integer = frozenset(node.node for node in plan.nodes if node.arithmetic == "integer")
     absorbed = frozenset(node.node for node in plan.nodes if node.arithmetic == "absorbed")
     corrected = base.with_weights(floats) if floats else base
     running = [layer for layer in layers(base) if layer.node in integer]
-    weights, biases = fit_biases(corrected, running, weights, activations)
+    weights, biases = fit_biases(corrected, running, weights, activations, bias_limit(plan))
     if plan.target in DEVICES and DEVICES[plan.target].bias == FLOAT_BIAS:
         biases = {}
     return QuantizedGraph(

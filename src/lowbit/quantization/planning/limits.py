@@ -14,9 +14,9 @@ LIMITS: tuple[tuple[Callable[[Recipe, str], bool], str], ...] = (
     ),
     (
         lambda recipe, target: recipe.dynamic,
-        "only Gemm and MatMul quantize their inputs as they run, in LiteRT also convolutions without groups: ONNX "
-        "Runtime's ConvInteger takes 7 to 28 times as long as Conv, LiteRT's depthwise kernel 3 times, and for recurrent layers "
-        "there is no standard operator; these compute in float on int8 weights",
+        "only Gemm and MatMul quantize their inputs as they run, in LiteRT also convolutions without groups: elsewhere "
+        "it is slower than float (ONNX Runtime's ConvInteger 7 to 28 times, LiteRT's depthwise kernel 3 times) or has "
+        "no standard operator (recurrent layers); these compute in float on int8 weights",
     ),
     (
         lambda recipe, target: recipe.dynamic,
