@@ -15,6 +15,7 @@ from lowbit.quantization.planning.plan import Plan
 from lowbit.schemes.linear import LinearCodes
 
 INT32_LIMIT = 2**31 - 1
+AT_LIMIT = 0.45  # share of the limit that only a bias takes whose scale was made for it (`least_scales`)
 WIDE_LIMIT = 2**40 - 1  # what accumulators of NPUs hold as well
 # With 65,536 levels one bit is spent on values that calibration images do not have: clipping would cost far more.
 HEADROOM = {8: 1.0, 16: 2.0}
@@ -46,9 +47,22 @@ def bias_limit(decision: Plan) -> int:
     Sums of 16-bit activations have 64 bits in LiteRT, and a file of theirs for ONNX Runtime, which adds in float, holds
     biases beyond int32 as float.
     """
-    if decision.target in DEVICES:
-        return DEVICES[decision.target].largest_bias
-    return INT32_LIMIT if decision.activations.bits == UINT8.bits else WIDE_LIMIT
+    if decision.activations.bits == UINT8.bits:
+        return INT32_LIMIT
+    return DEVICES[decision.target].largest_bias if decision.target in DEVICES else WIDE_LIMIT
+
+
+def large_biases(biases: Mapping[str, BiasCodes], limit: int) -> str:
+    """One sentence on the channels whose scales had to grow for their biases to fit; empty if there are none."""
+    crowded = {node: int((np.abs(bias.codes) >= AT_LIMIT * limit).sum()) for node, bias in biases.items()}
+    named = [node for node, count in crowded.items() if count]
+    if not named:
+        return ""
+    bits = limit.bit_length() + 1
+    return (
+        f"{sum(crowded.values())} channels (of {', '.join(named)}) have coarser weights than their sizes need, so that "
+        f"their biases fit into {bits} bits."
+    )
 
 
 def least_scales(
@@ -94,6 +108,7 @@ def fit_biases(
         if layer.bias is not None and layer.bias_node is None and isinstance(codes, LinearCodes):
             scale = np.float32(activations[layer.input].scale) * codes.scale.reshape(-1)
             exact = np.round(model.weights[layer.bias].astype(np.float64) / scale)
-            kind = np.int32 if limit == INT32_LIMIT else np.int64
-            biases[layer.node] = BiasCodes(np.clip(exact, -limit, limit).astype(kind), scale)
+            fitting = np.clip(exact, -limit, limit)
+            whole = fitting.astype(np.int32) if limit == INT32_LIMIT else fitting.astype(np.int64)
+            biases[layer.node] = BiasCodes(whole, scale)
     return adjusted, biases
