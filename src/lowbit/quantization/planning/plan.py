@@ -237,11 +237,8 @@ def plan(
     by_weight: dict[str, list[Layer | OtherWeight]] = {}
     for weight in weights:
         by_weight.setdefault(weight.weight, []).append(weight)
-    of_layers = {
-        name: [user for user in users if isinstance(user, Layer)]
-        for name, users in by_weight.items()
-        if any(isinstance(user, Layer) for user in users)
-    }
+    found = {name: [user for user in users if isinstance(user, Layer)] for name, users in by_weight.items()}
+    of_layers = {name: users for name, users in found.items() if users}
     tensors = [weight_plan(model, name, users, recipe) for name, users in by_weight.items()]
     tensors = with_shares(model, tensors + other_tensors(model, by_weight, recipe))
     planned_steps = default_steps(recipe, effort) if steps is None else named_steps(recipe, steps)
@@ -250,10 +247,7 @@ def plan(
     if not recipe.integer:
         tensors = wider_if_small(tensors, recipe)
         plain = Plan(recipe, tuple(tensors), steps=planned_steps, effort=effort)
-        if not recipe.dynamic:
-            return plain
-        exact = tuple(for_target(tensor, of_layers, resolved(recipe.target), plain.dynamic) for tensor in tensors)
-        return replace(plain, tensors=exact, target=resolved(recipe.target))
+        return _for_dynamic(plain, of_layers) if recipe.dynamic else plain
     target = resolved(recipe.target)
     integer = _integer_plan(model, of_layers, target)
     in_integers = integer.nodes_in("integer")
@@ -263,6 +257,13 @@ def plan(
     tensors = wider_if_small([weights_alone(tensor, in_integers) for tensor in tensors], recipe)
     tensors = [for_target(tensor, of_layers, target, in_integers) for tensor in tensors]
     return Plan(recipe, tuple(tensors), integer.nodes, integer.scale_groups, planned_steps, effort, target)
+
+
+def _for_dynamic(plan: Plan, of_layers: Mapping[str, Sequence[Layer]]) -> Plan:
+    """With weights that the target computes with exactly where inputs are quantized as they run."""
+    target = resolved(plan.recipe.target)
+    tensors = tuple(for_target(tensor, of_layers, target, plan.dynamic) for tensor in plan.tensors)
+    return replace(plan, tensors=tensors, target=target)
 
 
 def _downgrade(tensor: TensorPlan) -> str:

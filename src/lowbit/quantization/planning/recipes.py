@@ -141,9 +141,6 @@ def parse_recipe(
         symmetric: linear recipes only: no zero points (True), or one per scale (False; the default up to 4 bits).
         ranges: range rule for activations, `auto` or a row of `RANGE_RULES`.
         target: processor that the file is made for: `native` (this machine; the default), or a row of `TARGETS`.
-        activations: how an integer recipe holds activations; a device may ask for another kind of as many bits.
-        dynamic: layers with a fast kernel for it quantize their inputs anew at each inference.
-        block_kernels: large matrix products read their codes block by block, in a kernel of ONNX Runtime.
         extra_bits: what recipes of fewer than 8 bits may spend on small layers, in bits per weight over all layers; 0
             gives every layer the same.
         scales: integer recipes only: `free`, or `pow2`: powers of two for weights and activations, without zero points,
@@ -170,25 +167,31 @@ def parse_recipe(
             )
         recipe = replace(recipe, extra_bits=extra_bits)
     if ranges is not None:
-        if ranges not in (AUTO_RANGES, *RANGE_RULES):
-            known = ", ".join((AUTO_RANGES, *RANGE_RULES))
-            raise SchemeError(f"unknown range rule '{ranges}'.", remedy=f"Choose one of: {known}.")
-        if not recipe.integer:
-            raise SchemeError(
-                f"recipe '{recipe.name}' does not quantize activations, so it has no ranges.", remedy="Omit --ranges."
-            )
-        recipe = replace(recipe, ranges=ranges)
+        recipe = _with_ranges(recipe, ranges)
     if scales is not None:
         recipe = _with_scales(recipe, scales, per)
-    if target is not None:
-        activations_for(target, recipe.activations)
-        if not (recipe.integer or (recipe.dynamic and target not in DEVICES)):
-            raise SchemeError(
-                f"recipe '{recipe.name}' computes in float, so its file is the same for every target.",
-                remedy="Omit --target.",
-            )
-        recipe = replace(recipe, target=target)
-    return recipe
+    return recipe if target is None else _with_target(recipe, target)
+
+
+def _with_ranges(recipe: Recipe, ranges: str) -> Recipe:
+    if ranges not in (AUTO_RANGES, *RANGE_RULES):
+        known = ", ".join((AUTO_RANGES, *RANGE_RULES))
+        raise SchemeError(f"unknown range rule '{ranges}'.", remedy=f"Choose one of: {known}.")
+    if not recipe.integer:
+        raise SchemeError(
+            f"recipe '{recipe.name}' does not quantize activations, so it has no ranges.", remedy="Omit --ranges."
+        )
+    return replace(recipe, ranges=ranges)
+
+
+def _with_target(recipe: Recipe, target: str) -> Recipe:
+    activations_for(target, recipe.activations)
+    if not (recipe.integer or (recipe.dynamic and target not in DEVICES)):
+        raise SchemeError(
+            f"recipe '{recipe.name}' computes in float, so its file is the same for every target.",
+            remedy="Omit --target.",
+        )
+    return replace(recipe, target=target)
 
 
 def _with_scales(recipe: Recipe, scales: str, per: str | None) -> Recipe:
