@@ -16,7 +16,10 @@ from lowbit.graph.ops import layers
 from lowbit.quantization.planning.recipes import RECIPES, parse_recipe
 
 WEIGHT_ONLY = [
-    f"{family}{bits}" for family, (widths, *_) in RECIPES.items() if family not in ("float", "int") for bits in widths
+    f"{family}{bits}"
+    for family, (widths, *_) in RECIPES.items()
+    if family not in ("float", "int", "a16w")
+    for bits in widths
 ]
 UNPACKING = {"Cast", "Div", "Mod", "Gather", "Sub", "Mul", "Reshape", "Slice", "Add", "DequantizeLinear"}
 

@@ -4,6 +4,7 @@ Runtimes make integer kernels of what lies between: uint8 activations, int8 weig
 16 bits, activations are of other kinds (`ActivationKind`), and nothing is written on codes alone.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -12,7 +13,7 @@ import onnx_ir as ir
 
 from lowbit.formats.names import Names
 from lowbit.formats.onnx.draft import Draft
-from lowbit.formats.quantized_graph import UINT8, ActivationCodes, Floats, float_outputs
+from lowbit.formats.quantized_graph import UINT8, ActivationCodes, BiasCodes, Floats, Int32s, float_outputs
 from lowbit.graph.ops import OPS, layers
 from lowbit.schemes.linear import LinearCodes
 
@@ -72,12 +73,22 @@ def write_integer_weights(draft: Draft) -> Draft:
         if layer.node not in quantized.biases or layer.bias is None:
             continue
         bias = quantized.biases[layer.node]
-        if np.abs(bias.codes).max(initial=0) > INT32.max:
-            continue  # stays float: ONNX Runtime adds in float anyway
         index = _place(node, layer.bias)
-        stored_bias, scale = names.constant(bias.codes.astype(np.int32), "b"), _scale(bias.scale, names)
+        whole, steps = _in_32_bits(bias)
+        stored_bias, scale = names.constant(whole, "b"), _scale(steps, names)
         node.replace_input_with(index, _dequantized(graph, node, stored_bias, scale, names, axis=0))
     return draft
+
+
+def _in_32_bits(bias: BiasCodes) -> tuple[Int32s, Floats]:
+    """A bias and its scale; larger steps for one that has more bits.
+
+    ONNX Runtime adds those of 16-bit activations in float. A float bias it would round to int32 itself, in units of
+    input scale times weight scale, and let it overflow (WeightBiasQuantization, version 1.32).
+    """
+    largest = np.abs(bias.codes.astype(np.float64)).max(initial=0)
+    step = 2.0 ** max(0, math.ceil(math.log2(max(largest, 1) / INT32.max)))
+    return np.rint(bias.codes / step).astype(np.int32), (bias.scale * np.float32(step)).astype(np.float32)
 
 
 def _turned(graph: ir.Graph, before: ir.Node, matrix: ir.Value, names: Names) -> ir.Value:

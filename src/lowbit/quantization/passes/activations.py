@@ -44,8 +44,7 @@ def output_codes(model: Model, decision: Plan, statistics: Statistics) -> dict[s
 def bias_limit(decision: Plan) -> int:
     """The largest integer that a bias may be in a plan's files.
 
-    Sums of 16-bit activations have 64 bits in LiteRT, and a file of theirs for ONNX Runtime, which adds in float, holds
-    biases beyond int32 as float.
+    Sums of 16-bit activations have 64 bits in LiteRT, and ONNX Runtime adds them in float.
     """
     if decision.activations.bits == UINT8.bits:
         return INT32_LIMIT
