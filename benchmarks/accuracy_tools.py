@@ -41,18 +41,23 @@ SAME_BITS = tuple(
     (f"{name}, same bits in all layers", recipe, {"extra_bits": 0.0})
     for name, recipe in (("int4 (W4A8)", "int4"), *((f"linear{bits}", f"linear{bits}") for bits in (4, 3, 2)))
 )
+WIDE = {"QUInt8": "", "QUInt16": ", 16-bit activations"}
 ONNXRUNTIME = tuple(
-    (f"{method.lower()}, per {per}{', int4 weights' if narrow else ''}", method, per == "channel", narrow, "QUInt8")
-    for method, per, narrow in (
-        ("MinMax", "channel", False),
-        ("Percentile", "channel", False),
-        ("Entropy", "channel", False),
-        ("MinMax", "tensor", False),
-        ("Percentile", "tensor", False),
-        ("Entropy", "tensor", False),
-        ("MinMax", "channel", True),
+    (
+        f"{method.lower()}, per {per}{', int4 weights' if narrow else ''}{WIDE[activations]}",
+        method, per == "channel", narrow, activations,
     )
-) + (("minmax, per channel, 16-bit activations", "MinMax", True, False, "QUInt16"),)
+    for method, per, narrow, activations in (
+        ("MinMax", "channel", False, "QUInt8"),
+        ("Percentile", "channel", False, "QUInt8"),
+        ("Entropy", "channel", False, "QUInt8"),
+        ("MinMax", "tensor", False, "QUInt8"),
+        ("Percentile", "tensor", False, "QUInt8"),
+        ("Entropy", "tensor", False, "QUInt8"),
+        ("MinMax", "channel", True, "QUInt8"),
+        ("MinMax", "channel", False, "QUInt16"),
+    )
+)  # fmt: skip
 NNCF = tuple(
     (f"int8 {name}, {engine}", ("--backend", backend, *options))
     for backend, engine in (("openvino", "OpenVINO"), ("onnx", "ONNX"))
