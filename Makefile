@@ -21,7 +21,7 @@ demo: .venv/.core
 	.venv/bin/lowbit demo --out $(OUT)
 
 test: lint
-	.venv/bin/python -m pytest -n 2 --dist loadfile --durations=10 tests
+	.venv/bin/python -m pytest -n 2 --dist worksteal --durations=10 tests
 
 mutants: .venv/.test
 	.venv/bin/python tests/mutation/run.py --count $(MUTANTS) --seed $(SEED)
@@ -32,7 +32,7 @@ lint: .venv/.test
 	.venv/bin/mypy
 
 test-train: .venv-train/.train
-	.venv-train/bin/python -m pytest tests/training tests/graph tests/zoo
+	.venv-train/bin/python -m pytest -n 2 --dist worksteal tests/training tests/zoo tests/graph/test_load_torch.py
 
 # A stamp a stage, so that nothing is installed twice. The project itself is built from source: setuptools, no compiler.
 .venv/bin/python:

@@ -33,7 +33,7 @@ def quick_measuring(monkeypatch) -> None:
 
     Memory is unknown then, and integers are twice as fast as float.
     """
-    from lowbit.measurement import compare, measure, peaks
+    from lowbit.measurement import compare, entries, measure, peaks
     from lowbit.measurement.memory import Memory
 
     floats, integers = (peaks.Rates(rate, rate, rate, rate, 1e-9) for rate in (2e-9, 1e-9))
@@ -43,7 +43,8 @@ def quick_measuring(monkeypatch) -> None:
 
     monkeypatch.setattr(peaks, "measure_peaks", quickly)
     monkeypatch.setattr(compare, "measure_peaks", quickly)
-    monkeypatch.setattr(measure, "memory", lambda *_, **__: Memory(None, None))
+    for module in (entries, measure):
+        monkeypatch.setattr(module, "memory", lambda *_, **__: Memory(None, None))
 
 
 @pytest.fixture

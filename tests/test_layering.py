@@ -16,6 +16,7 @@ SOURCE = Path(lowbit.__file__).parent
 ROOMS = (
     "errors",
     "files",
+    "ending",
     "progress",
     "processor",
     "graph",
@@ -32,6 +33,7 @@ ROOMS = (
     "console",
     "commands",
     "cli",
+    "__main__",
 )
 # The same inside the rooms that are cut into stages.
 STAGES = {

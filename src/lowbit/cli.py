@@ -1,5 +1,6 @@
 """The command line: one table of commands, and what happens to errors. Heavy imports wait until they are needed."""
 
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -9,9 +10,8 @@ import typer
 from lowbit.commands import archives, looking, measuring, quantizing, training
 from lowbit.commands.groups import Command, flat
 from lowbit.console import fail
-from lowbit.errors import LowbitError
-
-EXIT_INTERRUPTED = 130
+from lowbit.ending import EXIT_INTERRUPTED, ending_quietly
+from lowbit.errors import LowbitError, OutputError
 
 # In the order of `lowbit --help`; a command is called what its function is called.
 COMMANDS: tuple[Callable[..., None], ...] = (
@@ -43,19 +43,30 @@ def main() -> None:
     # Read when numpy is imported, later than here. Batches of images run in parallel; threads inside matrix products
     # would only wait for each other and take as much processor time again.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    try:
-        code = app(standalone_mode=False)
-    except LowbitError as error:
-        fail(error)
-    except Exception as error:
-        # Typer's own complaints (unknown option, missing argument) know how to show themselves and their exit code.
-        if hasattr(error, "show") and hasattr(error, "exit_code"):
-            error.show()
-            sys.exit(error.exit_code)
-        raise
-    if code == EXIT_INTERRUPTED:
-        sys.stderr.write("Interrupted; nothing was written.\n")
-    sys.exit(code)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without the character shows another one
+    with ending_quietly():
+        try:
+            code = app(standalone_mode=False)
+            sys.stdout.flush()
+        except LowbitError as error:
+            fail(error)
+        except BrokenPipeError:
+            raise
+        except OSError as error:  # of standard output: what files meet is a LowbitError
+            fail(OutputError(f"the answer cannot be printed: {error.strerror or error}."))
+        except MemoryError:
+            fail(LowbitError("there is not enough memory.", remedy="Use fewer samples, or a machine with more."))
+        except Exception as error:
+            # Typer's own complaints (unknown option, missing argument) know how to show themselves and their exit code.
+            if hasattr(error, "show") and hasattr(error, "exit_code"):
+                error.show()
+                sys.exit(error.exit_code)
+            raise
+        if code == EXIT_INTERRUPTED:
+            raise KeyboardInterrupt
+        sys.exit(code)
 
 
 if __name__ == "__main__":

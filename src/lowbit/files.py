@@ -8,24 +8,27 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from lowbit.errors import OutputError
+from lowbit.errors import DataError, OutputError
 
 CHUNK_BYTES = 1 << 20
+# What this process has written whole so far: who interrupts it is told.
+written: list[Path] = []
+OTHER_NAME = "Choose another name for the output."
 
 
 def write_atomically(path: Path | str, data: bytes | str) -> Path:
-    """Write `data` to `path` whole or not at all.
+    """Write `data` to `path` whole or not at all; where it is a symbolic link, to the file that it leads to.
 
     Returns:
         The path written.
 
     Raises:
-        OutputError: the folder is missing or not writable, or the disk is full.
+        OutputError: it is a folder, a device or a pipe, its folder is not writable, or the disk is full.
     """
-    path = Path(path)
+    path = replaceable(path)
     payload = data.encode() if isinstance(data, str) else data
     aside: str | None = None
     try:
@@ -38,6 +41,7 @@ def write_atomically(path: Path | str, data: bytes | str) -> Path:
         # mkstemp makes private files; a result should be readable like any other file of this user.
         os.chmod(aside, 0o666 & ~_umask())
         os.replace(aside, path)
+        written.append(path)
         aside = None
     except OSError as error:
         raise OutputError(
@@ -50,6 +54,64 @@ def write_atomically(path: Path | str, data: bytes | str) -> Path:
             with contextlib.suppress(OSError):
                 os.unlink(aside)
     return path
+
+
+def replaceable(path: Path | str) -> Path:
+    """Where a file of this name is to be written: behind symbolic links.
+
+    Raises:
+        OutputError: there is something that is no file, such as a folder, a device or a pipe.
+    """
+    path = Path(path)
+    try:
+        place = path.resolve() if path.is_symlink() else path
+        is_other = place.exists() and not place.is_file()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise OutputError(f"is no place for a file: {error}.", where=str(path), remedy=OTHER_NAME) from error
+    if is_other:
+        what = "is a folder" if place.is_dir() else "is a device or a pipe, not a file"
+        raise OutputError(f"{what}: nothing was written.", where=str(path), remedy=OTHER_NAME)
+    return place
+
+
+def check_ending(path: Path | str, endings: Sequence[str]) -> None:
+    """Refuse the name of an output that does not say what will be in it.
+
+    Raises:
+        OutputError: it ends in none of `endings`.
+    """
+    if not str(path).endswith(tuple(endings)):
+        raise OutputError(
+            "its name does not say what kind of file it is.",
+            where=str(path),
+            remedy=f"Let it end in {' or '.join(endings)}.",
+        )
+
+
+def check_has_end(path: Path) -> None:
+    """Refuse to read what is neither file nor folder: a pipe or a device may wait for ever, or never end.
+
+    Raises:
+        DataError: it is one.
+    """
+    try:
+        endless = path.exists() and not path.is_file() and not path.is_dir()
+    except (OSError, ValueError):  # too long a name, or none: whoever opens it says so
+        return
+    if endless:
+        raise DataError("is a device or a pipe.", where=str(path), remedy="Give a file or a folder.")
+
+
+def check_apart(output: Path, inputs: Iterable[Path]) -> None:
+    """Refuse to write over what is read, by whatever name.
+
+    Raises:
+        OutputError: `output` is one of `inputs`.
+    """
+    for path in inputs:
+        with contextlib.suppress(OSError, ValueError):
+            if os.path.samefile(output, path):
+                raise OutputError("is what the command reads.", where=str(output), remedy=OTHER_NAME)
 
 
 @contextlib.contextmanager
@@ -70,11 +132,12 @@ def staged_folder(path: Path | str) -> Iterator[Path]:
         yield stage
         for source in sorted(stage.rglob("*")):
             if source.is_file():
-                target = path / source.relative_to(stage)
+                target = replaceable(path / source.relative_to(stage))
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with source.open("rb") as file:
                     os.fsync(file.fileno())
                 os.replace(source, target)
+                written.append(target)
     except OSError as error:
         raise OutputError(
             f"cannot write: {error.strerror or error}.",

@@ -1,5 +1,7 @@
 """What every engine of the table must do, whatever its row."""
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -58,10 +60,16 @@ def test_what_it_cannot_open_or_run_is_an_error_of_ours(engine, content):
 
 
 def test_a_missing_package_is_named_with_what_installs_it(monkeypatch, engine):
-    def missing(name, *_):
-        raise ImportError(name)
-
-    monkeypatch.setattr("importlib.import_module", missing)
+    monkeypatch.setitem(sys.modules, ENGINES[engine].package, None)
     with pytest.raises(EngineError, match="is not installed") as caught:
         engine_version(engine)
     assert "pip install" in caught.value.remedy
+
+
+def test_a_package_that_is_there_and_broken_is_not_called_missing(monkeypatch, engine):
+    def broken(name, *_):
+        raise ImportError("libfoo.so: cannot open shared object file")
+
+    monkeypatch.setattr("importlib.import_module", broken)
+    with pytest.raises(EngineError, match=r"cannot be imported: libfoo\.so"):
+        engine_version(engine)

@@ -117,6 +117,56 @@ def test_unknown_operators():
     refused(model, "com.acme.Relu.*not part of ONNX")
 
 
+def with_functions(*bodies):
+    """A model that calls f0, which may call f1, and so on; each body lists what a function's nodes are."""
+    model = conv_model()
+    model.opset_import.append(helper.make_opsetid("own", 1))
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("own", 1)]
+    for index, body in enumerate(bodies):
+        names = ["i", *(f"t{at}" for at in range(len(body) - 1)), "o"]
+        nodes = [
+            helper.make_node(op, [names[at]], [names[at + 1]], domain="own" if op.startswith("f") else "")
+            for at, op in enumerate(body)
+        ]
+        model.functions.append(helper.make_function("own", f"f{index}", ["i"], ["o"], nodes, opsets))
+    model.graph.node[1].CopyFrom(helper.make_node("f0", ["c"], ["y"], domain="own"))
+    return model
+
+
+def test_functions_that_call_each_other_too_often_are_counted_first():
+    load(with_functions(["f1", "Relu"], ["Relu"]))
+    refused(with_functions(*(["f" + str(at + 1)] * 2 for at in range(30)), ["Relu"]), "nodes when its functions")
+    refused(with_functions(["f1"] * 300, ["Relu"] * 300), "nodes when its functions")
+    refused(with_functions(["f1"], ["f0"]), "calls itself")
+    inner = with_functions(["f1"] * 300, ["Relu"] * 300)
+    branch = helper.make_graph([inner.graph.node[1]], "b", [], [helper.make_empty_tensor_value_info("y")])
+    body = helper.make_node("If", ["yes"], ["y"], then_branch=branch, else_branch=branch)
+    inner.graph.node[1].CopyFrom(body)
+    inner.graph.initializer.append(numpy_helper.from_array(np.array(True), "yes"))
+    refused(inner, "nodes when its functions")
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.int64])
+def test_vectors_that_double_are_not_followed(kind):
+    """Thirty Concats make two billion numbers of two."""
+    nodes = [("Concat", [f"v{at}", f"v{at}"], [f"v{at + 1}"], {"axis": 0}) for at in range(30)]
+    model = make(
+        [("Conv", ["x", "w"], ["y"], {}), *nodes, ("Size", ["v30"], ["z"], {})],
+        {"x": ["n", 3, 8, 8]},
+        ["y", "z"],
+        {"w": normal(1, 4, 3, 3, 3), "v0": np.ones(2, kind)},
+    )
+    assert len(load(model).graph) <= 32
+
+
+@pytest.mark.parametrize("text", [b"\xff", b"linear\xc0"])
+def test_texts_of_attributes_are_utf8(text):
+    model = conv_model()
+    model.graph.node[0].attribute.append(helper.make_attribute("auto_pad", text))
+    model.graph.node[0].attribute[-1].s = text
+    refused(model, "'auto_pad' that is not UTF-8")
+
+
 def test_no_weights():
     refused(make([("Relu", ["x"], ["y"], {})], {"x": ["n", 3]}, ["y"], {}), "no constant weights")
     refused(make([("MatMul", ["x", "x"], ["y"], {})], {"x": [3, 3]}, ["y"], {}), "no constant weights")

@@ -154,7 +154,6 @@ def test_parts_of_parts_have_known_sizes():
 def test_a_batch_of_minus_one_is_an_open_one():
     model = simplified(network(("Relu", ["c"], ["y"], {}), inputs={"x": [-1, 4, 6, 6]}), FEEDS)
     assert model.inputs[0].shape == (None, 4, 6, 6)
-    assert model.fixed_batch is None
 
 
 def test_inspecting_says_what_is_not_fixed():

@@ -5,6 +5,7 @@ import pytest
 
 import lowbit
 from graphs import make, make_node
+from lowbit.errors import EngineError
 from lowbit.formats.litert.write import to_litert
 from lowbit.formats.quantized_graph import QuantizedGraph
 from lowbit.graph.load import load
@@ -34,3 +35,30 @@ def test_operators_that_litert_runs_outside_xnnpack_are_named(tmp_path, last, ou
             f"LiteRT runs these operators in its own slower kernels instead of XNNPACK: {names}." for names in outside
         )
     ]
+
+
+@pytest.fixture
+def deadly(tmp_path):
+    """A LiteRT file whose first scale is not a number: its runtime divides by it, and the process ends."""
+    pytest.importorskip("ai_edge_litert")
+    rng = np.random.default_rng(0)
+    weights = {"w": rng.standard_normal((4, 3, 3, 3)), "v": rng.standard_normal((4, 3))}
+    nodes = [make_node("Conv", "x w", "c"), make_node("GlobalAveragePool", "c", "p"), make_node("Flatten", "p", "f")]
+    model = load(make([*nodes, make_node("Gemm", "f v", "y")], {"x": [1, 3, 8, 8]}, {"y": [1, 3]}, weights))
+    images = lowbit.open_images(list(rng.standard_normal((8, 3, 8, 8)).astype(np.float32)), None, values="model")
+    quantized = lowbit.quantize(model, "int8", calibration=images, effort="fast")
+    content = quantized.to_bytes(lowbit.FileForm(to="litert"))
+    path = tmp_path / "deadly.tflite"
+    for codes in quantized.graph.activations.values():
+        content = content.replace(np.float32(codes.scale).tobytes(), np.float32(np.nan).tobytes())
+    path.write_bytes(content)
+    return path, images
+
+
+def test_a_file_that_ends_its_runtime_ends_no_measurement(deadly):
+    path, images = deadly
+    with pytest.raises(EngineError, match=r"ends the process of the runtime.*SIG"):
+        entries([path], images, Conditions(engine="litert"))
+    with pytest.raises(EngineError, match="no installed engine") as caught:
+        entries([path], images, Conditions(engine="auto"))
+    assert "SIG" in caught.value.remedy

@@ -38,12 +38,15 @@ def test_nothing_from_the_current_folder_is_imported(tmp_path, monkeypatch, smal
         (0, "", "", "no answer"),
         (0, "[]", "", "no answer"),
         (0, '{"load_bytes": 1}', "warning", "warning"),
-        (-9, "", "", "signal 9"),
+        (-9, "", "", "SIGKILL"),
+        (-11, "", "Segmentation fault", "SIGSEGV"),
         (1, "", "a\nLast line", "Last line"),
     ],
 )
 def test_odd_answers(code, out, err, note):
-    assert _parse(code, out, err).note == f"memory was not measured: {note}"
+    result = _parse(code, out, err)
+    assert result.note == f"memory was not measured: {note}"
+    assert result.killed == (note if code < 0 else "")
 
 
 def test_a_good_answer():

@@ -40,6 +40,14 @@ def test_unrelated_tensors_are_refused(decoded, message):
         weight_errors({"w": np.zeros(4)}, decoded)
 
 
+@pytest.mark.parametrize("value", [0.0, 1.0, -1e30, 3e38, 1e-40])
+def test_equal_weights_have_a_histogram_too(value):
+    histogram = weight_histogram("w", np.full(12, value, np.float32))
+    assert sum(histogram.counts) == 12
+    assert np.isfinite(histogram.edges).all()
+    assert (np.diff(histogram.edges) > 0).all()
+
+
 def test_histogram_counts_every_weight():
     weights = np.random.default_rng(0).normal(size=(8, 3, 3)).astype(np.float32)
     histogram = weight_histogram("w", weights, bins=10, code_book=np.array([0.5, -1.0, 0.5], np.float32))

@@ -103,6 +103,11 @@ def test_within_a_percent_of_the_entropy_where_nothing_else_is_to_be_gained(alph
     assert size <= most * entropy_bits(symbols)
 
 
+def test_the_entropy_of_any_whole_numbers() -> None:
+    assert entropy_bits(np.array([3, -(1 << 60), 3, 1 << 60])) == pytest.approx(6.0)
+    assert entropy_bits(np.array([[1e30, 0.0], [1e30, 0.0]])) == pytest.approx(4.0)
+
+
 def test_contexts_go_below_the_entropy_of_order_zero() -> None:
     layout = Layout(32, 32, 3, 3)
     symbols = normal(layout, 16, smooth=1.0)

@@ -22,19 +22,6 @@ from lowbit.training.detector import (  # noqa: E402
 pytestmark = pytest.mark.filterwarnings("default")  # of torch's exporter
 
 
-class Losses:
-    """Keeps the loss of each epoch."""
-
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def track(self, items, what, total=None):
-        return iter(items)
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
-
-
 @pytest.fixture(scope="module", autouse=True)
 def one_thread():
     """So few pictures keep one core busy; threads would wait for each other."""
@@ -45,10 +32,9 @@ def one_thread():
 
 
 @pytest.fixture(scope="module")
-def trained():
+def trained(told):
     """A detector that has seen one picture often: it knows it by heart, mirrored too."""
     one = hand_pictures("train", 1)
-    told = Losses()
     many = HandPictures(np.repeat(one.images, 8, axis=0), one.labels * 8)
     return train_detector(many, epochs=60, progress=told), one, told
 

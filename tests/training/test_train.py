@@ -23,19 +23,6 @@ FEW = TrainingData("builtin:train", size=SIZE, limit=36)
 PREPROCESSING = Preprocessing(height=SIZE, width=SIZE, mean=IMAGENET_MEAN, std=IMAGENET_STD)
 
 
-class Notes:
-    """Keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def track(self, items, what, total=None):
-        return iter(items)
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
-
-
 def test_the_split_is_stratified_and_repeatable() -> None:
     labels = np.repeat([0, 1, 2], [100, 50, 7])
     training, validation = stratified_split(labels, share=0.1, seed=0)
@@ -61,8 +48,7 @@ def test_the_file_computes_what_torch_computes() -> None:
     assert serialized == to_onnx(model, preprocessing=PREPROCESSING, class_names=("a", "b", "c"), metadata={"k": "v"})
 
 
-def test_one_epoch_from_scratch_leaves_three_files(tmp_path: Path) -> None:
-    told = Notes()
+def test_one_epoch_from_scratch_leaves_three_files(tmp_path: Path, told) -> None:
     result = train(
         dataclasses.replace(FEW, test="builtin:calibration"), dataclasses.replace(FROM_SCRATCH, epochs=1),
         output=tmp_path / "m.onnx", seed=4, command="lowbit train", progress=told,

@@ -67,10 +67,13 @@ def pack(
 
     With --size, --bits-per-weight or --max-drop the model is first quantized to the best that fits.
     """
+    from lowbit.files import check_ending
     from lowbit.formats.size_report import sizes
     from lowbit.quantization.pack import pack as run
+    from lowbit.quantization.rate.packed import ARCHIVES
     from lowbit.reports.packed import packed_json, print_packed
 
+    check_ending(output, ARCHIVES)
     if goal.given:
         packed = _quantized(model, images, goal, preprocessing, short_names, as_json)
     else:
@@ -135,9 +138,10 @@ def unpack(
     as_json: JsonOption = False,
 ) -> None:
     """Restore the ONNX file that was packed, byte for byte."""
-    from lowbit.files import write_atomically
+    from lowbit.files import check_ending, write_atomically
     from lowbit.formats.opening import unpack_file
 
+    check_ending(output, (".onnx",))
     data = unpack_file(archive)
     write_atomically(output, data)
     if as_json:

@@ -16,12 +16,17 @@ import importlib
 import inspect
 import re
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, fields, is_dataclass
+from pathlib import Path
 from typing import Any
 
 from typer.core import TyperCommand
 
+from lowbit.files import check_apart, check_has_end
+
+# Parameters that name what is written.
+OUTPUTS = ("output", "out")
 # In a help text: the rows of a table, as {module:NAME}.
 TABLE = re.compile(r"\{([\w.]+):(\w+)\}")
 
@@ -64,7 +69,25 @@ def _fields_of(group: Any) -> list[inspect.Parameter]:  # noqa: ANN401 - a datac
 
 
 class Command(TyperCommand):
-    """A command whose help texts may name tables, which are only imported when this command's help is shown."""
+    """A command that writes over nothing that it reads.
+
+    Its help texts may name tables, which are only imported when this command's help is shown.
+    """
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - typer brings a click of its own
+        """Refuse devices, pipes, and an output that is one of the inputs; then run.
+
+        Raises:
+            DataError: an input is a device or a pipe, which may have no end.
+            OutputError: an output is one, or is what is read.
+        """
+        output = next((ctx.params[name] for name in OUTPUTS if ctx.params.get(name) is not None), None)
+        read = list(_read_files(ctx.params, output))
+        for path in read:
+            check_has_end(path)
+        if output is not None:
+            check_apart(output, read)
+        return super().invoke(ctx)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401 - typer brings a click of its own
         """Put the rows of the tables into the texts, then show them."""
@@ -73,6 +96,19 @@ class Command(TyperCommand):
             if text:
                 parameter.help = TABLE.sub(_rows, text)  # type: ignore[attr-defined]
         super().format_help(ctx, formatter)
+
+
+def _read_files(params: Mapping[str, Any], output: Path | None) -> Iterator[Path]:
+    """Every path among the parameters but the output, and the files beside a model that hold its weights."""
+    for name, value in params.items():
+        for one in value if isinstance(value, list | tuple) else (value,):
+            if name in OUTPUTS or not isinstance(one, str | Path):
+                continue
+            yield Path(one)
+            if output is not None and output.exists() and Path(one).suffix == ".onnx":
+                from lowbit.graph.external_data import external_files
+
+                yield from external_files(Path(one))
 
 
 def _rows(match: re.Match[str]) -> str:

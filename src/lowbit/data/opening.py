@@ -103,7 +103,7 @@ def _opened(source: object, model: Model, inputs: Sequence[ValueInfo]) -> Datase
         return _opened_path(Path(source), str(source), model, inputs)
     if isinstance(source, Mapping):
         return items.from_named(source, inputs, name=GIVEN_ARRAYS, origin=("object", id(source)))
-    if image is not None and not items.is_named(source) and getattr(source, "ndim", 4) == 4:
+    if image is not None and not items.is_named(source) and not (isinstance(source, np.ndarray) and source.ndim != 4):
         return open_images(source, preprocessing_of(model, image))
     if isinstance(source, np.ndarray):
         source = (source,)

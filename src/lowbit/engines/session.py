@@ -189,12 +189,13 @@ def _module(engine: str) -> Any:  # noqa: ANN401 - modules have no narrower type
     if engine not in ENGINES:
         raise EngineError(f"no engine is called '{engine}'.", remedy=f"Choose one of: {', '.join(ENGINES)}.")
     row = ENGINES[engine]
+    where = f"engine '{engine}'"
+    remedy = f"Run: pip install 'lowbit[{row.extra}]'" if row.extra else f"Run: pip install {row.package}"
+    if importlib.util.find_spec(row.package) is None:
+        raise EngineError(f"the package '{row.package}' is not installed.", where=where, remedy=remedy)
     try:
-        importlib.import_module(row.package)
+        return importlib.import_module(row.module)
     except ImportError as error:
         raise EngineError(
-            f"the package '{row.package}' is not installed.",
-            where=f"engine '{engine}'",
-            remedy=f"Run: pip install 'lowbit[{row.extra}]'" if row.extra else f"Run: pip install {row.package}",
+            f"the package '{row.package}' cannot be imported: {error}.", where=where, remedy=remedy
         ) from error
-    return importlib.import_module(row.module)

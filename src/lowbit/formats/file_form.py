@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lowbit.errors import OutputError, SchemeError
+from lowbit.files import check_ending
 from lowbit.formats.input_bytes import with_byte_input
 from lowbit.formats.opening import is_litert
 from lowbit.formats.quantized_graph import QuantizedGraph
@@ -11,6 +12,7 @@ from lowbit.graph.model import Model
 
 ONNX, OPENVINO, LITERT = "onnx", "openvino", "litert"
 FORMATS = (ONNX, OPENVINO, LITERT)
+ENDINGS = (".onnx", ".tflite")
 ONNX_INPUTS, ONNX_OUTPUTS = ("float32", "uint8"), ("float32",)
 LITERT_TYPES = ("float32", "uint8", "int8")
 
@@ -43,6 +45,7 @@ class FileForm:
         Raises:
             OutputError: no such format, or not the one that the name says.
         """
+        check_ending(path, ENDINGS)
         by_name = LITERT if is_litert(path) else ONNX
         if self.to is None:
             return replace(self, to=by_name)

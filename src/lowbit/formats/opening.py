@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 
 from lowbit.errors import ModelError, OutputError
+from lowbit.files import check_has_end
 from lowbit.formats.ledger import NUMBERS, Ledger
 from lowbit.formats.litert.ledger import litert_layer_weights, read_litert_ledger
 from lowbit.formats.onnx import archive
@@ -56,9 +57,11 @@ def load(
 def is_archive(path: Path | str) -> bool:
     """Whether a file begins as a lowbit archive does."""
     try:
+        if not Path(path).is_file():
+            return False
         with Path(path).open("rb") as file:
             return archive.is_archive(file.read(64))
-    except OSError:
+    except (OSError, ValueError):
         return False
 
 
@@ -144,7 +147,9 @@ def read_file(path: Path | str) -> bytes:
 
     Raises:
         ModelError: it cannot be read.
+        DataError: it is a device or a pipe.
     """
+    check_has_end(Path(path))
     try:
         return Path(path).read_bytes()
     except OSError as error:

@@ -5,7 +5,7 @@ names node and tensor; onnx's own checker, which runs last, knows the operators 
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import onnx
@@ -16,6 +16,7 @@ from lowbit.errors import ModelError
 OLDEST_OPSET = 7
 KNOWN_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft", "ai.onnx.preview"})
 AGAIN = "Copy or export the model again."
+MOST_NODES = 20_000  # of a graph whose functions are written out; networks of that many layers are exported without
 # Tensors beyond this are not shown to the checker, which would copy them.
 CHECKED_BYTES = 1024
 # dtype -> (field of typed data, its entries per element)
@@ -75,8 +76,8 @@ def _node_tensors(node: onnx.NodeProto) -> Iterator[onnx.TensorProto]:
         if attribute.HasField("t"):
             yield attribute.t
         yield from attribute.tensors
-        for graph in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
-            yield from _graph_tensors(graph)
+    for graph in _bodies(node):
+        yield from _graph_tensors(graph)
 
 
 def byte_count(tensor: onnx.TensorProto, source: str) -> int:
@@ -126,16 +127,57 @@ def check_tensors(proto: onnx.ModelProto, source: str) -> None:
 def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
     yield graph
     for node in graph.node:
-        for attribute in node.attribute:
-            for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
-                yield from _graphs(inner)
+        for body in _bodies(node):
+            yield from _graphs(body)
+
+
+def _bodies(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """The graphs in a node's attributes."""
+    for attribute in node.attribute:
+        yield from (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs)
+
+
+def check_functions(proto: onnx.ModelProto, source: str) -> None:
+    """Count the nodes that there would be with all functions written out: each may call others many times.
+
+    Raises:
+        ModelError: too many, or a function that calls itself.
+    """
+    functions = {(function.domain, function.name): function for function in proto.functions}
+    counts: dict[tuple[str, str], int] = {}
+    calling: set[tuple[str, str]] = set()
+
+    def count(nodes: Iterable[onnx.NodeProto]) -> int:
+        total = 0
+        for node in nodes:
+            key = (node.domain, node.op_type)
+            total += 1 if key not in functions else called(key)
+            total += sum(count(graph.node) for graph in _bodies(node))
+        return min(total, MOST_NODES + 1)
+
+    def called(key: tuple[str, str]) -> int:
+        if key in calling:
+            raise ModelError(f"its function {key[1]!r} calls itself.", where=source, remedy=AGAIN)
+        if key not in counts:
+            calling.add(key)
+            counts[key] = count(functions[key].node)
+            calling.discard(key)
+        return counts[key]
+
+    if proto.functions and count(proto.graph.node) > MOST_NODES:
+        raise ModelError(
+            f"has more than {MOST_NODES:,} nodes when its functions are written out.",
+            where=source,
+            remedy="Export it without functions.",
+        )
 
 
 def check_graph(proto: onnx.ModelProto, source: str) -> None:
     """Check inputs, operators and the wiring of the graph.
 
     Raises:
-        ModelError: no inputs, an unknown operator, or the node whose input is never computed, or computed too late.
+        ModelError: no inputs, functions that cannot be written out, a text that is none, an unknown operator, or the
+            node whose input is never computed, or computed too late.
     """
     initializers = {tensor.name for tensor in proto.graph.initializer}
     inputs = [value for value in proto.graph.input if value.name not in initializers]
@@ -150,6 +192,7 @@ def check_graph(proto: onnx.ModelProto, source: str) -> None:
                 where=source,
                 remedy="Export it with a tensor of fixed rank as input.",
             )
+    check_functions(proto, source)
     own = {(function.domain, function.name) for function in proto.functions}
     for graph in _graphs(proto.graph):
         for node in graph.node:
@@ -165,8 +208,23 @@ def check_graph(proto: onnx.ModelProto, source: str) -> None:
                     where=source,
                     remedy=AGAIN,
                 )
+            _check_texts(node, source)
     _check_wiring(proto.graph, source)
     _check_schema(proto, source)
+
+
+def _check_texts(node: onnx.NodeProto, source: str) -> None:
+    """Texts of standard operators are UTF-8, as those of no other need be."""
+    for attribute in node.attribute if node.domain in ("", "ai.onnx") else ():
+        try:
+            for text in (attribute.s, *attribute.strings):
+                text.decode()
+        except UnicodeDecodeError as error:
+            raise ModelError(
+                f"node {node.name!r} has an attribute {attribute.name!r} that is not UTF-8.",
+                where=source,
+                remedy=AGAIN,
+            ) from error
 
 
 def _check_wiring(graph: onnx.GraphProto, source: str) -> None:

@@ -46,6 +46,16 @@ def load_external_data(proto: onnx.ModelProto, folder: Path | None, source: str)
         tensor.data_location = onnx.TensorProto.DEFAULT
 
 
+def external_files(model: Path) -> tuple[Path, ...]:
+    """The files beside a model that hold its weights; none if it cannot be read, which loading it will say."""
+    try:
+        proto = onnx.load(str(model), load_external_data=False)
+    except Exception:  # whatever protobuf finds wrong with it
+        return ()
+    locations = (entry.value for tensor in tensors(proto) for entry in tensor.external_data if entry.key == "location")
+    return tuple(model.parent / name for name in dict.fromkeys(locations))
+
+
 def _read(tensor: onnx.TensorProto, folder: Path, expected: int, where: str) -> bytes:
     entries = {entry.key: entry.value for entry in tensor.external_data}
     location = entries.get("location", "")

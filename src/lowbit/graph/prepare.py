@@ -10,12 +10,11 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common
 
 from lowbit.errors import ModelError
-from lowbit.graph.edit import constant, flag, remembered_names
+from lowbit.graph.edit import remembered_names
 from lowbit.graph.parameters import count_parameters, count_removed_by_exporter
 from lowbit.graph.rewrites.all_axes import write_all_axes
 from lowbit.graph.rewrites.batch_norm import fold_batch_norms
@@ -28,6 +27,7 @@ from lowbit.graph.rewrites.no_ops import remove_no_ops
 from lowbit.graph.rewrites.noted_sizes import forget_named_sizes
 from lowbit.graph.rewrites.pads import fold_pads
 from lowbit.graph.rewrites.products import fold_gemm_factors, write_biases
+from lowbit.graph.rewrites.refusals import check_finite, check_inference
 from lowbit.graph.rewrites.reshapes import merge_reshapes, merge_slices
 from lowbit.graph.rewrites.rounded_up_pools import count_no_padding
 from lowbit.graph.rewrites.shared_weights import merge_copies
@@ -37,17 +37,6 @@ from lowbit.graph.versions import to_float32
 # Whether it changed anything that others could go on from; None if they cannot.
 Rewrite = Callable[[ir.Model], bool | None]
 TRAINED_KEY = "lowbit.trained_parameters"
-# Inputs that are certainly weights: a value that is not finite there makes every output worthless.
-FINITE_INPUTS = {
-    "Conv": (1, 2),
-    "ConvTranspose": (1, 2),
-    "Gemm": (1, 2),
-    "MatMul": (0, 1),
-    "BatchNormalization": (1, 2, 3, 4),
-    "PRelu": (1,),
-    "LayerNormalization": (1, 2),
-    "InstanceNormalization": (1, 2),
-}
 
 
 def inline_functions(model: ir.Model) -> None:
@@ -137,12 +126,33 @@ def infer_shapes(model: ir.Model) -> None:
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)(model)
+        with_values = _propagated_elements(model.graph) <= MOST_PROPAGATED
+        common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=with_values)(model)
     finally:
         logger.setLevel(level)
     for output, shape in noted.items():
         if output.shape is None or (len(output.shape) == len(shape) and _open(output.shape) > _open(shape)):
             output.shape = shape
+
+
+def _propagated_elements(graph: ir.Graph) -> int:
+    """How many numbers onnx keeps, at most, to know shapes that are computed: Concat makes more than there are.
+
+    It follows scalars and vectors alone, through the operators of `PROPAGATING`.
+    """
+    counts: dict[ir.Value, int] = {}
+    for value in graph.initializers.values():
+        if value.const_value is not None and len(value.const_value.shape) <= 1:
+            counts[value] = value.const_value.size
+    total = 0
+    for node in graph:
+        sizes = [counts.get(value, 0) for value in node.inputs if value is not None]
+        if node.op_type not in PROPAGATING:
+            continue
+        size = sum(sizes) if node.op_type == "Concat" else max(sizes, default=0)
+        counts.update(dict.fromkeys(node.outputs, size))
+        total += size
+    return total
 
 
 def _open(shape: ir.Shape) -> int:
@@ -174,44 +184,6 @@ def fix_names(model: ir.Model) -> None:
                 count[name] += 1
                 node.name = f"{name}_{count[name]}"
             taken.add(node.name)
-
-
-def check_inference(model: ir.Model) -> None:
-    """Refuse operators in training mode: their outputs depend on the batch, or on chance.
-
-    Raises:
-        ModelError: the node.
-    """
-    for node in model.graph.all_nodes():
-        training = node.op_type == "BatchNormalization" and flag(node, "training_mode")
-        if node.op_type == "Dropout" and len(node.inputs) > 2:
-            mode = constant(node.inputs[2])
-            training = mode is not None and bool(mode.any())
-        if training:
-            raise ModelError(
-                f"{node.op_type} {node.name!r} is in training mode.",
-                remedy="Export the network in inference mode: model.eval() in PyTorch.",
-            )
-
-
-def check_finite(model: ir.Model) -> None:
-    """Refuse weights that hold NaN or infinity.
-
-    Raises:
-        ModelError: the tensor, and how many of its values.
-    """
-    for node in model.graph.all_nodes():
-        for index in FINITE_INPUTS.get(node.op_type, ()):
-            value = node.inputs[index] if index < len(node.inputs) else None
-            array = constant(value)
-            if value is None or array is None or array.dtype.kind != "f":
-                continue
-            bad = array.size - int(np.count_nonzero(np.isfinite(array)))
-            if bad:
-                raise ModelError(
-                    f"weight {value.name!r} of {node.op_type} {node.name!r} has {bad} values that are NaN or infinite.",
-                    remedy="Train or export the model again: its outputs are meaningless.",
-                )
 
 
 # In the order in which they run; each line again until nothing changes. Trained parameters are counted between the
@@ -250,6 +222,10 @@ REWRITES: tuple[tuple[Rewrite, ...], ...] = (
     (merge_copies, remove_unused_nodes, remove_unused_opsets, fix_names),
 )
 MOST_ROUNDS = 16
+PROPAGATING = frozenset(
+    ("Add", "Cast", "Concat", "Gather", "Identity", "Mul", "Reshape", "Slice", "Squeeze", "Sub", "Unsqueeze")
+)
+MOST_PROPAGATED = 1 << 20  # numbers; each takes a hundred bytes while shapes are inferred
 
 
 def run_until_settled(model: ir.Model, rewrites: Sequence[Rewrite]) -> None:

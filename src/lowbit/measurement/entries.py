@@ -11,9 +11,12 @@ from lowbit.formats.onnx.saturation import saturating
 from lowbit.formats.opening import is_litert
 from lowbit.measurement.conditions import Conditions
 from lowbit.measurement.inputs import as_taken, first_batch
+from lowbit.measurement.memory import Memory, memory
+from lowbit.progress import SILENT, Progress
 
 # Targets whose answers can be emulated elsewhere, and which processors those are.
 EMULATED = {"x86": "x86 without VNNI"}
+DEADLY = "it ends the process of the runtime that opens it"
 # The runtime whose kernels are emulated.
 EMULATED_ENGINE = "onnxruntime"
 
@@ -28,6 +31,7 @@ class Entry:
         model: what runs: the file, or one that gives the emulated answers.
         emulated: target whose answers these are; empty for real ones. Emulated ones have no time and no memory.
         notes: what readers need to know.
+        memory: that it needs, if that is known already.
     """
 
     file: int
@@ -35,6 +39,7 @@ class Entry:
     model: Path | bytes
     emulated: str = ""
     notes: tuple[str, ...] = ()
+    memory: Memory | None = None
 
 
 def check_emulation(emulate: str, names: Sequence[str]) -> None:
@@ -58,6 +63,7 @@ def entries(
     conditions: Conditions,
     *,
     made_for: Sequence[tuple[str, ...]] = (),
+    progress: Progress = SILENT,
 ) -> tuple[tuple[Entry, ...], tuple[str, ...]]:
     """The rows for some files, file by file, and what could not be measured.
 
@@ -65,7 +71,10 @@ def entries(
         paths: of ONNX and .tflite files.
         data: that they will run on.
         conditions: engines, emulation and batch. Files that an engine does not open or run are skipped with "auto".
-        made_for: for each file the engines that run it; where that is empty, all that are asked for and open it.
+        made_for: for each file that was just written the engines that run it; where that is empty, the file comes from
+            elsewhere: all engines that are asked for and open it, each tried in a process of its own first, since
+            damaged files can end a runtime's process.
+        progress: told as files are tried.
 
     Raises:
         EngineError: no such engine, or one that refuses a file (with `auto`: all of them do).
@@ -76,11 +85,16 @@ def entries(
     check_emulation(conditions.emulate, names)
     rows: list[Entry] = []
     skipped: list[str] = []
-    for index, path in enumerate(paths):
+    for index, path in enumerate(progress.track(paths, "trying files", total=len(paths))):
         own = made_for[index] if made_for else ()
         reading = own or _reading(path, names)
+        memories = {} if own else {name: _tried(path, name, data, conditions) for name in reading}
+        refusals = {name: f"{DEADLY} ({one.killed})" for name, one in memories.items() if one.killed}
+        if refusals and conditions.engine != AUTO:
+            raise EngineError(next(iter(refusals.values())), where=str(path), remedy="Copy or make the file again.")
         if conditions.engine == AUTO:
-            refusals = {name: text for name in reading if (text := _refusal(path, name, data, conditions.batch))}
+            sound = [name for name in reading if name not in refusals]
+            refusals |= {name: text for name in sound if (text := _refusal(path, name, data, conditions.batch))}
             reading = tuple(name for name in reading if name not in refusals)
             notes = [f"{path.name} was not measured with {name}: {text}" for name, text in refusals.items()]
             if not reading and not own:
@@ -88,7 +102,7 @@ def entries(
             skipped += notes
             if not reading:
                 continue
-        rows += [Entry(index, name, path, notes=remarks(path, name)) for name in reading]
+        rows += [Entry(index, name, path, notes=remarks(path, name), memory=memories.get(name)) for name in reading]
         # Of the files that a recipe has, the one for the runtime whose kernels are emulated.
         other = own and EMULATED_ENGINE not in own and EMULATED_ENGINE in names
         if conditions.emulate and not is_litert(path) and not other:
@@ -126,6 +140,12 @@ def _reading(path: Path, names: Sequence[str]) -> tuple[str, ...]:
             remedy=f"Add {others}, or use --engine auto.",
         )
     return reading
+
+
+def _tried(path: Path, engine: str, data: Dataset, conditions: Conditions) -> Memory:
+    """What a file of unknown origin takes of a process of its own."""
+    inputs = first_batch(as_taken(data, path), conditions.batch)
+    return memory(path, inputs, engine=engine, threads=conditions.threads)
 
 
 def _refusal(path: Path, engine: str, data: Dataset, batch: int) -> str:

@@ -79,7 +79,11 @@ def weight_histogram(
     code_book: NDArray[np.floating] | None = None,
 ) -> Histogram:
     """Count float weights in equal bins from the smallest to the largest; the code book is kept sorted beside them."""
-    counts, edges = np.histogram(weights.astype(np.float64).ravel(), bins=bins)
+    values = weights.astype(np.float64).ravel()
+    least, most = float(values.min()), float(values.max())
+    # Of one value, numpy takes half a unit on either side, which large values do not resolve.
+    margin = 0.0 if most - least > bins * np.spacing(max(abs(least), abs(most))) else max(0.5, abs(most) / 2)
+    counts, edges = np.histogram(values, bins=bins, range=(least - margin, most + margin))
     book = None if code_book is None else tuple(float(v) for v in np.unique(code_book))
     return Histogram(tensor, tuple(float(v) for v in edges), tuple(int(v) for v in counts), book)
 

@@ -75,7 +75,7 @@ def measure(
         data, per_run = _runs(model, data, conditions)
         conditions = dataclasses.replace(conditions, batch=per_run or conditions.batch)
         made_for = [candidate.engines for candidate in candidates]
-        chosen, notes = entries(paths, data, conditions, made_for=made_for)
+        chosen, notes = entries(paths, data, conditions, made_for=made_for, progress=progress)
         kept = sorted({entry.file for entry in chosen})
         if not kept or candidates[kept[0]].recipe != candidates[0].recipe:
             raise EngineError("no installed engine runs the first file.", where=str(paths[0]), remedy=" ".join(notes))
@@ -211,7 +211,7 @@ def _times_and_memories(
     if not conditions.with_memory:
         return times, {}
     memories = {
-        index: memory(entry.model, inputs[index], engine=entry.engine, threads=conditions.threads)
+        index: entry.memory or memory(entry.model, inputs[index], engine=entry.engine, threads=conditions.threads)
         for index, entry in progress.track(real.items(), "measuring memory", total=len(real))
     }
     return times, memories

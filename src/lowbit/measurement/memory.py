@@ -7,6 +7,7 @@ inference (unpacking weights while loading counts).
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -25,11 +26,19 @@ PROBE = "lowbit.measurement.memory_probe"
 
 @dataclass(frozen=True)
 class Memory:
-    """Growth of resident memory in bytes; `None`, with the reason in `note`, where it could not be measured."""
+    """Growth of resident memory in bytes; `None`, with the reason in `note`, where it could not be measured.
+
+    Attributes:
+        load_bytes: once the file is ready to run.
+        peak_bytes: the most until the first answers were there.
+        note: why it is not known, or what else a reader should know.
+        killed: name of the signal that the process died of, which is how runtimes end on some damaged files.
+    """
 
     load_bytes: int | None
     peak_bytes: int | None
     note: str = ""
+    killed: str = ""
 
 
 def memory(
@@ -76,5 +85,5 @@ def _parse(code: int, out: str, err: str) -> Memory:
         return Memory(load, peak, str(answer.get("note", "")))
     except (ValueError, KeyError, IndexError, TypeError):
         lines = err.strip().splitlines() or ["no answer"]
-        reason = f"signal {-code}" if code < 0 else lines[-1]
-        return Memory(None, None, f"memory was not measured: {reason}")
+        killed = signal.Signals(-code).name if code < 0 else ""
+        return Memory(None, None, f"memory was not measured: {killed or lines[-1]}", killed)

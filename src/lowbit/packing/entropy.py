@@ -144,9 +144,8 @@ def choose_coding(symbols: Integers, layout: Layout) -> tuple[Coding, float]:
 
 
 def entropy_bits(symbols: Integers) -> float:
-    """Empirical entropy (order 0) of non-negative symbols, in bits for all of them: no table, no header, no context."""
-    counts = np.bincount(symbols.reshape(-1))
-    counts = counts[counts > 0]
+    """Empirical entropy (order 0) of whole numbers, in bits for all of them: no table, no header, no context."""
+    counts = np.unique(symbols, return_counts=True)[1]
     return float(counts @ (np.log2(symbols.size) - np.log2(counts)))
 
 

@@ -5,9 +5,13 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+import lowbit
+import networks
 from graphs import make, make_node
 from lowbit.errors import ModelError
 from lowbit.formats.onnx.ledger import count_bytes, read_ledger
+from lowbit.formats.onnx.read import layer_weights
+from lowbit.formats.opening import pack_file
 
 KERNELS = np.arange(6 * 4 * 3 * 3, dtype=np.int8).reshape(6, 4, 3, 3)
 
@@ -159,3 +163,25 @@ def test_external_data_and_its_padding(noted, tmp_path):
     (tmp_path / "data").unlink()
     with pytest.raises(ModelError, match="'data', which is not beside it"):
         read_ledger(tmp_path / "m.onnx")
+
+
+@pytest.mark.parametrize(
+    ("damage", "match"),
+    [
+        (lambda node: node.ClearField("input"), "has no inputs"),
+        (lambda node: node.ClearField("output"), "has no outputs"),
+    ],
+)
+@pytest.mark.parametrize("op", ["Cast", "Conv", "Constant"])
+def test_nodes_without_inputs_or_outputs_are_refused(op, damage, match, tmp_path):
+    quantized = lowbit.quantize(lowbit.load(networks.residual_network()), "linear4")
+    proto = onnx.load_from_string(quantized.to_bytes())
+    if op == "Constant":
+        proto.graph.node.insert(0, onnx.helper.make_node("Constant", [], ["k"], value_int=1))
+        damage, match = (lambda node: node.ClearField("output")), "has no outputs"
+    damage(next(node for node in proto.graph.node if node.op_type == op))
+    path = tmp_path / "m.onnx"
+    path.write_bytes(proto.SerializeToString())
+    for read in (read_ledger, layer_weights, pack_file):
+        with pytest.raises(ModelError, match=match):
+            read(path)

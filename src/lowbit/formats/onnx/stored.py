@@ -3,12 +3,13 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 import onnx
 from onnx import AttributeProto, GraphProto, NodeProto, TensorProto, numpy_helper
 
+from lowbit.errors import ModelError
 from lowbit.graph.weights import BIAS_INPUTS, MOVING, WEIGHT_INPUTS, weight_name
 
 NARROW = frozenset((TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.FLOAT, TensorProto.DOUBLE))
@@ -62,6 +63,8 @@ class StoredGraph:
 
     def _add(self, graph: GraphProto, way: str, outer: Mapping[str, str]) -> None:
         names = dict(outer)
+        for node in graph.node:
+            _check_ends(node)
         if way:
             own = [value.name for value in (*graph.input, *graph.initializer)]
             own += [name for node in graph.node for name in node.output if name]
@@ -146,6 +149,28 @@ class StoredGraph:
             for name in node.input:
                 readers.setdefault(name, []).append(node)
         return readers
+
+
+def _check_ends(node: NodeProto) -> None:
+    """Refuse a node without inputs or outputs whose operator has some in all versions: files come from strangers.
+
+    Raises:
+        ModelError: it names the node.
+    """
+    if node.domain in ("", "ai.onnx") and node.op_type in _reading() and not node.input:
+        missing = "inputs"
+    elif not node.output:
+        missing = "outputs"
+    else:
+        return
+    raise ModelError(f"node {node.name!r} ({node.op_type}) has no {missing}.", remedy="Copy or export the model again.")
+
+
+@cache
+def _reading() -> frozenset[str]:
+    """Operators that have inputs in all versions."""
+    schemas = [schema for schema in onnx.defs.get_all_schemas_with_history() if schema.domain == ""]
+    return frozenset(one.name for one in schemas) - {one.name for one in schemas if one.min_input == 0}
 
 
 def _bodies(node: NodeProto) -> list[tuple[str, GraphProto]]:

@@ -136,9 +136,7 @@ def _tested(layer: Layer, weight: Array, moments: Moments, rest: "_Rest") -> _Te
     if scale <= 0:
         return _Test(0.0, 1.0, unit, ((1.0, 0.0),))
     codes = {octave: _codes(matrix[:, :, order], factor, scale * 2.0**octave) for octave in OCTAVES}
-    rates = tuple(
-        (scale * 2.0**octave, entropy_bits((each - each.min()).astype(np.int32))) for octave, each in codes.items()
-    )
+    rates = tuple((scale * 2.0**octave, entropy_bits(each)) for octave, each in codes.items())
     rounded = np.empty(matrix.shape, np.float32)
     rounded[:, :, order] = codes[0] * np.float32(scale)
     lost = float(objective(matrix, rounded, moments.second).sum())

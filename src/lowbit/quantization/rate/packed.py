@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from lowbit.files import write_atomically
+from lowbit.files import check_ending, write_atomically
 from lowbit.quantization.quantized import Quantized
 
 
@@ -32,6 +32,9 @@ class Trial:
     drop: float | None
 
 
+ARCHIVES = (".lowbit",)
+
+
 @dataclass(frozen=True)
 class Packed:
     """An archive, and how it was found.
@@ -52,6 +55,7 @@ class Packed:
         """Write the archive, whole or not at all.
 
         Raises:
-            OutputError: the folder is not writable, or the disk is full.
+            OutputError: its name does not end in .lowbit, the folder is not writable, or the disk is full.
         """
+        check_ending(path, ARCHIVES)
         return write_atomically(path, self.archive)
