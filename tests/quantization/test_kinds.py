@@ -20,6 +20,7 @@ from lowbit.graph.ops import layers
 from lowbit.quantization.passes.activations import INT32_LIMIT, WIDE_LIMIT, large_biases
 from lowbit.quantization.planning.plan import Plan
 from lowbit.quantization.planning.recipes import RECIPES
+from lowbit.quantization.quantized import check_kind
 
 FORMS = (("onnx", "onnxruntime"), (OPENVINO, "openvino"), (LITERT, "litert"))
 
@@ -198,6 +199,20 @@ def test_devices_refuse_what_they_do_not_take(model, images):
     quantized = lowbit.quantize(model, lowbit.parse_recipe("int8", target="ethos-u"), calibration=images, steps=[])
     with pytest.raises(SchemeError, match="takes litert files"):
         quantized.to_bytes()
+    with pytest.raises(SchemeError, match="take no image bytes"):
+        check_kind(quantized.plan.recipe, FileForm(to=LITERT, input="uint8"))
+    with pytest.raises(SchemeError, match="has codes of 16 bits"):
+        check_kind(lowbit.parse_recipe("a16w8"), FileForm(to=LITERT, input="int8"))
+
+
+def test_engines_get_files_of_their_own():
+    """Only kernels of CPUs have an expected speed."""
+    assert lowbit.parse_recipe("dynamic8").own_files
+    assert lowbit.parse_recipe("block4").own_files
+    assert not lowbit.parse_recipe("linear4").own_files
+    assert lowbit.parse_recipe("int8").has_cpu_kernels
+    assert not lowbit.parse_recipe("a16w8").has_cpu_kernels
+    assert not lowbit.parse_recipe("int8", target="qnn").has_cpu_kernels
 
 
 def test_inputs_of_products_are_quantized_as_they_run(products, tmp_path):

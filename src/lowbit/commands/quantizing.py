@@ -119,7 +119,7 @@ def _verdict(model: "Model", recipe: "Recipe", output: Path) -> tuple[str, bool]
     from lowbit.measurement.roofline import outlook
     from lowbit.quantization.planning.target import NATIVE, resolved
 
-    if not recipe.integer or is_litert(output) or resolved(recipe.target) != resolved(NATIVE):
+    if not recipe.has_cpu_kernels or is_litert(output) or resolved(recipe.target) != resolved(NATIVE):
         return "", True
     try:
         expected = outlook(model, measure_peaks(), recipe=recipe)

@@ -207,7 +207,7 @@ def _outlooks(
     model: Model, recipes: Sequence[Recipe], engines: Sequence[str], conditions: Conditions
 ) -> dict[str, Outlook]:
     """What to expect of integers on each engine; nothing where no recipe computes in them or sizes are not known."""
-    recipe = next((recipe for recipe in recipes if recipe.integer), None)
+    recipe = next((recipe for recipe in recipes if recipe.has_cpu_kernels), None)
     if recipe is None:
         return {}
     try:
@@ -227,7 +227,7 @@ def _with_gains(
 ) -> list[Candidate]:
     """The candidates, those that compute in integers with the gain that is expected on each engine."""
     gains = {name: outlook.gain for name, outlook in outlooks.items()}
-    integers = {recipe.name for recipe in recipes if recipe.integer}
+    integers = {recipe.name for recipe in recipes if recipe.has_cpu_kernels}
     return [dataclasses.replace(file, expected=gains) if file.recipe in integers else file for file in candidates]
 
 

@@ -15,7 +15,7 @@ from lowbit.errors import ModelError, SchemeError
 from lowbit.formats.file_form import LITERT, FileForm
 from lowbit.graph.model import Model
 from lowbit.quantization.planning.recipes import Recipe
-from lowbit.quantization.quantized import Quantized, check_for_litert
+from lowbit.quantization.quantized import Quantized, check_for_litert, check_kind
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def engine_files(recipe: Recipe, engines: Sequence[str]) -> tuple[EngineFile, ..
     """The files that some engines need of a recipe, in the order of the engines."""
     sharing: dict[WrittenFile, tuple[str, ...]] = {}
     for name in engines:
-        file = ENGINES[name].integer_file if recipe.integer else ENGINES[name].float_file
+        file = ENGINES[name].integer_file if recipe.own_files else ENGINES[name].float_file
         sharing[file] = (*sharing.get(file, ()), name)
     return tuple(EngineFile(file.to, file.ending, names) for file, names in sharing.items())
 
@@ -76,6 +76,7 @@ def check_files(recipe: Recipe, engines: Sequence[str], destination: Destination
         )
     for file in engine_files(recipe, engines):
         _form_of(file, destination).check(destination.model, integer=recipe.integer)
+        check_kind(recipe, _form_of(file, destination))
 
 
 def write_files(

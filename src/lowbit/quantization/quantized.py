@@ -69,7 +69,7 @@ class Quantized:
             SchemeError, OutputError, ModelError: see `save`.
         """
         form.check(self.model, integer=self.plan.recipe.integer)
-        check_for_device(self.plan.target, form)
+        check_kind(self.plan.recipe, form)
         return self._checked(self._content(form), form)
 
     def _content(self, form: FileForm) -> bytes:
@@ -127,19 +127,24 @@ def check_form(model: Model, recipe: Recipe, path: Path | str, form: FileForm) -
     """
     form = form.named(path)
     form.check(model, integer=recipe.integer)
-    if recipe.integer:
-        check_for_device(recipe.target, form)
+    check_kind(recipe, form)
     if form.to == LITERT:
         check_for_litert(model, recipe, form)
 
 
-def check_for_device(target: str, form: FileForm) -> None:
-    """Refuse a form that a device's compiler does not read.
+def check_kind(recipe: Recipe, form: FileForm) -> None:
+    """Refuse a form that a device's compiler does not read, or 8-bit codes for 16-bit activations.
 
     Raises:
-        SchemeError: the format is another, or image bytes are asked for.
+        SchemeError: the format is another, or the file cannot take or give what was asked for.
     """
-    if target not in DEVICES:
+    target = recipe.target
+    if recipe.integer and recipe.activations.bits == 16 and "int8" in (form.input, form.output_type):
+        raise SchemeError(
+            f"recipe '{recipe.name}' has codes of 16 bits, so its file cannot take or give int8.",
+            remedy="Leave the types float32.",
+        )
+    if not recipe.integer or target not in DEVICES:
         return
     wanted = DEVICES[target].files
     if (form.to or ONNX) not in wanted:

@@ -56,6 +56,16 @@ class Recipe:
     block_kernels: bool = False
 
     @property
+    def has_cpu_kernels(self) -> bool:
+        """Whether integer kernels of CPUs run it."""
+        return self.integer and self.activations == UINT8 and self.target not in DEVICES
+
+    @property
+    def own_files(self) -> bool:
+        """Whether each engine gets a file of its own."""
+        return self.integer or self.dynamic or self.block_kernels
+
+    @property
     def widest(self) -> int:
         """Bits that small layers get at most: more would gain next to nothing, and 8 can saturate where 7 cannot."""
         return MAX_BITS_WITHOUT_VNNI if self.integer and self.activations.bits == UINT8.bits else 8
