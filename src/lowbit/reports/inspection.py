@@ -211,7 +211,7 @@ def _print_target(plan: Plan, console: Console) -> None:
     for note in plan.adaptations:
         console.print(f"  {note}.", highlight=False)
     for note in plan.limits:
-        console.print(f"{note}.", markup=False, highlight=False)
+        console.print(f"{note[0].upper()}{note[1:]}.", markup=False, highlight=False)
 
 
 def _print_downgrades(plan: Plan, console: Console) -> None:
