@@ -304,3 +304,16 @@ def test_every_family_has_a_name_that_reads_back():
         for bits in (widths[0], widths[-1]):
             recipe = make_recipe(bits)
             assert lowbit.parse_recipe(recipe.name) == recipe
+
+
+@pytest.mark.parametrize(
+    ("recipe", "options", "kept"), [("int8", {}, 0), ("int8", {"scales": "pow2"}, 1), ("a16w8", {}, 1)]
+)
+def test_a_clip_around_zero_is_done_by_saturation_where_codes_end_with_it(recipe, options, kept):
+    weight = np.random.default_rng(0).normal(size=(4, 3, 3, 3)).astype(np.float32)
+    nodes = [make_node("Conv", "x w", "a"), make_node("Clip", "a low high", "b"), make_node("Conv", "b v", "y")]
+    constants = {"w": weight, "v": weight[:, :1].repeat(4, 1), "low": np.float32(-1), "high": np.float32(1)}
+    network = lowbit.load(make(nodes, {"x": ["n", 3, 16, 16]}, ["y"], constants))
+    data = lowbit.open_images(list(networks.inputs(16)), None, values="model")
+    content = lowbit.quantize(network, lowbit.parse_recipe(recipe, **options), calibration=data, steps=[]).to_bytes()
+    assert [node.op_type for node in onnx.load_from_string(content).graph.node].count("Clip") == kept

@@ -49,9 +49,12 @@ class ActivationKind:
         return int(np.iinfo(self.dtype).min)
 
     @property
-    def name(self) -> str:
-        """For people: int16, symmetric."""
-        return f"{self.dtype}{', symmetric' if self.symmetric else ''}{', powers of two' if self.powers else ''}"
+    def saturates(self) -> bool:
+        """Whether the lowest and highest code are the ends of the range, so that saturation stands for a Relu or Clip.
+
+        Not with 16 bits: OpenVINO leaves out their rounding, and with it what saturates (2026.4).
+        """
+        return not self.symmetric and self.bits == 8
 
     def codes(self, low: float, high: float) -> "ActivationCodes":
         """Scale and zero point that cover [low, high], low <= 0 <= high, with 0.0 exact.
@@ -93,14 +96,6 @@ class ActivationCodes:
         """The code of 0.0 as a file stores it."""
         stored: np.generic = self.kind.dtype.type(self.zero_point + self.kind.lowest)
         return stored
-
-    @property
-    def saturates_at_zero(self) -> bool:
-        """Whether 0.0 is the lowest code, so that saturation stands for a Relu.
-
-        Not of 16-bit codes: OpenVINO leaves out their rounding, and with it what saturates (2026.4).
-        """
-        return self.zero_point == 0 and self.kind.bits == UINT8.bits
 
 
 @dataclass(frozen=True)

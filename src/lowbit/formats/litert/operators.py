@@ -95,7 +95,7 @@ def binary(graph: FileGraph, node: Node) -> None:
             else graph.tensor(shape, batch_axis=graph.batch_place(name, order))
         )
         options: dict[str, Option] = {"fusedActivationFunction": activation if last else NO_ACTIVATION} if fuses else {}
-        if code in ("ADD", "SUB"):
+        if code in ("ADD", "SUB") and graph.quantized.kind.bits == 16:
             options["potScaleInt16"] = False  # scales of 16-bit codes that are powers of two are their default
         graph.operator(code, [total, operand], [result], table=table, options=options)
         total = result

@@ -146,7 +146,7 @@ def with_clamps(quantized: QuantizedGraph) -> QuantizedGraph:
         if node.name not in absorbed or before is None or (producer := before.producer()) is None:
             continue
         codes = activations.get(str(node.outputs[0].name))
-        if codes is None or codes.zero_point == 0 or (producer.op_type in CLAMPING and bounds_of(node) in FUSED):
+        if codes is None or codes.kind.saturates or (producer.op_type in CLAMPING and bounds_of(node) in FUSED):
             continue
         absorbed.discard(str(node.name))
         integer.add(str(node.name))

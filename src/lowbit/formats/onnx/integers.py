@@ -29,7 +29,7 @@ def absorb_activations(draft: Draft) -> Draft:
     for node in tuple(graph):
         before, after = node.inputs[0], node.outputs[0]
         name = str(after.name)
-        if node.name not in draft.quantized.absorbed or (name in given and not given[name].saturates_at_zero):
+        if node.name not in draft.quantized.absorbed or (name in given and not given[name].kind.saturates):
             continue  # where codes reach below zero the compiler of the device makes one kernel of both
         assert before is not None
         codes = activations.pop(name, None)
