@@ -101,7 +101,7 @@ def measured(row: Row, model: lowbit.Model, many: Any, few: Any, reference: Any)
     made = quantized(model, row.recipe, many, effort=effort)
     # Float16 networks become float32, inputs included.
     few = {name: x.astype(np.float32) if x.dtype == np.float16 else x for name, x in few.items()}
-    values: dict[str, Any] = {"integer_share": integer_share(made, few)} if made.plan.recipe.integer else {}
+    values: dict[str, Any] = {"integer_share": integer_share(made, few)} if made.plan.integer else {}
     notes = []
     for engine in installed_engines():
         if engine == "litert" and row.recipe not in IN_LITERT:

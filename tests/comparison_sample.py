@@ -108,6 +108,7 @@ def sample_comparison() -> Comparison:
                 archive_bytes=round(sum(ledger.values()) * 0.86), code_bits=bits if quantized else None,
                 entropy_bits=bits * 0.87 if quantized else None,
                 zstd_bytes=None if quantized else 8_224_278, xz_bytes=None if quantized else 8_180_020,
+                load_ms=64.0 + 210.0 * (recipe == "int4"),
                 load_memory_bytes=21_400_000 - int(4e6 * (recipe == "int8")),
                 peak_memory_bytes=29_800_000 + int(9e6 * (bits < 8)),
                 details=Details(

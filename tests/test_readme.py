@@ -26,10 +26,24 @@ DOCUMENTS = sorted(
 MOST_LINES = 150
 
 
+def named_as_by_torch(proto):
+    """The network with the names that rules of the documentation speak of."""
+    names = {"stem": "features.0.0", "narrow": "features.1.0", "deep": "features.1.1", "fc": "classifier"}
+    tensors = {tensor.name: tensor.name for tensor in proto.graph.initializer}
+    for tensor in proto.graph.initializer:
+        owner, _, kind = tensor.name.partition(".")
+        tensors[tensor.name] = f"{names[owner]}.{kind}" if owner in names else tensor.name
+        tensor.name = tensors[tensor.name]
+    for node in proto.graph.node:
+        node.name = names.get(node.name, node.name)
+        node.input[:] = [tensors.get(name, name) for name in node.input]
+    return proto
+
+
 @pytest.fixture
 def workplace(tmp_path, monkeypatch):
     """A folder with the files that the README speaks of."""
-    proto = networks.residual_network()
+    proto = named_as_by_torch(networks.residual_network())
     how = Preprocessing(networks.SIDE, networks.SIDE, mean=(0.5,) * 3, std=(0.25,) * 3)
     proto.metadata_props.add(key=METADATA_KEY, value=how.to_json())
     onnx.save(proto, tmp_path / "mobilenet.onnx")
@@ -69,7 +83,13 @@ def test_python_examples_of_data(workplace):
     exec(compile(example, "docs/data.md", "exec"), {})
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/options.md"])
+def test_python_examples_of_rules(workplace):
+    (example,) = blocks("python", "docs/rules.md")
+    exec(compile(example, "docs/rules.md", "exec"), {})
+    assert {path.name for path in workplace.glob("*.onnx")} > {"mixed.onnx", "function.onnx", "planned.onnx"}
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/options.md", "docs/rules.md"])
 def test_command_line_examples(workplace, capsys, document):
     pytest.importorskip("ai_edge_litert")
     (example,) = blocks("sh", document)

@@ -32,6 +32,9 @@ PUBLIC = {
     "parse_recipe": "lowbit.quantization.planning.recipes",
     "plan": "lowbit.quantization.planning.plan",
     "Plan": "lowbit.quantization.planning.plan",
+    "read_plan": "lowbit.quantization.planning.plan_file",
+    "write_plan": "lowbit.quantization.planning.plan_file",
+    "RuleLayer": "lowbit.quantization.planning.rules",
     "quantize": "lowbit.quantization.quantize",
     "Quantized": "lowbit.quantization.quantized",
     "FileForm": "lowbit.formats.file_form",
@@ -73,7 +76,9 @@ if TYPE_CHECKING:
     from lowbit.measurement.tasks.task import Task
     from lowbit.quantization.pack import pack
     from lowbit.quantization.planning.plan import Plan, plan
+    from lowbit.quantization.planning.plan_file import read_plan, write_plan
     from lowbit.quantization.planning.recipes import Recipe, parse_recipe
+    from lowbit.quantization.planning.rules import RuleLayer
     from lowbit.quantization.quantize import quantize
     from lowbit.quantization.quantized import Quantized
     from lowbit.quantization.rate.goal import Goal
@@ -97,6 +102,7 @@ __all__ = [
     "Preprocessing",
     "Quantized",
     "Recipe",
+    "RuleLayer",
     "Statistics",
     "Task",
     "calibrate",
@@ -113,8 +119,10 @@ __all__ = [
     "parse_recipe",
     "plan",
     "quantize",
+    "read_plan",
     "read_results",
     "save",
+    "write_plan",
 ]
 
 

@@ -4,6 +4,15 @@ Each part is a sentence of its own, so that a terminal, a log and `--json` can e
 line turns a `LowbitError` into its `exit_code`; any other exception is a bug and leaves a traceback.
 """
 
+import difflib
+from collections.abc import Iterable
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A question that names the closest of some names, to begin a remedy with; empty if none is close."""
+    near = difflib.get_close_matches(name, dict.fromkeys(known), n=3, cutoff=0.6)
+    return f"Did you mean {' or '.join(near)}? " if near else ""
+
 
 class LowbitError(Exception):
     """Base of all errors meant for users.

@@ -6,7 +6,6 @@ import lowbit
 import networks
 from lowbit import FileForm
 from lowbit.errors import ModelError, OutputError, SchemeError
-from lowbit.quantization.planning.recipes import parse_recipe
 from lowbit.quantization.quantized import check_form
 from lowbit.schemes.clusters import Clusters
 from lowbit.schemes.linear import Linear
@@ -55,11 +54,11 @@ def test_what_cannot_be_written_is_refused_without_encoding_a_weight(
     for scheme in (Linear, Clusters):
         monkeypatch.setattr(scheme, "encode", None)
     with pytest.raises(error, match=message):
-        check_form(model, parse_recipe(recipe), name, form)
+        check_form(model, lowbit.plan(model, recipe), name, form)
 
 
 @pytest.mark.parametrize("name", ["a.onnx", "a.tflite"])
 @pytest.mark.parametrize("recipe", ["float", "linear8", "int8", "int7"])
 def test_what_can_be_written_passes(model, recipe, name):
     pytest.importorskip("ai_edge_litert")
-    check_form(model, parse_recipe(recipe), name, FileForm())
+    check_form(model, lowbit.plan(model, recipe), name, FileForm())

@@ -148,7 +148,7 @@ def test_recipes_that_litert_cannot_store_are_not_searched_for(source, tmp_path,
     made = []
 
     def quantize(model, recipe, **how):
-        made.append(recipe.name)
+        made.append(recipe.recipe.name)
         return lowbit.quantize(model, recipe, **how)
 
     monkeypatch.setattr(comparing, "quantize", quantize)

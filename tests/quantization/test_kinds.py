@@ -200,19 +200,34 @@ def test_devices_refuse_what_they_do_not_take(model, images):
     with pytest.raises(SchemeError, match="takes litert files"):
         quantized.to_bytes()
     with pytest.raises(SchemeError, match="take no image bytes"):
-        check_kind(quantized.plan.recipe, FileForm(to=LITERT, input="uint8"))
+        check_kind(quantized.plan, FileForm(to=LITERT, input="uint8"))
     with pytest.raises(SchemeError, match="has codes of 16 bits"):
-        check_kind(lowbit.parse_recipe("a16w8"), FileForm(to=LITERT, input="int8"))
+        check_kind(lowbit.plan(model, "a16w8"), FileForm(to=LITERT, input="int8"))
 
 
-def test_engines_get_files_of_their_own():
+def test_engines_get_files_of_their_own(model, products):
     """Only kernels of CPUs have an expected speed."""
-    assert lowbit.parse_recipe("dynamic8").own_files
-    assert lowbit.parse_recipe("block4").own_files
-    assert not lowbit.parse_recipe("linear4").own_files
-    assert lowbit.parse_recipe("int8").has_cpu_kernels
-    assert not lowbit.parse_recipe("a16w8").has_cpu_kernels
-    assert not lowbit.parse_recipe("int8", target="qnn").has_cpu_kernels
+    assert lowbit.plan(model, "dynamic8").own_files
+    assert lowbit.plan(products, "block4").own_files
+    assert not lowbit.plan(model, "linear4").own_files
+    assert lowbit.plan(model, "int8").has_cpu_kernels
+    assert not lowbit.plan(model, "a16w8").has_cpu_kernels
+    assert not lowbit.plan(model, lowbit.parse_recipe("int8", target="qnn")).has_cpu_kernels
+
+
+def test_rules_mix_kinds_where_a_file_can(products):
+    data = lowbit.open_images(list(rows(16, seed=1)), None, values="model")
+    mixed = lowbit.quantize(products, "linear8", rules=["m=dynamic8", "z=block4"], calibration=data, steps=[])
+    operators = [node.op_type for node in onnx.load_from_string(mixed.to_bytes()).graph.node]
+    assert [operators.count(name) for name in ("MatMulInteger", "MatMulNBits", "MatMul")] == [1, 1, 1]
+    wide = lowbit.quantize(products, "linear8", rules=["m=a16w8", "r=a16w8"], calibration=data, steps=[])
+    assert {codes.kind for codes in wide.graph.activations.values()} == {INT16}
+    assert Plan.from_json(wide.plan.to_json()) == wide.plan
+    x = rows()
+    for each in (mixed, wide):
+        assert decibels(answers(products.to_bytes(), x), answers(each.to_bytes(), x)) > 15
+    with pytest.raises(SchemeError, match="hold activations in different ways"):
+        lowbit.plan(products, "int8", rules=["m=a16w8"])
 
 
 def test_inputs_of_products_are_quantized_as_they_run(products, tmp_path):
@@ -287,7 +302,7 @@ def test_channels_whose_scales_grow_for_their_biases_are_named():
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("linear8", {"scales": "pow2"}, "computes in float"),
+        ("linear8", {"scales": "pow2"}, "has no integers on even levels"),
         ("int8", {"scales": "pow3"}, "unknown scales"),
         ("a16w9", {}, "needs a bit width from 4 to 8"),
         ("a16", {}, "unknown recipe"),

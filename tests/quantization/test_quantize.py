@@ -12,6 +12,7 @@ from lowbit.calibration.divergence import mean_kl
 from lowbit.quantization.passes.steps import BIAS_CORRECTION_TOLERANCE, ROUNDING_TOLERANCE
 from lowbit.quantization.passes.validation import fitting_and_judging
 from lowbit.quantization.planning.steps import BIAS, ROUNDING
+from lowbit.quantization.quantize import follow
 from lowbit.quantization.solving.effort import EFFORTS
 
 RECIPES = ("int8", "int4", "linear8", "linear4", "linear3", "linear2", "cluster4", "cluster3", "cluster2", "cluster1")
@@ -172,9 +173,9 @@ def test_images_that_make_no_difference_are_said(model, images):
 
 @pytest.mark.parametrize("recipe", ["int4", "linear3"])
 def test_the_number_of_threads_changes_nothing(model, images, recipe, monkeypatch):
-    how = {"calibration": images, "effort": "fast", "steps": ["rounding", "bias"]}
-    one = lowbit.quantize(model, recipe, threads=1, **how).to_bytes()
+    decision = lowbit.plan(model, recipe, effort="fast", steps=["rounding", "bias"])
+    one = follow(model, decision, images, threads=1).to_bytes()
     for module in ("layerwise", "bias_correction"):
         monkeypatch.setattr(f"lowbit.quantization.passes.{module}.cores", lambda: 3)
-    assert lowbit.quantize(model, recipe, threads=2, **how).to_bytes() == one
-    assert lowbit.quantize(model, recipe, **how).to_bytes() == one
+    assert follow(model, decision, images, threads=2).to_bytes() == one
+    assert lowbit.quantize(model, decision, calibration=images).to_bytes() == one

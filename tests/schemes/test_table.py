@@ -11,6 +11,7 @@ from lowbit.quantization.solving.schemes import SCHEMES, scheme_from_json, schem
 from lowbit.schemes.blocks import make_blocks
 from lowbit.schemes.clusters import Clusters
 from lowbit.schemes.codes import Scheme
+from lowbit.schemes.integer_clusters import IntegerClusters
 from lowbit.schemes.linear import Linear, LinearCodes
 
 EXAMPLES: list[Scheme] = [
@@ -23,6 +24,8 @@ EXAMPLES: list[Scheme] = [
     Clusters(2, "group", group_size=3),
     Clusters(3, half=True, scaled=True),
     Clusters(2, "group", group_size=2, scaled=True),
+    IntegerClusters(3),
+    IntegerClusters(2, 63),
 ]
 
 
@@ -71,6 +74,7 @@ def test_what_the_plan_asks(scheme: Scheme) -> None:
         (Clusters(2), 68 + 4 * 4 + 230),
         (Clusters(2, "group", group_size=4, half=True), 68 + 3 * 4 * 2 + 230),
         (Clusters(4, half=True, scaled=True), 135 + (16 + 10) * 2 + 230),
+        (IntegerClusters(4), 135 + 16 + 10 * 2 + 230),
     ],
     ids=lambda item: getattr(item, "name", None),
 )

@@ -154,7 +154,7 @@ def _summary(outputs: Mapping[str, Array], name: str, *, histograms: bool) -> tu
         if not x.size:  # nothing was selected in this batch, and every range reaches to 0 anyway
             return np.zeros(1, np.float32), np.zeros(1, np.float32), x.reshape(-1)
         rows = x.reshape(len(x) if x.ndim > 1 else 1, -1)
-        return rows.min(axis=1), rows.max(axis=1), sample(x) if histograms else x[:0]
+        return rows.min(axis=1), rows.max(axis=1), sample(x) if histograms else x.reshape(-1)[:0]
     high = outputs[HIGH + name]
     highs = high.reshape(len(high), -1).max(axis=1)
     lows = np.zeros_like(highs)

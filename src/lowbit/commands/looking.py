@@ -131,23 +131,27 @@ def plan(
     model: ModelArgument,
     recipe: RecipeOptions,
     search: SearchOptions,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Also write the plan, for `quantize --plan`.", metavar="FILE")
+    ] = None,
     input_size: InputSizeOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show what a recipe will do to each tensor and node, and why, before anything is changed."""
-    from lowbit.commands.opening import load_model
-    from lowbit.quantization.planning.plan import plan as make_plan
+    from lowbit.commands.opening import decided, load_model
+    from lowbit.quantization.planning.plan_file import plan_with_model, write_plan
     from lowbit.reports.inspection import print_plan
 
-    wanted = recipe.parsed()
     loaded = load_model(model, PreprocessingOptions(input_size=input_size))
-    decision = make_plan(loaded, wanted, effort=search.effort, steps=search.chosen_steps())
+    decision = decided(loaded, recipe, search, with_images=True)
     if as_json:
-        print_json(decision.to_json())
+        print_json(plan_with_model(decision, loaded))
     else:
         print_plan(decision)
     if search.strict:
         decision.require_all()
+    if out is not None:
+        write_plan(decision, loaded, out)
 
 
 def recipes(as_json: JsonOption = False) -> None:

@@ -21,6 +21,7 @@ from lowbit.commands.options import (
     ModelArgument,
     PreprocessingOptions,
     RecipesOption,
+    RuleOptions,
     RunsOption,
     StrictOption,
     TargetOption,
@@ -30,7 +31,7 @@ from lowbit.commands.options import (
 from lowbit.console import progress_bar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from lowbit.measurement.conditions import CompareOptions
     from lowbit.measurement.results import Comparison
@@ -50,13 +51,13 @@ class StudyOptions:
     same_data: Annotated[bool, typer.Option("--same-data", help="Allow evaluation on calibration images.")] = False
     strict: StrictOption = False
 
-    def options(self) -> "CompareOptions":
+    def options(self, rules: RuleOptions) -> "CompareOptions":
         """The same as the library takes it."""
         from lowbit.formats.file_form import FileForm
         from lowbit.measurement.conditions import CompareOptions
 
         form = FileForm(input=self.input, layout=self.input_layout.upper())
-        return CompareOptions(effort=self.effort, form=form, same_data=self.same_data, strict=self.strict)
+        return CompareOptions(self.effort, form, self.same_data, self.strict, rules.rules)
 
 
 def measure(
@@ -91,6 +92,7 @@ def compare(
     model: ModelArgument,
     images: DataOptions,
     study: StudyOptions,
+    rules: RuleOptions,
     conditions: ConditionOptions,
     preprocessing: PreprocessingOptions,
     calibration: CalibrationOption = None,
@@ -106,8 +108,8 @@ def compare(
         loaded,
         open_data(source, loaded, preprocessing, limit=images.limit, labels=images.labels),
         calibration=open_data(calibration, loaded, preprocessing) if calibration else None,
-        recipes=_recipes(study.recipes, study.target),
-        options=study.options(),
+        recipes=_recipes(study.recipes, study.target, rules.rules),
+        options=study.options(rules),
         conditions=conditions.conditions(),
     )
     _write(comparison, study.out, as_json)
@@ -132,21 +134,26 @@ def demo(
         loaded,
         open_data("builtin:test", loaded),
         calibration=open_data("builtin:calibration", loaded),
-        recipes=_recipes(recipes, None),
+        recipes=_recipes(recipes, None, ()),
         options=CompareOptions(effort=effort),
         conditions=Conditions(threads=threads, runs=runs, control=True),
     )
     _write(comparison, out, as_json)
 
 
-def _recipes(names: str | None, target: str | None) -> "list[Recipe]":
-    """The recipes that a user named, those that compute in integers for the target."""
+def _recipes(names: str | None, target: str | None, rules: "Sequence[str]") -> "list[Recipe]":
+    """The recipes that a user named, those that compute in integers, perhaps by rules, for the target."""
     from lowbit.quantization.planning.recipes import STUDY, parse_recipe
+    from lowbit.quantization.planning.rules import parse_rule, with_activations
 
     chosen = [parse_recipe(name) for name in (words(names) if names else STUDY)]
     # If no recipe computes in integers, the first one refuses the target.
-    some = any(recipe.integer for recipe in chosen)
-    return [parse_recipe(recipe, target=target) if recipe.integer or not some else recipe for recipe in chosen]
+    ruled = any(parse_rule(rule).recipe.integer for rule in rules)
+    some = ruled or any(recipe.integer for recipe in chosen)
+    return [
+        with_activations(recipe, rules, ranges=None, target=target) if recipe.integer or ruled or not some else recipe
+        for recipe in chosen
+    ]
 
 
 def _write(comparison: "Callable[..., Comparison]", out: Path, as_json: bool) -> None:

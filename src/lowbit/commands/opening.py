@@ -5,12 +5,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lowbit.commands.options import DataOptions, PreprocessingOptions
+from lowbit.commands.options import (
+    DataOptions,
+    PreprocessingOptions,
+    RecipeOptions,
+    SearchOptions,
+)
+from lowbit.errors import SchemeError
 
 if TYPE_CHECKING:
     from lowbit.data.dataset import Dataset
     from lowbit.formats.ledger import Ledger
     from lowbit.graph.model import Model
+    from lowbit.quantization.planning.plan import Plan
 
 AS_STORED = PreprocessingOptions()
 
@@ -28,6 +35,30 @@ def load_model(path: Path, preprocessing: PreprocessingOptions = AS_STORED) -> "
         std=preprocessing.std,
         layout=preprocessing.layout,
     )
+
+
+def decided(model: "Model", recipe: RecipeOptions, search: SearchOptions, *, with_images: bool) -> "Plan":
+    """The plan that the options ask for: a file, or what recipe and rules say.
+
+    Raises:
+        SchemeError: both are given, or neither, or one that does not fit the model.
+        ModelError: the plan was made for another model.
+    """
+    from lowbit.quantization.planning.plan import plan
+    from lowbit.quantization.planning.plan_file import followable, read_plan
+
+    steps = search.chosen_steps()
+    if recipe.plan is None:
+        wanted = recipe.parsed()
+        effort = search.effort or "balanced"
+        return plan(model, wanted, rules=recipe.rules, effort=effort, steps=steps, with_images=with_images)
+    if recipe != RecipeOptions(plan=recipe.plan):
+        raise SchemeError(
+            "the plan says already what recipe, rules and their options say.",
+            where=str(recipe.plan),
+            remedy="Leave them out, or make the plan again with them.",
+        )
+    return followable(model, read_plan(recipe.plan, model), effort=search.effort, steps=steps, with_images=with_images)
 
 
 def load_measured(files: Sequence[Path], preprocessing: PreprocessingOptions) -> "Model":

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lowbit.errors import SchemeError
+
 if TYPE_CHECKING:
     from lowbit.measurement.conditions import Conditions
     from lowbit.quantization.planning.recipes import Recipe
@@ -122,13 +124,38 @@ class PreprocessingOptions:
 
 
 @dataclass(frozen=True)
-class RecipeOptions:
-    """A recipe, with what is requested in place of its defaults."""
+class RuleOptions:
+    """Other recipes for some layers."""
 
-    recipe: Annotated[str, typer.Option("--recipe", "-r", help="Such as int8, linear4 or cluster2; see `recipes`.")]
+    rule: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--rule",
+            help="Another recipe for some layers, such as 'depthwise=linear8', 'op:Gemm=int8', 'features.0.*=float', "
+            "'first=float' or 'bytes<4096=float'; later rules win.",
+            metavar="PATTERN=RECIPE",
+        ),
+    ] = None
+
+    @property
+    def rules(self) -> tuple[str, ...]:
+        """Their texts, in order."""
+        return tuple(self.rule or ())
+
+
+@dataclass(frozen=True)
+class RecipeOptions(RuleOptions):
+    """A recipe, with what is requested in place of its defaults; or a plan, which holds all that these would say."""
+
+    recipe: Annotated[
+        str | None, typer.Option("--recipe", "-r", help="Such as int8, linear4 or cluster2; see `recipes`.")
+    ] = None
     per: Annotated[str | None, typer.Option(help="What shares a scale or code book: tensor, channel or group.")] = None
     group_size: Annotated[int | None, typer.Option(help="Group size, with --per group.", min=1)] = None
     affine: Annotated[bool | None, typer.Option("--affine/--symmetric", help="With or without zero points.")] = None
+    ranges: Annotated[
+        str | None, typer.Option(help="Range rule for activations: auto, {lowbit.calibration.ranges:RANGE_RULES}.")
+    ] = None
     target: TargetOption = None
     extra_bits: Annotated[
         float | None,
@@ -137,37 +164,45 @@ class RecipeOptions:
             "every layer the same."
         ),
     ] = None
+    plan: Annotated[
+        Path | None,
+        typer.Option(help="Follow this plan, which `lowbit plan --out` wrote, in place of a recipe.", metavar="FILE"),
+    ] = None
 
     scales: Annotated[
         str | None,
         typer.Option(help="Integer recipes: {lowbit.quantization.planning.recipes:SCALES} (powers of two, symmetric)."),
     ] = None
 
-    def parsed(self, *, ranges: str | None = None) -> "Recipe":
-        """The recipe, with a range rule of its own if one is given.
+    def parsed(self) -> "Recipe":
+        """The recipe; rules may bring the integers that its target and ranges are for.
 
         Raises:
-            SchemeError: no such recipe, or a value that it does not take.
+            SchemeError: none is given, or no such one, or a value that it does not take.
         """
+        if self.recipe is None:
+            raise SchemeError("no recipe is given.", remedy="Give one, such as -r int8; `lowbit recipes` lists all.")
         from lowbit.quantization.planning.recipes import parse_recipe
+        from lowbit.quantization.planning.rules import with_activations
 
-        return parse_recipe(
+        recipe = parse_recipe(
             self.recipe,
             per=self.per,
             group_size=self.group_size,
             symmetric=None if self.affine is None else not self.affine,
-            ranges=ranges,
-            target=self.target,
             extra_bits=self.extra_bits,
             scales=self.scales,
         )
+        return with_activations(recipe, self.rules, ranges=self.ranges, target=self.target)
 
 
 @dataclass(frozen=True)
 class SearchOptions:
     """How codes are searched for."""
 
-    effort: EffortOption = "balanced"
+    effort: Annotated[
+        str | None, typer.Option(help="How long to search for codes: fast, balanced (the default) or best.")
+    ] = None
     steps: Annotated[
         str | None,
         typer.Option(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lowbit.commands.opening import load_model, open_data, read_file_ledger
+from lowbit.commands.opening import decided, load_model, open_data, read_file_ledger
 from lowbit.commands.options import (
     CalibrationOptions,
     InputLayoutOption,
@@ -24,16 +24,7 @@ from lowbit.console import print_json, progress_bar
 if TYPE_CHECKING:
     from lowbit.formats.file_form import FileForm
     from lowbit.graph.model import Model
-    from lowbit.quantization.planning.recipes import Recipe
-
-
-@dataclass(frozen=True)
-class RangedRecipeOptions(RecipeOptions):
-    """A recipe, with how the ranges of activations are chosen."""
-
-    ranges: Annotated[
-        str | None, typer.Option(help="Range rule for activations: auto, {lowbit.calibration.ranges:RANGE_RULES}.")
-    ] = None
+    from lowbit.quantization.planning.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -63,7 +54,7 @@ class FormOptions:
 
 def quantize(
     model: ModelArgument,
-    recipe: RangedRecipeOptions,
+    recipe: RecipeOptions,
     output: OutputOption,
     images: CalibrationOptions,
     form: FormOptions,
@@ -78,23 +69,22 @@ def quantize(
     from lowbit.quantization.trial import check_runs
     from lowbit.reports.inspection import print_written, written_json
 
-    wanted = recipe.parsed(ranges=recipe.ranges)
     file_form = form.form()
     with progress_bar(as_json) as progress:
         loaded = load_model(model, preprocessing)
-        check_form(loaded, wanted, output, file_form)
+        decision = decided(loaded, recipe, search, with_images=images.calibration is not None)
+        check_form(loaded, decision, output, file_form)
         calibration = None
         if images.calibration:
             calibration = open_data(images.calibration, loaded, preprocessing, limit=images.limit)
-        verdict, faster = _verdict(loaded, wanted, output)
+        verdict, faster = _verdict(loaded, decision, output)
         if not faster:
             # Before the work is done, and on standard error, where it does not disturb who reads the output.
             typer.echo(" ".join(("Note:", *loaded.remarks, verdict)), err=True)
         quantized = run(
             loaded,
-            wanted,
+            decision,
             calibration=calibration,
-            effort=search.effort,
             steps=search.chosen_steps(),
             strict=search.strict,
             progress=progress,
@@ -111,7 +101,7 @@ def quantize(
         print_written(quantized, output, ledger, source_bytes=model.stat().st_size)
 
 
-def _verdict(model: "Model", recipe: "Recipe", output: Path) -> tuple[str, bool]:
+def _verdict(model: "Model", decision: "Plan", output: Path) -> tuple[str, bool]:
     """What integers will bring on this processor, and whether they are worth it; no verdict where that is unknown."""
     from lowbit.errors import ModelError
     from lowbit.formats.opening import is_litert
@@ -119,10 +109,10 @@ def _verdict(model: "Model", recipe: "Recipe", output: Path) -> tuple[str, bool]
     from lowbit.measurement.roofline import outlook
     from lowbit.quantization.planning.target import NATIVE, resolved
 
-    if not recipe.has_cpu_kernels or is_litert(output) or resolved(recipe.target) != resolved(NATIVE):
+    if not decision.has_cpu_kernels or is_litert(output) or decision.target != resolved(NATIVE):
         return "", True
     try:
-        expected = outlook(model, measure_peaks(), recipe=recipe)
+        expected = outlook(model, measure_peaks(), recipe=decision)
     except ModelError:
         # No sizes, or nothing to quantize: the work itself says what is wrong with the model.
         return "", True

@@ -41,7 +41,7 @@ from lowbit.formats.quantized_graph import BiasCodes, ByteInput, ByteLayer, Quan
 from lowbit.graph.model import Model
 from lowbit.graph.ops import Layer, layers
 from lowbit.graph.preprocessing import LAYOUTS, METADATA_KEY, Preprocessing
-from lowbit.schemes.linear import LinearCodes
+from lowbit.schemes.codes import IntegerCodes, integer_codes
 
 # {node: factor of each color}: so that whoever reads the weights can give them in the units of the float model.
 FACTORS_KEY = "lowbit.byte_input"
@@ -139,7 +139,7 @@ def with_exact_input(quantized: QuantizedGraph) -> QuantizedGraph:
 def _foldable(quantized: QuantizedGraph) -> tuple[Layer, ...]:
     """The integer convolutions that read the input, if nothing else does and all need the same channels."""
     reading = () if quantized.as_planned else _reading(quantized.model, quantized.integer)
-    return reading if all(isinstance(quantized.weights.get(layer.weight), LinearCodes) for layer in reading) else ()
+    return reading if all(isinstance(quantized.weights.get(layer.weight), IntegerCodes) for layer in reading) else ()
 
 
 def _reading(model: Model, integer: Collection[str]) -> tuple[Layer, ...]:
@@ -195,8 +195,7 @@ def _byte_layer(
     quantized: QuantizedGraph, layer: Layer, how: Preprocessing, zero_point: Array | int, distance: int | None
 ) -> ByteLayer:
     """A convolution on pixels, with a constant channel at some distance from the zero point, or none."""
-    old = quantized.weights[layer.weight]
-    assert isinstance(old, LinearCodes)
+    old = integer_codes(quantized.weights[layer.weight])
     weight, inside = _moved(quantized.model.weights[layer.weight], how, zero_point)
     outputs, colors = weight.shape[:2]
     wide = np.zeros((outputs, colors if distance is None else _channels(layer), *weight.shape[2:]))
@@ -206,13 +205,14 @@ def _byte_layer(
     bias = (
         np.zeros(outputs) if layer.bias is None else quantized.model.weights[layer.bias].astype(np.float64).reshape(-1)
     )
-    codes = old.scheme.encode(wide.astype(np.float32))
+    codes = integer_codes(old.scheme.encode(wide.astype(np.float32)))
     # As for any integer layer: a bias must fit into int32 in units of its channel's scale.
     least = np.abs(bias) / (INT32_LIMIT * 0.5)
     if codes.scale.size == 1:
         least = least.max(keepdims=True, initial=0.0)
     if np.any(least > codes.scale):
-        codes = old.scheme.encode_with(wide.astype(np.float32), np.maximum(codes.scale, least))
+        larger = np.maximum(codes.scale, least).astype(np.float32)
+        codes = integer_codes(codes.rounded_on(wide.astype(np.float32), larger))
     # The mean color is x = 0: whatever the rounded weights make of it is wrong.
     pixel = np.full(wide.shape[1], float(distance or 0))
     pixel[:colors] = np.asarray(how.mean) / how.scale - zero_point

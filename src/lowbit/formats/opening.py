@@ -1,6 +1,7 @@
 """Open whatever lowbit writes: an ONNX file as it stands, an archive by unpacking it first."""
 
 import dataclasses
+import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 
+from lowbit.engines.litert_reader import read_litert
 from lowbit.errors import ModelError, OutputError
 from lowbit.files import check_has_end
 from lowbit.formats.ledger import NUMBERS, Ledger
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     import torch
 
 Array = np.ndarray[Any, np.dtype[Any]]
+RULES_KEY = "lowbit.rules"  # of a file's metadata: a list of texts
 
 
 def load(
@@ -77,6 +80,21 @@ def file_weights(path: Path | str) -> dict[str, Array]:
         ModelError: not a readable model file.
     """
     return litert_layer_weights(path) if is_litert(path) else layer_weights(path)
+
+
+def file_rules(path: Path | str) -> tuple[str, ...]:
+    """The rules by which a file was quantized, as it says itself; empty if it does not, or cannot be read."""
+    try:
+        if is_litert(path):
+            said = read_litert(Path(path).read_bytes(), str(path)).text(RULES_KEY)
+        else:
+            entries = onnx.load(str(path), load_external_data=False).metadata_props
+            said = next((entry.value for entry in entries if entry.key == RULES_KEY), None)
+        rules = json.loads(said or "[]")
+    except Exception:
+        # Whoever opens the file for more than this knows better what is wrong with it.
+        return ()
+    return tuple(str(rule) for rule in rules) if isinstance(rules, list) else ()
 
 
 def opened(path: Path | str, folder: Path) -> Path:

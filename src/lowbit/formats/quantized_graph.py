@@ -10,7 +10,7 @@ import numpy as np
 from lowbit.graph.model import Model
 from lowbit.graph.preprocessing import Preprocessing
 from lowbit.schemes.codes import Codes as Codes
-from lowbit.schemes.linear import LinearCodes
+from lowbit.schemes.codes import IntegerCodes
 
 Int32s = np.ndarray[Any, np.dtype[np.int32]]
 Int64s = np.ndarray[Any, np.dtype[np.int64]]
@@ -125,7 +125,7 @@ class ByteLayer:
         factors: by which the float weights of each color were multiplied.
     """
 
-    weight: LinearCodes
+    weight: IntegerCodes
     bias: BiasCodes
     factors: tuple[float, ...]
 
@@ -193,6 +193,9 @@ class QuantizedGraph:
             conversions behind each tensor, without the rewrites that kernels of CPUs are fastest with.
         dynamic: names of the layers that quantize their inputs as they run, where the format has a fast kernel for it.
         block_kernels: names of the products whose weights a kernel reads block by block, where the format has one.
+        packed: names of weights of integer layers that a file keeps in as few bytes as it can, and with them the scales
+            and biases of their layers: behind nodes that unpack them, where these take less than they save. Others
+            stand there as integer kernels read them.
     """
 
     model: Model
@@ -204,6 +207,7 @@ class QuantizedGraph:
     float_values: Mapping[str, Floats] = field(default_factory=dict)
     metadata: Mapping[str, str] = field(default_factory=dict)
     byte_input: ByteInput | None = None
+    packed: frozenset[str] = frozenset()
     as_planned: bool = False
     dynamic: frozenset[str] = frozenset()
     block_kernels: frozenset[str] = frozenset()

@@ -183,8 +183,11 @@ class Model:
 
     @cached_property
     def sha256(self) -> str:
-        """Hex SHA-256 of `to_bytes`."""
-        return hashlib.sha256(self.to_bytes()).hexdigest()
+        """Hex SHA-256 of the prepared graph and its weights."""
+        digest = hashlib.sha256(serialize(self.light_proto(), self.source))
+        for array in self.large_weights.values():
+            digest.update(array.data)
+        return digest.hexdigest()
 
     def with_weights(self, values: Mapping[str, np.ndarray]) -> "Model":
         """The same network with other values in some initializers; shapes and types stay.

@@ -10,7 +10,7 @@ from lowbit.calibration.batches import as_runs
 from lowbit.data.dataset import Dataset, overlap
 from lowbit.data.opening import open_data
 from lowbit.engines import AUTO, ENGINES, chosen_engines, engine_version
-from lowbit.errors import DataError, DowngradeError, ModelError
+from lowbit.errors import DataError, DowngradeError, ModelError, SchemeError
 from lowbit.formats.file_form import LITERT
 from lowbit.formats.opening import load
 from lowbit.graph.cost import cost
@@ -27,7 +27,7 @@ from lowbit.measurement.roofline import Outlook, outlook
 from lowbit.measurement.rows import Candidate
 from lowbit.measurement.tasks.table import check_task
 from lowbit.progress import SILENT, Progress
-from lowbit.quantization.planning.plan import plan
+from lowbit.quantization.planning.plan import Plan, plan
 from lowbit.quantization.planning.recipes import STUDY, Recipe, parse_recipe
 from lowbit.quantization.quantize import quantize
 from lowbit.quantization.quantized import Quantized
@@ -38,7 +38,7 @@ def compare(
     data: Dataset | str | Path | Iterable[Any],
     *,
     calibration: Dataset | str | Path | Iterable[Any] | None = None,
-    recipes: Sequence[str | Recipe] = STUDY,
+    recipes: Sequence[str | Recipe | Plan] = STUDY,
     folder: Path | str,
     options: CompareOptions = CompareOptions(),
     conditions: Conditions = Conditions(),
@@ -53,7 +53,7 @@ def compare(
         model: a loaded model or its path.
         data: evaluation samples, anything `open_data` takes.
         calibration: calibration samples; only integer recipes cannot do without them.
-        recipes: recipes or their names; `float` is always measured first.
+        recipes: recipes, their names, or plans; `float` is always measured first.
         folder: where the files go; created if missing.
         options: how the files are made.
         conditions: how they are measured; engines run each file in the order named.
@@ -64,7 +64,7 @@ def compare(
     """
     if not isinstance(model, Model):
         model = load(model)
-    chosen = _planned(model, recipes, strict=options.strict)
+    chosen = _planned(model, recipes, options)
     engines = chosen_engines(conditions.engine)
     for name in engines:
         engine_version(name)  # which says how to install what is missing
@@ -75,11 +75,11 @@ def compare(
     check_task(conditions.task)
     check_classes(model, evaluation, conditions.task)
     seen = None
-    if calibration is not None or any(recipe.integer for recipe in chosen):
+    if calibration is not None or any(decision.integer for decision in chosen):
         seen = calibration_data(model, calibration, evaluation, same_data=options.same_data)
     destination.folder.mkdir(parents=True, exist_ok=True)
     strict = options.strict and conditions.engine.strip() != AUTO
-    written = _write_all(chosen, engines, destination, Making(seen, options.effort, strict, progress))
+    written = _write_all(chosen, engines, destination, Making(seen, strict, progress))
     # Before anything is timed, so that the timing can contradict it.
     outlooks = _outlooks(model, chosen, written.engines, conditions) if conditions.runs else {}
     candidates = _with_gains(written.candidates, chosen, outlooks)
@@ -101,13 +101,11 @@ class Making:
 
     Attributes:
         calibration: calibration samples, if there are any.
-        effort: see `quantize`.
         strict: refuse if a file cannot be written.
         progress: told as the work goes on.
     """
 
     calibration: Dataset | None
-    effort: str
     strict: bool
     progress: Progress
 
@@ -129,18 +127,27 @@ class Written:
     target: str
 
 
-def _planned(model: Model, recipes: Sequence[str | Recipe], *, strict: bool) -> list[Recipe]:
-    """The recipes, float first; what a recipe cannot give is known from the graph alone, before anything takes time."""
-    quantizing = [recipe for recipe in map(parse_recipe, recipes) if recipe.weights is not None]
-    chosen = [parse_recipe("float"), *quantizing]
-    for recipe in chosen:
-        decision = plan(model, recipe)
-        if strict:
+def _planned(model: Model, recipes: Sequence[str | Recipe | Plan], options: CompareOptions) -> list[Plan]:
+    """The plans, float first; what a recipe cannot give is known from the graph alone, before anything takes time."""
+    chosen = [plan(model, "float", effort=options.effort)]
+    for recipe in recipes:
+        if isinstance(recipe, Plan):
+            chosen.append(recipe)
+        elif parse_recipe(recipe).weights is not None:
+            chosen.append(plan(model, recipe, rules=options.rules, effort=options.effort))
+    names = [decision.recipe.name for decision in chosen]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise SchemeError(
+            f"two files would be called '{twice}'.",
+            remedy="Name each recipe once; give the recipes of plans names of their own.",
+        )
+    if options.strict:
+        for decision in chosen:
             decision.require_all()
     return chosen
 
 
-def _write_all(recipes: Sequence[Recipe], engines: Sequence[str], destination: Destination, making: Making) -> Written:
+def _write_all(plans: Sequence[Plan], engines: Sequence[str], destination: Destination, making: Making) -> Written:
     """Quantize by every recipe and write the files.
 
     Raises:
@@ -150,15 +157,15 @@ def _write_all(recipes: Sequence[Recipe], engines: Sequence[str], destination: D
     candidates: list[Candidate] = []
     notes: list[str] = []
     target = ""
-    for recipe in recipes:
-        files, refused, target_of_recipe = _write(recipe, engines, destination, making)
+    for decision in plans:
+        files, refused, target_of_recipe = _write(decision, engines, destination, making)
         if not candidates and not files:
             raise next(iter(refused.values()))
         notes += _left_out(refused, destination.model, strict=making.strict)
-        if recipe is recipes[0] and refused:
+        if decision is plans[0] and refused:
             # LiteRT's format lacks an operator of the network itself, or the layout of bytes: no recipe will help.
             engines = [name for name in engines if ENGINES[name].float_file.to != LITERT]
-        if not files and recipe is recipes[-1] and candidates[-1].recipe == recipes[0].name:
+        if not files and decision is plans[-1] and candidates[-1].recipe == plans[0].recipe.name:
             raise next(iter(refused.values()))
         candidates += files
         target = target_of_recipe or target
@@ -166,19 +173,13 @@ def _write_all(recipes: Sequence[Recipe], engines: Sequence[str], destination: D
 
 
 def _write(
-    recipe: Recipe, engines: Sequence[str], destination: Destination, making: Making
+    decision: Plan, engines: Sequence[str], destination: Destination, making: Making
 ) -> tuple[list[Candidate], Mapping[str, ModelError], str]:
     """The files of one recipe; by the name of each that could not be written, why; and the target of its integers."""
-    refused = refused_by_all(recipe, engines, destination)
+    refused = refused_by_all(decision, engines, destination)
     if refused:
         return [], refused, ""
-    quantized = quantize(
-        destination.model,
-        recipe,
-        calibration=making.calibration,
-        effort=making.effort,
-        progress=making.progress,
-    )
+    quantized = quantize(destination.model, decision, calibration=making.calibration, progress=making.progress)
     written, refused = write_files(quantized, engines, destination)
     candidates: list[Candidate] = []
     for path, file in written:
@@ -204,11 +205,11 @@ def _left_out(refused: Mapping[str, ModelError], model: Model, *, strict: bool) 
 
 
 def _outlooks(
-    model: Model, recipes: Sequence[Recipe], engines: Sequence[str], conditions: Conditions
+    model: Model, plans: Sequence[Plan], engines: Sequence[str], conditions: Conditions
 ) -> dict[str, Outlook]:
     """What to expect of integers on each engine; nothing where no recipe computes in them or sizes are not known."""
-    recipe = next((recipe for recipe in recipes if recipe.has_cpu_kernels), None)
-    if recipe is None:
+    decision = next((decision for decision in plans if decision.has_cpu_kernels), None)
+    if decision is None:
         return {}
     try:
         cost(model, batch=conditions.batch)
@@ -216,18 +217,19 @@ def _outlooks(
         return {}
     return {
         name: outlook(
-            model, measure_peaks(engine=name, threads=conditions.threads), batch=conditions.batch, recipe=recipe
+            model, measure_peaks(engine=name, threads=conditions.threads), batch=conditions.batch, recipe=decision
         )
         for name in engines
     }
 
 
 def _with_gains(
-    candidates: Sequence[Candidate], recipes: Sequence[Recipe], outlooks: Mapping[str, Outlook]
+    candidates: Sequence[Candidate], plans: Sequence[Plan], outlooks: Mapping[str, Outlook]
 ) -> list[Candidate]:
-    """The candidates, those that compute in integers with the gain that is expected on each engine."""
+    """The candidates, those that compute in integers as the first does with the gain expected on each engine."""
     gains = {name: outlook.gain for name, outlook in outlooks.items()}
-    integers = {recipe.name for recipe in recipes if recipe.has_cpu_kernels}
+    first = next((decision.nodes for decision in plans if decision.has_cpu_kernels), ())
+    integers = {decision.recipe.name for decision in plans if decision.has_cpu_kernels and decision.nodes == first}
     return [dataclasses.replace(file, expected=gains) if file.recipe in integers else file for file in candidates]
 
 
@@ -254,7 +256,7 @@ def candidate_of(quantized: Quantized, path: Path) -> Candidate:
         bits=decision.recipe.bits,
         schemes=schemes,
         reasons=reasons,
-        notes=(*decision.downgrades, *decision.adaptations),
+        notes=(*_by_rules(decision), *decision.downgrades, *decision.adaptations),
         steps=tuple(
             Step(
                 step.name,
@@ -269,6 +271,10 @@ def candidate_of(quantized: Quantized, path: Path) -> Candidate:
         ),
         float_weights=weights_by_name(quantized.model),
     )
+
+
+def _by_rules(decision: Plan) -> tuple[str, ...]:
+    return (f"quantized by rules: {', '.join(decision.rules)}.",) if decision.rules else ()
 
 
 def calibration_data(

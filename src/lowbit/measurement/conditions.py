@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from lowbit.formats.file_form import FileForm
 from lowbit.measurement.tasks.table import Callback
 from lowbit.measurement.tasks.task import Task
+from lowbit.quantization.planning.rules import Rules
 
 RUNS = 200
 
@@ -47,9 +48,11 @@ class CompareOptions:
             image to the answer. Which engine a file is written for is not said here: each engine gets its own.
         same_data: evaluate even on images that were used for calibration.
         strict: fail if anything that was asked for cannot be given.
+        rules: other recipes for some layers, in all recipes but float; see `plan`.
     """
 
     effort: str = "balanced"
     form: FileForm = field(default_factory=FileForm)
     same_data: bool = False
     strict: bool = False
+    rules: Rules = ()

@@ -14,7 +14,7 @@ from lowbit.engines.session import WrittenFile
 from lowbit.errors import ModelError, SchemeError
 from lowbit.formats.file_form import LITERT, FileForm
 from lowbit.graph.model import Model
-from lowbit.quantization.planning.recipes import Recipe
+from lowbit.quantization.planning.plan import Plan
 from lowbit.quantization.quantized import Quantized, check_for_litert, check_kind
 
 
@@ -47,21 +47,21 @@ class Destination:
     folder: Path
     form: FileForm
 
-    def path(self, recipe: Recipe, file: EngineFile) -> Path:
-        """The path of a recipe's file."""
-        return self.folder / f"{Path(self.model.source).stem}-{recipe.name}{file.ending}"
+    def path(self, decision: Plan, file: EngineFile) -> Path:
+        """The path of a file that follows a plan."""
+        return self.folder / f"{Path(self.model.source).stem}-{decision.recipe.name}{file.ending}"
 
 
-def engine_files(recipe: Recipe, engines: Sequence[str]) -> tuple[EngineFile, ...]:
-    """The files that some engines need of a recipe, in the order of the engines."""
+def engine_files(decision: Plan, engines: Sequence[str]) -> tuple[EngineFile, ...]:
+    """The files that some engines need of a plan, in the order of the engines."""
     sharing: dict[WrittenFile, tuple[str, ...]] = {}
     for name in engines:
-        file = ENGINES[name].integer_file if recipe.own_files else ENGINES[name].float_file
+        file = ENGINES[name].integer_file if decision.own_files else ENGINES[name].float_file
         sharing[file] = (*sharing.get(file, ()), name)
     return tuple(EngineFile(file.to, file.ending, names) for file, names in sharing.items())
 
 
-def check_files(recipe: Recipe, engines: Sequence[str], destination: Destination) -> None:
+def check_files(decision: Plan, engines: Sequence[str], destination: Destination) -> None:
     """Refuse a form that no file can have, before anything takes time.
 
     Raises:
@@ -74,9 +74,10 @@ def check_files(recipe: Recipe, engines: Sequence[str], destination: Destination
             f"a comparison writes a file for each engine, not all of them for '{form.to}'.",
             remedy="Leave `to` out of the form and name the engines in the conditions.",
         )
-    for file in engine_files(recipe, engines):
-        _form_of(file, destination).check(destination.model, integer=recipe.integer)
-        check_kind(recipe, _form_of(file, destination))
+    for file in engine_files(decision, engines):
+        form = _form_of(file, destination)
+        form.check(destination.model, integer=decision.integer)
+        check_kind(decision, form)
 
 
 def write_files(
@@ -91,10 +92,10 @@ def write_files(
         ModelError: an ONNX file cannot be written.
         OutputError: the folder is not writable, or the disk is full.
     """
-    recipe = quantized.plan.recipe
+    decision = quantized.plan
     written, refused = [], {}
-    for file in engine_files(recipe, engines):
-        path = destination.path(recipe, file)
+    for file in engine_files(decision, engines):
+        path = destination.path(decision, file)
         try:
             quantized.save(path, _form_of(file, destination))
         except ModelError as error:
@@ -106,18 +107,18 @@ def write_files(
     return tuple(written), refused
 
 
-def refused_by_all(recipe: Recipe, engines: Sequence[str], destination: Destination) -> Mapping[str, ModelError]:
-    """Why LiteRT's format cannot hold a recipe, told from the graph alone; empty if any engine takes the file.
+def refused_by_all(decision: Plan, engines: Sequence[str], destination: Destination) -> Mapping[str, ModelError]:
+    """Why LiteRT's format cannot hold what a plan gives, told from the graph alone; empty if any engine takes the file.
 
     Only where LiteRT is alone, since the other engines take every recipe.
     """
-    files = engine_files(recipe, engines)
-    if any(file.to != LITERT for file in files) or recipe.weights is None:
+    files = engine_files(decision, engines)
+    if any(file.to != LITERT for file in files) or not decision.quantized:
         return {}
     try:
-        check_for_litert(destination.model, recipe, destination.form)
+        check_for_litert(destination.model, decision, destination.form)
     except ModelError as error:
-        return {destination.path(recipe, file).name: error for file in files}
+        return {destination.path(decision, file).name: error for file in files}
     return {}
 
 

@@ -15,7 +15,7 @@ from lowbit.data.images import Images
 from lowbit.engines import engine_version
 from lowbit.errors import DataError, EngineError
 from lowbit.files import sha256_file
-from lowbit.formats.opening import load, opened
+from lowbit.formats.opening import file_rules, is_archive, load, opened
 from lowbit.graph.model import Model
 from lowbit.measurement.accuracy import Score
 from lowbit.measurement.conditions import Conditions
@@ -63,7 +63,7 @@ def measure(
     conditions = conditions if runs is None else dataclasses.replace(conditions, runs=runs)
     conditions = conditions if task is None else dataclasses.replace(conditions, task=task)
     check_task(conditions.task)
-    candidates = [file if isinstance(file, Candidate) else Candidate(Path(file).stem, Path(file)) for file in files]
+    candidates = [file if isinstance(file, Candidate) else _candidate(Path(file)) for file in files]
     if not candidates:
         raise DataError("there are no files to measure.", remedy="Name at least one ONNX file.")
     if model is None:
@@ -92,6 +92,12 @@ def measure(
         if conditions.control and rows[0].zstd_bytes is None:
             notes = (*notes, NO_CONTROL)
         return dataclasses.replace(comparison, rows=rows, notes=notes)
+
+
+def _candidate(path: Path) -> Candidate:
+    """A file under its own name, with what it says of itself."""
+    rules = () if is_archive(path) else file_rules(path)
+    return Candidate(path.stem, path, notes=(f"quantized by rules: {', '.join(rules)}.",) if rules else ())
 
 
 def _runs(model: Model, data: Dataset, conditions: Conditions) -> tuple[Dataset, int | None]:

@@ -33,12 +33,14 @@ class Memory:
         peak_bytes: the most until the first answers were there.
         note: why it is not known, or what else a reader should know.
         killed: name of the signal that the process died of, which is how runtimes end on some damaged files.
+        load_ms: how long it took until the file was ready: reading, unpacking weights, preparing kernels.
     """
 
     load_bytes: int | None
     peak_bytes: int | None
     note: str = ""
     killed: str = ""
+    load_ms: float | None = None
 
 
 def memory(
@@ -82,7 +84,7 @@ def _parse(code: int, out: str, err: str) -> Memory:
             raise ValueError
         answer = json.loads(out.strip().splitlines()[-1])
         load, peak = (None if answer[key] is None else int(answer[key]) for key in ("load_bytes", "peak_bytes"))
-        return Memory(load, peak, str(answer.get("note", "")))
+        return Memory(load, peak, str(answer.get("note", "")), load_ms=answer.get("load_ms"))
     except (ValueError, KeyError, IndexError, TypeError):
         lines = err.strip().splitlines() or ["no answer"]
         killed = signal.Signals(-code).name if code < 0 else ""

@@ -4,6 +4,7 @@ import contextlib
 import importlib
 import json
 import sys
+import time
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -12,14 +13,16 @@ import numpy as np
 from lowbit.engines import engine_version, fed, open_session
 
 
-def main(model: str, engine: str, threads: int, inputs: str) -> dict[str, int | str | None]:
-    """Load, run once, and return by how many bytes the process grew."""
+def main(model: str, engine: str, threads: int, inputs: str) -> dict[str, int | float | str | None]:
+    """Load, run once, and return by how many bytes the process grew, and how long loading took."""
     with np.load(inputs, allow_pickle=False) as archive:
         arrays = {unquote(name): archive[name] for name in archive.files}
     engine_version(engine)  # imports the runtime, which is not part of the model's memory
     exact = _forget_peak()
     start = resident()
+    begun = time.perf_counter()
     session = open_session(Path(model), engine=engine, threads=threads)
+    load_ms = 1000 * (time.perf_counter() - begun)
     loaded = resident()
     session.run(fed(session, arrays))
     top = peak()
@@ -27,10 +30,12 @@ def main(model: str, engine: str, threads: int, inputs: str) -> dict[str, int | 
         return {
             "load_bytes": None,
             "peak_bytes": None,
+            "load_ms": load_ms,
             "note": "this system does not tell how much memory a process uses",
         }
     note = "" if exact else "the peak may include importing the runtime"
-    return {"load_bytes": max(0, loaded - start), "peak_bytes": max(0, top - start), "note": note}
+    grown = {"load_bytes": max(0, loaded - start), "peak_bytes": max(0, top - start)}
+    return {**grown, "load_ms": load_ms, "note": note}
 
 
 def resident() -> int | None:

@@ -156,6 +156,7 @@ class Row:
     latency_low_ms: float | None = None
     latency_high_ms: float | None = None
     latency_ratio: float | None = None
+    load_ms: float | None = None
     load_memory_bytes: int | None = None
     peak_memory_bytes: int | None = None
     archive_bytes: int | None = None  # of the same file as an archive

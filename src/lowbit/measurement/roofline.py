@@ -22,7 +22,7 @@ from lowbit.graph.cost import LayerCost, cost
 from lowbit.graph.model import Model
 from lowbit.measurement.peaks import FLOAT, INTEGER, Peaks
 from lowbit.processor import processor
-from lowbit.quantization.planning.plan import plan
+from lowbit.quantization.planning.plan import Plan, plan
 from lowbit.quantization.planning.recipes import Recipe
 
 # Gains smaller than this are lost in what the estimate leaves out.
@@ -100,19 +100,20 @@ class Outlook:
         return {**asdict(self), "layers": layers, "gain": self.gain, "faster": self.faster}
 
 
-def outlook(model: Model, peaks: Peaks, *, batch: int = 1, recipe: str | Recipe = "int8") -> Outlook:
+def outlook(model: Model, peaks: Peaks, *, batch: int = 1, recipe: str | Recipe | Plan = "int8") -> Outlook:
     """What to expect of a model on a measured processor.
 
     Args:
         model: the float model.
         peaks: of `measure_peaks`.
         batch: images per run.
-        recipe: an integer recipe; decides which layers stay float.
+        recipe: an integer recipe, or a plan; decides which layers stay float.
 
     Raises:
         ModelError: sizes are not known before the model runs, or it is quantized already.
     """
-    decided = {node.node: node for node in plan(model, recipe).nodes}
+    decision = recipe if isinstance(recipe, Plan) else plan(model, recipe)
+    decided = {node.node: node for node in decision.nodes}
     speeds = []
     for layer in cost(model, batch=batch).layers:
         if layer.op == "Gather":

@@ -202,6 +202,7 @@ def row(measured: Measured, *, first: Content, costs: Cost | None) -> Row:
         latency_low_ms=time.low_ms if time else None,
         latency_high_ms=time.high_ms if time else None,
         latency_ratio=time.ratio if time else None,
+        load_ms=measured.memory.load_ms,
         load_memory_bytes=measured.memory.load_bytes,
         peak_memory_bytes=measured.memory.peak_bytes,
         details=_details(measured, costs),

@@ -8,7 +8,7 @@ from typing import Any
 from lowbit.calibration.batches import as_runs
 from lowbit.data.dataset import Dataset
 from lowbit.data.opening import open_data
-from lowbit.errors import DataError
+from lowbit.errors import DataError, SchemeError
 from lowbit.formats.opening import load
 from lowbit.formats.quantized_graph import QuantizedGraph
 from lowbit.graph.model import Model
@@ -19,46 +19,86 @@ from lowbit.quantization.passes.candidate import plain_candidate, plain_graph
 from lowbit.quantization.passes.selection import Selection
 from lowbit.quantization.passes.validation import fitting_and_judging
 from lowbit.quantization.planning.plan import Plan, plan
+from lowbit.quantization.planning.plan_file import followable
 from lowbit.quantization.planning.recipes import Recipe
+from lowbit.quantization.planning.rules import Rules
 from lowbit.quantization.quantized import Quantized
 
 
-@single_thread_blas()
 def quantize(
     model: Model | str | Path,
-    recipe: str | Recipe,
+    recipe: str | Recipe | Plan,
     *,
+    rules: Rules = (),
     calibration: Dataset | str | Path | Iterable[Any] | None = None,
-    effort: str = "balanced",
+    effort: str | None = None,
     steps: Sequence[str] | None = None,
     strict: bool = False,
-    threads: int = 0,
     progress: Progress = SILENT,
 ) -> Quantized:
     """Quantize a trained model; with calibration images, for what its layers compute rather than for the weights alone.
 
     Args:
         model: a loaded model or the path of one.
-        recipe: a recipe or its name, such as `int8`, `linear4`, `cluster2`.
+        recipe: a recipe or its name, such as `int8`, `linear4`, `cluster2`; or a plan to follow.
+        rules: other recipes for some layers, such as ["depthwise=linear8"]; see `plan`.
         calibration: samples without need of labels; anything `open_data` takes.
-        effort: a row of `EFFORTS`: how long to search.
+        effort: a row of `EFFORTS`: how long to search; None for that of the plan, or "balanced".
         steps: keys of `STEP_NAMES` to try between plain codes and the file, such as ("bias",) or (); None leaves the
-            choice to recipe and effort.
+            choice to the plan, or to recipe and effort.
         strict: refuse if anything asked for cannot be given.
-        threads: threads of the runtime during calibration; 0 leaves it to the runtime.
         progress: told as the work goes on.
 
     Raises:
-        SchemeError: no such recipe, effort or step, or weights that cannot be encoded.
+        SchemeError: no such recipe, effort or step, a rule that speaks of nothing, a plan that does not fit the model,
+            or weights that cannot be encoded.
         DataError: the recipe needs calibration images and there are none.
         ModelError: nothing to quantize, or quantized already.
         DowngradeError: strict, and something cannot be given.
     """
     model = load(model)
-    decision = plan(model, recipe, effort=effort, steps=steps, with_images=calibration is not None)
-    _check(decision, with_images=calibration is not None, steps=steps, strict=strict)
+    with_images = calibration is not None
+    if not isinstance(recipe, Plan):
+        effort = effort or "balanced"
+        decision = plan(model, recipe, rules=rules, effort=effort, steps=steps, with_images=with_images)
+    elif rules:
+        raise SchemeError("a plan has followed its rules already.", remedy="Give the rules to `plan`.")
+    else:
+        decision = followable(model, recipe, effort=effort, steps=steps, with_images=with_images)
+    if strict:
+        decision.require_all()
+    if steps and not with_images:
+        raise DataError(
+            f"the steps {', '.join(steps)} look at what the network computes and must see some images.",
+            remedy="Give calibration images: --calibration DIR, or calibration= in Python.",
+        )
     data = None if calibration is None else as_runs(model, open_data(calibration, model))
-    if data is None or not (decision.steps or decision.recipe.integer):
+    return follow(model, decision, data, progress=progress)
+
+
+@single_thread_blas()
+def follow(
+    model: Model, decision: Plan, data: Dataset | None, *, threads: int = 0, progress: Progress = SILENT
+) -> Quantized:
+    """Do what a plan says.
+
+    Args:
+        model: the prepared float model that it was made for.
+        decision: the plan.
+        data: calibration samples, in runs of the model.
+        threads: threads of the runtime during calibration; 0 leaves it to the runtime.
+        progress: told as the work goes on.
+
+    Raises:
+        SchemeError: weights that cannot be encoded.
+        DataError: some nodes compute in integers, and there are no samples.
+    """
+    if decision.integer and data is None:
+        raise DataError(
+            f"recipe '{decision.title}' turns activations into integers and must see some images first.",
+            remedy="Give calibration images: --calibration DIR, or calibration= in Python. A few hundred are plenty.",
+        )
+    if data is None or not (decision.steps or decision.integer):
         return Quantized(
             decision, plain_graph(model, decision, progress), notes=(*model.remarks, *_unused(decision, data))
         )
@@ -86,23 +126,7 @@ def _notes(model: Model, decision: Plan, graph: QuantizedGraph) -> tuple[str, ..
 
 def _unused(decision: Plan, data: object | None) -> tuple[str, ...]:
     """What is said where calibration images were given and make no difference."""
-    if data is None or decision.recipe.weights is None:
+    if data is None or not decision.quantized:
         return ()
-    what = f"{decision.recipe.name} takes no steps at effort {decision.effort}"
+    what = f"{decision.title} takes no steps at effort {decision.effort}"
     return (f"The calibration images were not used: {what}. Name steps (such as rounding), or a higher effort.",)
-
-
-def _check(decision: Plan, *, with_images: bool, steps: Sequence[str] | None, strict: bool) -> None:
-    """Refuse what cannot be given, or not without images."""
-    if strict:
-        decision.require_all()
-    if decision.recipe.integer and not with_images:
-        raise DataError(
-            f"recipe '{decision.recipe.name}' turns activations into integers and must see some images first.",
-            remedy="Give calibration images: --calibration DIR, or calibration= in Python. A few hundred are plenty.",
-        )
-    if steps and not with_images:
-        raise DataError(
-            f"the steps {', '.join(steps)} look at what the network computes and must see some images.",
-            remedy="Give calibration images: --calibration DIR, or calibration= in Python.",
-        )

@@ -10,18 +10,18 @@ from lowbit.formats.devices import DEVICES
 from lowbit.formats.file_form import LITERT, ONNX, FileForm
 from lowbit.formats.input_bytes import with_byte_input
 from lowbit.formats.litert.device_rules import violations as litert_violations
+from lowbit.formats.litert.layers import takes_half_bytes
 from lowbit.formats.litert.write import check_litert, to_litert
 from lowbit.formats.onnx.device_rules import violations as onnx_violations
 from lowbit.formats.onnx.minify import shortened
 from lowbit.formats.onnx.write import to_onnx
 from lowbit.formats.opening import is_litert
-from lowbit.formats.quantized_graph import QuantizedGraph
+from lowbit.formats.quantized_graph import QuantizedGraph, float_outputs
 from lowbit.graph.model import Model
 from lowbit.graph.ops import layers
 from lowbit.quantization.passes.activations import output_codes
 from lowbit.quantization.passes.steps import StepResult
-from lowbit.quantization.planning.plan import Plan, plan
-from lowbit.quantization.planning.recipes import Recipe
+from lowbit.quantization.planning.plan import Plan
 from lowbit.quantization.planning.target import kernel_lanes
 
 
@@ -55,12 +55,30 @@ class Quantized:
 
     def notes_on(self, path: Path | str) -> tuple[str, ...]:
         """`notes`, and what a file of this name does not hold as planned."""
-        of_layers = {layer.weight for layer in layers(self.model)}
-        others = [name for name in self.graph.weights if name not in of_layers]
-        if not (is_litert(path) and others):
+        if not is_litert(path):
             return self.notes
-        left = f"LiteRT files hold weights that belong to no layer as float: {', '.join(others)}."
-        return (*self.notes, left)
+        of_layers = {layer.weight: layer for layer in layers(self.model)}
+        weights = self.graph.weights
+        said = []
+        if others := [name for name in weights if name not in of_layers]:
+            said.append(f"LiteRT files hold weights that belong to no layer as float: {', '.join(others)}.")
+        asked = {tensor.tensor: tensor.asked for tensor in self.plan.quantized}
+        narrow = [name for name in weights if name in of_layers and (scheme := asked.get(name)) and scheme.bits < 8]
+        floats = float_outputs(self.graph)  # whose products read weights that were decoded
+        halved = {
+            name
+            for name in self.graph.packed.intersection(narrow)
+            if not self.graph.as_planned
+            and takes_half_bytes(of_layers[name], weights[name])
+            and of_layers[name].output not in floats
+        }
+        whole = [name for name in narrow if name not in halved]
+        if whole:
+            said.append(
+                f"LiteRT files hold {len(whole)} of the {len(narrow)} weights of fewer than 8 bits in a byte each: "
+                "only fully connected layers read 4 bits as fast."
+            )
+        return (*self.notes, *said)
 
     def to_bytes(self, form: FileForm = FileForm()) -> bytes:
         """The content of a file in this form; ONNX if the form does not say.
@@ -68,8 +86,8 @@ class Quantized:
         Raises:
             SchemeError, OutputError, ModelError: see `save`.
         """
-        form.check(self.model, integer=self.plan.recipe.integer)
-        check_kind(self.plan.recipe, form)
+        form.check(self.model, integer=self.plan.integer)
+        check_kind(self.plan, form)
         return self._checked(self._content(form), form)
 
     def _content(self, form: FileForm) -> bytes:
@@ -118,33 +136,33 @@ class Quantized:
         return to_litert(graph, input_type=kind, output_type=form.output_type, lanes=lanes)
 
 
-def check_form(model: Model, recipe: Recipe, path: Path | str, form: FileForm) -> None:
-    """Refuse what `Quantized.save` would, before quantizing takes its time.
+def check_form(model: Model, decision: Plan, path: Path | str, form: FileForm) -> None:
+    """Refuse what `Quantized.save` would of a plan, before quantizing takes its time.
 
     Raises:
         SchemeError, OutputError, ModelError: see `Quantized.save`.
         EngineError: a LiteRT file, and the package `ai-edge-litert` is not installed.
     """
     form = form.named(path)
-    form.check(model, integer=recipe.integer)
-    check_kind(recipe, form)
+    form.check(model, integer=decision.integer)
+    check_kind(decision, form)
     if form.to == LITERT:
-        check_for_litert(model, recipe, form)
+        check_for_litert(model, decision, form)
 
 
-def check_kind(recipe: Recipe, form: FileForm) -> None:
+def check_kind(decision: Plan, form: FileForm) -> None:
     """Refuse a form that a device's compiler does not read, or 8-bit codes for 16-bit activations.
 
     Raises:
         SchemeError: the format is another, or the file cannot take or give what was asked for.
     """
-    target = recipe.target
-    if recipe.integer and recipe.activations.bits == 16 and "int8" in (form.input, form.output_type):
+    target = decision.target
+    if decision.integer and decision.activations.bits == 16 and "int8" in (form.input, form.output_type):
         raise SchemeError(
-            f"recipe '{recipe.name}' has codes of 16 bits, so its file cannot take or give int8.",
+            f"recipe '{decision.title}' has codes of 16 bits, so its file cannot take or give int8.",
             remedy="Leave the types float32.",
         )
-    if not recipe.integer or target not in DEVICES:
+    if target not in DEVICES:
         return
     wanted = DEVICES[target].files
     if (form.to or ONNX) not in wanted:
@@ -159,7 +177,7 @@ def check_kind(recipe: Recipe, form: FileForm) -> None:
         )
 
 
-def check_for_litert(model: Model, recipe: Recipe, form: FileForm) -> None:
+def check_for_litert(model: Model, decision: Plan, form: FileForm) -> None:
     """Refuse operators, weights and layouts of bytes that LiteRT files have no form for.
 
     Raises:
@@ -167,10 +185,7 @@ def check_for_litert(model: Model, recipe: Recipe, form: FileForm) -> None:
         EngineError: the package `ai-edge-litert` is not installed.
     """
     # Whether LiteRT has a form for weights and operators does not depend on how they are computed.
-    tensors = plan(model, replace(recipe, integer=False)).tensors
+    tensors = decision.tensors
     graph = QuantizedGraph(model)
     graph = with_byte_input(graph, layout=form.layout) if form.input == "uint8" else graph
-    given = {tensor.tensor: (tensor.given, tensor.axis) for tensor in tensors if tensor.given is not None}
-    if recipe.integer:  # narrower codes are stored in whole bytes
-        given = {name: (scheme.with_bits(max(8, scheme.bits)), axis) for name, (scheme, axis) in given.items()}
-    check_litert(graph, given)
+    check_litert(graph, {tensor.tensor: (tensor.given, tensor.axis) for tensor in tensors if tensor.given is not None})

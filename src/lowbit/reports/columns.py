@@ -74,6 +74,8 @@ COLUMNS = (
            "Float's time over this file's time, median of the ratios within rounds"),
     Column("expected_ratio", "expected", "×", units.ratio, 7, 0,
            "How many times faster it should be, judged by small kernels on this processor beforehand"),
+    Column("load_ms", "ready", "ms", units.milliseconds, 16, -1,
+           "Time that a fresh process takes to load the model and unpack its weights, once"),
     Column("load_memory_bytes", "load", "MB", units.megabytes, 12, -1,
            "Memory that a fresh process gains by loading the model"),
     Column("peak_memory_bytes", "peak", "MB", units.megabytes, 11, -1,

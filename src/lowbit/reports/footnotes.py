@@ -77,7 +77,7 @@ def _about_engines(comparison: Comparison) -> list[str]:
     ]
     notes += comparison.verdicts
     if comparison.environment.target:
-        integers = dict.fromkeys(row.recipe for row in rows if row.recipe.startswith("int"))
+        integers = dict.fromkeys(row.recipe for row in rows if row.recipe.startswith(("int", "icluster")))
         notes.append(f"{', '.join(integers) or 'Integer'} files target {comparison.environment.target}.")
     return notes
 

@@ -126,20 +126,23 @@ def inspection_json(model: Model, cost: Cost, ledger: Ledger) -> dict[str, Any]:
 
 
 def print_plan(plan: Plan, *, console: Console | None = None) -> None:
-    """What was requested and what is given, tensor by tensor; for integer recipes also node by node."""
+    """What was requested, by which rule, and what is given, tensor by tensor; where there are integers node by node."""
     console = console or Console()
     rows = [
         (
             tensor.tensor,
             _shape(tensor.shape),
             f"{tensor.share:.1%}",
+            *((tensor.rule,) if plan.rules else ()),
             _scheme(tensor.asked),
             _scheme(tensor.given),
             tensor.reason,
         )
         for tensor in plan.tensors
     ]
-    console.print(table(("tensor", "shape", "share", "requested", "given", "reason"), rows, left=6))
+    by = ("rule",) if plan.rules else ()
+    heads = ("tensor", "shape", "share", *by, "requested", "given", "reason")
+    console.print(table(heads, rows, left=len(heads)))
     if plan.nodes:
         nodes = [(node.node, node.op, node.arithmetic, node.reason) for node in plan.nodes]
         console.print(table(("node", "op", "computes in", "reason"), nodes, left=4))
@@ -160,7 +163,7 @@ def print_written(
     console = console or Console()
     plan = quantized.plan
     console.print(
-        f"{path}: {plan.recipe.name}, {units.count(ledger.total)} bytes, "
+        f"{path}: {plan.title}, {units.count(ledger.total)} bytes, "
         f"{units.smaller(source_bytes / ledger.total)} than the original"
         f"{f' ({plan.shortfall})' if plan.shortfall else ''}; "
         f"{ledger.bits_per_weight:.2f} bits per weight, scales and code books included.",
@@ -188,6 +191,7 @@ def written_json(quantized: Quantized, path: Path, ledger: Ledger, *, source_byt
     return {
         "file": str(path),
         "recipe": plan.recipe.name,
+        "rules": list(plan.rules),
         "file_bytes": ledger.total,
         "ratio": source_bytes / ledger.total,
         "bits_per_weight": ledger.bits_per_weight,

@@ -4,7 +4,7 @@ Codes decode themselves twice: `decode` in numpy, and `decode_with` in the words
 `Decoder`. Both give the same bits.
 """
 
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,7 @@ class Chain(Protocol):
         ...
 
     def cast(self, dtype: str) -> Self:
-        """Convert to "int32" or "float32"."""
+        """Convert to "int8", "int32" or "float32"."""
         ...
 
     def joined(self, op: str, other: Self) -> Self:
@@ -30,7 +30,7 @@ class Chain(Protocol):
         ...
 
     def looked_up(self, table: Array, *, half: bool) -> Self:
-        """Replace each index by its entry of a float32 table; `half` says that float16 holds all entries."""
+        """Replace each index by its entry of a table; `half` says of a float32 one that float16 holds all entries."""
         ...
 
     def scaled(self, factors: Array) -> Self:
@@ -101,6 +101,30 @@ class Codes(Protocol):
         stay as they are.
         """
         ...
+
+
+@runtime_checkable
+class IntegerCodes(Codes, Protocol):
+    """Codes that integer kernels can multiply: each stands for a whole number, times the scale of its channel."""
+
+    @property
+    def scale(self) -> npt.NDArray[np.float32]:
+        """Of each channel [channels], or of the whole tensor [1]."""
+        ...
+
+    def levels(self) -> npt.NDArray[np.int8]:
+        """The whole numbers, in the shape of the tensor."""
+        ...
+
+    def levels_with(self, decoder: Decoder[C]) -> C:
+        """The same as a chain of steps from packed codes, which ends in int8."""
+        ...
+
+
+def integer_codes(codes: Codes) -> IntegerCodes:
+    """Codes of a layer that runs in integers."""
+    assert isinstance(codes, IntegerCodes)
+    return codes
 
 
 class Scheme(Protocol):

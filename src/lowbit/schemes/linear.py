@@ -268,6 +268,15 @@ class LinearCodes:
             steps -= self.blocks.spread(self.zero_point.astype(np.int32))
         return self.blocks.from_rows(steps.astype(np.float32) * self.blocks.spread(self.scale))
 
+    def levels(self) -> npt.NDArray[np.int8]:
+        """The codes: what integer kernels multiply with. For symmetric grids of up to 8 bits."""
+        return self.codes.astype(np.int8)
+
+    def levels_with(self, decoder: Decoder[C]) -> C:
+        """The same from packed codes."""
+        stored, offset = self.unsigned()
+        return decoder.integers(stored, self.bits).then("Sub", np.int32(offset)).cast("int8")
+
     def decode_with(self, decoder: Decoder[C]) -> C:
         """(code - zero point) * scale, in the order and precision of `decode`."""
         blocks = self.blocks

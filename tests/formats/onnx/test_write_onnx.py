@@ -17,9 +17,9 @@ from lowbit.quantization.planning.recipes import RECIPES, parse_recipe
 
 WEIGHT_ONLY = [
     f"{family}{bits}"
-    for family, (widths, *_) in RECIPES.items()
-    if family not in ("float", "int", "a16w")
+    for family, (widths, recipe, _) in RECIPES.items()
     for bits in widths
+    if family != "float" and not recipe(bits).integer
 ]
 UNPACKING = {"Cast", "Div", "Mod", "Gather", "Sub", "Mul", "Reshape", "Slice", "Add", "DequantizeLinear"}
 

@@ -14,7 +14,6 @@ from lowbit.errors import DataError, DowngradeError, ModelError, SchemeError
 from lowbit.graph.preprocessing import Preprocessing
 from lowbit.quantization.planning.plan import Plan
 from lowbit.quantization.planning.recipes import RECIPES, STUDY, parse_recipe
-from lowbit.quantization.solving.schemes import SCHEMES
 
 
 @pytest.fixture(scope="module")
@@ -226,8 +225,9 @@ def test_batch_norm_statistics_are_never_quantized():
 
 def test_plan_is_plain_data(model):
     data = lowbit.plan(model, "int8").to_json()
-    assert data["tensors"][0]["asked"]["bits"] == 8
-    assert {"node", "op", "arithmetic", "reason"} == set(data["nodes"][0])
+    assert data["tensors"][0]["given"] == "int8"
+    assert data["nodes"][0] == {"node": "stem", "op": "Conv"}, "its weight says how it computes"
+    assert {"node", "op", "arithmetic", "reason"} == set(data["nodes"][1])
 
 
 def test_integer_recipes_need_images(model):
@@ -276,11 +276,9 @@ def test_the_plan_reads_back_from_json(recipe):
     decision = lowbit.plan(lowbit.load(networks.residual_network()), recipe)
     data = json.loads(json.dumps(decision.to_json()))
     assert Plan.from_json(data) == decision
-    if recipe != "float":
-        assert {tensor["given"]["kind"] for tensor in data["tensors"] if tensor["given"]} <= set(SCHEMES)
 
 
-@pytest.mark.parametrize("part", ["recipe", "tensors", "nodes", "scale_groups", "steps", "effort", "target"])
+@pytest.mark.parametrize("part", ["recipe", "tensors", "nodes", "scale_groups", "steps", "effort", "target", "rules"])
 def test_a_plan_that_lacks_something_is_refused(part):
     data = lowbit.plan(lowbit.load(networks.residual_network()), "int8").to_json()
     del data[part]
@@ -332,7 +330,7 @@ def test_a_range_rule_that_is_named_is_not_put_to_the_test(model):
 SIZE = "bits cost least in small layers, and win as much there"
 
 
-@pytest.mark.parametrize("recipe", ["int4", "int2", "linear4", "linear2", "linear6", "cluster4", "cluster1"])
+@pytest.mark.parametrize("recipe", ["linear4", "linear2", "linear6", "cluster4", "cluster1"])
 def test_small_layers_get_more_bits_in_narrow_recipes(model, recipe):
     decision = lowbit.plan(model, recipe)
     asked = parse_recipe(recipe).weights
@@ -369,7 +367,7 @@ def test_from_eight_bits_on_all_layers_get_the_same(model, recipe):
         parse_recipe(recipe, extra_bits=0.4)
 
 
-@pytest.mark.parametrize("recipe", ["int4", "linear4", "linear2", "cluster3"])
+@pytest.mark.parametrize("recipe", ["linear4", "linear2", "cluster3"])
 def test_extra_bits_can_be_chosen(model, recipe):
     same, more = (lowbit.plan(model, parse_recipe(recipe, extra_bits=extra)) for extra in (0, 1.5))
     assert same.adaptations == ()
@@ -388,7 +386,7 @@ def test_wider_layers_share_scales_as_the_others_do(model):
     for recipe, how in (("int4", {"per": "tensor"}), ("linear4", {"per": "group", "group_size": 8})):
         decision = lowbit.plan(model, parse_recipe(recipe, **how))
         assert {tensor.given.per for tensor in decision.quantized} == {how["per"]}
-        assert len({tensor.given.bits for tensor in decision.quantized}) > 1
+        assert any(tensor.given.bits > tensor.asked.bits for tensor in decision.quantized)
 
 
 def test_a_layer_that_would_not_become_smaller_stays_float():

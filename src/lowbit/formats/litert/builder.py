@@ -38,14 +38,25 @@ class FileBuilder:
         scale: npt.NDArray[np.float32] | None = None,
         zero_point: int = 0,
         axis: int = 0,
+        dtype: str = "",
     ) -> int:
-        """Index of a constant tensor; equal ones are stored once."""
+        """Index of a constant tensor; equal ones are stored once.
+
+        Args:
+            array: its values.
+            name: may be empty.
+            scale: of its codes.
+            zero_point: of its codes.
+            axis: dimension that the scales run along.
+            dtype: as it is stored, if not as the array's own: "int4".
+        """
         content = np.ascontiguousarray(array)
         steps = None if scale is None else scale.tobytes()
-        key = (str(array.dtype), array.shape, content.tobytes(), steps, zero_point, axis)
+        kind = dtype or str(array.dtype)
+        key = (kind, array.shape, content.tobytes(), steps, zero_point, axis)
         if key not in self._constants:
             self._constants[key] = len(self.tensors)
-            self.tensors.append(FileTensor(array.shape, str(array.dtype), name, content, scale, zero_point, axis))
+            self.tensors.append(FileTensor(array.shape, kind, name, content, scale, zero_point, axis))
         return self._constants[key]
 
     def integers(self, values: Sequence[int]) -> int:

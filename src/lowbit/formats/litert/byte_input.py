@@ -136,7 +136,7 @@ def _whole_groups(reach: tuple[int, int], window: Window, channels: int, lanes: 
 
 def _from_middle(layer: ByteLayer, zero_points: tuple[int, ...]) -> BiasCodes:
     """The bias of a convolution that counts from `MIDDLE` instead of a zero point per color."""
-    sums = layer.weight.codes.astype(np.int64).sum(axis=(2, 3))
+    sums = layer.weight.levels().astype(np.int64).sum(axis=(2, 3))
     moved = layer.bias.codes + sums @ (MIDDLE.zero_point - np.array(zero_points, np.int64))
     return BiasCodes(moved.astype(np.int32), layer.bias.scale)
 

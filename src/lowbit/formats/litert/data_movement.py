@@ -130,7 +130,7 @@ def _embedding(graph: FileGraph, node: Node) -> None:
         rows = graph.constant(table.astype(np.float32), name=str(value.name))
     else:
         scheme, axis = (codes.scheme, codes.axis) if codes is not None else graph.schemes[str(value.name)]
-        if not isinstance(scheme, Linear) or scheme.bits not in (7, 8) or not scheme.symmetric or scheme.per == "group":
+        if not (isinstance(scheme, Linear) and scheme.bits <= 8 and scheme.symmetric and scheme.per != "group"):
             raise graph.refuse(node, f"has a table '{value.name}' as {scheme.name}", instead="choose int8 or linear8")
         rows = graph.tensor(table.shape)
         if isinstance(codes, LinearCodes):

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lowbit.errors import EngineError, ModelError
+from lowbit.packing.bits import pack
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -29,7 +30,7 @@ LARGEST_BYTES = 2**31 - 1
 # Codes above this do not fit the schema's first, one-byte field.
 LAST_SHORT_CODE = 127
 TYPES = {"float32": "FLOAT32", "int8": "INT8", "uint8": "UINT8", "int32": "INT32", "int64": "INT64", "bool": "BOOL"}
-TYPES |= {"int16": "INT16"}
+TYPES |= {"int4": "INT4", "int16": "INT16"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -215,7 +216,7 @@ class _Writer:
             signature[tensor.batch_axis] = -1
             fields["ShapeSignature"] = self.vector(signature)
         if tensor.data is not None:
-            fields["Buffer"] = self.store(np.ascontiguousarray(tensor.data, np.dtype(tensor.dtype)).tobytes())
+            fields["Buffer"] = self.store(_content(tensor.data, tensor.dtype))
         return self.table("Tensor", Type=getattr(self.schema.TensorType, TYPES[tensor.dtype]), **fields)
 
     def store(self, data: bytes) -> int:
@@ -252,3 +253,10 @@ class _Writer:
     def metadata(self, name: str, text: str) -> int:
         named = self.builder.CreateSharedString(name)
         return self.table("Metadata", Name=named, Buffer=self.store(text.encode()))
+
+
+def _content(data: Array, dtype: str) -> bytes:
+    """Numbers as the file has them; of 4 bits there are two in a byte, the first in its low half."""
+    if dtype != "int4":
+        return np.ascontiguousarray(data, np.dtype(dtype)).tobytes()
+    return pack(data.astype(np.int8).view(np.uint8) & np.uint8(15), 4).tobytes()

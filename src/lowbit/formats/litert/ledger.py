@@ -34,6 +34,7 @@ LAYERS = {
 }
 # From LiteRT's order of axes to that of ONNX.
 AXES = {CONV: (0, 3, 1, 2), DEPTHWISE: (3, 0, 1, 2), PRODUCT: (0, 1), TRANSPOSED: (3, 0, 1, 2)}
+HALF_BYTES = "int4"  # two in a byte, the first in its low half
 BYTES = {"int8": "i1", "uint8": "u1", "float32": "<f4", "float16": "<f2", "int16": "<i2", "int32": "<i4"}
 FLOATS = frozenset(("float32", "float16", "bfloat16", "float64"))
 
@@ -132,9 +133,14 @@ def decoded(file: LiteRtFile, tensor: StoredTensor, source: str) -> Array:
     Raises:
         ModelError: a type that is not read here, less content than its shape needs, or zero points that fit no scale.
     """
-    if tensor.dtype not in BYTES:
+    if tensor.dtype not in (*BYTES, HALF_BYTES):
         raise ModelError(f"weights of type {tensor.dtype} are not read.", where=source)
-    codes = file.array(file.buffers[tensor.buffer], BYTES[tensor.dtype])
+    if tensor.dtype == HALF_BYTES:
+        halves = file.array(file.buffers[tensor.buffer], "u1")
+        codes = np.stack([halves & 15, halves >> 4], axis=1).reshape(-1)[: math.prod(tensor.shape)]
+        codes = (codes.astype(np.int8) ^ 8) - 8  # the fourth bit is the sign
+    else:
+        codes = file.array(file.buffers[tensor.buffer], BYTES[tensor.dtype])
     if codes.size != np.prod(tensor.shape, dtype=np.int64):
         raise ModelError(f"holds {codes.size} values for shape {list(tensor.shape)}.", where=source)
     codes = codes.reshape(tensor.shape)

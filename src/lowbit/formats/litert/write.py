@@ -6,8 +6,9 @@ operators (the uint8 codes minus 128, per-channel int8 weights, int32 biases) th
 ones are stored as int8 and computed in float. A model with a byte input takes image bytes
 (`formats/litert/byte_input.py`).
 
-What is given up: one image size per file; weights in code books or of other widths than 8 bits, for which LiteRT has no
-form that it decodes once at load; operators outside `operators.OPERATORS`. All of these are refused by name.
+What is given up: one image size per file; weights in code books of floats or of more than 8 bits, for which LiteRT has
+no form that it decodes once at load, and mostly the width of narrower ones (`layers.takes_half_bytes`); operators
+outside `operators.OPERATORS`. All but the width are refused by name.
 """
 
 import dataclasses

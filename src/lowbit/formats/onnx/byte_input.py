@@ -71,7 +71,7 @@ def _write_folded(draft: Draft, front: "_Front", byte_input: ByteInput, image: i
         if len(node.inputs) < 3:
             node.resize_inputs(3)
         for index, codes, scale in (
-            (1, layer.weight.codes, layer.weight.scale),
+            (1, layer.weight.levels(), layer.weight.scale),
             (2, layer.bias.codes, layer.bias.scale),
         ):
             several = scale.size > 1
@@ -102,7 +102,7 @@ def _by_color(front: "_Front", byte_input: ByteInput, image: ir.Value) -> ir.Val
 def _with_constant(front: "_Front", byte_input: ByteInput, image: ir.Value) -> ir.Value:
     """Pixels [N, C and more, H, W] that count from one zero point, with constant channels behind the colors."""
     how = byte_input.preprocessing
-    total = next(iter(byte_input.layers.values())).weight.codes.shape[1]
+    total = next(iter(byte_input.layers.values())).weight.shape[1]
     more = total - how.channels
     # Turned around and padded as a matrix [colors, pixels]: between reshapes no runtime moves the padding to the
     # innermost axis, where ONNX Runtime took 171 us for it instead of 6.

@@ -12,6 +12,7 @@ import onnx_ir as ir
 from lowbit.formats.input_bytes import CHANNEL_MULTIPLE, wants_more_channels
 from lowbit.formats.names import Names
 from lowbit.formats.onnx.draft import Draft
+from lowbit.graph.ops import layers
 
 
 def pad_first_layers(draft: Draft) -> Draft:
@@ -20,6 +21,7 @@ def pad_first_layers(draft: Draft) -> Draft:
     All QuantizeLinear and DequantizeLinear nodes must be in place.
     """
     graph, integer, names = draft.graph, draft.quantized.integer, draft.names
+    shapes = {layer.node: layer.weight_shape for layer in layers(draft.quantized.model)}
     widened: dict[ir.Value, ir.Value] = {}
     for node in tuple(graph):
         if node.op_type != "Conv" or node.name not in integer:
@@ -31,9 +33,9 @@ def pad_first_layers(draft: Draft) -> Draft:
         source = codes.producer() if codes is not None else None
         if source is None or source.op_type != "QuantizeLinear" or codes is None or weight_codes is None:
             continue
-        if source.inputs[0] is None or not source.inputs[0].is_graph_input() or weight_codes.const_value is None:
+        if source.inputs[0] is None or not source.inputs[0].is_graph_input():
             continue
-        outputs, channels = weight_codes.const_value.numpy().shape[:2]
+        outputs, channels = shapes[str(node.name)][:2]
         groups = node.attributes.get_int("group", 1)
         shape = codes.shape if codes.shape is not None else source.inputs[0].shape
         if shape is None or not wants_more_channels(channels, outputs, groups=groups) or shape[1] != channels:

@@ -1,10 +1,10 @@
 """Integers as ONNX has them: QuantizeLinear/DequantizeLinear pairs around float operators.
 
-Runtimes make integer kernels of what lies between: uint8 activations, int8 weights, int32 biases. For devices, and with
-16 bits, activations are of other kinds (`ActivationKind`), and nothing is written on codes alone.
+Runtimes make integer kernels of what lies between: uint8 activations, int8 weights, int32 biases. Weights and biases
+are in `formats/onnx/integer_weights.py`. For devices, and with 16 bits, activations are of other kinds
+(`ActivationKind`), and nothing is written on codes alone.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -13,11 +13,8 @@ import onnx_ir as ir
 
 from lowbit.formats.names import Names
 from lowbit.formats.onnx.draft import Draft
-from lowbit.formats.quantized_graph import UINT8, ActivationCodes, BiasCodes, Floats, Int32s, float_outputs
-from lowbit.graph.ops import OPS, layers
-from lowbit.schemes.linear import LinearCodes
+from lowbit.formats.quantized_graph import ActivationCodes, float_outputs
 
-INT32 = np.iinfo(np.int32)
 WIDE_OPSET = 21  # from which on QuantizeLinear gives 16 bits
 CONTRIBUTED = "com.microsoft"  # whose operators of the same names do; ONNX Runtime and OpenVINO read them
 
@@ -43,97 +40,6 @@ def absorb_activations(draft: Draft) -> Draft:
         if codes is not None:
             activations[name] = codes
     return replace(draft, activations=activations)
-
-
-def write_integer_weights(draft: Draft) -> Draft:
-    """Weights and biases of layers that run in integers: stored codes behind DequantizeLinear."""
-    graph, quantized, names = draft.graph, draft.quantized, draft.names
-    nodes = {str(node.name): node for node in graph}
-    stored: dict[str, tuple[ir.Value, ir.Value]] = {}
-    for layer in layers(quantized.model):
-        if layer.node not in quantized.integer:
-            continue
-        node = nodes[layer.node]
-        codes = quantized.weights[layer.weight]
-        assert isinstance(codes, LinearCodes)
-        boxed = layer.geometry is None and codes.scale.size > 1 and quantized.kind.bits > UINT8.bits
-        if layer.weight not in stored:
-            array = codes.codes.astype(np.int8)
-            stored[layer.weight] = names.constant(array[None] if boxed else array, "w"), _scale(codes.scale, names)
-        weight, scale = stored[layer.weight]
-        axis = layer.channel_axis
-        if boxed:
-            floats = _unboxed(graph, node, _dequantized(graph, node, weight, scale, names, axis=1 + axis), names)
-            floats = _turned(graph, node, floats, names) if layer.turned else floats
-        else:
-            if layer.turned:
-                weight, axis = _turned(graph, node, weight, names), 1 - axis
-            floats = _dequantized(graph, node, weight, scale, names, axis=axis)
-        node.replace_input_with(OPS[layer.op].weight, floats)
-        if layer.node not in quantized.biases or layer.bias is None:
-            continue
-        bias = quantized.biases[layer.node]
-        index = _place(node, layer.bias)
-        whole, steps = _in_32_bits(bias)
-        stored_bias, scale = names.constant(whole, "b"), _scale(steps, names)
-        node.replace_input_with(index, _dequantized(graph, node, stored_bias, scale, names, axis=0))
-    return draft
-
-
-def _in_32_bits(bias: BiasCodes) -> tuple[Int32s, Floats]:
-    """A bias and its scale; larger steps for one that has more bits.
-
-    ONNX Runtime adds those of 16-bit activations in float. A float bias it would round to int32 itself, in units of
-    input scale times weight scale, and let it overflow (WeightBiasQuantization, version 1.32).
-    """
-    largest = np.abs(bias.codes.astype(np.float64)).max(initial=0)
-    step = 2.0 ** max(0, math.ceil(math.log2(max(largest, 1) / INT32.max)))
-    return np.rint(bias.codes / step).astype(np.int32), (bias.scale * np.float32(step)).astype(np.float32)
-
-
-def _turned(graph: ir.Graph, before: ir.Node, matrix: ir.Value, names: Names) -> ir.Value:
-    """The transpose of stored codes, which runtimes fold, or of what they decode to."""
-    node = ir.node("Transpose", [matrix], attributes={"perm": [1, 0]})
-    node.outputs[0].name = names.fresh("t")
-    node.outputs[0].type = ir.TensorType(matrix.dtype or ir.DataType.FLOAT)
-    graph.insert_before(before, node)
-    return node.outputs[0]
-
-
-def _unboxed(graph: ir.Graph, before: ir.Node, floats: ir.Value, names: Names) -> ir.Value:
-    """A matrix from [1, rows, columns].
-
-    Of a product that reads DequantizeLinear along columns ONNX Runtime 1.32 makes MatMulNBits, which rounds the other
-    operand to 8 bits, whatever codes it has.
-    """
-    node = ir.node("Squeeze", [floats, names.constant(np.array([0]))])
-    node.outputs[0].name = names.fresh("t")
-    graph.insert_before(before, node)
-    return node.outputs[0]
-
-
-def _place(node: ir.Node, name: str) -> int:
-    """Which input of a node has this name."""
-    return next(index for index, value in enumerate(node.inputs) if value is not None and value.name == name)
-
-
-def _scale(scale: Floats, names: Names) -> ir.Value:
-    """Scales as DequantizeLinear wants them: one per channel, or a scalar."""
-    return names.constant(scale.reshape(-1) if scale.size > 1 else scale.reshape(()), "s")
-
-
-def _dequantized(
-    graph: ir.Graph, before: ir.Node, codes: ir.Value, scale: ir.Value, names: Names, *, axis: int
-) -> ir.Value:
-    channels = scale.const_value.numpy().shape if scale.const_value is not None else ()
-    inputs = [codes, scale]
-    if before.op_type in ("Gemm", "MatMul") and codes.dtype is not None:
-        # The zero point may be left out by the standard, but then ONNX Runtime makes no integer product.
-        inputs.append(names.constant(np.zeros(channels, codes.dtype.numpy())))
-    node = ir.node("DequantizeLinear", inputs, attributes={"axis": axis} if channels else {})
-    node.outputs[0].name = names.fresh("d")
-    graph.insert_before(before, node)
-    return node.outputs[0]
 
 
 def write_conversions(draft: Draft) -> Draft:

@@ -39,7 +39,7 @@ def layer_weights(path: Path | str) -> dict[str, Array]:
     values = {name: numpy_helper.to_array(stored[name]) for name in set(wanted.values()) if name in stored}
     computed = [name for name in dict.fromkeys(wanted.values()) if name not in values]
     if computed:
-        values |= _computed(proto, graph, computed)
+        values |= computed_values(proto, graph, computed)
     weights = {node: values[name] for node, name in wanted.items()}
     metadata = {entry.key: entry.value for entry in proto.metadata_props}
     turned = json.loads(metadata.get(TURNED_KEY, "[]"))
@@ -49,7 +49,7 @@ def layer_weights(path: Path | str) -> dict[str, Array]:
     return weights if folded is None else in_float_units(weights, folded)
 
 
-def _computed(proto: ModelProto, graph: StoredGraph, wanted: list[str]) -> dict[str, Array]:
+def computed_values(proto: ModelProto, graph: StoredGraph, wanted: list[str]) -> dict[str, Array]:
     """Tensors that some nodes compute from stored ones, by running these nodes alone.
 
     Raises:

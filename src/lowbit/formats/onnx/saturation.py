@@ -24,6 +24,8 @@ import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from lowbit.errors import ModelError
+from lowbit.formats.onnx.read import computed_values
+from lowbit.formats.onnx.stored import StoredGraph
 from lowbit.graph.ops import OPS
 
 LOWEST, HIGHEST = -32768, 32767
@@ -73,8 +75,8 @@ def saturating(model: bytes | Path | str) -> Saturating:
     except Exception as error:
         where = "memory" if isinstance(model, bytes) else str(model)
         raise ModelError(f"not a readable ONNX file: {error}", where=where) from error
-    values = {tensor.name: tensor for tensor in proto.graph.initializer}
     producers = {output: node for node in proto.graph.node for output in node.output}
+    values = _constants(proto, producers)
     nodes: list[NodeProto] = []
     pairs: dict[str, int] = {}
     risky: dict[str, int] = {}
@@ -96,6 +98,16 @@ def saturating(model: bytes | Path | str) -> Saturating:
     return Saturating(proto.SerializeToString(), risky, pairs)
 
 
+def _constants(proto: onnx.ModelProto, producers: Mapping[str, NodeProto]) -> dict[str, Array]:
+    """Stored tensors, and what DequantizeLinear nodes of weights read that is unpacked, padded or turned first."""
+    graph = StoredGraph(proto.graph)
+    read = [producers.get(node.input[1]) for node in proto.graph.node if node.op_type in OPS and len(node.input) > 1]
+    names = [name for node in read if node is not None and node.op_type == "DequantizeLinear" for name in node.input]
+    computed = [name for name in dict.fromkeys(names) if name in graph.producers]
+    values = {tensor.name: numpy_helper.to_array(tensor) for tensor in proto.graph.initializer}
+    return values | (computed_values(proto, graph, computed) if computed else {})
+
+
 def _risky_pairs(rows: Array) -> tuple[Array, Array, Array]:
     """First and second weight of each pair [outputs, pairs], and which of them can leave int16."""
     padded = np.pad(rows, ((0, 0), (0, rows.shape[1] % 2)))
@@ -105,21 +117,19 @@ def _risky_pairs(rows: Array) -> tuple[Array, Array, Array]:
     return first, second, (most > HIGHEST) | (least < LOWEST)
 
 
-def _layer(
-    node: NodeProto, values: Mapping[str, TensorProto], producers: Mapping[str, NodeProto]
-) -> _IntegerLayer | None:
+def _layer(node: NodeProto, values: Mapping[str, Array], producers: Mapping[str, NodeProto]) -> _IntegerLayer | None:
     """A Conv, Gemm or MatMul of uint8 codes and stored int8 codes that vpmaddubsw would compute; None for others."""
     if node.op_type not in OPS or node.op_type == "ConvTranspose" or len(node.input) < 2:
         return None
     image, weight = (producers.get(name) for name in node.input[:2])
     if image is None or weight is None or {image.op_type, weight.op_type} != {"DequantizeLinear"}:
         return None
-    codes = _stored(weight.input[0], values, producers)
+    codes = values.get(weight.input[0])
     scale = values.get(image.input[1])
     zero_point = values.get(image.input[2]) if len(image.input) > 2 else None
     if codes is None or codes.dtype != np.int8 or scale is None or image.input[0] in values or zero_point is None:
         return None
-    if zero_point.data_type != TensorProto.UINT8 or zero_point.dims or weight.input[1] not in values:
+    if zero_point.dtype != np.uint8 or zero_point.shape or weight.input[1] not in values:
         return None
     attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
     places: tuple[int, ...] = ()
@@ -141,30 +151,16 @@ def _layer(
             return None
         rows = codes if attributes.get("transB", 0) else codes.T
         columns = np.broadcast_to(np.arange(rows.shape[1]), rows.shape)
-    steps = numpy_helper.to_array(scale).astype(np.float32) * numpy_helper.to_array(values[weight.input[1]])
+    steps = scale.astype(np.float32) * values[weight.input[1]]
     return _IntegerLayer(
         node=node,
         activation=image.input[0],
-        zero_point=int(numpy_helper.to_array(zero_point)),
+        zero_point=int(zero_point),
         rows=rows.astype(np.int64),
         columns=columns.astype(np.int64),
         scale=np.broadcast_to(steps.reshape(-1), len(rows)).astype(np.float32),
         places=places,
     )
-
-
-def _stored(name: str, values: Mapping[str, TensorProto], producers: Mapping[str, NodeProto]) -> Array | None:
-    """Stored codes, with the channels of zeros that a Pad appends, or turned."""
-    if name in values:
-        return numpy_helper.to_array(values[name])
-    node = producers.get(name)
-    if node is not None and node.op_type == "Transpose" and node.input[0] in values:
-        return numpy_helper.to_array(values[node.input[0]]).T
-    if node is None or node.op_type != "Pad" or node.input[0] not in values or node.input[1] not in values:
-        return None
-    codes = numpy_helper.to_array(values[node.input[0]])
-    before, after = numpy_helper.to_array(values[node.input[1]]).reshape(2, -1)
-    return np.pad(codes, list(zip(before.tolist(), after.tolist(), strict=True)))
 
 
 def _corrected(

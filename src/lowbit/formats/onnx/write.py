@@ -21,7 +21,8 @@ from lowbit.formats.onnx.channel_padding import pad_first_layers
 from lowbit.formats.onnx.decode_nodes import write_codes, write_halves
 from lowbit.formats.onnx.draft import Draft, Rewrite, begin
 from lowbit.formats.onnx.dynamic import write_compressed, write_dynamic
-from lowbit.formats.onnx.integers import absorb_activations, write_conversions, write_integer_weights
+from lowbit.formats.onnx.integer_weights import write_integer_weights
+from lowbit.formats.onnx.integers import absorb_activations, write_conversions
 from lowbit.formats.onnx.lines import write_lines_as_images
 from lowbit.formats.onnx.openvino import for_openvino
 from lowbit.formats.onnx.zero_points import without_zero_points
@@ -76,6 +77,15 @@ def without_wide_codes(quantized: QuantizedGraph) -> QuantizedGraph:
     return replace(quantized, activations={}, biases={}, integer=frozenset(), absorbed=frozenset(), as_planned=False)
 
 
+def drop_names(draft: Draft) -> Draft:
+    """Nodes that were added need no names: the library's own, such as node_DequantizeLinear_7, take 30 bytes each."""
+    known = {node.name for node in draft.quantized.model.graph}
+    for node in draft.graph:
+        if node.name not in known and str(node.name).startswith(f"node_{node.op_type}_"):
+            node.name = ""
+    return draft
+
+
 AS_PLANNED = "as planned"
 # By `FileForm.to`, first to last: what is done to the integers before anything is written,
 INTEGER_REWRITES: Mapping[str, tuple[Callable[[QuantizedGraph], QuantizedGraph], ...]] = {
@@ -85,7 +95,15 @@ INTEGER_REWRITES: Mapping[str, tuple[Callable[[QuantizedGraph], QuantizedGraph],
 }
 # and to the graph that becomes the file.
 INTEGERS: tuple[Rewrite, ...] = (absorb_activations, write_averages, write_integer_weights)
-ENDING: tuple[Rewrite, ...] = (write_codes, write_halves, write_metadata, write_byte_input, fill_scans, drop_unused)
+ENDING: tuple[Rewrite, ...] = (
+    write_codes,
+    write_halves,
+    write_metadata,
+    write_byte_input,
+    fill_scans,
+    drop_unused,
+    drop_names,
+)
 GRAPH_REWRITES: Mapping[str, tuple[Rewrite, ...]] = {
     AS_PLANNED: (write_float_values, absorb_activations, write_integer_weights, write_conversions, *ENDING),
     "onnx": (

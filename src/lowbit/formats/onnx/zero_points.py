@@ -27,7 +27,7 @@ import numpy.typing as npt
 from lowbit.formats.quantized_graph import ActivationCodes, BiasCodes, QuantizedGraph
 from lowbit.graph.model import Node, Value
 from lowbit.graph.ops import Layer, layers
-from lowbit.schemes.linear import LinearCodes
+from lowbit.schemes.codes import integer_codes
 
 HIGHEST = 255
 # Of a bias that was moved: a quarter of int32, so that the products still fit beside it.
@@ -109,9 +109,8 @@ class _Tensors:
 
     def _sums(self, layer: Layer) -> npt.NDArray[np.int64]:
         """Sum of the weight codes of each output channel."""
-        codes = self.quantized.weights[layer.weight]
-        assert isinstance(codes, LinearCodes)
-        sums: npt.NDArray[np.int64] = layer.to_matrix(codes.codes).astype(np.int64).sum(axis=2)
+        codes = integer_codes(self.quantized.weights[layer.weight])
+        sums: npt.NDArray[np.int64] = layer.to_matrix(codes.levels()).astype(np.int64).sum(axis=2)
         return sums.reshape(-1)
 
     def _span(self, name: str) -> float:

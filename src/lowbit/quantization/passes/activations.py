@@ -12,7 +12,7 @@ from lowbit.formats.quantized_graph import UINT8, ActivationCodes, BiasCodes, Co
 from lowbit.graph.model import Model
 from lowbit.graph.ops import Layer
 from lowbit.quantization.planning.plan import Plan
-from lowbit.schemes.linear import LinearCodes
+from lowbit.schemes.codes import IntegerCodes
 
 INT32_LIMIT = 2**31 - 1
 AT_LIMIT = 0.45  # share of the limit that only a bias takes whose scale was made for it (`least_scales`)
@@ -93,7 +93,7 @@ def fit_biases(
     adjusted = dict(weights)
     for layer in running:
         codes = adjusted[layer.weight]
-        if layer.bias is None or layer.bias_node is not None or not isinstance(codes, LinearCodes):
+        if layer.bias is None or layer.bias_node is not None or not isinstance(codes, IntegerCodes):
             continue
         scale = codes.scale.reshape(-1)
         least = least_scales(model.weights[layer.bias], activations[layer.input], limit)
@@ -104,7 +104,7 @@ def fit_biases(
     biases = {}
     for layer in running:
         codes = adjusted[layer.weight]
-        if layer.bias is not None and layer.bias_node is None and isinstance(codes, LinearCodes):
+        if layer.bias is not None and layer.bias_node is None and isinstance(codes, IntegerCodes):
             scale = np.float32(activations[layer.input].scale) * codes.scale.reshape(-1)
             exact = np.round(model.weights[layer.bias].astype(np.float64) / scale)
             fitting = np.clip(exact, -limit, limit)

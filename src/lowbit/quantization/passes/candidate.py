@@ -1,5 +1,6 @@
 """A quantized network on its way through the steps, and how it is put together from codes and ranges."""
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ from lowbit.data.dataset import Dataset
 from lowbit.formats.devices import DEVICES, FLOAT_BIAS
 from lowbit.formats.input_bytes import with_exact_input
 from lowbit.formats.onnx.block_kernels import has_kernel
+from lowbit.formats.opening import RULES_KEY
 from lowbit.formats.quantized_graph import ActivationCodes, QuantizedGraph
 from lowbit.graph.model import Model
 from lowbit.graph.ops import layers
@@ -89,10 +91,9 @@ def plain_candidate(model: Model, plan: Plan, images: Dataset, threads: int, pro
 def plain_graph(model: Model, plan: Plan, progress: Progress = SILENT) -> QuantizedGraph:
     """Every tensor by its scheme alone; biases in half precision where codes are coarser than that."""
     weights = plain_codes(model, plan, progress)
-    floats = {}
-    if plan.recipe.weights is not None and plan.recipe.bits <= HALF_BITS and not plan.recipe.integer:
-        biases = {layer.bias for layer in layers(model) if layer.weight in weights and layer.bias is not None}
-        floats = {name: narrow_bias(model.weights[name]) for name in sorted(biases)}
+    coarse = {name for name in plan.decoded & weights.keys() if weights[name].bits <= HALF_BITS}
+    biases = {layer.bias for layer in layers(model) if layer.weight in coarse and layer.bias is not None}
+    floats = {name: narrow_bias(model.weights[name]) for name in sorted(biases)}
     return assembled(model, plan, weights, floats, None)
 
 
@@ -100,13 +101,13 @@ def plain_codes(model: Model, plan: Plan, progress: Progress = SILENT) -> dict[s
     """Every tensor by its scheme alone, as its weights suggest; scales in half precision if codes are coarser."""
     in_integers = {node.node for node in plan.nodes if node.arithmetic == "integer"}
     encoded: dict[str, Codes] = {}
-    for tensor in progress.track(plan.quantized, f"encoding {plan.recipe.name}", total=len(plan.quantized)):
+    for tensor in progress.track(plan.quantized, f"encoding {plan.title}", total=len(plan.quantized)):
         if tensor.given is not None:
             weight = model.weights[tensor.tensor]
             codes = tensor.given.encode(weight, tensor.axis)
-            # The scales of integer layers go into those of biases, not into the file alone.
-            multiplied = in_integers.intersection(tensor.layers)
-            encoded[tensor.tensor] = codes if multiplied else with_narrow_scales(codes, weight)
+            # In integer layers the file stores narrow scales only where it packs the codes as well.
+            as_they_are = in_integers.intersection(tensor.layers) and tensor.tensor not in plan.packed
+            encoded[tensor.tensor] = codes if as_they_are else with_narrow_scales(codes, weight)
     return encoded
 
 
@@ -129,25 +130,28 @@ def assembled(
         statistics: ranges of the activations; None where they stay float.
         activations: their codes, if known; else they follow from the statistics.
     """
+    integer = frozenset(node.node for node in plan.nodes if node.arithmetic == "integer")
+    coded = [layer for layer in layers(base) if layer.weight in weights and layer.node not in integer]
+    dynamic = plan.dynamic & {layer.node for layer in coded}
+    with_kernel = {layer.node for layer in coded if has_kernel(layer, weights[layer.weight].scheme)}
+    blocks = plan.block_kernels & with_kernel
     if statistics is None:
-        of_layers = [layer for layer in layers(base) if layer.weight in weights]
-        blocks = [layer.node for layer in of_layers if has_kernel(layer, weights[layer.weight].scheme)]
         return QuantizedGraph(
             base,
             weights=weights,
             float_values=floats,
             metadata=metadata(plan),
-            dynamic=plan.dynamic & {layer.node for layer in of_layers},
-            block_kernels=frozenset(blocks if plan.recipe.block_kernels else ()),
+            dynamic=dynamic,
+            block_kernels=blocks,
         )
     activations = activation_codes(plan, statistics) if activations is None else activations
-    integer = frozenset(node.node for node in plan.nodes if node.arithmetic == "integer")
     absorbed = frozenset(node.node for node in plan.nodes if node.arithmetic == "absorbed")
     corrected = base.with_weights(floats) if floats else base
     running = [layer for layer in layers(base) if layer.node in integer]
     weights, biases = fit_biases(corrected, running, weights, activations, bias_limit(plan))
     if plan.target in DEVICES and DEVICES[plan.target].bias == FLOAT_BIAS:
         biases = {}
+    decoded = {layer.bias for layer in layers(base) if layer.weight in plan.decoded}
     return QuantizedGraph(
         corrected,
         weights=weights,
@@ -155,8 +159,12 @@ def assembled(
         biases=biases,
         integer=integer,
         absorbed=absorbed,
+        float_values={name: value for name, value in floats.items() if name in decoded},
         metadata=metadata(plan),
         as_planned=plan.as_planned,
+        packed=plan.packed,
+        dynamic=dynamic,
+        block_kernels=blocks,
     )
 
 
@@ -167,12 +175,13 @@ def on_bytes(graph: QuantizedGraph, plan: Plan) -> QuantizedGraph:
 
 def metadata(plan: Plan) -> dict[str, str]:
     """What a file says of its making."""
-    return {"lowbit.recipe": plan.recipe.name}
+    rules = {RULES_KEY: json.dumps(plan.rules)} if plan.rules else {}
+    return {"lowbit.recipe": plan.recipe.name, **rules}
 
 
 def measured_ranges(model: Model, plan: Plan, images: Dataset, threads: int, progress: Progress) -> Statistics | None:
     """Ranges of the activations that the plan rounds; None where they stay float."""
-    if not plan.recipe.integer:
+    if not plan.integer:
         return None
     tensors = [tensor for group in plan.scale_groups for tensor in group]
     # Outputs too: a file may give codes, though none of the kernels before needs their scale.

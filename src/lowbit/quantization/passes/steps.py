@@ -137,7 +137,7 @@ def equalize(before: Candidate, images: Dataset, threads: int, progress: Progres
     forecast = f"{equalized.noise_ratio:.2g} of the noise expected"
     if equalized.noise_ratio >= EQUALIZATION_GAIN:
         return replace(before, note=forecast)
-    if plan.recipe.integer and few.count < images.count:
+    if plan.integer and few.count < images.count:
         equalized = equalized_on(images)  # where activations are rounded, the largest values of all images matter
     statistics = measured_ranges(equalized.model, plan, images, threads, progress)
     codes = plain_codes(equalized.model, plan, progress)
@@ -156,6 +156,7 @@ def round_weights(before: Candidate, images: Dataset, threads: int, progress: Pr
     others = before.graph.weights.keys() - {layer.weight for layer in solved_here}
     codes: dict[str, Codes] = {name: item for name, item in before.graph.weights.items() if name in others}
     in_bytes = {layer.weight for layer in layers(model) if layer.node in passed}
+    decoded = plan.decoded
     nodes = [layer.node for layer in solved_here]
     run = LayerwisePass(model, images, nodes, effort, grids=before.grids, threads=threads)
     run.begin_with({name: item.decode() for name, item in codes.items() if name not in in_bytes})
@@ -165,7 +166,7 @@ def round_weights(before: Candidate, images: Dataset, threads: int, progress: Pr
         # A weight that several layers share is solved for the first of them.
         solved = codes.setdefault(layer.weight, solution.codes)
         # Integer biases are made from these later; float ones are stored.
-        bias = solution.bias if plan.recipe.integer else narrow_bias(solution.bias)
+        bias = narrow_bias(solution.bias) if layer.weight in decoded else solution.bias
         run.replace(layer, solved.decode(), bias)
     graph = assembled(model, plan, codes, run.biases, before.statistics)
     return replace(before, graph=on_bytes(graph, plan), note=effort.name)
@@ -191,8 +192,8 @@ def correct_biases(before: Candidate, images: Dataset, threads: int, progress: P
     )
     total = len(correctable(base, passed))
     corrected = dict(progress.track(corrections, "correcting biases", total=total))
-    if not plan.recipe.integer:
-        corrected = {name: narrow_bias(value) for name, value in corrected.items()}
+    decoded = {layer.bias for layer in layers(base) if layer.weight in plan.decoded}
+    corrected = {name: narrow_bias(value) if name in decoded else value for name, value in corrected.items()}
     activations = graph.activations or None
     after = assembled(base, plan, graph.weights, values | corrected, before.statistics, activations=activations)
     return replace(before, graph=on_bytes(after, plan), note="")
@@ -202,7 +203,7 @@ def correct_biases(before: Candidate, images: Dataset, threads: int, progress: P
 STEPS: dict[str, Step] = {
     RANGES: Step(narrow, lambda plan: NARROWING_GAIN),
     EXACT_INPUT: Step(take_bytes, lambda plan: math.inf),
-    EQUALIZATION: Step(equalize, lambda plan: 1.0 if plan.recipe.integer else EQUALIZATION_GAIN),
+    EQUALIZATION: Step(equalize, lambda plan: 1.0 if plan.integer else EQUALIZATION_GAIN),
     BIAS: Step(correct_biases, lambda plan: BIAS_CORRECTION_TOLERANCE),
     ROUNDING: Step(round_weights, lambda plan: ROUNDING_TOLERANCE, searches=True),
 }

@@ -10,13 +10,20 @@ First convolutions, depthwise layers and small classifiers are what others excep
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from lowbit.schemes.codes import Scheme
 
+# Bytes that a scheme's codes of a tensor of this shape and axis take in a file.
+Cost = Callable[[Scheme, tuple[int, ...], int], int]
 HALVINGS = 60  # of the interval that the multiplier is in, on a logarithmic scale
+
+
+def stored_bytes(scheme: Scheme, shape: tuple[int, ...], axis: int) -> int:
+    """Bytes of codes that are decoded to float."""
+    return scheme.stored_bytes(shape, axis)
 
 
 def schemes_by_size(
@@ -25,6 +32,7 @@ def schemes_by_size(
     *,
     widest: int,
     float_bytes: int | None,
+    cost: Cost = stored_bytes,
 ) -> list[Scheme]:
     """For each tensor its scheme, or a wider one, so that the noise of all is least.
 
@@ -33,12 +41,13 @@ def schemes_by_size(
         extra_bits: what may be spent beyond the given schemes, in bits per weight over all tensors.
         widest: bits that a scheme gets at most.
         float_bytes: of a float value: no tensor becomes as large as in float; None lets it.
+        cost: bytes in a file.
     """
     sizes = [math.prod(shape) for _, shape, _ in tensors]
     choices: list[list[tuple[Scheme, int]]] = []
     for (scheme, shape, axis), size in zip(tensors, sizes, strict=True):
         wider = [scheme.with_bits(bits) for bits in range(scheme.bits + 1, widest + 1)]
-        costs = [(candidate, candidate.stored_bytes(shape, axis)) for candidate in (scheme, *wider)]
+        costs = [(candidate, cost(candidate, shape, axis)) for candidate in (scheme, *wider)]
         most = math.inf if float_bytes is None else float_bytes * size
         choices.append([costs[0], *(choice for choice in costs[1:] if choice[1] < most)])
     budget = sum(options[0][1] for options in choices) + extra_bits * sum(sizes) / 8

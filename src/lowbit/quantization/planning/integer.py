@@ -4,7 +4,7 @@ Pure decision: it reads the graph and touches no number. What has no integer ker
 and the plan gives the reason.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from lowbit.formats.quantized_graph import FLOAT_OUTPUT
@@ -36,12 +36,14 @@ class NodePlan:
         arithmetic: "integer", "float", or "absorbed" (the saturation of the node before does its work).
         reason: why it computes in float, which node absorbs it, or which runtime computes on its codes in float; empty
             if every runtime computes in integers.
+        asked: "integer", or "float" where the recipe or a rule asks for that.
     """
 
     node: str
     op: str
     arithmetic: str
     reason: str = ""
+    asked: str = "integer"
 
 
 @dataclass(frozen=True)
@@ -62,34 +64,37 @@ class IntegerPlan:
         return frozenset(node.node for node in self.nodes if node.arithmetic == arithmetic)
 
 
-def plan_integer(model: Model, *, layer_reasons: Mapping[str, str] | None = None) -> IntegerPlan:
+def plan_integer(
+    model: Model, *, reasons: Mapping[str, str] | None = None, optional: Collection[str] = ()
+) -> IntegerPlan:
     """Decide for every node of the main graph.
 
     Args:
         model: the prepared float model.
-        layer_reasons: by node name, why a layer must stay float; layers that are not in it are free to compute in
-            integers.
+        reasons: by node name, why a node must stay float; nodes that are not in it are free to compute in integers.
+        optional: nodes without weights that nobody asked to compute in integers: they do where all is integers before
+            them and something behind them.
     """
     weighted = {layer.node: layer for layer in layers(model)}
-    layer_reasons = layer_reasons or {}
+    reasons = reasons or {}
+    # Relu and Clip that codes can do, by saturation or by a Clip of their own.
+    limiting = frozenset(str(node.name) for node in model.graph if limits_codes(node)) - reasons.keys()
     plans: dict[str, NodePlan] = {}
     for node in model.graph:
         name = str(node.name)
-        reason = layer_reasons.get(name) or _float_reason(node, weighted.get(name), plans)
+        reason = reasons.get(name) or kernel_reason(node, weighted.get(name)) or _float_reason(node, plans, limiting)
         arithmetic = "float" if reason else "integer"
         plans[name] = NodePlan(name, node.op_type, arithmetic, reason or NOT_IN_ONNXRUNTIME.get(node.op_type, ""))
     _drop_idle(model, plans)
-    _drop_lonely(model, plans)
-    _absorb(model, plans)
-    _clamp_codes(model, plans)
+    _drop_edges(model, plans, limiting, optional)
+    _drop_lonely(model, plans, limiting)
+    _absorb(model, plans, limiting)
+    _clamp_codes(model, plans, limiting)
     return IntegerPlan(tuple(plans.values()), _scale_groups(model, plans))
 
 
-def _float_reason(node: Node, layer: Layer | None, plans: Mapping[str, NodePlan]) -> str:
-    """Why this node has to compute in float; empty if it can compute in integers.
-
-    `plans` holds the nodes before it. Relu and Clip count as float here; `_absorb` and `_clamp_codes` look at them.
-    """
+def kernel_reason(node: Node, layer: Layer | None) -> str:
+    """Why no runtime has an integer kernel for this node, whatever is around it; empty if one has."""
     op = node.op_type
     if node.domain not in ("", "ai.onnx"):
         return f"operators of domain '{node.domain}' are not supported"
@@ -101,21 +106,28 @@ def _float_reason(node: Node, layer: Layer | None, plans: Mapping[str, NodePlan]
         grouped = op == "ConvTranspose" and layer.groups > 1
         return "LiteRT has no integer kernel for a ConvTranspose with groups" if grouped else ""
     if op in DATA_MOVEMENT:
-        from_integers = _comes_from_integers(node.inputs[0], plans)
-        return attribute_reason(node) or ("" if from_integers else "only moves data that is float")
+        return attribute_reason(node)
     if op in OWN_SCALE:
         if any(value is None or _is_constant(value) for value in activation_inputs(node)):
             return "one operand is constant"
         return attribute_reason(node)
-    if op in CLAMPS:
-        return bounds_reason(node) or "its input is float"
-    return f"there is no integer kernel for {op}"
+    return bounds_reason(node) if op in CLAMPS else f"there is no integer kernel for {op}"
 
 
-def _comes_from_integers(value: Value | None, plans: Mapping[str, NodePlan]) -> bool:
+def _float_reason(node: Node, plans: Mapping[str, NodePlan], limiting: frozenset[str]) -> str:
+    """Why this node computes in float, because of what is before it; empty if it can compute in integers.
+
+    `plans` holds the nodes before it. Relu and Clip count as float here; `_absorb` and `_clamp_codes` look at them.
+    """
+    if node.op_type in DATA_MOVEMENT:
+        return "" if _comes_from_integers(node.inputs[0], plans, limiting) else "only moves data that is float"
+    return "its input is float" if node.op_type in CLAMPS else ""
+
+
+def _comes_from_integers(value: Value | None, plans: Mapping[str, NodePlan], limiting: frozenset[str]) -> bool:
     """Whether a value comes from a node that computes in integers, or from a Relu or Clip of codes behind one."""
     producer = value.producer() if value is not None else None
-    if producer is not None and limits_codes(producer):
+    if producer is not None and producer.name in limiting:
         before = producer.inputs[0].producer() if producer.inputs[0] is not None else None
         return before is not None and plans[str(before.name)].arithmetic == "integer"
     return producer is not None and plans[str(producer.name)].arithmetic == "integer"
@@ -144,7 +156,25 @@ def _drop_idle(model: Model, plans: dict[str, NodePlan]) -> None:
             plans[name] = replace(plan, arithmetic="float", reason="only moves data to a float output")
 
 
-def _drop_lonely(model: Model, plans: dict[str, NodePlan]) -> None:
+def _drop_edges(model: Model, plans: dict[str, NodePlan], limiting: frozenset[str], optional: Collection[str]) -> None:
+    """At the edge of an island of integers, what nobody asked for: it would round tensors for the sake of nothing."""
+
+    def is_inside(node: Node) -> bool:
+        users = [user for output in coded_outputs(node) for user, _ in output.uses()]
+        behind = [user for user in users if user.name in limiting]
+        users += [user for limit in behind for user, _ in limit.outputs[0].uses()]
+        before = all(_comes_from_integers(value, plans, limiting) for value in activation_inputs(node))
+        return before and any(_arithmetic(user, plans) == "integer" for user in users)
+
+    edges: list[str] | None = None
+    while edges is None or edges:
+        inside = (node for node in model.graph if node.name in optional and not is_inside(node))
+        edges = [str(node.name) for node in inside if plans[str(node.name)].arithmetic == "integer"]
+        for name in edges:
+            plans[name] = replace(plans[name], arithmetic="float", reason="not all is integers around it")
+
+
+def _drop_lonely(model: Model, plans: dict[str, NodePlan], limiting: frozenset[str]) -> None:
     """Integer nodes that are linked to no integer layer: to round what is float before and behind gains nothing.
 
     Such is the sum of an attention's scores and its mask, whose -1e9 would take the whole range. A Relu or Clip links
@@ -152,7 +182,7 @@ def _drop_lonely(model: Model, plans: dict[str, NodePlan]) -> None:
     """
     codes = {name for name, plan in plans.items() if plan.arithmetic == "integer"}
     linked: dict[str, set[str]] = {name: set() for name in codes}
-    linked |= {str(node.name): set() for node in model.graph if limits_codes(node)}
+    linked |= {name: set() for name in limiting}
     for node in model.graph:
         for output in node.outputs:
             for user, _ in output.uses():
@@ -180,10 +210,10 @@ def _moves_last_codes(node: Node) -> bool:
     return False
 
 
-def _absorb(model: Model, plans: dict[str, NodePlan]) -> None:
+def _absorb(model: Model, plans: dict[str, NodePlan], limiting: frozenset[str]) -> None:
     """Relu and Clip that alone read what an integer node computes: its saturation at 0 and 255 does their work."""
     for node in model.graph:
-        if not limits_codes(node) or node.inputs[0] is None:
+        if node.name not in limiting or node.inputs[0] is None:
             continue
         value = node.inputs[0]
         producer = value.producer()
@@ -196,11 +226,11 @@ def _absorb(model: Model, plans: dict[str, NodePlan]) -> None:
         plans[name] = NodePlan(name, node.op_type, "absorbed", f"by the saturation of {before.node}")
 
 
-def _clamp_codes(model: Model, plans: dict[str, NodePlan]) -> None:
+def _clamp_codes(model: Model, plans: dict[str, NodePlan], limiting: frozenset[str]) -> None:
     """Relu and Clip between integer nodes that nothing absorbs: they clamp the codes."""
     for node in model.graph:
         name, value = str(node.name), node.inputs[0] if node.inputs else None
-        if not limits_codes(node) or plans[name].arithmetic != "float" or value is None:
+        if name not in limiting or plans[name].arithmetic != "float" or value is None:
             continue
         if not _is_stored(value, plans):
             continue

@@ -2,21 +2,43 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-from lowbit.errors import DowngradeError, ModelError, SchemeError
+from lowbit.errors import DowngradeError, SchemeError
 from lowbit.formats.devices import DEVICES
 from lowbit.formats.input_bytes import reads_bytes
 from lowbit.formats.quantized_graph import UINT8, ActivationKind
 from lowbit.graph.model import Model
-from lowbit.graph.ops import Layer
-from lowbit.graph.weights import RECURRENT, OtherWeight, all_weights
-from lowbit.quantization.planning.integer import IntegerPlan, NodePlan, plan_integer
+from lowbit.graph.ops import Layer, layers
+from lowbit.graph.weights import RECURRENT
+from lowbit.quantization.planning.arithmetic import WeightUsers, check_quantizable, integer_plan, weight_users
+from lowbit.quantization.planning.integer import IntegerPlan, NodePlan
 from lowbit.quantization.planning.kernels import WEIGHTED
 from lowbit.quantization.planning.limits import limits
+from lowbit.quantization.planning.packing import packing_notes
+from lowbit.quantization.planning.plan_json import (
+    nodes_from_json,
+    nodes_to_json,
+    objects,
+    readable,
+    recipe_from_json,
+    recipe_to_json,
+    steps_from_json,
+    tensor_from_json,
+    tensor_to_json,
+    text,
+    texts,
+)
 from lowbit.quantization.planning.recipes import AUTO_RANGES, FIRST_RANGES, Recipe, parse_recipe
-from lowbit.quantization.planning.steps import EXACT_INPUT, default_steps, named_steps
+from lowbit.quantization.planning.rules import Choices, Rules, chosen_recipes
+from lowbit.quantization.planning.steps import (
+    EXACT_INPUT,
+    EXACT_INPUT_MIN_BITS,
+    STEP_NAMES,
+    default_steps,
+    named_steps,
+)
 from lowbit.quantization.planning.target import activations_for, resolved
 from lowbit.quantization.planning.tensors import (
     SIZE_REASON,
@@ -29,24 +51,23 @@ from lowbit.quantization.planning.tensors import (
     with_shares,
 )
 from lowbit.quantization.solving.effort import effort_called
-from lowbit.quantization.solving.schemes import scheme_from_json, scheme_to_json
-from lowbit.schemes.codes import Scheme
 
 WORTH_SAYING = 0.01  # share of the weights' bytes whose staying float is said first of all
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The complete decision for one model and one recipe.
+    """The complete decision for one model, by one recipe and the rules that name others for some layers.
 
     Attributes:
         recipe: what was asked for.
         tensors: one per weight, and one per other float tensor, with the reason why it stays float.
-        nodes: for integer recipes, how each node computes; empty otherwise.
+        nodes: how each node computes, where some are asked to compute in integers; empty otherwise.
         scale_groups: activations that become uint8; those in one group share scale and zero point.
         steps: what will be tried between plain codes and the file, in order; empty without calibration images.
         effort: how long the steps may search, a row of `EFFORTS`.
         target: processor that an integer file is made for, a row of `TARGETS`; empty for other recipes.
+        rules: texts of the rules that were followed, and `EDITED` if its file was changed by hand.
     """
 
     recipe: Recipe
@@ -56,6 +77,26 @@ class Plan:
     steps: tuple[str, ...] = ()
     effort: str = "balanced"
     target: str = ""
+    rules: tuple[str, ...] = ()
+
+    @property
+    def integer(self) -> bool:
+        """Whether any node computes in integers."""
+        return any(node.arithmetic == "integer" for node in self.nodes)
+
+    @property
+    def title(self) -> str:
+        """The recipe, and the rules if there are any."""
+        return f"{self.recipe.name} with {', '.join(self.rules)}" if self.rules else self.recipe.name
+
+    def recipe_of(self, tensor: TensorPlan) -> Recipe:
+        """The recipe that asks for a tensor: that of the whole model, or the one that a rule named."""
+        return self.recipe if tensor.recipe in ("", self.recipe.name) else parse_recipe(tensor.recipe)
+
+    @property
+    def decoded(self) -> frozenset[str]:
+        """Weights that are to be decoded for layers which compute in float: their biases may be in half precision."""
+        return frozenset(tensor.tensor for tensor in self.tensors if tensor.asked is not None and not tensor.integer)
 
     @property
     def quantized(self) -> tuple[TensorPlan, ...]:
@@ -63,27 +104,57 @@ class Plan:
         return tuple(tensor for tensor in self.tensors if tensor.given is not None)
 
     @property
+    def packed(self) -> frozenset[str]:
+        """Weights of integer layers of which fewer bits were asked for than a byte has: see `QuantizedGraph.packed`.
+
+        Compilers of devices unpack nothing.
+        """
+        if self.target in DEVICES:
+            return frozenset()
+        in_integers = {node.node for node in self.nodes if node.arithmetic == "integer"}
+        return frozenset(
+            tensor.tensor
+            for tensor in self.quantized
+            if tensor.asked is not None and tensor.asked.bits < 8 and in_integers.intersection(tensor.layers)
+        )
+
+    @property
     def activations(self) -> ActivationKind:
-        """How activations of an integer recipe are held."""
+        """How activations of integer layers are held."""
         return activations_for(self.target, self.recipe.activations) if self.target else self.recipe.activations
 
     @property
     def dynamic(self) -> frozenset[str]:
         """Names of the nodes whose inputs become codes as they run, where there is a fast kernel for it."""
-        if not self.recipe.dynamic:
-            return frozenset()
         given = [tensor for tensor in self.quantized if tensor.given is not None and tensor.given.per != "group"]
-        return frozenset(node for tensor in given for node in tensor.layers)
+        return frozenset(node for tensor in given if self.recipe_of(tensor).dynamic for node in tensor.layers)
+
+    @property
+    def block_kernels(self) -> frozenset[str]:
+        """Names of the nodes whose codes a kernel is to read block by block, where there is one for them."""
+        asking = [tensor for tensor in self.quantized if self.recipe_of(tensor).block_kernels]
+        return frozenset(node for tensor in asking for node in tensor.layers)
 
     @property
     def as_planned(self) -> bool:
         """Whether the file is for a device's compiler, or of codes that CPUs have no kernels for."""
-        return self.target in DEVICES or (self.recipe.integer and self.activations != UINT8)
+        return self.target in DEVICES or (self.integer and self.activations != UINT8)
+
+    @property
+    def has_cpu_kernels(self) -> bool:
+        """Whether integer kernels of CPUs run it."""
+        return self.integer and not self.as_planned
+
+    @property
+    def own_files(self) -> bool:
+        """Whether each engine gets a file of its own."""
+        return bool(self.integer or self.dynamic or self.block_kernels)
 
     @property
     def limits(self) -> tuple[str, ...]:
-        """What the recipe cannot give, and where, in one sentence each."""
-        return limits(self.recipe, self.target)
+        """What the recipes cannot give, and where, in one sentence each."""
+        used = dict.fromkeys((self.recipe, *(self.recipe_of(tensor) for tensor in self.quantized)))
+        return tuple(dict.fromkeys(sentence for recipe in used for sentence in limits(recipe, self.target)))
 
     @property
     def range_rule(self) -> str:
@@ -97,7 +168,9 @@ class Plan:
         nodes = [
             f"{node.node} ({node.op}) computes in float: {node.reason}"
             for node in self.nodes
-            if node.arithmetic == "float" and node.op in WEIGHTED | RECURRENT.keys() | {"Add", "Einsum"}
+            if node.arithmetic == "float"
+            and node.asked == "integer"
+            and node.op in WEIGHTED | RECURRENT.keys() | {"Add", "Einsum"}
         ]
         return tuple(tensors + nodes)
 
@@ -132,6 +205,7 @@ class Plan:
             each = f"{min(wider)} to {max(wider)}" if len(wider) > 1 else f"{max(wider)}"
             mean = f"{bits / sum(sizes):.2f} per weight in all"
             sentences.append(f"{count} of {len(weights)} weights get {each} bits, {mean}: {SIZE_REASON}")
+        sentences += packing_notes([tensor for tensor in self.quantized if tensor.tensor in self.packed])
         for_target: dict[tuple[str, str], int] = {}
         for tensor in weights:
             if tensor.given is not None and tensor.adapted and tensor.reason != SIZE_REASON:
@@ -151,24 +225,22 @@ class Plan:
         """
         if self.downgrades:
             raise DowngradeError(
-                f"recipe '{self.recipe.name}' cannot be applied everywhere; {len(self.downgrades)} "
+                f"recipe '{self.title}' cannot be applied everywhere; {len(self.downgrades)} "
                 f"{'exception' if len(self.downgrades) == 1 else 'exceptions'}: {'; '.join(self.downgrades)}.",
                 remedy="Omit --strict to accept this, or choose another recipe.",
             )
 
     def to_json(self) -> dict[str, Any]:
-        """The complete plan as plain data for `json.dumps`; `from_json` reads it back."""
+        """The complete plan as plain data for `json.dumps`; `from_json` reads it back (`planning.plan_json`)."""
         return {
-            "recipe": asdict(self.recipe) | {"weights": _scheme_or_none(self.recipe.weights)},
-            "tensors": [
-                asdict(tensor) | {"asked": _scheme_or_none(tensor.asked), "given": _scheme_or_none(tensor.given)}
-                for tensor in self.tensors
-            ],
-            "nodes": [asdict(node) for node in self.nodes],
-            "scale_groups": [list(group) for group in self.scale_groups],
-            "steps": list(self.steps),
+            "recipe": recipe_to_json(self.recipe),
+            "rules": list(self.rules),
             "effort": self.effort,
+            "steps": [name for name, step in STEP_NAMES.items() if step in self.steps],
             "target": self.target,
+            "tensors": [tensor_to_json(tensor, self.recipe) for tensor in self.tensors],
+            "nodes": nodes_to_json(self.nodes, self.tensors),
+            "scale_groups": [list(group) for group in self.scale_groups],
         }
 
     @staticmethod
@@ -178,30 +250,26 @@ class Plan:
         Raises:
             SchemeError: something is missing or of the wrong kind; `data` may come from a hostile file.
         """
-        try:
-            held = {"activations": ActivationKind(**data["recipe"]["activations"])}
-            recipe = Recipe(**data["recipe"] | held | {"weights": _read_scheme(data["recipe"]["weights"])})
-            tensors = tuple(
-                TensorPlan(
-                    **tensor
-                    | {"layers": tuple(tensor["layers"]), "shape": tuple(tensor["shape"])}
-                    | {"asked": _read_scheme(tensor["asked"]), "given": _read_scheme(tensor["given"])}
-                )
-                for tensor in data["tensors"]
+        with readable():
+            recipe = recipe_from_json(data["recipe"])
+            tensors = tuple(tensor_from_json(each, recipe) for each in objects(data["tensors"]))
+            return Plan(
+                recipe,
+                tensors,
+                nodes_from_json(objects(data["nodes"]), tensors),
+                tuple(texts(group) for group in data["scale_groups"]),
+                steps_from_json(texts(data["steps"])),
+                text(data["effort"]),
+                text(data["target"]),
+                texts(data["rules"]),
             )
-            nodes = tuple(NodePlan(**node) for node in data["nodes"])
-            groups = tuple(tuple(group) for group in data["scale_groups"])
-            return Plan(recipe, tensors, nodes, groups, tuple(data["steps"]), data["effort"], data["target"])
-        except (KeyError, TypeError, AttributeError) as error:
-            raise SchemeError(
-                f"not a valid plan: {type(error).__name__}: {error}.", remedy="Use the output of `lowbit plan --json`."
-            ) from error
 
 
 def plan(
     model: Model,
     recipe: str | Recipe,
     *,
+    rules: Rules = (),
     effort: str = "balanced",
     steps: Sequence[str] | None = None,
     with_images: bool = True,
@@ -211,59 +279,95 @@ def plan(
     Args:
         model: the prepared float model.
         recipe: a recipe or its name.
+        rules: other recipes for some layers, such as "depthwise=linear8", of which later ones win; or a function that
+            is asked about every weight (`RuleLayer`) and answers a recipe, its name, or None.
         effort: how long the steps may search, a row of `EFFORTS`.
         steps: the steps to try, keys of `STEP_NAMES` in any order; None leaves the choice to recipe and effort.
         with_images: whether there will be calibration images; without them no steps are taken.
 
     Raises:
-        SchemeError: no such recipe, effort or step, or a step that the recipe does not use.
+        SchemeError: no such recipe, effort or step, a step that no recipe uses, or a rule that is malformed or speaks
+            of nothing.
         ModelError: the model has no layer that can be quantized, or is already quantized.
     """
     recipe = parse_recipe(recipe)
     effort_called(effort)
-    if model.quantized and recipe.weights is not None:
-        raise ModelError(
-            "the model is already quantized.",
-            where=model.source,
-            remedy="Use the float model that it was made from; `lowbit measure` takes quantized files.",
-        )
-    weights = all_weights(model)
-    if recipe.weights is not None and not weights:
-        raise ModelError(
-            "the model has no constant weights (of Conv, ConvTranspose, Gemm, MatMul, Einsum, Gather, LSTM, GRU, RNN).",
-            where=model.source,
-            remedy="Check that the weights are stored in the model and not fed as inputs.",
-        )
-    by_weight: dict[str, list[Layer | OtherWeight]] = {}
-    for weight in weights:
-        by_weight.setdefault(weight.weight, []).append(weight)
-    found = {name: [user for user in users if isinstance(user, Layer)] for name, users in by_weight.items()}
-    of_layers = {name: users for name, users in found.items() if users}
-    tensors = [weight_plan(model, name, users, recipe) for name, users in by_weight.items()]
-    tensors = with_shares(model, tensors + other_tensors(model, by_weight, recipe))
-    planned_steps = default_steps(recipe, effort) if steps is None else named_steps(recipe, steps)
-    if not with_images:
-        planned_steps = ()
-    if not recipe.integer:
-        tensors = wider_if_small(tensors, recipe)
-        plain = Plan(recipe, tuple(tensors), steps=planned_steps, effort=effort)
-        return _for_dynamic(plain, of_layers) if recipe.dynamic else plain
-    target = resolved(recipe.target)
-    integer = _integer_plan(model, of_layers, target)
+    users = weight_users(model)
+    choices = chosen_recipes(model, users, recipe, rules)
+    recipes = tuple(dict.fromkeys(choices.of(name).recipe for name in users)) or (recipe,)
+    if any(each.weights is not None for each in recipes):
+        check_quantizable(model, users)
+    recipe = _with_kind(recipe, recipes)
+    tensors = [weight_plan(model, name, reading, choices.of(name)) for name, reading in users.items()]
+    tensors = with_shares(model, tensors + other_tensors(model, users, choices))
+    planned_steps = default_steps(recipes, effort) if steps is None else named_steps(recipes, steps)
+    decision = Plan(recipe, tuple(tensors), steps=planned_steps, effort=effort, rules=choices.rules)
+    if any(each.integer for each in recipes):
+        decision = _with_integers(model, decision, choices, users)
+        if steps is None and not _exact_input_pays(model, decision):
+            decision = replace(decision, steps=tuple(step for step in decision.steps if step != EXACT_INPUT))
+    else:
+        decision = _for_dynamic(replace(decision, tensors=tuple(wider_if_small(tensors, recipe))), users)
+    return decision if with_images else replace(decision, steps=())
+
+
+def _with_integers(model: Model, decision: Plan, choices: Choices, users: WeightUsers) -> Plan:
+    """With the arithmetic of each node, and what that makes of the weights."""
+    floats = DEVICES[decision.recipe.target].floats if decision.recipe.target in DEVICES else {}
+    float_nodes = {str(node.name): floats[node.op_type] for node in model.graph if node.op_type in floats}
+    float_nodes |= {name: f"rule {choice.rule}" for name, choice in choices.nodes.items() if not choice.recipe.integer}
+    asked = {name for name, choice in choices.nodes.items() if choice.recipe.integer}
+    free = set() if decision.recipe.integer else model.nodes.keys() - asked
+    integer = integer_plan(model, decision.tensors, users, reasons=float_nodes, optional=free)
     in_integers = integer.nodes_in("integer")
-    unread = target in DEVICES or recipe.activations != UINT8
-    if unread or not reads_bytes(model, in_integers):
-        planned_steps = tuple(step for step in planned_steps if step != EXACT_INPUT)
-    tensors = wider_if_small([weights_alone(tensor, in_integers) for tensor in tensors], recipe)
-    tensors = [for_target(tensor, of_layers, target, in_integers) for tensor in tensors]
-    return Plan(recipe, tuple(tensors), integer.nodes, integer.scale_groups, planned_steps, effort, target)
+    tensors = wider_if_small([weights_alone(tensor, in_integers) for tensor in decision.tensors], decision.recipe)
+    return with_target(model, replace(decision, tensors=tuple(tensors)), integer, users)
 
 
-def _for_dynamic(plan: Plan, of_layers: Mapping[str, Sequence[Layer]]) -> Plan:
+def with_target(model: Model, decision: Plan, integer: IntegerPlan, users: WeightUsers) -> Plan:
+    """With the nodes of an integer plan, weights that the target computes with, and steps that can be taken."""
+    target = decision.target or resolved(decision.recipe.target)
+    in_integers = integer.nodes_in("integer") | decision.dynamic
+    layers = {name: [user for user in reading if isinstance(user, Layer)] for name, reading in users.items()}
+    tensors = tuple(for_target(tensor, layers, target, in_integers) for tensor in decision.tensors)
+    for_cpus = target not in DEVICES and decision.activations == UINT8
+    exact = for_cpus and reads_bytes(model, integer.nodes_in("integer"))
+    steps = tuple(step for step in decision.steps if step != EXACT_INPUT or exact)
+    return replace(
+        decision, tensors=tensors, nodes=integer.nodes, scale_groups=integer.scale_groups, steps=steps, target=target
+    )
+
+
+def _exact_input_pays(model: Model, decision: Plan) -> bool:
+    """Whether the layers that read the input have weights that lose less by it than an exact input gains."""
+    reading = {layer.weight for layer in layers(model) if layer.input == model.inputs[0].name}
+    asked = [tensor.asked for tensor in decision.tensors if tensor.tensor in reading]
+    return all(scheme is not None and scheme.bits >= EXACT_INPUT_MIN_BITS for scheme in asked)
+
+
+def _with_kind(recipe: Recipe, used: Sequence[Recipe]) -> Recipe:
+    """The recipe of the whole model with the kind of activations of those that compute in integers.
+
+    Raises:
+        SchemeError: they are of several kinds.
+    """
+    kinds = {each.activations: each.name for each in used if each.integer}
+    if len(kinds) > 1:
+        raise SchemeError(
+            f"{' and '.join(kinds.values())} hold activations in different ways, and a file has one.",
+            remedy="Name recipes of one kind of activations in rules.",
+        )
+    return replace(recipe, activations=next(iter(kinds), recipe.activations))
+
+
+def _for_dynamic(decision: Plan, users: WeightUsers) -> Plan:
     """With weights that the target computes with exactly where inputs are quantized as they run."""
-    target = resolved(plan.recipe.target)
-    tensors = tuple(for_target(tensor, of_layers, target, plan.dynamic) for tensor in plan.tensors)
-    return replace(plan, tensors=tensors, target=target)
+    if not decision.dynamic:
+        return decision
+    target = resolved(decision.recipe.target)
+    layers = {name: [user for user in reading if isinstance(user, Layer)] for name, reading in users.items()}
+    tensors = tuple(for_target(tensor, layers, target, decision.dynamic) for tensor in decision.tensors)
+    return replace(decision, tensors=tensors, target=target)
 
 
 def _downgrade(tensor: TensorPlan) -> str:
@@ -274,28 +378,3 @@ def _downgrade(tensor: TensorPlan) -> str:
 
 def _share(share: float) -> str:
     return f"{100 * share:.2g} %" if share < 0.1 else f"{100 * share:.0f} %"
-
-
-def _scheme_or_none(scheme: Scheme | None) -> dict[str, Any] | None:
-    return None if scheme is None else scheme_to_json(scheme)
-
-
-def _read_scheme(data: Mapping[str, Any] | None) -> Scheme | None:
-    return None if data is None else scheme_from_json(data)
-
-
-def _integer_plan(model: Model, by_weight: dict[str, list[Layer]], target: str) -> IntegerPlan:
-    """Layers whose weight is not float32, or shared along different axes or group counts, stay float.
-
-    So do operators that the target's device has no integers for.
-    """
-    floats = DEVICES[target].floats if target in DEVICES else {}
-    reasons = {str(node.name): floats[node.op_type] for node in model.graph if node.op_type in floats}
-    for name, users in by_weight.items():
-        if str(model.weights[name].dtype) != "float32":
-            reasons |= {layer.node: f"its weight is {model.weights[name].dtype}, not float32" for layer in users}
-        elif len({layer.channel_axis for layer in users}) > 1:
-            reasons |= {layer.node: "it shares its weight along a different axis" for layer in users}
-        elif users[0].op == "ConvTranspose" and len({layer.groups for layer in users}) > 1:
-            reasons |= {layer.node: "it shares its weight with a layer of other groups" for layer in users}
-    return plan_integer(model, layer_reasons=reasons)

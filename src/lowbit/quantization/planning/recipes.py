@@ -10,12 +10,13 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from lowbit.calibration.ranges import RANGE_RULES
-from lowbit.errors import SchemeError
+from lowbit.errors import SchemeError, did_you_mean
 from lowbit.formats.devices import DEVICES
 from lowbit.formats.quantized_graph import INT16, UINT8, ActivationKind
 from lowbit.quantization.planning.target import MAX_BITS_WITHOUT_VNNI, NATIVE, activations_for
 from lowbit.schemes.clusters import Clusters
 from lowbit.schemes.codes import Scheme
+from lowbit.schemes.integer_clusters import IntegerClusters
 from lowbit.schemes.linear import Linear
 
 AUTO_RANGES = "auto"  # the rule that is closest on images that judge, of `FIRST_RANGES` and `OTHER_RANGES`
@@ -54,16 +55,6 @@ class Recipe:
     activations: ActivationKind = UINT8
     dynamic: bool = False
     block_kernels: bool = False
-
-    @property
-    def has_cpu_kernels(self) -> bool:
-        """Whether integer kernels of CPUs run it."""
-        return self.integer and self.activations == UINT8 and self.target not in DEVICES
-
-    @property
-    def own_files(self) -> bool:
-        """Whether each engine gets a file of its own."""
-        return self.integer or self.dynamic or self.block_kernels
 
     @property
     def widest(self) -> int:
@@ -108,6 +99,10 @@ def _cluster(bits: int) -> Recipe:
     return Recipe(f"cluster{bits}", Clusters(bits, per="tensor", half=True, scaled=True))
 
 
+def _integer_cluster(bits: int) -> Recipe:
+    return Recipe(f"icluster{bits}", IntegerClusters(bits), integer=True)
+
+
 # family -> (bit widths, the recipe of a width, one line for `lowbit recipes`)
 RECIPES: dict[str, tuple[range, Callable[[int], Recipe], str]] = {
     "float": (range(32, 33), _float, "no quantization: the prepared model as it is"),
@@ -125,7 +120,14 @@ RECIPES: dict[str, tuple[range, Callable[[int], Recipe], str]] = {
     "block": (range(4, 5), _block, "weights only, a scale for each 32 inputs; large matrix products in MatMulNBits"),
     "linear": (range(2, 17), _linear, "weights only: evenly spaced levels, one scale per channel"),
     "cluster": (range(1, 9), _cluster, "weights only: one k-means code book per tensor, one scale per channel"),
+    "icluster": (range(1, 8), _integer_cluster, "full integer: one k-means code book of int8 levels per tensor"),
 }
+
+
+def recipe_names() -> tuple[str, ...]:
+    """Every recipe of the table."""
+    return tuple(make(bits).name for widths, make, _ in RECIPES.values() for bits in widths)
+
 
 # The recipes of the study, in the order of its table.
 STUDY = ("float", "int8", "linear16", "linear8", "cluster8", "cluster4", "cluster2")
@@ -212,7 +214,8 @@ def _with_scales(recipe: Recipe, scales: str, per: str | None) -> Recipe:
         return recipe
     if not recipe.integer or not isinstance(recipe.weights, Linear):
         raise SchemeError(
-            f"recipe '{recipe.name}' computes in float, where powers of two gain nothing.", remedy="Omit --scales."
+            f"recipe '{recipe.name}' has no integers on even levels, where powers of two would gain something.",
+            remedy="Omit --scales.",
         )
     weights = replace(recipe.weights, powers=True)
     kind = replace(recipe.activations, signed=True, symmetric=True, powers=True)
@@ -231,7 +234,8 @@ def _recipe_named(name: str) -> Recipe:
     match = re.fullmatch(r"([a-z]+(?:\d+[a-z]+)?)(\d*)", name.strip().lower())
     if match is None or match[1] not in RECIPES or (match[1] == "float" and match[2] not in ("", "32")):
         names = [written_name(family) for family in RECIPES if family != "float"]
-        raise SchemeError(f"unknown recipe '{name}'.", remedy=f"Choose one of: float, {', '.join(names)}.")
+        near = did_you_mean(name.strip().lower(), recipe_names())
+        raise SchemeError(f"unknown recipe '{name}'.", remedy=f"{near}Choose one of: float, {', '.join(names)}.")
     widths, make, _ = RECIPES[match[1]]
     bits = int(match[2]) if match[2] else (32 if match[1] == "float" else 0)
     if bits not in widths:

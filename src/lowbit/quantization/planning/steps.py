@@ -30,7 +30,13 @@ ROUNDING_MAX_BITS = 8
 EXACT_INPUT_MIN_BITS = 7
 
 
-def default_steps(recipe: Recipe, effort: str) -> tuple[str, ...]:
+def default_steps(recipes: Sequence[Recipe], effort: str) -> tuple[str, ...]:
+    """The steps worth their time for any of the recipes that a plan mixes, in the order in which they are taken."""
+    worth = {step for recipe in recipes for step in _default_steps(recipe, effort)}
+    return tuple(step for step in STEP_NAMES.values() if step in worth)
+
+
+def _default_steps(recipe: Recipe, effort: str) -> tuple[str, ...]:
     """The steps worth their time. Those of a higher effort include those of a lower one."""
     if recipe.weights is None:
         return ()
@@ -47,20 +53,22 @@ def default_steps(recipe: Recipe, effort: str) -> tuple[str, ...]:
     return (*ranges, *exact, EQUALIZATION, BIAS, ROUNDING)
 
 
-def named_steps(recipe: Recipe, names: Sequence[str]) -> tuple[str, ...]:
+def named_steps(recipes: Sequence[Recipe], names: Sequence[str]) -> tuple[str, ...]:
     """The steps asked for, in the order in which they are taken.
 
     Raises:
-        SchemeError: no such step, or one that the recipe does not use.
+        SchemeError: no such step, or one that none of the recipes uses.
     """
+    quantizes = any(recipe.weights is not None for recipe in recipes)
+    integer = any(recipe.integer for recipe in recipes)
     for name in names:
         if name not in STEP_NAMES:
             raise SchemeError(f"unknown step '{name}'.", remedy=f"Choose from: {', '.join(STEP_NAMES)}, or none.")
-        unused = STEP_NAMES[name] in (EXACT_INPUT, RANGES) and not recipe.integer
-        unused |= STEP_NAMES[name] == EXACT_INPUT and recipe.activations != UINT8
-        if recipe.weights is None or unused:
+        unused = STEP_NAMES[name] in (EXACT_INPUT, RANGES) and not integer
+        unused |= STEP_NAMES[name] == EXACT_INPUT and all(recipe.activations != UINT8 for recipe in recipes)
+        if not quantizes or unused:
             raise SchemeError(
-                f"recipe '{recipe.name}' does not use step '{name}'.",
-                remedy="Omit it." if recipe.weights is not None else "Omit --steps.",
+                f"recipe '{recipes[0].name}' does not use step '{name}'.",
+                remedy="Omit it." if quantizes else "Omit --steps.",
             )
     return tuple(step for name, step in STEP_NAMES.items() if name in names)

@@ -17,6 +17,7 @@ from lowbit.formats.litert.graph import LANES
 from lowbit.formats.quantized_graph import ActivationKind
 from lowbit.graph.ops import Layer
 from lowbit.processor import processor
+from lowbit.schemes.integer_clusters import IntegerClusters
 from lowbit.schemes.linear import Linear
 
 VNNI_FLAGS = frozenset(("avx512_vnni", "avx_vnni", "amx_int8"))
@@ -99,7 +100,7 @@ def described(asked: str, target: str) -> str:
     return f"Target: {target}{' (this machine)' if asked == NATIVE else ''}: {TARGETS[target]}."
 
 
-def weights_for(target: str, scheme: Linear, layer: Layer) -> tuple[Linear, str]:
+def weights_for(target: str, scheme: Linear | IntegerClusters, layer: Layer) -> tuple[Linear | IntegerClusters, str]:
     """The scheme that a layer's integer weights get on a target, and the reason if it is not the one asked for.
 
     Args:
@@ -109,9 +110,12 @@ def weights_for(target: str, scheme: Linear, layer: Layer) -> tuple[Linear, str]
     """
     if target in DEVICES and layer.op not in DEVICES[target].per_channel and scheme.per != "tensor":
         return scheme.per_tensor(), f"{layer.op} has one scale for all channels there"
-    if target != "x86" or layer.depthwise or scheme.bits <= MAX_BITS_WITHOUT_VNNI:
+    if target != "x86" or layer.depthwise:
         return scheme, ""
-    return (
-        replace(scheme, bits=MAX_BITS_WITHOUT_VNNI),
-        "16-bit sums of two products saturate on x86 without VNNI",
-    )
+    reason = "16-bit sums of two products saturate on x86 without VNNI"
+    if isinstance(scheme, IntegerClusters):
+        most = (1 << (MAX_BITS_WITHOUT_VNNI - 1)) - 1
+        return (replace(scheme, largest=most), reason) if scheme.largest > most else (scheme, "")
+    if scheme.bits <= MAX_BITS_WITHOUT_VNNI:
+        return scheme, ""
+    return replace(scheme, bits=MAX_BITS_WITHOUT_VNNI), reason

@@ -25,7 +25,7 @@ from lowbit.quantization.passes.sensitivity import sensitivities
 from lowbit.quantization.passes.validation import Distances, Validation, fitting_and_judging
 from lowbit.quantization.planning.plan import plan
 from lowbit.quantization.planning.recipes import Recipe
-from lowbit.quantization.quantize import quantize
+from lowbit.quantization.quantize import follow
 from lowbit.quantization.quantized import Quantized
 from lowbit.quantization.rate.allocation import Allocation
 from lowbit.quantization.rate.control import LEAST_MULTIPLIER, Forecast, RateControl, bits_for
@@ -187,14 +187,8 @@ class Search:
             recipe = recipe_filling(family, room, self.trials.weights, size_of)
             if recipe is None:
                 return None
-            quantized = quantize(
-                self.model,
-                recipe,
-                calibration=self.images,
-                effort=self.effort.name,
-                threads=self.threads,
-                progress=self.progress,
-            )
+            decision = plan(self.model, recipe, effort=self.effort.name)
+            quantized = follow(self.model, decision, self.images, threads=self.threads, progress=self.progress)
             packed = self.trials.measured(quantized, None)
             if len(packed.archive) <= most:
                 return packed

@@ -15,6 +15,7 @@ each scale is the best one for its row's indices, `w^T H u / u^T H u` with u = b
 Only what lowers the objective is kept. With H = I this is k-means (Lloyd's two steps). Gives up: the global optimum.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,7 +28,9 @@ from lowbit.quantization.solving.gptq import coordinate_descent, gptq
 from lowbit.quantization.solving.grids import BookGrid
 from lowbit.quantization.solving.linear import EXACT_COLUMNS, EXACT_LEVELS
 from lowbit.quantization.solving.problem import Floats, Problem, Single, objective
+from lowbit.quantization.solving.stored_scales import stored_scales
 from lowbit.schemes.clusters import ClusterCodes, Clusters
+from lowbit.schemes.integer_clusters import IntegerClusterCodes, IntegerClusters
 from lowbit.schemes.kmeans import fit_1d, fit_rows
 
 CG_ITERATIONS = 30
@@ -53,7 +56,7 @@ class ClusterSolution:
     scale: Single | None
     error: Doubles
 
-    def to_codes(self, layer: Layer, scheme: Clusters) -> ClusterCodes:
+    def to_codes(self, layer: Layer, scheme: Clusters | IntegerClusters) -> ClusterCodes | IntegerClusterCodes:
         """The codes of the layer's weight, in its stored shape."""
         factors = None if self.scale is None else self.scale.reshape(-1)
         indices = layer.from_matrix(self.codes)
@@ -69,6 +72,29 @@ def solve_clusters(problem: Problem, scheme: Clusters, effort: Effort) -> Cluste
             have scales.
         effort: how long to search.
     """
+
+    def stored(books: Single, scale: Single) -> tuple[Single, Single]:
+        return (_halved(books) if scheme.half else books), scale
+
+    return _solve(problem, scheme, effort, stored)
+
+
+def solve_integer_clusters(problem: Problem, scheme: IntegerClusters, effort: Effort) -> ClusterSolution:
+    """Choose the code book of whole numbers, the indices and the scales of a layer's weights; see `solve_clusters`."""
+
+    def stored(books: Single, scale: Single) -> tuple[Single, Single]:
+        whole, unit = scheme.whole(books)
+        larger = np.maximum(scale * unit, problem.least_scale)
+        narrow, *_ = stored_scales(larger.reshape(-1), scheme.bits)
+        return whole, narrow.reshape(scale.shape)
+
+    return _solve(problem, scheme.floats, effort, stored)
+
+
+def _solve(
+    problem: Problem, scheme: Clusters, effort: Effort, stored: Callable[[Single, Single], tuple[Single, Single]]
+) -> ClusterSolution:
+    """`stored` makes of code books and scales what a file holds of them."""
     target, matrix = problem.weights, problem.second
     book = _book_of_rows(scheme, target.shape)
     levels = 1 << scheme.bits
@@ -77,7 +103,7 @@ def solve_clusters(problem: Problem, scheme: Clusters, effort: Effort) -> Cluste
     best: tuple[float, npt.NDArray[np.uint8], Single, Single] | None = None
     codes: npt.NDArray[np.uint8] | None = None
     for turn in range(effort.rounds + 2):
-        books = _halved(books) if scheme.half else books
+        books, scale = stored(books, scale)
         grid = _grid(books, book, scale if scheme.scaled else None)
         starts = [] if codes is None else [grid.levels(codes)]
         if turn <= effort.rounds:

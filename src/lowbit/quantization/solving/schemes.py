@@ -10,12 +10,13 @@ from typing import Any, Literal, Protocol, get_args, get_origin, get_type_hints
 
 from lowbit.errors import SchemeError
 from lowbit.graph.ops import Layer
-from lowbit.quantization.solving.clusters import solve_clusters
+from lowbit.quantization.solving.clusters import solve_clusters, solve_integer_clusters
 from lowbit.quantization.solving.effort import Effort
 from lowbit.quantization.solving.linear import solve_linear
 from lowbit.quantization.solving.problem import Problem
 from lowbit.schemes.clusters import Clusters
 from lowbit.schemes.codes import Codes, Scheme
+from lowbit.schemes.integer_clusters import IntegerClusters
 from lowbit.schemes.linear import Linear
 
 
@@ -45,6 +46,7 @@ class SchemeRow:
 SCHEMES: dict[str, SchemeRow] = {
     "linear": SchemeRow(Linear, solve_linear),
     "cluster": SchemeRow(Clusters, solve_clusters, try_plain=False),  # the solver begins from k-means anyway
+    "icluster": SchemeRow(IntegerClusters, solve_integer_clusters, try_plain=False),
 }
 
 
@@ -79,7 +81,7 @@ def scheme_from_json(data: Mapping[str, Any]) -> Scheme:
     types = get_type_hints(scheme)
     values = {key: value for key, value in data.items() if key != "kind"}
     for key, value in values.items():
-        if key not in types or not _fits(value, types[key]):
+        if key not in types or not is_of_type(value, types[key]):
             raise SchemeError(f"a {kind} scheme has no {key} = {value!r}.")
     missing = [part.name for part in fields(scheme) if part.default is MISSING and part.name not in values]
     if missing:
@@ -88,9 +90,9 @@ def scheme_from_json(data: Mapping[str, Any]) -> Scheme:
     return read
 
 
-def _fits(value: object, wanted: Any) -> bool:  # noqa: ANN401 - a type, in any of its forms
+def is_of_type(value: object, wanted: Any) -> bool:  # noqa: ANN401 - a type, in any of its forms
     """Whether a value is of a type; True is no int, though Python thinks so."""
     choices = get_args(wanted)
     if get_origin(wanted) is Literal:
         return value in choices
-    return any(_fits(value, choice) for choice in choices) if choices else type(value) is wanted
+    return any(is_of_type(value, choice) for choice in choices) if choices else type(value) is wanted
