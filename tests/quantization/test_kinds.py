@@ -19,6 +19,7 @@ from lowbit.formats.quantized_graph import INT16, UINT8, ActivationKind
 from lowbit.graph.ops import layers
 from lowbit.quantization.passes.activations import INT32_LIMIT, WIDE_LIMIT, large_biases
 from lowbit.quantization.planning.plan import Plan
+from lowbit.quantization.planning.plan_file import followable
 from lowbit.quantization.planning.recipes import RECIPES
 from lowbit.quantization.quantized import check_kind
 
@@ -332,3 +333,10 @@ def test_a_clip_around_zero_is_done_by_saturation_where_codes_end_with_it(recipe
     data = lowbit.open_images(list(networks.inputs(16)), None, values="model")
     content = lowbit.quantize(network, lowbit.parse_recipe(recipe, **options), calibration=data, steps=[]).to_bytes()
     assert [node.op_type for node in onnx.load_from_string(content).graph.node].count("Clip") == kept
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_plans_for_devices_can_be_followed(model, device):
+    decision = lowbit.plan(model, lowbit.parse_recipe("int4", target=device))
+    assert followable(model, Plan.from_json(decision.to_json())) == decision
+    assert not decision.packed

@@ -223,7 +223,9 @@ def test_the_input_is_taken_as_bytes_if_its_layer_has_wide_weights():
     assert exact in lowbit.plan(model, "int4", rules=["last=int8"], steps=["exact-input"]).steps
 
 
-recipes = st.sampled_from([name for name in recipe_names() if not name.endswith(("1", "13"))])
+# Those of 16-bit activations mix with no other integers.
+ONE_KIND = [name for name in recipe_names() if not name.startswith("a16w")]
+recipes = st.sampled_from([name for name in ONE_KIND if not name.endswith(("1", "13"))])
 patterns = st.sampled_from(["*", "first", "last", "depthwise", "op:Conv", "op:Gemm", "bytes<800", "wide*", "stem"])
 
 

@@ -307,14 +307,13 @@ def plan(
         if steps is None and not _exact_input_pays(model, decision):
             decision = replace(decision, steps=tuple(step for step in decision.steps if step != EXACT_INPUT))
     else:
-        decision = _for_dynamic(replace(decision, tensors=tuple(wider_if_small(tensors, recipe))), users)
+        decision = without_integers(replace(decision, tensors=tuple(wider_if_small(tensors, recipe))), users)
     return decision if with_images else replace(decision, steps=())
 
 
 def _with_integers(model: Model, decision: Plan, choices: Choices, users: WeightUsers) -> Plan:
     """With the arithmetic of each node, and what that makes of the weights."""
-    floats = DEVICES[decision.recipe.target].floats if decision.recipe.target in DEVICES else {}
-    float_nodes = {str(node.name): floats[node.op_type] for node in model.graph if node.op_type in floats}
+    float_nodes = device_floats(model, decision.recipe.target)
     float_nodes |= {name: f"rule {choice.rule}" for name, choice in choices.nodes.items() if not choice.recipe.integer}
     asked = {name for name, choice in choices.nodes.items() if choice.recipe.integer}
     free = set() if decision.recipe.integer else model.nodes.keys() - asked
@@ -360,11 +359,18 @@ def _with_kind(recipe: Recipe, used: Sequence[Recipe]) -> Recipe:
     return replace(recipe, activations=next(iter(kinds), recipe.activations))
 
 
-def _for_dynamic(decision: Plan, users: WeightUsers) -> Plan:
-    """With weights that the target computes with exactly where inputs are quantized as they run."""
+def device_floats(model: Model, target: str) -> dict[str, str]:
+    """Nodes that stay float on a target because of their operators, and why."""
+    floats = DEVICES[target].floats if target in DEVICES else {}
+    return {str(node.name): floats[node.op_type] for node in model.graph if node.op_type in floats}
+
+
+def without_integers(decision: Plan, users: WeightUsers) -> Plan:
+    """Without nodes in integers; a target there is only where inputs are quantized as they run, with its weights."""
+    decision = replace(decision, nodes=(), scale_groups=())
     if not decision.dynamic:
-        return decision
-    target = resolved(decision.recipe.target)
+        return replace(decision, target="")
+    target = resolved(decision.target or decision.recipe.target)
     layers = {name: [user for user in reading if isinstance(user, Layer)] for name, reading in users.items()}
     tensors = tuple(for_target(tensor, layers, target, decision.dynamic) for tensor in decision.tensors)
     return replace(decision, tensors=tensors, target=target)

@@ -18,7 +18,7 @@ from lowbit.graph.ops import Layer, layers
 from lowbit.quantization.planning.arithmetic import WeightUsers, check_quantizable, integer_plan, weight_users
 from lowbit.quantization.planning.integer import NodePlan, kernel_reason
 from lowbit.quantization.planning.kernels import NOT_IN_ONNXRUNTIME
-from lowbit.quantization.planning.plan import Plan, with_target
+from lowbit.quantization.planning.plan import Plan, device_floats, with_target, without_integers
 from lowbit.quantization.planning.plan_json import readable, text
 from lowbit.quantization.planning.steps import EXACT_INPUT, RANGES, named_steps
 from lowbit.quantization.planning.target import NATIVE, resolved
@@ -133,11 +133,11 @@ def _with_nodes(model: Model, decision: Plan, users: WeightUsers) -> Plan:
     """With the arithmetic of each node, as tensors and nodes of the plan say it."""
     if not any(tensor.integer for tensor in decision.tensors):
         steps = tuple(step for step in decision.steps if step not in (EXACT_INPUT, RANGES))
-        return replace(decision, nodes=(), scale_groups=(), target="", steps=steps)
+        return without_integers(replace(decision, steps=steps), users)
     resolved(decision.target or NATIVE)
     weighted = {layer.node: layer for layer in layers(model)}
     weights = {tensor.tensor: tensor for tensor in decision.tensors}
-    kept, asked = {}, set()
+    kept, asked = device_floats(model, decision.target), set()
     for node in decision.nodes:
         layer = weighted.get(node.node)
         _check_node(model, node, layer, None if layer is None else weights[layer.weight])
