@@ -473,7 +473,7 @@ def test_forms_that_a_file_cannot_have(folder, tmp_path, options, output, messag
 
 
 @pytest.mark.parametrize(
-    ("recipe", "reason"), [("int4", "4-bit weights"), ("cluster4", "would decode at every inference")]
+    ("recipe", "reason"), [("linear4", "zero points"), ("cluster4", "would decode at every inference")]
 )
 def test_what_litert_cannot_hold_is_refused_before_images_are_looked_at(folder, tmp_path, recipe, reason, capsys):
     pytest.importorskip("ai_edge_litert")
