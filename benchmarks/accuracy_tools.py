@@ -28,7 +28,12 @@ HALVES = ("float16", "float16w", "bfloat16w")  # rounded to nearest whatever the
 RECIPES: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("int8", "int8", {}),
     ("int8 per tensor", "int8", {"per": "tensor"}),
+    ("int8, powers of two", "int8", {"scales": "pow2"}),
     ("int4 (W4A8)", "int4", {}),
+    ("a16w8", "a16w8", {}),
+    ("a16w4", "a16w4", {}),
+    ("dynamic8", "dynamic8", {}),
+    ("block4", "block4", {}),
     *((f"linear{bits}", f"linear{bits}", {}) for bits in (8, 4, 3, 2)),
     *((f"cluster{bits}", f"cluster{bits}", {}) for bits in (8, 4, 3, 2)),
     *((f"{name} per channel", name, {"per": "channel"}) for name in ("cluster4", "cluster3", "cluster2")),
@@ -38,18 +43,23 @@ SAME_BITS = tuple(
     (f"{name}, same bits in all layers", recipe, {"extra_bits": 0.0})
     for name, recipe in (("int4 (W4A8)", "int4"), *((f"linear{bits}", f"linear{bits}") for bits in (4, 3, 2)))
 )
+WIDE = {"QUInt8": "", "QUInt16": ", 16-bit activations"}
 ONNXRUNTIME = tuple(
-    (f"{method.lower()}, per {per}{', int4 weights' if narrow else ''}", method, per == "channel", narrow)
-    for method, per, narrow in (
-        ("MinMax", "channel", False),
-        ("Percentile", "channel", False),
-        ("Entropy", "channel", False),
-        ("MinMax", "tensor", False),
-        ("Percentile", "tensor", False),
-        ("Entropy", "tensor", False),
-        ("MinMax", "channel", True),
+    (
+        f"{method.lower()}, per {per}{', int4 weights' if narrow else ''}{WIDE[activations]}",
+        method, per == "channel", narrow, activations,
     )
-)
+    for method, per, narrow, activations in (
+        ("MinMax", "channel", False, "QUInt8"),
+        ("Percentile", "channel", False, "QUInt8"),
+        ("Entropy", "channel", False, "QUInt8"),
+        ("MinMax", "tensor", False, "QUInt8"),
+        ("Percentile", "tensor", False, "QUInt8"),
+        ("Entropy", "tensor", False, "QUInt8"),
+        ("MinMax", "channel", True, "QUInt8"),
+        ("MinMax", "channel", False, "QUInt16"),
+    )
+)  # fmt: skip
 NNCF = tuple(
     (f"int8 {name}, {engine}", ("--backend", backend, *options))
     for backend, engine in (("openvino", "OpenVINO"), ("onnx", "ONNX"))
@@ -116,9 +126,10 @@ def candidates(tools: Sequence[str] = TOOLS, efforts: Iterable[str] = ("balanced
             asked = dataclasses.replace(lowbit.parse_recipe(recipe, **options), extra_bits=0.0)
             yield Candidate(tool, name, "", partial(plainly, recipe=asked))
     if "onnxruntime" in tools:
-        for name, method, channel, narrow in ONNXRUNTIME:
-            make = partial(by_onnxruntime, method=method, per_channel=channel, narrow=narrow)
+        for name, method, channel, narrow, activations in ONNXRUNTIME:
+            make = partial(by_onnxruntime, method=method, per_channel=channel, narrow=narrow, activations=activations)
             yield Candidate("ONNX Runtime", name, "", make)
+        yield Candidate("ONNX Runtime", "dynamic", "", dynamically)
     if "onnxconverter" in tools:
         yield Candidate("onnxconverter-common", "float16", "", by_onnxconverter)
     if "nncf" in tools:
@@ -151,12 +162,23 @@ def plainly(subject: Subject, folder: Path, recipe: lowbit.Recipe) -> Made:
     return Made(time.perf_counter() - started, path, note="min-max ranges")
 
 
-def by_onnxruntime(subject: Subject, folder: Path, method: str, per_channel: bool, narrow: bool) -> Made:
-    """ONNX Runtime's static quantization: QDQ, uint8 activations, int8 weights."""
+def dynamically(subject: Subject, folder: Path) -> Made:
+    """ONNX Runtime's dynamic quantization, as it is by default: convolutions too."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    started = time.perf_counter()
+    quantize_dynamic(str(subject.path), str(folder / "model.onnx"), per_channel=True, weight_type=QuantType.QInt8)
+    return Made(time.perf_counter() - started, folder / "model.onnx")
+
+
+def by_onnxruntime(
+    subject: Subject, folder: Path, method: str, per_channel: bool, narrow: bool, activations: str
+) -> Made:
+    """ONNX Runtime's static quantization: QDQ, int8 weights."""
     started = time.perf_counter()
     quantize_static(
         subject.model, subject.calibration, subject.path, folder / "model.onnx",
-        quant_format="QDQ", activation_type="QUInt8", weight_type="QInt4" if narrow else "QInt8",
+        quant_format="QDQ", activation_type=activations, weight_type="QInt4" if narrow else "QInt8",
         per_channel=per_channel, calibrate_method=method,
     )  # fmt: skip
     return Made(time.perf_counter() - started, folder / "model.onnx")

@@ -38,8 +38,8 @@ ROOMS = (
 # The same inside the rooms that are cut into stages.
 STAGES = {
     "formats": (
-        ("quantized_graph", "names", "ledger"), ("input_bytes",), ("onnx", "litert"), ("opening", "size_report"),
-        ("file_form",),
+        ("quantized_graph", "names", "ledger"), ("input_bytes", "devices"), ("onnx", "litert"),
+        ("opening", "size_report"), ("file_form",),
     ),
     "quantization": (
         ("solving", "equalizing"), ("planning",), ("passes",), ("quantized", "trial"), ("quantize",), ("rate",),

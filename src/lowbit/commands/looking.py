@@ -156,7 +156,7 @@ def plan(
 
 def recipes(as_json: JsonOption = False) -> None:
     """List all recipes with the bit widths that they take."""
-    from lowbit.quantization.planning.recipes import RECIPES, shown_name
+    from lowbit.quantization.planning.recipes import RECIPES, written_name
 
     if as_json:
         print_json(
@@ -167,4 +167,4 @@ def recipes(as_json: JsonOption = False) -> None:
         )
         return
     for family, (_, _, what) in RECIPES.items():
-        typer.echo(f"{shown_name(family):<14} {what}")
+        typer.echo(f"{written_name(family):<14} {what}")

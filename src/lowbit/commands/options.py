@@ -169,6 +169,11 @@ class RecipeOptions(RuleOptions):
         typer.Option(help="Follow this plan, which `lowbit plan --out` wrote, in place of a recipe.", metavar="FILE"),
     ] = None
 
+    scales: Annotated[
+        str | None,
+        typer.Option(help="Integer recipes: {lowbit.quantization.planning.recipes:SCALES} (powers of two, symmetric)."),
+    ] = None
+
     def parsed(self) -> "Recipe":
         """The recipe; rules may bring the integers that its target and ranges are for.
 
@@ -186,6 +191,7 @@ class RecipeOptions(RuleOptions):
             group_size=self.group_size,
             symmetric=None if self.affine is None else not self.affine,
             extra_bits=self.extra_bits,
+            scales=self.scales,
         )
         return with_activations(recipe, self.rules, ranges=self.ranges, target=self.target)
 

@@ -109,7 +109,7 @@ def _verdict(model: "Model", decision: "Plan", output: Path) -> tuple[str, bool]
     from lowbit.measurement.roofline import outlook
     from lowbit.quantization.planning.target import NATIVE, resolved
 
-    if not decision.integer or is_litert(output) or decision.target != resolved(NATIVE):
+    if not decision.has_cpu_kernels or is_litert(output) or decision.target != resolved(NATIVE):
         return "", True
     try:
         expected = outlook(model, measure_peaks(), recipe=decision)

@@ -138,7 +138,7 @@ def with_exact_input(quantized: QuantizedGraph) -> QuantizedGraph:
 
 def _foldable(quantized: QuantizedGraph) -> tuple[Layer, ...]:
     """The integer convolutions that read the input, if nothing else does and all need the same channels."""
-    reading = _reading(quantized.model, quantized.integer)
+    reading = () if quantized.as_planned else _reading(quantized.model, quantized.integer)
     return reading if all(isinstance(quantized.weights.get(layer.weight), IntegerCodes) for layer in reading) else ()
 
 

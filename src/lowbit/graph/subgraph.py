@@ -15,24 +15,26 @@ from onnx import numpy_helper
 from lowbit.errors import ModelError
 from lowbit.graph.model import LightModel, Model, is_large, named_only, serialize
 
-CODES = np.iinfo(np.uint8)
+CONTRIBUTED = "com.microsoft"  # ONNX Runtime's own operators, whose conversions take 16 bits in every operator set
 
 
 @dataclass(frozen=True)
 class ActivationGrid:
-    """The uint8 grid that an activation is rounded to: `scale * (code - zero_point)` for codes of 0 to 255.
+    """The grid that an activation is rounded to: `scale * (code - zero_point)` for codes of 0 to 2^bits - 1.
 
     Args:
         scale: distance between neighboring levels.
         zero_point: code of 0.0.
+        bits: 8 or 16.
     """
 
     scale: float
     zero_point: int
+    bits: int = 8
 
     def rounded(self, x: np.ndarray[Any, np.dtype[Any]]) -> np.ndarray[Any, np.dtype[Any]]:
         """`x` rounded to the nearest levels, as float32; values beyond the grid become its ends."""
-        levels = np.clip(np.rint(x / np.float32(self.scale)), -self.zero_point, CODES.max - self.zero_point)
+        levels = np.clip(np.rint(x / np.float32(self.scale)), -self.zero_point, (1 << self.bits) - 1 - self.zero_point)
         return np.asarray(levels.astype(np.float32) * np.float32(self.scale))
 
 
@@ -173,9 +175,10 @@ def _with_rounding(
         own.output[list(own.output).index(name)] = exact
         grid = rounded[name]
         tensors.append(numpy_helper.from_array(np.array(grid.scale, np.float32), scale))
-        tensors.append(numpy_helper.from_array(np.array(grid.zero_point, np.uint8), zero_point))
-        nodes.append(onnx.helper.make_node("QuantizeLinear", [exact, scale, zero_point], [codes]))
-        nodes.append(onnx.helper.make_node("DequantizeLinear", [codes, scale, zero_point], [name]))
+        tensors.append(numpy_helper.from_array(np.array(grid.zero_point, f"uint{grid.bits}"), zero_point))
+        domain = CONTRIBUTED if grid.bits == 16 else ""
+        nodes.append(onnx.helper.make_node("QuantizeLinear", [exact, scale, zero_point], [codes], domain=domain))
+        nodes.append(onnx.helper.make_node("DequantizeLinear", [codes, scale, zero_point], [name], domain=domain))
     return nodes, tensors
 
 

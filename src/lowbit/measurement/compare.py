@@ -208,7 +208,7 @@ def _outlooks(
     model: Model, plans: Sequence[Plan], engines: Sequence[str], conditions: Conditions
 ) -> dict[str, Outlook]:
     """What to expect of integers on each engine; nothing where no recipe computes in them or sizes are not known."""
-    decision = next((decision for decision in plans if decision.integer), None)
+    decision = next((decision for decision in plans if decision.has_cpu_kernels), None)
     if decision is None:
         return {}
     try:
@@ -228,8 +228,8 @@ def _with_gains(
 ) -> list[Candidate]:
     """The candidates, those that compute in integers as the first does with the gain expected on each engine."""
     gains = {name: outlook.gain for name, outlook in outlooks.items()}
-    first = next((decision.nodes for decision in plans if decision.integer), ())
-    integers = {decision.recipe.name for decision in plans if decision.integer and decision.nodes == first}
+    first = next((decision.nodes for decision in plans if decision.has_cpu_kernels), ())
+    integers = {decision.recipe.name for decision in plans if decision.has_cpu_kernels and decision.nodes == first}
     return [dataclasses.replace(file, expected=gains) if file.recipe in integers else file for file in candidates]
 
 

@@ -15,7 +15,7 @@ from lowbit.errors import ModelError, SchemeError
 from lowbit.formats.file_form import LITERT, FileForm
 from lowbit.graph.model import Model
 from lowbit.quantization.planning.plan import Plan
-from lowbit.quantization.quantized import Quantized, check_for_litert
+from lowbit.quantization.quantized import Quantized, check_for_litert, check_kind
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def engine_files(decision: Plan, engines: Sequence[str]) -> tuple[EngineFile, ..
     """The files that some engines need of a plan, in the order of the engines."""
     sharing: dict[WrittenFile, tuple[str, ...]] = {}
     for name in engines:
-        file = ENGINES[name].integer_file if decision.integer else ENGINES[name].float_file
+        file = ENGINES[name].integer_file if decision.own_files else ENGINES[name].float_file
         sharing[file] = (*sharing.get(file, ()), name)
     return tuple(EngineFile(file.to, file.ending, names) for file, names in sharing.items())
 
@@ -75,7 +75,9 @@ def check_files(decision: Plan, engines: Sequence[str], destination: Destination
             remedy="Leave `to` out of the form and name the engines in the conditions.",
         )
     for file in engine_files(decision, engines):
-        _form_of(file, destination).check(destination.model, integer=decision.integer)
+        form = _form_of(file, destination)
+        form.check(destination.model, integer=decision.integer)
+        check_kind(decision, form)
 
 
 def write_files(

@@ -12,9 +12,11 @@ from lowbit.data.dataset import Dataset
 from lowbit.data.opening import open_data
 from lowbit.errors import DataError, SchemeError
 from lowbit.formats.opening import load
+from lowbit.formats.quantized_graph import QuantizedGraph
 from lowbit.graph.model import Model
 from lowbit.processor import single_thread_blas
 from lowbit.progress import SILENT, Progress
+from lowbit.quantization.passes.activations import bias_limit, large_biases
 from lowbit.quantization.passes.candidate import plain_candidate, plain_graph
 from lowbit.quantization.passes.selection import Selection
 from lowbit.quantization.passes.validation import fitting_and_judging
@@ -108,7 +110,8 @@ def follow(
         )
     if not decision.steps:
         plain = plain_candidate(model, decision, data, threads, progress)
-        return Quantized(decision, plain.graph, calibration=plain.statistics, notes=model.remarks)
+        notes = _notes(model, decision, plain.graph)
+        return Quantized(decision, plain.graph, calibration=plain.statistics, notes=notes)
     fitting, judging = fitting_and_judging(model, data)
     selection = Selection(
         model, plain_candidate(model, decision, fitting, threads, progress), fitting, judging, threads
@@ -117,7 +120,14 @@ def follow(
         selection.take(name, progress)
         gc.collect()  # scaled weights that were not kept go with their graph, whose parts point at each other
     chosen = selection.current
-    return Quantized(chosen.plan, chosen.graph, tuple(selection.results), chosen.statistics, model.remarks)
+    notes = _notes(model, chosen.plan, chosen.graph)
+    return Quantized(chosen.plan, chosen.graph, tuple(selection.results), chosen.statistics, notes)
+
+
+def _notes(model: Model, decision: Plan, graph: QuantizedGraph) -> tuple[str, ...]:
+    """What whoever asked should know of the result."""
+    crowded = large_biases(graph.biases, bias_limit(decision))
+    return (*model.remarks, crowded) if crowded else model.remarks
 
 
 def _unused(decision: Plan, data: object | None) -> tuple[str, ...]:

@@ -4,11 +4,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lowbit.calibration.statistics import Statistics
+from lowbit.errors import ModelError, SchemeError
 from lowbit.files import write_atomically
+from lowbit.formats.devices import DEVICES
 from lowbit.formats.file_form import LITERT, ONNX, FileForm
 from lowbit.formats.input_bytes import with_byte_input
+from lowbit.formats.litert.device_rules import violations as litert_violations
 from lowbit.formats.litert.layers import takes_half_bytes
 from lowbit.formats.litert.write import check_litert, to_litert
+from lowbit.formats.onnx.device_rules import violations as onnx_violations
 from lowbit.formats.onnx.minify import shortened
 from lowbit.formats.onnx.write import to_onnx
 from lowbit.formats.opening import is_litert
@@ -68,7 +72,9 @@ class Quantized:
         halved = {
             name
             for name in self.graph.packed.intersection(narrow)
-            if takes_half_bytes(of_layers[name], weights[name]) and of_layers[name].output not in floats
+            if not self.graph.as_planned
+            and takes_half_bytes(of_layers[name], weights[name])
+            and of_layers[name].output not in floats
         }
         whole = [name for name in narrow if name not in halved]
         if whole:
@@ -85,6 +91,10 @@ class Quantized:
             SchemeError, OutputError, ModelError: see `save`.
         """
         form.check(self.model, integer=self.plan.integer)
+        check_kind(self.plan, form)
+        return self._checked(self._content(form), form)
+
+    def _content(self, form: FileForm) -> bytes:
         graph = with_byte_input(self.graph, layout=form.layout) if form.input == "uint8" else self.graph
         if form.to == LITERT:
             return self._litert(graph, form)
@@ -109,6 +119,18 @@ class Quantized:
         form = form if to is None else replace(form, to=to)
         return write_atomically(path, self.to_bytes(form.named(path)))
 
+    def _checked(self, content: bytes, form: FileForm) -> bytes:
+        """The content of a file, if it keeps the rules of the device that it is for."""
+        if self.plan.target in DEVICES:
+            rules = litert_violations if form.to == LITERT else onnx_violations
+            if broken := rules(content, DEVICES[self.plan.target]):
+                raise ModelError(
+                    f"the file breaks {len(broken)} of the rules of {self.plan.target}: {'; '.join(broken[:3])}.",
+                    where=self.model.source,
+                    remedy="Choose another target, and report the network, please: this should not happen.",
+                )
+        return content
+
     def _litert(self, graph: QuantizedGraph, form: FileForm) -> bytes:
         if form.output_type != "float32" and self.calibration is not None:
             known = output_codes(self.model, self.plan, self.calibration)
@@ -127,8 +149,36 @@ def check_form(model: Model, decision: Plan, path: Path | str, form: FileForm) -
     """
     form = form.named(path)
     form.check(model, integer=decision.integer)
+    check_kind(decision, form)
     if form.to == LITERT:
         check_for_litert(model, decision, form)
+
+
+def check_kind(decision: Plan, form: FileForm) -> None:
+    """Refuse a form that a device's compiler does not read, or 8-bit codes for 16-bit activations.
+
+    Raises:
+        SchemeError: the format is another, or the file cannot take or give what was asked for.
+    """
+    target = decision.target
+    if decision.integer and decision.activations.bits == 16 and "int8" in (form.input, form.output_type):
+        raise SchemeError(
+            f"recipe '{decision.title}' has codes of 16 bits, so its file cannot take or give int8.",
+            remedy="Leave the types float32.",
+        )
+    if target not in DEVICES:
+        return
+    wanted = DEVICES[target].files
+    if (form.to or ONNX) not in wanted:
+        raise SchemeError(
+            f"target '{target}' takes {' or '.join(wanted)} files, not {form.to or ONNX}.",
+            remedy=f"Write a {'.tflite' if LITERT in wanted else '.onnx'} file.",
+        )
+    if form.input == "uint8":
+        raise SchemeError(
+            f"files for target '{target}' take no image bytes: their compilers know no nodes that normalize.",
+            remedy="Leave --input out, or give the normalized floats as codes (--input int8, .tflite only).",
+        )
 
 
 def check_for_litert(model: Model, decision: Plan, form: FileForm) -> None:

@@ -203,6 +203,7 @@ def written_json(quantized: Quantized, path: Path, ledger: Ledger, *, source_byt
         "shortfall": plan.shortfall,
         "target": plan.target,
         "adaptations": list(plan.adaptations),
+        "limits": list(plan.limits),
         "steps": [asdict(step) for step in quantized.steps],
         "notes": list(quantized.notes_on(path)),
         "plan": plan.to_json(),
@@ -214,6 +215,8 @@ def _print_target(plan: Plan, console: Console) -> None:
         console.print(described(plan.recipe.target, plan.target), highlight=False)
     for note in plan.adaptations:
         console.print(f"  {note}.", highlight=False)
+    for note in plan.limits:
+        console.print(f"{note[0].upper()}{note[1:]}.", markup=False, highlight=False)
 
 
 def _print_downgrades(plan: Plan, console: Console) -> None:

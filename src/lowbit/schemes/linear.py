@@ -29,6 +29,13 @@ SMALLEST = float(np.finfo(np.float32).tiny)
 LARGEST = float(np.finfo(np.float32).max)
 
 
+def power_above(scale: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+    """The least powers of two that are not below positive scales."""
+    fraction, exponent = np.frexp(scale)
+    powers: npt.NDArray[np.floating] = np.ldexp(np.ones_like(scale), exponent - (fraction == 0.5))
+    return powers
+
+
 @dataclass(frozen=True)
 class Linear:
     """A uniform grid of 2..16 bits, one scale per tensor, channel, or group of columns within a channel.
@@ -39,6 +46,7 @@ class Linear:
         symmetric: grid centred on zero, no zero point.
         group_size: columns in a group (`Blocks`; a channel's last group may be shorter), for per="group" only.
         narrow: leave out the code -2^(b-1), so that the grid is symmetric about zero (symmetric only).
+        powers: scales are powers of two; encoding takes the least that clips nothing.
     """
 
     bits: int
@@ -46,6 +54,7 @@ class Linear:
     symmetric: bool = True
     group_size: int | None = None
     narrow: bool = True
+    powers: bool = False
 
     def __post_init__(self) -> None:
         if not 2 <= self.bits <= 16:
@@ -58,7 +67,8 @@ class Linear:
     def name(self) -> str:
         """Short name, such as linear8/channel or linear4/group32/affine."""
         kind = "" if self.symmetric else "/affine"
-        return f"linear{self.bits}/{self.per}{self.group_size or ''}{kind}{'' if self.narrow else '/full'}"
+        kind += ("" if self.narrow else "/full") + ("/pow2" if self.powers else "")
+        return f"linear{self.bits}/{self.per}{self.group_size or ''}{kind}"
 
     @property
     def code_range(self) -> tuple[int, int]:
@@ -126,7 +136,7 @@ class Linear:
         """
         blocks = self.blocks(x.shape, axis)
         check_finite(x)
-        scale, zero_point = self._checked(scale, zero_point, blocks)
+        scale, zero_point = self._checked(power_above(scale) if self.powers else scale, zero_point, blocks)
         return self._round(blocks.to_rows(x.astype(np.float32, copy=False)), scale, zero_point, blocks)
 
     def from_codes(
@@ -162,6 +172,8 @@ class Linear:
         high = np.maximum(high.astype(np.float64), 0.0)
         exact = np.maximum(high / top, low / bottom) if self.symmetric else (high - low) / top
         scale = np.where(exact > 0, np.maximum(exact, SMALLEST), 1.0)
+        if self.powers:
+            scale = power_above(scale)
         zero_point = None if self.symmetric else np.rint(-low / scale).clip(0, top)
         codes = None if zero_point is None else zero_point.astype(self.code_dtype)
         reach = self._reach(codes)

@@ -15,10 +15,9 @@ from lowbit.formats.input_bytes import with_byte_input
 from lowbit.formats.litert import file as litert_file
 from lowbit.formats.litert.write import to_litert
 from lowbit.formats.onnx.write import to_onnx
-from lowbit.formats.quantized_graph import QuantizedGraph
+from lowbit.formats.quantized_graph import UINT8, QuantizedGraph
 from lowbit.graph.load import load
 from lowbit.graph.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
-from lowbit.quantization.passes.activations import affine_uint8
 from lowbit.quantization.planning.plan import plan
 from lowbit.quantization.planning.recipes import parse_recipe
 from lowbit.quantization.quantize import quantize
@@ -236,7 +235,7 @@ def test_inputs_and_outputs_can_be_integers(network, quantized, kind):
     x = cases.inputs(network, rng, 4)
     wanted = run(to_onnx(quantized), x, "onnxruntime")["y"]
     low, high = float(wanted.min()) * 1.1, float(wanted.max()) * 1.1
-    activations = {**quantized.activations, "y": affine_uint8(low, high)}
+    activations = {**quantized.activations, "y": UINT8.codes(low, high)}
     encoded = dataclasses.replace(quantized, activations=activations)
     content = to_litert(encoded, input_type=kind, output_type=kind)
     tensors, graph = read_litert(content, "test").graphs[0].tensors, read_litert(content, "test").graphs[0]

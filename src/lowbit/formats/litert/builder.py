@@ -13,9 +13,12 @@ from lowbit.formats.quantized_graph import ActivationCodes
 Array = np.ndarray[Any, np.dtype[Any]]
 Option = int | float | bool | Sequence[int]
 
-# uint8 codes become int8 codes of the same values.
+# 8-bit codes, counted from the lowest, become int8 codes of the same values.
 SHIFT = 128
 # Versions of operators whose int8 form is not version 2.
+INT16_VERSIONS = {"CONV_2D": 4, "DEPTHWISE_CONV_2D": 5, "FULLY_CONNECTED": 7, "RESHAPE": 1, "LEAKY_RELU": 2}
+INT16_VERSIONS |= {"MUL": 4, "TRANSPOSE_CONV": 4, "STRIDED_SLICE": 4, "GATHER": 4, "TRANSPOSE": 4, "SPLIT": 4, "SUB": 5}
+INT16_VERSIONS |= {"RESIZE_BILINEAR": 4, "RESIZE_NEAREST_NEIGHBOR": 4, "MAXIMUM": 4, "MINIMUM": 4, "PAD": 2, "PADV2": 2}
 INT8_VERSIONS = {"CONV_2D": 3, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 4, "RESHAPE": 1, "HARD_SWISH": 1}
 
 
@@ -76,10 +79,10 @@ class FileBuilder:
         batch_axis: int | None = None,
         dtype: str = "",
     ) -> int:
-        """Index of a new tensor that an operator or the caller fills: float32, or int8 (or uint8) with codes."""
-        kind = dtype or ("float32" if codes is None else "int8")
+        """Index of a new tensor that an operator or the caller fills: float32, or int8 (int16, uint8) with codes."""
+        kind = dtype or ("float32" if codes is None else f"int{codes.kind.bits}")
         scale = None if codes is None else np.array([codes.scale], np.float32)
-        zero_point = 0 if codes is None else codes.zero_point - (SHIFT if kind == "int8" else 0)
+        zero_point = 0 if codes is None else codes.zero_point - (0 if kind == "uint8" else codes.kind.levels // 2)
         self.tensors.append(
             FileTensor(tuple(shape), kind, name, scale=scale, zero_point=zero_point, batch_axis=batch_axis)
         )
@@ -108,7 +111,8 @@ class FileBuilder:
         made = "".join(part.title() for part in code.split("_")) + "Options"
         name = "" if table is None else table or made
         if not version:
-            version = INT8_VERSIONS.get(code, 2) if self.tensors[inputs[0]].dtype == "int8" else 1
+            dtype = self.tensors[inputs[0]].dtype
+            version = {"int8": INT8_VERSIONS.get(code, 2), "int16": INT16_VERSIONS.get(code, 3)}.get(dtype, 1)
         self.operators.append(FileOperator(code, tuple(inputs), tuple(outputs), options or {}, name, version))
 
     def derived(self, tensor: int, shape: Sequence[int], *, batch_axis: int | None = 0) -> int:

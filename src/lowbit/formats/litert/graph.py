@@ -1,9 +1,9 @@
 """The .tflite graph under construction: every ONNX value, stored in each way in which something reads it.
 
 LiteRT computes channels-last. A value is therefore stored in any *order* of its axes (stored axis i holds the ONNX axis
-`order[i]`), as float32 or as int8 codes; converting operators (TRANSPOSE, RESHAPE, QUANTIZE, DEQUANTIZE) are written
-only when an operator asks for a way that is not there yet. So a convolutional network has no transpose at all, and an
-ONNX Transpose costs nothing: it only renames the axes.
+`order[i]`), as float32 or as int8 or int16 codes; converting operators (TRANSPOSE, RESHAPE, QUANTIZE, DEQUANTIZE) are
+written only when an operator asks for a way that is not there yet. So a convolutional network has no transpose at all,
+and an ONNX Transpose costs nothing: it only renames the axes.
 """
 
 from collections.abc import Mapping
@@ -39,7 +39,7 @@ class StoredValue:
     Attributes:
         tensor: index in the file.
         order: stored axis i holds this axis of the ONNX value.
-        codes: scale and zero point (as of uint8) of int8 codes; None for float32.
+        codes: scale and zero point (counted from the lowest code) of int8 or int16 codes; None for float32.
         flat: (C, H, W) if the last axis is a flattened image whose values lie in the order H, W, C.
         margin: columns of an image in front of those that the model knows; only convolutions that take pixels together
             read such a value (`space_to_depth`).
@@ -50,6 +50,24 @@ class StoredValue:
     codes: ActivationCodes | None = None
     flat: tuple[int, int, int] | None = None
     margin: int = 0
+
+
+def bounds_of(node: Node) -> tuple[float | None, float | None] | None:
+    """Lower and upper bound of a Relu or Clip, None where it is open; None for both if one is computed."""
+    if node.op_type == "Relu":
+        return 0.0, None
+    limits: list[float | None] = [None, None]
+    for index, value in enumerate(node.inputs[1:3]):
+        array = constant(value)
+        if value is not None and (array is None or array.size != 1):
+            return None
+        limits[index] = None if array is None else float(array.item())
+    return limits[0], limits[1]
+
+
+def bias_type(quantized: QuantizedGraph) -> str:
+    """What biases are: sums of products of 16-bit codes take 64 bits."""
+    return "int64" if quantized.kind.bits == 16 else "int32"
 
 
 class FileGraph(FileBuilder):
@@ -157,16 +175,10 @@ class FileGraph(FileBuilder):
         Raises:
             ModelError: a bound that is computed.
         """
-        if node.op_type == "Relu":
-            return 0.0, None
-        limits: list[float | None] = [None, None]
-        for index, value in enumerate(node.inputs[1:3]):
-            if value is not None:
-                array = self.array(value)
-                if array is None or array.size != 1:
-                    raise self.refuse(node, "has bounds that are computed")
-                limits[index] = float(array.item())
-        return limits[0], limits[1]
+        known = bounds_of(node)
+        if known is None:
+            raise self.refuse(node, "has bounds that are computed")
+        return known
 
     def input_shape(self, node: Node) -> tuple[int, ...]:
         """Shape of a node's first input."""

@@ -1,10 +1,10 @@
 """Layers with weights: Conv, ConvTranspose, Gemm and MatMul as LiteRT has them.
 
-Integer layers have int8 weights with a scale per channel (INT4 ones where kernels read them as fast), and int32 biases.
-Codes of fewer bits take whole bytes elsewhere: LiteRT has no nodes that it would unpack once. Weights-only codes are
-int8 constants behind a DEQUANTIZE, which XNNPACK carries out once, when the file is loaded; LiteRT's own form for them
-(int8 weights read by an operator with float inputs) would round the activations to 8 bits anew at each inference, which
-was not asked for.
+Integer layers have int8 weights with a scale per channel (INT4 ones where kernels read them as fast), and int32 biases,
+int64 with 16-bit activations. Codes of fewer bits take whole bytes elsewhere: LiteRT has no nodes that it would unpack
+once. Weights-only codes are int8 constants behind a DEQUANTIZE, which XNNPACK carries out once, when a file is loaded.
+LiteRT's own form for them, int8 weights read by an operator with float inputs, rounds the activations to 8 bits anew at
+each inference: it is written where that is asked for (`QuantizedGraph.dynamic`).
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lowbit.formats.litert.builder import Option
-from lowbit.formats.litert.graph import CHANNELS_LAST, NO_ACTIVATION, FileGraph, StoredValue
+from lowbit.formats.litert.graph import CHANNELS_LAST, NO_ACTIVATION, FileGraph, StoredValue, bias_type
 from lowbit.formats.litert.space_to_depth import NOTE, Groups, grouped
 from lowbit.formats.litert.window import VALID, Window, cut, pad, padded
 from lowbit.formats.quantized_graph import ActivationCodes
@@ -249,10 +249,11 @@ def _stored(
     if codes is None:
         return graph.float_constant(layer.weight, np.asarray(values), label=layer.node)
     scale = codes.scale.reshape(-1)
-    dtype = "int4" if integer and takes_half_bytes(layer, codes) else ""
+    halves = integer and not graph.quantized.as_planned and takes_half_bytes(layer, codes)
+    dtype = "int4" if halves else ""
     weight = graph.constant(values.astype(np.int8), name=layer.node, scale=scale, axis=channel, dtype=dtype)
-    if integer:
-        return weight
+    if integer or (layer.node in graph.quantized.dynamic and layer.op != "ConvTranspose" and layer.groups == 1):
+        return weight  # a depthwise kernel that quantizes its input takes 3 times as long as the one for float
     result = graph.tensor(values.shape)
     graph.operator("DEQUANTIZE", [weight], [result], version=2 if scale.size == 1 else 5)
     return result
@@ -282,9 +283,9 @@ def _bias(graph: FileGraph, layer: Layer, *, integer: bool) -> int:
         values = np.zeros(layer.out_channels) if array is None else array.reshape(-1)
         return graph.constant(values.astype(np.float32))
     if known is not None:
-        return graph.constant(known.codes, scale=known.scale.reshape(-1))
+        return graph.constant(known.codes.astype(bias_type(graph.quantized)), scale=known.scale.reshape(-1))
     codes = integer_codes(graph.quantized.weights[layer.weight])
     assert layer.bias is None or layer.bias_node is not None
     x: ActivationCodes = graph.quantized.activations[layer.input]
     scale = np.float32(x.scale) * codes.scale.reshape(-1)
-    return graph.constant(np.zeros(layer.out_channels, np.int32), scale=scale)
+    return graph.constant(np.zeros(layer.out_channels, bias_type(graph.quantized)), scale=scale)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from lowbit.formats.litert.builder import SHIFT, Option
+from lowbit.formats.litert.builder import Option
 from lowbit.formats.litert.choices import COMPARISONS, cast, comparison, position, where
 from lowbit.formats.litert.data_movement import (
     concatenation,
@@ -32,11 +32,11 @@ from lowbit.formats.litert.graph import NO_ACTIVATION, RELU6, FileGraph, Order, 
 from lowbit.formats.litert.layers import convolution, product, transposed_convolution
 from lowbit.formats.litert.pooling import REDUCTIONS, pooling, reduction
 from lowbit.formats.litert.resize import resize
-from lowbit.formats.quantized_graph import ActivationCodes
+from lowbit.formats.quantized_graph import INT16, ActivationCodes
 from lowbit.graph.model import Node, Value
 
-# LiteRT fixes scale and zero point of an int8 sigmoid: 1/256 and the lowest code.
-SIGMOID_CODES = ActivationCodes(scale=1 / 256, zero_point=0)
+# LiteRT fixes scale and zero point of a sigmoid: of int8 1/256 and the lowest code, of int16 1/32768 and no zero point.
+SIGMOID_CODES = {8: ActivationCodes(1 / 256, 0), 16: ActivationCodes(1 / 32768, 32768, INT16)}
 
 # ONNX -> (operator, options table, whether a fused activation is among its options)
 BINARY: dict[str, tuple[str, str, bool]] = {
@@ -95,6 +95,8 @@ def binary(graph: FileGraph, node: Node) -> None:
             else graph.tensor(shape, batch_axis=graph.batch_place(name, order))
         )
         options: dict[str, Option] = {"fusedActivationFunction": activation if last else NO_ACTIVATION} if fuses else {}
+        if code in ("ADD", "SUB") and graph.quantized.kind.bits == 16:
+            options["potScaleInt16"] = False  # scales of 16-bit codes that are powers of two are their default
         graph.operator(code, [total, operand], [result], table=table, options=options)
         total = result
     if len(operands) == 1:
@@ -126,7 +128,7 @@ def unary(graph: FileGraph, node: Node) -> None:
     x = graph.read(node.inputs[0], integer=integer)
     codes = None
     if integer:
-        codes = SIGMOID_CODES if code == "LOGISTIC" else graph.quantized.activations[name]
+        codes = SIGMOID_CODES[graph.quantized.kind.bits] if code == "LOGISTIC" else graph.quantized.activations[name]
     options: dict[str, Option] = {}
     if code == "LEAKY_RELU":
         options = {"alpha": node.attributes.get_float("alpha", 0.01)}
@@ -166,9 +168,11 @@ def _limit(graph: FileGraph, x: StoredValue, bound: float) -> int:
     """A bound as a constant of the type and scale of what it bounds."""
     if x.codes is None:
         return graph.constant(np.array(bound, np.float32))
-    code = np.clip(np.rint(bound / x.codes.scale) + x.codes.zero_point, 0, 255) - SHIFT
-    scale, zero_point = np.array([x.codes.scale], np.float32), x.codes.zero_point - SHIFT
-    return graph.constant(np.array(code, np.int8), scale=scale, zero_point=zero_point)
+    kind = x.codes.kind
+    half = kind.levels // 2
+    code = np.clip(np.rint(bound / x.codes.scale) + x.codes.zero_point, 0, kind.levels - 1) - half
+    scale = np.array([x.codes.scale], np.float32)
+    return graph.constant(np.array(code, f"int{kind.bits}"), scale=scale, zero_point=x.codes.zero_point - half)
 
 
 def hard_sigmoid(graph: FileGraph, node: Node) -> None:

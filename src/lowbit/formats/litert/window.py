@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lowbit.formats.litert.builder import SHIFT, Option
-from lowbit.formats.litert.graph import FileGraph, StoredValue
+from lowbit.formats.litert.builder import Option
+from lowbit.formats.litert.graph import FileGraph, StoredValue, bias_type
 
 SAME, VALID = 0, 1
 
@@ -86,17 +86,19 @@ def pad(
     if code is None and (not lowest or (stored.codes is not None and stored.codes.zero_point == 0)):
         graph.operator("PAD", inputs, [result])
     else:
-        value = _filling(graph, stored, -SHIFT if code is None else code)
+        value = _filling(graph, stored, code)
         graph.operator("PADV2", [*inputs, value], [result], table="PadV2Options")
     return StoredValue(result, stored.order, stored.codes)
 
 
-def _filling(graph: FileGraph, stored: StoredValue, code: int) -> int:
-    """A code in the scale of a stored value, or the lowest float."""
+def _filling(graph: FileGraph, stored: StoredValue, code: int | None) -> int:
+    """A code in the scale of a stored value, by default the lowest; or the lowest float."""
     if stored.codes is None:
         return graph.constant(np.array([np.finfo(np.float32).min], np.float32))
-    scale, zero_point = np.array([stored.codes.scale], np.float32), stored.codes.zero_point - SHIFT
-    return graph.constant(np.array([code], np.int8), scale=scale, zero_point=zero_point)
+    half = stored.codes.kind.levels // 2
+    scale, dtype = np.array([stored.codes.scale], np.float32), f"int{stored.codes.kind.bits}"
+    filling = np.array([-half if code is None else code], dtype)
+    return graph.constant(filling, scale=scale, zero_point=stored.codes.zero_point - half)
 
 
 def cut(
@@ -139,7 +141,7 @@ def ones_convolution(
     else:
         scale = np.array([factor], np.float32)
         weight = graph.constant(np.ones(shape, np.int8), scale=scale, axis=3)
-        bias = graph.constant(np.zeros(channels, np.int32), scale=scale * np.float32(x.codes.scale))
+        bias = graph.constant(np.zeros(channels, bias_type(graph.quantized)), scale=scale * np.float32(x.codes.scale))
     options: dict[str, Option] = {"padding": VALID, "strideH": strides[0], "strideW": strides[1], "depthMultiplier": 1}
     read = [x.tensor, weight, bias]
     graph.operator("DEPTHWISE_CONV_2D", read, [output], table="DepthwiseConv2DOptions", options=options)

@@ -20,7 +20,7 @@ from lowbit.errors import ModelError
 from lowbit.formats.input_bytes import byte_metadata
 from lowbit.formats.litert.byte_input import for_bytes, write_bytes
 from lowbit.formats.litert.file import load_schema, serialize
-from lowbit.formats.litert.graph import CHANNELS_LAST, LANES, FileGraph, Order, StoredValue
+from lowbit.formats.litert.graph import CHANNELS_LAST, FUSED, LANES, FileGraph, Order, StoredValue, bounds_of
 from lowbit.formats.litert.operators import OPERATORS, SIGMOID_CODES
 from lowbit.formats.litert.pooling import REDUCTIONS
 from lowbit.formats.litert.shapes import static_shapes
@@ -43,7 +43,7 @@ ONE_DATA_INPUT |= {"Expand", "Tile", *REDUCTIONS}
 def rewrites(output_type: str, lanes: int) -> tuple[Callable[[QuantizedGraph], QuantizedGraph], ...]:
     """What is done to the graph before it is written, first to last; see `to_litert` for the options."""
     fixed = () if output_type == "float32" else (with_fixed_codes,)
-    return (partial(for_bytes, lanes=lanes), *fixed)
+    return (partial(for_bytes, lanes=lanes), with_clamps, *fixed)
 
 
 def to_litert(
@@ -128,11 +128,33 @@ def _fill(
 def with_fixed_codes(quantized: QuantizedGraph) -> QuantizedGraph:
     """Probabilities need no calibration: LiteRT fixes their scale."""
     fixed = {
-        str(value.name): SIGMOID_CODES
+        str(value.name): SIGMOID_CODES[quantized.kind.bits]
         for value in quantized.model.graph.outputs
         if (producer := value.producer()) is not None and producer.op_type in ("Softmax", "Sigmoid")
     }
     return dataclasses.replace(quantized, activations=fixed | dict(quantized.activations))
+
+
+# Operators whose kernels clamp what they compute, beside saturation.
+CLAMPING = frozenset(("Conv", "Gemm", "MatMul", "Add", "Mul"))
+
+
+def with_clamps(quantized: QuantizedGraph) -> QuantizedGraph:
+    """A Relu or Clip that neither saturation nor a fused activation does becomes an operator on codes of its own."""
+    integer, absorbed, activations = set(quantized.integer), set(quantized.absorbed), dict(quantized.activations)
+    for node in quantized.model.graph:
+        before = node.inputs[0] if node.inputs else None
+        if node.name not in absorbed or before is None or (producer := before.producer()) is None:
+            continue
+        codes = activations.get(str(node.outputs[0].name))
+        if codes is None or codes.kind.saturates or (producer.op_type in CLAMPING and bounds_of(node) in FUSED):
+            continue
+        absorbed.discard(str(node.name))
+        integer.add(str(node.name))
+        activations[str(before.name)] = codes
+    return dataclasses.replace(
+        quantized, integer=frozenset(integer), absorbed=frozenset(absorbed), activations=activations
+    )
 
 
 def _write(graph: FileGraph, node: Node) -> None:

@@ -7,6 +7,7 @@ is packed has its scales and biases in fewer bytes too: scales as weight-only fi
 they fit, and their scales as what they are, the product of those of weight and input.
 """
 
+import math
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -24,11 +25,11 @@ from lowbit.formats.onnx.decode_nodes import (
     stored_levels,
 )
 from lowbit.formats.onnx.draft import Draft
-from lowbit.formats.quantized_graph import BiasCodes, Floats
+from lowbit.formats.quantized_graph import UINT8, BiasCodes, Floats
 from lowbit.graph.ops import OPS, Layer, layers
 from lowbit.schemes.codes import integer_codes
 
-INT16 = np.iinfo(np.int16)
+INT16, INT32 = np.iinfo(np.int16), np.iinfo(np.int32)
 
 
 class Pair(NamedTuple):
@@ -56,13 +57,17 @@ def write_integer_weights(draft: Draft) -> Draft:
         node = nodes[layer.node]
         weight = stored.weight(layer, node)
         axis = layer.channel_axis
-        if layer.turned:
-            turned = _turned(draft.graph, node, weight.codes, draft.names)
-            weight, axis = weight._replace(codes=turned), 1 - axis
-        node.replace_input_with(OPS[layer.op].weight, _dequantized(draft, node, weight, axis=axis))
+        if layer.geometry is None and weight.channels and quantized.kind.bits > UINT8.bits:
+            floats = _boxed(draft, layer, node, weight)
+        else:
+            if layer.turned:
+                turned = _turned(draft.graph, node, weight.codes, draft.names)
+                weight, axis = weight._replace(codes=turned), 1 - axis
+            floats = _dequantized(draft, node, weight, axis=axis)
+        node.replace_input_with(OPS[layer.op].weight, floats)
         if layer.node in quantized.biases and layer.bias is not None:
             index = _place(node, layer.bias)
-            bias = stored.bias(layer, node, quantized.biases[layer.node])
+            bias = stored.bias(layer, node, _in_32_bits(quantized.biases[layer.node]))
             node.replace_input_with(index, _dequantized(draft, node, bias, axis=0))
     return draft
 
@@ -118,11 +123,40 @@ class _Stored:
         return chain.value
 
 
-def _turned(graph: ir.Graph, before: ir.Node, codes: ir.Value, names: Names) -> ir.Value:
-    """The transpose of stored codes; runtimes fold it."""
-    node = ir.node("Transpose", [codes], attributes={"perm": [1, 0]})
+def _boxed(draft: Draft, layer: Layer, node: ir.Node, weight: Pair) -> ir.Value:
+    """The floats of a product's weight by way of [1, rows, columns].
+
+    Of a product that reads DequantizeLinear along columns ONNX Runtime 1.32 makes MatMulNBits, which rounds the other
+    operand to 8 bits, whatever codes it has.
+    """
+    axis = draft.names.constant(np.array([0]))
+    box = ir.node("Unsqueeze", [weight.codes, axis])
+    box.outputs[0].name, box.outputs[0].dtype = draft.names.fresh("t"), ir.DataType.INT8
+    draft.graph.insert_before(node, box)
+    floats = _dequantized(draft, node, weight._replace(codes=box.outputs[0]), axis=1 + layer.channel_axis)
+    matrix = ir.node("Squeeze", [floats, axis])
+    matrix.outputs[0].name = draft.names.fresh("t")
+    draft.graph.insert_before(node, matrix)
+    return _turned(draft.graph, node, matrix.outputs[0], draft.names) if layer.turned else matrix.outputs[0]
+
+
+def _in_32_bits(bias: BiasCodes) -> BiasCodes:
+    """A bias in int32, with larger steps if it has more bits.
+
+    ONNX Runtime adds those of 16-bit activations in float. A float bias it would round to int32 itself, in units of
+    input scale times weight scale, and let it overflow (WeightBiasQuantization, version 1.32).
+    """
+    largest = np.abs(bias.codes.astype(np.float64)).max(initial=0)
+    step = 2.0 ** max(0, math.ceil(math.log2(max(largest, 1) / INT32.max)))
+    codes = np.rint(bias.codes / step).astype(np.int32)
+    return BiasCodes(codes, (bias.scale * np.float32(step)).astype(np.float32))
+
+
+def _turned(graph: ir.Graph, before: ir.Node, matrix: ir.Value, names: Names) -> ir.Value:
+    """The transpose of stored codes, which runtimes fold, or of what they decode to."""
+    node = ir.node("Transpose", [matrix], attributes={"perm": [1, 0]})
     node.outputs[0].name = names.fresh("t")
-    node.outputs[0].type = ir.TensorType(ir.DataType.INT8)
+    node.outputs[0].type = ir.TensorType(matrix.dtype or ir.DataType.FLOAT)
     graph.insert_before(before, node)
     return node.outputs[0]
 

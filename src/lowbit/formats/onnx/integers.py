@@ -1,7 +1,8 @@
 """Integers as ONNX has them: QuantizeLinear/DequantizeLinear pairs around float operators.
 
 Runtimes make integer kernels of what lies between: uint8 activations, int8 weights, int32 biases. Weights and biases
-are in `formats/onnx/integer_weights.py`.
+are in `formats/onnx/integer_weights.py`. For devices, and with 16 bits, activations are of other kinds
+(`ActivationKind`), and nothing is written on codes alone.
 """
 
 from collections.abc import Mapping
@@ -14,17 +15,20 @@ from lowbit.formats.names import Names
 from lowbit.formats.onnx.draft import Draft
 from lowbit.formats.quantized_graph import ActivationCodes, float_outputs
 
+WIDE_OPSET = 21  # from which on QuantizeLinear gives 16 bits
+CONTRIBUTED = "com.microsoft"  # whose operators of the same names do; ONNX Runtime and OpenVINO read them
+
 
 def absorb_activations(draft: Draft) -> Draft:
     """Take out the activations that saturation replaces; their codes move to the tensor before them."""
-    graph, floats = draft.graph, float_outputs(draft.quantized)
+    graph, floats, given = draft.graph, float_outputs(draft.quantized), draft.quantized.activations
     activations = {name: codes for name, codes in draft.activations.items() if name not in floats}
     for node in tuple(graph):
-        if node.name not in draft.quantized.absorbed:
-            continue
         before, after = node.inputs[0], node.outputs[0]
-        assert before is not None
         name = str(after.name)
+        if node.name not in draft.quantized.absorbed or (name in given and not given[name].kind.saturates):
+            continue  # where codes reach below zero the compiler of the device makes one kernel of both
+        assert before is not None
         codes = activations.pop(name, None)
         if after.is_graph_output():
             graph.outputs[list(graph.outputs).index(after)] = before
@@ -46,7 +50,7 @@ def write_conversions(draft: Draft) -> Draft:
     for value in _in_order(draft.graph, draft.activations):
         codes = draft.activations[str(value.name)]
         if codes not in scales:
-            scales[codes] = names.constant(np.float32(codes.scale)), names.constant(np.uint8(codes.zero_point))
+            scales[codes] = names.constant(np.float32(codes.scale)), names.constant(codes.stored_zero_point)
         _insert_pair(draft, value, scales[codes], quantized)
     return draft
 
@@ -74,10 +78,12 @@ def _insert_pair(
     graph, names, integer = draft.graph, draft.names, draft.quantized.integer
     producer = value.producer()
     name = str(value.name)
+    on_codes = producer is not None and producer.name in integer and not draft.quantized.as_planned
     exact = _is_float(draft, name)
+    domain = _domain(draft.model, scale[1])
     users = tuple((user, index) for user, index in value.uses() if not exact or user.name in integer)
     new = []
-    if producer is not None and producer.op_type == "Pad" and producer.name in integer:
+    if on_codes and producer is not None and producer.op_type == "Pad":
         # Padding moves codes only, but ONNX Runtime has no rule for it between a pair: write it on the codes.
         assert producer.inputs[0] is not None
         producer.replace_input_with(0, quantized[str(producer.inputs[0].name)])
@@ -86,14 +92,14 @@ def _insert_pair(
         producer.replace_input_with(2, scale[1])
         value.dtype = ir.DataType.UINT8
         codes = value
-    elif producer is not None and producer.op_type in ("Relu", "Clip") and producer.name in integer:
+    elif on_codes and producer is not None and producer.op_type in ("Relu", "Clip"):
         codes = _bounded(graph, producer, quantized, names, draft.quantized.activations[name])
     else:
-        quantize = ir.node("QuantizeLinear", [value, *scale])
+        quantize = ir.node("QuantizeLinear", [value, *scale], domain=domain)
         codes = quantize.outputs[0]
         codes.name = names.fresh("q")
         new.append(quantize)
-    dequantize = ir.node("DequantizeLinear", [codes, *scale])
+    dequantize = ir.node("DequantizeLinear", [codes, *scale], domain=domain)
     output = dequantize.outputs[0]
     output.shape, output.dtype = value.shape, ir.DataType.FLOAT
     output.name = names.fresh("d")
@@ -109,6 +115,15 @@ def _insert_pair(
         graph.outputs[list(graph.outputs).index(value)] = output
         value.name, output.name = output.name, name
         quantized[name] = codes
+
+
+def _domain(model: ir.Model, zero_point: ir.Value) -> str:
+    """Where the operators that convert to this type are: before operator set 21 those of ONNX know no 16 bits."""
+    wide = zero_point.dtype in (ir.DataType.INT16, ir.DataType.UINT16)
+    if not wide or model.graph.opset_imports[""] >= WIDE_OPSET:
+        return ""
+    model.graph.opset_imports[CONTRIBUTED] = 1
+    return CONTRIBUTED
 
 
 def _is_float(draft: Draft, name: str) -> bool:

@@ -16,6 +16,7 @@ from onnx import TensorProto, numpy_helper
 from lowbit.errors import ModelError
 from lowbit.formats.ledger import KINDS, Ledger, StoredLayer
 from lowbit.formats.onnx.stored import NARROW, StoredGraph, WeightRead
+from lowbit.formats.onnx.stored_products import BLOCKS, stored_products
 
 DATA_FIELDS = ("float_data", "int32_data", "string_data", "int64_data", "double_data", "uint64_data", "raw_data")
 
@@ -94,6 +95,9 @@ def _kinds(graph: StoredGraph) -> tuple[dict[str, str], list[tuple[WeightRead, d
         if _walk(read.value, "float_weights", graph, names):
             kinds |= names
             read_weights.append((read, names))
+    for product in stored_products(graph):
+        kinds |= product.kinds
+        read_weights.append((WeightRead(product.node.name, product.node, ""), dict(product.kinds)))
     for bias in graph.biases():
         names = {}
         if _walk(bias, "biases", graph, names):
@@ -175,6 +179,10 @@ def _weights_of(
 ) -> int:
     """How many weights a tensor has: from its shape, or from its codes where each is one number."""
     name, stored = read.value, graph.tensors
+    if not name:
+        sizes = {item.name: item.i for item in read.node.attribute}
+        codes = next(part for part, kind in names.items() if kind == "codes")
+        return sizes["K"] * sizes["N"] if read.node.op_type == BLOCKS else _elements(stored[codes])
     if name in stored:
         return _elements(stored[name])
     if name in shapes:

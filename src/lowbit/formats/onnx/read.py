@@ -1,5 +1,6 @@
 """What a runtime makes of the weights in a written file: an oracle that shares no code with `decode`."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from lowbit.engines import open_session
 from lowbit.errors import ModelError
 from lowbit.formats.input_bytes import FACTORS_KEY, in_float_units
+from lowbit.formats.onnx.block_kernels import TURNED_KEY
 from lowbit.formats.onnx.stored import StoredGraph
+from lowbit.formats.onnx.stored_products import stored_products
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -38,7 +41,11 @@ def layer_weights(path: Path | str) -> dict[str, Array]:
     if computed:
         values |= computed_values(proto, graph, computed)
     weights = {node: values[name] for node, name in wanted.items()}
-    folded = next((entry.value for entry in proto.metadata_props if entry.key == FACTORS_KEY), None)
+    metadata = {entry.key: entry.value for entry in proto.metadata_props}
+    turned = json.loads(metadata.get(TURNED_KEY, "[]"))
+    for product in stored_products(graph):
+        weights[product.node.name] = product.weight.T if product.node.name in turned else product.weight
+    folded = metadata.get(FACTORS_KEY)
     return weights if folded is None else in_float_units(weights, folded)
 
 

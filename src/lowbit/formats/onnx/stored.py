@@ -127,7 +127,7 @@ class StoredGraph:
         pending, seen = [name], {name}
         while pending:
             name = pending.pop()
-            for node in self._readers.get(name, ()):
+            for node in self.readers.get(name, ()):
                 others = [read for read in node.input if read not in self.tensors and read not in self.producers]
                 if node.op_type == "Mul" and others != [name]:
                     return True
@@ -137,7 +137,13 @@ class StoredGraph:
         return False
 
     @cached_property
-    def _readers(self) -> dict[str, list[NodeProto]]:
+    def makers(self) -> dict[str, NodeProto]:
+        """The node that gives each tensor."""
+        return {name: node for node in self.nodes for name in node.output}
+
+    @cached_property
+    def readers(self) -> dict[str, list[NodeProto]]:
+        """The nodes that read each tensor."""
         readers: dict[str, list[NodeProto]] = {}
         for node in self.nodes:
             for name in node.input:

@@ -10,21 +10,24 @@ for a model leave it as it is.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import onnx_ir as ir
 
 from lowbit.formats.onnx.averages import write_averages
+from lowbit.formats.onnx.block_kernels import write_block_kernels
 from lowbit.formats.onnx.byte_input import write_byte_input
 from lowbit.formats.onnx.channel_padding import pad_first_layers
 from lowbit.formats.onnx.decode_nodes import write_codes, write_halves
 from lowbit.formats.onnx.draft import Draft, Rewrite, begin
+from lowbit.formats.onnx.dynamic import write_compressed, write_dynamic
 from lowbit.formats.onnx.float_types import write_float_types, write_float_types_for_openvino
 from lowbit.formats.onnx.integer_weights import write_integer_weights
 from lowbit.formats.onnx.integers import absorb_activations, write_conversions
 from lowbit.formats.onnx.lines import write_lines_as_images
 from lowbit.formats.onnx.openvino import for_openvino
 from lowbit.formats.onnx.zero_points import without_zero_points
-from lowbit.formats.quantized_graph import QuantizedGraph
+from lowbit.formats.quantized_graph import UINT8, QuantizedGraph
 from lowbit.graph.model import serialize
 from lowbit.graph.preprocessing import METADATA_KEY
 from lowbit.graph.rewrites.bodies import sink_into_scans
@@ -65,6 +68,16 @@ def drop_unused(draft: Draft) -> Draft:
     return draft
 
 
+def without_wide_codes(quantized: QuantizedGraph) -> QuantizedGraph:
+    """For OpenVINO 16-bit activations are float: it takes their rounding out, and saturation with it (2026.4).
+
+    As codes behind DequantizeLinear it would also round the inputs of matrix products, to 8 bits.
+    """
+    if quantized.kind.bits == UINT8.bits:
+        return quantized
+    return replace(quantized, activations={}, biases={}, integer=frozenset(), absorbed=frozenset(), as_planned=False)
+
+
 def drop_names(draft: Draft) -> Draft:
     """Nodes that were added need no names: the library's own, such as node_DequantizeLinear_7, take 30 bytes each."""
     known = {node.name for node in draft.quantized.model.graph}
@@ -74,8 +87,10 @@ def drop_names(draft: Draft) -> Draft:
     return draft
 
 
+AS_PLANNED = "as planned"
 # By `FileForm.to`, first to last: what is done to the integers before anything is written,
 INTEGER_REWRITES: Mapping[str, tuple[Callable[[QuantizedGraph], QuantizedGraph], ...]] = {
+    AS_PLANNED: (),
     "onnx": (without_zero_points,),
     "openvino": (without_zero_points, for_openvino),
 }
@@ -84,9 +99,16 @@ INTEGERS: tuple[Rewrite, ...] = (absorb_activations, write_averages, write_integ
 CODES: tuple[Rewrite, ...] = (write_codes, write_halves, write_metadata, write_byte_input)
 ENDING: tuple[Rewrite, ...] = (fill_scans, drop_unused, drop_names)
 GRAPH_REWRITES: Mapping[str, tuple[Rewrite, ...]] = {
-    "onnx": (write_float_values, *INTEGERS, write_conversions, pad_first_layers, *CODES, write_float_types, *ENDING),
+    AS_PLANNED: (
+        *(write_float_values, absorb_activations, write_integer_weights, write_conversions, *CODES),
+        *(write_float_types, *ENDING),
+    ),
+    "onnx": (
+        *(write_float_values, *INTEGERS, write_conversions, pad_first_layers, write_dynamic, write_block_kernels),
+        *(*CODES, write_float_types, *ENDING),
+    ),
     "openvino": (
-        *(write_float_values, *INTEGERS, write_lines_as_images, write_conversions, *CODES),
+        *(write_float_values, *INTEGERS, write_lines_as_images, write_conversions, write_compressed, *CODES),
         *(write_float_types_for_openvino, *ENDING),
     ),
 }
@@ -102,6 +124,8 @@ def to_onnx(quantized: QuantizedGraph, *, to: str = "onnx") -> bytes:
     Raises:
         ModelError: the file would pass the 2 GB that protobuf allows.
     """
+    quantized = without_wide_codes(quantized) if to == "openvino" else quantized
+    to = AS_PLANNED if quantized.as_planned else to
     for change in INTEGER_REWRITES[to]:
         quantized = change(quantized)
     draft = begin(quantized)

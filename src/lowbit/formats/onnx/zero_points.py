@@ -84,7 +84,7 @@ class _Tensors:
     def moved(self, name: str, offset: float) -> ActivationCodes:
         """The codes of a tensor that lies higher by `offset`."""
         old = self.quantized.activations[name]
-        return ActivationCodes(old.scale, round(old.zero_point - offset / old.scale))
+        return replace(old, zero_point=round(old.zero_point - offset / old.scale))
 
     def biases(self, offsets: Mapping[str, float]) -> tuple[dict[str, BiasCodes], str | None]:
         """All biases with the offsets in them, or the tensor whose offset does not fit."""

@@ -9,7 +9,9 @@ import numpy as np
 
 from lowbit.calibration.statistics import Statistics, calibrate
 from lowbit.data.dataset import Dataset
+from lowbit.formats.devices import DEVICES, FLOAT_BIAS
 from lowbit.formats.input_bytes import with_exact_input
+from lowbit.formats.onnx.block_kernels import has_kernel
 from lowbit.formats.opening import RULES_KEY
 from lowbit.formats.quantized_graph import ActivationCodes, QuantizedGraph
 from lowbit.graph.model import Model
@@ -17,7 +19,7 @@ from lowbit.graph.ops import layers
 from lowbit.graph.subgraph import ActivationGrid
 from lowbit.processor import give_back_memory
 from lowbit.progress import SILENT, Progress
-from lowbit.quantization.passes.activations import activation_codes, fit_biases
+from lowbit.quantization.passes.activations import activation_codes, bias_limit, fit_biases
 from lowbit.quantization.planning.plan import Plan
 from lowbit.quantization.planning.steps import EXACT_INPUT
 from lowbit.quantization.solving.stored_scales import HALF_BITS, narrow_bias, with_narrow_scales
@@ -47,7 +49,9 @@ class Candidate:
     @property
     def grids(self) -> dict[str, ActivationGrid]:
         """Grids that activations are rounded to; without the input where layers read it as image bytes."""
-        grids = {name: ActivationGrid(at.scale, at.zero_point) for name, at in self.graph.activations.items()}
+        grids = {
+            name: ActivationGrid(at.scale, at.zero_point, at.kind.bits) for name, at in self.graph.activations.items()
+        }
         if self.byte_layers:
             grids.pop(self.base.input.name, None)
         return grids
@@ -90,7 +94,7 @@ def plain_graph(model: Model, plan: Plan, progress: Progress = SILENT) -> Quanti
     coarse = {name for name in plan.decoded & weights.keys() if weights[name].bits <= HALF_BITS}
     biases = {layer.bias for layer in layers(model) if layer.weight in coarse and layer.bias is not None}
     floats = {name: narrow_bias(model.weights[name]) for name in sorted(biases)}
-    return _in_floats(model, plan, weights, floats)
+    return assembled(model, plan, weights, floats, None)
 
 
 def plain_codes(model: Model, plan: Plan, progress: Progress = SILENT) -> dict[str, Codes]:
@@ -126,14 +130,29 @@ def assembled(
         statistics: ranges of the activations; None where they stay float.
         activations: their codes, if known; else they follow from the statistics.
     """
-    if statistics is None:
-        return _in_floats(base, plan, weights, floats)
-    activations = activation_codes(plan, statistics) if activations is None else activations
     integer = frozenset(node.node for node in plan.nodes if node.arithmetic == "integer")
+    coded = [layer for layer in layers(base) if layer.weight in weights and layer.node not in integer]
+    dynamic = plan.dynamic & {layer.node for layer in coded}
+    with_kernel = {layer.node for layer in coded if has_kernel(layer, weights[layer.weight].scheme)}
+    blocks = plan.block_kernels & with_kernel
+    if statistics is None:
+        return QuantizedGraph(
+            base,
+            weights=weights,
+            float_values=floats,
+            metadata=metadata(plan),
+            dynamic=dynamic,
+            block_kernels=blocks,
+            arithmetic="" if plan.recipe.arithmetic == "float32" else plan.recipe.arithmetic,
+            in_float32=frozenset(node.node for node in plan.nodes if node.arithmetic == "float32"),
+        )
+    activations = activation_codes(plan, statistics) if activations is None else activations
     absorbed = frozenset(node.node for node in plan.nodes if node.arithmetic == "absorbed")
     corrected = base.with_weights(floats) if floats else base
     running = [layer for layer in layers(base) if layer.node in integer]
-    weights, biases = fit_biases(corrected, running, weights, activations)
+    weights, biases = fit_biases(corrected, running, weights, activations, bias_limit(plan))
+    if plan.target in DEVICES and DEVICES[plan.target].bias == FLOAT_BIAS:
+        biases = {}
     decoded = {layer.bias for layer in layers(base) if layer.weight in plan.decoded}
     return QuantizedGraph(
         corrected,
@@ -144,19 +163,10 @@ def assembled(
         absorbed=absorbed,
         float_values={name: value for name, value in floats.items() if name in decoded},
         metadata=metadata(plan),
+        as_planned=plan.as_planned,
         packed=plan.packed,
-    )
-
-
-def _in_floats(base: Model, plan: Plan, weights: Mapping[str, Codes], floats: Mapping[str, Array]) -> QuantizedGraph:
-    """A quantized graph whose nodes compute in floats."""
-    return QuantizedGraph(
-        base,
-        weights=weights,
-        float_values=floats,
-        metadata=metadata(plan),
-        arithmetic="" if plan.recipe.arithmetic == "float32" else plan.recipe.arithmetic,
-        in_float32=frozenset(node.node for node in plan.nodes if node.arithmetic == "float32"),
+        dynamic=dynamic,
+        block_kernels=blocks,
     )
 
 

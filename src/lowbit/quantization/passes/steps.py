@@ -19,7 +19,7 @@ from lowbit.formats.input_bytes import with_exact_input
 from lowbit.graph.ops import Layer, layers
 from lowbit.progress import Progress
 from lowbit.quantization.equalizing.equalization import Equalized, equalizable, equalize_network
-from lowbit.quantization.passes.activations import least_scales
+from lowbit.quantization.passes.activations import bias_limit, least_scales
 from lowbit.quantization.passes.bias_correction import correctable, corrected_biases
 from lowbit.quantization.passes.candidate import (
     Candidate,
@@ -176,9 +176,8 @@ def _least_scale(layer: Layer, before: Candidate) -> npt.NDArray[np.float32] | N
     """The smallest scales with which the layer's bias will fit into int32 [channels]; None for float biases."""
     if layer.node not in before.graph.biases or layer.bias is None:
         return None
-    return (BIAS_ROOM * least_scales(before.base.weights[layer.bias], before.graph.activations[layer.input])).astype(
-        np.float32
-    )
+    bias, read = before.base.weights[layer.bias], before.graph.activations[layer.input]
+    return (BIAS_ROOM * least_scales(bias, read, bias_limit(before.plan))).astype(np.float32)
 
 
 def correct_biases(before: Candidate, images: Dataset, threads: int, progress: Progress) -> Candidate:

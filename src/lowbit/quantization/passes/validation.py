@@ -138,7 +138,7 @@ def _runnable(graph: QuantizedGraph) -> bytes | LightModel:
     Runtimes unpack such a file into the same floats while they load it, and hold what is in between as well: 1.9 GB for
     the 87 million weights of a ViT-B, four times what the weights take here.
     """
-    if graph.integer or graph.byte_input is not None:
+    if graph.integer or graph.dynamic or graph.byte_input is not None:
         return to_onnx(graph)
     outputs = [output.name for output in graph.model.outputs]
     weights = DecodedWeights(graph.float_values, graph.weights)

@@ -5,8 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from lowbit.errors import DowngradeError
+from lowbit.errors import DowngradeError, SchemeError
+from lowbit.formats.devices import DEVICES
 from lowbit.formats.input_bytes import reads_bytes
+from lowbit.formats.quantized_graph import UINT8, ActivationKind
 from lowbit.graph.model import Model
 from lowbit.graph.ops import Layer, layers
 from lowbit.graph.weights import RECURRENT
@@ -14,6 +16,7 @@ from lowbit.quantization.planning.arithmetic import WeightUsers, check_quantizab
 from lowbit.quantization.planning.halves import plan_halves
 from lowbit.quantization.planning.integer import IntegerPlan, NodePlan
 from lowbit.quantization.planning.kernels import WEIGHTED
+from lowbit.quantization.planning.limits import limits
 from lowbit.quantization.planning.packing import packing_notes
 from lowbit.quantization.planning.plan_json import (
     nodes_from_json,
@@ -37,7 +40,7 @@ from lowbit.quantization.planning.steps import (
     default_steps,
     named_steps,
 )
-from lowbit.quantization.planning.target import resolved
+from lowbit.quantization.planning.target import activations_for, resolved
 from lowbit.quantization.planning.tensors import (
     SIZE_REASON,
     TensorPlan,
@@ -104,13 +107,56 @@ class Plan:
 
     @property
     def packed(self) -> frozenset[str]:
-        """Weights of integer layers of which fewer bits were asked for than a byte has: see `QuantizedGraph.packed`."""
+        """Weights of integer layers of which fewer bits were asked for than a byte has: see `QuantizedGraph.packed`.
+
+        Compilers of devices unpack nothing.
+        """
+        if self.target in DEVICES:
+            return frozenset()
         in_integers = {node.node for node in self.nodes if node.arithmetic == "integer"}
         return frozenset(
             tensor.tensor
             for tensor in self.quantized
             if tensor.asked is not None and tensor.asked.bits < 8 and in_integers.intersection(tensor.layers)
         )
+
+    @property
+    def activations(self) -> ActivationKind:
+        """How activations of integer layers are held."""
+        return activations_for(self.target, self.recipe.activations) if self.target else self.recipe.activations
+
+    @property
+    def dynamic(self) -> frozenset[str]:
+        """Names of the nodes whose inputs become codes as they run, where there is a fast kernel for it."""
+        given = [tensor for tensor in self.quantized if tensor.given is not None and tensor.given.per != "group"]
+        return frozenset(node for tensor in given if self.recipe_of(tensor).dynamic for node in tensor.layers)
+
+    @property
+    def block_kernels(self) -> frozenset[str]:
+        """Names of the nodes whose codes a kernel is to read block by block, where there is one for them."""
+        asking = [tensor for tensor in self.quantized if self.recipe_of(tensor).block_kernels]
+        return frozenset(node for tensor in asking for node in tensor.layers)
+
+    @property
+    def as_planned(self) -> bool:
+        """Whether the file is for a device's compiler, or of codes that CPUs have no kernels for."""
+        return self.target in DEVICES or (self.integer and self.activations != UINT8)
+
+    @property
+    def has_cpu_kernels(self) -> bool:
+        """Whether integer kernels of CPUs run it."""
+        return self.integer and not self.as_planned
+
+    @property
+    def own_files(self) -> bool:
+        """Whether each engine gets a file of its own."""
+        return bool(self.integer or self.dynamic or self.block_kernels)
+
+    @property
+    def limits(self) -> tuple[str, ...]:
+        """What the recipes cannot give, and where, in one sentence each."""
+        used = dict.fromkeys((self.recipe, *(self.recipe_of(tensor) for tensor in self.quantized)))
+        return tuple(dict.fromkeys(sentence for recipe in used for sentence in limits(recipe, self.target)))
 
     @property
     def range_rule(self) -> str:
@@ -257,6 +303,7 @@ def plan(
     recipes = tuple(dict.fromkeys(choices.of(name).recipe for name in users)) or (recipe,)
     if any(each.weights is not None for each in recipes):
         check_quantizable(model, users)
+    recipe = _with_kind(recipe, recipes)
     tensors = [weight_plan(model, name, reading, choices.of(name)) for name, reading in users.items()]
     tensors = with_shares(model, tensors + other_tensors(model, users, choices))
     planned_steps = default_steps(recipes, effort) if steps is None else named_steps(recipes, steps)
@@ -266,13 +313,15 @@ def plan(
         if steps is None and not _exact_input_pays(model, decision):
             decision = replace(decision, steps=tuple(step for step in decision.steps if step != EXACT_INPUT))
     else:
-        decision = replace(decision, tensors=tuple(wider_if_small(tensors, recipe)), nodes=plan_halves(model, recipe))
+        decision = without_integers(replace(decision, tensors=tuple(wider_if_small(tensors, recipe))), users)
+        decision = replace(decision, nodes=plan_halves(model, recipe))
     return decision if with_images else replace(decision, steps=())
 
 
 def _with_integers(model: Model, decision: Plan, choices: Choices, users: WeightUsers) -> Plan:
     """With the arithmetic of each node, and what that makes of the weights."""
-    float_nodes = {name: f"rule {choice.rule}" for name, choice in choices.nodes.items() if not choice.recipe.integer}
+    float_nodes = device_floats(model, decision.recipe.target)
+    float_nodes |= {name: f"rule {choice.rule}" for name, choice in choices.nodes.items() if not choice.recipe.integer}
     asked = {name for name, choice in choices.nodes.items() if choice.recipe.integer}
     free = set() if decision.recipe.integer else model.nodes.keys() - asked
     integer = integer_plan(model, decision.tensors, users, reasons=float_nodes, optional=free)
@@ -284,10 +333,11 @@ def _with_integers(model: Model, decision: Plan, choices: Choices, users: Weight
 def with_target(model: Model, decision: Plan, integer: IntegerPlan, users: WeightUsers) -> Plan:
     """With the nodes of an integer plan, weights that the target computes with, and steps that can be taken."""
     target = decision.target or resolved(decision.recipe.target)
-    in_integers = integer.nodes_in("integer")
+    in_integers = integer.nodes_in("integer") | decision.dynamic
     layers = {name: [user for user in reading if isinstance(user, Layer)] for name, reading in users.items()}
     tensors = tuple(for_target(tensor, layers, target, in_integers) for tensor in decision.tensors)
-    exact = reads_bytes(model, in_integers)
+    for_cpus = target not in DEVICES and decision.activations == UINT8
+    exact = for_cpus and reads_bytes(model, integer.nodes_in("integer"))
     steps = tuple(step for step in decision.steps if step != EXACT_INPUT or exact)
     return replace(
         decision, tensors=tensors, nodes=integer.nodes, scale_groups=integer.scale_groups, steps=steps, target=target
@@ -299,6 +349,38 @@ def _exact_input_pays(model: Model, decision: Plan) -> bool:
     reading = {layer.weight for layer in layers(model) if layer.input == model.inputs[0].name}
     asked = [tensor.asked for tensor in decision.tensors if tensor.tensor in reading]
     return all(scheme is not None and scheme.bits >= EXACT_INPUT_MIN_BITS for scheme in asked)
+
+
+def _with_kind(recipe: Recipe, used: Sequence[Recipe]) -> Recipe:
+    """The recipe of the whole model with the kind of activations of those that compute in integers.
+
+    Raises:
+        SchemeError: they are of several kinds.
+    """
+    kinds = {each.activations: each.name for each in used if each.integer}
+    if len(kinds) > 1:
+        raise SchemeError(
+            f"{' and '.join(kinds.values())} hold activations in different ways, and a file has one.",
+            remedy="Name recipes of one kind of activations in rules.",
+        )
+    return replace(recipe, activations=next(iter(kinds), recipe.activations))
+
+
+def device_floats(model: Model, target: str) -> dict[str, str]:
+    """Nodes that stay float on a target because of their operators, and why."""
+    floats = DEVICES[target].floats if target in DEVICES else {}
+    return {str(node.name): floats[node.op_type] for node in model.graph if node.op_type in floats}
+
+
+def without_integers(decision: Plan, users: WeightUsers) -> Plan:
+    """Without nodes in integers; a target there is only where inputs are quantized as they run, with its weights."""
+    decision = replace(decision, nodes=(), scale_groups=())
+    if not decision.dynamic:
+        return replace(decision, target="")
+    target = resolved(decision.target or decision.recipe.target)
+    layers = {name: [user for user in reading if isinstance(user, Layer)] for name, reading in users.items()}
+    tensors = tuple(for_target(tensor, layers, target, decision.dynamic) for tensor in decision.tensors)
+    return replace(decision, tensors=tensors, target=target)
 
 
 def _downgrade(tensor: TensorPlan) -> str:

@@ -19,7 +19,7 @@ from lowbit.quantization.planning.arithmetic import WeightUsers, check_quantizab
 from lowbit.quantization.planning.halves import kept_in_float32, plan_halves
 from lowbit.quantization.planning.integer import EDITED, NodePlan, kernel_reason
 from lowbit.quantization.planning.kernels import NOT_IN_ONNXRUNTIME
-from lowbit.quantization.planning.plan import Plan, with_target
+from lowbit.quantization.planning.plan import Plan, device_floats, with_target, without_integers
 from lowbit.quantization.planning.plan_json import readable, text
 from lowbit.quantization.planning.steps import EXACT_INPUT, RANGES, named_steps
 from lowbit.quantization.planning.target import NATIVE, resolved
@@ -134,11 +134,11 @@ def _with_nodes(model: Model, decision: Plan, users: WeightUsers) -> Plan:
     if not any(tensor.integer for tensor in decision.tensors):
         steps = tuple(step for step in decision.steps if step not in (EXACT_INPUT, RANGES))
         nodes = kept_in_float32(plan_halves(model, decision.recipe), decision.nodes)
-        return replace(decision, nodes=nodes, scale_groups=(), target="", steps=steps)
+        return replace(without_integers(replace(decision, steps=steps), users), nodes=nodes)
     resolved(decision.target or NATIVE)
     weighted = {layer.node: layer for layer in layers(model)}
     weights = {tensor.tensor: tensor for tensor in decision.tensors}
-    kept, asked = {}, set()
+    kept, asked = device_floats(model, decision.target), set()
     for node in decision.nodes:
         layer = weighted.get(node.node)
         _check_node(model, node, layer, None if layer is None else weights[layer.weight])

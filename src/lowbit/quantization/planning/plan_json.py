@@ -9,11 +9,12 @@ A tensor's `asked` is left out where it is what is `given`; so is the arithmetic
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from typing import Any, get_type_hints
 
 from lowbit.calibration.ranges import RANGE_RULES
 from lowbit.errors import LowbitError, SchemeError
+from lowbit.formats.quantized_graph import ActivationKind
 from lowbit.quantization.planning.integer import NodePlan
 from lowbit.quantization.planning.recipes import AUTO_RANGES, RECIPES, Recipe, parse_recipe
 from lowbit.quantization.planning.steps import STEP_NAMES
@@ -69,6 +70,8 @@ def recipe_to_json(recipe: Recipe) -> str | dict[str, Any]:
     }
     if options.get("weights") is not None:
         options["weights"] = scheme_to_json(options["weights"])
+    if "activations" in options:
+        options["activations"] = asdict(options["activations"])
     return {"recipe": recipe.name, **options} if options else recipe.name
 
 
@@ -87,8 +90,10 @@ def recipe_from_json(data: object) -> Recipe:
     hints = get_type_hints(Recipe)
     if options.get("weights") is not None:
         options["weights"] = scheme_from_json(options["weights"])
+    if "activations" in options:
+        options["activations"] = _kind(options["activations"])
     for key, value in options.items():
-        fits = key in hints and (key == "weights" or is_of_type(value, hints[key]))
+        fits = key in hints and (key in ("weights", "activations") or is_of_type(value, hints[key]))
         if not fits and not (hints.get(key) is float and type(value) is int):
             raise SchemeError(f"recipe '{name}' has no {key} = {value!r}.", remedy=REMEDY)
     usual = _usual(name)
@@ -110,6 +115,19 @@ def steps_from_json(names: Sequence[str]) -> tuple[str, ...]:
         if name not in STEP_NAMES:
             raise SchemeError(f"unknown step '{name}'.", remedy=f"Choose from: {', '.join(STEP_NAMES)}.")
     return tuple(step for name, step in STEP_NAMES.items() if name in names)
+
+
+def _kind(data: object) -> ActivationKind:
+    """A kind of activations from its fields."""
+    hints = get_type_hints(ActivationKind)
+    if not isinstance(data, Mapping) or not all(
+        key in hints and is_of_type(value, hints[key]) for key, value in data.items()
+    ):
+        raise TypeError(f"{data!r} is no kind of activations")
+    kind = ActivationKind(**data)
+    if kind.bits not in (8, 16):
+        raise TypeError(f"activations have 8 or 16 bits, not {kind.bits}")
+    return kind
 
 
 def tensor_to_json(tensor: TensorPlan, base: Recipe) -> dict[str, Any]:

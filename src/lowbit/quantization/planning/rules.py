@@ -249,7 +249,7 @@ def with_activations(base: Recipe, rules: Rules, *, ranges: str | None, target: 
     if base.integer or not integers:
         return parse_recipe(base, ranges=ranges, target=target)
     checked = parse_recipe(integers[0], ranges=ranges, target=target)
-    return replace(base, ranges=checked.ranges, target=checked.target)
+    return replace(base, ranges=checked.ranges, target=checked.target, activations=checked.activations)
 
 
 def _by_function(

@@ -6,6 +6,7 @@ What a step does is in `quantization.passes.steps`.
 from collections.abc import Sequence
 
 from lowbit.errors import SchemeError
+from lowbit.formats.quantized_graph import UINT8
 from lowbit.quantization.planning.recipes import AUTO_RANGES, Recipe
 from lowbit.schemes.half import Half
 
@@ -42,12 +43,12 @@ def _default_steps(recipe: Recipe, effort: str) -> tuple[str, ...]:
         return ()
     if isinstance(recipe.weights, Half):
         return (BIAS,)  # of what half precision costs, two thirds are means that rounding moved
-    if not recipe.integer:
+    if not recipe.integer or recipe.activations.bits > UINT8.bits:  # where what is lost is lost by the weights
         equalization = (EQUALIZATION,) if recipe.bits <= EQUALIZATION_MAX_BITS else ()
         return (*equalization, ROUNDING) if recipe.bits <= ROUNDING_MAX_BITS else ()
     ranges = (RANGES,) if recipe.ranges == AUTO_RANGES else ()
     # A layer that reads bytes is left out of rounding. That costs narrow weights more than an exact input gains.
-    exact = (EXACT_INPUT,) if recipe.bits >= EXACT_INPUT_MIN_BITS else ()
+    exact = (EXACT_INPUT,) if recipe.bits >= EXACT_INPUT_MIN_BITS and recipe.activations == UINT8 else ()
     if effort == "fast":
         # With one scale per tensor a single layer whose channels differ widely can ruin the network.
         equalization = (EQUALIZATION,) if recipe.weights.per == "tensor" else ()
@@ -66,7 +67,9 @@ def named_steps(recipes: Sequence[Recipe], names: Sequence[str]) -> tuple[str, .
     for name in names:
         if name not in STEP_NAMES:
             raise SchemeError(f"unknown step '{name}'.", remedy=f"Choose from: {', '.join(STEP_NAMES)}, or none.")
-        if not quantizes or (STEP_NAMES[name] in (EXACT_INPUT, RANGES) and not integer):
+        unused = STEP_NAMES[name] in (EXACT_INPUT, RANGES) and not integer
+        unused |= STEP_NAMES[name] == EXACT_INPUT and all(recipe.activations != UINT8 for recipe in recipes)
+        if not quantizes or unused:
             raise SchemeError(
                 f"recipe '{recipes[0].name}' does not use step '{name}'.",
                 remedy="Omit it." if quantizes else "Omit --steps.",

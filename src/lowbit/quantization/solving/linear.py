@@ -31,7 +31,7 @@ from lowbit.quantization.solving.gptq import coordinate_descent, gptq
 from lowbit.quantization.solving.grids import UniformGrid
 from lowbit.quantization.solving.problem import Problem, Single, objective
 from lowbit.quantization.solving.stored_scales import stored_scales
-from lowbit.schemes.linear import Linear, LinearCodes
+from lowbit.schemes.linear import Linear, LinearCodes, power_above
 
 NARROWEST = 0.45
 NUDGES = (0.97, 1.03, 0.94, 1.06, 0.985, 1.015)  # factors on the scale that the highest effort tries in the end
@@ -106,7 +106,7 @@ def solve_linear(problem: Problem, scheme: Linear, effort: Effort) -> LinearSolu
         fitted = search.fit_grid(state)
         for candidate in (search.descend(fitted), search.round(fitted.grid)):
             state = search.better(state, candidate)
-    for nudge in NUDGES[: effort.nudges]:
+    for nudge in () if search.powers else NUDGES[: effort.nudges]:
         grid = replace(state.grid, scale=np.maximum(state.grid.scale * np.float32(nudge), search.least))
         state = search.better(state, search.descend(search.fit_grid(search.round(grid))))
     exact = effort.exact and search.can_be_exact(state.grid)
@@ -136,6 +136,7 @@ class _GridSearch:
         self.weights, self.second, self.factor = problem.weights, problem.second, problem.factor
         self.effort = effort
         self.affine = not scheme.symmetric
+        self.powers = scheme.powers
         self.low, self.top = scheme.code_range
         self.bits = scheme.bits
         self.tied = scheme.per == "tensor"
@@ -196,10 +197,13 @@ class _GridSearch:
             zero = np.clip(np.rint(-low / scale), self.low, self.top)
         else:
             scale = np.maximum(np.maximum(high / self.top, low / self.low), self.least)
+        scale = power_above(scale) if self.powers else scale
         return UniformGrid(scale.astype(np.float32), zero.astype(np.float32), self.block, self.low, self.top)
 
     def fit_grid(self, state: _State) -> _State:
-        """The best grid for the codes as they are; zero points only where a row has one."""
+        """The best grid for the codes as they are; zero points only where a row has one. Powers of two stay."""
+        if self.powers:
+            return state
         codes = state.grid.codes(state.rounded)
         zero = state.grid.zero
         if self.affine and self.blocks == 1 and not self.tied:
@@ -221,6 +225,8 @@ class _GridSearch:
 
     def narrowed(self, state: _State) -> _State:
         """On scales as the file will store them, and the codes that are best there."""
+        if self.powers:
+            return state
         codes = state.grid.codes(state.rounded)
         scale = state.grid.scale
         tied = scale[:1, :1] if self.tied else scale
