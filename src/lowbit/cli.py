@@ -12,6 +12,7 @@ from lowbit.commands.groups import Command, flat
 from lowbit.console import fail
 from lowbit.ending import EXIT_INTERRUPTED, ending_quietly
 from lowbit.errors import LowbitError, OutputError
+from lowbit.printable import printable
 
 # In the order of `lowbit --help`; a command is called what its function is called.
 COMMANDS: tuple[Callable[..., None], ...] = (
@@ -61,6 +62,7 @@ def main() -> None:
         except Exception as error:
             # Typer's own complaints (unknown option, missing argument) know how to show themselves and their exit code.
             if hasattr(error, "show") and hasattr(error, "exit_code"):
+                vars(error).update({key: printable(text) for key, text in vars(error).items() if isinstance(text, str)})
                 error.show()
                 sys.exit(error.exit_code)
             raise

@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, NoReturn
 
 from lowbit.errors import LowbitError
+from lowbit.printable import printable
 
 if TYPE_CHECKING:
     from lowbit.progress import Progress
@@ -18,6 +19,11 @@ def fail(error: LowbitError) -> NoReturn:
         sys.stdout.write(json.dumps(body) + "\n")
     sys.stderr.write(f"Error: {error}\n")
     sys.exit(error.exit_code)
+
+
+def say(sentence: str, *, error: bool = False) -> None:
+    """Print a line on standard output or standard error; control characters in it are shown, not obeyed."""
+    (sys.stderr if error else sys.stdout).write(printable(sentence) + "\n")
 
 
 def progress_bar(quiet: bool) -> "AbstractContextManager[Progress]":

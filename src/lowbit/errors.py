@@ -7,6 +7,8 @@ line turns a `LowbitError` into its `exit_code`; any other exception is a bug an
 import difflib
 from collections.abc import Iterable
 
+from lowbit.printable import printable
+
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """A question that names the closest of some names, to begin a remedy with; empty if none is close."""
@@ -34,7 +36,7 @@ class LowbitError(Exception):
     def __str__(self) -> str:
         place = f"{self.where}: " if self.where else ""
         advice = f" {self.remedy}" if self.remedy else ""
-        return f"{place}{self.what}{advice}"
+        return printable(f"{place}{self.what}{advice}")
 
 
 class ModelError(LowbitError):

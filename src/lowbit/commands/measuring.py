@@ -28,7 +28,7 @@ from lowbit.commands.options import (
     ThreadsOption,
     words,
 )
-from lowbit.console import progress_bar
+from lowbit.console import progress_bar, say
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -167,7 +167,7 @@ def _write(comparison: "Callable[..., Comparison]", out: Path, as_json: bool) ->
         write_reports(finished, stage)
     _show(finished, as_json)
     if not as_json:
-        typer.echo(f"Model files, results.json, results.csv and report.html are in {out}.")
+        say(f"Model files, results.json, results.csv and report.html are in {out}.")
 
 
 def _show(comparison: "Comparison", as_json: bool) -> None:

@@ -12,8 +12,9 @@ from lowbit.engines.session import Array, Session
 from lowbit.errors import EngineError
 from lowbit.graph.model import LightModel
 
-# Warnings of the runtime (unused initializers, and the like) are of no use to someone who only runs a model.
-ERRORS_ONLY = 3
+# Warnings of the runtime (unused initializers, and the like) are of no use to someone who only runs a model; errors are
+# raised as well, and written to standard error with the names that stand in the file.
+FATAL_ONLY = 4
 # What the runtime calls the float types that inputs are converted to; numpy has no bfloat16 of its own.
 BFLOAT16, BFLOAT16_NUMBER = "tensor(bfloat16)", 16
 FLOATS = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
@@ -69,7 +70,7 @@ def _array(value: onnxruntime.OrtValue) -> Array:
 def open_session(model: bytes | Path | str | LightModel, *, threads: int, optimized_to: Path | None) -> Session:
     """See `lowbit.engines.session.open_session`."""
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = ERRORS_ONLY
+    options.log_severity_level = FATAL_ONLY
     options.inter_op_num_threads = 1
     if threads:
         options.intra_op_num_threads = threads
