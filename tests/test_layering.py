@@ -16,7 +16,9 @@ SOURCE = Path(lowbit.__file__).parent
 ROOMS = (
     "printable",
     "errors",
+    "leftovers",
     "files",
+    "staging",
     "ending",
     "progress",
     "processor",

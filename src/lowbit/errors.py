@@ -6,6 +6,7 @@ line turns a `LowbitError` into its `exit_code`; any other exception is a bug an
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 
 from lowbit.printable import printable
 
@@ -60,7 +61,13 @@ class EngineError(LowbitError):
 
 
 class OutputError(LowbitError):
-    """The output cannot be written."""
+    """The output cannot be written.
+
+    Attributes:
+        kept: a folder elsewhere with what was finished, if there is one.
+    """
+
+    kept: Path | None = None
 
 
 class DowngradeError(LowbitError):
