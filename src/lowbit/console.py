@@ -1,8 +1,10 @@
 """How commands talk: progress, JSON, and errors in one sentence."""
 
 import json
+import os
 import sys
 from contextlib import AbstractContextManager
+from types import TracebackType
 from typing import TYPE_CHECKING, NoReturn
 
 from lowbit.errors import LowbitError
@@ -12,13 +14,30 @@ if TYPE_CHECKING:
     from lowbit.progress import Progress
 
 
+DEBUG = "LOWBIT_DEBUG"
+
+
 def fail(error: LowbitError) -> NoReturn:
     """Print an error as one sentence, or as JSON where that was asked for, and exit with its code."""
     if "--json" in sys.argv:
         body = {"error": type(error).__name__, "what": error.what, "where": error.where, "remedy": error.remedy}
         sys.stdout.write(json.dumps(body) + "\n")
+    if debugging():
+        show_traceback(type(error), error, error.__traceback__)
     sys.stderr.write(f"Error: {error}\n")
     sys.exit(error.exit_code)
+
+
+def debugging() -> bool:
+    """Whether errors come with where they arose, and with what a runtime said in its own words."""
+    return os.environ.get(DEBUG, "") not in ("", "0")
+
+
+def show_traceback(kind: type[BaseException], error: BaseException, where: TracebackType | None) -> None:
+    """Print a traceback on standard error; what it quotes is shown, not obeyed."""
+    import traceback
+
+    sys.stderr.write(printable("".join(traceback.format_exception(kind, error, where)), keep="\n"))
 
 
 def say(sentence: str, *, error: bool = False) -> None:

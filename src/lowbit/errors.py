@@ -5,10 +5,13 @@ line turns a `LowbitError` into its `exit_code`; any other exception is a bug an
 """
 
 import difflib
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
 from lowbit.printable import printable
+
+LINE_BREAK = re.compile(r"\s*\n\s*")
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -29,7 +32,7 @@ class LowbitError(Exception):
     exit_code = 2
 
     def __init__(self, what: str, *, where: str = "", remedy: str = "") -> None:
-        self.what = what
+        self.what = what = LINE_BREAK.sub(" ", what.strip())  # libraries that are quoted write several lines
         self.where = where
         self.remedy = remedy
         super().__init__(f"{where}: {what}" if where else what)

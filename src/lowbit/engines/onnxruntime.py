@@ -8,6 +8,7 @@ import ml_dtypes
 import numpy as np
 import onnxruntime
 
+from lowbit.engines.messages import cause
 from lowbit.engines.session import Array, Session
 from lowbit.errors import EngineError
 from lowbit.graph.model import LightModel
@@ -38,7 +39,7 @@ class OnnxRuntimeSession:
         try:
             outputs = self._run_bfloat16(inputs) if self._bfloat16 else self._session.run(None, self._typed(inputs))
         except Exception as error:
-            raise EngineError(f"the model does not run: {error}", where="onnxruntime") from error
+            raise EngineError(f"the model does not run: {cause(error)}.", where="onnxruntime") from error
         return {name: np.asarray(output) for name, output in zip(self.output_names, outputs, strict=True)}
 
     def _typed(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -89,10 +90,11 @@ def open_session(model: bytes | Path | str | LightModel, *, threads: int, optimi
         model = model.content
     source = model if isinstance(model, bytes) else str(model)
     try:
-        session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        # Its Python side would print what is wrong, and try the same again.
+        session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"], enable_fallback=0)
     except Exception as error:
         where = "onnxruntime" if isinstance(model, bytes) else str(model)
-        raise EngineError(f"ONNX Runtime refuses the model: {error}", where=where) from error
+        raise EngineError(f"ONNX Runtime refuses the model: {cause(error)}.", where=where) from error
     return OnnxRuntimeSession(session, weights)
 
 
