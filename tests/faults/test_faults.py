@@ -1,6 +1,6 @@
 """Processes that are killed, disks that are full, folders that cannot be written, odd names: nothing is lost or torn.
 
-A short run; `make faults FAULTS=50` sends each signal to each command that many times, and does the rest to all of them.
+A short run; `make faults FAULTS=50` sends each signal to each command that many times.
 """
 
 import functools

@@ -174,7 +174,7 @@ def npz_mutant(data: bytes, rng: random.Random) -> bytes:
         elif how == 2:
             members[name] = content[: rng.randrange(len(content) + 1)]
         elif how == 3:
-            members[rng.choice(("y.npy", "x.npy", "labels.npy", "../x.npy", "x", "", "\x1b.npy"))] = content
+            members[rng.choice(("y.npy", "x.npy", "labels.npy", "../x.npy", "x", "\x1b.npy"))] = members.pop(name)
         else:
             members[name] = _bytes(content, rng)
     made = io.BytesIO()
