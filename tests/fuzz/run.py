@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 import traceback
+import warnings
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -145,6 +146,7 @@ def _try_all(kind: str, files: list[tuple[bytes, str]], start: int, made: Seeds,
     def too_slow(*_: object) -> None:
         raise Slow
 
+    warnings.simplefilter("error", RuntimeWarning)  # numpy's, of numbers that nobody thought of
     for number in (signal.SIGPROF, signal.SIGALRM):
         signal.signal(number, too_slow)
     path = folder / f"mutant.{kind}"

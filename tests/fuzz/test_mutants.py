@@ -12,7 +12,7 @@ import networks
 from fuzz import run
 from fuzz.mutants import MUTATORS
 
-COUNTS = {"onnx": 80, "npz": 40, "tflite": 150}
+COUNTS = {"onnx": 80, "npz": 15, "tflite": 150}
 
 
 @pytest.fixture(scope="module")
@@ -49,9 +49,9 @@ def test_most_onnx_mutants_get_beyond_the_parser():
 
 FAULTY = {
     "ZeroDivisionError at": "1 / 0",
-    "died of SIGSEGV": "os.kill(os.getpid(), 11)",
+    "died of SIGKILL": "os.kill(os.getpid(), 9)",
     "Slow at": "while True: pass",
-    "MemoryError: 1": "bytearray(os.urandom(1 << 20) * 1100)",
+    "MemoryError: 1": "bytearray(b'x') * (1100 << 20)",
     "ValueError at .*no sentence": "raise ValueError('no sentence')",
 }
 
