@@ -26,7 +26,8 @@ from lowbit.packing.entropy import choose_coding
 from lowbit.progress import Progress
 from lowbit.quantization.passes.layerwise import LayerwisePass
 from lowbit.quantization.passes.sensitivity import Sensitivity
-from lowbit.quantization.planning.plan import Plan, plan
+from lowbit.quantization.planning.deciding import plan
+from lowbit.quantization.planning.plan import Plan
 from lowbit.quantization.planning.recipes import parse_recipe
 from lowbit.quantization.rate.control import RateControl
 from lowbit.quantization.solving.effort import Effort

@@ -23,7 +23,7 @@ from lowbit.progress import Progress
 from lowbit.quantization.passes.candidate import plain_graph
 from lowbit.quantization.passes.sensitivity import sensitivities
 from lowbit.quantization.passes.validation import Distances, Validation, fitting_and_judging
-from lowbit.quantization.planning.plan import plan
+from lowbit.quantization.planning.deciding import plan
 from lowbit.quantization.planning.recipes import Recipe
 from lowbit.quantization.quantize import follow
 from lowbit.quantization.quantized import Quantized
