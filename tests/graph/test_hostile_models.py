@@ -210,6 +210,16 @@ def test_inputs_that_are_no_tensors():
     model = conv_model()
     model.graph.input[0].type.CopyFrom(helper.make_sequence_type_proto(helper.make_tensor_type_proto(1, [2])))
     refused(model, "input 'x' is not a tensor")
+    model = conv_model()
+    model.graph.input[0].type.tensor_type.elem_type = 0
+    refused(model, "input 'x' has no type")
+
+
+def test_outputs_of_undefined_type_have_the_one_that_is_inferred():
+    model = conv_model()
+    for value in (*model.graph.output, *model.graph.value_info):
+        value.type.tensor_type.elem_type = 0
+    assert load(model).outputs[0].dtype == np.float32
 
 
 def test_wiring():
