@@ -92,11 +92,9 @@ def entries(
         if not own:
             check_calls(path)
         memories = {} if own else {name: _tried(path, name, data, conditions) for name in reading}
-        refusals = {name: f"{DEADLY} ({one.killed})" for name, one in memories.items() if one.killed}
+        refusals = {name: f"{DEADLY} ({one.killed})." for name, one in memories.items() if one.killed}
         if refusals and conditions.engine != AUTO:
-            raise EngineError(
-                f"{next(iter(refusals.values()))}.", where=str(path), remedy="Copy or make the file again."
-            )
+            raise EngineError(next(iter(refusals.values())), where=str(path), remedy="Copy or make the file again.")
         if conditions.engine == AUTO:
             sound = [name for name in reading if name not in refusals]
             refusals |= {name: text for name in sound if (text := _refusal(path, name, data, conditions.batch))}
