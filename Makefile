@@ -4,18 +4,22 @@
 #   make test        lint, types and all tests of the core: what CI runs
 #   make test-train  the tests that need torch, in an environment of their own
 #   make mutants     break the code in MUTANTS=20 places, one at a time, and see whether tests notice
+#   make faults      kill commands FAULTS=20 times at each signal; full disks, little memory, odd names
+#   make fuzz        for MINUTES=30 give commands files that are nearly right; finds are kept in out/fuzz
 #   make lock        choose new versions for requirements/*.txt
 
 PYTHON ?= python3
 OUT ?= out/demo
 MUTANTS ?= 20
+FAULTS ?= 20
+MINUTES ?= 30
 SEED ?= 0
 INSTALL = -m pip install --quiet --disable-pip-version-check --no-input
 PYTHON_IS_NEW = import sys; sys.exit(sys.version_info < (3, 11) and "lowbit needs Python 3.11 or newer: make PYTHON=python3.12")
 LOCK = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --no-emit-find-links \
 	--no-annotate --no-header
 
-.PHONY: demo test test-train lint mutants lock clean
+.PHONY: demo test test-train lint mutants faults fuzz lock clean
 
 demo: .venv/.core
 	.venv/bin/lowbit demo --out $(OUT)
@@ -25,6 +29,12 @@ test: lint
 
 mutants: .venv/.test
 	.venv/bin/python tests/mutation/run.py --count $(MUTANTS) --seed $(SEED)
+
+faults: .venv/.test
+	FAULTS=$(FAULTS) SEED=$(SEED) .venv/bin/python -m pytest tests/faults
+
+fuzz: .venv/.test
+	.venv/bin/python tests/fuzz/run.py --minutes $(MINUTES) --seed $(SEED)
 
 lint: .venv/.test
 	.venv/bin/ruff check .

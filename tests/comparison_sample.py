@@ -5,7 +5,6 @@ import io
 import math
 
 import numpy as np
-from rich.console import Console
 
 from lowbit.measurement.accuracy import wilson_interval
 from lowbit.measurement.error import weight_histogram
@@ -21,6 +20,7 @@ from lowbit.measurement.results import (
     Row,
     Step,
 )
+from lowbit.reports.console import Console
 from lowbit.reports.terminal import print_comparison
 
 # recipe, bits, right of 372, flips, kl, loss, latency ms, SQNR dB

@@ -14,8 +14,11 @@ import lowbit
 SOURCE = Path(lowbit.__file__).parent
 # In pipeline order: a module imports from its own room and from those before it. One row a room.
 ROOMS = (
+    "printable",
     "errors",
+    "leftovers",
     "files",
+    "staging",
     "ending",
     "progress",
     "processor",

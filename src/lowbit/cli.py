@@ -4,14 +4,16 @@ import io
 import os
 import sys
 from collections.abc import Callable
+from typing import Annotated
 
 import typer
 
 from lowbit.commands import archives, looking, measuring, quantizing, training
 from lowbit.commands.groups import Command, flat
-from lowbit.console import fail
+from lowbit.console import DEBUG, fail, show_traceback
 from lowbit.ending import EXIT_INTERRUPTED, ending_quietly
 from lowbit.errors import LowbitError, OutputError
+from lowbit.printable import printable
 
 # In the order of `lowbit --help`; a command is called what its function is called.
 COMMANDS: tuple[Callable[..., None], ...] = (
@@ -34,6 +36,20 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Quantize trained networks, and measure what that costs on the files written.",
 )
+
+
+@app.callback()
+def for_all_commands(
+    debug: Annotated[
+        bool,
+        typer.Option("--debug", help="Show where errors arise and all that a runtime says (LOWBIT_DEBUG=1)."),
+    ] = False,
+) -> None:
+    """Options of all commands; they come before its name."""
+    if debug:
+        os.environ[DEBUG] = "1"  # which processes that it starts see too
+
+
 for command in COMMANDS:
     app.command(cls=Command)(flat(command))
 
@@ -46,6 +62,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without the character shows another one
+    sys.excepthook = show_traceback
     with ending_quietly():
         try:
             code = app(standalone_mode=False)
@@ -61,6 +78,7 @@ def main() -> None:
         except Exception as error:
             # Typer's own complaints (unknown option, missing argument) know how to show themselves and their exit code.
             if hasattr(error, "show") and hasattr(error, "exit_code"):
+                vars(error).update({key: printable(text) for key, text in vars(error).items() if isinstance(text, str)})
                 error.show()
                 sys.exit(error.exit_code)
             raise

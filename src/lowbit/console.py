@@ -1,14 +1,20 @@
 """How commands talk: progress, JSON, and errors in one sentence."""
 
 import json
+import os
 import sys
 from contextlib import AbstractContextManager
+from types import TracebackType
 from typing import TYPE_CHECKING, NoReturn
 
 from lowbit.errors import LowbitError
+from lowbit.printable import printable
 
 if TYPE_CHECKING:
     from lowbit.progress import Progress
+
+
+DEBUG = "LOWBIT_DEBUG"
 
 
 def fail(error: LowbitError) -> NoReturn:
@@ -16,8 +22,27 @@ def fail(error: LowbitError) -> NoReturn:
     if "--json" in sys.argv:
         body = {"error": type(error).__name__, "what": error.what, "where": error.where, "remedy": error.remedy}
         sys.stdout.write(json.dumps(body) + "\n")
+    if debugging():
+        show_traceback(type(error), error, error.__traceback__)
     sys.stderr.write(f"Error: {error}\n")
     sys.exit(error.exit_code)
+
+
+def debugging() -> bool:
+    """Whether errors come with where they arose, and with what a runtime said in its own words."""
+    return os.environ.get(DEBUG, "") not in ("", "0")
+
+
+def show_traceback(kind: type[BaseException], error: BaseException, where: TracebackType | None) -> None:
+    """Print a traceback on standard error; what it quotes is shown, not obeyed."""
+    import traceback
+
+    sys.stderr.write(printable("".join(traceback.format_exception(kind, error, where)), keep="\n"))
+
+
+def say(sentence: str, *, error: bool = False) -> None:
+    """Print a line on standard output or standard error; control characters in it are shown, not obeyed."""
+    (sys.stderr if error else sys.stdout).write(printable(sentence) + "\n")
 
 
 def progress_bar(quiet: bool) -> "AbstractContextManager[Progress]":

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from types import FrameType
 
 from lowbit import files
+from lowbit.printable import printable
 
 EXIT_INTERRUPTED = 130
 EXIT_PIPE_CLOSED = 1  # as rich, which prints the tables, has it
@@ -40,7 +41,7 @@ def ending_quietly() -> Iterator[None]:
             raise
         for number in SIGNALS:
             signal.signal(number, signal.SIG_IGN)
-        sys.stderr.write(f"Interrupted; {_written()}.\n")
+        sys.stderr.write(f"Interrupted; {printable(_written())}.\n")
         # Python notes that a text it executed was interrupted, as dataclasses are made of some, and then ends by SIGINT
         # whatever the exit code; the next text takes the note back.
         exec("")

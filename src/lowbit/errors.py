@@ -5,7 +5,13 @@ line turns a `LowbitError` into its `exit_code`; any other exception is a bug an
 """
 
 import difflib
+import re
 from collections.abc import Iterable
+from pathlib import Path
+
+from lowbit.printable import printable
+
+LINE_BREAK = re.compile(r"\s*\n\s*")
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -26,7 +32,7 @@ class LowbitError(Exception):
     exit_code = 2
 
     def __init__(self, what: str, *, where: str = "", remedy: str = "") -> None:
-        self.what = what
+        self.what = what = LINE_BREAK.sub(" ", what.strip())  # libraries that are quoted write several lines
         self.where = where
         self.remedy = remedy
         super().__init__(f"{where}: {what}" if where else what)
@@ -34,7 +40,7 @@ class LowbitError(Exception):
     def __str__(self) -> str:
         place = f"{self.where}: " if self.where else ""
         advice = f" {self.remedy}" if self.remedy else ""
-        return f"{place}{self.what}{advice}"
+        return printable(f"{place}{self.what}{advice}")
 
 
 class ModelError(LowbitError):
@@ -58,7 +64,13 @@ class EngineError(LowbitError):
 
 
 class OutputError(LowbitError):
-    """The output cannot be written."""
+    """The output cannot be written.
+
+    Attributes:
+        kept: a folder elsewhere with what was finished, if there is one.
+    """
+
+    kept: Path | None = None
 
 
 class DowngradeError(LowbitError):

@@ -6,12 +6,11 @@ A failed or interrupted run leaves an existing file untouched and no fragment be
 import contextlib
 import hashlib
 import os
-import shutil
-import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from lowbit.errors import DataError, OutputError
+from lowbit.leftovers import make_part
 
 CHUNK_BYTES = 1 << 20
 # What this process has written whole so far: who interrupts it is told.
@@ -30,17 +29,17 @@ def write_atomically(path: Path | str, data: bytes | str) -> Path:
     """
     path = replaceable(path)
     payload = data.encode() if isinstance(data, str) else data
-    aside: str | None = None
+    aside: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, aside = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        handle, aside = make_part(path.parent)
         with os.fdopen(handle, "wb") as file:
             file.write(payload)
             file.flush()
             os.fsync(file.fileno())
-        # mkstemp makes private files; a result should be readable like any other file of this user.
-        os.chmod(aside, 0o666 & ~_umask())
-        os.replace(aside, path)
+            # Temporary files are private; a result should be readable like any other file of this user.
+            os.chmod(aside, 0o666 & ~_umask())
+            os.replace(aside, path)  # before it is closed, which ends the lock
         written.append(path)
         aside = None
     except OSError as error:
@@ -112,44 +111,6 @@ def check_apart(output: Path, inputs: Iterable[Path]) -> None:
         with contextlib.suppress(OSError, ValueError):
             if os.path.samefile(output, path):
                 raise OutputError("is what the command reads.", where=str(output), remedy=OTHER_NAME)
-
-
-@contextlib.contextmanager
-def staged_folder(path: Path | str) -> Iterator[Path]:
-    """A folder whose files move into `path` only if the block succeeds; if it fails, a new `path` is removed again.
-
-    Other files in `path` stay as they are.
-
-    Raises:
-        OutputError: `path` is a file, not writable, or the disk is full.
-    """
-    path = Path(path)
-    stage: Path | None = None
-    new = not path.exists()
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        stage = Path(tempfile.mkdtemp(prefix=".lowbit-", dir=path))
-        yield stage
-        for source in sorted(stage.rglob("*")):
-            if source.is_file():
-                target = replaceable(path / source.relative_to(stage))
-                target.parent.mkdir(parents=True, exist_ok=True)
-                with source.open("rb") as file:
-                    os.fsync(file.fileno())
-                os.replace(source, target)
-                written.append(target)
-    except OSError as error:
-        raise OutputError(
-            f"cannot write: {error.strerror or error}.",
-            where=str(path),
-            remedy="Choose an output folder that is writable and has space.",
-        ) from error
-    finally:
-        if stage is not None:
-            shutil.rmtree(stage, ignore_errors=True)
-        if new:
-            with contextlib.suppress(OSError):  # not empty: the run succeeded, or something else uses it
-                path.rmdir()
 
 
 def sha256_file(path: Path | str) -> str:

@@ -127,3 +127,10 @@ def test_narrower_ranges_are_taken_where_images_that_judge_prefer_them():
     assert step.kept == (step.after < step.before)
     assert quantized.plan.range_rule == ("output" if step.kept else "extremes")
     assert quantized.plan.recipe.ranges == ("output" if step.kept else "auto")
+
+
+def test_the_largest_numbers_have_a_range_too():
+    """Far beyond them is more than float32 holds."""
+    low, high = extremes(statistics(pictures(40) * np.float32(1e38)), 256)
+    assert low == pytest.approx(-3e38, rel=0.01)
+    assert high == pytest.approx(3e38, rel=0.01)

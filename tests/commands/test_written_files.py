@@ -9,8 +9,9 @@ import pytest
 
 import networks
 from lowbit.errors import DataError, OutputError
-from lowbit.files import replaceable, staged_folder, write_atomically
+from lowbit.files import replaceable, write_atomically
 from lowbit.formats.opening import is_archive, pack_file
+from lowbit.staging import staged_folder
 from test_cli import SIZE, run
 
 

@@ -152,3 +152,12 @@ def test_overlap_of_a_file_with_itself_and_with_a_copy(tmp_path, pixels):
     assert overlap(a, open_images(tmp_path / "a.npz", P)) == 6
     assert "digests" not in a.__dict__
     assert (overlap(a, b), overlap(b, a)) == (4, 4)
+
+
+@pytest.mark.parametrize(
+    "text", ["{'descr': '<f4', 'shape': (1,", "{'descr': None, 'fortran_order': 0, 'shape': ()}", "(", "0x"]
+)
+def test_headers_that_are_no_header(tmp_path, text):
+    content = b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode()
+    with pytest.raises(DataError, match="header of an array is damaged"):
+        open_images(archive(tmp_path / "a.npz", content), P)

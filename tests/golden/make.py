@@ -10,20 +10,19 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-sys.path += [str(HERE.parent), str(HERE.parents[1] / "benchmarks")]
+sys.path.append(str(HERE.parent))
 
 
 def main() -> None:
-    import fuzz
-
     import lowbit
     import networks
+    from fuzz import archives
     from lowbit.formats.onnx.archive import pack
     from lowbit.packing.archive import archive, expand_archive
     from lowbit.packing.container import VERSION
 
     model = lowbit.load(networks.residual_network())
-    files = {"everything": archive(*fuzz.content())}
+    files = {"everything": archive(*archives.content())}
     for recipe in ("linear4", "linear8", "linear12", "linear16", "cluster3", "cluster2"):
         written = lowbit.quantize(model, recipe).save(HERE / "temporary.onnx")
         files[recipe] = pack(written.read_bytes())

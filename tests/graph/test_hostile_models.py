@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 
 from lowbit.errors import ModelError
+from lowbit.formats.litert.shapes import static_shapes
 from lowbit.graph.load import load
 from lowbit.graph.save import save
 
@@ -156,7 +157,9 @@ def test_vectors_that_double_are_not_followed(kind):
         ["y", "z"],
         {"w": normal(1, 4, 3, 3, 3), "v0": np.ones(2, kind)},
     )
-    assert len(load(model).graph) <= 32
+    loaded = load(model)
+    assert len(loaded.graph) <= 32
+    assert static_shapes(loaded).single["y"] == (1, 4, 6, 6)
 
 
 @pytest.mark.parametrize("text", [b"\xff", b"linear\xc0"])
@@ -207,6 +210,16 @@ def test_inputs_that_are_no_tensors():
     model = conv_model()
     model.graph.input[0].type.CopyFrom(helper.make_sequence_type_proto(helper.make_tensor_type_proto(1, [2])))
     refused(model, "input 'x' is not a tensor")
+    model = conv_model()
+    model.graph.input[0].type.tensor_type.elem_type = 0
+    refused(model, "input 'x' has no type")
+
+
+def test_outputs_of_undefined_type_have_the_one_that_is_inferred():
+    model = conv_model()
+    for value in (*model.graph.output, *model.graph.value_info):
+        value.type.tensor_type.elem_type = 0
+    assert load(model).outputs[0].dtype == np.float32
 
 
 def test_wiring():

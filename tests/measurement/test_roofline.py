@@ -6,7 +6,6 @@ import json
 
 import numpy as np
 import pytest
-from rich.console import Console
 
 import lowbit
 import networks
@@ -17,6 +16,7 @@ from lowbit.graph.cost import cost
 from lowbit.measurement.microkernels import KERNELS, Kernel, kernel
 from lowbit.measurement.peaks import FLOAT, INTEGER, Peaks, Rates, measure_peaks, rates_of
 from lowbit.measurement.roofline import expected, moved_bytes, outlook
+from lowbit.reports.console import Console
 from lowbit.reports.speed import print_outlook
 
 SLOW = Rates(mac=4e-9, window_mac=5e-9, depthwise_mac=8e-9, output=1e-9, start=1e-6)

@@ -1,7 +1,6 @@
 """Archives: every byte comes back, every malformation is refused by name, and what was written once opens forever."""
 
 import hashlib
-import importlib.util
 import json
 import random
 import struct
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fuzz import archives as fuzz
 from lowbit.errors import ArchiveError
 from lowbit.packing.archive import Numbers, PackedCodes, Span, archive, expand_archive, section_bytes, symbols_of
 from lowbit.packing.bits import pack
@@ -29,16 +29,6 @@ from lowbit.packing.plan import Reader, Writer
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "golden"
-
-
-def load_fuzz():
-    specification = importlib.util.spec_from_file_location("fuzz", ROOT / "benchmarks" / "fuzz.py")
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
-
-
-fuzz = load_fuzz()
 
 
 @pytest.fixture(scope="module")

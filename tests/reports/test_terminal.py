@@ -5,11 +5,11 @@ import io
 
 import pytest
 from rich.cells import cell_len
-from rich.console import Console
 
 from comparison_sample import comparison_text, sample_comparison, without_labels
 from lowbit.reports import units
 from lowbit.reports.columns import COLUMNS, best_of
+from lowbit.reports.console import Console
 from lowbit.reports.footnotes import complaints, footnotes
 from lowbit.reports.terminal import print_comparison
 

@@ -139,7 +139,7 @@ def _without_outliers(statistics: TensorStatistics) -> Interval:
     """Everything seen but in a few images, if those go far beyond all others."""
     lows, highs = np.minimum(statistics.lows, 0.0), np.maximum(statistics.highs, 0.0)
     reach = np.sort(np.maximum(highs, -lows))
-    limit = FAR * float(reach[-1 - len(reach) // LEFT_OUT])
+    limit = np.float64(FAR * float(reach[-1 - len(reach) // LEFT_OUT]))  # which may be more than float32 holds
     if limit == 0.0:  # a tensor that is hardly ever anything but zero
         return minmax(statistics, 0)
     return float(lows[-lows <= limit].min(initial=0.0)), float(highs[highs <= limit].max(initial=0.0))

@@ -18,7 +18,7 @@ from lowbit.commands.options import (
     PreprocessingOptions,
     ShortNamesOption,
 )
-from lowbit.console import print_json, progress_bar
+from lowbit.console import print_json, progress_bar, say
 from lowbit.errors import SchemeError
 
 if TYPE_CHECKING:
@@ -147,4 +147,4 @@ def unpack(
     if as_json:
         print_json({"file": str(output), "file_bytes": len(data)})
     else:
-        typer.echo(f"{output}: {len(data):,} bytes.")
+        say(f"{output}: {len(data):,} bytes.")

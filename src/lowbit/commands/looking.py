@@ -19,7 +19,7 @@ from lowbit.commands.options import (
     SearchOptions,
     ThreadsOption,
 )
-from lowbit.console import print_json, progress_bar
+from lowbit.console import print_json, progress_bar, say
 
 if TYPE_CHECKING:
     from lowbit.formats.ledger import Ledger
@@ -167,4 +167,4 @@ def recipes(as_json: JsonOption = False) -> None:
         )
         return
     for family, (_, _, what) in RECIPES.items():
-        typer.echo(f"{written_name(family):<14} {what}")
+        say(f"{written_name(family):<14} {what}")

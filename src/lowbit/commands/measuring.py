@@ -1,5 +1,6 @@
 """`measure`, `compare` and `demo`: files side by side."""
 
+import contextlib
 import sys
 from dataclasses import dataclass
 from functools import partial
@@ -28,13 +29,15 @@ from lowbit.commands.options import (
     ThreadsOption,
     words,
 )
-from lowbit.console import progress_bar
+from lowbit.console import progress_bar, say
+from lowbit.errors import OutputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from lowbit.measurement.conditions import CompareOptions
     from lowbit.measurement.results import Comparison
+    from lowbit.progress import Progress
     from lowbit.quantization.planning.recipes import Recipe
 
 
@@ -75,16 +78,17 @@ def measure(
     from lowbit.measurement.measure import measure as run
 
     source = check_data(images)
-    with progress_bar(as_json) as progress:
+
+    def measured(progress: "Progress", folder: Path | None = None) -> "Comparison":
         loaded = load_measured(files, preprocessing)
         evaluation = open_data(source, loaded, preprocessing, limit=images.limit, labels=images.labels)
-        comparison = run(files, evaluation, conditions=conditions.conditions(), progress=progress)
-    if out is not None:
-        from lowbit.files import staged_folder
-        from lowbit.reports.files import write_reports
+        return run(files, evaluation, conditions=conditions.conditions(), progress=progress)
 
-        with staged_folder(out) as stage:
-            write_reports(comparison, stage)
+    if out is not None:
+        _show(_written(measured, out, as_json), as_json)
+        return
+    with progress_bar(as_json) as progress:
+        comparison = measured(progress)
     _show(comparison, as_json)
 
 
@@ -157,17 +161,36 @@ def _recipes(names: str | None, target: str | None, rules: "Sequence[str]") -> "
 
 
 def _write(comparison: "Callable[..., Comparison]", out: Path, as_json: bool) -> None:
-    """Compare in a staged folder, so that a failed run leaves nothing behind; the reports go there too."""
-    from lowbit.files import staged_folder
-    from lowbit.reports.files import write_reports
-
-    with staged_folder(out) as stage:
-        with progress_bar(as_json) as progress:
-            finished = comparison(folder=stage, progress=progress)
-        write_reports(finished, stage)
-    _show(finished, as_json)
+    """Compare, with model files and reports in a folder, and show the table."""
+    _show(_written(comparison, out, as_json), as_json)
     if not as_json:
-        typer.echo(f"Model files, results.json, results.csv and report.html are in {out}.")
+        say(f"Model files, results.json, results.csv and report.html are in {out}.")
+
+
+def _written(comparison: "Callable[..., Comparison]", out: Path, as_json: bool) -> "Comparison":
+    """Compare in a staged folder, so that a failed run leaves nothing behind; the reports go there too.
+
+    Raises:
+        OutputError: the folder cannot be written. Finished results are shown then, and kept elsewhere if possible.
+    """
+    from lowbit.reports.files import REPORTS, write_reports
+    from lowbit.staging import keep, staged_folder
+
+    finished = None
+    try:
+        with staged_folder(out, REPORTS) as stage:
+            with progress_bar(as_json) as progress:
+                finished = comparison(folder=stage, progress=progress)
+            write_reports(finished, stage)
+    except OutputError as error:
+        if finished is not None:
+            if (place := keep(error)) is not None:
+                with contextlib.suppress(OutputError):
+                    write_reports(finished, place)
+            if not as_json:  # which is one object, the error
+                _show(finished, as_json)
+        raise
+    return finished
 
 
 def _show(comparison: "Comparison", as_json: bool) -> None:

@@ -19,7 +19,7 @@ from lowbit.commands.options import (
     SearchOptions,
     ShortNamesOption,
 )
-from lowbit.console import print_json, progress_bar
+from lowbit.console import print_json, progress_bar, say
 
 if TYPE_CHECKING:
     from lowbit.formats.file_form import FileForm
@@ -80,7 +80,7 @@ def quantize(
         verdict, faster = _verdict(loaded, decision, output)
         if not faster:
             # Before the work is done, and on standard error, where it does not disturb who reads the output.
-            typer.echo(" ".join(("Note:", *loaded.remarks, verdict)), err=True)
+            say(" ".join(("Note:", *loaded.remarks, verdict)), error=True)
         quantized = run(
             loaded,
             decision,

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from lowbit.commands.options import JsonOption, OutputOption
-from lowbit.console import print_json, progress_bar
+from lowbit.console import print_json, progress_bar, say
 
 
 def fetch(
@@ -25,7 +25,7 @@ def fetch(
         raise DataError(f"there is no data set '{what}'.", remedy="Use rps.")
     with progress_bar(as_json) as progress:
         path = fetch_rps(folder, progress=progress)
-    print_json({"folder": str(path)}) if as_json else typer.echo(f"The images are in {path}: train/ and test/.")
+    print_json({"folder": str(path)}) if as_json else say(f"The images are in {path}: train/ and test/.")
 
 
 @dataclass(frozen=True)
@@ -78,10 +78,8 @@ def train(
     if as_json:
         sys.stdout.write(trained.metrics.read_text())
     else:
-        typer.echo(f"Wrote {trained.model}, {trained.metrics} and {trained.curve}: {trained.parameters:,} parameters.")
+        say(f"Wrote {trained.model}, {trained.metrics} and {trained.curve}: {trained.parameters:,} parameters.")
         scores = [("validation", trained.validation), ("test", trained.test)]
         for name, score in scores:
             if score is not None:
-                typer.echo(
-                    f"{name}: accuracy {100 * score.accuracy:.2f} %, loss {score.loss:.3f}, {score.images} images."
-                )
+                say(f"{name}: accuracy {100 * score.accuracy:.2f} %, loss {score.loss:.3f}, {score.images} images.")

@@ -125,7 +125,10 @@ def _header(file: IO[bytes], where: str) -> tuple[tuple[int, ...], bool, np.dtyp
     if version not in ((1, 0), (2, 0)):
         raise DataError(f"arrays of version {version} are not read.", where=where, remedy="Save plain numbers.")
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran, dtype = read(file)
+    try:
+        shape, fortran, dtype = read(file)
+    except Exception as error:  # numpy reads it as Python, which has many ways to be wrong
+        raise DataError("the header of an array is damaged.", where=where, remedy="Save it again.") from error
     if dtype.kind not in "iufb" or dtype.hasobject or any(side < 0 for side in shape):
         raise DataError(f"arrays of dtype {dtype} are not read.", where=where, remedy="Save uint8 or float32.")
     return shape, fortran, dtype

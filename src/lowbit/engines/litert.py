@@ -19,6 +19,7 @@ import numpy as np
 from ai_edge_litert import interpreter as litert
 
 from lowbit.engines.litert_reader import LiteRtFile, read_litert
+from lowbit.engines.messages import cause
 from lowbit.engines.session import Array, Session
 from lowbit.errors import EngineError
 
@@ -53,8 +54,7 @@ class LiteRtSession:
             count = max(array.shape[0] for array in stored.values())
             pieces = [self._invoke({name: array[i : i + 1] for name, array in stored.items()}) for i in range(count)]
         except (ValueError, RuntimeError, KeyError, IndexError, MemoryError) as error:
-            message = str(error)[:LONGEST_MESSAGE]
-            raise EngineError(f"the model does not run: {message}", where="litert") from error
+            raise EngineError(f"the model does not run: {cause(error)}.", where="litert") from error
         return {name: np.concatenate([piece[name] for piece in pieces]) for name in self.output_names}
 
     def _turned(self, name: str, x: Array) -> Array:
@@ -148,7 +148,7 @@ def open_session(model: bytes | Path | str, *, threads: int, optimized_to: Path 
             runtime = litert.Interpreter(model_content=content, num_threads=threads or None)
             runtime.allocate_tensors()
     except (OSError, ValueError, RuntimeError, MemoryError) as error:
-        raise EngineError(f"LiteRT refuses the model: {str(error)[:LONGEST_MESSAGE]}", where=where) from error
+        raise EngineError(f"LiteRT refuses the model: {cause(error)}.", where=where) from error
     if optimized_to is not None:
         optimized_to.write_text("".join(f"{name}\n" for name in executed(runtime)))
     return LiteRtSession(runtime, layout)

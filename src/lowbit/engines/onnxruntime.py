@@ -8,12 +8,14 @@ import ml_dtypes
 import numpy as np
 import onnxruntime
 
+from lowbit.engines.messages import cause
 from lowbit.engines.session import Array, Session
 from lowbit.errors import EngineError
 from lowbit.graph.model import LightModel
 
-# Warnings of the runtime (unused initializers, and the like) are of no use to someone who only runs a model.
-ERRORS_ONLY = 3
+# Warnings of the runtime (unused initializers, and the like) are of no use to someone who only runs a model; errors are
+# raised as well, and written to standard error with the names that stand in the file.
+FATAL_ONLY = 4
 # What the runtime calls the float types that inputs are converted to; numpy has no bfloat16 of its own.
 BFLOAT16, BFLOAT16_NUMBER = "tensor(bfloat16)", 16
 FLOATS = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
@@ -37,7 +39,7 @@ class OnnxRuntimeSession:
         try:
             outputs = self._run_bfloat16(inputs) if self._bfloat16 else self._session.run(None, self._typed(inputs))
         except Exception as error:
-            raise EngineError(f"the model does not run: {error}", where="onnxruntime") from error
+            raise EngineError(f"the model does not run: {cause(error)}.", where="onnxruntime") from error
         return {name: np.asarray(output) for name, output in zip(self.output_names, outputs, strict=True)}
 
     def _typed(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -69,7 +71,7 @@ def _array(value: onnxruntime.OrtValue) -> Array:
 def open_session(model: bytes | Path | str | LightModel, *, threads: int, optimized_to: Path | None) -> Session:
     """See `lowbit.engines.session.open_session`."""
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = ERRORS_ONLY
+    options.log_severity_level = FATAL_ONLY
     options.inter_op_num_threads = 1
     if threads:
         options.intra_op_num_threads = threads
@@ -88,10 +90,11 @@ def open_session(model: bytes | Path | str | LightModel, *, threads: int, optimi
         model = model.content
     source = model if isinstance(model, bytes) else str(model)
     try:
-        session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        # Its Python side would print what is wrong, and try the same again.
+        session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"], enable_fallback=0)
     except Exception as error:
         where = "onnxruntime" if isinstance(model, bytes) else str(model)
-        raise EngineError(f"ONNX Runtime refuses the model: {error}", where=where) from error
+        raise EngineError(f"ONNX Runtime refuses the model: {cause(error)}.", where=where) from error
     return OnnxRuntimeSession(session, weights)
 
 

@@ -7,6 +7,7 @@ import ml_dtypes
 import numpy as np
 import openvino
 
+from lowbit.engines.messages import cause
 from lowbit.engines.session import Array, Session
 from lowbit.errors import EngineError
 
@@ -30,7 +31,7 @@ class OpenVinoSession:
             # Shared, not copied: the arrays live until the outputs are copied out below.
             results = self._request.infer(dict(inputs), share_inputs=True, share_outputs=True)
         except Exception as error:
-            raise EngineError(f"the model does not run: {error}", where="openvino") from error
+            raise EngineError(f"the model does not run: {cause(error)}.", where="openvino") from error
         return {name: self._output(name, results[place]) for place, name in enumerate(self.output_names)}
 
     def _output(self, name: str, array: Array) -> Array:
@@ -62,7 +63,7 @@ def open_session(model: bytes | Path | str, *, threads: int, optimized_to: Path 
         compiled = core.compile_model(read, "CPU", properties)
     except Exception as error:
         where = "openvino" if isinstance(model, bytes) else str(model)
-        raise EngineError(f"OpenVINO refuses the model: {error}", where=where) from error
+        raise EngineError(f"OpenVINO refuses the model: {cause(error)}.", where=where) from error
     if optimized_to is not None:
         openvino.save_model(compiled.get_runtime_model(), str(optimized_to), compress_to_fp16=False)
     return OpenVinoSession(compiled, outputs)

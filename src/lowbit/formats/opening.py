@@ -18,6 +18,7 @@ from lowbit.formats.onnx import archive
 from lowbit.formats.onnx.ledger import read_ledger
 from lowbit.formats.onnx.read import layer_weights
 from lowbit.graph import load as graph_load
+from lowbit.graph.checks import check_functions
 from lowbit.graph.model import Model
 from lowbit.graph.sizes import Sizes
 from lowbit.packing.archive import section_bytes
@@ -80,6 +81,21 @@ def file_weights(path: Path | str) -> dict[str, Array]:
         ModelError: not a readable model file.
     """
     return litert_layer_weights(path) if is_litert(path) else layer_weights(path)
+
+
+def check_calls(path: Path | str) -> None:
+    """Refuse an ONNX file whose functions call each other too often, which a runtime would write out one by one.
+
+    Raises:
+        ModelError: it is one. What else may be wrong with a file is left to whoever opens it.
+    """
+    if is_litert(path):
+        return
+    try:
+        proto = onnx.load(str(path), load_external_data=False)
+    except Exception:  # whatever protobuf finds wrong with it
+        return
+    check_functions(proto, str(path))
 
 
 def file_rules(path: Path | str) -> tuple[str, ...]:

@@ -192,6 +192,8 @@ def check_graph(proto: onnx.ModelProto, source: str) -> None:
                 where=source,
                 remedy="Export it with a tensor of fixed rank as input.",
             )
+        if value.type.tensor_type.elem_type == onnx.TensorProto.UNDEFINED:
+            raise ModelError(f"input {value.name!r} has no type.", where=source, remedy=AGAIN)
     check_functions(proto, source)
     own = {(function.domain, function.name) for function in proto.functions}
     for graph in _graphs(proto.graph):

@@ -126,8 +126,7 @@ def infer_shapes(model: ir.Model) -> None:
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        with_values = _propagated_elements(model.graph) <= MOST_PROPAGATED
-        common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=with_values)(model)
+        common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=values_are_few(model.graph))(model)
     finally:
         logger.setLevel(level)
     for output, shape in noted.items():
@@ -135,8 +134,8 @@ def infer_shapes(model: ir.Model) -> None:
             output.shape = shape
 
 
-def _propagated_elements(graph: ir.Graph) -> int:
-    """How many numbers onnx keeps, at most, to know shapes that are computed: Concat makes more than there are.
+def values_are_few(graph: ir.Graph) -> bool:
+    """Whether onnx may follow values, to know shapes that are computed: Concat makes more of them than there are.
 
     It follows scalars and vectors alone, through the operators of `PROPAGATING`.
     """
@@ -152,7 +151,7 @@ def _propagated_elements(graph: ir.Graph) -> int:
         size = sum(sizes) if node.op_type == "Concat" else max(sizes, default=0)
         counts.update(dict.fromkeys(node.outputs, size))
         total += size
-    return total
+    return total <= MOST_PROPAGATED
 
 
 def _open(shape: ir.Shape) -> int:

@@ -8,7 +8,7 @@ from lowbit.data.dataset import Dataset
 from lowbit.engines import AUTO, ENGINES, chosen_engines, fed, open_session, remarks
 from lowbit.errors import DataError, EngineError, SchemeError
 from lowbit.formats.onnx.saturation import saturating
-from lowbit.formats.opening import is_litert
+from lowbit.formats.opening import check_calls, is_litert
 from lowbit.measurement.conditions import Conditions
 from lowbit.measurement.inputs import as_taken, first_batch
 from lowbit.measurement.memory import Memory, memory
@@ -77,6 +77,7 @@ def entries(
         progress: told as files are tried.
 
     Raises:
+        ModelError: functions of a file call each other too often.
         EngineError: no such engine, or one that refuses a file (with `auto`: all of them do).
         SchemeError: no such emulation.
         DataError: no file has anything that emulation would change.
@@ -88,8 +89,10 @@ def entries(
     for index, path in enumerate(progress.track(paths, "trying files", total=len(paths))):
         own = made_for[index] if made_for else ()
         reading = own or _reading(path, names)
+        if not own:
+            check_calls(path)
         memories = {} if own else {name: _tried(path, name, data, conditions) for name in reading}
-        refusals = {name: f"{DEADLY} ({one.killed})" for name, one in memories.items() if one.killed}
+        refusals = {name: f"{DEADLY} ({one.killed})." for name, one in memories.items() if one.killed}
         if refusals and conditions.engine != AUTO:
             raise EngineError(next(iter(refusals.values())), where=str(path), remedy="Copy or make the file again.")
         if conditions.engine == AUTO:

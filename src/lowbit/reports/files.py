@@ -9,6 +9,7 @@ from lowbit.measurement.results import Comparison, as_text
 from lowbit.reports.columns import computed
 from lowbit.reports.page import page
 
+REPORTS = ("results.json", "results.csv", "report.html")
 # What a spreadsheet would run as a formula if a recipe or a file name began with it.
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 

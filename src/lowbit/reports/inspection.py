@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -19,6 +18,7 @@ from lowbit.quantization.planning.plan import Plan
 from lowbit.quantization.planning.target import described
 from lowbit.quantization.quantized import Quantized
 from lowbit.reports import units
+from lowbit.reports.console import Console
 
 COUNTED = {
     "codes": "quantized weights",

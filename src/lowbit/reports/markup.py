@@ -1,7 +1,9 @@
-"""HTML and SVG that cannot forget to escape: text is text unless `element` made it."""
+"""HTML and SVG that cannot forget to escape: text is text unless `element` made it, and has no control characters."""
 
+import html
 from collections.abc import Iterable, Mapping, Sequence
-from html import escape
+
+from lowbit.printable import printable
 
 VOID = {"br", "img", "input", "meta", "link", "hr", "col"}
 
@@ -29,6 +31,11 @@ def _text(value: str | float) -> str:
         return value
     # Two decimals of a pixel are more than anyone sees, and keep a page of a thousand cells small.
     return f"{value:.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
+
+
+def escape(text: str) -> str:
+    """Text as markup; line breaks stay."""
+    return html.escape(printable(text, keep="\n\t"))
 
 
 def table(heads: Sequence[str], lines: Iterable[Sequence[str]], *, text: tuple[int, ...] = ()) -> Markup:

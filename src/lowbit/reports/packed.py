@@ -4,12 +4,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from lowbit.formats.size_report import Sizes
 from lowbit.packing.archive import section_bytes
 from lowbit.quantization.rate.packed import Packed
 from lowbit.reports import units
+from lowbit.reports.console import Console
 from lowbit.reports.sizes import print_sizes, sizes_json
 
 

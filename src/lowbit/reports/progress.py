@@ -4,11 +4,12 @@ import contextlib
 from collections.abc import Iterable, Iterator, Sized
 from typing import TextIO, TypeVar
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
+from lowbit.printable import printable
 from lowbit.progress import SILENT, Progress
+from lowbit.reports.console import Console
 
 Item = TypeVar("Item")
 
@@ -23,7 +24,7 @@ class Bar:
         """Yield `items` and advance a bar."""
         if total is None and isinstance(items, Sized):
             total = len(items)
-        task = self._display.add_task(what, total=total)
+        task = self._display.add_task(printable(what), total=total)
         try:
             for item in items:
                 yield item
@@ -44,7 +45,7 @@ def bar(file: TextIO, *, quiet: bool = False) -> Iterator[Progress]:
         yield SILENT
         return
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=30),
         MofNCompleteColumn(),
         TimeElapsedColumn(),

@@ -4,10 +4,9 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from rich.console import Console
-
 from lowbit.formats.size_report import Sizes
 from lowbit.reports import units
+from lowbit.reports.console import Console
 from lowbit.reports.inspection import COUNTED, table
 
 NOT_CODED = "not entropy-coded: add --coded (coded=True in Python)"

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from typing import Literal
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from lowbit.measurement.peaks import FLOAT, INTEGER
 from lowbit.measurement.roofline import Outlook
 from lowbit.reports import units
+from lowbit.reports.console import Console
 
 # Cells of all columns but the names, whose ends tell more than their beginnings.
 NUMBER_CELLS, FEWEST_NAME_CELLS = 66, 12

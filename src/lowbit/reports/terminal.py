@@ -2,12 +2,12 @@
 
 from rich import box
 from rich.cells import cell_len
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from lowbit.measurement.results import Comparison
 from lowbit.reports.columns import Column, best_of, columns_of
+from lowbit.reports.console import Console
 from lowbit.reports.footnotes import complaints, footnotes
 
 NAME_CELLS = 28

@@ -14,9 +14,9 @@ import torch
 
 import lowbit
 from lowbit.errors import DataError
-from lowbit.files import staged_folder
 from lowbit.graph.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from lowbit.progress import SILENT, Progress
+from lowbit.staging import staged_folder
 from lowbit.training.curve import Epoch, draw_curve
 from lowbit.training.export import to_onnx
 from lowbit.training.fit import Fitted, Score, fit, score

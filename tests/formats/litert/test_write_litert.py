@@ -7,6 +7,7 @@ import pytest
 
 import litert_cases as cases
 import networks
+from graphs import make, make_node
 from lowbit.data.images import open_images
 from lowbit.engines import open_session
 from lowbit.engines.litert_reader import read_litert
@@ -446,3 +447,12 @@ def test_trained_networks_answer_as_their_onnx_files(shared_data, recipe):
     assert np.mean(wanted.argmax(1) == found.argmax(1)) >= 0.99
     if recipe != "int8":
         assert np.abs(wanted - found).max() <= 1e-5 * np.abs(wanted).max()
+
+
+@pytest.mark.parametrize("perm", [[2147483647, 0, 2], [0, 0, 1]])
+def test_a_node_that_does_not_fit_what_it_reads_is_refused(perm):
+    """Its shape cannot be inferred, which onnx passes over in silence."""
+    nodes = [make_node("MatMul", "x w", "m"), make_node("Transpose", "m", "t", perm=perm)]
+    model = load(make(nodes, {"x": [1, 4, 5]}, ["t"], {"w": np.ones((5, 6))}))
+    with pytest.raises(ModelError, match="shape of tensor 't' is not known"):
+        to_litert(QuantizedGraph(model))

@@ -8,6 +8,7 @@ import onnx
 
 from lowbit.errors import ModelError
 from lowbit.graph.model import Model
+from lowbit.graph.prepare import values_are_few
 
 # A batch that hardly any other dimension is a multiple of, to tell what depends on it.
 PROBE = 97
@@ -67,9 +68,9 @@ def _infer(model: Model, batch: int) -> dict[str, tuple[int, ...]]:
             if not dim.HasField("dim_value"):
                 dim.dim_value = batch if axis == 0 else _side(model, value.name, axis, len(dims))
     try:
-        inferred = onnx.shape_inference.infer_shapes(proto, data_prop=True)
+        inferred = onnx.shape_inference.infer_shapes(proto, data_prop=values_are_few(model.ir.graph))
     except Exception as error:
-        raise ModelError(f"its shapes cannot be inferred: {error}", where=model.source) from error
+        raise ModelError(f"its shapes cannot be inferred: {error}.", where=model.source) from error
     shapes = {tensor.name: tuple(tensor.dims) for tensor in proto.graph.initializer}
     for value in (*inferred.graph.input, *inferred.graph.value_info, *inferred.graph.output):
         dims = value.type.tensor_type.shape.dim

@@ -163,7 +163,12 @@ def _write(graph: FileGraph, node: Node) -> None:
         return
     if node.domain not in ("", "ai.onnx") or node.op_type not in OPERATORS:
         raise graph.refuse(node, "cannot be written to a LiteRT file")
-    OPERATORS[node.op_type](graph, node)
+    try:
+        OPERATORS[node.op_type](graph, node)
+    except (ValueError, IndexError, KeyError):
+        # A node that does not fit what it reads has no shape that could be inferred; all else is an error of ours.
+        graph.shape(str(node.outputs[0].name))
+        raise
 
 
 def _needed(graph: FileGraph) -> list[Node]:

@@ -1,4 +1,4 @@
-"""Corrupt archives in many ways and check that a reader refuses them: `python benchmarks/fuzz.py --count 10000`.
+"""Corrupt archives in many ways and check that a reader refuses them.
 
 Two kinds of damage: to the file itself (flipped bits, truncation, splices, header edits), which checksums must catch;
 and to its contents, with all checksums corrected, which only the reader's own limits and the SHA-256 of the content can
@@ -7,8 +7,6 @@ catch. In every case an archive gives exactly the bytes that were packed, or `Ar
 
 import collections
 import random
-import resource
-import time
 import tracemalloc
 from collections.abc import Callable
 
@@ -187,25 +185,3 @@ def attack(count: int, *, seed: int = 0, watch_memory: int = 20) -> dict[str, co
             allowed = MEMORY_FACTOR * min(len(original), EXPANSION * len(damaged)) + MEMORY_BASE
             assert peak <= allowed, f"{kind.__name__}, corruption {index} of seed {seed}: {peak} bytes allocated"
     return outcomes
-
-
-def main() -> None:
-    from rows import argument_parser  # tests load this file from another folder
-
-    parser = argument_parser(__doc__, quick=None, table=None)
-    parser.add_argument("--count", type=int, default=10_000, help="number of corruptions")
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
-    # A reader that allocates what a header claims fails here.
-    limit = 2 << 30
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    started = time.perf_counter()
-    outcomes = attack(arguments.count, seed=arguments.seed)
-    for kind in sorted(outcomes):
-        print(f"{kind:20}", ", ".join(f"{count} {what}" for what, count in sorted(outcomes[kind].items())))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"{arguments.count} corruptions in {time.perf_counter() - started:.0f} s, peak memory {peak:.0f} MB")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,74 @@
+"""A few hundred mutants of each format; `make fuzz MINUTES=30` tries many more. Archives: `tests/packing`."""
+
+import os
+import random
+import re
+
+import numpy as np
+import onnx
+import pytest
+
+import networks
+from fuzz import run
+from fuzz.mutants import MUTATORS
+
+COUNTS = {"onnx": 80, "npz": 15, "tflite": 150}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return run.seeds(tmp_path_factory.mktemp("seeds"))
+
+
+@pytest.mark.parametrize("kind", COUNTS)
+def test_mutants_are_refused_in_a_sentence_or_work(kind, made):
+    tried, found = run.fuzz(kind, COUNTS[kind], seed=3, made=made)
+    assert tried == COUNTS[kind]
+    assert not found
+
+
+def test_mutants_differ_from_the_file_and_are_the_same_again(made):
+    for kind, mutator in MUTATORS.items():
+        some = [mutator(made.files[kind][0], random.Random(seed)) for seed in range(30)]
+        assert len(set(some)) > 20
+        assert some == [mutator(made.files[kind][0], random.Random(seed)) for seed in range(30)]
+
+
+def test_most_onnx_mutants_get_beyond_the_parser():
+    model = networks.residual_network()
+    readable = 0
+    for seed in range(50):
+        with np.errstate(all="ignore"):
+            try:
+                onnx.load_model_from_string(MUTATORS["onnx"](model, random.Random(seed)))
+            except Exception:  # whatever protobuf says
+                continue
+        readable += 1
+    assert readable > 40
+
+
+FAULTY = {
+    "ZeroDivisionError at": "1 / 0",
+    "died of SIGKILL": "os.kill(os.getpid(), 9)",
+    "Slow at": "while True: pass",
+    "MemoryError: 1": "bytearray(b'x') * (1100 << 20)",
+    "ValueError at .*no sentence": "raise ValueError('no sentence')",
+}
+
+
+@pytest.mark.parametrize("what", FAULTY)
+def test_what_goes_wrong_is_found_and_kept(what, made, monkeypatch, tmp_path):
+    """One command in five goes wrong; the others are tried all the same."""
+    calls = []
+
+    def attempt(line):
+        calls.append(line)
+        if len(calls) == 2:
+            exec(FAULTY[what], {"os": os})
+
+    monkeypatch.setattr(run, "attempt", attempt)
+    monkeypatch.setattr(run, "SECONDS", 2.0)
+    tried, found = run.fuzz("tflite", 5, seed=0, made=made, finds=tmp_path)
+    assert tried == 5
+    assert [bool(re.match(what, key)) for key in found] == [True]
+    assert sum(path.suffix == ".tflite" for path in tmp_path.iterdir()) == 1
