@@ -211,3 +211,12 @@ def test_ctrl_c_while_results_are_put_in_place_finishes_that(tmp_path, monkeypat
         put(tmp_path, "new")
     assert contents(tmp_path) == dict.fromkeys(NAMES, "new")
     assert len(list(Path(tmp_path).iterdir())) == len(NAMES)
+
+
+def test_without_locks_nothing_is_taken_for_a_leftover(tmp_path, monkeypatch):
+    """As on Windows: results are as whole as elsewhere, and what killed runs left stays."""
+    monkeypatch.setattr(leftovers, "fcntl", None)
+    (tmp_path / ".lowbit-abcdefgh").mkdir()
+    with staged_folder(tmp_path) as stage:
+        (stage / "results.json").write_text("{}")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lowbit-abcdefgh", "results.json"]

@@ -9,7 +9,7 @@ file system knows no locks, nothing is taken for one.
 """
 
 import contextlib
-import fcntl
+import importlib
 import os
 import re
 import shutil
@@ -17,6 +17,10 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+try:
+    fcntl = importlib.import_module("fcntl")
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 PREFIX = ".lowbit-"
 PART, WHOLE = ".part", ".whole"
 # In a folder the lock is on this file: the folder's own lock is for those who write into it.
@@ -32,7 +36,7 @@ def held(folder: Path) -> Iterator[None]:
         with contextlib.suppress(OSError):  # a folder that may be written and not read, or a system without locks
             handle = os.open(folder, os.O_RDONLY)
             stack.callback(os.close, handle)
-            fcntl.flock(handle, fcntl.LOCK_EX)
+            _flock(handle, wait=True)
             locked = True
         if locked:
             for path in leftovers(folder):
@@ -77,7 +81,7 @@ def made_stage(folder: Path) -> Iterator[Path]:
 def lock(handle: int) -> None:
     """Lock a new file, until it is closed or the process ends."""
     with contextlib.suppress(OSError):
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _flock(handle)
 
 
 def remove(folder: Path) -> None:
@@ -85,7 +89,16 @@ def remove(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+def _flock(handle: int, *, wait: bool = False) -> None:
+    """Take the lock of a file or folder, or raise OSError: somebody has it, or there are no locks."""
+    if fcntl is None:
+        raise OSError("this system has no such locks")
+    fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
 def _nobody_holds(path: Path) -> bool:
+    if fcntl is None:
+        return False
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
     except FileNotFoundError:  # a folder whose maker was killed before it could lock it
@@ -93,7 +106,7 @@ def _nobody_holds(path: Path) -> bool:
     except OSError:
         return False
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _flock(handle)
     except OSError:
         return False
     finally:
