@@ -1,0 +1,48 @@
+"""What stands before bits are allocated: what the network computes in, and so what its kernels ask of the codes.
+
+In float that is the trained network alone. In integers it is what the int8 recipe makes of it with the steps that
+choose scales: ranges of activations, and channels equalized where that helps. With 8-bit weights nearly all that is
+lost there is lost by activations, which stay as they are from then on, whatever bits the weights get.
+"""
+
+from dataclasses import replace
+
+from lowbit.data.dataset import Dataset
+from lowbit.formats.quantized_graph import QuantizedGraph
+from lowbit.graph.model import Model
+from lowbit.graph.ops import layers
+from lowbit.progress import Progress
+from lowbit.quantization.passes.candidate import Candidate
+from lowbit.quantization.passes.selection import Selection
+from lowbit.quantization.planning.plan import plan
+from lowbit.quantization.planning.recipes import parse_recipe
+from lowbit.quantization.planning.steps import EQUALIZATION, RANGES
+from lowbit.quantization.solving.effort import Effort
+
+
+def in_float(model: Model, effort: Effort) -> Candidate:
+    """The trained network, whose weights alone become codes."""
+    decision = plan(model, parse_recipe("linear8", per="tensor"), effort=effort.name, with_images=False)
+    return Candidate(decision, model, QuantizedGraph(model), None)
+
+
+def in_integers(
+    model: Model, plain: Candidate, images: tuple[Dataset, Dataset], threads: int, progress: Progress
+) -> Candidate:
+    """The network with 8-bit activations.
+
+    Args:
+        model: the trained network.
+        plain: by the int8 recipe, without any steps taken.
+        images: that scales are fitted to, and that judge.
+        threads: threads of the runtime; 0 leaves it to the runtime.
+        progress: told as the work goes on.
+    """
+    selection = Selection(model, plain, *images, threads)
+    for step in plain.plan.steps:
+        if step in (RANGES, EQUALIZATION):
+            selection.take(step, progress)
+    chosen = selection.current
+    # Codes and scales, whatever their width, are stored like those of packed recipes.
+    packed = frozenset(layer.weight for layer in layers(model) if layer.node in chosen.graph.integer)
+    return replace(chosen, graph=replace(chosen.graph, packed=packed & chosen.graph.weights.keys()))
