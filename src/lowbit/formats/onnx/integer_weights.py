@@ -4,8 +4,8 @@ Weights of fewer than 8 bits are stored at their own width. The nodes that unpac
 files (`formats/onnx/decode_nodes.py`): ONNX Runtime and OpenVINO compute them once, while they load the file, and find
 in front of DequantizeLinear what they would have found stored, so that the kernels are the same. A layer whose weight
 is packed has its scales and biases in fewer bytes too: scales as weight-only files have them, biases in a byte or two
-where they fit, once what they are all multiples of is taken out, and their scales as what they are, the product of those
-of weight and input.
+where they fit, without the factor that all have in common, and their scales as what they are, the product of those of
+weight and input.
 """
 
 import math

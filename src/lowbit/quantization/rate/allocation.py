@@ -79,6 +79,13 @@ class Allocation:
         }
 
     @cached_property
+    def of_bytes(self) -> dict[str, Codes]:
+        """Codes of weights that only layers read which take image bytes; in those the file has others, of 8 bits."""
+        read = {layer.weight for layer in layers(self.model) if layer.node in self.sensitivity}
+        taken = {layer.weight for layer in layers(self.model) if layer.node in self.begin.byte_layers}
+        return {name: codes for name, codes in self.begin.graph.weights.items() if name in taken - read}
+
+    @cached_property
     def movable(self) -> tuple[str, ...]:
         """Biases that one quantized layer reads, and nobody else, in the order of the layers."""
         readers: Counter[str] = Counter()
@@ -109,6 +116,7 @@ class Allocation:
             largest=(1 << (scheme.bits - 1)) - 1,
             least_scale=np.max(asked, axis=0) if asked else None,
             one_scale=one_scale,
+            whole_bytes=True,
         )
 
     def solve(
@@ -123,10 +131,10 @@ class Allocation:
             threads: that share the images; 0 takes as many as there are cores.
             progress: told after every layer.
         """
-        codes: dict[str, Codes] = dict(self.others)
+        codes: dict[str, Codes] = self.others | self.of_bytes
         rounded = _Biases(self, codes)
         run = LayerwisePass(self.model, images, list(self.sensitivity), effort, grids=self.begin.grids, threads=threads)
-        run.begin_with({name: item.decode() for name, item in codes.items()})
+        run.begin_with({name: item.decode() for name, item in self.others.items()})
         for layer, moments in progress.track(run, "allocating bits", total=len(run)):
             cost, taken = self.sensitivity[layer.node].cost, 0.0
             if layer.weight not in codes:
@@ -144,6 +152,7 @@ class Allocation:
         self, codes: Mapping[str, Codes], biases: Mapping[str, BiasCodes], floats: Mapping[str, Array]
     ) -> QuantizedGraph:
         model = self.model.with_weights(floats) if floats else self.model
+        biases = dict(self.begin.graph.biases) | dict(biases)
         return replace(self.begin.graph, model=model, weights=codes, biases=biases, metadata=METADATA)
 
     def given(self, encoded: QuantizedGraph) -> Plan:
@@ -158,13 +167,14 @@ class Allocation:
 
     def emptied(self) -> QuantizedGraph:
         """The network with every weight of a layer zero: what no multiplier can take away."""
+        integer = {layer.weight for layer in layers(self.model) if layer.node in self.begin.graph.integer}
         codes: dict[str, Codes] = {
-            tensor.tensor: Linear(2, per="tensor").from_codes(
+            tensor.tensor: Linear(8 if tensor.tensor in integer else 2, per="tensor").from_codes(
                 np.zeros(tensor.shape, np.int8), np.ones(1, np.float32), axis=tensor.axis
             )
             for tensor in self.plan.quantized
-            if tensor.tensor not in self.others
-        } | self.others
+        }
+        codes |= self.others | self.of_bytes
         for name in self.coded_biases:
             codes[name] = bias_codes(np.zeros(self.model.weights[name].size), 1.0)
         biases = {
@@ -251,7 +261,7 @@ def solved_layer(
         limits: of codes and scales.
     """
     solution = solve_rate(layer, target, second, multiplier, beam_width=beam_width, limits=limits)
-    width = max(2, int(np.abs(solution.codes).max()).bit_length() + 1)
+    width = 8 if limits.whole_bytes else max(2, int(np.abs(solution.codes).max()).bit_length() + 1)
     stored, scale = layer.from_matrix(solution.codes), solution.scale.reshape(-1)
     if np.all(scale == scale[0]):
         return Linear(width, per="tensor").from_codes(stored, scale[:1], axis=layer.channel_axis), solution.bits

@@ -1,8 +1,9 @@
 """What stands before bits are allocated: what the network computes in, and so what its kernels ask of the codes.
 
 In float that is the trained network alone. In integers it is what the int8 recipe makes of it with the steps that
-choose scales: ranges of activations, and channels equalized where that helps. With 8-bit weights nearly all that is
-lost there is lost by activations, which stay as they are from then on, whatever bits the weights get.
+choose scales: ranges of activations, an exact input where the network reads image bytes, and channels equalized where
+that helps. With 8-bit weights nearly all that is lost there is lost by activations, which stay as they are from then
+on, whatever bits the weights get. Layers that read image bytes keep their 8 bits.
 """
 
 from dataclasses import replace
@@ -16,7 +17,7 @@ from lowbit.quantization.passes.candidate import Candidate
 from lowbit.quantization.passes.selection import Selection
 from lowbit.quantization.planning.plan import plan
 from lowbit.quantization.planning.recipes import parse_recipe
-from lowbit.quantization.planning.steps import EQUALIZATION, RANGES
+from lowbit.quantization.planning.steps import BIAS, ROUNDING
 from lowbit.quantization.solving.effort import Effort
 
 
@@ -40,9 +41,9 @@ def in_integers(
     """
     selection = Selection(model, plain, *images, threads)
     for step in plain.plan.steps:
-        if step in (RANGES, EQUALIZATION):
+        if step not in (BIAS, ROUNDING):
             selection.take(step, progress)
     chosen = selection.current
-    # Codes and scales, whatever their width, are stored like those of packed recipes.
+    # Scales and biases are stored like those of packed recipes; codes of 8 bits fill their bytes.
     packed = frozenset(layer.weight for layer in layers(model) if layer.node in chosen.graph.integer)
     return replace(chosen, graph=replace(chosen.graph, packed=packed & chosen.graph.weights.keys()))

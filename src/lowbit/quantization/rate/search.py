@@ -83,6 +83,7 @@ class Search:
         begin = self.begin
         names = {tensor.tensor for tensor in begin.plan.quantized}
         nodes = [layer.node for layer in layers(begin.base) if layer.weight in names]
+        nodes = [node for node in nodes if node not in begin.byte_layers]
         effort = EFFORTS[SENSITIVITY_EFFORT]
         sensitivity = sensitivities(
             begin.base, self.fitting, nodes, effort, threads=self.threads, progress=self.progress
