@@ -1,8 +1,8 @@
 """Biases rounded at a step, as codes that an archive makes small: of layers in float, and of layers in integers.
 
 An integer kernel adds its bias in units of input scale times weight scale, which are far finer than a bias needs.
-So its integers are multiples of a number that makes the step, and the file stores how often
-(`formats.onnx.integer_weights`).
+So its integers are multiples of a power of two that makes the step, and the file stores how often
+(`formats.onnx.integer_weights`). Layers of few channels store them as they are: then low bytes are mostly zeros.
 """
 
 import math
@@ -37,13 +37,14 @@ def integer_bias(
     Args:
         bias: [channels].
         unit: input scale times weight scale, [channels] or [1].
-        step: distance of two values that it may take; larger in channels of larger units, where codes are coarser too.
+        step: about the distance of two values that it may take; larger in channels of larger units, where codes are coarser too.
     """
     units = bias.astype(np.float64).reshape(-1) / unit.astype(np.float64)
     reach = float(np.abs(units).max(initial=0.0))
-    multiple = max(1, int(step / float(unit.min())), math.ceil(reach / MOST_WORD))
+    wanted = np.log2(max(step / float(unit.min()), 1.0))
+    multiple = 1 << max(round(wanted), math.ceil(np.log2(max(reach / MOST_WORD, 1.0))))
     bits = 8 if reach / multiple < MOST_BYTE + 0.5 else 16
-    counts = np.rint(units / multiple).astype(np.int64)
+    counts = np.rint(units / multiple)
     whole = (counts * multiple).clip(-INT32_LIMIT, INT32_LIMIT).astype(np.int32)
     stored = Linear(bits, per="tensor").from_codes(counts.astype(np.int32), np.array([multiple], np.float32))
     return BiasCodes(whole, unit.astype(np.float32).reshape(-1)), stored

@@ -224,7 +224,8 @@ class Search:
         """What a plan's file will about be, without steps."""
         if not self.target:
             return plain_graph(self.model, decision)
-        return assembled(self.model, decision, plain_codes(self.model, decision), {}, self.plain.statistics)
+        plain, codes = self.plain, plain_codes(self.model, decision)
+        return assembled(self.model, decision, codes, {}, plain.statistics, activations=plain.graph.activations)
 
     def to_drop(self, most: float) -> Packed:
         """The smallest archive found that loses at most so many points.
