@@ -9,7 +9,7 @@ weight and input.
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -26,7 +26,7 @@ from lowbit.formats.onnx.decode_nodes import (
     stored_levels,
 )
 from lowbit.formats.onnx.draft import Draft
-from lowbit.formats.quantized_graph import UINT8, BiasCodes, Floats, Int32s, Int64s
+from lowbit.formats.quantized_graph import UINT8, BiasCodes, Floats
 from lowbit.graph.ops import OPS, Layer, layers
 from lowbit.schemes.codes import integer_codes
 
@@ -105,7 +105,7 @@ class _Stored:
         names, scale = self.draft.names, _several_or_one(bias.scale)
         if layer.weight not in self.draft.quantized.packed or bias.codes.size < HALF_FROM:
             return Pair(names.constant(bias.codes, "b"), names.constant(scale, "s"), scale.shape)
-        chain = _counted(bias.codes, names)
+        chain = _counted(bias, names)
         codes = names.constant(bias.codes, "b") if chain is None else self._before(node, chain, "int32")
         step = np.float32(self.draft.quantized.activations[layer.input].scale)
         of_weight = integer_codes(self.draft.quantized.weights[layer.weight]).scale
@@ -147,7 +147,7 @@ def _in_32_bits(bias: BiasCodes) -> BiasCodes:
     largest = np.abs(bias.codes.astype(np.float64)).max(initial=0)
     step = 2.0 ** max(0, math.ceil(math.log2(max(largest, 1) / INT32.max)))
     codes = np.rint(bias.codes / step).astype(np.int32)
-    return BiasCodes(codes, (bias.scale * np.float32(step)).astype(np.float32))
+    return replace(bias, codes=codes, scale=(bias.scale * np.float32(step)).astype(np.float32))
 
 
 def _turned(graph: ir.Graph, before: ir.Node, matrix: ir.Value, names: Names) -> ir.Value:
@@ -159,17 +159,13 @@ def _turned(graph: ir.Graph, before: ir.Node, matrix: ir.Value, names: Names) ->
     return node.outputs[0]
 
 
-def _counted(codes: Int32s | Int64s, names: Names) -> NodeChain | None:
-    """int32 from narrower whole numbers, how often the greatest common divisor is in each; None if they are wide too.
-
-    Where bits are allocated, biases are multiples of a number (`quantization.rate.biases`).
-    """
-    common = max(1, int(np.gcd.reduce(codes)))
-    counts = codes // common
+def _counted(bias: BiasCodes, names: Names) -> NodeChain | None:
+    """int32 from narrower whole numbers: how often each code has what all are multiples of; None if these are wide."""
+    counts = bias.codes // bias.multiple
     for limits in (INT8, INT16):
         if limits.min <= counts.min() and counts.max() <= limits.max:
             chain = NodeChain(names.constant(counts.astype(limits.dtype), "b"), names).cast("int32")
-            return chain if common == 1 else chain.then("Mul", np.int32(common))
+            return chain if bias.multiple == 1 else chain.then("Mul", np.int32(bias.multiple))
     return None
 
 

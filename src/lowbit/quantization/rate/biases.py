@@ -37,7 +37,8 @@ def integer_bias(
     Args:
         bias: [channels].
         unit: input scale times weight scale, [channels] or [1].
-        step: about the distance of two values that it may take; larger in channels of larger units, where codes are coarser too.
+        step: about the distance of two values that it may take; larger in channels of larger units, whose codes are
+            coarser too.
     """
     units = bias.astype(np.float64).reshape(-1) / unit.astype(np.float64)
     reach = float(np.abs(units).max(initial=0.0))
@@ -45,9 +46,10 @@ def integer_bias(
     multiple = 1 << max(round(wanted), math.ceil(np.log2(max(reach / MOST_WORD, 1.0))))
     bits = 8 if reach / multiple < MOST_BYTE + 0.5 else 16
     counts = np.rint(units / multiple)
-    whole = (counts * multiple).clip(-INT32_LIMIT, INT32_LIMIT).astype(np.int32)
+    most = INT32_LIMIT // multiple * multiple
+    whole = (counts * multiple).clip(-most, most).astype(np.int32)
     stored = Linear(bits, per="tensor").from_codes(counts.astype(np.int32), np.array([multiple], np.float32))
-    return BiasCodes(whole, unit.astype(np.float32).reshape(-1)), stored
+    return BiasCodes(whole, unit.astype(np.float32).reshape(-1), multiple), stored
 
 
 def bias_bits(codes: LinearCodes) -> float:
