@@ -10,7 +10,7 @@ from lowbit.graph.load import load
 from lowbit.graph.ops import layers
 from lowbit.quantization.passes.activations import activation_codes, fit_biases
 from lowbit.quantization.passes.candidate import plain_codes
-from lowbit.quantization.planning.plan import plan
+from lowbit.quantization.planning.deciding import plan
 
 
 def pick(rng, *choices):

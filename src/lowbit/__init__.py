@@ -30,7 +30,7 @@ PUBLIC = {
     "Statistics": "lowbit.calibration.statistics",
     "Recipe": "lowbit.quantization.planning.recipes",
     "parse_recipe": "lowbit.quantization.planning.recipes",
-    "plan": "lowbit.quantization.planning.plan",
+    "plan": "lowbit.quantization.planning.deciding",
     "Plan": "lowbit.quantization.planning.plan",
     "read_plan": "lowbit.quantization.planning.plan_file",
     "write_plan": "lowbit.quantization.planning.plan_file",
@@ -75,7 +75,8 @@ if TYPE_CHECKING:
     from lowbit.measurement.roofline import outlook
     from lowbit.measurement.tasks.task import Task
     from lowbit.quantization.pack import pack
-    from lowbit.quantization.planning.plan import Plan, plan
+    from lowbit.quantization.planning.deciding import plan
+    from lowbit.quantization.planning.plan import Plan
     from lowbit.quantization.planning.plan_file import read_plan, write_plan
     from lowbit.quantization.planning.recipes import Recipe, parse_recipe
     from lowbit.quantization.planning.rules import RuleLayer

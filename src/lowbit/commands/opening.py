@@ -44,7 +44,7 @@ def decided(model: "Model", recipe: RecipeOptions, search: SearchOptions, *, wit
         SchemeError: both are given, or neither, or one that does not fit the model.
         ModelError: the plan was made for another model.
     """
-    from lowbit.quantization.planning.plan import plan
+    from lowbit.quantization.planning.deciding import plan
     from lowbit.quantization.planning.plan_file import followable, read_plan
 
     steps = search.chosen_steps()

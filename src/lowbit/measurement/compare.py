@@ -27,7 +27,8 @@ from lowbit.measurement.roofline import Outlook, outlook
 from lowbit.measurement.rows import Candidate
 from lowbit.measurement.tasks.table import check_task
 from lowbit.progress import SILENT, Progress
-from lowbit.quantization.planning.plan import Plan, plan
+from lowbit.quantization.planning.deciding import plan
+from lowbit.quantization.planning.plan import Plan
 from lowbit.quantization.planning.recipes import STUDY, Recipe, parse_recipe
 from lowbit.quantization.quantize import quantize
 from lowbit.quantization.quantized import Quantized

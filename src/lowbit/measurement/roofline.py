@@ -22,7 +22,8 @@ from lowbit.graph.cost import LayerCost, cost
 from lowbit.graph.model import Model
 from lowbit.measurement.peaks import FLOAT, INTEGER, Peaks
 from lowbit.processor import processor
-from lowbit.quantization.planning.plan import Plan, plan
+from lowbit.quantization.planning.deciding import plan
+from lowbit.quantization.planning.plan import Plan
 from lowbit.quantization.planning.recipes import Recipe
 
 # Gains smaller than this are lost in what the estimate leaves out.

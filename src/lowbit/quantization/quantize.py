@@ -20,8 +20,9 @@ from lowbit.quantization.passes.activations import bias_limit, large_biases
 from lowbit.quantization.passes.candidate import plain_candidate, plain_graph
 from lowbit.quantization.passes.selection import Selection
 from lowbit.quantization.passes.validation import fitting_and_judging
+from lowbit.quantization.planning.deciding import plan
 from lowbit.quantization.planning.halves import measured_tensors, with_reach
-from lowbit.quantization.planning.plan import Plan, plan
+from lowbit.quantization.planning.plan import Plan
 from lowbit.quantization.planning.plan_file import followable
 from lowbit.quantization.planning.recipes import Recipe
 from lowbit.quantization.planning.rules import Rules

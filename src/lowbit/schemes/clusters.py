@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from lowbit.errors import SchemeError
 from lowbit.schemes.blocks import Blocks, Granularity, check_finite, check_granularity, make_blocks
-from lowbit.schemes.codes import C, Decoder
+from lowbit.schemes.codes import C, Decoder, OfBlocks
 from lowbit.schemes.kmeans import fit_1d, fit_rows, nearest
 
 # What the nodes, names and shapes that decode one tensor add to a file, measured on written files.
@@ -206,7 +206,7 @@ class Clusters:
 
 
 @dataclass(frozen=True)
-class ClusterCodes:
+class ClusterCodes(OfBlocks):
     """A tensor as indices into code books.
 
     Args:
@@ -223,21 +223,6 @@ class ClusterCodes:
     scheme: Clusters
     blocks: Blocks
     scale: npt.NDArray[np.float32] | None = None
-
-    @property
-    def bits(self) -> int:
-        """Width of an index."""
-        return self.scheme.bits
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of the tensor."""
-        return self.blocks.shape
-
-    @property
-    def axis(self) -> int:
-        """The tensor's output channel."""
-        return self.blocks.axis
 
     def decode(self) -> npt.NDArray[np.float32]:
         """The tensor that a runtime sees, float32, to the bit."""

@@ -173,3 +173,25 @@ class Scheme(Protocol):
             SchemeError: `x` is empty, not floating-point, or holds NaN or infinite values.
         """
         ...
+
+
+class OfBlocks:
+    """What codes say of the tensor that they stand for, where they know its blocks: a base of `Codes`."""
+
+    scheme: Scheme
+    blocks: Blocks
+
+    @property
+    def bits(self) -> int:
+        """Width of a code."""
+        return self.scheme.bits
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the tensor."""
+        return self.blocks.shape
+
+    @property
+    def axis(self) -> int:
+        """The tensor's output channel."""
+        return self.blocks.axis

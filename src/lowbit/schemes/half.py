@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from lowbit.errors import SchemeError
 from lowbit.schemes.blocks import Blocks, Granularity, check_finite, make_blocks
-from lowbit.schemes.codes import C, Decoder
+from lowbit.schemes.codes import C, Decoder, OfBlocks
 
 # What a Cast, its names and shapes add to a file.
 DECODE_BYTES = 60
@@ -101,7 +101,7 @@ class Half:
 
 
 @dataclass(frozen=True)
-class HalfCodes:
+class HalfCodes(OfBlocks):
     """A tensor in half precision.
 
     Args:
@@ -113,21 +113,6 @@ class HalfCodes:
     values: npt.NDArray[Any]
     scheme: Half
     blocks: Blocks
-
-    @property
-    def bits(self) -> int:
-        """Width of a value."""
-        return self.scheme.bits
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of the tensor."""
-        return self.blocks.shape
-
-    @property
-    def axis(self) -> int:
-        """The tensor's output channel."""
-        return self.blocks.axis
 
     @property
     def scale(self) -> None:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from lowbit.errors import SchemeError
 from lowbit.schemes.blocks import Blocks, Granularity
 from lowbit.schemes.clusters import ClusterCodes, Clusters
-from lowbit.schemes.codes import C, Decoder
+from lowbit.schemes.codes import C, Decoder, OfBlocks
 
 # What the nodes, names and shapes that decode one tensor to float add to a file, measured on written files.
 DECODE_BYTES = 230
@@ -131,7 +131,7 @@ class IntegerClusters:
 
 
 @dataclass(frozen=True)
-class IntegerClusterCodes:
+class IntegerClusterCodes(OfBlocks):
     """A tensor as indices into a code book of whole numbers.
 
     Args:
@@ -147,21 +147,6 @@ class IntegerClusterCodes:
     scale: npt.NDArray[np.float32]
     scheme: IntegerClusters
     blocks: Blocks
-
-    @property
-    def bits(self) -> int:
-        """Width of an index."""
-        return self.scheme.bits
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of the tensor."""
-        return self.blocks.shape
-
-    @property
-    def axis(self) -> int:
-        """The tensor's output channel."""
-        return self.blocks.axis
 
     @property
     def _spread(self) -> npt.NDArray[np.float32]:

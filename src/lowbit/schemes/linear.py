@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from lowbit.errors import SchemeError
 from lowbit.schemes.blocks import Blocks, Granularity, check_finite, check_granularity, make_blocks
-from lowbit.schemes.codes import C, Decoder
+from lowbit.schemes.codes import C, Decoder, OfBlocks
 
 FLOAT_BYTES = 4
 # What the nodes, names and shapes that decode one tensor add to a file, measured on written files.
@@ -224,7 +224,7 @@ class Linear:
 
 
 @dataclass(frozen=True)
-class LinearCodes:
+class LinearCodes(OfBlocks):
     """A tensor as codes on a linear grid.
 
     Args:
@@ -240,21 +240,6 @@ class LinearCodes:
     zero_point: npt.NDArray[np.integer] | None
     scheme: Linear
     blocks: Blocks
-
-    @property
-    def bits(self) -> int:
-        """Width of a code."""
-        return self.scheme.bits
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of the tensor."""
-        return self.blocks.shape
-
-    @property
-    def axis(self) -> int:
-        """The tensor's output channel."""
-        return self.blocks.axis
 
     def unsigned(self) -> tuple[npt.NDArray[np.unsignedinteger], int]:
         """Codes as 0..2^bits - 1 for packing, uint8 or uint16, and what to subtract to have them back."""

@@ -18,7 +18,7 @@ from lowbit.formats.onnx.write import to_onnx
 from lowbit.formats.quantized_graph import UINT8, QuantizedGraph
 from lowbit.graph.load import load
 from lowbit.graph.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
-from lowbit.quantization.planning.plan import plan
+from lowbit.quantization.planning.deciding import plan
 from lowbit.quantization.planning.recipes import parse_recipe
 from lowbit.quantization.quantize import quantize
 

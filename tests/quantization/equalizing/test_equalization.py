@@ -17,7 +17,7 @@ from lowbit.quantization.equalizing.equalization import (
 )
 from lowbit.quantization.equalizing.interval_bounds import activation_bounds
 from lowbit.quantization.equalizing.objective import evaluate, minimize, noise_terms
-from lowbit.quantization.planning.plan import plan
+from lowbit.quantization.planning.deciding import plan
 from lowbit.schemes.linear import Linear
 
 

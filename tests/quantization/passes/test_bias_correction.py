@@ -12,7 +12,7 @@ from lowbit.graph.ops import layers
 from lowbit.graph.subgraph import ActivationGrid, Subgraphs
 from lowbit.quantization.passes import bias_correction as bias
 from lowbit.quantization.passes.bias_correction import corrected_biases
-from lowbit.quantization.planning.plan import plan
+from lowbit.quantization.planning.deciding import plan
 from lowbit.quantization.planning.steps import BIAS, EXACT_INPUT
 
 

@@ -12,7 +12,7 @@ from lowbit.quantization.passes.candidate import plain_candidate
 from lowbit.quantization.passes.selection import Selection
 from lowbit.quantization.passes.steps import STEPS, Step
 from lowbit.quantization.passes.validation import Validation, fitting_and_judging
-from lowbit.quantization.planning.plan import plan
+from lowbit.quantization.planning.deciding import plan
 from lowbit.quantization.planning.steps import BIAS, EQUALIZATION, ROUNDING
 
 

@@ -13,7 +13,7 @@ from lowbit.engines import open_session
 from lowbit.errors import DataError, DowngradeError, ModelError, SchemeError
 from lowbit.graph.preprocessing import Preprocessing
 from lowbit.quantization.planning.plan import Plan
-from lowbit.quantization.planning.recipes import RECIPES, STUDY, parse_recipe
+from lowbit.quantization.planning.recipes import STUDY, parse_recipe, recipe_names
 
 
 @pytest.fixture(scope="module")
@@ -21,9 +21,7 @@ def model():
     return lowbit.load(networks.residual_network())
 
 
-ALL = [
-    family if len(widths) == 1 else f"{family}{bits}" for family, (widths, _, _) in RECIPES.items() for bits in widths
-]
+ALL = recipe_names()
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -26,7 +26,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from lowbit.formats.names import Names
-from lowbit.formats.onnx.draft import Draft
+from lowbit.formats.onnx.draft import Draft, put_in_place
 from lowbit.formats.quantized_graph import ActivationCodes
 
 HIGHEST = 255
@@ -132,7 +132,7 @@ def _write_convolution(graph: ir.Graph, node: ir.Node, window: _Window, activati
         average.name, average.dtype, average.shape = names.fresh("p"), ir.DataType.FLOAT, node.outputs[0].shape
         activations[average.name] = activations[str(node.outputs[0].name)]
         new += [factor, ir.node("Mul", [average, factor.outputs[0]], name=f"{node.name}.border")]
-    _put_in_place(graph, node, new)
+    put_in_place(graph, node, new)
 
 
 def _dequantized(codes: ir.Value, scale: np.float32, names: Names, *, zero_point: ir.Value | None = None) -> ir.Node:
@@ -152,7 +152,7 @@ def _write_global(graph: ir.Graph, node: ir.Node, activations: Activations, name
         pooled.dtype = ir.DataType.FLOAT
         activations[pooled.name] = activations[str(output.name)]
         new.append(ir.node("Flatten", [pooled], attributes={"axis": 1}))
-    _put_in_place(graph, node, new)
+    put_in_place(graph, node, new)
 
 
 def _rank(node: ir.Node) -> int:
@@ -169,7 +169,7 @@ def _write_as_image(graph: ir.Graph, node: ir.Node, activations: Activations, na
     for made, codes in ((wide, activations[str(given.name)]), (pool, activations[str(output.name)])):
         made.outputs[0].name, made.outputs[0].dtype = names.fresh("p"), ir.DataType.FLOAT
         activations[str(made.outputs[0].name)] = codes
-    _put_in_place(graph, node, [wide, pool, ir.node("Squeeze", [pool.outputs[0], axis])])
+    put_in_place(graph, node, [wide, pool, ir.node("Squeeze", [pool.outputs[0], axis])])
 
 
 def _keep_float(graph: ir.Graph, node: ir.Node, names: Names) -> None:
@@ -185,18 +185,3 @@ def _keep_float(graph: ir.Graph, node: ir.Node, names: Names) -> None:
     value.shape, value.dtype = output.shape, ir.DataType.FLOAT
     value.name, output.name = output.name, names.fresh("p")
     graph.insert_after(node, kept)
-
-
-def _put_in_place(graph: ir.Graph, node: ir.Node, new: list[ir.Node]) -> None:
-    """Let new nodes, the last of which gives what `node` gave, take its place."""
-    graph.insert_before(node, new)
-    (output,), (value,) = node.outputs, new[-1].outputs
-    value.shape, value.dtype = output.shape, ir.DataType.FLOAT
-    if output.is_graph_output():
-        graph.outputs[list(graph.outputs).index(output)] = value
-    for user, index in tuple(output.uses()):
-        user.replace_input_with(index, value)
-    name = output.name
-    graph.remove(node, safe=True)
-    output.name = None
-    value.name = name

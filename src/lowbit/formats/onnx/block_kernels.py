@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from lowbit.formats.onnx.draft import Draft
+from lowbit.formats.onnx.draft import Draft, put_in_place
 from lowbit.graph.ops import Layer, layers
 from lowbit.schemes.linear import Linear, LinearCodes
 
@@ -54,7 +54,7 @@ def write_block_kernels(draft: Draft) -> Draft:
         if layer.node not in draft.quantized.block_kernels or not isinstance(codes, LinearCodes):
             continue
         node = nodes[layer.node]
-        x, output, bias = node.inputs[0], node.outputs[0], node.inputs[2] if len(node.inputs) > 2 else None
+        x, bias = node.inputs[0], node.inputs[2] if len(node.inputs) > 2 else None
         stored = [names.constant(array, "w") for array in packed(codes)]
         size = codes.scheme.group_size or 0
         made = ir.node(
@@ -68,16 +68,7 @@ def write_block_kernels(draft: Draft) -> Draft:
             name=layer.node,
         )  # fmt: skip
         draft.model.graph.opset_imports[DOMAIN] = 1
-        graph.insert_before(node, made)
-        value = made.outputs[0]
-        value.shape, value.dtype = output.shape, ir.DataType.FLOAT
-        if output.is_graph_output():
-            graph.outputs[list(graph.outputs).index(output)] = value
-        for user, index in tuple(output.uses()):
-            user.replace_input_with(index, value)
-        name = output.name
-        graph.remove(node, safe=True)
-        output.name, value.name = None, name
+        put_in_place(graph, node, [made])
         turned += [layer.node] if layer.channel_axis == 0 else []
     if turned:
         draft.model.metadata_props[TURNED_KEY] = json.dumps(turned)

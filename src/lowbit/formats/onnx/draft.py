@@ -1,6 +1,6 @@
 """The ONNX graph under construction, which rewrites change one after the other."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -49,3 +49,22 @@ def replace_initializer(graph: ir.Graph, value: ir.Value, replacement: ir.Value)
     del graph.initializers[name]
     value.name = None
     replacement.name = name
+
+
+def put_in_place(graph: ir.Graph, node: ir.Node, new: Sequence[ir.Node]) -> None:
+    """Let new nodes, the last of which gives what `node` gave, take its place."""
+    graph.insert_before(node, new)
+    take_over(graph, node, new[-1].outputs[0])
+
+
+def take_over(graph: ir.Graph, node: ir.Node, value: ir.Value) -> None:
+    """Let `value`, which is in the graph, have name, uses and shape of what `node` gave, which leaves the graph."""
+    (output,) = node.outputs
+    value.shape, value.dtype = output.shape, ir.DataType.FLOAT
+    if output.is_graph_output():
+        graph.outputs[list(graph.outputs).index(output)] = value
+    for user, index in tuple(output.uses()):
+        user.replace_input_with(index, value)
+    name = output.name
+    graph.remove(node, safe=True)
+    output.name, value.name = None, name

@@ -17,7 +17,7 @@ import numpy as np
 import onnx_ir as ir
 
 from lowbit.formats.names import Names
-from lowbit.formats.onnx.draft import Draft
+from lowbit.formats.onnx.draft import Draft, take_over
 from lowbit.graph.ops import OPS, Layer, layers
 from lowbit.schemes.linear import LinearCodes
 
@@ -27,7 +27,7 @@ def write_dynamic(draft: Draft) -> Draft:
     graph, names = draft.graph, draft.names
     coded: dict[ir.Value, ir.Node] = {}
     for layer, node, codes in _products(draft):
-        x, output = node.inputs[0], node.outputs[0]
+        x = node.inputs[0]
         assert x is not None
         if x not in coded:
             coded[x] = ir.node("DynamicQuantizeLinear", [x], num_outputs=3)
@@ -47,14 +47,7 @@ def write_dynamic(draft: Draft) -> Draft:
         value = _then(graph, node, names, "Mul", sums, _then(graph, node, names, "Mul", scale, scales))
         if node.op_type == "Gemm" and len(node.inputs) > 2 and (bias := node.inputs[2]) is not None:
             value = _then(graph, node, names, "Add", value, bias)
-        value.shape, value.dtype = output.shape, ir.DataType.FLOAT
-        if output.is_graph_output():
-            graph.outputs[list(graph.outputs).index(output)] = value
-        for user, index in tuple(output.uses()):
-            user.replace_input_with(index, value)
-        name = output.name
-        graph.remove(node, safe=True)
-        output.name, value.name = None, name
+        take_over(graph, node, value)
     return draft
 
 

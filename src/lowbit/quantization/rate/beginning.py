@@ -15,7 +15,7 @@ from lowbit.graph.ops import layers
 from lowbit.progress import Progress
 from lowbit.quantization.passes.candidate import Candidate
 from lowbit.quantization.passes.selection import Selection
-from lowbit.quantization.planning.plan import plan
+from lowbit.quantization.planning.deciding import plan
 from lowbit.quantization.planning.recipes import parse_recipe
 from lowbit.quantization.planning.steps import BIAS, EQUALIZATION, ROUNDING
 from lowbit.quantization.solving.effort import Effort

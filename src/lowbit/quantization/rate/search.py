@@ -24,7 +24,8 @@ from lowbit.progress import Progress
 from lowbit.quantization.passes.candidate import Candidate, assembled, plain_candidate, plain_codes, plain_graph
 from lowbit.quantization.passes.sensitivity import sensitivities
 from lowbit.quantization.passes.validation import Distances, Validation, fitting_and_judging
-from lowbit.quantization.planning.plan import Plan, plan
+from lowbit.quantization.planning.deciding import plan
+from lowbit.quantization.planning.plan import Plan
 from lowbit.quantization.planning.recipes import Recipe, parse_recipe
 from lowbit.quantization.quantize import follow
 from lowbit.quantization.quantized import Quantized
