@@ -6,7 +6,7 @@ import onnx
 import pytest
 
 from lowbit.errors import ModelError
-from lowbit.formats.opening import pack_file
+from lowbit.formats.opening import pack_file, unpack_file
 from test_cli import SIZE, folder, run
 
 __all__ = ["folder"]
@@ -32,6 +32,17 @@ def test_a_goal_is_kept_and_the_ledger_adds_up(folder, tmp_path, capsys):
     assert f"{packed.stat().st_size:,} bytes" in out
     assert "zstd -19" in out
     assert "points lost" in out
+
+
+def test_a_file_that_computes_in_integers(folder, tmp_path, capsys):
+    packed = tmp_path / "m.lowbit"
+    goal = ("--size", "5KB", "--calibration", folder / "calibration", "--activations", "int8", "--target", "x86")
+    code, out, _ = run("pack", folder / "net.onnx", "-o", packed, *goal, *HOW, capsys=capsys)
+    assert code == 0
+    assert packed.stat().st_size <= 5000
+    assert "Tried rate" in out
+    operators = [node.op_type for node in onnx.load_from_string(unpack_file(packed)).graph.node]
+    assert "QuantizeLinear" in operators
 
 
 def test_inspect_shows_what_coding_theory_and_compressors_say(folder, tmp_path, capsys):
@@ -93,6 +104,9 @@ def test_short_names_need_no_goal(folder, tmp_path, capsys):
         (("--max-drop", "1", "--calibration", "calibration"), "--data DIR"),
         (("--max-drop", "1", "--calibration", "calibration", "--data", "calibration"), "calibration images too"),
         (("--calibration", "calibration"), "--calibration has no effect without a goal"),
+        (("--activations", "int8"), "--activations has no effect without a goal"),
+        (("--size", "5KB", "--activations", "int4", "--calibration", "calibration"), "unknown activations 'int4'"),
+        (("--size", "5KB", "--target", "x86", "--calibration", "calibration"), "the same for every target"),
         (("--size", "1KB", "--calibration", "calibration"), "with every weight zero"),
     ],
 )

@@ -17,6 +17,7 @@ from lowbit.commands.options import (
     OutputOption,
     PreprocessingOptions,
     ShortNamesOption,
+    TargetOption,
 )
 from lowbit.console import print_json, progress_bar, say
 from lowbit.errors import SchemeError
@@ -45,6 +46,11 @@ class GoalOptions:
         str | None,
         typer.Option(help="Evaluation images for --max-drop; never calibration images.", metavar="DIR"),
     ] = None
+    activations: Annotated[
+        str | None,
+        typer.Option(help="What the file computes in: float (the default), or int8 (int8 weights, uint8 activations)."),
+    ] = None
+    target: TargetOption = None
     effort: EffortOption = "balanced"
 
     @property
@@ -77,7 +83,12 @@ def pack(
     if goal.given:
         packed = _quantized(model, images, goal, preprocessing, short_names, as_json)
     else:
-        for option, value in (("--calibration", images.calibration), ("--data", goal.data)):
+        for option, value in (
+            ("--calibration", images.calibration),
+            ("--data", goal.data),
+            ("--activations", goal.activations),
+            ("--target", goal.target),
+        ):
             if value is not None:
                 raise SchemeError(
                     f"{option} has no effect without a goal.",
@@ -105,6 +116,7 @@ def _quantized(
 ) -> "Packed":
     """The archive of the model that was quantized for a goal."""
     from lowbit.quantization.pack import pack
+    from lowbit.quantization.planning.target import NATIVE
     from lowbit.quantization.rate.goal import Goal
 
     size = None if goal.size is None else _bytes(goal.size)
@@ -116,7 +128,7 @@ def _quantized(
         )
         return pack(
             loaded,
-            Goal(size, goal.bits_per_weight, goal.max_drop, data),
+            Goal(size, goal.bits_per_weight, goal.max_drop, data, goal.activations or "float", goal.target or NATIVE),
             calibration=calibration,
             short_names=short_names,
             effort=goal.effort,

@@ -105,10 +105,12 @@ class BiasCodes:
     Attributes:
         codes: int32, or int64 where sums have so many, one per channel.
         scale: float32, one per channel, or a single one for per-tensor weights.
+        multiple: what all codes are multiples of, so that a file may store how often.
     """
 
     codes: Int32s | Int64s
     scale: Floats
+    multiple: int = 1
 
     def decode(self) -> Floats:
         """The float32 values that the integer kernel adds."""

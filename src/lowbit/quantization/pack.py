@@ -75,7 +75,8 @@ def pack(
             where=data.name,
             remedy="Keep them apart: what was fitted to an image cannot be judged on it.",
         )
-    search = Search(model, images, data, limits, short_names, threads, progress)
+    target = goal.target if goal.in_integers else ""
+    search = Search(model, images, data, limits, short_names, threads, progress, target)
     if goal.max_drop is not None:
         return search.to_drop(goal.max_drop)
     if goal.size is not None:

@@ -21,7 +21,9 @@ from lowbit.packing.entropy import entropy_bits
 from lowbit.progress import SILENT
 from lowbit.quantization.pack import pack
 from lowbit.quantization.passes.sensitivity import sensitivities
-from lowbit.quantization.rate.allocation import Allocation, bias_codes
+from lowbit.quantization.rate.allocation import Allocation
+from lowbit.quantization.rate.beginning import in_float
+from lowbit.quantization.rate.biases import bias_codes
 from lowbit.quantization.rate.control import Forecast, RateControl, bits_for
 from lowbit.quantization.rate.goal import Goal
 from lowbit.quantization.rate.trials import drop
@@ -288,10 +290,10 @@ def test_layers_of_few_positions_take_the_bits_that_were_forecast():
     few = lowbit.open_images(list(generator.normal(size=(40, 256)).astype(np.float32)), None, values="model")
     sensitivity = sensitivities(model, few, ["first", "fc"], EFFORTS["fast"])
     forecast = Forecast(model, sensitivity)
-    plan = Allocation.planned(model, EFFORTS["fast"])
+    begin = in_float(model, EFFORTS["fast"])
     control = RateControl.towards(forecast, 4.0 * forecast.weights(forecast.nodes))
     expected = forecast.bits(control.multiplier, ["fc"])
-    graph = Allocation(model, plan, sensitivity).solve(
+    graph = Allocation(begin, sensitivity).solve(
         RateControl(forecast, control.multiplier), few, EFFORTS["fast"], 0, SILENT
     )
     fc = graph.weights["w1"].codes.astype(np.int64)

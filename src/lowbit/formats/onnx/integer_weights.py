@@ -3,12 +3,13 @@
 Weights of fewer than 8 bits are stored at their own width. The nodes that unpack them to int8 are those of weight-only
 files (`formats/onnx/decode_nodes.py`): ONNX Runtime and OpenVINO compute them once, while they load the file, and find
 in front of DequantizeLinear what they would have found stored, so that the kernels are the same. A layer whose weight
-is packed has its scales and biases in fewer bytes too: scales as weight-only files have them, biases in two bytes where
-they fit, and their scales as what they are, the product of those of weight and input.
+is packed has its scales and biases in fewer bytes too: scales as weight-only files have them, biases in a byte or two
+where they fit, without the factor that all have in common, and their scales as what they are, the product of those of
+weight and input.
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -29,7 +30,7 @@ from lowbit.formats.quantized_graph import UINT8, BiasCodes, Floats
 from lowbit.graph.ops import OPS, Layer, layers
 from lowbit.schemes.codes import integer_codes
 
-INT16, INT32 = np.iinfo(np.int16), np.iinfo(np.int32)
+INT8, INT16, INT32 = np.iinfo(np.int8), np.iinfo(np.int16), np.iinfo(np.int32)
 
 
 class Pair(NamedTuple):
@@ -104,11 +105,8 @@ class _Stored:
         names, scale = self.draft.names, _several_or_one(bias.scale)
         if layer.weight not in self.draft.quantized.packed or bias.codes.size < HALF_FROM:
             return Pair(names.constant(bias.codes, "b"), names.constant(scale, "s"), scale.shape)
-        if INT16.min <= bias.codes.min() and bias.codes.max() <= INT16.max:
-            short = NodeChain(names.constant(bias.codes.astype(np.int16), "b"), names)
-            codes = self._before(node, short.cast("int32"), "int32")
-        else:
-            codes = names.constant(bias.codes, "b")
+        chain = _counted(bias, names)
+        codes = names.constant(bias.codes, "b") if chain is None else self._before(node, chain, "int32")
         step = np.float32(self.draft.quantized.activations[layer.input].scale)
         of_weight = integer_codes(self.draft.quantized.weights[layer.weight]).scale
         if scale.ndim and np.array_equal(step * of_weight.reshape(-1), scale):
@@ -149,7 +147,7 @@ def _in_32_bits(bias: BiasCodes) -> BiasCodes:
     largest = np.abs(bias.codes.astype(np.float64)).max(initial=0)
     step = 2.0 ** max(0, math.ceil(math.log2(max(largest, 1) / INT32.max)))
     codes = np.rint(bias.codes / step).astype(np.int32)
-    return BiasCodes(codes, (bias.scale * np.float32(step)).astype(np.float32))
+    return replace(bias, codes=codes, scale=(bias.scale * np.float32(step)).astype(np.float32))
 
 
 def _turned(graph: ir.Graph, before: ir.Node, matrix: ir.Value, names: Names) -> ir.Value:
@@ -159,6 +157,16 @@ def _turned(graph: ir.Graph, before: ir.Node, matrix: ir.Value, names: Names) ->
     node.outputs[0].type = ir.TensorType(matrix.dtype or ir.DataType.FLOAT)
     graph.insert_before(before, node)
     return node.outputs[0]
+
+
+def _counted(bias: BiasCodes, names: Names) -> NodeChain | None:
+    """int32 from narrower whole numbers: how often each code has what all are multiples of; None if these are wide."""
+    counts = bias.codes // bias.multiple
+    for limits in (INT8, INT16):
+        if limits.min <= counts.min() and counts.max() <= limits.max:
+            chain = NodeChain(names.constant(counts.astype(limits.dtype), "b"), names).cast("int32")
+            return chain if bias.multiple == 1 else chain.then("Mul", np.int32(bias.multiple))
+    return None
 
 
 def _place(node: ir.Node, name: str) -> int:

@@ -7,7 +7,8 @@ lie higher by c = s z, with biases that undo it:
     the layer that writes the tensor      b + c
     the convolution that reads it         b - c sum w
 
-Codes and sums stay what they were, up to the rounding of c to the bias' own unit, a thousandth of a code or so. A sum
+Codes and sums stay what they were, up to the rounding of c to the bias' own unit, a thousandth of a code or so, or to
+what all its codes are multiples of. A sum
 x + y moves its result by both; where one operand is written by a layer that nothing else reads, that layer's bias makes
 up the difference, and its codes move by half a step at the most. So residual streams are moved as well.
 
@@ -104,7 +105,8 @@ class _Tensors:
                 exact = exact - given / self.quantized.activations[layer.input].scale * self._sums(layer)
             if np.abs(exact).max(initial=0) > max(LARGEST_BIAS, np.abs(old.codes.astype(np.int64)).max(initial=0)):
                 return {}, written if taken else layer.input
-            biases[layer.node] = BiasCodes(np.rint(exact).astype(np.int32), old.scale)
+            whole = np.rint(exact / old.multiple).astype(np.int32) * old.multiple
+            biases[layer.node] = replace(old, codes=whole.astype(np.int32))
         return biases, None
 
     def _sums(self, layer: Layer) -> npt.NDArray[np.int64]:

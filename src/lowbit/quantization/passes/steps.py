@@ -161,7 +161,7 @@ def round_weights(before: Candidate, images: Dataset, threads: int, progress: Pr
     run = LayerwisePass(model, images, nodes, effort, grids=before.grids, threads=threads)
     run.begin_with({name: item.decode() for name, item in codes.items() if name not in in_bytes})
     for layer, moments in progress.track(run, "rounding", total=len(run)):
-        scheme, least = schemes[layer.weight], _least_scale(layer, before)
+        scheme, least = schemes[layer.weight], least_scale(layer, before)
         solution = solve_layer(layer, model.weights[layer.weight], moments, scheme, effort, least)
         # A weight that several layers share is solved for the first of them.
         solved = codes.setdefault(layer.weight, solution.codes)
@@ -172,7 +172,7 @@ def round_weights(before: Candidate, images: Dataset, threads: int, progress: Pr
     return replace(before, graph=on_bytes(graph, plan), note=effort.name)
 
 
-def _least_scale(layer: Layer, before: Candidate) -> npt.NDArray[np.float32] | None:
+def least_scale(layer: Layer, before: Candidate) -> npt.NDArray[np.float32] | None:
     """The smallest scales with which the layer's bias will fit into int32 [channels]; None for float biases."""
     if layer.node not in before.graph.biases or layer.bias is None:
         return None

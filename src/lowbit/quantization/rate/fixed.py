@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from lowbit.quantization.planning.recipes import RECIPES, Recipe, parse_recipe
 
-WIDEST = 8  # bits of small layers
+WIDEST = 8  # bits of recipes
 FILLED = 0.965  # share of the size that the plain codes of a recipe may fill with more extra bits than by default
 
 
@@ -18,21 +18,22 @@ def recipe_filling(family: str, most: float, weights: int, size_of: Callable[[Re
     """The recipe whose archive takes at most so many bytes and leaves few of them; None if all take more.
 
     Args:
-        family: `linear` or `cluster`.
+        family: `linear`, `cluster`, `int` or `icluster`.
         most: bytes.
         weights: of the network.
         size_of: bytes of the archive of a recipe.
     """
-    least = RECIPES[family][0][0]
-    for bits in range(max(least, min(WIDEST, math.ceil(8 * most / max(1, weights)))), least - 1, -1):
+    widths = RECIPES[family][0]
+    least, widest = widths[0], min(WIDEST, widths[-1])
+    for bits in range(max(least, min(widest, math.ceil(8 * most / max(1, weights)))), least - 1, -1):
         recipe = parse_recipe(f"{family}{bits}")
         taken = size_of(recipe)
         if taken > most:
             continue
         extra = 8 * (FILLED * most - taken) / max(1, weights)
-        if bits == WIDEST or extra <= 0:
+        if bits >= recipe.widest or extra <= 0:
             return recipe
-        wider = parse_recipe(recipe, extra_bits=min(WIDEST - bits, recipe.extra_bits + extra))
+        wider = parse_recipe(recipe, extra_bits=min(recipe.widest - bits, recipe.extra_bits + extra))
         return wider if size_of(wider) <= most else recipe
     narrowest = parse_recipe(f"{family}{least}", extra_bits=0)
     return narrowest if size_of(narrowest) <= most else None

@@ -1,4 +1,4 @@
-"""What an archive is to meet: one goal, and the data that a drop is measured on."""
+"""What an archive is to meet: one goal, the data that a drop is measured on, and what its file computes in."""
 
 import math
 from collections.abc import Iterable
@@ -7,7 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from lowbit.data.dataset import Dataset
-from lowbit.errors import DataError, SchemeError
+from lowbit.errors import DataError, SchemeError, did_you_mean
+from lowbit.formats.devices import DEVICES
+from lowbit.quantization.planning.target import NATIVE, TARGETS, resolved
+
+ACTIVATIONS = ("float", "int8")
 
 
 @dataclass(frozen=True)
@@ -19,9 +23,11 @@ class Goal:
         bits_per_weight: maximum bits of the archive, all of it counted, per weight of the model's layers.
         max_drop: maximum points of accuracy lost on `data`; percent of changed predictions if it has no labels.
         data: evaluation images, none of them among the calibration images; needed for `max_drop`.
+        activations: `float`, or `int8`: the file computes in integers, uint8 activations and int8 weights.
+        target: processor that a file in integers is made for, a row of `TARGETS` that is no device, or `native`.
 
     Raises:
-        SchemeError: none of the three, more than one, or a number that is not positive.
+        SchemeError: none of the three, more than one, or a number that is not positive; no such activations or target.
         DataError: `max_drop` without data.
     """
 
@@ -29,6 +35,8 @@ class Goal:
     bits_per_weight: float | None = None
     max_drop: float | None = None
     data: Dataset | str | Path | Iterable[Any] | None = None
+    activations: str = "float"
+    target: str = NATIVE
 
     def __post_init__(self) -> None:
         goals = {"size": self.size, "bits_per_weight": self.bits_per_weight, "max_drop": self.max_drop}
@@ -45,4 +53,28 @@ class Goal:
             raise DataError(
                 "a drop can only be measured on images that are not used to calibrate.",
                 remedy="Give them with --data DIR, or Goal(data=...) in Python; with labels if accuracy is meant.",
+            )
+        self._check_activations()
+
+    @property
+    def in_integers(self) -> bool:
+        """Whether the file is to compute in integers."""
+        return self.activations == "int8"
+
+    def _check_activations(self) -> None:
+        if self.activations not in ACTIVATIONS:
+            raise SchemeError(
+                f"unknown activations '{self.activations}'.",
+                remedy=f"{did_you_mean(self.activations, ACTIVATIONS)}Choose one of: {', '.join(ACTIVATIONS)}.",
+            )
+        if self.target != NATIVE and not self.in_integers:
+            raise SchemeError(
+                "a file that computes in float is the same for every target.",
+                remedy="Omit --target, or ask for --activations int8.",
+            )
+        if resolved(self.target) in DEVICES:
+            processors = [name for name in TARGETS if name not in DEVICES]
+            raise SchemeError(
+                f"bits are not allocated for target '{self.target}', whose compiler stores codes as it likes.",
+                remedy=f"Choose one of: {NATIVE}, {', '.join(processors)}; or an int recipe with --target.",
             )

@@ -17,17 +17,20 @@ from functools import cache, cached_property
 
 from lowbit.data.dataset import Dataset
 from lowbit.errors import SchemeError
+from lowbit.formats.quantized_graph import QuantizedGraph
 from lowbit.graph.model import Model
 from lowbit.graph.ops import layers
 from lowbit.progress import Progress
-from lowbit.quantization.passes.candidate import plain_graph
+from lowbit.quantization.passes.candidate import Candidate, assembled, plain_candidate, plain_codes, plain_graph
 from lowbit.quantization.passes.sensitivity import sensitivities
 from lowbit.quantization.passes.validation import Distances, Validation, fitting_and_judging
 from lowbit.quantization.planning.deciding import plan
-from lowbit.quantization.planning.recipes import Recipe
+from lowbit.quantization.planning.plan import Plan
+from lowbit.quantization.planning.recipes import Recipe, parse_recipe
 from lowbit.quantization.quantize import follow
 from lowbit.quantization.quantized import Quantized
 from lowbit.quantization.rate.allocation import Allocation
+from lowbit.quantization.rate.beginning import in_float, in_integers
 from lowbit.quantization.rate.control import LEAST_MULTIPLIER, Forecast, RateControl, bits_for
 from lowbit.quantization.rate.fixed import recipe_filling
 from lowbit.quantization.rate.packed import Packed
@@ -53,6 +56,7 @@ class Search:
         short_names: whether inner tensors are renamed.
         threads: that share the images; 0 takes as many as there are cores.
         progress: told after every layer.
+        target: processor that files compute in integers for; empty where only weights become codes.
         trials: what is measured, and all trials so far.
     """
 
@@ -63,6 +67,7 @@ class Search:
     short_names: bool
     threads: int
     progress: Progress
+    target: str = ""
 
     def __post_init__(self) -> None:
         self.fitting, self.judging = fitting_and_judging(self.model, self.images)
@@ -76,19 +81,33 @@ class Search:
     @cached_property
     def allocation(self) -> Allocation:
         """The plan and the sensitivity of each layer, once for all trials."""
-        decision = Allocation.planned(self.model, self.effort)
-        names = {tensor.tensor for tensor in decision.quantized}
-        nodes = [layer.node for layer in layers(self.model) if layer.weight in names]
+        begin = self.begin
+        names = {tensor.tensor for tensor in begin.plan.quantized}
+        nodes = [layer.node for layer in layers(begin.base) if layer.weight in names]
+        nodes = [node for node in nodes if node not in begin.byte_layers]
         effort = EFFORTS[SENSITIVITY_EFFORT]
         sensitivity = sensitivities(
-            self.model, self.fitting, nodes, effort, threads=self.threads, progress=self.progress
+            begin.base, self.fitting, nodes, effort, threads=self.threads, progress=self.progress
         )
-        return Allocation(self.model, decision, sensitivity)
+        return Allocation(begin, sensitivity)
+
+    @cached_property
+    def plain(self) -> Candidate:
+        """The int8 recipe without any steps taken, whose ranges all recipes in integers share."""
+        decision = plan(self.model, parse_recipe("int8", target=self.target), effort=self.effort.name)
+        return plain_candidate(self.model, decision, self.fitting, self.threads, self.progress)
+
+    @cached_property
+    def begin(self) -> Candidate:
+        """What the network computes in."""
+        if not self.target:
+            return in_float(self.model, self.effort)
+        return in_integers(self.model, self.plain, (self.fitting, self.judging), self.threads, self.progress)
 
     @cached_property
     def forecast(self) -> Forecast:
         """Of the bits of each layer."""
-        return Forecast(self.model, self.allocation.sensitivity)
+        return Forecast(self.allocation.model, self.allocation.sensitivity)
 
     def to_size(self, most: int) -> Packed:
         """The closest archive of at most so many bytes.
@@ -116,7 +135,8 @@ class Search:
     @property
     def families(self) -> tuple[str, ...]:
         """Of recipes that are tried; code books take twice as long as linear grids and are little closer."""
-        return ("linear", "cluster") if self.effort.name == "best" else ("linear",)
+        families = ("int", "icluster") if self.target else ("linear", "cluster")
+        return families if self.effort.name == "best" else families[:1]
 
     def closest(self, archives: Sequence[Packed]) -> Packed:
         """The first of some archives, or one that is closer beyond chance on images that judge."""
@@ -180,20 +200,33 @@ class Search:
 
         @cache
         def size_of(recipe: Recipe) -> int:
-            return self.trials.size(plain_graph(self.model, plan(self.model, recipe)))
+            return self.trials.size(self.plain_graph(self.planned(recipe)))
 
         room = float(most)
         for _ in range(2):
             recipe = recipe_filling(family, room, self.trials.weights, size_of)
             if recipe is None:
                 return None
-            decision = plan(self.model, recipe, effort=self.effort.name)
-            quantized = follow(self.model, decision, self.images, threads=self.threads, progress=self.progress)
+            quantized = follow(
+                self.model, self.planned(recipe), self.images, threads=self.threads, progress=self.progress
+            )
             packed = self.trials.measured(quantized, None)
             if len(packed.archive) <= most:
                 return packed
             room = min(room * most / len(packed.archive), size_of(recipe) - 1)
         return None
+
+    def planned(self, recipe: Recipe) -> Plan:
+        """The plan of a recipe of fixed width."""
+        recipe = parse_recipe(recipe, target=self.target) if self.target else recipe
+        return plan(self.model, recipe, effort=self.effort.name)
+
+    def plain_graph(self, decision: Plan) -> QuantizedGraph:
+        """What a plan's file will about be, without steps."""
+        if not self.target:
+            return plain_graph(self.model, decision)
+        plain, codes = self.plain, plain_codes(self.model, decision)
+        return assembled(self.model, decision, codes, {}, plain.statistics, activations=plain.graph.activations)
 
     def to_drop(self, most: float) -> Packed:
         """The smallest archive found that loses at most so many points.

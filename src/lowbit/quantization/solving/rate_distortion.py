@@ -20,9 +20,9 @@ parts lower it in turn:
 The coder's tables depend on the codes, so tables and codes are found in turn. A dead zone, zero rows and zero columns
 come out by themselves. At last the scale is fitted to the codes in closed form.
 
-A code has 8 bits. Where a row has weights that are too large for them, its levels lie a power of two farther apart, and
-the other rows keep the scale that the slope asks for: rows of depthwise layers, whose weights took in batch norms, may
-be a hundred times larger than their neighbors.
+A code has 8 bits, for some integer kernels 7 (`Limits`). Where a row has weights that are too large for them, its
+levels lie a power of two farther apart, and the other rows keep the scale that the slope asks for: rows of depthwise
+layers, whose weights took in batch norms, may be a hundred times larger than their neighbors.
 
 Sources: Sullivan 1996, "Efficient scalar quantization of exponential and Laplacian random variables"; rate-distortion
 optimized quantization as in video coding (Karczewicz et al. 2008, VCEG-AH21); error feedback: Frantar et al. 2022,
@@ -56,11 +56,29 @@ WholeNumbers = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True)
+class Limits:
+    """What the file, or the kernel that multiplies with the codes, asks of them.
+
+    Attributes:
+        largest: magnitude of a code.
+        least_scale: no channel may have a smaller scale [output channels]; None where nothing asks for more.
+        one_scale: whether all rows have the same.
+        whole_bytes: whether codes are stored in a byte each, as integer kernels read them, whatever their width. In an
+            archive nodes that unpack them would only be in the way: 1.2 % of ResNet20 at 3 bits.
+    """
+
+    largest: int = LARGEST
+    least_scale: Single | None = None
+    one_scale: bool = False
+    whole_bytes: bool = False
+
+
+@dataclass(frozen=True)
 class RateSolution:
     """A layer's codes.
 
     Attributes:
-        codes: [groups, rows, columns], from -`LARGEST` to `LARGEST`.
+        codes: [groups, rows, columns], as large as `Limits` allow.
         scale: distance of two neighboring levels of each row [groups, rows].
         distortion: tr((W - scale codes) H (W - scale codes)^T), summed over groups.
         bits: what the coder needs for the codes.
@@ -79,23 +97,32 @@ def high_rate_scale(factor: Single, multiplier: float) -> float:
     return float(np.sqrt(6.0 * multiplier / (np.log(2.0) * curvature)))
 
 
-def row_scales(layer: Layer, target: Floats, wanted: float) -> Single:
+def row_scales(layer: Layer, target: Floats, wanted: float, limits: Limits = Limits()) -> Single:
     """The scale that is wanted, for rows that are too large for it times the least power of two [groups, rows].
 
     Args:
         layer: where the weight belongs; all rows have the same scale where rows are not channels of the weight.
         target: wanted weights [groups, rows, columns].
         wanted: the scale.
+        limits: of codes and scales.
     """
-    least = np.abs(target).max(axis=2) / LARGEST
-    if not rows_are_channels(layer):
+    least = np.abs(target).max(axis=2) / limits.largest
+    if limits.least_scale is not None:
+        least = np.maximum(least, limits.least_scale.reshape(least.shape))
+    if limits.one_scale or not rows_are_channels(layer):
         least = np.full_like(least, least.max())
     wanted = max(wanted, float(least.min(where=least > 0, initial=least.max())), SMALLEST)
     return np.asarray(wanted * 2.0 ** np.ceil(np.log2(np.maximum(least / wanted, 1.0))), np.float32)
 
 
 def solve_rate(
-    layer: Layer, target: Floats, second: Single, multiplier: float, *, beam_width: int = BEAM_WIDTH
+    layer: Layer,
+    target: Floats,
+    second: Single,
+    multiplier: float,
+    *,
+    beam_width: int = BEAM_WIDTH,
+    limits: Limits = Limits(),
 ) -> RateSolution:
     """Codes of a layer for one Lagrange multiplier.
 
@@ -105,12 +132,13 @@ def solve_rate(
         second: H, positive definite [groups, columns, columns].
         multiplier: output error (in units of the objective) that is worth one bit.
         beam_width: partial solutions of each row that the search keeps, up to 127.
+        limits: of codes and scales.
     """
     order = np.argsort(-np.einsum("gkk->gk", second).mean(axis=0), kind="stable")
     factor = inverse_factor(second, order)
-    scale = row_scales(layer, target, LARGER * high_rate_scale(factor, multiplier))
-    problem = _Problem(layer, np.asarray(target, np.float32), second, order, scale, multiplier)
-    codes = np.rint(problem.target / scale[..., None]).clip(-LARGEST, LARGEST).astype(np.int32)
+    scale = row_scales(layer, target, LARGER * high_rate_scale(factor, multiplier), limits)
+    problem = _Problem(layer, np.asarray(target, np.float32), second, order, scale, multiplier, limits.largest)
+    codes = np.rint(problem.target / scale[..., None]).clip(-limits.largest, limits.largest).astype(np.int32)
     rates = _Rates.of(codes, layer)
     for _ in range(ROUNDS):
         codes = problem.beam_search(rates, factor, 1)
@@ -176,6 +204,7 @@ class _Problem:
     order: npt.NDArray[np.intp]
     scale: Single
     multiplier: float
+    largest: int
 
     def beam_search(self, rates: _Rates, factor: Single, beam_width: int) -> WholeNumbers:
         """Column by column, each error passed on to those that follow; the `beam_width` best of each row go on."""
@@ -235,8 +264,9 @@ class _Problem:
         own: npt.NDArray[np.intp],
     ) -> tuple[Single, npt.NDArray[np.intp], Single]:
         """The best ways to go on by one column: codes, which solutions [beam_width, rows] they continue, costs."""
-        nearest = np.rint(values / self.scale).clip(-LARGEST, LARGEST)
-        tried = np.stack([nearest, nearest - 1, nearest + 1, np.zeros_like(nearest)]).clip(-LARGEST, LARGEST)
+        nearest = self._nearest(values)
+        tried = np.stack([nearest, nearest - 1, nearest + 1, np.zeros_like(nearest)])
+        tried = tried.clip(-self.largest, self.largest)
         error = values - tried * self.scale
         cost = spent + curve * error * error + np.float32(self.multiplier) * rates.at(tried, column)
         cost[3][np.abs(nearest) <= 1] = np.inf  # tried already
@@ -248,6 +278,10 @@ class _Problem:
         )
         at = best * len(own) + own
         return tried.take(at).reshape(spent.shape), best % beam_width, flat.take(at).reshape(spent.shape)
+
+    def _nearest(self, values: Single) -> Single:
+        """The code [..., groups, rows] whose level is nearest to a value."""
+        return np.asarray(np.rint(values / self.scale).clip(-self.largest, self.largest), np.float32)
 
     def _traced(
         self, kept: npt.NDArray[np.int8], parents: npt.NDArray[np.int8], path: npt.NDArray[np.intp]
@@ -288,7 +322,7 @@ class _Problem:
 
         Tried are the nearest, the next two towards zero, zero, and `now`, which stays unless another is really better.
         """
-        nearest = np.rint(values / self.scale).clip(-LARGEST, LARGEST)
+        nearest = self._nearest(values)
         inwards = np.sign(nearest)
         tried = [nearest, nearest - inwards, nearest - np.minimum(np.abs(nearest), 2) * inwards, np.zeros_like(nearest)]
         if now is not None:
