@@ -1,7 +1,6 @@
 """Results in a folder are the old ones or the new ones, at whatever step the process is killed; other files stay."""
 
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -203,7 +202,7 @@ def test_ctrl_c_while_results_are_put_in_place_finishes_that(tmp_path, monkeypat
     def interrupted(*given):
         calls.append(given)
         if len(calls) == 2:
-            signal.raise_signal(signal.SIGINT)
+            raise KeyboardInterrupt
         link(*given)
 
     monkeypatch.setattr(os, "link", interrupted)
