@@ -1,14 +1,13 @@
 """Rules and plan files on the command line."""
 
 import json
-import sys
 
 import numpy as np
 import onnx
 import pytest
 
 import networks
-from lowbit import cli
+from test_cli import run
 
 
 @pytest.fixture(scope="module")
@@ -18,20 +17,6 @@ def folder(tmp_path_factory):
     np.savez(root / "samples.npz", x=networks.inputs(8))
     np.savez(root / "others.npz", x=networks.inputs(8, seed=5))
     return root
-
-
-def run(*arguments, capsys):
-    """Exit code, standard output and standard error."""
-    before, sys.argv = sys.argv, ["lowbit", *map(str, arguments)]
-    try:
-        cli.main()
-        code = 0
-    except SystemExit as stop:
-        code = stop.code or 0
-    finally:
-        sys.argv = before
-    captured = capsys.readouterr()
-    return code, captured.out, captured.err
 
 
 def test_the_table_says_which_rule_gave_what(folder, capsys, monkeypatch):
