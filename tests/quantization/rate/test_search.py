@@ -26,6 +26,7 @@ from lowbit.quantization.rate.beginning import in_float
 from lowbit.quantization.rate.biases import bias_codes
 from lowbit.quantization.rate.control import Forecast, RateControl, bits_for
 from lowbit.quantization.rate.goal import Goal
+from lowbit.quantization.rate.search import MOST_TRIALS
 from lowbit.quantization.rate.trials import drop
 from lowbit.quantization.solving.effort import EFFORTS
 
@@ -116,7 +117,8 @@ def packed_wide(wide, images):
 def test_the_first_pass_already_comes_close(packed_wide, bits):
     packed = packed_wide[bits]
     assert packed.trials[0].bits_per_weight == pytest.approx(bits, rel=0.1)
-    assert sum(trial.recipe == "rate" for trial in packed.trials) <= 4
+    # A pass overshoots where a percent of so small a file is a few names: four in place of three since nodes have none.
+    assert sum(trial.recipe == "rate" for trial in packed.trials) <= MOST_TRIALS // 2
 
 
 def test_more_bits_hurt_less_and_the_same_call_gives_the_same_bytes(wide, packed_wide, images):
