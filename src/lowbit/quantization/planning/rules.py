@@ -204,14 +204,15 @@ def _of_one_arithmetic(choices: Choices) -> Choices:
     Raises:
         SchemeError: a rule, or the recipe of the whole model, asks for it.
     """
+    base = choices.base
     for choice in (*choices.weights.values(), *choices.nodes.values()):
-        for half, other in ((choice.recipe, choices.base), (choices.base, choice.recipe)):
-            if half.arithmetic != "float32" and (half is choice.recipe or other.integer) and half != other:
-                raise SchemeError(
-                    f"'{half.name}' is the arithmetic of a whole network, and {choice.rule or 'a rule'} mixes it with "
-                    f"'{other.name}'.",
-                    remedy=f"To store weights in half precision write {half.name}w.",
-                )
+        asks = choice.recipe.arithmetic not in ("float32", base.arithmetic)
+        if asks or (base.arithmetic != "float32" and choice.recipe.integer):
+            half, other = (choice.recipe, base) if asks else (base, choice.recipe)
+            raise SchemeError(
+                f"'{half.name}' is the arithmetic of a whole network, and {choice.rule} mixes it with '{other.name}'.",
+                remedy=f"To store weights in half precision write {half.name}w.",
+            )
     return choices
 
 
