@@ -123,3 +123,14 @@ def test_an_empty_file_is_refused_and_nothing_is_written(tmp_path):
     empty.touch()
     with pytest.raises(ModelError, match="is empty"):
         pack_file(empty)
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.3, 0.99])
+def test_what_is_wrong_with_a_file_is_said_as_everywhere(folder, tmp_path, kept, capsys):
+    content = (folder / "net.onnx").read_bytes()
+    path = tmp_path / "cut.onnx"
+    path.write_bytes(content[: int(kept * len(content))])
+    _, _, loading = run("inspect", path, capsys=capsys)
+    code, _, packing = run("pack", path, "-o", tmp_path / "m.lowbit", capsys=capsys)
+    assert code == 2
+    assert packing == loading

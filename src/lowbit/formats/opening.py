@@ -161,9 +161,11 @@ def pack_file(path: Path | str) -> bytes:
     if is_archive(path):
         raise ModelError("is an archive already.", where=str(path), remedy="Give the ONNX file.")
     data = read_file(path)
-    if not data:  # which would be a message without fields, and so an ONNX file
-        raise ModelError("is empty.", where=str(path), remedy="Copy or export the model again.")
-    return archive.pack(data)
+    graph_load.parse(data, str(path))  # which knows how to say what is wrong with it
+    try:
+        return archive.pack(data)
+    except ModelError as error:
+        raise ModelError(error.what, where=str(path), remedy=error.remedy) from error
 
 
 def unpack_file(path: Path | str) -> bytes:

@@ -61,9 +61,9 @@ def load(
         return source
     if isinstance(source, str | os.PathLike):
         path = Path(source)
-        return _from_proto(_parse(_read(path), str(path)), str(path), path.parent, sizes=input_sizes)
+        return _from_proto(parse(_read(path), str(path)), str(path), path.parent, sizes=input_sizes)
     if isinstance(source, bytes):
-        return _from_proto(_parse(source, MEMORY), MEMORY, None, sizes=input_sizes)
+        return _from_proto(parse(source, MEMORY), MEMORY, None, sizes=input_sizes)
     if isinstance(source, onnx.ModelProto):
         copy = onnx.ModelProto()
         copy.CopyFrom(source)
@@ -147,7 +147,12 @@ def _read(path: Path) -> bytes:
         raise ModelError(f"cannot be read: {error}.", where=str(path), remedy="Check path and permissions.") from error
 
 
-def _parse(data: bytes, source: str) -> onnx.ModelProto:
+def parse(data: bytes, source: str) -> onnx.ModelProto:
+    """The message in the bytes of an ONNX file.
+
+    Raises:
+        ModelError: they are none: empty, cut off, or of another format, which it names.
+    """
     if not data:
         raise ModelError("is empty.", where=source, remedy="Copy or export the model again.")
     for magic, offset, name in OTHER_FORMATS:
