@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from lowbit.measurement.accuracy import wilson_interval
+from lowbit.certainty.intervals import wilson_interval
 from lowbit.measurement.error import weight_histogram
 from lowbit.measurement.examples import thumbnail
 from lowbit.measurement.results import (
