@@ -89,16 +89,16 @@ def sensitivities(
     Raises:
         ModelError: a layer is too wide for second moments.
     """
-    rest = _Rest(model, data, threads or cores())
+    rest = Rest(model, data, threads or cores())
     run = LayerwisePass(model, data, nodes, effort, threads=threads)
-    tests: dict[str, _Test] = {}
+    tests: dict[str, Test] = {}
     for layer, moments in progress.track(run, "measuring sensitivity", total=len(run)):
-        tests[layer.node] = _tested(layer, np.asarray(model.weights[layer.weight], np.float64), moments, rest)
-    return _combined(model, tests)
+        tests[layer.node] = tested(layer, np.asarray(model.weights[layer.weight], np.float64), moments, rest)
+    return combined(model, tests)
 
 
 @dataclass(frozen=True)
-class _Test:
+class Test:
     """What quantizing one layer alone showed.
 
     Attributes:
@@ -114,8 +114,12 @@ class _Test:
     rates: tuple[tuple[float, float], ...]
 
 
-def _tested(layer: Layer, weight: Array, moments: Moments, rest: "_Rest") -> _Test:
-    """Quantize one layer so that it loses `SHARE` of its output power, and see what the network loses."""
+def tested(layer: Layer, weight: Array, moments: Moments, rest: "Rest") -> Test:
+    """Quantize one layer so that it loses `SHARE` of its output power, and see what the network loses.
+
+    Raises:
+        ModelError: the layer is too wide for second moments.
+    """
     if moments.second.size == 0:
         raise ModelError(
             f"it has {layer.columns:,} inputs per output; codes can be weighed against bits up to {WIDEST:,}.",
@@ -134,7 +138,7 @@ def _tested(layer: Layer, weight: Array, moments: Moments, rest: "_Rest") -> _Te
     # 12 D = s^2 * curvature per weight, and unit^2 = 6 / (ln 2 * curvature)
     scale = unit * math.sqrt(2 * math.log(2) * SHARE * max(power, 0.0) / matrix.size)
     if scale <= 0:
-        return _Test(0.0, 1.0, unit, ((1.0, 0.0),))
+        return Test(0.0, 1.0, unit, ((1.0, 0.0),))
     codes = {octave: _codes(matrix[:, :, order], factor, scale * 2.0**octave) for octave in OCTAVES}
     rates = tuple((scale * 2.0**octave, entropy_bits(each)) for octave, each in codes.items())
     rounded = np.empty(matrix.shape, np.float32)
@@ -145,7 +149,7 @@ def _tested(layer: Layer, weight: Array, moments: Moments, rest: "_Rest") -> _Te
         bias = refit_bias(rounded.astype(np.float64), moments).reshape(rest.model.weights[layer.bias].shape)
         values[layer.bias] = bias.astype(np.float32)
     distance = rest.distance_with(layer, values)
-    return _Test(max(distance, LEAST_DISTANCE) / max(lost, 1e-30), 1 / power, unit, rates)
+    return Test(max(distance, LEAST_DISTANCE) / max(lost, 1e-30), 1 / power, unit, rates)
 
 
 def _codes(matrix: Floats, factor: Single, scale: float) -> Single:
@@ -156,7 +160,7 @@ def _codes(matrix: Floats, factor: Single, scale: float) -> Single:
     return grid.codes(gptq(matrix, factor, grid))
 
 
-class _Rest:
+class Rest:
     """The network from some layer on, run again and again on what the float layers before it give."""
 
     def __init__(self, model: Model, data: Dataset, threads: int) -> None:
@@ -197,7 +201,7 @@ class _Rest:
         return per_image({name: [output[name] for output in outputs] for name in floats}, self._sizes)
 
 
-def _combined(model: Model, tests: Mapping[str, _Test]) -> dict[str, Sensitivity]:
+def combined(model: Model, tests: Mapping[str, Test]) -> dict[str, Sensitivity]:
     """Geometric means of both costs, the relative one in units of the other by their mean ratio."""
     sizes = {layer.node: math.prod(layer.weight_shape) for layer in layers(model)}
     alive = {node: test for node, test in tests.items() if test.network_cost > 0}

@@ -1,0 +1,119 @@
+"""A plan becomes a file, and the file is measured: what a worker does, alone or beside others."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from lowbit.data.dataset import Dataset
+from lowbit.formats.file_form import FileForm
+from lowbit.formats.onnx import archive
+from lowbit.graph.load import load
+from lowbit.graph.model import Model
+from lowbit.measurement.prediction import Answers
+from lowbit.measurement.tasks import Task
+from lowbit.progress import SILENT, Progress
+from lowbit.quantization.planning.plan import Plan
+from lowbit.quantization.quantize import follow
+from lowbit.searching.exam import Exam, Marks
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What all candidates of a search have in common.
+
+    Attributes:
+        model: the prepared float model.
+        calibration: samples that codes are chosen on, in runs of the model; None without any.
+        exams: what candidates are measured on: first the samples that choose, then those that certify, if there are.
+        archive: whether files are packed into entropy-coded archives.
+        short_names: whether inner tensors are renamed.
+        threads: that a candidate may use.
+    """
+
+    model: Model
+    calibration: Dataset | None
+    exams: tuple[Exam, ...]
+    archive: bool = False
+    short_names: bool = False
+    threads: int = 0
+
+    def packed(self) -> "Parcel":
+        """The same as plain data, for workers."""
+        papers = tuple((exam.data, exam.reference, exam.task) for exam in self.exams)
+        known = {"preprocessing": self.model.preprocessing, "source": self.model.source}
+        known |= {"precision": self.model.precision, "remarks": self.model.remarks}
+        options = (self.archive, self.short_names, self.threads)
+        return Parcel(self.model.to_bytes(), known, self.calibration, papers, options)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A file that was written and measured.
+
+    Attributes:
+        name: what it is called, such as `linear8` or `03`.
+        choice: recipe by weight; of a uniform recipe empty.
+        plan: as it was made.
+        content: of the file.
+        marks: on the samples that choose.
+        certified: on the samples that certify; the same marks where all samples do both.
+        forecast_bytes: what the menu said; 0 where it was not asked.
+        forecast: of the distance; 0 likewise.
+        latency_ms: median, None where times do not matter.
+        seconds: what making and measuring it took.
+    """
+
+    name: str
+    choice: Mapping[str, str]
+    plan: Plan
+    content: bytes = field(repr=False)
+    marks: Marks
+    certified: Marks
+    forecast_bytes: int = 0
+    forecast: float = 0.0
+    latency_ms: float | None = None
+    seconds: float = 0.0
+
+    @property
+    def bytes(self) -> int:
+        """Of the file."""
+        return len(self.content)
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a worker gives back."""
+
+    content: bytes
+    marks: tuple[Marks, ...]
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """A bench as plain data, for workers: graphs do not travel, files do."""
+
+    content: bytes
+    known: Mapping[str, Any]
+    calibration: Dataset | None
+    papers: tuple[tuple[Dataset, Answers, Task], ...]
+    options: tuple[bool, bool, int]
+
+    def opened(self) -> Bench:
+        """The bench on this worker."""
+        model = dataclasses.replace(load(self.content), **self.known)
+        return Bench(model, self.calibration, tuple(Exam(model, *paper) for paper in self.papers), *self.options)
+
+
+def made(bench: Bench, decision: Plan, progress: Progress = SILENT) -> Made:
+    """Follow a plan, write the file and measure it."""
+    data = bench.calibration if decision.steps or decision.integer else None
+    quantized = follow(bench.model, decision, data, threads=bench.threads, progress=progress)
+    content = quantized.to_bytes(FileForm(short_names=bench.short_names))
+    marks = tuple(exam.marks(content) for exam in bench.exams)
+    return Made(archive.pack(content) if bench.archive else content, marks)
+
+
+def made_from(parcel: Parcel, decision: Plan) -> Made:
+    """The same on a worker."""
+    return made(parcel.opened(), decision)

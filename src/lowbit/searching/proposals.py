@@ -1,0 +1,145 @@
+"""From a menu to whole networks: the knapsack, with what measured candidates taught."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from lowbit.searching.candidates import Candidate
+from lowbit.searching.choices import Menu, Option
+from lowbit.searching.correction import family_factors
+from lowbit.searching.knapsack import Conversion, Item, solve_knapsack
+from lowbit.searching.limits import LATENCY, SIZE, Limits
+
+DAMAGE = "damage"
+RESOURCES = (DAMAGE, SIZE, LATENCY)
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A network that is worth making.
+
+    Attributes:
+        choice: recipe by weight.
+        bytes: forecast.
+        damage: forecast, corrected.
+        us: forecast time in microseconds.
+        gap: of the knapsack's solution.
+    """
+
+    choice: Mapping[str, str]
+    bytes: int
+    damage: float
+    us: float
+    gap: float
+
+
+@dataclass(frozen=True)
+class Proposals:
+    """What a menu offers within limits.
+
+    Attributes:
+        menus: one for each kind of activations.
+        limits: that every proposal keeps.
+        factors: of forecasts, by family; see `correction`.
+        extra_bytes: what files took more than was forecast.
+        slowness: measured over forecast time.
+    """
+
+    menus: Sequence[Menu]
+    limits: Limits
+    factors: Mapping[str, float] = field(default_factory=dict)
+    extra_bytes: int = 0
+    slowness: float = 1.0
+
+    def taught(self, candidates: Sequence[Candidate]) -> "Proposals":
+        """The same with what measured candidates teach."""
+        own = [each for each in candidates if each.choice]
+        if not own:
+            return self
+        menu = self.menus[0]
+        known = [each for each in own if all(_offers(menu, each.choice))]
+        parts = [menu.damage_by_family(each.choice) for each in known]
+        factors = family_factors(parts, [each.marks.distance for each in known])
+        extra = max(each.bytes - menu.bytes_of(each.choice) for each in known)
+        ratios = [
+            1e3 * each.latency_ms / menu.us_of(each.choice)
+            for each in known
+            if each.latency_ms is not None and menu.us_of(each.choice) > 0
+        ]
+        slowness = math.exp(sum(map(math.log, ratios)) / len(ratios)) if ratios else self.slowness
+        return Proposals(self.menus, self.limits, factors, extra, slowness)
+
+    def least(self, what: str, within: Mapping[str, float], *, tilt: float = 0.0) -> Proposal | None:
+        """The network with the least of one thing within limits on others, and within those of the search.
+
+        Args:
+            what: `damage`, `size` or `latency`.
+            within: limits on the others, in nats or relative error, bytes, and milliseconds.
+            tilt: see `LayerDamage.cost`.
+        """
+        found = [proposal for menu in self.menus if (proposal := self._least(menu, what, within, tilt)) is not None]
+        return min(found, key=lambda each: self._amount(each, what), default=None)
+
+    def _least(self, menu: Menu, what: str, within: Mapping[str, float], tilt: float) -> Proposal | None:
+        asked = {
+            SIZE: min(within.get(SIZE, math.inf), self.limits.max_size or math.inf),
+            LATENCY: min(within.get(LATENCY, math.inf), self.limits.max_latency_ms or math.inf),
+            DAMAGE: within.get(DAMAGE, math.inf),
+        }
+        room = {
+            SIZE: asked[SIZE] - menu.rest - self.extra_bytes,
+            LATENCY: 1e3 * asked[LATENCY] / self.slowness - menu.rest_us,
+            DAMAGE: asked[DAMAGE],
+        }
+        if min(room.values()) <= 0:
+            return None
+        limited = [name for name in RESOURCES if name != what and math.isfinite(room[name])]
+        weights = list(menu.options)
+
+        def used(weight: str, option: Option, name: str) -> float:
+            if name == DAMAGE:
+                return self.factors.get(option.family, self._level) * menu.damage(weight, option, tilt)
+            return float(option.bytes) if name == SIZE else option.us
+
+        items = [
+            Item(
+                tuple(used(weight, option, what) for option in menu.options[weight]),
+                tuple(tuple(used(weight, option, name) for option in menu.options[weight]) for name in limited),
+                tuple(int(option.integer) for option in menu.options[weight]),
+            )
+            for weight in weights
+        ]
+        conversions = []
+        if LATENCY in (what, *limited):
+            places = {weight: place for place, weight in enumerate(weights)}
+            conversions = [
+                Conversion(
+                    places[a],
+                    places[b],
+                    us if what == LATENCY else 0.0,
+                    tuple(us * (name == LATENCY) for name in limited),
+                )
+                for a, b, us in menu.neighbors
+            ]
+        packing = solve_knapsack(items, [room[name] for name in limited], conversions)
+        if packing is None:
+            return None
+        choice = {
+            weight: menu.options[weight][pick].recipe for weight, pick in zip(weights, packing.picks, strict=True)
+        }
+        damage = sum(used(weight, option, DAMAGE) for weight, option in menu.picked(choice).items())
+        size = menu.bytes_of(choice) + self.extra_bytes
+        return Proposal(choice, size, damage, self.slowness * menu.us_of(choice), packing.gap)
+
+    @property
+    def _level(self) -> float:
+        """The factor of families that no file has shown yet."""
+        known = list(self.factors.values())
+        return math.exp(sum(map(math.log, known)) / len(known)) if known else 1.0
+
+    def _amount(self, proposal: Proposal, what: str) -> float:
+        return {DAMAGE: proposal.damage, SIZE: float(proposal.bytes), LATENCY: proposal.us}[what]
+
+
+def _offers(menu: Menu, choice: Mapping[str, str]) -> list[bool]:
+    return [any(option.recipe == choice.get(weight) for option in options) for weight, options in menu.options.items()]

@@ -1,0 +1,222 @@
+"""The search: a uniform recipe first, then what the knapsack proposes, measured, corrected and proposed again.
+
+Every round makes two whole files whose plans follow from the rounds before it, so what is found does not depend on how
+many workers there are, nor on which of them is quicker. While the least size (or latency) within a drop is looked for,
+a round cuts the interval between the least that keeps the drop and the most that does not in three. In the end, and
+where only size or latency is limited, it is the forecast that is varied: sensitivities lean towards one or the
+other of their two estimates (`LayerDamage.cost`), and whichever serves this network best wins.
+"""
+
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from lowbit.measurement.conditions import Conditions
+from lowbit.measurement.inputs import first_batch
+from lowbit.measurement.speed import latency
+from lowbit.progress import SILENT, Progress
+from lowbit.quantization.planning.deciding import plan
+from lowbit.quantization.planning.plan import Plan
+from lowbit.quantization.planning.plan_file import followable
+from lowbit.quantization.planning.recipes import Recipe, parse_recipe
+from lowbit.searching.candidates import Bench, Candidate, Made
+from lowbit.searching.choices import FLOAT, Menu, menu, planned
+from lowbit.searching.damage import layer_damages
+from lowbit.searching.judge import Judge
+from lowbit.searching.limits import DISTANCE, Limits, Settings
+from lowbit.searching.proposals import DAMAGE, Proposal, Proposals
+from lowbit.searching.result import amount
+from lowbit.searching.speed import LayerTimes
+from lowbit.searching.store import Store
+from lowbit.searching.workers import Alone, Cluster, Processes
+
+FIRST_DISTANCES = (0.01, 0.05)  # nats or relative error for each point that may be lost, where the search begins
+FARTHER = (4.0, 16.0)  # times as far, where the first ones were all within the limit, or all beyond it
+CLOSE = 1.015  # ratio of two sizes between which nothing more is looked for
+TILTS = ((0.0, 1.0), (-1.0, 0.5), (-0.5, 1.5))
+A_LITTLE = 0.985  # of the least so far, which another forecast has to do with
+TIMED_RUNS = 60
+
+
+@dataclass
+class Rounds:
+    """One search, and what it has found so far.
+
+    Attributes:
+        bench: what candidates are made with and measured on.
+        limits: what is asked for.
+        settings: how to search.
+        recipes: that layers may get, by name.
+        store: where finished candidates are kept.
+        workers: who makes them.
+        judge: of what is taken.
+        progress: told as the work goes on.
+        times: of layers and conversions, where they matter.
+        candidates: all that were measured.
+        notes: what whoever asked should know.
+    """
+
+    bench: Bench
+    limits: Limits
+    settings: Settings
+    recipes: Mapping[str, Recipe]
+    store: Store
+    workers: Alone | Processes | Cluster
+    judge: Judge
+    progress: Progress = SILENT
+    times: LayerTimes | None = None
+    candidates: list[Candidate] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    started: float = field(default_factory=time.monotonic)
+
+    def run(self) -> None:
+        """Search until nothing more is to be won, or the time is over; candidates so far stay where that is stopped."""
+        self._add(self._uniform())
+        proposals = Proposals(self._menus(), self.limits)
+        for number in range(self.settings.rounds):
+            wanted = self._next(proposals.taught(self.candidates), number)
+            plans = self._new(wanted)
+            if not plans:
+                if number >= len(TILTS):
+                    break
+                continue
+            if not self._in_time(len(plans)):
+                self.notes.append(f"Time was over after {number} rounds; more might be found with more of it.")
+                break
+            self._add([(f"{len(self.candidates) + place:02d}", *each) for place, each in enumerate(plans)])
+
+    # What there is from the start
+
+    def _uniform(self) -> list[tuple[str, Proposal | None, Plan]]:
+        """Float itself and plain recipes, which take no time: there is an answer before anything is forecast."""
+        model = self.bench.model
+        names = [FLOAT, *(name for name in ("linear8", "float16w") if name in self.recipes)]
+        return [(name, None, plan(model, parse_recipe(name), steps=(), effort=self.settings.effort)) for name in names]
+
+    def _menus(self) -> list[Menu]:
+        """What layers may get: a menu for each kind of activations."""
+        model, data = self.bench.model, self.bench.calibration
+        assert data is not None
+        recipes = self.recipes
+        damages = layer_damages(model, data, recipes, threads=self.bench.threads, progress=self.progress)
+        kinds = dict.fromkeys(recipe.activations for recipe in recipes.values() if recipe.integer)
+        floats = [name for name, recipe in recipes.items() if not recipe.integer]
+        menus = []
+        for kind in kinds or (None,):
+            of_kind = [name for name, recipe in recipes.items() if recipe.integer and recipe.activations == kind]
+            menus.append(menu(model, damages, [*floats, *of_kind], self.times))
+        if menus[0].unknown:
+            names = ", ".join(menus[0].unknown[:3])
+            self.notes.append(
+                f"{len(menus[0].unknown)} weights get 8 bits, since nothing is known of their errors: {names}."
+            )
+        return menus
+
+    # What is tried next
+
+    def _next(self, proposals: Proposals, number: int) -> list[Proposal]:
+        """Networks that are worth making after what was measured."""
+        if self.limits.least == DISTANCE:
+            tilts = TILTS[number] if number < len(TILTS) else ()
+            return _some(proposals.least(DAMAGE, {}, tilt=tilt) for tilt in tilts)
+        what = self.limits.minimize
+        good, bad = self._interval(what)
+        if good is None or bad is None:
+            return _some(proposals.least(what, {DAMAGE: distance}) for distance in self._distances(good is not None))
+        low, high = amount(bad, what), amount(good, what)
+        if high / low > CLOSE:
+            between = [low ** (1 - share) * high**share for share in (1 / 3, 2 / 3)]
+            return _some(proposals.least(DAMAGE, {what: each}) for each in between)
+        own = sum(bool(each.choice) for each in self.candidates)
+        tilts = TILTS[own % len(TILTS)]
+        return _some(proposals.least(DAMAGE, {what: A_LITTLE * high}, tilt=tilt) for tilt in tilts if tilt)
+
+    def _interval(self, what: str) -> tuple[Candidate | None, Candidate | None]:
+        """Of what the knapsack proposed, the least that keeps the drop, and the most below that which does not."""
+        own = [each for each in self.candidates if each.choice]
+        good = min(
+            (each for each in own if self.judge.accepts(each)), key=lambda each: amount(each, what), default=None
+        )
+        below = math.inf if good is None else amount(good, what)
+        beyond = [each for each in own if not self.judge.accepts(each) and amount(each, what) < below]
+        return good, max(beyond, key=lambda each: amount(each, what), default=None)
+
+    def _distances(self, farther: bool) -> list[float]:
+        """Distances from float to try where all that was tried is on one side of the limit."""
+        own = [each.marks.distance for each in self.candidates if each.choice and each.marks.distance > 0]
+        if not own:
+            return [share * (self.limits.max_drop or 1.0) for share in FIRST_DISTANCES]
+        return [max(own) * times for times in FARTHER] if farther else [min(own) / times for times in FARTHER]
+
+    def _new(self, proposals: Sequence[Proposal]) -> list[tuple[Proposal, Plan]]:
+        """Those that were not made yet, as plans."""
+        known = {self.store.key(each.plan) for each in self.candidates}
+        found = []
+        for each in proposals:
+            decision = self._plan(each.choice)
+            if (key := self.store.key(decision)) not in known:
+                known.add(key)
+                found.append((each, decision))
+        return found
+
+    def _plan(self, choice: Mapping[str, str]) -> Plan:
+        decision = planned(self.bench.model, choice, self.settings.effort)
+        return followable(self.bench.model, decision)
+
+    # What was made
+
+    def _add(self, wanted: Sequence[tuple[str, Proposal | None, Plan]]) -> None:
+        """Make and measure candidates, those that were finished before taken from the store."""
+        found = {
+            name: self.store.find(name, {} if proposal is None else proposal.choice, decision)
+            for name, proposal, decision in wanted
+        }
+        missing = [each for each in wanted if found[each[0]] is None]
+        made = self.workers.make([decision for _, _, decision in missing])
+        for name, proposal, decision in wanted:
+            candidate = found[name]
+            if candidate is None:
+                started = time.monotonic()
+                candidate = self._candidate(name, proposal, decision, next(made))
+                candidate = replace(self._timed(candidate), seconds=time.monotonic() - started)
+                self.store.add(candidate)
+            elif proposal is not None:
+                candidate = replace(candidate, forecast=proposal.damage, forecast_bytes=proposal.bytes)
+            self.candidates.append(candidate)
+            self._tell(candidate)
+
+    def _candidate(self, name: str, proposal: Proposal | None, decision: Plan, made: Made) -> Candidate:
+        choice = {} if proposal is None else proposal.choice
+        forecast = (0, 0.0) if proposal is None else (proposal.bytes, proposal.damage)
+        return Candidate(name, choice, decision, made.content, made.marks[0], made.marks[-1], *forecast)
+
+    def _timed(self, candidate: Candidate) -> Candidate:
+        """With its latency, where that matters."""
+        if self.times is None:
+            return candidate
+        conditions = Conditions(engine=self.settings.engine, runs=TIMED_RUNS)
+        inputs = {candidate.name: first_batch(self.bench.exams[0].data, conditions.batch)}
+        measured = latency({candidate.name: candidate.content}, inputs, conditions)
+        return replace(candidate, latency_ms=measured[candidate.name].median_ms)
+
+    def _tell(self, candidate: Candidate) -> None:
+        """One line for each candidate: what it is, and which is the best so far."""
+        best = self.judge.best(self.candidates)
+        left = max(0.0, self.limits.seconds - (time.monotonic() - self.started))
+        time_of = "" if candidate.latency_ms is None else f", {candidate.latency_ms:.2f} ms"
+        verdict = "best so far" if best is candidate else f"best so far: {best.name} ({best.bytes:,} bytes)"
+        self.progress.note(
+            f"{candidate.name}: {candidate.bytes:,} bytes{time_of}, {candidate.marks.drop:+.2f} lost, distance "
+            f"{candidate.marks.distance:.2g}; {verdict}; {left:.0f} s left"
+        )
+
+    def _in_time(self, count: int) -> bool:
+        """Whether another round can be expected to end in time."""
+        own = [each.seconds for each in self.candidates if each.choice]
+        left = self.limits.seconds - (time.monotonic() - self.started)
+        return left > 0 if not own else left > max(own) * count
+
+
+def _some(proposals: Iterator[Proposal | None]) -> list[Proposal]:
+    return [each for each in proposals if each is not None]
