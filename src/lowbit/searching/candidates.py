@@ -41,7 +41,7 @@ class Bench:
     def packed(self) -> "Parcel":
         """The same as plain data, for workers."""
         papers = tuple((exam.data, exam.reference, exam.task) for exam in self.exams)
-        known = {"preprocessing": self.model.preprocessing, "source": self.model.source}
+        known: dict[str, Any] = {"preprocessing": self.model.preprocessing, "source": self.model.source}
         known |= {"precision": self.model.precision, "remarks": self.model.remarks}
         options = (self.archive, self.short_names, self.threads)
         return Parcel(self.model.to_bytes(), known, self.calibration, papers, options)

@@ -110,10 +110,10 @@ def layer_damages(
         errors[layer.node] = (layer.weight, *_errors(layer, weight, moments, recipes))
     costs = combined(model, tests)
     found = []
-    for node, (weight, by_recipe, activations) in errors.items():
+    for node, (name, by_recipe, activations) in errors.items():
         cost = costs[node].cost
         network = tests[node].network_cost or cost
-        found.append(LayerDamage(node, weight, network, cost**2 / network, by_recipe, activations))
+        found.append(LayerDamage(node, name, network, cost**2 / network, by_recipe, activations))
     return tuple(found)
 
 
@@ -139,9 +139,9 @@ def _errors(
             return 0.0
         if row.solve is None:
             rounded = recipe.weights.encode(target.astype(np.float32), 1).decode()
-            return share * float(objective(target, rounded, moments.second).sum())
+            return float(share * objective(target, rounded, moments.second).sum())
         solution: Any = row.solve(problem, recipe.weights, EFFORTS[EFFORT])
-        return share * float(solution.error.sum())
+        return float(share * solution.error.sum())
 
     known: dict[str, float] = {}
     for name, recipe in recipes.items():
@@ -164,14 +164,14 @@ def family_of(name: str) -> str:
 
 
 def _between(solved: Mapping[int, float], bits: int) -> float:
-    """The error at a width, from those of others: linear in its logarithm between them, four times less per bit beyond."""
+    """The error at a width, from those of others: linear in its logarithm between them, a quarter per bit beyond."""
     if bits in solved:
         return solved[bits]
     below = [width for width in solved if width < bits]
     above = [width for width in solved if width > bits]
     if not above or not below:
         end = max(below) if below else min(above)
-        return solved[end] * math.exp(-PER_BIT * (bits - end))
+        return float(solved[end] * math.exp(-PER_BIT * (bits - end)))
     low, high = max(below), min(above)
     slope = math.log(solved[high] / solved[low]) / (high - low)
-    return solved[low] * math.exp(slope * (bits - low))
+    return float(solved[low] * math.exp(slope * (bits - low)))

@@ -1,4 +1,4 @@
-"""What candidates are measured on: float's answers on evaluation samples, and how far a file's answers are from them."""
+"""What candidates are measured on: float's answers to evaluation samples, and how far a file's are from them."""
 
 import math
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Samples held in memory: read and decoded once, whatever number of candidates they are used for, and sent to workers."""
+"""Samples held in memory: decoded once, however many candidates are measured on them, and sent to workers."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

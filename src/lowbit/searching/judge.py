@@ -106,9 +106,9 @@ class Judge:
     def verdict(self, candidates: Sequence[Candidate]) -> tuple[Candidate, Certificate | None]:
         """The candidate that is taken, and its certificate.
 
-        Where other samples certify, candidates that keep the limits are certified from the most cautious one on, an order
-        that those samples had no part in, until one is not: the last that is certified is taken. Else the certificate of the
-        best is corrected for all candidates that were looked at.
+        Where other samples certify, candidates that keep the limits are certified from the most cautious one on, an
+        order that those samples had no part in, until one is not: the last that is certified is taken. Else the
+        certificate of the best is corrected for all candidates that were looked at.
         """
         best = self.best(candidates)
         most = self.limits.max_drop

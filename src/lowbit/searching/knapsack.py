@@ -10,6 +10,8 @@ knapsack weighs them. Solved by HiGHS (Huangfu and Hall 2018, "Parallelizing the
 or with a known gap. Choices that cost no less and take no less of anything than another one are left out beforehand.
 """
 
+import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -171,7 +173,7 @@ def _solved(cost: Doubles, rows: _Rows, *, binaries: int, seconds: float) -> tup
     program.integrality_ = [highspy.HighsVarType.kInteger] * binaries + [highspy.HighsVarType.kContinuous] * (
         len(cost) - binaries
     )
-    solver = highspy.Highs()
+    solver = _solver()
     for option, value in (
         ("output_flag", False), ("threads", 1), ("random_seed", 0), ("mip_rel_gap", GAP), ("mip_abs_gap", 0.0),
         ("time_limit", seconds),
@@ -183,3 +185,17 @@ def _solved(cost: Doubles, rows: _Rows, *, binaries: int, seconds: float) -> tup
     if information.primal_solution_status != highspy.SolutionStatus.kSolutionStatusFeasible:
         return None
     return np.array(solver.getSolution().col_value), max(0.0, float(information.mip_gap))
+
+
+def _solver() -> highspy.Highs:
+    """A solver that says nothing: its constructor prints its version on the process's standard output (1.16)."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 1)
+        return highspy.Highs()  # type: ignore[no-untyped-call]
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(nowhere)

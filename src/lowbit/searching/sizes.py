@@ -85,7 +85,8 @@ def _codes(model: Model, tensor: TensorPlan) -> Codes:
             np.float32
         )
     else:
-        books = np.sort(random.normal(size=(scheme.blocks(tensor.shape, tensor.axis).count, levels)), axis=1)
+        count = scheme.blocks(tensor.shape, tensor.axis).count
+        books = np.sort(random.normal(size=(count, levels)), axis=1)
     scaled = isinstance(scheme, IntegerClusters) or scheme.scaled
     scale = random.uniform(0.5, 1.0, tensor.shape[tensor.axis]).astype(np.float16).astype(np.float32)
     return scheme.from_indices(indices, books, scale=scale if scaled else None, axis=tensor.axis)
