@@ -41,6 +41,10 @@ PUBLIC = {
     "pack": "lowbit.quantization.pack",
     "Goal": "lowbit.quantization.rate.goal",
     "Packed": "lowbit.quantization.rate.packed",
+    "search": "lowbit.searching.search",
+    "SearchLimits": "lowbit.searching.limits",
+    "SearchSettings": "lowbit.searching.limits",
+    "SearchResult": "lowbit.searching.result",
     "measure": "lowbit.measurement.measure",
     "compare": "lowbit.measurement.compare",
     "measure_peaks": "lowbit.measurement.peaks",
@@ -86,6 +90,9 @@ if TYPE_CHECKING:
     from lowbit.quantization.rate.packed import Packed
     from lowbit.schemes.clusters import Clusters
     from lowbit.schemes.linear import Linear
+    from lowbit.searching.limits import SearchLimits, SearchSettings
+    from lowbit.searching.result import SearchResult
+    from lowbit.searching.search import search
 
 __all__ = [
     "Clusters",
@@ -104,6 +111,9 @@ __all__ = [
     "Quantized",
     "Recipe",
     "RuleLayer",
+    "SearchLimits",
+    "SearchResult",
+    "SearchSettings",
     "Statistics",
     "Task",
     "calibrate",
@@ -123,6 +133,7 @@ __all__ = [
     "read_plan",
     "read_results",
     "save",
+    "search",
     "write_plan",
 ]
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from lowbit.commands import archives, looking, measuring, quantizing, training
+from lowbit.commands import archives, looking, measuring, quantizing, searching, training
 from lowbit.commands.groups import Command, flat
 from lowbit.console import DEBUG, fail, show_traceback
 from lowbit.ending import EXIT_INTERRUPTED, ending_quietly
@@ -20,6 +20,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     looking.inspect,
     looking.plan,
     quantizing.quantize,
+    searching.search,
     measuring.measure,
     measuring.compare,
     measuring.demo,

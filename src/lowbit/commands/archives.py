@@ -119,7 +119,7 @@ def _quantized(
     from lowbit.quantization.planning.target import NATIVE
     from lowbit.quantization.rate.goal import Goal
 
-    size = None if goal.size is None else _bytes(goal.size)
+    size = None if goal.size is None else bytes_of(goal.size)
     with progress_bar(quiet) as progress:
         loaded = load_model(model, preprocessing)
         data, calibration = (
@@ -136,11 +136,15 @@ def _quantized(
         )
 
 
-def _bytes(text: str) -> int:
-    """Bytes from 900KB, 1.5 MB, 900000: decimal units, as everywhere in lowbit."""
+def bytes_of(text: str, option: str = "--size") -> int:
+    """Bytes from 900KB, 1.5 MB, 900000: decimal units, as everywhere in lowbit.
+
+    Raises:
+        SchemeError: it is no size.
+    """
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(b|kb|mb|gb)?", text.strip().lower())
     if match is None:
-        raise SchemeError(f"--size '{text}' is not a size.", remedy="Write for example 900KB, 1.5MB or 900000.")
+        raise SchemeError(f"{option} '{text}' is not a size.", remedy="Write for example 900KB, 1.5MB or 900000.")
     return round(float(match[1]) * {"b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9}[match[2] or "b"])
 
 

@@ -114,6 +114,9 @@ font-size:14px}
 .wrong{color:var(--warn)}
 .pairs{display:grid;grid-template-columns:max-content minmax(0,1fr);gap:4px 18px;font-size:14px;margin:12px 0 0}
 .pairs dd{margin:0}
+.detail{display:none}
+.detail:target{display:block}
+.detail:target~.hint{display:none}
 code{font:13px/1.5 ui-monospace,"SF Mono",Menlo,Consolas,"Liberation Mono",monospace}
 footer{max-width:1008px;margin:40px auto 0;padding:14px 24px 40px;font-size:13px;color:var(--soft)}
 @media screen and (max-width:700px){

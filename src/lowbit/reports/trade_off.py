@@ -12,7 +12,10 @@ from lowbit.reports.svg import LETTER, WIDE, Box, line, linear_ticks, log_ticks,
 
 @dataclass(frozen=True)
 class Point:
-    """A file in the plane of size and quality; where smaller values are better, quality is the negative of them."""
+    """A file in the plane of size and quality; where smaller values are better, quality is the negative of them.
+
+    A `link` is followed when the point is clicked.
+    """
 
     name: str
     size: float
@@ -20,6 +23,7 @@ class Point:
     low: float | None
     high: float | None
     reference: bool = False
+    link: str = ""
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,8 @@ def trade_off(points: Sequence[Point], width: float, *, title: str, scale: Scale
     marks: list[Markup] = []
     for i, point in enumerate(points):
         kind = "reference" if point.reference else "on" if i in front else "off"
-        marks.append(_mark(point, plane, kind, scale))
+        mark = _mark(point, plane, kind, scale)
+        marks.append(element("a", {"href": point.link}, mark) if point.link else mark)
         if not plane.below(point) and point.low is not None and point.high is not None:
             x = plane.x(point.size)
             parts.append(line(x, plane.y(point.low), x, plane.y(point.high), f"bar {kind}"))

@@ -7,7 +7,7 @@ from lowbit.certainty.certificate import Certificate, certify, certify_in_order
 from lowbit.certainty.paired import Paired
 from lowbit.data.dataset import Dataset
 from lowbit.searching.candidates import Candidate
-from lowbit.searching.limits import Limits
+from lowbit.searching.limits import SearchLimits
 from lowbit.searching.result import amount
 
 PERCENT = 100.0
@@ -33,7 +33,7 @@ class Division:
         return f"{self.choosing.count:,} samples chose; {self.certifying.count:,} others certify."
 
 
-def divided(data: Dataset, limits: Limits, *, seed: int) -> Division:
+def divided(data: Dataset, limits: SearchLimits, *, seed: int) -> Division:
     """Half of the samples are set apart to certify, if so many could: where none of them is lost.
 
     Args:
@@ -60,7 +60,7 @@ class Judge:
         apart: whether other samples certify than those that choose.
     """
 
-    limits: Limits
+    limits: SearchLimits
     apart: bool
 
     def fits(self, candidate: Candidate) -> bool:

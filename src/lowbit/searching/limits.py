@@ -11,7 +11,7 @@ MINIMIZE = (SIZE, LATENCY)
 
 
 @dataclass(frozen=True)
-class Limits:
+class SearchLimits:
     """What a file has to keep, and what is to be least.
 
     Attributes:
@@ -65,7 +65,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Settings:
+class SearchSettings:
     """How to search, beside the limits.
 
     Attributes:

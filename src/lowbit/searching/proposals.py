@@ -8,7 +8,7 @@ from lowbit.searching.candidates import Candidate
 from lowbit.searching.choices import Menu, Option
 from lowbit.searching.correction import family_factors
 from lowbit.searching.knapsack import Conversion, Item, solve_knapsack
-from lowbit.searching.limits import LATENCY, SIZE, Limits
+from lowbit.searching.limits import LATENCY, SIZE, SearchLimits
 
 DAMAGE = "damage"
 RESOURCES = (DAMAGE, SIZE, LATENCY)
@@ -46,7 +46,7 @@ class Proposals:
     """
 
     menus: Sequence[Menu]
-    limits: Limits
+    limits: SearchLimits
     factors: Mapping[str, float] = field(default_factory=dict)
     extra_bytes: int = 0
     slowness: float = 1.0

@@ -9,7 +9,7 @@ from lowbit.certainty.certificate import Certificate
 from lowbit.files import write_atomically
 from lowbit.quantization.planning.plan import Plan
 from lowbit.searching.candidates import Candidate
-from lowbit.searching.limits import LATENCY, SIZE, Limits
+from lowbit.searching.limits import LATENCY, SIZE, SearchLimits
 
 BYTES_PER_MB = 1e6
 
@@ -36,7 +36,7 @@ class SearchResult:
     met: bool
     certificate: Certificate | None
     candidates: tuple[Candidate, ...]
-    limits: Limits
+    limits: SearchLimits
     measure: str
     split: str
     seconds: float

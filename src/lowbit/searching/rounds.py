@@ -24,7 +24,7 @@ from lowbit.searching.candidates import Bench, Candidate, Made
 from lowbit.searching.choices import FLOAT, Menu, menu, planned
 from lowbit.searching.damage import layer_damages
 from lowbit.searching.judge import Judge
-from lowbit.searching.limits import DISTANCE, Limits, Settings
+from lowbit.searching.limits import DISTANCE, SearchLimits, SearchSettings
 from lowbit.searching.proposals import DAMAGE, Proposal, Proposals
 from lowbit.searching.result import amount
 from lowbit.searching.speed import LayerTimes
@@ -58,8 +58,8 @@ class Rounds:
     """
 
     bench: Bench
-    limits: Limits
-    settings: Settings
+    limits: SearchLimits
+    settings: SearchSettings
     recipes: Mapping[str, Recipe]
     store: Store
     workers: Alone | Processes | Cluster

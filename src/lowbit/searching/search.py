@@ -21,7 +21,7 @@ from lowbit.searching.choices import INTEGER, WEIGHT_ONLY
 from lowbit.searching.exam import Exam
 from lowbit.searching.held import held
 from lowbit.searching.judge import Division, Judge, divided
-from lowbit.searching.limits import Limits, Settings
+from lowbit.searching.limits import SearchLimits, SearchSettings
 from lowbit.searching.result import SearchResult
 from lowbit.searching.rounds import Rounds
 from lowbit.searching.speed import layer_times
@@ -36,10 +36,10 @@ FEWEST = 8
 def search(
     model: Model | str | Path,
     data: Dataset | str | Path | Iterable[Any],
-    limits: Limits,
+    limits: SearchLimits,
     *,
     calibration: Dataset | str | Path | Iterable[Any] | None = None,
-    settings: Settings = Settings(),
+    settings: SearchSettings = SearchSettings(),
     folder: Path | str | None = None,
     progress: Progress = SILENT,
 ) -> SearchResult:
@@ -91,7 +91,7 @@ def search(
     return _result(rounds, division, interrupted=interrupted)
 
 
-def allowed_recipes(limits: Limits, settings: Settings) -> dict[str, Recipe]:
+def allowed_recipes(limits: SearchLimits, settings: SearchSettings) -> dict[str, Recipe]:
     """The recipes that layers may get: those asked for, or all that the limits have a use for.
 
     Integers cost accuracy and save nothing where only bytes count: they are tried where time matters.
@@ -110,7 +110,7 @@ def allowed_recipes(limits: Limits, settings: Settings) -> dict[str, Recipe]:
 
 
 def _samples(
-    model: Model, data: Dataset | str | Path | Iterable[Any], calibration: object, settings: Settings
+    model: Model, data: Dataset | str | Path | Iterable[Any], calibration: object, settings: SearchSettings
 ) -> tuple[Dataset, Dataset, list[str]]:
     """Evaluation samples, calibration samples, and what is to be said of them."""
     evaluation = held(as_runs(model, open_data(data, model)))
