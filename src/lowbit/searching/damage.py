@@ -148,10 +148,10 @@ def _errors(
         family = family_of(name)
         if family not in SOLVED:
             known[name] = lost(recipe)
-    for family, widths in SOLVED.items():
+    for family, most in SOLVED.items():
         names = [name for name in recipes if family_of(name) == family]
-        if not names:
-            continue
+        asked = sorted({recipes[name].bits for name in names})
+        widths = most if len(asked) > len(most) else asked
         solved = {bits: max(LEAST, lost(parse_recipe(f"{family}{bits}"))) for bits in widths}
         known |= {name: _between(solved, recipes[name].bits) for name in names}
     return known, activations

@@ -80,7 +80,7 @@ def workers(bench: Bench, asked: str, progress: Progress = SILENT) -> Iterator[A
         except ImportError as error:
             raise SchemeError("a Dask cluster needs the package 'distributed'.", remedy=NO_DASK) from error
         try:
-            client: Any = Client(asked, timeout="10s", set_as_default=False)  # type: ignore[no-untyped-call]
+            client: Any = Client(asked, timeout="5s", set_as_default=False)  # type: ignore[no-untyped-call]
         except OSError as error:
             raise SchemeError(
                 f"no Dask scheduler answers at {asked}.", remedy="Start one: dask scheduler, then dask worker."
