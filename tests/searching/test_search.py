@@ -1,4 +1,4 @@
-"""A search always has an answer, keeps what it finished, and says how sure it is of a file that really is what it says."""
+"""A search always has an answer, keeps what it finished, and what it says of a file is true of that file."""
 
 import dataclasses
 import json
@@ -22,7 +22,6 @@ from lowbit.searching.candidates import made
 from lowbit.searching.limits import SearchLimits, SearchSettings
 from lowbit.searching.search import search
 from search_cases import QUICK, Told, network, samples
-
 
 LIMIT = 1.0  # points: less than one of 48 samples
 
@@ -154,7 +153,13 @@ def test_stopped_it_gives_the_best_so_far(model, data, images, tmp_path):
             raise KeyboardInterrupt
 
     result = search(
-        model, data, SearchLimits(max_drop=LIMIT), calibration=images, settings=QUICK, folder=tmp_path, progress=Told(stop)
+        model,
+        data,
+        SearchLimits(max_drop=LIMIT),
+        calibration=images,
+        settings=QUICK,
+        folder=tmp_path,
+        progress=Told(stop),
     )
     assert result.interrupted
     assert len(result.candidates) == 3

@@ -93,19 +93,24 @@ class SettingOptions:
         )
 
 
+@dataclass(frozen=True)
+class WrittenOptions:
+    """What is written."""
+
+    out: Annotated[
+        Path, typer.Option("--out", help="File to write: .onnx, or .lowbit for an archive.", metavar="FILE")
+    ] = Path("searched.onnx")
+    report: Annotated[Path | None, typer.Option("--report", help="Page to write: .html.", metavar="FILE")] = None
+
+
 def search(
     model: ModelArgument,
     images: DataOptions,
     limits: LimitOptions,
     settings: SettingOptions,
+    written: WrittenOptions,
     preprocessing: PreprocessingOptions,
     calibration: CalibrationOption = None,
-    out: Annotated[
-        Path, typer.Option("--out", help="File to write: .onnx, or .lowbit for an archive.", metavar="FILE")
-    ] = Path("searched.onnx"),
-    report: Annotated[
-        Path | None, typer.Option("--report", help="Page to write: an .html file.", metavar="FILE")
-    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Choose a recipe for every layer: the smallest or fastest file within a drop, and how sure that is.
@@ -117,6 +122,7 @@ def search(
     from lowbit.reports.search_page import search_page
     from lowbit.searching.search import search as run
 
+    out, report = written.out, written.report
     check_ending(out, (".onnx", *ARCHIVES))
     replaceable(out)
     if report is not None:
