@@ -22,7 +22,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 from machine import stamp
-from rows import Results, argument_parser, cell, heading, line
+from rows import Results, argument_parser, cell, failed, heading, line
 from subjects import PREPARED, Subject, missing, open_prepared, open_subject, replies, sources
 
 import lowbit
@@ -62,7 +62,7 @@ class Row:
     smaller: float | None = None  # mean over splits of float's size over the chosen file's, 1 where none was chosen
     cpu: str = ""
     date: str = ""
-    note: str = ""
+    note: str = ""  # why there are no numbers
 
 
 RESULTS = Results("certainty", Row, key=("model", "limit_points", "choice"))
@@ -170,6 +170,9 @@ def markdown(rows: Sequence[Row], _: str | None = None) -> str:
         return ""
     parts = heading(("network", "choice"), COLUMNS)
     for row in rows:
+        if row.images is None:
+            parts.append(failed((row.model, row.choice), row.note, len(COLUMNS)))
+            continue
         numbers = (
             f"{row.limit_points:g}", f"{row.images:,}", str(row.files), f"{row.chosen} of {row.splits}",
             f"{row.exceeded} of {row.chosen}", cell(row.worst_points, "+.2f"), f"{cell(row.smaller, '.2f')}x",
