@@ -39,7 +39,7 @@ LADDER = {
         "float16", "linear8", "int8", "linear6", "cluster6", "linear5", "cluster5", "int4", "linear4", "cluster4",
         "linear3", "cluster3", "linear2", "cluster2",
     ),
-    "efficientnet_lite0": ("float16", "linear8", "int8", "linear6", "linear4", "cluster4", "linear3", "linear2"),
+    "efficientnet_lite0": ("float16", "linear8", "int8", "linear6", "linear4"),
 }  # fmt: skip
 LIMITS = (0.005, 0.01)
 SPLITS = 20

@@ -14,11 +14,11 @@ from lowbit.certainty.sequential import GO_ON, SequentialTest, certify_early
 
 EXPERIMENTS = 1000
 MOST_WRONG = 0.05 + 3 * (0.05 * 0.95 / EXPERIMENTS) ** 0.5
-LIMIT = 0.02
-IMAGES = 150
+LIMIT = 0.03
+IMAGES = 100
 
 # Shares of images that are lost and gained; the drop is the limit itself, where a certificate is wrong most often.
-TRUTHS = {"only lost": (0.02, 0.0), "few gained": (0.03, 0.01), "many ties": (0.05, 0.03)}
+TRUTHS = {"only lost": (0.03, 0.0), "few gained": (0.04, 0.01), "many ties": (0.06, 0.03)}
 TRUTH = pytest.mark.parametrize("truth", list(TRUTHS.values()), ids=list(TRUTHS))
 
 
@@ -46,23 +46,28 @@ def test_nor_is_a_file_that_is_within_the_limit_refused():
 
 
 def test_any_of_many_candidates():
-    chosen = [any(certified(IMAGES, *each, looks=4) for each in counts) for counts in experiments((0.03, 0.01), 150, 4)]
+    chosen = [
+        any(certified(IMAGES, *each, looks=4) for each in counts)
+        for counts in experiments(TRUTHS["few gained"], IMAGES, 4)
+    ]
     assert np.mean(chosen) <= MOST_WRONG
     # Without the correction it would not hold: the test can fail.
-    chosen = [any(certified(IMAGES, *each) for each in counts) for counts in experiments((0.03, 0.01), 150, 4)]
+    chosen = [
+        any(certified(IMAGES, *each) for each in counts) for counts in experiments(TRUTHS["few gained"], IMAGES, 4)
+    ]
     assert np.mean(chosen) > MOST_WRONG
 
 
 def test_candidates_in_order_need_no_correction():
     wrong = [
         len(certify_in_order([Paired(IMAGES, *each) for each in counts[:2]], LIMIT)) == 2
-        for counts in experiments((0.03, 0.01), IMAGES, 2)[:200]
+        for counts in experiments(TRUTHS["few gained"], IMAGES, 2)[:200]
     ]
     # A second candidate is looked at only if the first, which exceeds the limit, was certified.
     assert np.mean(wrong) <= 0.05 + 3 * (0.05 * 0.95 / 200) ** 0.5
 
 
-@pytest.mark.parametrize("truth", [(0.02, 0.0), (0.05, 0.03)], ids=["only lost", "many ties"])
+@pytest.mark.parametrize("truth", [TRUTHS["only lost"], TRUTHS["many ties"]], ids=["only lost", "many ties"])
 def test_stopping_whenever_it_looks_good(truth):
     images, chunk = 600, 60
     lost, gained = truth
@@ -95,9 +100,9 @@ def test_clear_cases_end_after_a_few_hundred_images(shares, says, most):
 
 def test_undecided_at_the_end_all_images_decide():
     # Half of the error is left for the last look, whose bounds are sharper.
-    chunks = [Paired(50, 0, 0)] * 4
-    assert SequentialTest(LIMIT).feed([0] * 200) == GO_ON
+    chunks = [Paired(50, 0, 0)] * 3
+    assert SequentialTest(LIMIT, confidence=0.975).feed([0] * 150) == GO_ON
     certificate = certify_early(chunks, LIMIT)
     assert certificate.holds
-    assert certificate.images == 200
-    assert certificate.high == pytest.approx(1 - 0.025 ** (1 / 200), rel=2e-3)
+    assert certificate.images == 150
+    assert certificate.high == pytest.approx(1 - 0.025 ** (1 / 150), rel=2e-3)
