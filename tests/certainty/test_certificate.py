@@ -81,7 +81,7 @@ def test_a_limit_that_is_none_is_refused(limit):
 def test_scores_that_are_means_are_close_to_what_counts_say():
     # Counts are scores too: 1 where an image is lost, -1 where it is gained.
     paired = Paired(1000, 30, 20)
-    certificate = certify_scores(np.array(paired.differences), 0.02, seed=1)
+    certificate = certify_scores(np.array(paired.differences), 0.02)
     low, high = drop_bounds(paired)
     assert certificate.drop == pytest.approx(0.01)
     assert (certificate.low, certificate.high) == (pytest.approx(low, abs=2e-3), pytest.approx(high, abs=2e-3))
