@@ -22,6 +22,7 @@ from lowbit.errors import DataError
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
 LEAST_SAMPLES = 20
+SEED = 0  # of the draws
 MEAN_DRAWS = 4000
 METRIC_DRAWS = 400
 VALUES_AT_A_TIME = 4_000_000
@@ -37,13 +38,12 @@ class Bounded:
     high: float
 
 
-def mean_bounds(differences: Array, alpha: float, *, seed: int = 0) -> Bounded:
+def mean_bounds(differences: Array, alpha: float) -> Bounded:
     """Bounds of a mean.
 
     Args:
         differences: [samples] what each sample lost, -1..1.
         alpha: how often each bound may be wrong.
-        seed: of the draws.
 
     Raises:
         DataError: fewer than 20 samples, or a difference outside -1..1.
@@ -54,7 +54,7 @@ def mean_bounds(differences: Array, alpha: float, *, seed: int = 0) -> Bounded:
         raise DataError("a difference lies outside -1..1.", remedy="Give differences of scores between 0 and 1.")
     drop = float(differences.mean())
     values, counts = np.unique(differences, return_counts=True)
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(SEED)
     # How often each value is drawn is all that a mean needs.
     at_a_time = max(1, VALUES_AT_A_TIME // len(values))
     means = np.concatenate([
@@ -68,20 +68,19 @@ def mean_bounds(differences: Array, alpha: float, *, seed: int = 0) -> Bounded:
     return _floored(count, drop, low, high, alpha)
 
 
-def metric_bounds(statistic: Callable[[Any], float], samples: int, alpha: float, *, seed: int = 0) -> Bounded:
+def metric_bounds(statistic: Callable[[Any], float], samples: int, alpha: float) -> Bounded:
     """Bounds of the drop of any score.
 
     Args:
         statistic: the drop on the samples of some indices [samples], which may repeat.
         samples: how many there are.
         alpha: how often each bound may be wrong.
-        seed: of the draws.
 
     Raises:
         DataError: fewer than 20 samples.
     """
     _check(samples)
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(SEED)
     draws = np.array([statistic(generator.integers(0, samples, samples)) for _ in range(METRIC_DRAWS)])
     drop = float(statistic(np.arange(samples)))
     low, high = np.quantile(draws, [alpha, 1 - alpha])

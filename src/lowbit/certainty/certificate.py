@@ -128,7 +128,6 @@ def certify_scores(
     confidence: float = 0.95,
     looks: int = 1,
     measure: str = "points",
-    seed: int = 0,
 ) -> Certificate:
     """Certify the drop of another task's score, by bootstrap over samples (`lowbit.certainty.bootstrap`).
 
@@ -140,7 +139,6 @@ def certify_scores(
         confidence: that the certificate is right.
         looks: number of candidates looked at on these samples.
         measure: what is lost, in hundredths, such as `points of mAP`.
-        seed: of the samples drawn.
 
     Raises:
         DataError: too few samples, or a limit or a confidence that is none.
@@ -150,9 +148,9 @@ def certify_scores(
     if callable(differences):
         if samples is None:
             raise DataError("a score that is no mean needs the number of samples.", remedy="Give samples=.")
-        bounded = metric_bounds(differences, samples, alpha, seed=seed)
+        bounded = metric_bounds(differences, samples, alpha)
     else:
-        bounded = mean_bounds(np.asarray(differences, np.float64), alpha, seed=seed)
+        bounded = mean_bounds(np.asarray(differences, np.float64), alpha)
     bounds = bounded.low, bounded.high
     holds, gap = _settled(bounds, limit), limit - bounded.drop
     needed = None

@@ -14,7 +14,7 @@ from lowbit.certainty.paired import Paired, drop_bounds, spread_at
 
 MARGIN = 0.01
 CONFIDENCE = 0.95
-BETTER, SAME, WORSE, CANNOT_TELL = "better", "same", "worse", "cannot tell"
+WORDS = BETTER, SAME, CANNOT_TELL, WORSE = "better", "same", "cannot tell", "worse"
 
 
 @dataclass(frozen=True)

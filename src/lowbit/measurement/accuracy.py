@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from lowbit.calibration.divergence import log_probabilities, mean_kl
 from lowbit.certainty.intervals import wilson_interval
+from lowbit.certainty.verdicts import Verdict
 from lowbit.errors import DataError
 from lowbit.measurement.prediction import Prediction
 from lowbit.measurement.results import OutputRow, finite
@@ -44,6 +45,7 @@ class Score:
     notes: tuple[str, ...] = ()
     scores: Mapping[str, float] = field(default_factory=dict)
     outputs: tuple[OutputRow, ...] = ()
+    verdict: Verdict | None = None
 
 
 def score(prediction: Prediction, *, reference: Prediction | None = None) -> Score:
