@@ -172,15 +172,15 @@ def test_no_round_begins_that_would_not_end_in_time(model, data, images, monkeyp
         now = 0.0
 
         def monotonic(self):
-            self.now += 1.0
+            self.now += 10.0
             return self.now
 
     clock = Clock()
     monkeypatch.setattr("lowbit.searching.rounds.time", clock)
     monkeypatch.setattr("lowbit.searching.search.time", clock)
     settings = dataclasses.replace(QUICK, rounds=8)
-    result = search(model, data, SearchLimits(max_drop=LIMIT, seconds=1), calibration=images, settings=settings)
-    assert any(note.startswith("Time was over after") for note in result.notes)
+    result = search(model, data, SearchLimits(max_drop=LIMIT, seconds=30), calibration=images, settings=settings)
+    assert any(note.startswith("Time was over") for note in result.notes)
     assert result.met
 
 
@@ -262,7 +262,7 @@ def test_ctrl_c_writes_the_best_so_far_and_says_so(model, tmp_path):
     command = [sys.executable, "-m", "lowbit", *map(str, words)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
-    while not list(tmp_path.glob("best.search/*.plan.json")) and time.monotonic() < deadline:
+    while len(list(tmp_path.glob("best.search/*.json"))) < 3 and time.monotonic() < deadline:  # float is whole
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGINT)
     shown, error = process.communicate(timeout=120)

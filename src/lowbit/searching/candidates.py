@@ -8,6 +8,7 @@ from typing import Any
 from lowbit.data.dataset import Dataset
 from lowbit.formats.file_form import FileForm
 from lowbit.formats.onnx import archive
+from lowbit.formats.onnx.minify import shortened
 from lowbit.graph.load import load
 from lowbit.graph.model import Model
 from lowbit.measurement.prediction import Answers
@@ -112,6 +113,12 @@ def made(bench: Bench, decision: Plan, progress: Progress = SILENT) -> Made:
     content = quantized.to_bytes(FileForm(short_names=bench.short_names))
     marks = tuple(exam.marks(content) for exam in bench.exams)
     return Made(archive.pack(content) if bench.archive else content, marks)
+
+
+def file_content(bench: Bench, content: bytes) -> bytes:
+    """An ONNX file in the form that candidates have."""
+    content = shortened(content) if bench.short_names else content
+    return archive.pack(content) if bench.archive else content
 
 
 def made_from(parcel: Parcel, decision: Plan) -> Made:

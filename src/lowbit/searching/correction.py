@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-PENALTY = 0.5  # of a family's factor away from the others', in squared residuals
+PENALTY = 0.1  # of a family's factor away from the others', in squared residuals
 LEVEL_PENALTY = 1e-3
 STEPS = 20
 LEAST = 1e-12

@@ -12,6 +12,7 @@ from lowbit.searching.limits import LATENCY, SIZE, SearchLimits
 
 DAMAGE = "damage"
 RESOURCES = (DAMAGE, SIZE, LATENCY)
+SPARE = 0.015  # of a size that is left over before a file has shown what it takes beyond its forecast
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ class Proposals:
             DAMAGE: within.get(DAMAGE, math.inf),
         }
         room = {
-            SIZE: asked[SIZE] - menu.rest - self.extra_bytes,
+            SIZE: asked[SIZE] * (1.0 if self.factors else 1.0 - SPARE) - menu.rest - self.extra_bytes,
             LATENCY: 1e3 * asked[LATENCY] / self.slowness - menu.rest_us,
             DAMAGE: asked[DAMAGE],
         }

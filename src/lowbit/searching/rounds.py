@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from lowbit.formats.onnx.write import to_onnx
 from lowbit.measurement.conditions import Conditions
 from lowbit.measurement.inputs import first_batch
 from lowbit.measurement.speed import latency
@@ -20,13 +21,14 @@ from lowbit.quantization.planning.deciding import plan
 from lowbit.quantization.planning.plan import Plan
 from lowbit.quantization.planning.plan_file import followable
 from lowbit.quantization.planning.recipes import Recipe, parse_recipe
-from lowbit.searching.candidates import Bench, Candidate, Made
+from lowbit.searching.candidates import Bench, Candidate, Made, file_content
 from lowbit.searching.choices import FLOAT, Menu, menu, planned
 from lowbit.searching.damage import layer_damages
 from lowbit.searching.judge import Judge
 from lowbit.searching.limits import DISTANCE, SearchLimits, SearchSettings
 from lowbit.searching.proposals import DAMAGE, Proposal, Proposals
 from lowbit.searching.result import amount
+from lowbit.searching.sizes import weighed
 from lowbit.searching.speed import LayerTimes
 from lowbit.searching.store import Store
 from lowbit.searching.workers import Alone, Cluster, Processes
@@ -37,6 +39,7 @@ CLOSE = 1.015  # ratio of two sizes between which nothing more is looked for
 TILTS = ((0.0, 1.0), (-1.0, 0.5), (-0.5, 1.5))
 A_LITTLE = 0.985  # of the least so far, which another forecast has to do with
 TIMED_RUNS = 60
+UNIFORM = ("linear", "cluster")  # families whose uniform recipes are tried beside
 
 
 @dataclass
@@ -69,12 +72,17 @@ class Rounds:
     candidates: list[Candidate] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     started: float = field(default_factory=time.monotonic)
+    _bytes: dict[str, int] = field(default_factory=dict)  # of uniform recipes' files
 
     def run(self) -> None:
         """Search until nothing more is to be won, or the time is over; candidates so far stay where that is stopped."""
         self._add(self._uniform())
+        if time.monotonic() - self.started > self.limits.seconds:
+            self.notes.append("Time was over before anything was forecast: give more of it.")
+            return
         proposals = Proposals(self._menus(), self.limits)
         for number in range(self.settings.rounds):
+            self._add(self._beside(number))
             wanted = self._next(proposals.taught(self.candidates), number)
             plans = self._new(wanted)
             if not plans:
@@ -93,6 +101,45 @@ class Rounds:
         model = self.bench.model
         names = [FLOAT, *(name for name in ("linear8", "float16w") if name in self.recipes)]
         return [(name, None, plan(model, parse_recipe(name), steps=(), effort=self.settings.effort)) for name in names]
+
+    def _beside(self, number: int) -> list[tuple[str, Proposal | None, Plan]]:
+        """Uniform recipes with all steps that would be better than what there is: the search is never worse than they.
+
+        Within a size the finest of each family that fits, once; within a drop the finest that is smaller than the best
+        so far; where time matters the one in integers.
+        """
+        if not self._in_time(1):
+            return []
+        if self.times is not None:
+            names = [name for name in ("int8",) if name in self.recipes and number == 0]
+            return [(name, None, self._recipe_plan(name)) for name in names]
+        if self.limits.least == DISTANCE:
+            most: float = self.limits.max_size or 0
+            found = [self._finest(family, most) for family in UNIFORM if number == 0]
+        else:
+            most = min(self.judge.best(self.candidates).bytes - 1, self.limits.max_size or math.inf)
+            found = [self._finest(UNIFORM[0], most)]
+        known = {self.store.key(each.plan) for each in self.candidates}
+        return [
+            (name, None, decision) for name, decision in filter(None, found) if self.store.key(decision) not in known
+        ]
+
+    def _finest(self, family: str, most: float) -> tuple[str, Plan] | None:
+        """The recipe of a family with the most bits whose file is small enough; None if none is, or none is allowed."""
+        names = [name for name, recipe in self.recipes.items() if recipe.bits <= 8 and name == f"{family}{recipe.bits}"]
+        for name in sorted(names, key=lambda name: -self.recipes[name].bits):
+            if self._uniform_bytes(name) <= most:
+                return name, self._recipe_plan(name)
+        return None
+
+    def _uniform_bytes(self, name: str) -> int:
+        if name not in self._bytes:
+            graph = weighed(self.bench.model, self._recipe_plan(name))
+            self._bytes[name] = len(file_content(self.bench, to_onnx(graph)))
+        return self._bytes[name]
+
+    def _recipe_plan(self, name: str) -> Plan:
+        return plan(self.bench.model, parse_recipe(name), effort=self.settings.effort)
 
     def _menus(self) -> list[Menu]:
         """What layers may get: a menu for each kind of activations."""

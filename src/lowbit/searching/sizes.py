@@ -50,7 +50,7 @@ def recipe_sizes(model: Model, recipe: Recipe) -> RecipeSizes:
         model: the prepared float model.
         recipe: that every weight gets, small ones too.
     """
-    content = to_onnx(_weighed(model, plan(model, recipe, rules=lambda layer: recipe, effort="fast")))
+    content = to_onnx(weighed(model, plan(model, recipe, rules=lambda layer: recipe, effort="fast")))
     of_nodes = bytes_by_weight(content)
     weights: dict[str, int] = {}
     for user in all_weights(model):
@@ -58,7 +58,7 @@ def recipe_sizes(model: Model, recipe: Recipe) -> RecipeSizes:
     return RecipeSizes(weights, len(content) - sum(weights.values()))
 
 
-def _weighed(model: Model, decision: Plan) -> QuantizedGraph:
+def weighed(model: Model, decision: Plan) -> QuantizedGraph:
     """What a plan's file will be, but for what codes and scales say."""
     codes = {tensor.tensor: _codes(model, tensor) for tensor in decision.quantized}
     coarse = {tensor.tensor for tensor in decision.quantized if tensor.given and tensor.given.bits <= HALF_BITS}

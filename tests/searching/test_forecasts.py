@@ -1,0 +1,92 @@
+"""Forecasts are held against files: their bytes, and the order of what they lose."""
+
+import numpy as np
+import pytest
+
+import lowbit
+from lowbit.calibration.batches import as_runs
+from lowbit.formats.onnx.shares import bytes_by_weight
+from lowbit.graph.ops import layers
+from lowbit.quantization.planning.recipes import parse_recipe
+from lowbit.searching.choices import menu, planned
+from lowbit.searching.correction import family_factors
+from lowbit.searching.damage import layer_damages
+from lowbit.searching.exam import Exam
+from search_cases import network, samples
+
+RECIPES = ("float", "float16w", "linear8", "linear4", "linear3", "linear2", "cluster4", "cluster2", "int8", "int4")
+
+
+@pytest.fixture(scope="module")
+def model():
+    return network()
+
+
+@pytest.fixture(scope="module")
+def damages(model):
+    images = as_runs(model, lowbit.open_data(samples(model, 24, seed=3), model))
+    return layer_damages(model, images, {name: parse_recipe(name) for name in RECIPES}, threads=1)
+
+
+@pytest.fixture(scope="module")
+def offered(model, damages):
+    return menu(model, damages, RECIPES)
+
+
+def mixtures(offered, count, names):
+    random = np.random.default_rng(0)
+    return [{weight: str(random.choice(names)) for weight in offered.options} for _ in range(count)]
+
+
+def content_of(model, choice):
+    return lowbit.quantize(model, planned(model, choice, "fast")).to_bytes()
+
+
+@pytest.mark.parametrize("place", range(4))
+def test_bytes_of_a_mixture_are_forecast_within_a_hundredth(place, model, damages):
+    offered = menu(model, damages, RECIPES[:-2])
+    choice = mixtures(offered, 4, RECIPES[:-2])[place]
+    assert offered.bytes_of(choice) == pytest.approx(len(content_of(model, choice)), rel=0.012)
+
+
+def test_what_files_lose_is_forecast_in_its_order(model, offered):
+    exam = Exam.of(model, as_runs(model, samples(model, 48, seed=2, labels=True)))
+    chosen = [dict.fromkeys(offered.options, name) for name in ("linear8", "linear4", "linear2", "cluster4")]
+    chosen += mixtures(offered, 8, ("linear8", "linear4", "linear3", "linear2", "cluster2"))
+    forecast = [sum(offered.damage_by_family(choice).values()) for choice in chosen]
+    measured = [exam.marks(content_of(model, choice)).distance for choice in chosen]
+    ranks = [np.argsort(np.argsort(values)) for values in (forecast, measured)]
+    assert np.corrcoef(*ranks)[0, 1] > 0.8
+
+
+def test_every_bit_less_costs_more(offered):
+    for weight, options in offered.options.items():
+        errors = {option.recipe: option.error for option in options}
+        assert 0 == errors["float"] < errors["linear8"] < errors["linear4"] < errors["linear3"] < errors["linear2"], (
+            weight
+        )
+        assert errors["float16w"] < errors["linear8"] < errors["int8"] < errors["int4"]
+        assert errors["cluster4"] < errors["cluster2"]
+
+
+def test_parts_of_weights_are_counted_once(model):
+    content = content_of(model, {layer.weight: "cluster4" for layer in layers(model)})
+    parts = bytes_by_weight(content)
+    assert set(parts) == {layer.node for layer in layers(model)}
+    assert 0.8 * len(content) < sum(parts.values()) < len(content)
+
+
+def test_factors_of_families_are_found_where_files_show_them():
+    random = np.random.default_rng(1)
+    parts = [{"linear": a, "cluster": b} for a, b in random.uniform(0.01, 1, (12, 2))]
+    measured = [2.0 * part["linear"] + 0.5 * part["cluster"] for part in parts]
+    factors = family_factors(parts, measured)
+    assert factors["linear"] == pytest.approx(2.0, rel=0.3)
+    assert factors["cluster"] == pytest.approx(0.5, rel=0.3)
+
+
+def test_one_file_moves_the_level_of_all_families():
+    factors = family_factors([{"linear": 0.1, "cluster": 0.1}], [0.6])
+    assert factors["linear"] == pytest.approx(factors["cluster"])
+    assert factors["linear"] == pytest.approx(3.0, rel=0.05)
+    assert family_factors([{"linear": 0.1}], [float("inf")]) == {"linear": 1.0}
