@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from machine import stamp
-from rows import Results, argument_parser, by_model, heading, line
+from rows import Results, argument_parser, by_model, cell, failed, heading, line
 from subjects import NETWORKS, Subject, missing, open_subject, replies
 
 import lowbit
@@ -44,14 +44,15 @@ class Row:
     model: str
     what: str
     at: str  # the recipe whose size, or the drop, that it was searched for
-    bytes: int
-    kl: float
-    drop: float
-    seconds: float
+    bytes: int | None = None
+    kl: float | None = None
+    drop: float | None = None
+    seconds: float | None = None
     candidates: int = 1
     forecast: float | None = None
     cpu: str = ""
     date: str = ""
+    note: str = ""
 
 
 RESULTS: Results[Row] = Results("search", Row, ("model", "what", "at"))
@@ -137,14 +138,11 @@ def markdown(rows: Sequence[Row], model: str | None = None) -> str:
     for name, group in by_model(rows, model).items():
         parts += [f"**{name}**: {group[0].cpu}, {group[0].date}.\n", *heading(["file", "made for"], COLUMNS)]
         for row in group:
-            numbers = (
-                f"{row.bytes / 1e3:.1f}",
-                f"{row.kl:.2g}",
-                f"{row.drop:+.2f}",
-                row.candidates,
-                f"{row.seconds:.0f}",
-            )
-            parts.append(line((row.what, row.at, *map(str, numbers))))
+            if row.bytes is None:
+                parts.append(failed((row.what, row.at), row.note, len(COLUMNS)))
+                continue
+            numbers = (f"{row.bytes / 1e3:.1f}", cell(row.kl, ".2g"), cell(row.drop, "+.2f"), str(row.candidates))
+            parts.append(line((row.what, row.at, *numbers, cell(row.seconds, ".0f"))))
         parts.append("")
     return "\n".join(parts)
 
