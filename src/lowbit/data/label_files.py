@@ -64,7 +64,8 @@ def coco(path: Path, images: Sequence[Path]) -> Targets:
     data = _json(path)
     try:
         kinds = sorted({int(each["id"]) for each in data["categories"]})
-        known = {str(each["file_name"]): each for each in data["images"]}
+        np.array(kinds, np.int64)  # raises OverflowError for what is no id
+        known = {str(each["file_name"]): (int(each["id"]), each) for each in data["images"]}
         boxes: dict[int, list[tuple[list[float], int, bool]]] = {}
         for each in data["annotations"]:
             box = [float(x) for x in each["bbox"]]
@@ -75,13 +76,13 @@ def coco(path: Path, images: Sequence[Path]) -> Targets:
             )
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise DataError(f"this is no COCO file of boxes: {error!r}.", where=str(path), remedy=REMEDY) from error
-    by_name = known | {Path(name).name: each for name, each in known.items()}
+    by_name = known | {Path(name).name: entry for name, entry in known.items()}
     targets: list[Target] = []
     for image in images:
-        entry = by_name.get(image.name)
-        if entry is None:
+        if image.name not in by_name:
             raise DataError(f"the image '{image.name}' is not in the file.", where=str(path), remedy=REMEDY)
-        targets.append(_coco_target(entry, boxes.get(int(entry["id"]), []), kinds, path))
+        number, entry = by_name[image.name]
+        targets.append(_coco_target(entry, boxes.get(number, []), kinds, path))
     return tuple(targets)
 
 
@@ -90,7 +91,7 @@ def _coco_target(
 ) -> Target:
     try:
         width, height = float(entry["width"]), float(entry["height"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise DataError(f"image '{entry.get('file_name')}' has no width and height.", where=str(path)) from error
     if not (width > 0 and height > 0):
         raise DataError(f"image '{entry.get('file_name')}' is {width}x{height}.", where=str(path))
