@@ -1,8 +1,8 @@
 """Give every command every file of a folder: `python tests/fuzz/hostile.py FOLDER`, or `make hostile FOLDER=...`.
 
-Each command is a process of its own, as users start it. It succeeds or says what is wrong in one sentence, in 10 seconds
-of processor time and 1 GB of memory, its children counted too. What comes out is a table, and exit code 1 if anything
-else happened.
+Each command is a process of its own, as users start it. It succeeds or says what is wrong in one sentence, in 10
+seconds of processor time and 1 GB of memory, its children counted too. What comes out is a table, and exit code 1 if
+anything else happened.
 """
 
 import argparse

@@ -45,9 +45,9 @@ class Kind:
 
 
 KINDS = {
-    "onnx": Kind("mutant.onnx", onnx_mutant, (*MODELS, MEASURED)),
+    "onnx": Kind("mutant.onnx", onnx_mutant, 4 * MODELS + (MEASURED,)),
     "npz": Kind("mutant.npz", npz_mutant, ("quantize MODEL -r int8 --calibration FILE --effort fast -o OUT.onnx",)),
-    "tflite": Kind("mutant.tflite", tflite_mutant, ("LEDGER FILE",) * 9 + (MEASURED,)),
+    "tflite": Kind("mutant.tflite", tflite_mutant, 40 * ("LEDGER FILE",) + (MEASURED,)),
     "picture": Kind("pictures/a.png", picture_mutant, ("IMAGES PICTURES",)),
     "mask": Kind("labels/a.png", picture_mutant, ("LABELS PICTURES LABELFOLDER",)),
     "boxes": Kind("labels/a.txt", lines_mutant, ("LABELS PICTURES LABELFOLDER",)),
@@ -76,7 +76,7 @@ class Seeds:
 
 
 def seeds(folder: Path) -> Seeds:
-    """Small networks with layers of every sort, one quantized, one of LiteRT; inputs for the first; and all the rest."""
+    """Small networks with layers of every sort, one quantized, one of LiteRT; inputs for the first; all the rest."""
     import numpy as np
     import onnx
 
@@ -147,7 +147,7 @@ def _texts() -> dict[str, list[bytes]]:
     results = dataclasses.replace(sample_comparison(), rows=sample_comparison().rows[:2])
     coco = {
         "categories": [{"id": 3, "name": "cat"}, {"id": 7, "name": "dog"}],
-        "images": [{"id": index, "file_name": f"{name}.png", "width": 24, "height": 16} for index, name in enumerate("ab")],
+        "images": [{"id": at, "file_name": f"{name}.png", "width": 24, "height": 16} for at, name in enumerate("ab")],
         "annotations": [
             {"id": 1, "image_id": 0, "category_id": 7, "bbox": [1, 2, 3, 4.5], "iscrowd": 0},
             {"id": 2, "image_id": 1, "category_id": 3, "bbox": [0, 0, 24, 16], "area": 384},

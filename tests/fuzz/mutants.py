@@ -268,4 +268,3 @@ def _other(value: Any, rng: random.Random) -> Any:
         _change_list(changed, rng.choice(changed), rng)
         return changed
     return None
-

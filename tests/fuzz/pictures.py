@@ -1,4 +1,4 @@
-"""Pictures that are nearly right: PNG chunks, JPEG segments, WebP chunks and BMP headers changed, checksums corrected."""
+"""Pictures that are nearly right: PNG chunks, JPEG segments, WebP chunks, BMP headers changed, with right checksums."""
 
 import random
 import struct

@@ -1,4 +1,4 @@
-"""Texts that are nearly right: values of JSON, and words of lines, changed, left out, doubled, or taken from elsewhere."""
+"""Texts that are nearly right: values of JSON, words of lines changed, left out, doubled, or taken from elsewhere."""
 
 import json
 import random

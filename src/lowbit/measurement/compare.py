@@ -88,7 +88,7 @@ def compare(
     timed = {row.engine for row in comparison.rows if row.expected_ratio is not None}
     return dataclasses.replace(
         comparison,
-        environment=_with_calibration(comparison.environment, written.target, seen),
+        environment=_with_origin(comparison.environment, model, written.target, seen),
         # The float file is measured under its own name, but it was made from the user's.
         model=dataclasses.replace(comparison.model, name=model.source, trained_parameters=model.trained_parameters),
         verdicts=tuple(outlook.verdict for name, outlook in outlooks.items() if name in timed),
@@ -234,8 +234,8 @@ def _with_gains(
     return [dataclasses.replace(file, expected=gains) if file.recipe in integers else file for file in candidates]
 
 
-def _with_calibration(environment: Environment, target: str, calibration: Dataset | None) -> Environment:
-    environment = dataclasses.replace(environment, target=target)
+def _with_origin(environment: Environment, model: Model, target: str, calibration: Dataset | None) -> Environment:
+    environment = dataclasses.replace(environment, target=target, graph_sha256=model.sha256)
     if calibration is None:
         return environment
     return dataclasses.replace(

@@ -76,9 +76,17 @@ def count_bytes(proto: onnx.ModelProto, file_bytes: int, external: Mapping[str, 
         )
     outside = sum(payload_bytes(tensor) for tensor in stored.values() if _is_external(tensor))
     inside = sum(spent.values()) - outside
-    spent["graph"] = file_bytes - inside
+    spent["metadata"] = _metadata_bytes(proto)
+    spent["graph"] = file_bytes - inside - spent["metadata"]
     spent["padding"] = sum((external or {}).values()) - outside
     return Ledger(spent, counts, file_bytes + sum((external or {}).values()), tuple(stored_layers))
+
+
+def _metadata_bytes(proto: onnx.ModelProto) -> int:
+    """Bytes of what the file says of itself."""
+    alone = onnx.ModelProto()
+    alone.metadata_props.extend(proto.metadata_props)
+    return int(alone.ByteSize())
 
 
 def stored_kinds(graph: StoredGraph) -> dict[str, str]:
