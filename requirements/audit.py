@@ -37,6 +37,7 @@ def vulnerable(locks: Iterable[Path]) -> Iterator[str]:
 
 
 def main() -> None:
+    """Print what is found, and fail if that is anything."""
     locks = [Path(name) for name in sys.argv[1:]] or sorted(HERE.glob("*.txt"))
     found = list(vulnerable(locks))
     print("\n".join(found) or f"No known vulnerabilities in {', '.join(lock.name for lock in locks)}.")

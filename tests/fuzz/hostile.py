@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SECONDS, BYTES = 10.0, 1 << 30
-WAIT = 120.0  # at most, of a machine that others use too
+WAIT = 600.0  # at most, of a machine that others use too
 # FILE is the file; OUT a name in an empty folder; DATA an .npz beside the files, or made.
 MODELS = (
     "inspect FILE",

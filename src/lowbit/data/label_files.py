@@ -27,6 +27,7 @@ from lowbit.errors import DataError
 LARGEST_BYTES = 1 << 30
 LARGEST_TEXT = 16 << 20
 MOST_PIXELS = 100_000_000
+MOST_CLASSES = 1_000_000_000
 MASK_SUFFIXES = (".png", ".bmp")
 REMEDY = "Give a COCO .json, a folder of YOLO .txt files or of masks named as the images are, a .npy or a .npz."
 
@@ -131,7 +132,7 @@ def yolo(path: Path) -> Target:
             kind, numbers = math.nan, []
         polygon = len(numbers) >= 6 and len(numbers) % 2 == 0
         finite = all(map(math.isfinite, (kind, *numbers)))
-        if not finite or kind < 0 or kind != int(kind) or not (polygon or len(numbers) == 4):
+        if not finite or not 0 <= kind <= MOST_CLASSES or kind != int(kind) or not (polygon or len(numbers) == 4):
             raise DataError(
                 f"'{line.strip()[:60]}' is not `class x y width height`.", where=f"{path}, line {number}", remedy=REMEDY
             )
@@ -158,7 +159,7 @@ def _mask(folder: Path, image: Path) -> Array:
                 what = f"a mask has one class number for each pixel, this is a picture of mode {picture.mode}."
                 raise DataError(what, where=str(path), remedy="Save class numbers as gray values or palette indices.")
             return np.asarray(picture).astype(np.int32)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError(f"cannot read the mask: {error}.", where=str(path)) from error
 
 

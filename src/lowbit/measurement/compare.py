@@ -19,6 +19,7 @@ from lowbit.graph.weights import weights_by_name
 from lowbit.measurement.conditions import CompareOptions, Conditions
 from lowbit.measurement.engine_files import Destination, check_files, refused_by_all, write_files
 from lowbit.measurement.entries import check_emulation
+from lowbit.measurement.kept import Kept
 from lowbit.measurement.measure import measure
 from lowbit.measurement.peaks import measure_peaks
 from lowbit.measurement.reference import check_classes
@@ -80,7 +81,8 @@ def compare(
         seen = calibration_data(model, calibration, evaluation, same_data=options.same_data)
     destination.folder.mkdir(parents=True, exist_ok=True)
     strict = options.strict and conditions.engine.strip() != AUTO
-    written = _write_all(chosen, engines, destination, Making(seen, strict, progress))
+    kept = None if options.kept is None else Kept(options.kept, destination, seen)
+    written = _write_all(chosen, engines, destination, Making(seen, strict, progress, kept))
     # Before anything is timed, so that the timing can contradict it.
     outlooks = _outlooks(model, chosen, written.engines, conditions) if conditions.runs else {}
     candidates = _with_gains(written.candidates, chosen, outlooks)
@@ -104,11 +106,13 @@ class Making:
         calibration: calibration samples, if there are any.
         strict: refuse if a file cannot be written.
         progress: told as the work goes on.
+        kept: finished recipes of an earlier run, and of this one.
     """
 
     calibration: Dataset | None
     strict: bool
     progress: Progress
+    kept: Kept | None = None
 
 
 @dataclass(frozen=True)
@@ -180,6 +184,9 @@ def _write(
     refused = refused_by_all(decision, engines, destination)
     if refused:
         return [], refused, ""
+    if making.kept is not None and (finished := making.kept.take(decision, engines)) is not None:
+        making.progress.note(f"{decision.title} was finished by an earlier run.")
+        return finished
     quantized = quantize(destination.model, decision, calibration=making.calibration, progress=making.progress)
     written, refused = write_files(quantized, engines, destination)
     candidates: list[Candidate] = []
@@ -187,6 +194,8 @@ def _write(
         # Steps are the recipe's, whoever runs it: they are told with its first file.
         known = dataclasses.replace(candidates[0], path=path, steps=()) if candidates else candidate_of(quantized, path)
         candidates.append(dataclasses.replace(known, engines=file.engines))
+    if making.kept is not None:
+        making.kept.keep(decision, engines, (candidates, refused, quantized.plan.target))
     return candidates, refused, quantized.plan.target
 
 
