@@ -175,10 +175,13 @@ def prepare(folder: Path, made: Seeds) -> dict[str, str]:
     return {word: str(path) for word, path in words.items()}
 
 
-def attempt(line: str) -> None:
+def attempt(line: str, *, quiet: bool = True) -> None:
     """Run a command in this process; silent if it ends as it should, else the exception.
 
-    Words in capitals are calls of the library, which commands make too, only without the work that follows.
+    Args:
+        line: of words. Those in capitals are calls of the library, which commands make too, only without the work that
+            follows.
+        quiet: whether it may refuse in a sentence.
     """
     from lowbit.errors import LowbitError
 
@@ -192,6 +195,8 @@ def attempt(line: str) -> None:
 
                 app(words, standalone_mode=False)
         except LowbitError as error:
+            if not quiet:
+                raise
             if not error.what.strip() or "\n" in str(error):
                 raise ValueError(f"no sentence: {error}") from error
 

@@ -1,18 +1,24 @@
-"""A few hundred mutants of each format; `make fuzz MINUTES=30` tries many more. Archives: `tests/packing`."""
+"""Some mutants of each kind of file; `make fuzz MINUTES=30` tries many more. Archives: `tests/packing`."""
 
+import contextlib
+import io
 import os
 import random
 import re
+from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 
 import networks
-from fuzz import run
-from fuzz.mutants import MUTATORS
+from fuzz import kinds, run
+from fuzz.kinds import KINDS
 
-COUNTS = {"onnx": 80, "npz": 15, "tflite": 150}
+COUNTS = {
+    "onnx": 60, "npz": 10, "tflite": 150, "picture": 150, "mask": 50, "boxes": 100, "coco": 150, "list": 100, "plan": 15,
+    "results": 50,
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -28,10 +34,22 @@ def test_mutants_are_refused_in_a_sentence_or_work(kind, made):
 
 
 def test_mutants_differ_from_the_file_and_are_the_same_again(made):
-    for kind, mutator in MUTATORS.items():
-        some = [mutator(made.files[kind][0], random.Random(seed)) for seed in range(30)]
-        assert len(set(some)) > 20
-        assert some == [mutator(made.files[kind][0], random.Random(seed)) for seed in range(30)]
+    assert KINDS.keys() == COUNTS.keys() == made.files.keys()
+    for kind, how in KINDS.items():
+        some = [how.mutate(made.files[kind][0], random.Random(seed)) for seed in range(30)]
+        assert len(set(some)) > 15
+        assert some == [how.mutate(made.files[kind][0], random.Random(seed)) for seed in range(30)]
+
+
+def test_files_that_are_not_changed_are_taken(made, tmp_path):
+    """So that what mutants are refused for is the change."""
+    for kind, how in KINDS.items():
+        words = kinds.prepare(tmp_path, made) | {"FILE": str(tmp_path / how.file)}
+        for seed in made.files[kind]:
+            Path(words["FILE"]).write_bytes(seed if isinstance(seed, bytes) else seed.SerializeToString())
+            line = " ".join(words.get(word, word) for word in how.commands[0].split())
+            with contextlib.redirect_stdout(io.StringIO()):
+                assert kinds.attempt(line, quiet=False) is None, kind
 
 
 def test_most_onnx_mutants_get_beyond_the_parser():
@@ -40,7 +58,7 @@ def test_most_onnx_mutants_get_beyond_the_parser():
     for seed in range(50):
         with np.errstate(all="ignore"):
             try:
-                onnx.load_model_from_string(MUTATORS["onnx"](model, random.Random(seed)))
+                onnx.load_model_from_string(KINDS["onnx"].mutate(model, random.Random(seed)))
             except Exception:  # whatever protobuf says
                 continue
         readable += 1

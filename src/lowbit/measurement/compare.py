@@ -81,8 +81,7 @@ def compare(
         seen = calibration_data(model, calibration, evaluation, same_data=options.same_data)
     destination.folder.mkdir(parents=True, exist_ok=True)
     strict = options.strict and conditions.engine.strip() != AUTO
-    kept = None if options.kept is None else Kept(options.kept, destination, seen)
-    written = _write_all(chosen, engines, destination, Making(seen, strict, progress, kept))
+    written = _write_all(chosen, engines, destination, Making(seen, strict, progress, options.kept))
     # Before anything is timed, so that the timing can contradict it.
     outlooks = _outlooks(model, chosen, written.engines, conditions) if conditions.runs else {}
     candidates = _with_gains(written.candidates, chosen, outlooks)
@@ -106,13 +105,13 @@ class Making:
         calibration: calibration samples, if there are any.
         strict: refuse if a file cannot be written.
         progress: told as the work goes on.
-        kept: finished recipes of an earlier run, and of this one.
+        kept: a folder for finished recipes of an earlier run, and of this one.
     """
 
     calibration: Dataset | None
     strict: bool
     progress: Progress
-    kept: Kept | None = None
+    kept: Path | None
 
 
 @dataclass(frozen=True)
@@ -184,7 +183,8 @@ def _write(
     refused = refused_by_all(decision, engines, destination)
     if refused:
         return [], refused, ""
-    if making.kept is not None and (finished := making.kept.take(decision, engines)) is not None:
+    kept = None if making.kept is None else Kept(making.kept, destination, making.calibration)
+    if kept is not None and (finished := kept.take(decision, engines)) is not None:
         making.progress.note(f"{decision.title} was finished by an earlier run.")
         return finished
     quantized = quantize(destination.model, decision, calibration=making.calibration, progress=making.progress)
@@ -194,8 +194,8 @@ def _write(
         # Steps are the recipe's, whoever runs it: they are told with its first file.
         known = dataclasses.replace(candidates[0], path=path, steps=()) if candidates else candidate_of(quantized, path)
         candidates.append(dataclasses.replace(known, engines=file.engines))
-    if making.kept is not None:
-        making.kept.keep(decision, engines, (candidates, refused, quantized.plan.target))
+    if kept is not None:
+        kept.keep(decision, engines, (candidates, refused, quantized.plan.target))
     return candidates, refused, quantized.plan.target
 
 
