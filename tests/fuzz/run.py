@@ -75,6 +75,7 @@ def _try_all(kind: str, files: list[tuple[bytes, str]], start: int, made: Seeds,
     def too_slow(*_: object) -> None:
         raise Slow
 
+    warnings.simplefilter("ignore")  # pillow's, of what it makes the best of
     warnings.simplefilter("error", RuntimeWarning)  # numpy's, of numbers that nobody thought of
     for number in (signal.SIGPROF, signal.SIGALRM):
         signal.signal(number, too_slow)
