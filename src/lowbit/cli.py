@@ -3,6 +3,7 @@
 import io
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from typing import Annotated
 
@@ -10,7 +11,7 @@ import typer
 
 from lowbit.commands import archives, looking, measuring, quantizing, training
 from lowbit.commands.groups import Command, flat
-from lowbit.console import DEBUG, fail, show_traceback
+from lowbit.console import DEBUG, debugging, fail, show_traceback
 from lowbit.ending import EXIT_INTERRUPTED, ending_quietly
 from lowbit.errors import LowbitError, OutputError
 from lowbit.printable import printable
@@ -63,6 +64,9 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without the character shows another one
     sys.excepthook = show_traceback
+    if not debugging():
+        # numpy's, of numbers whose squares are beyond float32: what comes of them is judged like all else.
+        warnings.simplefilter("ignore", RuntimeWarning)
     with ending_quietly():
         try:
             code = app(standalone_mode=False)
