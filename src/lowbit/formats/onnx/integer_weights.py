@@ -16,9 +16,9 @@ import numpy as np
 import onnx_ir as ir
 
 from lowbit.formats.names import Names
+from lowbit.formats.onnx.byte_tables import TYPES
 from lowbit.formats.onnx.decode_nodes import (
     HALF_FROM,
-    TYPES,
     NodeChain,
     NodeDecoder,
     narrowed,
@@ -52,7 +52,7 @@ def write_integer_weights(draft: Draft) -> Draft:
     quantized = draft.quantized
     running = [layer for layer in layers(quantized.model) if layer.node in quantized.integer]
     packed = [quantized.weights[layer.weight] for layer in running if layer.weight in quantized.packed]
-    stored = _Stored(draft, NodeDecoder(draft.names, scale_table(packed)))
+    stored = _Stored(draft, NodeDecoder(draft.names, draft.tables, scale_table(packed)))
     nodes = {str(node.name): node for node in draft.graph}
     for layer in running:
         node = nodes[layer.node]
@@ -95,7 +95,7 @@ class _Stored:
             scale = _several_or_one(codes.scale)
             packed = layer.weight in quantized.packed
             levels = self._before(node, stored_levels(codes, self.decoder, packed=packed), "int8")
-            factors = narrowed(scale, names, self.decoder.table) if packed else None
+            factors = narrowed(scale, names, self.decoder.scales) if packed else None
             stored = names.constant(scale, "s") if factors is None else self._before(node, factors, "float32")
             self.weights[layer.weight] = Pair(levels, stored, scale.shape)
         return self.weights[layer.weight]

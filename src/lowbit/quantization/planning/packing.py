@@ -3,10 +3,16 @@
 import math
 from collections.abc import Sequence
 
-from lowbit.formats.onnx.decode_nodes import packing_saves, unpacking_seconds
+from lowbit.formats.onnx.decode_nodes import packing_saves, tables_pay, unpacking_seconds
 from lowbit.quantization.planning.tensors import TensorPlan
+from lowbit.schemes.codes import Scheme
 
 SLOW_LOADING = 1.0  # seconds of unpacking from which on the plan speaks of them
+
+
+def packing_pays(tensors: Sequence[TensorPlan]) -> bool:
+    """Whether a file with these weights packed is smaller than one with a byte for each value."""
+    return tables_pay(_given(tensors))
 
 
 def packing_notes(tensors: Sequence[TensorPlan]) -> list[str]:
@@ -15,8 +21,8 @@ def packing_notes(tensors: Sequence[TensorPlan]) -> list[str]:
     Args:
         tensors: weights of integer layers of which fewer bits were asked for than a byte has.
     """
-    given = [(tensor.given, math.prod(tensor.shape)) for tensor in tensors if tensor.given is not None]
-    whole = [size for scheme, size in given if not packing_saves(scheme, size)]
+    given, pays = _given(tensors), packing_pays(tensors)
+    whole = [size for scheme, size in given if not (pays and packing_saves(scheme, size))]
     notes = []
     if whole:
         share = 100 * sum(whole) / sum(size for _, size in given)
@@ -29,3 +35,7 @@ def packing_notes(tensors: Sequence[TensorPlan]) -> list[str]:
     if seconds >= SLOW_LOADING:
         notes.append(f"unpacking the weights takes about {seconds:.0f} s each time that the file is loaded")
     return notes
+
+
+def _given(tensors: Sequence[TensorPlan]) -> list[tuple[Scheme, int]]:
+    return [(tensor.given, math.prod(tensor.shape)) for tensor in tensors if tensor.given is not None]
