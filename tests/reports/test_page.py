@@ -155,6 +155,16 @@ def test_findings():
     assert smallest[1] == "cluster4, 7.23× smaller"
     assert fastest[1] == "int8, 1.65× faster"
     assert closest[1:] == ("linear16", "KL 1.1e-9 nats, 0 predictions changed")
+    float_ms = comparison.rows[0].latency_ms
+    times = {f"{ratio:.2f}": dataclasses.replace(row, latency_ms=float_ms / row.latency_ratio * ratio)
+             for row in comparison.rows[1:2] for ratio in (1.0, 1.2)}  # fmt: skip
+    said = {
+        ratio: findings(dataclasses.replace(comparison, rows=(comparison.rows[0], row)))[1][2]
+        for ratio, row in times.items()
+    }
+    assert " ms against " in said["1.00"], "times that agree with the ratio"
+    assert " ms against " not in said["1.20"], "2.0 times by the medians, 1.65 by runs in turn"
+    assert "busy machine" in said["1.20"]
     worse = tuple(dataclasses.replace(row, accuracy=0.5, latency_ratio=0.9) for row in comparison.rows[1:])
     smallest, fastest, _ = findings(dataclasses.replace(comparison, rows=(comparison.rows[0], *worse)))
     assert (smallest[1], fastest[1]) == ("none", "float")

@@ -73,7 +73,7 @@ COLUMNS = (
     Column("latency_ratio", "faster", "×", units.ratio, 1, 1,
            "Float's time over this file's time, median of the ratios within rounds"),
     Column("expected_ratio", "expected", "×", units.ratio, 7, 0,
-           "How many times faster it should be, judged by small kernels on this processor beforehand"),
+           "How many times faster it should be: a file of the same plan with made-up ranges, timed beforehand"),
     Column("load_ms", "ready", "ms", units.milliseconds, 16, -1,
            "Time that a fresh process takes to load the model and unpack its weights, once"),
     Column("load_memory_bytes", "load", "MB", units.megabytes, 12, -1,

@@ -17,6 +17,7 @@ CLOSE = 0.01  # one point of accuracy, or of agreement where there are no labels
 KEPT = 0.9  # a file that agrees with float on fewer images than this is another model, however accurate
 SIGNIFICANT = 0.05
 FASTER = 1.05
+AGREEING = 0.05  # how far the ratio of two medians may be from the median of the ratios
 
 
 def page(comparison: Comparison) -> str:
@@ -64,7 +65,7 @@ def findings(comparison: Comparison) -> tuple[tuple[str, str, str], ...]:
         answer, why = first.label or "float", "no file is faster than float here"
         if (row.latency_ratio or 0.0) >= FASTER:
             answer = f"{row.name}, {units.ratio(row.latency_ratio)} faster"
-            why = f"{units.milliseconds(row.latency_ms)} ms against {units.milliseconds(first.latency_ms)} ms"
+            why = _times(first, row)
         cards.append(("Fastest", answer, why))
     if near:
         row = min(near, key=lambda row: row.kl or 0.0)
@@ -75,6 +76,15 @@ def findings(comparison: Comparison) -> tuple[tuple[str, str, str], ...]:
         why = f"relative error of output {row.worst_output}: {units.small(row.output_error)}"
         cards.append(("Closest to float", row.name, why))
     return tuple(cards)
+
+
+def _times(first: Row, row: Row) -> str:
+    """The times of two files, if they tell what the ratios of runs in turn tell."""
+    if first.latency_ms is not None and row.latency_ms and row.latency_ratio:
+        of_medians = first.latency_ms / row.latency_ms
+        if abs(of_medians / row.latency_ratio - 1) <= AGREEING:
+            return f"{units.milliseconds(row.latency_ms)} ms against {units.milliseconds(first.latency_ms)} ms"
+    return "the median of the ratios of runs in turn; times wandered on a busy machine, see the table for their spread"
 
 
 def _smallest(comparison: Comparison, quantized: Sequence[Row]) -> tuple[str, str]:
