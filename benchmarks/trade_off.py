@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from accuracy_tools import Candidate, candidates
+from accuracy_tools import Candidate, by_lowbit, candidates
 from machine import ForeignLoad, stamp
 from peer_tools import why
 from rows import Results, argument_parser, by_model, cell, escaped, failed, heading, line, position

@@ -17,6 +17,7 @@ import onnx_ir as ir
 from lowbit.formats.names import Names
 from lowbit.formats.onnx.byte_tables import TYPES, ByteTables, Fields
 from lowbit.formats.onnx.draft import Draft, replace_initializer
+from lowbit.formats.quantized_graph import QuantizedGraph
 from lowbit.graph.ops import layers
 from lowbit.packing.bits import pack, packed_bytes, planes
 from lowbit.schemes.codes import Codes, IntegerCodes, Scheme
@@ -121,6 +122,13 @@ def tables_pay(weights: Iterable[tuple[Scheme, int]]) -> bool:
     return sum(count - integer_bytes(scheme, count) for scheme, count in weights) > TABLE_BYTES
 
 
+def packed_weights(quantized: QuantizedGraph) -> frozenset[str]:
+    """The weights that a file packs of those that are to be: none if the tables would take more than all save."""
+    narrow = {name: quantized.weights[name] for name in quantized.packed & quantized.weights.keys()}
+    pays = tables_pay((codes.scheme, math.prod(codes.shape)) for codes in narrow.values())
+    return frozenset(narrow) if pays else frozenset()
+
+
 def scale_table(weights: Iterable[Codes]) -> Array | None:
     """All scales of a file, float32 and rising, if there are at most 256 and one byte per use is less.
 
@@ -147,11 +155,12 @@ def write_codes(draft: Draft) -> Draft:
     quantized = draft.quantized
     # Layers that run in integers have taken theirs; whoever else reads them decodes the same bytes.
     taken = {layer.weight for layer in layers(quantized.model) if layer.node in quantized.integer}
+    packed = packed_weights(quantized)
     coded = {name: codes for name, codes in quantized.weights.items() if initializers[name].uses()}
     decoder = NodeDecoder(draft.names, draft.tables, scale_table(coded.values()))
     for name, codes in coded.items():
         if name in taken and isinstance(codes, IntegerCodes):
-            levels = stored_levels(codes, decoder, packed=name in quantized.packed)
+            levels = stored_levels(codes, decoder, packed=name in packed)
             # By way of int32, see `LinearCodes.decode_with`.
             chain = levels.cast("int32").cast("float32").scaled(_spread(codes))
         else:

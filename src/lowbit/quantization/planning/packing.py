@@ -5,14 +5,8 @@ from collections.abc import Sequence
 
 from lowbit.formats.onnx.decode_nodes import packing_saves, tables_pay, unpacking_seconds
 from lowbit.quantization.planning.tensors import TensorPlan
-from lowbit.schemes.codes import Scheme
 
 SLOW_LOADING = 1.0  # seconds of unpacking from which on the plan speaks of them
-
-
-def packing_pays(tensors: Sequence[TensorPlan]) -> bool:
-    """Whether a file with these weights packed is smaller than one with a byte for each value."""
-    return tables_pay(_given(tensors))
 
 
 def packing_notes(tensors: Sequence[TensorPlan]) -> list[str]:
@@ -21,7 +15,8 @@ def packing_notes(tensors: Sequence[TensorPlan]) -> list[str]:
     Args:
         tensors: weights of integer layers of which fewer bits were asked for than a byte has.
     """
-    given, pays = _given(tensors), packing_pays(tensors)
+    given = [(tensor.given, math.prod(tensor.shape)) for tensor in tensors if tensor.given is not None]
+    pays = tables_pay(given)
     whole = [size for scheme, size in given if not (pays and packing_saves(scheme, size))]
     notes = []
     if whole:
@@ -35,7 +30,3 @@ def packing_notes(tensors: Sequence[TensorPlan]) -> list[str]:
     if seconds >= SLOW_LOADING:
         notes.append(f"unpacking the weights takes about {seconds:.0f} s each time that the file is loaded")
     return notes
-
-
-def _given(tensors: Sequence[TensorPlan]) -> list[tuple[Scheme, int]]:
-    return [(tensor.given, math.prod(tensor.shape)) for tensor in tensors if tensor.given is not None]

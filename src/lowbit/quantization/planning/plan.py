@@ -12,7 +12,7 @@ from lowbit.graph.weights import RECURRENT
 from lowbit.quantization.planning.integer import NodePlan
 from lowbit.quantization.planning.kernels import WEIGHTED
 from lowbit.quantization.planning.limits import limits
-from lowbit.quantization.planning.packing import packing_notes, packing_pays
+from lowbit.quantization.planning.packing import packing_notes
 from lowbit.quantization.planning.plan_json import (
     nodes_from_json,
     nodes_to_json,
@@ -91,7 +91,7 @@ class Plan:
     @property
     def packed(self) -> frozenset[str]:
         """Weights of integer layers that are to take fewer bits than a byte has: see `QuantizedGraph.packed`."""
-        return frozenset(tensor.tensor for tensor in self._narrow) if packing_pays(self._narrow) else frozenset()
+        return frozenset(tensor.tensor for tensor in self._narrow)
 
     @property
     def _narrow(self) -> list[TensorPlan]:
