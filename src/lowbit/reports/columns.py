@@ -65,7 +65,7 @@ COLUMNS = (
     Column("mcnemar_p", "p", "", units.p_value, 10, 0,
            "McNemar's exact test: how likely chance alone changes the accuracy this much"),
     Column("verdict", "verdict", "", units.count, 2, 0,
-           "On other samples of this kind: the same as float (at most a point lost), worse, better, or these cannot tell",
+           "On other samples of this kind: the same as float (at most a point lost), worse, better; or one cannot tell",
            value=lambda row: WORDS.index(row.verdict) if row.verdict in WORDS else None,
            text=lambda row: row.verdict or units.MISSING),
     Column("drop_high", "at most", "points", lambda value: units.percent(value, 2), 11, 0,
