@@ -44,6 +44,7 @@ PUBLIC = {
     "measure": "lowbit.measurement.measure",
     "compare": "lowbit.measurement.compare",
     "measure_peaks": "lowbit.measurement.peaks",
+    "forecast": "lowbit.measurement.forecast",
     "outlook": "lowbit.measurement.roofline",
     "Conditions": "lowbit.measurement.conditions",
     "CompareOptions": "lowbit.measurement.conditions",
@@ -68,6 +69,7 @@ if TYPE_CHECKING:
     from lowbit.graph.save import save
     from lowbit.measurement.compare import compare
     from lowbit.measurement.conditions import CompareOptions, Conditions
+    from lowbit.measurement.forecast import forecast
     from lowbit.measurement.measure import measure
     from lowbit.measurement.peaks import measure_peaks
     from lowbit.measurement.results import Comparison, Metric
@@ -109,6 +111,7 @@ __all__ = [
     "calibrate",
     "compare",
     "cost",
+    "forecast",
     "load",
     "measure",
     "measure_peaks",
