@@ -94,6 +94,8 @@ def test_inputs_of_gigabytes_are_not_drawn(monkeypatch):
     model = lowbit.load(proto)
     monkeypatch.setattr(trial, "open_session", lambda *_, **__: pytest.fail("it is run"))
     check_runs(model, model.to_bytes(), lowbit.FileForm())
+    with pytest.raises(ModelError, match="too large"):
+        trial.made_up_inputs(model, 1)
     monkeypatch.setattr(trial, "MOST_NUMBERS", 100)
     small = lowbit.load(networks.residual_network())
     check_runs(small, small.to_bytes(), lowbit.FileForm())

@@ -65,8 +65,8 @@ def rehearse(model: Model, decision: Plan, *, engine: str, threads: int, batch: 
     """Time the float file and the integer file on made-up inputs; None where there are no integers or no such file."""
     if not decision.integer:
         return None
-    inputs = made_up_inputs(model, batch)
     try:
+        inputs = made_up_inputs(model, batch)
         floats, integers = _files(model, decision, inputs, engine)
         sessions = [open_session(content, engine=engine, threads=threads) for content in (floats, integers)]
         return _timed(sessions, [fed(session, inputs) for session in sessions])

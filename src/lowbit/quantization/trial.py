@@ -6,7 +6,7 @@ the file's fault.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -42,7 +42,7 @@ def check_runs(model: Model, content: bytes, form: FileForm) -> None:
     generator = np.random.default_rng(0)
     runs = 0
     for shapes in _trials(model):
-        if sum(math.prod(shape) for shape in shapes.values()) > MOST_NUMBERS:
+        if _are_large(shapes):
             return
         inputs = {info.name: _drawn(info, shapes[info.name], generator) for info in model.inputs}
         try:
@@ -63,9 +63,16 @@ def check_runs(model: Model, content: bytes, form: FileForm) -> None:
 
 
 def made_up_inputs(model: Model, samples: int) -> dict[str, Array]:
-    """Random inputs of some samples; open sizes behind the first dimension are the smallest tried."""
+    """Random inputs of some samples; open sizes behind the first dimension are the smallest tried.
+
+    Raises:
+        ModelError: they would take gigabytes.
+    """
     generator = np.random.default_rng(0)
-    return {info.name: _drawn(info, _shape(info, samples, SIZES[0], model), generator) for info in model.inputs}
+    shapes = {info.name: _shape(info, samples, SIZES[0], model) for info in model.inputs}
+    if _are_large(shapes):
+        raise ModelError("has inputs too large to be made up.", where=model.source, remedy="Give smaller sizes.")
+    return {info.name: _drawn(info, shapes[info.name], generator) for info in model.inputs}
 
 
 def _trials(model: Model) -> Iterator[dict[str, tuple[int, ...]]]:
@@ -81,6 +88,10 @@ def _shape(info: ValueInfo, samples: int, size: int, model: Model) -> tuple[int,
     if how is not None and len(model.inputs) == 1 and len(shape) == 4:
         shape[1:] = how.input_shape
     return tuple(shape)
+
+
+def _are_large(shapes: Mapping[str, tuple[int, ...]]) -> bool:
+    return sum(math.prod(shape) for shape in shapes.values()) > MOST_NUMBERS
 
 
 def _drawn(info: ValueInfo, shape: tuple[int, ...], generator: np.random.Generator) -> Array:
