@@ -17,6 +17,7 @@ from lowbit.measurement import compare as module
 from lowbit.measurement.conditions import CompareOptions, Conditions
 from lowbit.measurement.engine_files import Destination
 from lowbit.measurement.kept import Kept
+from test_cli import run as command
 
 CONDITIONS = Conditions(runs=0, with_memory=False)
 RECIPES = ("int8", "linear8")
@@ -137,3 +138,22 @@ def test_a_link_is_not_followed(run, tmp_path):
 def test_nothing_is_kept_unless_asked_for(run, tmp_path):
     run("first", None, recipes=("linear8",))
     assert {path.name for path in tmp_path.iterdir()} == {"first"}
+
+
+def test_the_command_takes_up_what_a_stopped_run_left_and_removes_it_when_all_is_done(tmp_path, monkeypatch, capsys):
+    (tmp_path / "net.onnx").write_bytes(networks.residual_network().SerializeToString())
+    np.savez(tmp_path / "data.npz", x=networks.inputs(3))
+    line = ["compare", tmp_path / "net.onnx", "--data", tmp_path / "data.npz", "--recipes", "linear8", "--runs", 0,
+            "--engine", "onnxruntime", "--out", tmp_path / "out"]  # fmt: skip
+
+    def stopped(*_, **__):
+        raise OutputError("stopped.")
+
+    monkeypatch.setattr(module, "measure", stopped)
+    assert command(*line, "--resume", capsys=capsys)[0] == 2
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [".lowbit-resume"]
+    monkeypatch.undo()
+    monkeypatch.setattr(module, "quantize", lambda *_, **__: pytest.fail("it begins again"))
+    assert command(*line, "--resume", capsys=capsys)[0] == 0
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {"net-float.onnx", "net-linear8.onnx", "results.json", "results.csv", "report.html"}
