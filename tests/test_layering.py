@@ -31,6 +31,7 @@ ROOMS = (
     "formats",
     "quantization",
     "measurement",
+    "diagnosis",
     "reports",
     "training",
     "console",
