@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from lowbit.commands import archives, looking, measuring, quantizing, training
+from lowbit.commands import archives, diagnosing, looking, measuring, quantizing, training
 from lowbit.commands.groups import Command, flat
 from lowbit.console import DEBUG, fail, show_traceback
 from lowbit.ending import EXIT_INTERRUPTED, ending_quietly
@@ -23,6 +23,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     measuring.measure,
     measuring.compare,
     measuring.demo,
+    diagnosing.diagnose,
     archives.pack,
     archives.unpack,
     looking.recipes,

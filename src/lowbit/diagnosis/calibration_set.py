@@ -32,6 +32,7 @@ REACHED = 0.95  # of the largest values
 OUTSIDE = 0.1  # share of held-out samples beyond the calibrated range, in the mean over tensors
 TIMES_CHANCE = 4.0
 FARTHER = 1.1
+TOO_FEW = 1.5  # times as many samples are needed as there are
 
 Doubles = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -241,7 +242,7 @@ def coverage_findings(
         )
         return (Finding(COVERAGE, name, what, "Calibrate on samples such as the network will meet."),)
     needed = samples_needed([np.concatenate([_reaches(seen[one]), _reaches(held_out[one])]) for one in common])
-    if needed > count:
+    if needed > TOO_FEW * count:
         what = f"{count} samples are few: about {needed} reach {100 * REACHED:.0f} % of the largest activations"
         return (Finding(COVERAGE, name, what, f"Calibrate on {needed} samples or more."),)
     return ()

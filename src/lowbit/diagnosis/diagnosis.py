@@ -30,7 +30,7 @@ from lowbit.quantization.planning.rules import Rules
 MOST_CALIBRATION = 128  # samples that layers are looked at on
 MOST_JUDGING = 256  # that files are judged by
 HELD_OUT = 64  # that ranges are compared on
-CONFIRMED = 5  # layers that are measured alone
+CONFIRMED = 4  # layers that are measured alone
 LEAST_CALIBRATION = 2
 MOST = (MOST_CALIBRATION, MOST_JUDGING)
 
@@ -126,7 +126,7 @@ def _with_layers(
     ward = Ward(model, seen, trials, progress)
     plain, written = trials.verdict(plain_file(case)), ward.outcome(treatment)
     if can_be_alone(decision):
-        worst = [one for one in worst_first(case.figures) if one.error > 0][:CONFIRMED]
+        worst = [one for one in worst_first(case.figures) if one.damage > 0][:CONFIRMED]
         case = dataclasses.replace(case, figures=confirmed(case, trials, worst, treatment.rules, progress=progress))
     findings: tuple[Finding, ...] = ()
     cured = None

@@ -83,8 +83,9 @@ class LayerFigures:
         outlier: the sample that reaches farthest at its output, by name; empty where that is not known.
         outlier_ratio: how many times as far as the next one.
         dead: output channels that are zero for all samples.
+        weight_damage: distance of the network's answers from float's with the codes of this layer's weights alone.
+        input_damage: with the codes of its input alone.
         alone: what a file comes to in which only this layer is quantized; None where that was not measured.
-        weights_alone: the same with its weights' codes only.
         without: what a file comes to in which all layers but this one are quantized.
     """
 
@@ -104,19 +105,20 @@ class LayerFigures:
     outlier: str = ""
     outlier_ratio: float = 1.0
     dead: int = 0
+    weight_damage: float = 0.0
+    input_damage: float = 0.0
     alone: Verdict | None = None
-    weights_alone: Verdict | None = None
     without: Verdict | None = None
 
     @property
-    def error(self) -> float:
-        """By weights and input together: what ranks layers before anything is measured."""
-        return self.weight_error + self.input_error
+    def damage(self) -> float:
+        """By weights and input together: what ranks layers before files are measured."""
+        return self.weight_damage + self.input_damage
 
     @property
     def by_input(self) -> bool:
         """Whether the codes of its input do more damage than those of its weights."""
-        return self.input_error > self.weight_error
+        return self.input_damage > self.weight_damage
 
     @property
     def title(self) -> str:

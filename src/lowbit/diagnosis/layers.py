@@ -2,13 +2,15 @@
 
 One pass over calibration samples gives the second moments H of a layer's inputs. With E the error of its weights, the
 squared error of its outputs is tr(E H E^T), and its power tr(W H W^T); rounding the input to steps of s adds s^2 / 12
-for each squared weight, and clipping it what the histogram says. The errors are relative to the power. They rank
-layers: what that costs at the network's output is measured (`trials`).
+for each squared weight, and clipping it what the histogram says. The errors are relative to the power.
+
+What that costs at the network's output is measured: the float network runs from each layer on, once with the codes of
+its weights, once with those of its input. That ranks layers; files are written of the worst few (`trials`).
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -22,10 +24,13 @@ from lowbit.diagnosis.findings import LayerFigures
 from lowbit.formats.quantized_graph import ActivationCodes
 from lowbit.graph.model import Model
 from lowbit.graph.ops import Layer, layers, single_consumer
+from lowbit.graph.subgraph import ActivationGrid
+from lowbit.processor import cores
 from lowbit.progress import SILENT, Progress
 from lowbit.quantization.passes.activations import activation_codes
 from lowbit.quantization.passes.candidate import plain_codes
 from lowbit.quantization.passes.layerwise import LayerwisePass
+from lowbit.quantization.passes.sensitivity import Rest
 from lowbit.quantization.planning.plan import Plan
 from lowbit.quantization.solving.effort import EFFORTS
 from lowbit.quantization.solving.problem import objective
@@ -34,8 +39,9 @@ from lowbit.schemes.codes import Codes
 # Functions of a value, behind which a layer's output has the same channels.
 ACTIVATIONS = frozenset(("Relu", "Clip", "LeakyRelu", "PRelu", "HardSwish", "Elu", "Selu", "Celu", "Gelu", "Softplus"))
 DEAD = 1e-12  # of the largest channel's power
-ALIVE = 1e-6  # of the reach of the weights of the farthest channel
+ALIVE = 1e-3  # of the reach of the weights of the farthest channel
 TINY = 1e-30
+DAMAGE_SAMPLES = 32  # that each layer alone is run on
 
 Doubles = npt.NDArray[np.float64]
 
@@ -93,7 +99,25 @@ def examined(model: Model, decision: Plan, data: Dataset, *, progress: Progress 
         _figures(layer, moments, outputs[layer.node], seen, in_integers=layer.node in integer)
         for layer, moments in progress.track(run, "measuring moments", total=len(run))
     ]
-    return Examined(model, decision, codes, statistics, activations, outputs, tuple(figures))
+    damaged = _with_damage(figures, seen, integer, progress)
+    return Examined(model, decision, codes, statistics, activations, outputs, damaged)
+
+
+def _with_damage(
+    figures: Sequence[LayerFigures], seen: "_Seen", integer: Collection[str], progress: Progress
+) -> tuple[LayerFigures, ...]:
+    """With the distance of the network's answers from float's, for each layer alone."""
+    grids = {name: ActivationGrid(at.scale, at.zero_point, at.kind.bits) for name, at in seen.activations.items()}
+    rest = Rest(seen.model, seen.data.subset(min(seen.data.count, DAMAGE_SAMPLES)), cores(), grids=grids)
+    found = []
+    every = list(zip(layers(seen.model), figures, strict=True))
+    for layer, one in progress.track(every, "measuring damage", total=len(every)):
+        codes = seen.codes.get(layer.weight)
+        by_weights = 0.0 if codes is None else rest.distance_with(layer, {layer.weight: codes.decode()})
+        rounds = layer.node in integer and layer.input in grids
+        by_input = rest.distance_with(layer, {}, rounded=(layer.input,)) if rounds else 0.0
+        found.append(replace(one, weight_damage=by_weights, input_damage=by_input))
+    return tuple(found)
 
 
 def activated(model: Model, layer: Layer) -> str:
@@ -240,6 +264,6 @@ def worst_first(figures: Sequence[LayerFigures]) -> list[LayerFigures]:
     """By what was measured of each alone, else by the forecast."""
     return sorted(
         figures,
-        key=lambda one: (one.alone is not None, (one.alone.distance or 0.0) if one.alone else one.error),
+        key=lambda one: (one.alone is not None, (one.alone.distance or 0.0) if one.alone else one.damage),
         reverse=True,
     )

@@ -106,9 +106,8 @@ def confirmed(
     for one in progress.track(chosen, "measuring layers", total=len(chosen)):
         layer = by_node[one.node]
         alone = trials.verdict(to_onnx(plain_graph(case, _only(case, layer))))
-        weights = trials.verdict(to_onnx(_weights_only(case, layer))) if case.decision.integer else alone
         without = trials.verdict(to_onnx(plain_graph(case, _without(case, layer, rules))))
-        found[one.node] = replace(one, alone=alone, weights_alone=weights, without=without)
+        found[one.node] = replace(one, alone=alone, without=without)
     return tuple(found.get(one.node, one) for one in case.figures)
 
 
@@ -132,11 +131,6 @@ def _only(case: Examined, layer: Layer) -> Plan:
 def _recipe_of(case: Examined, layer: Layer) -> Recipe:
     tensor = next(tensor for tensor in case.decision.tensors if tensor.tensor == layer.weight)
     return case.decision.recipe_of(tensor)
-
-
-def _weights_only(case: Examined, layer: Layer) -> QuantizedGraph:
-    """Codes of one layer's weights, decoded when the file is loaded; its input stays float."""
-    return QuantizedGraph(case.model, weights={layer.weight: case.codes[layer.weight]})
 
 
 def _without(case: Examined, layer: Layer, rules: Rules) -> Plan:
