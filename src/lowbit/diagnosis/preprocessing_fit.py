@@ -22,7 +22,7 @@ from lowbit.graph.model import Model
 from lowbit.graph.preprocessing import IMAGENET_MEAN, IMAGENET_STD, LAYOUTS, Preprocessing
 from lowbit.progress import SILENT, Progress
 
-SCREENED = 64  # samples that all alternatives are tried on
+SCREENED = 32  # samples that all alternatives are tried on
 JUDGED = 256  # that the best of them are
 FINALISTS = 3
 LOWER = 0.9  # loss of an alternative over the given one's, at most
