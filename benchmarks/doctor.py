@@ -31,7 +31,7 @@ MODELS = (BUILT_IN, "resnet20", "mobilenet_v2_035")
 OF_LAYERS = "outlier channel"
 # images to calibrate on, and to evaluate on
 IMAGES = {OF_LAYERS: (32, 64)}
-USUAL = (100, 128)
+USUAL = (100, 256)
 SEEDS = 10
 
 

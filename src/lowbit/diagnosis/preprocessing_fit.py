@@ -2,9 +2,9 @@
 
 Images are brought back to pixels and prepared in every common way: other means and spreads, 0..1 against 0..255, blue
 first, and for arrays rows and channels in the other order. One of them is named if the model is far better at home
-there: its loss falls on the same samples by several standard errors, without its answers telling them apart less
-(which a network that is merely too sure of itself would gain by fainter images); without labels, if its answers tell
-samples apart far better.
+there: the probability of the right class rises on the same samples by several standard errors (the loss itself has
+too heavy tails to say so of a few hundred), without answers telling them apart less, as fainter images make a network
+that is too sure of itself; without labels, if its answers tell samples apart far better.
 """
 
 import dataclasses
@@ -23,12 +23,12 @@ from lowbit.graph.preprocessing import IMAGENET_MEAN, IMAGENET_STD, LAYOUTS, Pre
 from lowbit.progress import SILENT, Progress
 
 SCREENED = 32  # samples that all alternatives are tried on
-JUDGED = 256  # that the best of them are
+JUDGED = 384  # that the best of them are
 FINALISTS = 3
-LOWER = 0.9  # loss of an alternative over the given one's, at most
-BEYOND = 3.5  # standard errors
-TELLS_MORE = 1.06  # information of an alternative over the given one's, at least, where there are no labels
-NEARLY = 1.05  # loss of a simpler alternative over that of the best, at most
+LOWER = 0.95  # loss of an alternative over the given one's, at most
+BEYOND = 3.0  # standard errors
+TELLS_MORE = 1.03  # information of an alternative over the given one's, at least, where there are no labels
+NEARLY = 0.01  # by which a simpler alternative may be worse than the best
 RESAMPLED = 200
 FEWEST = 16  # samples that say anything
 
@@ -118,22 +118,23 @@ def preprocessing_findings(
     if not better:
         return ()
     least = min(cost for cost, *_ in better)
-    near = [one for one in better if one[0] <= least + (NEARLY - 1) * abs(least)]
+    near = [one for one in better if one[0] <= least + NEARLY]
     _, best, answers = min(near, key=lambda one: (len(one[1].causes), one[0]))
     return tuple(Finding(cause, data.name, _words(best, given, answers), best.cure) for cause in best.causes)
 
 
 def _cost(answers: Certainty) -> float:
-    return -answers.information if answers.labels is None else float(answers.losses.mean())
+    """Minus the probability of the right class, or the information where that is not known."""
+    return -answers.information if answers.labels is None else -float(np.exp(-answers.losses).mean())
 
 
 def _far_better(answers: Certainty, given: Certainty) -> bool:
     if answers.labels is not None:
-        differences = given.losses - answers.losses
+        differences = np.exp(-answers.losses) - np.exp(-given.losses)
         error = float(differences.std(ddof=1)) / np.sqrt(len(differences))
         lower = answers.losses.mean() <= LOWER * given.losses.mean()
-        no_worse = answers.right.sum() >= given.right.sum() and answers.information >= given.information
-        return bool(lower and no_worse and differences.mean() > BEYOND * error)
+        no_less = answers.information >= given.information
+        return bool(lower and no_less and differences.mean() > BEYOND * error)
     generator = np.random.default_rng(0)
     chosen = generator.integers(0, len(answers.logs), (RESAMPLED, len(answers.logs)))
     gains = np.array([answers.information_of(each) - given.information_of(each) for each in chosen])
