@@ -90,7 +90,7 @@ def measured(name: str, seed: int, data: Path, *, fault: str) -> Row:
 
 def judged(row: Row, planted: Planted, result: Diagnosis, without: Diagnosis) -> Row:
     """The row with what was found."""
-    named = "; ".join(f"{one.cause}: {one.where}" for one in result.findings)
+    named = "; ".join(f"{one.cause}: {Path(one.where).name}" for one in result.findings)
     found = int(is_found(result.findings, planted))
     return dataclasses.replace(row, found=found, false_alarms=len(without.of(planted.cause)), named=named)
 

@@ -45,13 +45,15 @@ class Looks:
         reach: largest magnitude of its float inputs.
         constant: whether all values of each channel are the same.
         alike: correlation of neighboring pixels; NaN where it is no image.
+        contrast: standard deviation of its pixels; 0 where it is no image.
         cut: share of rows at the bottom that are all the same.
     """
 
     reach: float
     constant: bool
-    alike: float
-    cut: float
+    alike: float = math.nan
+    contrast: float = 0.0
+    cut: float = 0.0
 
 
 def sound_samples(model: Model, data: Dataset, *, progress: Progress = SILENT) -> tuple[Dataset, tuple[Finding, ...]]:
@@ -103,10 +105,11 @@ def looked_at(model: Model, batch: Batch) -> Looks:
     reach = max((float(np.abs(x).max()) for x in floats), default=0.0)
     images = [x for x in batch.inputs.values() if x.ndim == 4 and min(x.shape[1:]) > 0 and x.size >= 16]
     if len(images) != 1:
-        return Looks(reach, constant=False, alike=math.nan, cut=0.0)
+        return Looks(reach, constant=False)
     planes = _planes(model, images[0])
     constant = bool((np.ptp(planes, axis=(1, 2)) == 0).all())
-    return Looks(reach, constant, math.nan if constant else _alike(planes), _cut_off(planes))
+    alike = math.nan if constant else _alike(planes)
+    return Looks(reach, constant, alike, float(planes.std(axis=(1, 2)).mean()), _cut_off(planes))
 
 
 def _planes(model: Model, image: Array) -> Doubles:
@@ -140,13 +143,14 @@ def _odd_ones(looks: Mapping[int, Looks]) -> dict[int, str]:
     reach = float(np.median([one.reach for one in looks.values()]))
     correlations = [one.alike for one in looks.values() if not math.isnan(one.alike)]
     usual = float(np.median(correlations)) if correlations else 0.0
+    contrast = float(np.median([one.contrast for one in looks.values()]))
     cut = float(np.median([one.cut for one in looks.values()]))
     constant = float(np.mean([one.constant for one in looks.values()]))
     odd = {}
     for index, one in looks.items():
         if one.constant and constant < 0.5:
             odd[index] = "is of one color all over"
-        elif usual >= ALIKE and one.alike < NOISE:
+        elif usual >= ALIKE and one.alike < NOISE and one.contrast >= contrast:
             odd[index] = f"is noise: neighboring pixels correlate by {one.alike:.2f}, usually by {usual:.2f}"
         elif one.cut >= CUT_OFF and cut == 0:
             odd[index] = f"is cut off: the last {100 * one.cut:.0f} % of its rows are all the same"

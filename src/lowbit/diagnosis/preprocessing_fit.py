@@ -27,7 +27,8 @@ JUDGED = 384  # that the best of them are
 FINALISTS = 3
 LOWER = 0.95  # loss of an alternative over the given one's, at most
 BEYOND = 3.0  # standard errors
-TELLS_MORE = 1.03  # information of an alternative over the given one's, at least, where there are no labels
+TELLS_LESS = 0.97  # information of an alternative over the given one's, at least, where there are labels
+TELLS_MORE = 1.03  # information of an alternative likewise, where there are none
 NEARLY = 0.01  # by which a simpler alternative may be worse than the best
 RESAMPLED = 200
 FEWEST = 16  # samples that say anything
@@ -133,7 +134,7 @@ def _far_better(answers: Certainty, given: Certainty) -> bool:
         differences = np.exp(-answers.losses) - np.exp(-given.losses)
         error = float(differences.std(ddof=1)) / np.sqrt(len(differences))
         lower = answers.losses.mean() <= LOWER * given.losses.mean()
-        no_less = answers.information >= given.information
+        no_less = answers.information >= TELLS_LESS * given.information
         return bool(lower and no_less and differences.mean() > BEYOND * error)
     generator = np.random.default_rng(0)
     chosen = generator.integers(0, len(answers.logs), (RESAMPLED, len(answers.logs)))

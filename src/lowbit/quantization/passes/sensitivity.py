@@ -174,6 +174,7 @@ class Rest:
         self._sizes = [len(batch) for batch in batches]
         self._frontier = Frontier(Subgraphs(model), (), threads=threads, grids=grids)
         self._frontier.keep(0, (batch.inputs for batch in batches))
+        self._reference: dict[str, Answer] = {}
         self._reference = self._answers({})
 
     def distance_with(self, layer: Layer, weights: Mapping[str, Array], *, rounded: Collection[str] = ()) -> float:
@@ -208,13 +209,19 @@ class Rest:
     def _answers(self, weights: Mapping[str, Array], rounded: Collection[str] = ()) -> dict[str, Answer]:
         """Every float output (every output if none is) that `per_image` finds something for each image in."""
         frontier = self._frontier
-        names = [output.name for output in self.model.outputs]
+        every = [output.name for output in self.model.outputs]
+        # Outputs that are there before the frontier are what they are in the float network.
+        start = frontier.position
+        names = [name for name in every if not start or frontier.pieces.produced_by(name) >= start]
+        if not names:
+            return self._reference
         grids = {name: grid for name, grid in frontier.grids.items() if name in rounded}
         rest = frontier.runner(names, weights=weights, exact=[name for name in frontier.grids if name not in grids])
         batches = (on_grids(tensors, grids) for tensors in frontier.batches())
         outputs = list(in_order(rest, batches, threads=frontier.threads))
         floats = [name for name in names if outputs[0][name].dtype.kind == "f"] or names
-        return per_image({name: [output[name] for output in outputs] for name in floats}, self._sizes)
+        answers = per_image({name: [output[name] for output in outputs] for name in floats}, self._sizes)
+        return {name: value for name, value in self._reference.items() if name not in names} | answers
 
 
 def _combined(model: Model, tests: Mapping[str, _Test]) -> dict[str, Sensitivity]:
