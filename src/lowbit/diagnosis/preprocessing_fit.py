@@ -3,8 +3,9 @@
 Images are brought back to pixels and prepared in every common way: other means and spreads, 0..1 against 0..255, blue
 first, and for arrays rows and channels in the other order. One of them is named if the model is far better at home
 there: the probability of the right class rises on the same samples by several standard errors (the loss itself has
-too heavy tails to say so of a few hundred), without answers telling them apart less, as fainter images make a network
-that is too sure of itself; without labels, if its answers tell samples apart far better.
+too heavy tails to say so of a few hundred), and accuracy with it, or answers tell samples apart no less: fainter images
+would only make a network less sure that was too sure of itself. Without labels, if its answers tell samples apart
+far better.
 """
 
 import dataclasses
@@ -27,6 +28,7 @@ JUDGED = 384  # that the best of them are
 FINALISTS = 3
 LOWER = 0.95  # loss of an alternative over the given one's, at most
 BEYOND = 3.0  # standard errors
+RIGHTER = 0.05  # accuracy of an alternative less the given one's, from which information does not matter
 TELLS_LESS = 0.97  # information of an alternative over the given one's, at least, where there are labels
 TELLS_MORE = 1.03  # information of an alternative likewise, where there are none
 NEARLY = 0.01  # by which a simpler alternative may be worse than the best
@@ -134,7 +136,8 @@ def _far_better(answers: Certainty, given: Certainty) -> bool:
         differences = np.exp(-answers.losses) - np.exp(-given.losses)
         error = float(differences.std(ddof=1)) / np.sqrt(len(differences))
         lower = answers.losses.mean() <= LOWER * given.losses.mean()
-        no_less = answers.information >= TELLS_LESS * given.information
+        right = answers.right.mean() - given.right.mean() >= RIGHTER
+        no_less = right or answers.information >= TELLS_LESS * given.information
         return bool(lower and no_less and differences.mean() > BEYOND * error)
     generator = np.random.default_rng(0)
     chosen = generator.integers(0, len(answers.logs), (RESAMPLED, len(answers.logs)))

@@ -85,8 +85,13 @@ def plain_file(case: Examined) -> bytes:
 def plain_graph(case: Examined, decision: Plan) -> QuantizedGraph:
     """The graph of a plan that gives some of the layers what the examined plan gives them."""
     codes = {tensor.tensor: case.codes[tensor.tensor] for tensor in decision.quantized if tensor.tensor in case.codes}
-    statistics = case.statistics if decision.integer else None
-    return assembled(case.model, decision, codes, {}, statistics)
+    if not decision.integer:
+        return assembled(case.model, decision, codes, {}, None)
+    at, groups = case.activations, decision.scale_groups
+    known = all(at.keys() >= set(group) and len({at[tensor] for tensor in group}) == 1 for group in groups)
+    # Ranges that are known need not be searched for again.
+    shared = {tensor: at[tensor] for group in groups for tensor in group} if known else None
+    return assembled(case.model, decision, codes, {}, case.statistics, activations=shared)
 
 
 def confirmed(
