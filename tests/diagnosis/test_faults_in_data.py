@@ -159,7 +159,7 @@ def test_how_many_samples_are_needed_is_what_drawing_them_gives():
 
 def test_calibration_samples_fainter_than_all_others_are_not_representative(subject):
     faint = doctored.pixels(36, seed=1)[0] // 4 + 80
-    result = diagnose(subject.model, subject.test, "int8", calibration=faint, effort="fast")
+    result = diagnose(subject.model, subject.test, "int8", calibration=faint)
     assert "go beyond its ranges" in result.of(COVERAGE)[0].what
 
 

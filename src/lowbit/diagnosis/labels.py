@@ -1,6 +1,7 @@
 """Do labels belong to the samples? A network that is sure of what it sees and right by chance says they do not."""
 
 import numpy as np
+import numpy.typing as npt
 
 from lowbit.data.dataset import Dataset
 from lowbit.diagnosis.certainty import Certainty
@@ -35,7 +36,8 @@ def label_findings(data: Dataset, answers: Certainty) -> tuple[Finding, ...]:
         return ()
     names = data.class_names or tuple(map(str, range(kinds)))
     said = f"accuracy {100 * accuracy:.1f} %, by chance {100 * chance:.1f} %, though the model is sure of its answers"
-    if order := _other_numbering(answers):
+    if numbering_share(answers) >= MAPPED:
+        order, _ = _other_numbering(answers)
         pairs = ", ".join(f"{names[label]} is answered {names[answer]}" for label, answer in order.items())
         what = f"classes are numbered in another order than the model's: {pairs}"
         return (Finding(LABELS, data.name, what, "Name the classes in the order of the model's outputs."),)
@@ -45,12 +47,17 @@ def label_findings(data: Dataset, answers: Certainty) -> tuple[Finding, ...]:
     return (Finding(LABELS, data.name, f"labels and answers have nothing to do with each other: {said}", cure),)
 
 
-def _other_numbering(answers: Certainty) -> dict[int, int]:
-    """For each label the class that is mostly answered, if that is another one for each; else empty."""
+def numbering_share(answers: Certainty) -> float:
+    """The share of samples that are answered right once classes are numbered otherwise; 0 where no numbering fits."""
+    order, table = _other_numbering(answers)
+    return float(sum(table[label, answer] for label, answer in order.items()) / table.sum())
+
+
+def _other_numbering(answers: Certainty) -> tuple[dict[int, int], npt.NDArray[np.int64]]:
+    """For each label the class that is mostly answered, if that is another one for each; and how often each is."""
     assert answers.labels is not None
     table = np.zeros((answers.logs.shape[1],) * 2, np.int64)
     np.add.at(table, (answers.labels, answers.classes), 1)
     used = np.flatnonzero(table.sum(axis=1))
     order = {int(label): int(table[label].argmax()) for label in used}
-    share = sum(table[label, answer] for label, answer in order.items()) / table.sum()
-    return order if share >= MAPPED and len(set(order.values())) == len(order) > 1 else {}
+    return (order if len(set(order.values())) == len(order) > 1 else {}), table

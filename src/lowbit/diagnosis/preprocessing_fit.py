@@ -18,6 +18,7 @@ from lowbit.data.dataset import Array, Dataset
 from lowbit.data.images import Images
 from lowbit.diagnosis.certainty import Certainty, Change, certainty
 from lowbit.diagnosis.findings import LAYOUT, NORMALIZATION, ORDER, Finding
+from lowbit.diagnosis.labels import numbering_share
 from lowbit.engines import Session
 from lowbit.graph.model import Model
 from lowbit.graph.preprocessing import IMAGENET_MEAN, IMAGENET_STD, LAYOUTS, Preprocessing
@@ -34,6 +35,9 @@ TELLS_MORE = 1.03  # information of an alternative likewise, where there are non
 NEARLY = 0.01  # by which a simpler alternative may be worse than the best
 RESAMPLED = 200
 FEWEST = 16  # samples that say anything
+
+BGR = "the channels in the other order (BGR for RGB)"
+SWAP = "images = images[..., ::-1]  # channels last: the other way round, as OpenCV reads them"
 
 Numbers = tuple[float, ...]
 # name -> mean and spread on the scale of 0..1
@@ -123,6 +127,8 @@ def preprocessing_findings(
     least = min(cost for cost, *_ in better)
     near = [one for one in better if one[0] <= least + NEARLY]
     _, best, answers = min(near, key=lambda one: (len(one[1].causes), one[0]))
+    if answers.labels is not None and numbering_share(given) > float(answers.right.mean()) + RIGHTER:
+        return ()  # the samples are answered well, and the classes have other numbers
     return tuple(Finding(cause, data.name, _words(best, given, answers), best.cure) for cause in best.causes)
 
 
@@ -172,23 +178,19 @@ def _alternatives(model: Model, data: Dataset) -> Iterator[Alternative]:
     if channels not in (1, 3):
         return
     as_arrays = not isinstance(data, Images) or data.source.values == "model"
-    how = known or _as_given(x, channels)
-    reverse = _reversed(axis)
-    swap = "images = images[..., ::-1]  # channels last: the other way round, as OpenCV reads them"
-    if channels == 3:
-        yield Alternative((ORDER,), "the channels in the other order (BGR for RGB)", reverse, swap)
-    for name, (mean, spread) in NORMALIZATIONS.items() if how is not None else ():
-        if channels == 1 and not isinstance(mean, float):
-            continue
-        assert how is not None
-        wanted = _normalized(how, mean, spread)
-        if _same(wanted, how):
-            continue
-        change, cure = _renormalized(how, wanted, axis), _options(wanted, mean)
-        yield Alternative((NORMALIZATION,), name, change, cure)
-        if channels == 3:
-            both = _chained(change, reverse)
-            yield Alternative((NORMALIZATION, ORDER), f"{name} and BGR", both, f"{cure}, and {swap}")
+    guess = known or _as_given(x, channels)
+    how = guess or Preprocessing(1, 1, channels, scale=1.0, mean=(0.0,) * channels, std=(1.0,) * channels)
+    wanted = {"": (how, "")}
+    if guess is not None:
+        wanted |= {name: _normalized(how, *each) for name, each in NORMALIZATIONS.items() if _has(channels, *each)}
+    for name, (other, options) in wanted.items():
+        if name and not _same(other, how):
+            yield Alternative((NORMALIZATION,), name, _prepared(how, other, axis), options)
+        if channels == 3 and (not name or not _same(other, how)):
+            causes = (NORMALIZATION, ORDER) if name else (ORDER,)
+            said = f"{name} and {BGR}" if name else BGR
+            cure = f"{options}, and {SWAP}" if name else SWAP
+            yield Alternative(causes, said, _prepared(how, other, axis, swapped=True), cure)
     if as_arrays and channels == 3:
         name = "rows and channels in the other order (NHWC for NCHW)" if axis == 1 else "channels first (NCHW for NHWC)"
         cure = f"images = images.transpose({'0, 3, 1, 2' if axis == 1 else '0, 2, 3, 1'})  # not reshape"
@@ -212,21 +214,29 @@ def _as_given(x: Array, channels: int) -> Preprocessing | None:
     return None
 
 
-def _normalized(how: Preprocessing, mean: float | Numbers, spread: float | Numbers) -> Preprocessing:
-    """The same pixels with mean and spread given on the scale of 0..1, written on the scale that is used."""
+def _has(channels: int, *numbers: float | Numbers) -> bool:
+    """Whether an input of so many channels can be normalized by these numbers."""
+    return all(isinstance(each, float) or len(each) == channels for each in numbers)
+
+
+def _normalized(how: Preprocessing, mean: float | Numbers, spread: float | Numbers) -> tuple[Preprocessing, str]:
+    """The same pixels with mean and spread given on the scale of 0..1, on the scale that is used; and as options."""
     unit = 255 * how.scale
-    means = (mean,) * how.channels if isinstance(mean, float) else mean
-    spreads = (spread,) * how.channels if isinstance(spread, float) else spread
-    return dataclasses.replace(how, mean=tuple(unit * m for m in means), std=tuple(unit * s for s in spreads))
+    means, spreads = (
+        tuple(unit * value for value in ((each,) * how.channels if isinstance(each, float) else each))
+        for each in (mean, spread)
+    )
+    other = dataclasses.replace(how, mean=means, std=spreads)
+    return other, _options(other)
 
 
 def _same(one: Preprocessing, other: Preprocessing) -> bool:
     return bool(np.allclose((*one.mean, *one.std), (*other.mean, *other.std), rtol=0.02, atol=1e-3 * min(one.std)))
 
 
-def _options(how: Preprocessing, mean: float | Numbers) -> str:
+def _options(how: Preprocessing) -> str:
     """As the command line takes it."""
-    if how.mean == IMAGENET_MEAN and how.std == IMAGENET_STD:
+    if how.channels == 3 and np.allclose((*how.mean, *how.std), (*IMAGENET_MEAN, *IMAGENET_STD)):
         return "--mean imagenet --std imagenet"
     means, spreads = (
         ",".join(f"{value:.6g}" for value in (values[:1] if len(set(values)) == 1 else values))
@@ -235,22 +245,19 @@ def _options(how: Preprocessing, mean: float | Numbers) -> str:
     return f"--mean {means} --std {spreads}"
 
 
-def _renormalized(before: Preprocessing, after: Preprocessing, axis: int) -> Change:
-    """From one normalization of the same pixels to another, an affine function of each channel."""
+def _prepared(before: Preprocessing, after: Preprocessing, axis: int, *, swapped: bool = False) -> Change:
+    """From one preparation of pixels to another: back to pixels, with channels in the other order, and on again."""
     shape = [1, 1, 1, 1]
     shape[axis] = before.channels
     old_mean, old_std, new_mean, new_std = (
         np.reshape(np.asarray(values), shape) for values in (before.mean, before.std, after.mean, after.std)
     )
-    return lambda x: (x * old_std + old_mean - new_mean) / new_std
 
+    def change(x: Array) -> Array:
+        pixels = x * old_std + old_mean
+        return np.asarray(((np.flip(pixels, axis) if swapped else pixels) - new_mean) / new_std)
 
-def _reversed(axis: int) -> Change:
-    return lambda x: np.flip(x, axis)
-
-
-def _chained(first: Change, second: Change) -> Change:
-    return lambda x: second(first(x))
+    return change
 
 
 def _reread(axis: int) -> Change:
