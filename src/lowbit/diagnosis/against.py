@@ -38,7 +38,7 @@ MOST_BYTES = 256 << 20  # of tensors inside the other file, for all samples
 DECORATION = re.compile(
     rf"^({re.escape(READ)}|dq_output_|q_output_)|(_DequantizeLinear_Output|_QuantizeLinear_Output|_dequantized|_quantized)$"
 )
-NEAR = 0.3  # relative error up to which a tensor of another name is taken for the same
+NEAR = 0.3  # relative error up to which a tensor is taken for the same
 APART = 0.05  # relative error of the outputs from which a cause is looked for
 ADDED = 0.1  # that a layer itself adds
 TIMES_USUAL = 10.0
@@ -221,7 +221,7 @@ def _findings(
         return tuple(broken)
     first = next((row for row in rows if row.added is not None and row.added > max(ADDED, TIMES_USUAL * usual)), None)
     worst = max((row for row in rows if row.added is not None), key=lambda row: row.added or 0.0, default=None)
-    blamed = first or worst
+    blamed = first or (worst if error > NEAR else None)  # small errors of all layers add up
     if blamed is None:
         return ()
     what = (
