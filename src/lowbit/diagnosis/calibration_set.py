@@ -24,6 +24,8 @@ from lowbit.progress import SILENT, Progress
 ALIKE = 0.5  # correlation of neighbors that usual images of a set have, for noise to stand out
 NOISE = 0.2  # correlation of neighbors, below which an image is noise among those
 CUT_OFF = 0.25  # share of rows at the bottom that are all the same
+GROUND = 0.02  # of the range of an image, by which its ground may vary
+GROUND_SHARE = 0.1
 FAR = 8.0  # times as far as usual
 UNLIKELY = 1e-3
 DOMINANT = 8.0  # odds of a class over those in the evaluation samples
@@ -129,11 +131,11 @@ def _alike(planes: Doubles) -> float:
 
 
 def _cut_off(planes: Doubles) -> float:
-    """Share of rows that are all the same as the last one, which is of one color; 0 if the first one is, too."""
-    same = (np.abs(planes - planes[:, -1:, -1:]) == 0).all(axis=(0, 2))
-    if same[0]:
-        return 0.0
-    return float(np.argmin(same[::-1])) / len(same)
+    """Share of rows at the bottom that are of one color; 0 where it is the ground that the rest stands on, too."""
+    away = np.abs(planes - planes[:, -1:, -1:]).max(axis=0)
+    rows = int(np.argmax(away.max(axis=1)[::-1] > 0))
+    ground = float((away[: len(away) - rows] <= GROUND * float(np.ptp(planes))).mean())
+    return 0.0 if ground > GROUND_SHARE else rows / len(away)
 
 
 def _odd_ones(looks: Mapping[int, Looks]) -> dict[int, str]:

@@ -1,5 +1,7 @@
 """A diagnosis in the terminal: what is wrong, in words; then the figures of every layer, within 80 columns."""
 
+from collections.abc import Sequence
+
 from rich import box
 from rich.table import Table
 from rich.text import Text
@@ -8,7 +10,9 @@ from lowbit.diagnosis.findings import Diagnosis, Finding, Gain, LayerFigures, Te
 from lowbit.reports import units
 from lowbit.reports.console import Console
 
-NAME_CELLS = 22
+FEWEST_CELLS = 8  # of a name
+GAP = 3  # cells between two columns
+NAMES = ("layer", "compared with")
 NOTHING = "Nothing was found that a cure would help."
 # Figures of layers whose names say too little: what stands below the table.
 LEGEND = (
@@ -28,10 +32,10 @@ def print_diagnosis(found: Diagnosis, *, console: Console | None = None) -> None
     for line in verdict_lines(found):
         console.print(line, highlight=False)
     if found.layers:
-        console.print(layer_table(found))
+        console.print(layer_table(found, console.width))
         console.print(Text(LEGEND.format(measure=found.measure), style="dim"))
     if found.tensors:
-        console.print(tensor_table(found.tensors))
+        console.print(tensor_table(found.tensors, console.width))
         console.print(Text("Added: what the layer itself adds, on the input that it was given.", style="dim"))
     for note in found.notes:
         console.print(Text(note, style="dim"))
@@ -79,13 +83,10 @@ def verdict_lines(found: Diagnosis) -> list[str]:
     return lines
 
 
-def layer_table(found: Diagnosis) -> Table:
-    """Every layer in execution order."""
+def layer_table(found: Diagnosis, width: int) -> Table:
+    """Every layer in execution order, in so many cells."""
     heads = ("layer", "weights", "input", "SQNR", "far", "clip", "dead", "alone", "without")
-    table = _table(heads)
-    for layer in found.layers:
-        table.add_row(*(Text(cell, overflow="ellipsis") for cell in _cells(layer)))
-    return table
+    return _table(heads, [_cells(layer) for layer in found.layers], width)
 
 
 def _cells(layer: LayerFigures) -> tuple[str, ...]:
@@ -102,25 +103,27 @@ def _cells(layer: LayerFigures) -> tuple[str, ...]:
     )
 
 
-def tensor_table(rows: tuple[TensorRow, ...]) -> Table:
-    """The layers of two files."""
-    table = _table(("layer", "error", "added", "weights lost", "compared with"))
-    for row in rows:
-        table.add_row(
-            Text(row.node, overflow="ellipsis"),
-            *(_error(value) for value in (row.error, row.added, row.weight_error)),
-            Text(row.other or units.MISSING, overflow="ellipsis"),
-        )
-    return table
+def tensor_table(rows: tuple[TensorRow, ...], width: int) -> Table:
+    """The layers of two files, in so many cells."""
+    heads = ("layer", "error", "added", "weights lost", "compared with")
+    figures = [[_error(value) for value in (row.error, row.added, row.weight_error)] for row in rows]
+    named = [(row.node, *each, row.other or units.MISSING) for row, each in zip(rows, figures, strict=True)]
+    return _table(heads, named, width)
 
 
-def _table(heads: tuple[str, ...]) -> Table:
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> Table:
+    """Numbers keep their cells; names are cut where there is no room."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1), header_style="bold")
-    for head in heads:
-        text = head in ("layer", "compared with")
-        table.add_column(
-            head, justify="left" if text else "right", no_wrap=True, max_width=NAME_CELLS if text else None
-        )
+    cells = [max(len(head), *(len(row[place]) for row in rows)) for place, head in enumerate(heads)]
+    taken = sum(size + GAP for head, size in zip(heads, cells, strict=True) if head not in NAMES)
+    names = [head for head in heads if head in NAMES]
+    room = max(FEWEST_CELLS, (width - taken) // len(names) - GAP)
+    for head, size in zip(heads, cells, strict=True):
+        text = head in NAMES
+        most = min(size, room) if text else size
+        table.add_column(head, justify="left" if text else "right", no_wrap=True, width=most, overflow="ellipsis")
+    for row in rows:
+        table.add_row(*map(Text, row))
     return table
 
 
