@@ -21,7 +21,7 @@ import numpy as np
 from machine import stamp
 from peer_tools import quantize_static
 from planted import BROKEN_WEIGHTS, FAULTS, Planted, broken_weights, is_found
-from rows import Results, argument_parser, by_model, line, position
+from rows import Results, argument_parser, by_model, escaped, line, position
 from subjects import BUILT_IN, Subject, missing, open_subject
 
 import lowbit
@@ -136,7 +136,7 @@ def markdown(rows: Sequence[Row], model: str | None = None) -> str:
         for fault in dict.fromkeys(row.fault for row in own):
             some = [row for row in own if row.fault == fault]
             done = [row for row in some if row.found is not None]
-            notes = "; ".join(sorted({row.note for row in some if row.note}))
+            notes = escaped("; ".join(sorted({row.note for row in some if row.note})))
             if not done:
                 parts.append(line((name, fault, "", "", "", notes)))
                 continue
@@ -144,8 +144,8 @@ def markdown(rows: Sequence[Row], model: str | None = None) -> str:
             found = f"{sum(row.found or 0 for row in done)} of {len(done)}"
             alarms = f"{sum(bool(row.false_alarms) for row in done)} of {len(done)}"
             parts.append(line((name, fault, found, alarms, f"{np.median(seconds):.0f}", notes)))
-    cpus, dates = (", ".join(sorted({getattr(row, key) for row in rows})) for key in ("cpu", "date"))
-    return "\n".join((*parts, "", f"{cpus}, busy with other work; {dates}.", ""))
+    made = ", ".join(dict.fromkeys(f"{row.cpu}, {row.date}" for row in rows))
+    return "\n".join((*parts, "", f"{made}, busy with other work.", ""))
 
 
 def main() -> None:

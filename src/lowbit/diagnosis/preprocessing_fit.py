@@ -27,6 +27,7 @@ from lowbit.progress import SILENT, Progress
 SCREENED = 32  # samples that all alternatives are tried on
 JUDGED = 384  # that the best of them are
 FINALISTS = 3
+MARGIN = 0.1  # by which few samples may speak against one of these: probability, or nats
 LOWER = 0.95  # loss of an alternative over the given one's, at most
 BEYOND = 3.0  # standard errors
 RIGHTER = 0.05  # accuracy of an alternative less the given one's, from which information does not matter
@@ -109,7 +110,7 @@ def preprocessing_findings(
     tried = []
     for each in progress.track(alternatives, "trying other preprocessing", total=len(alternatives)):
         answers = certainty(model, session, few, each.change)
-        if answers is not None and _cost(answers) < _cost(given):
+        if answers is not None and _cost(answers) < _cost(given) + MARGIN:
             tried.append((_cost(answers), len(each.causes), each))
     finalists = [each for *_, each in sorted(tried, key=lambda one: one[:2])[:FINALISTS]]
     if not finalists:
