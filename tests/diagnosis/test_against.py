@@ -125,3 +125,11 @@ def test_what_cannot_be_compared_is_refused(files, tmp_path, monkeypatch):
 def test_a_model_from_memory_can_be_compared(files):
     result = diagnose(networks.residual_network(), {"x": networks.inputs(2)}, against=files / "QDQ.onnx")
     assert not result.findings
+
+
+def test_a_model_of_a_fixed_batch_is_run_so(files):
+    model = lowbit.load(files / "float.onnx", input_sizes={"x": (4, 3, 16, 16)})
+    result = diagnose(model, {"x": networks.inputs(9, seed=5)}, against=files / "QDQ.onnx")
+    assert not result.findings
+    assert result.samples == 8
+    assert all(row.added is not None for row in result.tensors[:4])

@@ -9,6 +9,7 @@ import dataclasses
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -68,28 +69,28 @@ def compared(model: Model, other: Path, data: Dataset, *, progress: Progress = S
             where=str(other),
             remedy="Give the ONNX file, or measure the answers of both with `lowbit measure`.",
         )
-    few = data.subset(min(data.count, max(SAMPLES, samples_per_run(model, data) or 1)))
+    size = samples_per_run(model, data) or 1
+    few = data.subset(min(data.count, -(-SAMPLES // size) * size))
     with tempfile.TemporaryDirectory(prefix="lowbit-") as folder:
         path = opened(other, Path(folder))
-        entries((path,), few, Conditions(), progress=progress)  # in a process of its own: damaged files can end it
+        # In a process of its own first: damaged files can end it.
+        entries((path,), few, Conditions(batch=size), progress=progress)
         content, names = with_inner_tensors(path)
-        whole, inside = _answers(open_session(path), few, path), _answers(open_session(content), few, path)
+        whole, inside = (_answers(open_session(file), as_taken(few, path), size) for file in (path, content))
         raw = _raw_weights(model)
         losses = weight_losses(model, raw, decoded_weights(path))
-    wanted = _float_tensors(model, few)
+    wanted = _float_tensors(model, few, size)
     ordered = [(name, inside[name]) for name in names if name in inside and inside[name].dtype.kind == "f"]
-    rows = []
-    matches: dict[str, tuple[str, str]] = {}
-    for layer in progress.track(layers(model), "comparing layers", total=len(layers(model))):
-        for tensor in (layer.input, *_outputs(model, layer)):
-            if tensor not in matches and tensor in wanted and (found := _match(tensor, wanted[tensor], ordered)):
-                matches[tensor] = found
-        rows.append(_row(model, layer, wanted, inside, matches, losses))
+    pair = _Pair(model, wanted, inside, ordered, size)
+    every = layers(model)
+    rows = [pair.row(layer, losses.get(layer.node)) for layer in progress.track(every, "comparing layers")]
     outputs = [info.name for info in model.outputs]
+    # A file for another engine may name its outputs differently, in the same order.
     ends = {name: whole.get(name, value) for name, value in zip(outputs, whole.values(), strict=False)}
     error = max((_error(wanted[name], ends[name]) for name in outputs if name in ends), default=0.0)
     findings = _findings(model, other.name, rows, losses, error)
-    steps = max((_error(whole[name], inside[name]) for name in whole if name in inside), default=0.0)
+    given = {info.name for info in model.inputs}
+    steps = max((_error(whole[name], inside[name]) for name in whole.keys() & inside.keys() - given), default=0.0)
     if steps > OTHERWISE:
         what = f"answers are {steps:.2g} from what the file says, computed step by step"
         cure = "Its integer kernels saturate on this processor: quantize to 7 bits, or for its --target."
@@ -99,12 +100,14 @@ def compared(model: Model, other: Path, data: Dataset, *, progress: Progress = S
     )
 
 
-def _answers(session: Session, data: Dataset, path: Path) -> dict[str, Array]:
-    """Every output of a session for all samples, [samples, ...]; large ones of the first samples only."""
+def _answers(session: Session, data: Dataset, size: int) -> dict[str, Array]:
+    """Every input and output of a session for all samples, [samples, ...]; large ones of the first samples only."""
     parts: dict[str, list[Array]] = {}
     held = 0
-    for batch in as_taken(data, path).batches(1):
-        for name, value in session.run(fed(session, batch.inputs)).items():
+    for batch in data.batches(size):
+        if len(batch) < size:  # which the session may not take
+            break
+        for name, value in (session.run(fed(session, batch.inputs)) | batch.inputs).items():
             parts.setdefault(name, []).append(value)
             held += value.nbytes
         if held > MOST_BYTES:
@@ -117,7 +120,7 @@ def _joined(values: Sequence[Array]) -> Array:
     return np.concatenate(values) if alike else np.stack([np.ravel(values[0])])
 
 
-def _float_tensors(model: Model, data: Dataset) -> dict[str, Array]:
+def _float_tensors(model: Model, data: Dataset, size: int) -> dict[str, Array]:
     """Inputs and outputs of all layers, and the model's own."""
     names = {name for layer in layers(model) for name in (layer.input, *_outputs(model, layer))}
     names |= {info.name for info in model.outputs}
@@ -125,16 +128,7 @@ def _float_tensors(model: Model, data: Dataset) -> dict[str, Array]:
     piece, _ = Subgraphs(model).extract(
         given, [name for name in model.values if name in names - set(given)], weights={}
     )
-    session = open_session(piece)
-    parts: dict[str, list[Array]] = {}
-    held = 0
-    for batch in data.batches(1):
-        for name, value in (session.run(fed(session, batch.inputs)) | batch.inputs).items():
-            parts.setdefault(name, []).append(value)
-            held += value.nbytes
-        if held > MOST_BYTES:
-            break
-    return {name: _joined(values) for name, values in parts.items()}
+    return _answers(open_session(piece), data, size)
 
 
 def _raw_weights(model: Model) -> dict[str, Array]:
@@ -161,36 +155,56 @@ def _match(tensor: str, wanted: Array, ordered: Sequence[tuple[str, Array]]) -> 
     return None
 
 
-def _row(
-    model: Model,
-    layer: Layer,
-    wanted: Tensors,
-    inside: Tensors,
-    matches: Mapping[str, tuple[str, str]],
-    losses: Mapping[str, WeightLoss],
-) -> TensorRow:
-    loss = losses.get(layer.node)
-    tensor = next((name for name in _outputs(model, layer) if name in matches), layer.output)
-    row = TensorRow(layer.node, tensor, weight_error=None if loss is None else loss.error)
-    if tensor not in matches:
-        return row
-    other, how = matches[tensor]
-    error = _error(wanted[tensor], inside[other])
-    own_input = any(info.name == layer.input for info in model.inputs)
-    given = wanted[layer.input] if own_input else inside.get(matches.get(layer.input, ("", ""))[0])
-    added = None if given is None else _added(model, layer.input, tensor, given, inside[other])
-    return dataclasses.replace(row, other=other, matched=how, error=error, added=added)
+@dataclass(frozen=True)
+class _Pair:
+    """Tensors of two files, and which of them correspond.
 
+    Attributes:
+        model: the float model.
+        wanted: its tensors, by name.
+        inside: all of the other file, by name.
+        ordered: those of them that are floats, in execution order.
+        size: samples of a run.
+        matches: for each float tensor the other one, and how it was found; filled as layers are looked at.
+    """
 
-def _added(model: Model, source: str, tensor: str, given: Array, result: Array) -> float | None:
-    """How far a layer's output is from what the float layer makes of the same input."""
-    try:
-        piece, names = Subgraphs(model).extract([source], [tensor], weights={})
-    except ModelError:
-        return None
-    session = open_session(piece, threads=1)
-    made = np.concatenate([session.run({names[0]: given[at : at + 1]})[tensor] for at in range(len(given))])
-    return _error(made, result)
+    model: Model
+    wanted: Tensors
+    inside: Tensors
+    ordered: Sequence[tuple[str, Array]]
+    size: int
+    matches: dict[str, tuple[str, str]] = field(default_factory=dict)
+
+    def row(self, layer: Layer, loss: WeightLoss | None) -> TensorRow:
+        """One layer."""
+        outputs = _outputs(self.model, layer)
+        for tensor in (layer.input, *outputs):
+            known = tensor not in self.matches and tensor in self.wanted
+            if known and (found := _match(tensor, self.wanted[tensor], self.ordered)):
+                self.matches[tensor] = found
+        tensor = next((name for name in outputs if name in self.matches), layer.output)
+        row = TensorRow(layer.node, tensor, weight_error=None if loss is None else loss.error)
+        if tensor not in self.matches:
+            return row
+        other, how = self.matches[tensor]
+        own_input = any(info.name == layer.input for info in self.model.inputs)
+        given = (self.wanted if own_input else self.inside).get(
+            layer.input if own_input else self.matches.get(layer.input, ("", ""))[0]
+        )
+        added = None if given is None else self._added(layer.input, tensor, given, self.inside[other])
+        error = _error(self.wanted[tensor], self.inside[other])
+        return dataclasses.replace(row, other=other, matched=how, error=error, added=added)
+
+    def _added(self, source: str, tensor: str, given: Array, result: Array) -> float | None:
+        """How far a layer's output is from what the float layer makes of the same input."""
+        try:
+            piece, names = Subgraphs(self.model).extract([source], [tensor], weights={})
+        except ModelError:
+            return None
+        session = open_session(piece, threads=1)
+        starts = range(0, len(given), self.size)
+        made = [session.run({names[0]: given[start : start + self.size]})[tensor] for start in starts]
+        return _error(np.concatenate(made), result)
 
 
 def _error(wanted: Array, given: Array) -> float:

@@ -82,7 +82,7 @@ def sound_samples(model: Model, data: Dataset, *, progress: Progress = SILENT) -
 
 
 def _corrupt(data: Dataset, index: int, what: str) -> Finding:
-    return Finding(CORRUPT, data.where(index), what, "Leave it out of the calibration samples, or repair it.")
+    return Finding(CORRUPT, data.where(index), what, "Leave it out, or repair it.")
 
 
 def _one_by_one(data: Dataset) -> Iterator[tuple[int, Batch | LowbitError]]:

@@ -28,6 +28,7 @@ from lowbit.quantization.planning.recipes import Recipe, parse_recipe
 from lowbit.quantization.planning.rules import Rules
 
 MOST_CALIBRATION = 128  # samples that layers are looked at on
+MOST_EVALUATION = 4096  # samples that are looked at one by one
 MOST_JUDGING = 256  # that files are judged by
 HELD_OUT = 64  # that ranges are compared on
 CONFIRMED = 4  # layers that are measured alone
@@ -72,6 +73,7 @@ def diagnose(
     chosen = parse_recipe(recipe) if isinstance(recipe, str) else recipe
     treatment = Treatment(chosen, rules, effort)
     treatment.planned(model)  # which says what is wrong with recipe and rules before anything takes time
+    evaluation = evaluation.subset(min(evaluation.count, MOST_EVALUATION))
     evaluation, broken = sound_samples(model, evaluation, progress=progress)
     seen, evaluation, more, notes = _calibration(model, calibration, evaluation, progress)
     findings = (*findings, *broken, *more)

@@ -15,7 +15,7 @@ from lowbit.progress import SILENT, Progress
 from lowbit.quantization.planning.deciding import plan
 from lowbit.quantization.planning.plan import Plan
 from lowbit.quantization.planning.recipes import Recipe, parse_recipe
-from lowbit.quantization.planning.rules import RuleLayer, Rules
+from lowbit.quantization.planning.rules import RuleLayer, Rules, parse_rule
 from lowbit.quantization.quantize import quantize
 
 NOTICEABLE = 0.02  # distance of a file from float, in nats or as a relative error, from which causes are looked for
@@ -58,10 +58,10 @@ def _with_rules(rules: Rules, more: Sequence[str]) -> Rules:
     """Rules and texts of others, which win."""
     if not more or not callable(rules):
         return (*rules, *more) if not callable(rules) else rules
-    pairs = [text.rpartition("=")[::2] for text in more]
+    parsed = [parse_rule(text) for text in reversed(more)]
 
     def rule(layer: RuleLayer) -> str | Recipe | None:
-        return next((recipe for name, recipe in reversed(pairs) if name in layer.names), None) or rules(layer)
+        return next((each.recipe for each in parsed if each.chooses(layer)), None) or rules(layer)
 
     return rule
 
