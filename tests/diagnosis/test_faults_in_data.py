@@ -159,7 +159,7 @@ def test_how_many_samples_are_needed_is_what_drawing_them_gives():
 
 def test_calibration_samples_fainter_than_all_others_are_not_representative(subject):
     faint = doctored.pixels(36, seed=1)[0] // 4 + 80
-    result = diagnose(subject.model, subject.test, "int8", calibration=faint)
+    result = diagnose(subject.model, subject.test, "linear8", calibration=faint)
     assert "go beyond its ranges" in result.of(COVERAGE)[0].what
 
 
@@ -168,6 +168,6 @@ def test_what_is_no_classifier_is_looked_at_too():
 
     case = regression()
     model = lowbit.load(case.model)
-    result = diagnose(model, case.data, "int8", calibration=open_data(case.inputs, model))
+    result = diagnose(model, case.data, "linear8", calibration=open_data(case.inputs, model))
     assert result.measure == "relative error"
     assert not result.of(ORDER, NORMALIZATION, LABELS, ONE_CLASS)

@@ -1,7 +1,10 @@
 """Figures of layers against what networks really do, causes, and cures that are measured."""
 
+import importlib
 import json
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,13 +19,16 @@ from lowbit.data.opening import open_data
 from lowbit.diagnosis import treatment
 from lowbit.diagnosis.causes import CAUSES, Patient, cause_of
 from lowbit.diagnosis.diagnosis import diagnose
-from lowbit.diagnosis.findings import Verdict
+from lowbit.diagnosis.findings import LayerFigures, Verdict
 from lowbit.diagnosis.layers import examined
 from lowbit.diagnosis.trials import pattern_of, with_rule
 from lowbit.engines import open_session
 from lowbit.graph.ops import layers
 from lowbit.graph.subgraph import Subgraphs
 from lowbit.quantization.planning.recipes import parse_recipe
+from lowbit.quantization.planning.rules import RuleLayer, parse_rule
+
+QUICKLY = parse_recipe("int8", ranges="minmax")  # ranges are searched for in tests of their own
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +41,7 @@ def case():
 @pytest.fixture(scope="module")
 def healthy():
     subject = doctored.subject()
-    return diagnose(subject.model, subject.test, calibration=subject.calibration)
+    return diagnose(subject.model, subject.test, QUICKLY, calibration=subject.calibration)
 
 
 def tensors(model, names, weights, x):
@@ -95,17 +101,10 @@ def test_nothing_is_named_in_a_network_that_loses_nothing(healthy):
 @pytest.fixture(scope="module")
 def planted():
     """A channel 200 times as large in the first layer of the color network, found with its cure."""
-    import sys
-    from importlib import import_module
-    from pathlib import Path
-
-    folder = str(Path(__file__).resolve().parents[2] / "benchmarks")
-    sys.path.insert(0, folder)
-    try:
-        fault = import_module("planted").outlier_channel(doctored.subject(), np.random.default_rng(1))
-    finally:
-        sys.path.remove(folder)
-    return fault, diagnose(fault.model, fault.test, calibration=fault.calibration)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(Path(__file__).resolve().parents[2] / "benchmarks"))
+        fault = importlib.import_module("planted").outlier_channel(doctored.subject(), np.random.default_rng(1))
+    return fault, diagnose(fault.model, fault.test, QUICKLY, calibration=fault.calibration)
 
 
 def test_a_channel_that_is_200_times_as_large_is_named_with_a_cure(planted):
@@ -137,14 +136,8 @@ def patient(**figures):
     model = lowbit.load(doctored.color_network())
     decision = lowbit.plan(model, "int8")
 
-    class Case:
-        """What causes ask of a network."""
-
-    case = Case()
-    case.decision = decision
+    case = SimpleNamespace(decision=decision)
     given = {name: value for name, value in figures.items() if name not in ("source", "recipe")}
-    from lowbit.diagnosis.findings import LayerFigures
-
     source = LayerFigures(**{**own, "node": "first", **figures.get("source", {})})
     recipe = figures.get("recipe", parse_recipe("int8"))
     return Patient(case, LayerFigures(**{**own, **given}), layer, source, recipe, "fast")
@@ -186,8 +179,6 @@ def test_the_last_cause_always_applies():
 
 @pytest.mark.parametrize("name", ["first", "op:x", "a[0]", "a*b", "features.0"])
 def test_a_rule_for_any_name_speaks_of_that_node(name):
-    from lowbit.quantization.planning.rules import RuleLayer, parse_rule
-
     rule = parse_rule(f"{pattern_of(name)}=linear8")
     assert rule.chooses(RuleLayer((name,), ("Conv",), "w"))
     assert not rule.chooses(RuleLayer((name + "x",), ("Conv",), "w", first=True))
