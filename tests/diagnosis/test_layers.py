@@ -146,7 +146,7 @@ def patient(**figures):
 @pytest.mark.parametrize(
     ("figures", "cause", "cure"),
     [
-        ({"input_damage": 1.0, "source": {"channel_ratio": 90.0}}, "outlier channel", "--rule second=linear8"),
+        ({"input_damage": 1.0, "source": {"channel_ratio": 90.0}}, "outlier channel", "--effort balanced"),
         (
             {"input_damage": 1.0, "source": {"outlier_ratio": 9.0, "outlier": "a.png"}},
             "outlier sample",
@@ -159,7 +159,7 @@ def patient(**figures):
             "--per channel",
         ),
         ({"weight_damage": 1.0, "mean_error": 0.09}, "bias shift", "--effort balanced"),
-        ({"input_damage": 1.0}, "coarse activations", "--rule second=linear8"),
+        ({"input_damage": 1.0}, "coarse activations", "--effort balanced"),
         ({"weight_damage": 1.0, "recipe": parse_recipe("linear3")}, "coarse weights", "--rule second=linear8"),
         ({"weight_damage": 1.0, "recipe": parse_recipe("int4")}, "coarse weights", "--rule second=int8"),
     ],
@@ -171,6 +171,11 @@ def test_each_cause_has_its_words_and_its_cure(figures, cause, cure):
     assert row.words(found)
     assert row.where(found) in ("first (Conv)", "second (Conv)")
     assert row.cures(found)[0].option == cure
+
+
+def test_an_input_in_float_needs_the_layer_before_it_too():
+    found = patient(input_damage=1.0, clipped=0.02)
+    assert cause_of(found).cures(found)[1].option == "--rule '[f]irst=linear8' --rule second=linear8"
 
 
 def test_the_last_cause_always_applies():

@@ -149,6 +149,14 @@ def _wider(case: Patient) -> tuple[Cure, ...]:
     return (*cures, Cure((f"{pattern}=float",)))
 
 
+def _finer_input(case: Patient) -> tuple[Cure, ...]:
+    """Its input in float: the layer that gives it must compute so, too, or it is rounded there."""
+    if case.source is None:
+        return _wider(case)
+    nodes = [pattern_of(node) for node in (case.source.node, case.layer.node)]
+    return tuple(Cure(tuple(f"{node}={name}" for node in nodes)) for name in ("linear8", "float"))
+
+
 def _steps(case: Patient) -> tuple[Cure, ...]:
     """More steps than were taken: equalization and rounding are what a higher effort adds."""
     return (Cure(effort="balanced"),) if case.effort == "fast" and case.recipe.integer else ()
@@ -160,7 +168,7 @@ CAUSES: tuple[Cause, ...] = (
         _far_channel,
         lambda case: case.source.title if case.source is not None else case.own.title,
         _far_words,
-        lambda case: (*_wider(case)[:1], *_steps(case), *_wider(case)[1:]),
+        lambda case: (*_steps(case), *(_finer_input(case) if _by_input(case) else _wider(case))),
     ),
     Cause(
         "outlier sample",
@@ -170,14 +178,14 @@ CAUSES: tuple[Cause, ...] = (
             f"{case.source.outlier if case.source else ''} alone stretches the range of its input "
             f"{case.source.outlier_ratio if case.source else 1:.1f}x"
         ),
-        lambda case: (Cure(ranges="extremes"), Cure(ranges="percentile"), *_wider(case)),
+        lambda case: (Cure(ranges="extremes"), Cure(ranges="percentile"), *_finer_input(case)),
     ),
     Cause(
         "clipping",
         lambda case: _by_input(case) and case.own.clipped > CLIPPED,
         lambda case: case.own.title,
         lambda case: f"{100 * case.own.clipped:.2g} % of the values of its input are clipped",
-        lambda case: (Cure(ranges="minmax"), *_wider(case)),
+        lambda case: (Cure(ranges="minmax"), *_finer_input(case)),
     ),
     Cause(
         "channel ranges",
@@ -198,7 +206,7 @@ CAUSES: tuple[Cause, ...] = (
         _by_input,
         lambda case: case.own.title,
         lambda case: f"{case.case.decision.activations.bits} bits are coarse for its input",
-        lambda case: (*_wider(case)[:1], *_steps(case), *_wider(case)[1:]),
+        lambda case: (*_steps(case), *_finer_input(case)),
     ),
     Cause(
         "coarse weights",

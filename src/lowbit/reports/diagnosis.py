@@ -92,8 +92,8 @@ def layer_table(found: Diagnosis, width: int) -> Table:
 def _cells(layer: LayerFigures) -> tuple[str, ...]:
     return (
         layer.node,
-        _error(layer.weight_error),
-        _error(layer.input_error),
+        _error(layer.weight_error, 0),
+        _error(layer.input_error, 0),
         units.decimal(layer.sqnr_db, 1),
         f"{layer.channel_ratio:.0f}x" if layer.channel_ratio > 1 else units.MISSING,
         units.percent(layer.clipped, 2) if layer.clipped else units.MISSING,
@@ -112,7 +112,7 @@ def tensor_table(rows: tuple[TensorRow, ...], width: int) -> Table:
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> Table:
-    """Numbers keep their cells; names are cut where there is no room."""
+    """Numbers keep their cells; names lose their beginning where there is no room."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1), header_style="bold")
     cells = [max(len(head), *(len(row[place]) for row in rows)) for place, head in enumerate(heads)]
     taken = sum(size + GAP for head, size in zip(heads, cells, strict=True) if head not in NAMES)
@@ -123,14 +123,20 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> T
         most = min(size, room) if text else size
         table.add_column(head, justify="left" if text else "right", no_wrap=True, width=most, overflow="ellipsis")
     for row in rows:
-        table.add_row(*map(Text, row))
+        named = [_tail(cell, room) if head in NAMES else cell for head, cell in zip(heads, row, strict=True)]
+        table.add_row(*map(Text, named))
     return table
+
+
+def _tail(name: str, room: int) -> str:
+    """A name in so many cells: its end says more than its beginning."""
+    return name if len(name) <= room else f"…{name[1 - room :]}"
 
 
 def _metric(verdict: Verdict, found: Diagnosis) -> str:
     return units.percent(verdict.metric) if found.percent else units.figure(verdict.metric)
 
 
-def _error(value: float | None) -> str:
+def _error(value: float | None, digits: int = 1) -> str:
     """A quantity over many decades in few cells."""
-    return units.MISSING if value is None else "0" if value == 0 else f"{value:.1e}"
+    return units.MISSING if value is None else "0" if value == 0 else f"{value:.{digits}e}"
