@@ -6,7 +6,9 @@ import math
 
 import numpy as np
 
-from lowbit.measurement.accuracy import wilson_interval
+from lowbit.certainty.intervals import wilson_interval
+from lowbit.certainty.paired import Paired
+from lowbit.certainty.verdicts import Verdict, verdict
 from lowbit.measurement.error import weight_histogram
 from lowbit.measurement.examples import thumbnail
 from lowbit.measurement.results import (
@@ -71,6 +73,9 @@ def sample_comparison() -> Comparison:
     for recipe, bits, right, flips, kl, loss, latency, sqnr in RECIPES:
         low, high = wilson_interval(right, 372)
         quantized = recipe != "float"
+        # All flips but those that make up the difference lose as many as they gain.
+        lost = (flips + 353 - right) // 2
+        said = verdict(Paired(372, lost, flips - lost)) if quantized else Verdict("", 0.0, 0.0)
         layers = []
         for i, cost in enumerate(costs):
             noise = 6 * math.sin(i * 1.7) - (7 if ".conv.1.0" in cost.name else 0)
@@ -102,7 +107,9 @@ def sample_comparison() -> Comparison:
                 weight_bytes=stored + scales + books, theoretical_ratio=32 / bits, parameters=2192960 + scales // 4,
                 macs=97_800_000, weight_mse=0.0 if sqnr is None else 10 ** (-sqnr / 10) * 1.9e-3, weight_sqnr_db=sqnr,
                 accuracy=right / 372, accuracy_low=low, accuracy_high=high, agreement=1 - flips / 372, loss=loss,
-                kl=kl, flips=flips, mcnemar_p=1.0 if flips < 20 else 2.4e-9, latency_ms=latency,
+                kl=kl, flips=flips, mcnemar_p=1.0 if flips < 20 else 2.4e-9, verdict=said.word,
+                drop_low=said.low if quantized else None, drop_high=said.high if quantized else None,
+                samples_needed=said.needed, latency_ms=latency,
                 latency_low_ms=latency * 0.985, latency_high_ms=latency * 1.04, latency_ratio=1.57 / latency,
                 expected_ratio=1.7 if recipe == "int8" else None,
                 archive_bytes=round(sum(ledger.values()) * 0.86), code_bits=bits if quantized else None,

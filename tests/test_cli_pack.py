@@ -34,6 +34,25 @@ def test_a_goal_is_kept_and_the_ledger_adds_up(folder, tmp_path, capsys):
     assert "points lost" in out
 
 
+def test_a_drop_that_cannot_be_certified_is_said_to_be_so(folder, tmp_path, capsys):
+    packed = tmp_path / "m.lowbit"
+    how = ("--calibration", folder / "calibration", "--data", folder / "test", *HOW)
+    code, out, _ = run("pack", folder / "net.onnx", "-o", packed, "--max-drop", "1", *how, "--json", capsys=capsys)
+    said = json.loads(out)["certificate"]
+    assert (code, said["holds"], said["limit"], said["confidence"]) == (0, None, 0.01, 0.95)
+    assert f"{said['needed']:,} samples would tell" in said["sentence"]
+    code, out, _ = run("pack", folder / "net.onnx", "-o", packed, "--max-drop", "0.1", *how, capsys=capsys)
+    assert code == 0
+    assert "! Not certified. These" in out
+    assert "most cautious archive. Give more images to --data" in out
+    packed.unlink()
+    strict = ("--max-drop", "0.1", "--strict", "--confidence", "0.9")
+    code, _, err = run("pack", folder / "net.onnx", "-o", packed, *strict, *how, capsys=capsys)
+    assert code == 3
+    assert "with 90 % confidence" in err
+    assert not packed.exists()
+
+
 def test_a_file_that_computes_in_integers(folder, tmp_path, capsys):
     packed = tmp_path / "m.lowbit"
     goal = ("--size", "5KB", "--calibration", folder / "calibration", "--activations", "int8", "--target", "x86")
@@ -104,6 +123,8 @@ def test_short_names_need_no_goal(folder, tmp_path, capsys):
         (("--max-drop", "1", "--calibration", "calibration"), "--data DIR"),
         (("--max-drop", "1", "--calibration", "calibration", "--data", "calibration"), "calibration images too"),
         (("--calibration", "calibration"), "--calibration has no effect without a goal"),
+        (("--strict",), "--strict has no effect without a goal"),
+        (("--size", "3KB", "--confidence", "0.9", "--calibration", "calibration"), "no effect without a drop"),
         (("--activations", "int8"), "--activations has no effect without a goal"),
         (("--size", "5KB", "--activations", "int4", "--calibration", "calibration"), "unknown activations 'int4'"),
         (("--size", "5KB", "--target", "x86", "--calibration", "calibration"), "the same for every target"),

@@ -27,6 +27,7 @@ ROOMS = (
     "packing",
     "engines",
     "data",
+    "certainty",
     "calibration",
     "formats",
     "quantization",
@@ -68,7 +69,11 @@ BANNED = {
     "shelve": ((), "files are untrusted: no code execution"),
 }
 # Rooms that are arithmetic on arrays and know of nothing else.
-NUMPY_ONLY = {"schemes": {"numpy", "ml_dtypes", "lowbit"}, "packing": {"numpy", "lowbit", "constriction"}}
+NUMPY_ONLY = {
+    "schemes": {"numpy", "ml_dtypes", "lowbit"},
+    "packing": {"numpy", "lowbit", "constriction"},
+    "certainty": {"numpy", "lowbit"},
+}
 # Imported when a function needs them, never by importing a module.
 LAZY = {"torch": ("graph/",), "onnxscript": ("graph/",)}
 HEAVY = ("numpy", "onnx", "onnx_ir", "onnxruntime", "PIL", "torch")

@@ -46,6 +46,7 @@ PUBLIC = {
     "diagnose": "lowbit.diagnosis.diagnosis",
     "Diagnosis": "lowbit.diagnosis.findings",
     "measure_peaks": "lowbit.measurement.peaks",
+    "forecast": "lowbit.measurement.forecast",
     "outlook": "lowbit.measurement.roofline",
     "Conditions": "lowbit.measurement.conditions",
     "CompareOptions": "lowbit.measurement.conditions",
@@ -72,6 +73,7 @@ if TYPE_CHECKING:
     from lowbit.graph.save import save
     from lowbit.measurement.compare import compare
     from lowbit.measurement.conditions import CompareOptions, Conditions
+    from lowbit.measurement.forecast import forecast
     from lowbit.measurement.measure import measure
     from lowbit.measurement.peaks import measure_peaks
     from lowbit.measurement.results import Comparison, Metric
@@ -115,6 +117,7 @@ __all__ = [
     "compare",
     "cost",
     "diagnose",
+    "forecast",
     "load",
     "measure",
     "measure_peaks",

@@ -18,30 +18,8 @@ from lowbit.measurement.accuracy import (
     mean_kl,
     predicted_classes,
     score,
-    wilson_interval,
 )
 from lowbit.measurement.prediction import Prediction
-
-
-def test_wilson_interval_by_hand():
-    # 8 of 10, z = 1.96: (0.8 + 0.19207) / 1.38415 -+ 1.41602 * sqrt(0.025605) = 0.49016 .. 0.94332 (Wilson 1927).
-    low, high = wilson_interval(8, 10)
-    assert (low, high) == (pytest.approx(0.490162, abs=1e-6), pytest.approx(0.943318, abs=1e-6))
-
-
-@given(st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
-def test_wilson_interval_solves_its_equation(case):
-    right, total = case
-    low, high = wilson_interval(right, total)
-    assert 0 <= low <= right / total <= high <= 1
-    z = 1.959963984540054
-    for bound in (low, high):  # both ends are where |share - p| = z sqrt(p (1 - p) / n)
-        assert abs(right / total - bound) == pytest.approx(z * math.sqrt(bound * (1 - bound) / total), abs=1e-9)
-
-
-def test_wilson_interval_refuses_no_images():
-    with pytest.raises(DataError, match="not a proportion"):
-        wilson_interval(0, 0)
 
 
 def test_mcnemar_by_hand():

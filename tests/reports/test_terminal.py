@@ -27,7 +27,7 @@ def test_no_line_is_too_long_and_no_row_wraps(width):
 
 def test_eighty_columns_hold_what_matters_and_wide_ones_everything():
     narrow, wide = (comparison_text(sample_comparison(), width=width).splitlines()[0] for width in (80, 230))
-    for word in ("size", "smaller", "accuracy", "flips", "KL", "latency", "faster"):
+    for word in ("size", "smaller", "accuracy", "flips", "KL", "verdict", "faster"):
         assert word in narrow
     for column in COLUMNS:
         assert column.title in wide or column.title in ("agreement", "MSE")

@@ -20,7 +20,7 @@ from lowbit.commands.options import (
     TargetOption,
 )
 from lowbit.console import print_json, progress_bar, say
-from lowbit.errors import SchemeError
+from lowbit.errors import DowngradeError, SchemeError
 
 if TYPE_CHECKING:
     from lowbit.quantization.rate.packed import Packed
@@ -39,7 +39,8 @@ class GoalOptions:
     max_drop: Annotated[
         float | None,
         typer.Option(
-            help="Maximum loss of accuracy on --data, in points; without labels, percent of predictions that change."
+            help="Maximum loss of accuracy, in points, on images like those of --data; without labels, percent of "
+            "predictions that change."
         ),
     ] = None
     data: Annotated[
@@ -52,6 +53,12 @@ class GoalOptions:
     ] = None
     target: TargetOption = None
     effort: EffortOption = "balanced"
+    confidence: Annotated[
+        float | None, typer.Option(help="How sure --max-drop is to hold, such as 0.95 (the default).")
+    ] = None
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Fail if the drop is not certified, instead of saying so.")
+    ] = False
 
     @property
     def given(self) -> bool:
@@ -77,7 +84,7 @@ def pack(
     from lowbit.formats.size_report import sizes
     from lowbit.quantization.pack import pack as run
     from lowbit.quantization.rate.packed import ARCHIVES
-    from lowbit.reports.packed import packed_json, print_packed
+    from lowbit.reports.packed import packed_json, print_packed, unmet
 
     check_ending(output, ARCHIVES)
     if goal.given:
@@ -88,6 +95,8 @@ def pack(
             ("--data", goal.data),
             ("--activations", goal.activations),
             ("--target", goal.target),
+            ("--confidence", goal.confidence),
+            ("--strict", goal.strict or None),
         ):
             if value is not None:
                 raise SchemeError(
@@ -95,6 +104,8 @@ def pack(
                     remedy=f"Add --size, --bits-per-weight or --max-drop, or leave {option} out.",
                 )
         packed = run(model, short_names=short_names)
+    if goal.strict and packed.certificate is not None and not packed.certificate.holds:
+        raise DowngradeError(unmet(packed), where=str(model), remedy="Or leave --strict out.")
     source_bytes = model.stat().st_size
     # With a goal the model given is the float file; without one the archive itself says whether it is.
     original = model.read_bytes() if goal.given else None
@@ -117,8 +128,11 @@ def _quantized(
     """The archive of the model that was quantized for a goal."""
     from lowbit.quantization.pack import pack
     from lowbit.quantization.planning.target import NATIVE
-    from lowbit.quantization.rate.goal import Goal
+    from lowbit.quantization.rate.goal import CONFIDENCE, Goal
 
+    for option, given in (("--confidence", goal.confidence is not None), ("--strict", goal.strict)):
+        if given and goal.max_drop is None:
+            raise SchemeError(f"{option} has no effect without a drop.", remedy="Add --max-drop, or leave it out.")
     size = None if goal.size is None else _bytes(goal.size)
     with progress_bar(quiet) as progress:
         loaded = load_model(model, preprocessing)
@@ -128,7 +142,15 @@ def _quantized(
         )
         return pack(
             loaded,
-            Goal(size, goal.bits_per_weight, goal.max_drop, data, goal.activations or "float", goal.target or NATIVE),
+            Goal(
+                size,
+                goal.bits_per_weight,
+                goal.max_drop,
+                data,
+                goal.activations or "float",
+                goal.target or NATIVE,
+                CONFIDENCE if goal.confidence is None else goal.confidence,
+            ),
             calibration=calibration,
             short_names=short_names,
             effort=goal.effort,

@@ -6,7 +6,6 @@ shows damage long before a prediction changes. Sources: Wilson 1927 (score inter
 binomial form. All sums are float64.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -14,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lowbit.calibration.divergence import log_probabilities, mean_kl
+from lowbit.certainty.intervals import wilson_interval
+from lowbit.certainty.verdicts import Verdict
 from lowbit.errors import DataError
 from lowbit.measurement.prediction import Prediction
 from lowbit.measurement.results import OutputRow, finite
 
-Z_95 = 1.959963984540054
 PROBABILITY_TOLERANCE = 1e-3
 
 
@@ -45,6 +45,7 @@ class Score:
     notes: tuple[str, ...] = ()
     scores: Mapping[str, float] = field(default_factory=dict)
     outputs: tuple[OutputRow, ...] = ()
+    verdict: Verdict | None = None
 
 
 def score(prediction: Prediction, *, reference: Prediction | None = None) -> Score:
@@ -84,17 +85,6 @@ def score(prediction: Prediction, *, reference: Prediction | None = None) -> Sco
             gained = int(np.count_nonzero((before != labels) & (classes == labels)))
             p = mcnemar_p(lost, gained)
     return Score(len(classes), right, accuracy, low, high, loss, agreement, changed, kl, p, lost, gained, tuple(notes))
-
-
-def wilson_interval(right: int, total: int, *, z: float = Z_95) -> tuple[float, float]:
-    """Wilson's score interval of a proportion, 95 % by default; never leaves 0..1, honest at 0 and at 1."""
-    if total <= 0 or not 0 <= right <= total:
-        raise DataError(f"{right} of {total} is not a proportion.", remedy="Give at least one image.")
-    share = right / total
-    center = (share + z * z / (2 * total)) / (1 + z * z / total)
-    half = z / (1 + z * z / total) * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
-    # At the ends the two halves cancel to the last bit only in exact arithmetic.
-    return (0.0 if right == 0 else center - half), (1.0 if right == total else center + half)
 
 
 def are_probabilities(outputs: NDArray[np.floating]) -> bool:

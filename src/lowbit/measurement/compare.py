@@ -19,11 +19,11 @@ from lowbit.graph.weights import weights_by_name
 from lowbit.measurement.conditions import CompareOptions, Conditions
 from lowbit.measurement.engine_files import Destination, check_files, refused_by_all, write_files
 from lowbit.measurement.entries import check_emulation
+from lowbit.measurement.forecast import forecast
 from lowbit.measurement.measure import measure
-from lowbit.measurement.peaks import measure_peaks
 from lowbit.measurement.reference import check_classes
 from lowbit.measurement.results import Comparison, Environment, Step
-from lowbit.measurement.roofline import Outlook, outlook
+from lowbit.measurement.roofline import Outlook
 from lowbit.measurement.rows import Candidate
 from lowbit.measurement.tasks.table import check_task
 from lowbit.progress import SILENT, Progress
@@ -217,9 +217,7 @@ def _outlooks(
     except ModelError:
         return {}
     return {
-        name: outlook(
-            model, measure_peaks(engine=name, threads=conditions.threads), batch=conditions.batch, recipe=decision
-        )
+        name: forecast(model, decision, engine=name, threads=conditions.threads, batch=conditions.batch)
         for name in engines
     }
 

@@ -33,6 +33,7 @@ from lowbit.measurement.sizes import NO_CONTROL, with_sizes
 from lowbit.measurement.speed import WARMUP, Latency, latency, load_average
 from lowbit.measurement.tasks import Task, chosen_task
 from lowbit.measurement.tasks.table import Callback, check_task
+from lowbit.measurement.verdicts import Judgement
 from lowbit.progress import SILENT, Progress
 
 
@@ -187,15 +188,18 @@ def _judged(
     runs = Runs(subject.per_run or 32, exactly=subject.per_run is not None)
     scores: list[Score] = []
     predictions: list[Prediction] = []
-    reference, task = None, None
+    reference, task, judgement = None, None, None
     for entry, name in zip(subject.entries, subject.labels, strict=True):
         answers = predict(
             entry.model, subject.data, engine=entry.engine, runs=runs, progress=progress, what=f"predicting: {name}"
         )
-        if reference is None or task is None:
+        if reference is None or task is None or judgement is None:
             reference = answers
             task = chosen_task(conditions.task, case_of(answers, answers, size))
-        scores.append(judged(answers, task, reference=reference, size=size))
+            judgement = Judgement(task, reference, size)
+        scored = judged(answers, task, reference=reference, size=size)
+        verdict = judgement.verdict(answers, scored, (scores or [scored])[0].scores)
+        scores.append(dataclasses.replace(scored, verdict=verdict))
         if task.name == CLASSIFICATION:
             predictions.append(answers.class_scores())
     assert task is not None

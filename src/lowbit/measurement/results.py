@@ -148,6 +148,10 @@ class Row:
     kl: float | None = None
     flips: int | None = None
     mcnemar_p: float | None = None
+    verdict: str = ""  # better, same, worse or cannot tell than float; see `lowbit.certainty.verdicts`
+    drop_low: float | None = None  # of accuracy or the task's metric, at least and at most, each with 95 % confidence
+    drop_high: float | None = None
+    samples_needed: int | None = None  # about how many would tell, where these cannot
     output_error: float | None = None  # of the farthest output: squared error over the variance of each channel
     output_sqnr_db: float | None = None  # of that output
     output_agreement: float | None = None  # of integers: of the output that agrees least

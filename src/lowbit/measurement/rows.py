@@ -16,7 +16,7 @@ from lowbit.measurement.accuracy import Score
 from lowbit.measurement.entries import Entry
 from lowbit.measurement.memory import Memory
 from lowbit.measurement.outputs import least_agreement, worst
-from lowbit.measurement.results import Details, Example, Histogram, LayerRow, Row, Step
+from lowbit.measurement.results import Details, Example, Histogram, LayerRow, Row, Step, finite
 from lowbit.measurement.speed import Latency
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -193,6 +193,10 @@ def row(measured: Measured, *, first: Content, costs: Cost | None) -> Row:
         kl=score.kl,
         flips=score.flips,
         mcnemar_p=score.mcnemar_p,
+        verdict=score.verdict.word if score.verdict else "",
+        drop_low=finite(score.verdict.low) if score.verdict else None,
+        drop_high=finite(score.verdict.high) if score.verdict else None,
+        samples_needed=score.verdict.needed if score.verdict else None,
         output_error=farthest.relative_error if farthest else None,
         output_sqnr_db=farthest.sqnr_db if farthest else None,
         output_agreement=least_agreement(score.outputs),

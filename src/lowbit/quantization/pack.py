@@ -78,7 +78,7 @@ def pack(
     target = goal.target if goal.in_integers else ""
     search = Search(model, images, data, limits, short_names, threads, progress, target)
     if goal.max_drop is not None:
-        return search.to_drop(goal.max_drop)
+        return search.to_drop(goal.max_drop, confidence=goal.confidence)
     if goal.size is not None:
         return search.to_size(int(goal.size))
     return search.to_size(int((goal.bits_per_weight or 0) * search.trials.weights / 8))

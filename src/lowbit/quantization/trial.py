@@ -56,6 +56,12 @@ def check_runs(model: Model, content: bytes, form: FileForm) -> None:
             return
 
 
+def made_up_inputs(model: Model, samples: int) -> dict[str, Array]:
+    """Random inputs of some samples; open sizes behind the first dimension are the smallest tried."""
+    generator = np.random.default_rng(0)
+    return {info.name: _drawn(info, samples, SIZES[0], model, generator) for info in model.inputs}
+
+
 def _trials(model: Model) -> Iterator[dict[str, Array]]:
     """Inputs of one sample and of two, at ever larger sizes where some are open."""
     generator = np.random.default_rng(0)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import cast
 
+from lowbit.certainty.verdicts import WORDS
 from lowbit.measurement.results import Comparison, Row
 from lowbit.reports import units
 
@@ -63,6 +64,12 @@ COLUMNS = (
     Column("flips", "flips", "", units.count, 4, -1, "Predictions that differ from float"),
     Column("mcnemar_p", "p", "", units.p_value, 10, 0,
            "McNemar's exact test: how likely chance alone changes the accuracy this much"),
+    Column("verdict", "verdict", "", units.count, 2, 0,
+           "On other samples of this kind: the same as float (at most a point lost), worse, better; or one cannot tell",
+           value=lambda row: WORDS.index(row.verdict) if row.verdict in WORDS else None,
+           text=lambda row: row.verdict or units.MISSING),
+    Column("drop_high", "at most", "points", lambda value: units.percent(value, 2), 11, 0,
+           "What the file loses at most on other samples of this kind, with 95 % confidence"),
     Column("kl", "KL", "nats", units.divergence, 2, -1, "Mean KL divergence of the class probabilities from float's"),
     Column("loss", "loss", "nats", lambda value: units.decimal(value, 3), 7, -1, "Cross-entropy"),
     Column("weight_sqnr_db", "SQNR", "dB", lambda value: units.decimal(value, 1), 8, 1,
@@ -73,7 +80,7 @@ COLUMNS = (
     Column("latency_ratio", "faster", "×", units.ratio, 1, 1,
            "Float's time over this file's time, median of the ratios within rounds"),
     Column("expected_ratio", "expected", "×", units.ratio, 7, 0,
-           "How many times faster it should be, judged by small kernels on this processor beforehand"),
+           "How many times faster it should be: a file of the same plan with made-up ranges, timed beforehand"),
     Column("load_ms", "ready", "ms", units.milliseconds, 16, -1,
            "Time that a fresh process takes to load the model and unpack its weights, once"),
     Column("load_memory_bytes", "load", "MB", units.megabytes, 12, -1,
@@ -101,6 +108,8 @@ def columns_of(comparison: Comparison) -> tuple[Column, ...]:
     metrics = metric_columns(comparison)
     known = (*known, *metrics) if comparison.classifies else (*metrics, *known)
     used = [c for c in known if any(c.number(row) is not None for row in comparison.rows)]
+    if not (comparison.classifies or (comparison.metrics and comparison.metrics[0].unit == "%")):
+        used = [dataclasses.replace(c, unit="", format=units.figure) if c.name == "drop_high" else c for c in used]
     if len({row.engine for row in comparison.rows}) > 1:
         # "Faster" refers to one float row; between engines, people compare milliseconds.
         used = [dataclasses.replace(c, rank=0) if c.name == "latency_ms" else c for c in used]
@@ -128,7 +137,8 @@ def _score(row: Row, *, name: str) -> float | None:
 
 def computed(row: Row) -> dict[str, float | None]:
     """By name, the columns that are no fields of `Row`, for CSV and JSON."""
-    return {column.name: column.number(row) for column in COLUMNS if column.value is not None}
+    known = {field.name for field in dataclasses.fields(Row)}
+    return {column.name: column.number(row) for column in COLUMNS if column.name not in known}
 
 
 def best_of(column: Column, rows: Sequence[Row]) -> float | None:

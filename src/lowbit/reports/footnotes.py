@@ -1,7 +1,10 @@
 """What reports say below the table, in sentences: how to read the numbers, warnings, what could not be given."""
 
+from lowbit.certainty.intervals import hidden_share
+from lowbit.certainty.verdicts import CANNOT_TELL, CONFIDENCE, MARGIN
 from lowbit.measurement.results import Comparison, Row
 from lowbit.reports import units
+from lowbit.reports.quality import quality_of
 
 SLOWER = 0.95  # times as fast as float, where it is worth a warning
 LISTED = ", "
@@ -16,6 +19,7 @@ def footnotes(comparison: Comparison) -> tuple[str, ...]:
         *_about_size(comparison),
         *_about_engines(comparison),
         *_about_images(comparison),
+        *_about_verdicts(comparison),
     )
 
 
@@ -96,6 +100,30 @@ def _about_images(comparison: Comparison) -> list[str]:
         notes.append(
             "Interval: 95 %, Wilson. Flips: predictions that differ from float. KL: divergence from float's class "
             "probabilities."
+        )
+    return notes
+
+
+def _about_verdicts(comparison: Comparison) -> list[str]:
+    """What the words mean, and what so few samples could never show."""
+    samples = comparison.environment.data_images
+    if not samples or not any(row.verdict for row in comparison.rows):
+        return []
+    point = f"{100 * MARGIN:g} point" if quality_of(comparison).scale.is_fraction else f"{100 * MARGIN:g} %"
+    if comparison.classifies and not comparison.has_labels:
+        return [
+            f"Verdict, with 95 % confidence: same if at most {point} of all predictions change; without labels nothing "
+            "is better or worse."
+        ]
+    notes = [
+        f"Verdict on other samples of this kind, with 95 % confidence: same if the file loses at most {point} there; "
+        "worse if it loses something, perhaps more; better if it gains."
+    ]
+    if comparison.classifies and any(row.verdict == CANNOT_TELL for row in comparison.rows):
+        least = 100 * hidden_share(samples, 1 - CONFIDENCE)
+        notes.append(
+            f"Cannot tell: {samples:,} images are too few. Even a file that loses none of them may lose "
+            f"{least:.2g} points of others."
         )
     return notes
 

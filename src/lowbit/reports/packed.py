@@ -21,6 +21,9 @@ def packed_json(packed: Packed, path: Path, counted: Sizes, *, source_bytes: int
         "sections": section_bytes(packed.archive),
         "sizes": sizes_json(counted),
         "trials": [asdict(trial) for trial in packed.trials],
+        "certificate": None
+        if packed.certificate is None
+        else {**asdict(packed.certificate), "sentence": packed.certificate.sentence()},
     }
 
 
@@ -49,3 +52,16 @@ def print_packed(
             f"Tried {trial.recipe}: {trial.archive_bytes:,} bytes, {trial.bits_per_weight:.2f} bits per weight, "
             f"{how}{dropped}"
         )
+    if packed.certificate is not None:
+        say(packed.certificate.sentence() if packed.certificate.holds else f"! Not certified. {unmet(packed)}")
+
+
+def unmet(packed: Packed) -> str:
+    """What is said of an archive whose drop is not certified, and what would help."""
+    assert packed.certificate is not None
+    help_ = (
+        "This is the most cautious archive. Give more images to --data, allow a larger drop or a lower --confidence"
+        if packed.certificate.holds is None
+        else "This is the most cautious archive. Allow a larger drop, or give more images to --calibration"
+    )
+    return f"{packed.certificate.sentence()} {help_}."

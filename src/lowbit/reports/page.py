@@ -4,7 +4,9 @@ import base64
 import hashlib
 import re
 from collections.abc import Sequence
+from itertools import takewhile
 
+from lowbit.certainty.verdicts import MARGIN
 from lowbit.measurement.results import Comparison, Row
 from lowbit.reports import units
 from lowbit.reports.footnotes import complaints
@@ -13,10 +15,9 @@ from lowbit.reports.quality import quality_of
 from lowbit.reports.sections import SECTIONS, title_of
 from lowbit.reports.style import SCRIPT, STYLE
 
-CLOSE = 0.01  # one point of accuracy, or of agreement where there are no labels
-KEPT = 0.9  # a file that agrees with float on fewer images than this is another model, however accurate
-SIGNIFICANT = 0.05
 FASTER = 1.05
+AGREEING = 0.05  # how far the ratio of two medians may be from the median of the ratios
+INTEGERS = ("int", "icluster")
 
 
 def page(comparison: Comparison) -> str:
@@ -64,7 +65,7 @@ def findings(comparison: Comparison) -> tuple[tuple[str, str, str], ...]:
         answer, why = first.label or "float", "no file is faster than float here"
         if (row.latency_ratio or 0.0) >= FASTER:
             answer = f"{row.name}, {units.ratio(row.latency_ratio)} faster"
-            why = f"{units.milliseconds(row.latency_ms)} ms against {units.milliseconds(first.latency_ms)} ms"
+            why = _times(first, row)
         cards.append(("Fastest", answer, why))
     if near:
         row = min(near, key=lambda row: row.kl or 0.0)
@@ -77,24 +78,47 @@ def findings(comparison: Comparison) -> tuple[tuple[str, str, str], ...]:
     return tuple(cards)
 
 
+def _times(first: Row, row: Row) -> str:
+    """The times of two files, if they tell what the ratios of runs in turn tell."""
+    if first.latency_ms is not None and row.latency_ms and row.latency_ratio:
+        of_medians = first.latency_ms / row.latency_ms
+        if abs(of_medians / row.latency_ratio - 1) <= AGREEING:
+            return f"{units.milliseconds(row.latency_ms)} ms against {units.milliseconds(first.latency_ms)} ms"
+    return "the median of the ratios of runs in turn; times wandered on a busy machine, see the table for their spread"
+
+
 def _smallest(comparison: Comparison, quantized: Sequence[Row]) -> tuple[str, str]:
-    """The smallest file that lost at most a point, and not significantly: answer and numbers."""
-    quality = quality_of(comparison)
-    start, best = quality.float_value or 0.0, quality.scale.best
-    held = [
-        row
-        for row in quantized
-        if (value := quality.value(row)) is not None
-        and best * value >= best * start - CLOSE
-        and (row.agreement is None or row.agreement >= KEPT)
-        and (row.mcnemar_p is None or row.mcnemar_p >= SIGNIFICANT or best * value >= best * start)
-    ]
-    if not held:
+    """The smallest file that surely lost at most a point: answer and numbers; or what it would take to tell.
+
+    Files are certified from the largest to the smallest, until one does not hold; those that compute in integers come
+    last, as they round more. The samples had no part in this order, so that none of the error has to be shared among
+    the files (`lowbit.certainty.certificate`).
+    """
+    quality, samples = quality_of(comparison), comparison.environment.data_images
+    known = [row for row in quantized if row.drop_high is not None]
+    ordered = sorted(known, key=lambda row: (row.recipe.startswith(INTEGERS), -row.file_bytes))
+    held = list(takewhile(lambda row: (row.drop_high or 0.0) <= MARGIN, ordered))
+    undecided = [row for row in ordered[len(held) :] if (row.drop_low or 0.0) <= MARGIN]
+    if not held and not undecided:
         return "none", f"every file lost more than one point of {quality.word}"
-    row = min(held, key=lambda row: row.file_bytes)
+    if not held:
+        point = f", each of them {100 / samples:.2g} points," if samples else ""
+        return "cannot tell", f"{samples:,} samples{point} are too few for any file: {_open(undecided[0])}"
+    row, start = min(held, key=lambda row: row.file_bytes), quality.float_value or 0.0
     against = f" against {quality.scale.text(start)}" if quality.value(comparison.rows[0]) is not None else ""
-    why = f"{units.size(row.file_bytes)}, {quality.word} {quality.scale.text(quality.value(row))}{against}"
-    return f"{row.name}, {units.ratio(row.file_ratio)} smaller", why
+    why = (
+        f"{units.size(row.file_bytes)}, {quality.word} {quality.scale.text(quality.value(row))}{against}; at most "
+        f"{units.percent(row.drop_high, 2)} points lost on other samples, with 95 % confidence"
+    )
+    smaller = [other for other in undecided if other.file_bytes < row.file_bytes]
+    more = f"; smaller ones cannot be told from {samples:,} samples: {_open(smaller[0])}" if smaller else ""
+    return f"{row.name}, {units.ratio(row.file_ratio)} smaller", why + more
+
+
+def _open(row: Row) -> str:
+    """How much a file that is not certified may lose, and how many samples would tell."""
+    needed = f", which about {row.samples_needed:,} would tell" if row.samples_needed else ""
+    return f"{row.name} may lose {units.percent(row.drop_high, 2)} points{needed}"
 
 
 def _name(comparison: Comparison) -> str:

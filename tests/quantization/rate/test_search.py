@@ -13,6 +13,7 @@ import lowbit
 import networks
 from graphs import make, make_node, run
 from lowbit.calibration.divergence import mean_kl
+from lowbit.certainty.paired import Paired
 from lowbit.errors import DataError, ModelError, SchemeError
 from lowbit.formats.onnx.archive import unpack
 from lowbit.formats.onnx.read import layer_weights
@@ -27,7 +28,7 @@ from lowbit.quantization.rate.biases import bias_codes
 from lowbit.quantization.rate.control import Forecast, RateControl, bits_for
 from lowbit.quantization.rate.goal import Goal
 from lowbit.quantization.rate.search import MOST_TRIALS
-from lowbit.quantization.rate.trials import drop
+from lowbit.quantization.rate.trials import compared
 from lowbit.quantization.solving.effort import EFFORTS
 
 FLOOR = 0.05  # of the size asked for that may be left over
@@ -157,17 +158,36 @@ def test_short_names_leave_more_room_for_codes(model, images):
     assert short.trials[-1].distance < plain.trials[-1].distance
 
 
-def test_a_drop_is_kept_on_images_that_were_not_calibrated_on(model, images):
-    labels = run(model.to_bytes(), networks.inputs(40, seed=6)).argmax(axis=1)
-    data = lowbit.open_images(list(zip(networks.inputs(40, seed=6), labels.tolist(), strict=True)), None)
+@pytest.fixture(scope="module")
+def evaluation(model):
+    """40 images with the labels that the float model gives them."""
+    x = networks.inputs(40, seed=6)
+    labels = run(model.to_bytes(), x).argmax(axis=1).tolist()
+    return lowbit.open_images(list(zip(x, labels, strict=True)), None)
+
+
+def test_a_drop_is_certified_from_many_bits_to_few_until_it_is_not(model, images, evaluation):
     exact, loose = (
-        pack(model, Goal(max_drop=most, data=data), calibration=images, effort="fast") for most in (2.5, 30.0)
+        pack(model, Goal(max_drop=most, data=evaluation), calibration=images, effort="fast") for most in (10.0, 20.0)
     )
-    assert exact.trials[-1].drop <= 2.5
-    assert loose.trials[-1].drop <= 30
     assert len(loose.archive) < len(exact.archive)
-    fitting = [trial.archive_bytes for trial in loose.trials if trial.drop <= 30]
-    assert len(loose.archive) == min(fitting)
+    for packed, most in ((exact, 0.1), (loose, 0.2)):
+        assert packed.certificate.holds
+        assert packed.certificate.high <= most
+        held = [trial for trial in packed.trials if trial.certificate.holds]
+        assert len(packed.archive) == min(trial.archive_bytes for trial in held)
+        assert len(packed.trials) - len(held) <= 1  # the search ends with the first that does not hold
+        assert [trial.drop for trial in packed.trials] == [100 * trial.certificate.drop for trial in packed.trials]
+
+
+def test_too_few_images_certify_nothing_and_say_how_many_would(model, images, evaluation):
+    packed = pack(model, Goal(max_drop=2.5, data=evaluation), calibration=images, effort="fast")
+    (trial,) = packed.trials
+    assert trial.drop == 0
+    assert packed.certificate.holds is None
+    assert packed.certificate.needed == 120  # 0.975^n = 0.05 at 118.3
+    unsure = Goal(max_drop=2.5, data=evaluation, confidence=0.5)
+    assert pack(model, unsure, calibration=images, effort="fast").certificate.holds
 
 
 def test_without_labels_a_drop_is_the_share_of_changed_answers():
@@ -175,8 +195,8 @@ def test_without_labels_a_drop_is_the_share_of_changed_answers():
     after = before.copy()
     after[0] = [9, 0, 0]
     after[1] = np.nan
-    assert drop(before, after, None) == 50
-    assert drop(before, after, np.array([2, 0, 0, 0])) == 25
+    assert compared(before, after, None) == Paired(4, 2, 0, labeled=False)
+    assert compared(before, after, np.array([2, 0, 0, 0])) == Paired(4, 1, 0)
 
 
 def test_biases_are_as_fine_as_asked_and_whole_bytes():
@@ -196,6 +216,8 @@ def test_biases_are_as_fine_as_asked_and_whole_bytes():
         ({"size": 3000, "bits_per_weight": 3.0}, {}, SchemeError, "size and bits_per_weight are 2 goals"),
         ({"size": 0}, {}, SchemeError, "size of 0 cannot be reached"),
         ({"max_drop": float("nan"), "data": networks.inputs(3)}, {}, SchemeError, "cannot be reached"),
+        ({"max_drop": 100.0, "data": networks.inputs(3)}, {}, SchemeError, "leaves nothing"),
+        ({"max_drop": 1.0, "data": networks.inputs(3), "confidence": 95.0}, {}, SchemeError, "confidence of 95"),
         ({"size": 3000}, {"effort": "heroic"}, SchemeError, "unknown effort 'heroic'"),
         ({"size": 900}, {}, SchemeError, "with every weight zero"),
         ({"size": 3000}, {"calibration": None}, DataError, "there are none"),
@@ -208,7 +230,7 @@ def test_goals_that_cannot_be_say_why(model, images, goal, options, error, says)
         pack(model, Goal(**goal), **({"calibration": images, "effort": "fast"} | options))
 
 
-def test_a_drop_that_no_grid_reaches_says_so(model, images):
+def test_a_drop_that_no_grid_reaches_gives_the_most_cautious_archive(model, images):
     # Two images on the two sides of a border, so near to it that only the float network can tell them apart.
     x = networks.inputs(64, seed=6)
     classes = run(model.to_bytes(), x).argmax(axis=1)
@@ -220,8 +242,9 @@ def test_a_drop_that_no_grid_reaches_says_so(model, images):
     labels = run(model.to_bytes(), np.stack([one, other])).argmax(axis=1).tolist()
     assert labels[0] != labels[1]
     data = lowbit.open_images([(one, labels[0]), (other, labels[1])], None)
-    with pytest.raises(SchemeError, match=r"at most 1 points lost was not reached: 50\.00 are lost"):
-        pack(model, Goal(max_drop=1.0, data=data), calibration=images, effort="fast")
+    packed = pack(model, Goal(max_drop=1.0, data=data), calibration=images, effort="fast")
+    assert packed.trials[-1].drop == 50
+    assert not packed.certificate.holds
 
 
 def test_without_a_goal_the_file_is_packed_as_it_stands(model, tmp_path):

@@ -12,6 +12,7 @@ from lowbit.formats.devices import DEVICES
 from lowbit.quantization.planning.target import NATIVE, TARGETS, resolved
 
 ACTIVATIONS = ("float", "int8")
+CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
@@ -25,9 +26,11 @@ class Goal:
         data: evaluation images, none of them among the calibration images; needed for `max_drop`.
         activations: `float`, or `int8`: the file computes in integers, uint8 activations and int8 weights.
         target: processor that a file in integers is made for, a row of `TARGETS` that is no device, or `native`.
+        confidence: that `max_drop` holds on other images like those of `data`, by statistics alone.
 
     Raises:
-        SchemeError: none of the three, more than one, or a number that is not positive; no such activations or target.
+        SchemeError: none of the three, more than one, or a number that is not positive; no such activations or target;
+            a drop of all accuracy, or a confidence outside 0..1.
         DataError: `max_drop` without data.
     """
 
@@ -37,6 +40,7 @@ class Goal:
     data: Dataset | str | Path | Iterable[Any] | None = None
     activations: str = "float"
     target: str = NATIVE
+    confidence: float = CONFIDENCE
 
     def __post_init__(self) -> None:
         goals = {"size": self.size, "bits_per_weight": self.bits_per_weight, "max_drop": self.max_drop}
@@ -53,6 +57,12 @@ class Goal:
             raise DataError(
                 "a drop can only be measured on images that are not used to calibrate.",
                 remedy="Give them with --data DIR, or Goal(data=...) in Python; with labels if accuracy is meant.",
+            )
+        if self.max_drop is not None and self.max_drop >= 100:
+            raise SchemeError("max_drop of 100 points leaves nothing.", remedy="Give points of accuracy, such as 0.5.")
+        if not 0 < self.confidence < 1:
+            raise SchemeError(
+                f"confidence of {self.confidence:g} cannot be reached.", remedy="Give a share of 1, such as 0.95."
             )
         self._check_activations()
 

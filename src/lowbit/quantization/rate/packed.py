@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from lowbit.certainty.certificate import Certificate
 from lowbit.files import check_ending, write_atomically
 from lowbit.quantization.quantized import Quantized
 
@@ -21,6 +22,7 @@ class Trial:
             output has something for each sample.
         measure: what that is: KL in nats for a classifier, else relative squared error of all outputs.
         drop: points of accuracy lost on `data`, or percent of predictions changed without labels; None without `data`.
+        certificate: where a drop is the goal, whether it holds on other images.
     """
 
     recipe: str
@@ -30,6 +32,7 @@ class Trial:
     distance: float | None
     measure: str
     drop: float | None
+    certificate: Certificate | None = None
 
 
 ARCHIVES = (".lowbit",)
@@ -50,6 +53,11 @@ class Packed:
     content: bytes
     quantized: Quantized | None = None
     trials: tuple[Trial, ...] = ()
+
+    @property
+    def certificate(self) -> Certificate | None:
+        """Whether the drop that was the goal holds on other images; None for other goals."""
+        return self.trials[-1].certificate if self.trials else None
 
     def save(self, path: Path | str) -> Path:
         """Write the archive, whole or not at all.

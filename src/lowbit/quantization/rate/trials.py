@@ -8,6 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from lowbit.calibration.answers import Answer, are_classes, distances, float_answers
+from lowbit.certainty.certificate import certify
+from lowbit.certainty.paired import Paired, counted
 from lowbit.data.dataset import Dataset
 from lowbit.errors import SchemeError
 from lowbit.formats.onnx import archive
@@ -18,6 +20,7 @@ from lowbit.graph.model import Model
 from lowbit.graph.weights import all_weights
 from lowbit.quantization.passes.validation import KL, MOST_JUDGING, NOT_JUDGED, RELATIVE_ERROR
 from lowbit.quantization.quantized import Quantized
+from lowbit.quantization.rate.goal import CONFIDENCE
 from lowbit.quantization.rate.packed import Packed, Trial
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -35,6 +38,8 @@ class Trials:
 
     Attributes:
         records: of all trials so far.
+        max_drop: points whose drop is certified, if any.
+        confidence: of these certificates.
     """
 
     def __init__(
@@ -43,6 +48,8 @@ class Trials:
         self.model, self.data, self.short_names, self.threads = model, data, short_names, threads
         self.measured_on = judging.subset(min(MOST_JUDGING, judging.count)) if data is None else data
         self.records: list[Trial] = []
+        self.max_drop: float | None = None
+        self.confidence = CONFIDENCE
 
     @cached_property
     def weights(self) -> int:
@@ -88,10 +95,13 @@ class Trials:
         content = self.content(quantized.graph)
         packed = archive.pack(content)
         answers = float_answers(content, self.model, self.measured_on, threads=self.threads) if self.reference else {}
-        lost = None
+        lost = certificate = None
         if self.data is not None and self.measure == KL:
             before, after = (_scores(each, self.reference) for each in (self.reference, answers))
-            lost = drop(before, after, self.data.labels)
+            paired = compared(before, after, self.data.labels)
+            lost = 100 * paired.drop
+            if self.max_drop is not None:
+                certificate = certify(paired, self.max_drop / 100, confidence=self.confidence)
         record = Trial(
             quantized.graph.metadata["lowbit.recipe"],
             multiplier,
@@ -100,13 +110,14 @@ class Trials:
             float(distances(self.reference, answers).mean()) if self.reference else None,
             self.measure,
             lost,
+            certificate,
         )
         self.records.append(record)
         return Packed(packed, content, quantized, (record,))
 
 
-def drop(reference: Array, outputs: Array, labels: npt.NDArray[np.int64] | None) -> float:
-    """Points of accuracy lost, or percent of predictions changed where there are no labels.
+def compared(reference: Array, outputs: Array, labels: npt.NDArray[np.int64] | None) -> Paired:
+    """What a file loses and gains, or which predictions changed where there are no labels.
 
     Args:
         reference: the float model's class scores [samples, classes].
@@ -115,10 +126,7 @@ def drop(reference: Array, outputs: Array, labels: npt.NDArray[np.int64] | None)
     """
     before, after = reference.argmax(axis=1), outputs.argmax(axis=1)
     after = np.where(np.isfinite(outputs).all(axis=1), after, -1)
-    if labels is None:
-        return 100.0 * float((before != after).mean())
-    labels = labels[: len(before)]
-    return 100.0 * float((before == labels).mean() - (after == labels).mean())
+    return counted(before, after, None if labels is None else labels[: len(before)])
 
 
 def _scores(answers: Mapping[str, Answer], reference: Mapping[str, Answer]) -> Array:

@@ -1,0 +1,1 @@
+"""How sure a measured drop is: intervals, certificates and verdicts, from counts and scores of single samples alone."""
