@@ -84,7 +84,7 @@ def test_only_what_stands_between_the_markers_changes(accuracy, rows):
     assert second.endswith("after\n")
 
 
-BENCHMARKS = ("latency", "trade_off", "job", "scale", "coding", "ablation", "accuracy_seeds", "certainty")
+BENCHMARKS = ("latency", "trade_off", "job", "scale", "coding", "ablation", "accuracy_seeds", "certainty", "doctor")
 
 
 @pytest.fixture

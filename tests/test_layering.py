@@ -32,6 +32,7 @@ ROOMS = (
     "formats",
     "quantization",
     "measurement",
+    "diagnosis",
     "reports",
     "training",
     "console",

@@ -43,6 +43,8 @@ PUBLIC = {
     "Packed": "lowbit.quantization.rate.packed",
     "measure": "lowbit.measurement.measure",
     "compare": "lowbit.measurement.compare",
+    "diagnose": "lowbit.diagnosis.diagnosis",
+    "Diagnosis": "lowbit.diagnosis.findings",
     "measure_peaks": "lowbit.measurement.peaks",
     "forecast": "lowbit.measurement.forecast",
     "outlook": "lowbit.measurement.roofline",
@@ -59,6 +61,8 @@ if TYPE_CHECKING:
     from lowbit.calibration.statistics import Statistics, calibrate
     from lowbit.data.images import open_images
     from lowbit.data.opening import open_data
+    from lowbit.diagnosis.diagnosis import diagnose
+    from lowbit.diagnosis.findings import Diagnosis
     from lowbit.engines import open_session
     from lowbit.errors import LowbitError
     from lowbit.formats.file_form import FileForm
@@ -94,6 +98,7 @@ __all__ = [
     "CompareOptions",
     "Comparison",
     "Conditions",
+    "Diagnosis",
     "FileForm",
     "Goal",
     "Linear",
@@ -111,6 +116,7 @@ __all__ = [
     "calibrate",
     "compare",
     "cost",
+    "diagnose",
     "forecast",
     "load",
     "measure",

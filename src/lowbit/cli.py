@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from lowbit import __version__
-from lowbit.commands import archives, looking, measuring, quantizing, training
+from lowbit.commands import archives, diagnosing, looking, measuring, quantizing, training
 from lowbit.commands.groups import Command, flat
 from lowbit.console import DEBUG, QUIET, debugging, fail, say, show_traceback
 from lowbit.ending import EXIT_INTERRUPTED, ending_quietly
@@ -25,6 +25,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     measuring.measure,
     measuring.compare,
     measuring.demo,
+    diagnosing.diagnose,
     archives.pack,
     archives.unpack,
     looking.recipes,
