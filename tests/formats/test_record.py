@@ -66,7 +66,7 @@ def test_an_archive_for_a_goal_names_what_decided_its_size(model, data):
     made = record_of(archive.unpack(packed.archive))
     assert made["calibration"] == data.fingerprint()[:DIGITS]
     assert "evaluation" not in made
-    packed = lowbit.pack(model, Goal(max_drop=100.0, data=judging), calibration=data, effort="fast")
+    packed = lowbit.pack(model, Goal(max_drop=90.0, data=judging), calibration=data, effort="fast")
     assert record_of(packed.content)["evaluation"] == judging.fingerprint()[:DIGITS]
 
 
