@@ -6,7 +6,9 @@
 #   make mutants     break the code in MUTANTS=20 places, one at a time, and see whether tests notice
 #   make faults      kill commands FAULTS=20 times at each signal; full disks, little memory, odd names
 #   make fuzz        for MINUTES=30 give commands files that are nearly right; finds are kept in out/fuzz
-#   make lock        choose new versions for requirements/*.txt
+#   make hostile     give every command every file of FOLDER=..., and show what took too long or ended badly
+#   make audit       look for known vulnerabilities in the locked versions
+#   make lock        write requirements/*.txt anew, with the hashes of all files; UPGRADE=--upgrade chooses new versions
 
 PYTHON ?= python3
 OUT ?= out/demo
@@ -14,12 +16,17 @@ MUTANTS ?= 20
 FAULTS ?= 20
 MINUTES ?= 30
 SEED ?= 0
+UPGRADE ?=
+FOLDER ?= ../shared/hostile
 INSTALL = -m pip install --quiet --disable-pip-version-check --no-input
+# Nothing is installed that has another hash than the lock says, and nothing that the lock does not name.
+LOCKED = $(INSTALL) --require-hashes
+EDITABLE = $(INSTALL) --no-deps --no-build-isolation --editable .
 PYTHON_IS_NEW = import sys; sys.exit(sys.version_info < (3, 11) and "lowbit needs Python 3.11 or newer: make PYTHON=python3.12")
 LOCK = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --no-emit-find-links \
-	--no-annotate --no-header
+	--no-annotate --no-header --generate-hashes $(UPGRADE)
 
-.PHONY: demo test test-train lint mutants faults fuzz lock clean
+.PHONY: demo test test-train lint mutants faults fuzz hostile audit lock clean
 
 demo: .venv/.core
 	.venv/bin/lowbit demo --out $(OUT)
@@ -36,6 +43,15 @@ faults: .venv/.test
 fuzz: .venv/.test
 	.venv/bin/python tests/fuzz/run.py --minutes $(MINUTES) --seed $(SEED)
 
+hostile: .venv/.core
+	.venv/bin/python tests/fuzz/hostile.py $(FOLDER)
+
+# The list in requirements/advisories.json needs no network; pip-audit asks the package index, if that answers.
+audit: .venv/.core .venv-audit/.audit
+	.venv/bin/python requirements/audit.py
+	for lock in requirements/*.txt; do .venv-audit/bin/pip-audit --progress-spinner off --disable-pip --no-deps \
+		--requirement $$lock || exit 1; done
+
 lint: .venv/.test
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
@@ -49,27 +65,38 @@ test-train: .venv-train/.train
 	$(PYTHON) -c '$(PYTHON_IS_NEW)'
 	$(PYTHON) -m venv .venv
 
-.venv/.core: .venv/bin/python requirements/core.txt pyproject.toml
-	.venv/bin/python $(INSTALL) --only-binary :all: -r requirements/core.txt
-	.venv/bin/python $(INSTALL) --no-deps --editable .
+.venv/.core: .venv/bin/python requirements/core.txt requirements/build.txt pyproject.toml
+	.venv/bin/python $(LOCKED) --only-binary :all: -r requirements/core.txt -r requirements/build.txt
+	.venv/bin/python $(EDITABLE)
 	touch $@
 
 .venv/.test: .venv/.core requirements/test.txt
-	.venv/bin/python $(INSTALL) --only-binary :all: -r requirements/test.txt
+	.venv/bin/python $(LOCKED) --only-binary :all: -r requirements/test.txt
 	touch $@
 
-.venv-train/.train: requirements/train.txt pyproject.toml
+.venv-audit/.audit: requirements/audit.txt
+	$(PYTHON) -c '$(PYTHON_IS_NEW)'
+	$(PYTHON) -m venv .venv-audit
+	.venv-audit/bin/python $(LOCKED) --only-binary :all: -r requirements/audit.txt
+	touch $@
+
+.venv-train/.train: requirements/train.txt requirements/torch.txt requirements/build.txt pyproject.toml
 	$(PYTHON) -c '$(PYTHON_IS_NEW)'
 	$(PYTHON) -m venv .venv-train
-	.venv-train/bin/python $(INSTALL) -r requirements/train.txt
-	.venv-train/bin/python $(INSTALL) --no-deps --editable .
+	.venv-train/bin/python $(LOCKED) -r requirements/train.txt -r requirements/build.txt
+	.venv-train/bin/python $(INSTALL) -r requirements/torch.txt
+	.venv-train/bin/python $(EDITABLE)
 	touch $@
 
 lock: .venv/.test
 	.venv/bin/python $(INSTALL) uv
 	$(LOCK) pyproject.toml --output-file requirements/core.txt
 	$(LOCK) pyproject.toml requirements/test.in --output-file requirements/test.txt
-	$(LOCK) pyproject.toml requirements/train.in | grep -v -E '^(nvidia|cuda|triton)' > requirements/train.txt
+	$(LOCK) requirements/build.in --output-file requirements/build.txt
+	$(LOCK) requirements/audit.in --output-file requirements/audit.txt
+	$(LOCK) pyproject.toml requirements/train.in --output-file requirements/train.txt
+	awk '/^[^ ]/ {torch = /^(torch|nvidia|cuda|triton)/} !torch' requirements/train.txt > requirements/train.part
+	mv requirements/train.part requirements/train.txt
 
 clean:
-	rm -rf .venv .venv-train out build
+	rm -rf .venv .venv-train .venv-audit out build

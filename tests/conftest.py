@@ -33,7 +33,7 @@ def quick_measuring(monkeypatch) -> None:
 
     Memory is unknown then, and integers are twice as fast as float.
     """
-    from lowbit.measurement import compare, entries, measure, peaks
+    from lowbit.measurement import entries, forecast, measure, peaks
     from lowbit.measurement.memory import Memory
 
     floats, integers = (peaks.Rates(rate, rate, rate, rate, 1e-9) for rate in (2e-9, 1e-9))
@@ -41,8 +41,8 @@ def quick_measuring(monkeypatch) -> None:
     def quickly(*, engine: str = "onnxruntime", threads: int = 1, **_: object):
         return peaks.Peaks({"float": floats, "integer": integers}, 1e12, threads, engine)
 
-    monkeypatch.setattr(peaks, "measure_peaks", quickly)
-    monkeypatch.setattr(compare, "measure_peaks", quickly)
+    monkeypatch.setattr(forecast, "measure_peaks", quickly)
+    monkeypatch.setattr(forecast, "rehearse", lambda *_, **__: None)
     for module in (entries, measure):
         monkeypatch.setattr(module, "memory", lambda *_, **__: Memory(None, None))
 

@@ -84,7 +84,18 @@ def test_only_what_stands_between_the_markers_changes(accuracy, rows):
     assert second.endswith("after\n")
 
 
-BENCHMARKS = ("latency", "job", "scale", "coding", "ablation", "accuracy_seeds", "certainty", "search")
+BENCHMARKS = (
+    "latency",
+    "trade_off",
+    "job",
+    "scale",
+    "coding",
+    "ablation",
+    "accuracy_seeds",
+    "certainty",
+    "doctor",
+    "search",
+)
 
 
 @pytest.fixture

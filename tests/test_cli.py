@@ -18,7 +18,7 @@ from lowbit.engines import installed_engines, session
 from lowbit.engines.litert_reader import read_litert
 from lowbit.errors import EngineError
 from lowbit.formats.input_bytes import byte_layout
-from lowbit.measurement import entries
+from lowbit.measurement import entries, forecast
 from lowbit.measurement import peaks as processor
 from lowbit.measurement.results_file import read_results
 from lowbit.quantization.planning.target import resolved
@@ -580,7 +580,8 @@ def test_quantize_says_beforehand_that_integers_will_not_be_faster(folder, tmp_p
     for faster in (False, True):
         integers = processor.Rates(1e-10, 1e-10, 1e-10, 1e-10, 1e-7) if faster else rates
         peaks = processor.Peaks({"float": rates, "integer": integers}, 1e10, 1, "onnxruntime")
-        monkeypatch.setattr(processor, "measure_peaks", lambda found=peaks: found)
+        monkeypatch.setattr(forecast, "measure_peaks", lambda found=peaks, **_: found)
+        monkeypatch.setattr(forecast, "rehearse", lambda *_, **__: None)
         code, out, err = run(*how, capsys=capsys)
         assert code == 0
         assert ("Note: int8 will not be faster here" in err) != faster

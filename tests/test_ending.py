@@ -109,3 +109,21 @@ def test_a_full_device_is_said_in_a_sentence(model):
     assert done.returncode == 2
     assert "cannot be printed" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_an_interrupt_while_the_first_modules_are_imported(tmp_path):
+    """Those that say how the process ends: slowed down here, as on a busy machine."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys, os, signal\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'lowbit.ending':\n"
+        "            os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Finder())\n"
+    )
+    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    done = subprocess.run(
+        [sys.executable, "-m", "lowbit", "recipes"],
+        env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (130, "Interrupted; nothing was written.\n")

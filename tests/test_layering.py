@@ -32,6 +32,7 @@ ROOMS = (
     "formats",
     "quantization",
     "measurement",
+    "diagnosis",
     "searching",
     "reports",
     "training",
@@ -43,7 +44,7 @@ ROOMS = (
 # The same inside the rooms that are cut into stages.
 STAGES = {
     "formats": (
-        ("quantized_graph", "names", "ledger"), ("input_bytes", "devices"), ("onnx", "litert"),
+        ("quantized_graph", "names", "ledger"), ("input_bytes", "devices", "record"), ("onnx", "litert"),
         ("opening", "size_report"), ("file_form",),
     ),
     "quantization": (

@@ -47,7 +47,10 @@ PUBLIC = {
     "SearchResult": "lowbit.searching.result",
     "measure": "lowbit.measurement.measure",
     "compare": "lowbit.measurement.compare",
+    "diagnose": "lowbit.diagnosis.diagnosis",
+    "Diagnosis": "lowbit.diagnosis.findings",
     "measure_peaks": "lowbit.measurement.peaks",
+    "forecast": "lowbit.measurement.forecast",
     "outlook": "lowbit.measurement.roofline",
     "Conditions": "lowbit.measurement.conditions",
     "CompareOptions": "lowbit.measurement.conditions",
@@ -62,6 +65,8 @@ if TYPE_CHECKING:
     from lowbit.calibration.statistics import Statistics, calibrate
     from lowbit.data.images import open_images
     from lowbit.data.opening import open_data
+    from lowbit.diagnosis.diagnosis import diagnose
+    from lowbit.diagnosis.findings import Diagnosis
     from lowbit.engines import open_session
     from lowbit.errors import LowbitError
     from lowbit.formats.file_form import FileForm
@@ -72,6 +77,7 @@ if TYPE_CHECKING:
     from lowbit.graph.save import save
     from lowbit.measurement.compare import compare
     from lowbit.measurement.conditions import CompareOptions, Conditions
+    from lowbit.measurement.forecast import forecast
     from lowbit.measurement.measure import measure
     from lowbit.measurement.peaks import measure_peaks
     from lowbit.measurement.results import Comparison, Metric
@@ -99,6 +105,7 @@ __all__ = [
     "CompareOptions",
     "Comparison",
     "Conditions",
+    "Diagnosis",
     "FileForm",
     "Goal",
     "Linear",
@@ -119,6 +126,8 @@ __all__ = [
     "calibrate",
     "compare",
     "cost",
+    "diagnose",
+    "forecast",
     "load",
     "measure",
     "measure_peaks",

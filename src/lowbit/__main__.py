@@ -1,8 +1,19 @@
 """`lowbit` and `python -m lowbit`: from the first import on an interrupt ends the process as `lowbit.ending` says."""
 
+import os
 import signal
 
-from lowbit.ending import SIGNALS, ending_quietly
+
+def _stopped(number: int, frame: object) -> None:
+    """What an interrupt does until `lowbit.ending`, whose imports take a while on a busy machine, is there."""
+    os.write(2, b"Interrupted; nothing was written.\n")
+    os._exit(130)
+
+
+for _number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(_number, _stopped)
+
+from lowbit.ending import SIGNALS, ending_quietly  # noqa: E402
 
 
 def main() -> None:

@@ -3,14 +3,16 @@
 import io
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from typing import Annotated
 
 import typer
 
-from lowbit.commands import archives, looking, measuring, quantizing, searching, training
+from lowbit import __version__
+from lowbit.commands import archives, diagnosing, looking, measuring, quantizing, searching, training
 from lowbit.commands.groups import Command, flat
-from lowbit.console import DEBUG, fail, show_traceback
+from lowbit.console import DEBUG, QUIET, debugging, fail, say, show_traceback
 from lowbit.ending import EXIT_INTERRUPTED, ending_quietly
 from lowbit.errors import LowbitError, OutputError
 from lowbit.printable import printable
@@ -24,6 +26,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     measuring.measure,
     measuring.compare,
     measuring.demo,
+    diagnosing.diagnose,
     archives.pack,
     archives.unpack,
     looking.recipes,
@@ -33,26 +36,43 @@ COMMANDS: tuple[Callable[..., None], ...] = (
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # its table spends half of 80 columns on names of types
     help="Quantize trained networks, and measure what that costs on the files written.",
 )
 
 
+def _print_version(asked: bool) -> None:
+    """The version, and nothing else is done."""
+    if asked:
+        say(f"lowbit {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def for_all_commands(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Show no progress; results and errors stay (LOWBIT_QUIET=1).")
+    ] = False,
     debug: Annotated[
         bool,
         typer.Option("--debug", help="Show where errors arise and all that a runtime says (LOWBIT_DEBUG=1)."),
     ] = False,
 ) -> None:
     """Options of all commands; they come before its name."""
+    # Processes that a command starts see these too.
     if debug:
-        os.environ[DEBUG] = "1"  # which processes that it starts see too
+        os.environ[DEBUG] = "1"
+    if quiet:
+        os.environ[QUIET] = "1"
 
 
 for command in COMMANDS:
-    app.command(cls=Command)(flat(command))
+    app.command(cls=Command, short_help=(command.__doc__ or "").partition("\n\n")[0])(flat(command))
 
 
 def main() -> None:
@@ -64,6 +84,9 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without the character shows another one
     sys.excepthook = show_traceback
+    if not debugging():
+        # numpy's, of numbers whose squares are beyond float32: what comes of them is judged like all else.
+        warnings.simplefilter("ignore", RuntimeWarning)
     with ending_quietly():
         try:
             code = app(standalone_mode=False)

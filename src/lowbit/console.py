@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from lowbit.progress import Progress
 
 
-DEBUG = "LOWBIT_DEBUG"
+DEBUG, QUIET = "LOWBIT_DEBUG", "LOWBIT_QUIET"
 
 
 def fail(error: LowbitError) -> NoReturn:
@@ -30,7 +30,11 @@ def fail(error: LowbitError) -> NoReturn:
 
 def debugging() -> bool:
     """Whether errors come with where they arose, and with what a runtime said in its own words."""
-    return os.environ.get(DEBUG, "") not in ("", "0")
+    return _is_set(DEBUG)
+
+
+def _is_set(name: str) -> bool:
+    return os.environ.get(name, "") not in ("", "0")
 
 
 def show_traceback(kind: type[BaseException], error: BaseException, where: TracebackType | None) -> None:
@@ -46,10 +50,10 @@ def say(sentence: str, *, error: bool = False) -> None:
 
 
 def progress_bar(quiet: bool) -> "AbstractContextManager[Progress]":
-    """A bar with the time left on standard error, if that is a terminal."""
+    """How far a command is, on standard error: a bar on a terminal, else a line now and then; see --quiet."""
     from lowbit.reports.progress import bar
 
-    return bar(sys.stderr, quiet=quiet)
+    return bar(sys.stderr, quiet=quiet or _is_set(QUIET))
 
 
 def print_json(data: object) -> None:

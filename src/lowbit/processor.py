@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import functools
 import os
 import platform
 import subprocess
@@ -13,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
-from threadpoolctl import threadpool_limits
+from threadpoolctl import threadpool_info, threadpool_limits
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -23,6 +24,10 @@ FLAGS = (
     "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512_vnni", "avx_vnni", "avx512_bf16", "avx512_fp16",
     "amx_int8", "amx_bf16", "asimd", "asimddp", "asimdhp", "i8mm", "bf16", "sve", "sve2",
 )  # fmt: skip
+
+
+# The widest vectors come first: kernels of sums are chosen by them.
+VECTORS = ("avx512f", "avx2", "sve2", "sve", "asimd")
 
 
 def cores() -> int:
@@ -94,6 +99,20 @@ def processor() -> tuple[str, tuple[str, ...]]:
                 ).stdout
             )  # fmt: skip
     return platform.processor() or platform.machine() or "unknown", ()
+
+
+@functools.cache
+def kernels() -> str:
+    """What sums of floats are computed by: machine, widest vectors, numpy's BLAS kernel ("x86_64 avx512f SkylakeX").
+
+    The last is what `OPENBLAS_CORETYPE` says, if it is set; it is missing where numpy has another BLAS than OpenBLAS.
+    """
+    _, flags = processor()
+    loaded = [library for library in threadpool_info() if library["user_api"] == "blas"]
+    # Other packages, such as torch, may have brought their own.
+    loaded.sort(key=lambda library: "numpy" not in library["filepath"])
+    blas = str(loaded[0].get("architecture") or loaded[0]["internal_api"]) if loaded else ""
+    return " ".join(filter(None, (platform.machine(), next((one for one in VECTORS if one in flags), ""), blas)))
 
 
 def parse_cpuinfo(text: str) -> tuple[str, tuple[str, ...]]:

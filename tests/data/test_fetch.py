@@ -7,8 +7,10 @@ import json
 import re
 import stat
 import threading
+import urllib.request
 import zipfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from email.message import Message
 
 import pytest
 
@@ -146,7 +148,7 @@ def test_the_originals_are_what_is_fetched_by_default():
         ("rps.zip", "train", 2520),
         ("rps-test-set.zip", "test", 372),
     ]
-    assert fetch.BASE_URL == "https://storage.googleapis.com/laurencemoroney-blog.appspot.com/"
+    assert fetch.BASE_URL == "https://storage.googleapis.com/download.tensorflow.org/data/"
 
 
 def test_a_second_run_asks_for_nothing(site, tmp_path):
@@ -301,9 +303,44 @@ def test_more_bytes_than_expected_are_not_taken(site, tmp_path, told_length):
 def test_a_given_hash_is_checked(site, tmp_path):
     right = hashlib.sha256(site.files["rps.zip"]).hexdigest()
     with pytest.raises(DataError, match=f"the SHA-256 is {right}, expected {'0' * 64}"):
-        run(site, tmp_path, sha256={"rps.zip": "0" * 64})
+        run(site, tmp_path, parts=(replace(PARTS[0], sha256="0" * 64),))
     assert leftovers(tmp_path) == []
-    run(site, tmp_path, sha256={"rps.zip": right.upper()})
+    run(site, tmp_path, parts=(replace(PARTS[0], sha256=right),))
+
+
+@pytest.mark.parametrize("target", ["precious", "nothing yet"])
+def test_a_planted_link_is_not_followed(site, tmp_path, target):
+    (tmp_path / "precious").write_text("mine")
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "rps.zip.part").symlink_to(tmp_path / target)
+    with pytest.raises(DataError, match="is a link"):
+        run(site, folder)
+    assert leftovers(tmp_path) == ["folder", "precious"]
+    assert (tmp_path / "precious").read_text() == "mine"
+
+
+def test_a_link_planted_while_the_server_is_asked_is_not_followed(site, tmp_path, monkeypatch):
+    (tmp_path / "precious").write_text("mine")
+    asked = download_module._expected
+    monkeypatch.setattr(
+        download_module,
+        "_expected",
+        lambda *of: (tmp_path / "rps.zip.part").symlink_to(tmp_path / "precious") or asked(*of),
+    )
+    with pytest.raises(OutputError):
+        run(site, tmp_path)
+    assert (tmp_path / "precious").read_text() == "mine"
+
+
+@pytest.mark.parametrize("target", ["http://example.org/x", "http://localhost/x", "file:///etc/passwd"])
+def test_https_leads_to_nothing_but_https(target):
+    """Not even to this machine, whose services trust what is on it."""
+    asked = urllib.request.Request("https://example.org/x")
+    redirects = download_module._SecureRedirects()
+    with pytest.raises(DataError, match="must use https"):
+        redirects.redirect_request(asked, None, 302, "Found", Message(), target)
+    assert redirects.redirect_request(asked, None, 302, "Found", Message(), "https://example.com/x") is not None
 
 
 def test_an_archive_put_there_by_hand_is_used_and_kept(site, tmp_path):

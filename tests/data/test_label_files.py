@@ -127,6 +127,10 @@ def changed(**values):
         (json.dumps(changed(annotations=[{"image_id": 7, "category_id": 3, "bbox": [1, 2, 3, 1e999]}])), "no box of 4"),
         (json.dumps(changed(annotations=[{"image_id": 7, "category_id": 3, "bbox": ["a", 2, 3, 4]}])), "no COCO file"),
         (json.dumps(changed(images=[{"id": 1, "file_name": "a.png", "width": 0, "height": 3}])), "is 0.0x3.0"),
+        ('{"categories": [], "annotations": [], "images": [{"id": NaN, "file_name": "a.png"}]}', "no COCO file"),
+        (json.dumps(changed(images=[{"file_name": "a.png"}])), "no COCO file"),
+        (json.dumps(changed(categories=[{"id": 1 << 70}], annotations=[])), "no COCO file"),
+        (json.dumps(changed(images=[{"id": 1, "file_name": "a.png", "width": 10**400, "height": 3}])), "no width"),
         (json.dumps(changed(images=[{"id": 1, "file_name": "a.png"}])), "no width and height"),
         ("[" * 100_000, "no JSON file"),
     ],
@@ -138,7 +142,7 @@ def test_malformed_coco_files(images, model, tmp_path, text, match):
 
 
 @pytest.mark.parametrize(
-    "line", ["0 1 2 3", "a 1 2 3 4", "-1 .5 .5 1 1", "0.5 .5 .5 1 1", "0 nan .5 1 1", "0 1 2 3 4 5"]
+    "line", ["1e30 .5 .5 1 1", "0 1 2 3", "a 1 2 3 4", "-1 .5 .5 1 1", "0.5 .5 .5 1 1", "0 nan .5 1 1", "0 1 2 3 4 5"]
 )
 def test_malformed_yolo_lines(images, model, tmp_path, line):
     (tmp_path / "labels").mkdir()

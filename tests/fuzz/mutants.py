@@ -8,7 +8,7 @@ import io
 import random
 import struct
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -268,10 +268,3 @@ def _other(value: Any, rng: random.Random) -> Any:
         _change_list(changed, rng.choice(changed), rng)
         return changed
     return None
-
-
-MUTATORS: dict[str, Callable[[Any, random.Random], bytes]] = {
-    "onnx": onnx_mutant,
-    "npz": npz_mutant,
-    "tflite": tflite_mutant,
-}

@@ -6,9 +6,7 @@ kind; one that has been mended belongs into the tests as a case of its own.
 """
 
 import argparse
-import contextlib
 import hashlib
-import io
 import os
 import random
 import resource
@@ -20,98 +18,29 @@ import traceback
 import warnings
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
 sys.path += [str(ROOT / "tests")]
 
+from fuzz.kinds import KINDS, Seeds, attempt, prepare, seeds  # noqa: E402 - once they can be found
+
 SECONDS, BYTES = 10.0, 1 << 30
+ROOM = 3 << 30  # of addresses beyond those of the process that begins: more is refused by the system, and a find
 BATCH = 40  # mutants a process: what one leaves behind in memory does not follow the others for long
-KINDS = ("onnx", "npz", "tflite")
-COMMANDS = {
-    "onnx": (
-        "inspect FILE --coded",
-        "plan FILE -r int8",
-        "plan FILE -r cluster3",
-        "quantize FILE -r linear4 -o OUT.onnx",
-        "quantize FILE -r cluster2 -o OUT.onnx",
-        "quantize FILE -r float16 -o OUT.onnx",
-        "quantize FILE -r dynamic8 -o OUT.onnx",
-        "quantize FILE -r linear8 -o OUT.tflite",
-        "quantize FILE -r int8 --calibration DATA --effort fast -o OUT.onnx",
-        "pack FILE -o OUT.lowbit",
-    ),
-    "npz": ("quantize MODEL -r int8 --calibration FILE --effort fast -o OUT.onnx",),
-    "tflite": ("LEDGER FILE",),
-}
 
 
 class Slow(BaseException):
     """No library catches it."""
 
 
-@dataclass(frozen=True)
-class Seeds:
-    """Good files, by the kind of their mutants; and what goes with them."""
-
-    files: dict[str, list[Any]]
-    model: Path
-    data: Path
-
-
-def seeds(folder: Path) -> Seeds:
-    """Small networks with layers of every sort, one quantized, one of LiteRT; inputs for the first."""
-    import numpy as np
-    import onnx
-
-    import lowbit
-    import networks
-    from speech import speech_network
-    from task_networks import sequences, tokens
-
-    first = networks.residual_network()
-    model, data = folder / "model.onnx", folder / "data.npz"
-    onnx.save(first, model)
-    np.savez(data, x=networks.inputs(3))
-    quantized = lowbit.quantize(lowbit.load(first), "int8", calibration=networks.inputs(3), effort="fast")
-    written = quantized.save(folder / "quantized.onnx").read_bytes()
-    litert = quantized.save(folder / "quantized.tflite").read_bytes()
-    nets = [first, networks.depthwise_network(), speech_network(), sequences().model, tokens().model]
-    nets.append(onnx.load_model_from_string(written))
-    return Seeds({"onnx": nets, "npz": [data.read_bytes()], "tflite": [litert]}, model, data)
-
-
-def attempt(line: str) -> None:
-    """Run a command in this process; silent if it ends as it should, else the exception."""
-    from lowbit.cli import app
-    from lowbit.errors import LowbitError
-
-    words = line.split()
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        try:
-            if words[0] == "LEDGER":
-                from lowbit.formats.litert.ledger import read_litert_ledger
-
-                read_litert_ledger(words[1])
-            else:
-                app(words, standalone_mode=False)
-        except MemoryError:
-            pass  # the command line has a sentence for it
-        except LowbitError as error:
-            if not error.what.strip() or "\n" in str(error):
-                raise ValueError(f"no sentence: {error}") from error
-
-
 def mutants(kind: str, made: Seeds, seed: int) -> Iterator[tuple[bytes, str]]:
     """Files and the command lines that read them, without end."""
-    from fuzz.mutants import MUTATORS
-
     index = 0
     while True:
         rng = random.Random(f"{kind} {seed} {index}")
-        yield MUTATORS[kind](rng.choice(made.files[kind]), rng), rng.choice(COMMANDS[kind])
+        yield KINDS[kind].mutate(rng.choice(made.files[kind]), rng), rng.choice(KINDS[kind].commands)
         index += 1
 
 
@@ -146,17 +75,18 @@ def _try_all(kind: str, files: list[tuple[bytes, str]], start: int, made: Seeds,
     def too_slow(*_: object) -> None:
         raise Slow
 
+    warnings.simplefilter("ignore")  # pillow's, of what it makes the best of
     warnings.simplefilter("error", RuntimeWarning)  # numpy's, of numbers that nobody thought of
     for number in (signal.SIGPROF, signal.SIGALRM):
         signal.signal(number, too_slow)
-    path = folder / f"mutant.{kind}"
+    words = prepare(folder, made) | {"FILE": str(folder / KINDS[kind].file)}
+    limit = _kilobytes("VmSize") * 1024 + ROOM
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     for index in range(start, len(files)):
         data, line = files[index]
-        path.write_bytes(data)
-        words = {"FILE": str(path), "MODEL": str(made.model), "DATA": str(made.data)}
-        words |= {f"OUT.{ending}": str(folder / f"out.{ending}") for ending in ("onnx", "tflite", "lowbit")}
+        Path(words["FILE"]).write_bytes(data)
         say.write(f"{index} \n")
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
         # Of the processor, since others may use it too; and one that only waits has an end as well.
         signal.setitimer(signal.ITIMER_PROF, SECONDS)
         signal.setitimer(signal.ITIMER_REAL, 10 * SECONDS)
@@ -168,9 +98,14 @@ def _try_all(kind: str, files: list[tuple[bytes, str]], start: int, made: Seeds,
             where = f"{Path(place.filename).name}:{place.lineno}"
             say.write(f"{index} {type(error).__name__} at {where}: {' '.join(str(error).split())[:200]!r}\n")
         _stop_timers()
-        grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) << 10
-        if grown > BYTES:
-            say.write(f"{index} MemoryError: {grown >> 20} MB\n")
+        if (peak := _kilobytes("VmHWM") << 10) > BYTES:
+            say.write(f"{index} MemoryError: {peak >> 20} MB\n")
+
+
+def _kilobytes(what: str) -> int:
+    """A line of what the system says of this process."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(what))
 
 
 def _stop_timers() -> None:
@@ -198,7 +133,7 @@ def fuzz(
                 found[f"{what} in `{line}`"] += 1
                 if finds is not None:
                     name = hashlib.sha256(key.encode()).hexdigest()[:10]
-                    keep(data, f"{kind}: {line}: {what}", finds / f"{name}.{kind}")
+                    keep(data, f"{kind}: {line}: {what}", finds / f"{name}-{Path(KINDS[kind].file).name}")
             tried += size
     return tried, found
 

@@ -1,18 +1,24 @@
-"""A few hundred mutants of each format; `make fuzz MINUTES=30` tries many more. Archives: `tests/packing`."""
+"""Some mutants of each kind of file; `make fuzz MINUTES=30` tries many more. Archives: `tests/packing`."""
 
+import contextlib
+import io
 import os
 import random
 import re
+from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 
 import networks
-from fuzz import run
-from fuzz.mutants import MUTATORS
+from fuzz import kinds, run
+from fuzz.kinds import KINDS
 
-COUNTS = {"onnx": 80, "npz": 15, "tflite": 150}
+COUNTS = {
+    "onnx": 50, "npz": 8, "tflite": 100, "picture": 150, "mask": 50, "boxes": 100, "coco": 150, "list": 100,
+    "plan": 12, "results": 50,
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -28,10 +34,23 @@ def test_mutants_are_refused_in_a_sentence_or_work(kind, made):
 
 
 def test_mutants_differ_from_the_file_and_are_the_same_again(made):
-    for kind, mutator in MUTATORS.items():
-        some = [mutator(made.files[kind][0], random.Random(seed)) for seed in range(30)]
-        assert len(set(some)) > 20
-        assert some == [mutator(made.files[kind][0], random.Random(seed)) for seed in range(30)]
+    assert KINDS.keys() == COUNTS.keys() == made.files.keys()
+    for kind, how in KINDS.items():
+        some = [how.mutate(made.files[kind][0], random.Random(seed)) for seed in range(30)]
+        assert len(set(some)) > 15
+        assert some == [how.mutate(made.files[kind][0], random.Random(seed)) for seed in range(30)]
+
+
+def test_files_that_are_not_changed_are_taken(made, tmp_path):
+    """So that what mutants are refused for is the change."""
+    for kind, how in KINDS.items():
+        words = kinds.prepare(tmp_path, made) | {"FILE": str(tmp_path / how.file)}
+        for seed in made.files[kind]:
+            Path(words["FILE"]).write_bytes(seed if isinstance(seed, bytes) else seed.SerializeToString())
+            line = kinds.MODELS[-1] if kind == "onnx" else how.commands[0]
+            line = " ".join(words.get(word, word) for word in line.split())
+            with contextlib.redirect_stdout(io.StringIO()):
+                assert kinds.attempt(line, quiet=False) is None, kind
 
 
 def test_most_onnx_mutants_get_beyond_the_parser():
@@ -40,7 +59,7 @@ def test_most_onnx_mutants_get_beyond_the_parser():
     for seed in range(50):
         with np.errstate(all="ignore"):
             try:
-                onnx.load_model_from_string(MUTATORS["onnx"](model, random.Random(seed)))
+                onnx.load_model_from_string(KINDS["onnx"].mutate(model, random.Random(seed)))
             except Exception:  # whatever protobuf says
                 continue
         readable += 1
@@ -68,7 +87,7 @@ def test_what_goes_wrong_is_found_and_kept(what, made, monkeypatch, tmp_path):
 
     monkeypatch.setattr(run, "attempt", attempt)
     monkeypatch.setattr(run, "SECONDS", 2.0)
-    tried, found = run.fuzz("tflite", 5, seed=0, made=made, finds=tmp_path)
+    tried, found = run.fuzz("coco", 5, seed=0, made=made, finds=tmp_path)
     assert tried == 5
     assert [bool(re.match(what, key)) for key in found] == [True]
-    assert sum(path.suffix == ".tflite" for path in tmp_path.iterdir()) == 1
+    assert sum(path.suffix == ".json" for path in tmp_path.iterdir()) == 1

@@ -46,8 +46,8 @@ def test_the_spread_of_a_metric_gives_the_verdict(scores, lost, noise, word):
     assert (found.needed is not None) == (word == "cannot tell")
     assert found.low < lost < found.high
     # Where less is better, the same numbers say the opposite.
-    turned = {"better": "worse", "worse": "better"}
-    assert said(task(best=-1), values, scores).word == turned.get(word, word)
+    if word in ("better", "worse"):
+        assert {word, said(task(best=-1), values, scores).word} == {"better", "worse"}
 
 
 def test_of_a_mean_the_spread_is_its_standard_error(scores):

@@ -9,6 +9,7 @@ import lowbit
 import networks
 from graphs import make, make_node
 from lowbit.errors import ModelError
+from lowbit.quantization import trial
 from lowbit.quantization.trial import check_runs
 
 INNER = ("c", "r", "s1", "d", "e", "s2")
@@ -83,3 +84,30 @@ def test_what_the_float_model_does_not_run_either_is_not_held_against_the_file()
     weights = {"w": np.eye(7), "shape": np.array([1, 7 * 11])}
     model = lowbit.load(make(nodes, {"x": ["rows", 7]}, {"y": [1, 77]}, weights))
     check_runs(model, lowbit.quantize(model, "linear8").to_bytes(), lowbit.FileForm())
+
+
+def test_inputs_of_gigabytes_are_not_drawn(monkeypatch):
+    """A file of a few kilobytes may say that its input has any size."""
+    proto = networks.residual_network()
+    proto.graph.input[0].type.tensor_type.shape.dim[3].dim_value = 1 << 40
+    del proto.graph.value_info[:]
+    model = lowbit.load(proto)
+    monkeypatch.setattr(trial, "open_session", lambda *_, **__: pytest.fail("it is run"))
+    check_runs(model, model.to_bytes(), lowbit.FileForm())
+    with pytest.raises(ModelError, match="too large"):
+        trial.made_up_inputs(model, 1)
+    monkeypatch.setattr(trial, "MOST_NUMBERS", 100)
+    small = lowbit.load(networks.residual_network())
+    check_runs(small, small.to_bytes(), lowbit.FileForm())
+    monkeypatch.undo()
+    check_runs(small, small.to_bytes(), lowbit.FileForm())
+
+
+def test_an_output_that_is_named_twice_is_one(tmp_path):
+    """Runtimes take such files."""
+    proto = networks.residual_network()
+    proto.graph.output.append(proto.graph.output[0])
+    model = lowbit.load(proto)
+    assert [output.name for output in model.outputs] == ["logits"]
+    quantized = lowbit.quantize(model, "int8", calibration=networks.inputs(6), effort="fast")
+    check_runs(model, quantized.to_bytes(), lowbit.FileForm())

@@ -152,16 +152,26 @@ def test_the_title_names_the_file_and_not_the_folder(name):
 def test_findings():
     comparison = sample_comparison()
     smallest, fastest, closest = findings(comparison)
-    # In order of size: linear16 is certified, int8 with 3 of 372 answers changed is not.
-    assert smallest[1] == "linear16, 1.94× smaller"
-    assert "at most 0.80 points lost on other samples, with 95 % confidence" in smallest[2]
-    assert "int8 may lose 1.36 points, which about 680 would tell" in smallest[2]
+    # In order of size: cluster8 is certified, linear4 with 8 of 372 answers changed is not.
+    assert smallest[1] == "cluster8, 3.74× smaller"
+    assert "at most 0.46 points lost on other samples, with 95 % confidence" in smallest[2]
+    assert "smaller ones cannot be told from 372 samples: linear4 may lose" in smallest[2]
     assert fastest[1] == "int8, 1.65× faster"
     assert closest[1:] == ("linear16", "KL 1.1e-9 nats, 0 predictions changed")
-    undecided = tuple(row for row in comparison.rows if row.recipe != "linear16")
+    float_ms = comparison.rows[0].latency_ms
+    times = {f"{ratio:.2f}": dataclasses.replace(row, latency_ms=float_ms / row.latency_ratio * ratio)
+             for row in comparison.rows[1:2] for ratio in (1.0, 1.2)}  # fmt: skip
+    said = {
+        ratio: findings(dataclasses.replace(comparison, rows=(comparison.rows[0], row)))[1][2]
+        for ratio, row in times.items()
+    }
+    assert " ms against " in said["1.00"], "times that agree with the ratio"
+    assert " ms against " not in said["1.20"], "2.0 times by the medians, 1.65 by runs in turn"
+    assert "busy machine" in said["1.20"]
+    undecided = tuple(row for row in comparison.rows if "8" not in row.recipe and "16" not in row.recipe)
     smallest = findings(dataclasses.replace(comparison, rows=undecided))[0]
     assert smallest[1] == "cannot tell"
-    assert smallest[2].startswith("372 samples, each of them 0.27 points, are too few for any file: int8 may lose")
+    assert smallest[2].startswith("372 samples, each of them 0.27 points, are too few for any file: linear4 may lose")
     worse = tuple(
         dataclasses.replace(row, accuracy=0.5, drop_low=0.4, drop_high=0.5, latency_ratio=0.9)
         for row in comparison.rows[1:]

@@ -62,6 +62,16 @@ def test_wrong_types_are_named():
         parse_results(json.dumps(data))
 
 
+@pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e999", "1" + "0" * 400])
+def test_numbers_that_json_does_not_have_are_refused(number):
+    """Python reads them, and could not write them again."""
+    text = sample_comparison().to_json()
+    loss = json.dumps(json.loads(text)["rows"][1]["loss"])
+    assert f'"loss": {loss}' in text
+    with pytest.raises(DataError, match="not a results file"):
+        parse_results(text.replace(f'"loss": {loss}', f'"loss": {number}', 1))
+
+
 def test_reading_a_missing_file(tmp_path):
     with pytest.raises(DataError, match="cannot be read"):
         read_results(tmp_path / "none.json")

@@ -14,7 +14,7 @@ from lowbit.training import weights  # noqa: E402
 from lowbit.training.mobilenet import MobileNetV2  # noqa: E402
 
 PAYLOAD = bytes(range(256)) * 2000
-PREFIX = hashlib.sha256(PAYLOAD).hexdigest()[:8]
+SHA256 = hashlib.sha256(PAYLOAD).hexdigest()
 
 
 class Unreliable(http.server.BaseHTTPRequestHandler):
@@ -56,7 +56,7 @@ def server(monkeypatch) -> Iterator[str]:
 
 def test_a_broken_download_goes_on_where_it_stopped(server: str, tmp_path: Path) -> None:
     Unreliable.broken = 1
-    target = weights.fetch_weights(server, tmp_path / "new" / "file.pth", sha256_prefix=PREFIX)
+    target = weights.fetch_weights(server, tmp_path / "new" / "file.pth", sha256=SHA256)
     assert target.read_bytes() == PAYLOAD
     assert Unreliable.ranges == [None, "bytes=70000-"]
     assert [path.name for path in target.parent.iterdir()] == ["file.pth"]
@@ -65,23 +65,38 @@ def test_a_broken_download_goes_on_where_it_stopped(server: str, tmp_path: Path)
 def test_a_download_that_never_heals_keeps_its_part_for_later(server: str, tmp_path: Path) -> None:
     Unreliable.broken = 99
     with pytest.raises(DataError, match="download failed"):
-        weights.fetch_weights(server + "?", tmp_path / "file.pth", sha256_prefix="00000000")
+        weights.fetch_weights(server + "?", tmp_path / "file.pth", sha256="0" * 64)
     assert [path.name for path in tmp_path.iterdir()] == ["file.pth.part"]
     assert (tmp_path / "file.pth.part").read_bytes() == PAYLOAD[:280_000]
     Unreliable.broken = 0
-    assert weights.fetch_weights(server, tmp_path / "file.pth", sha256_prefix=PREFIX).read_bytes() == PAYLOAD
+    assert weights.fetch_weights(server, tmp_path / "file.pth", sha256=SHA256).read_bytes() == PAYLOAD
 
 
 def test_another_file_is_refused_and_removed(server: str, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="expected one that starts with 7ebf99e0"):
+    with pytest.raises(DataError, match="expected 7ebf99e03e25"):
         weights.fetch_imagenet(url=server, folder=tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_only_begins_with_the_right_hash_is_refused(server: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="expected"):
+        weights.fetch_weights(server, tmp_path / "file.pth", sha256=SHA256[:8] + "0" * 56)
+    assert list(tmp_path.iterdir()) == []
+    assert weights.IMAGENET_URL.endswith(f"-{weights.IMAGENET_SHA256[:8]}.pth")
+
+
+def test_a_planted_link_is_not_followed(server: str, tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("mine")
+    (tmp_path / "file.pth.part").symlink_to(tmp_path / "precious")
+    with pytest.raises(DataError, match="a link"):
+        weights.fetch_weights(server, tmp_path / "file.pth", sha256=SHA256)
+    assert (tmp_path / "precious").read_text() == "mine"
 
 
 def test_no_answer_is_one_sentence(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(download, "PAUSE_SECONDS", 0.0)
     with pytest.raises(DataError, match=r"the download failed: .*refused") as caught:
-        weights.fetch_weights("http://127.0.0.1:9/file.pth", tmp_path / "file.pth", sha256_prefix="")
+        weights.fetch_weights("http://127.0.0.1:9/file.pth", tmp_path / "file.pth", sha256="")
     assert "--weights FILE" in caught.value.remedy
 
 

@@ -1,7 +1,8 @@
 """A word for each row of a report: whether a file is better or worse than float, the same, or whether one cannot tell.
 
-- `same`: at most one point apart, each side with 95 % confidence.
-- `better`, `worse`: apart at all, but not shown to be within a point; with 97.5 % confidence on each side, so that two
+- `better`: it loses less than nothing.
+- `same`: it loses at most one point, with 95 % confidence.
+- `worse`: it loses something, and perhaps more than a point. This and `better` have 97.5 % confidence each, so that two
   equal files are told apart in at most 5 % of all cases.
 - `cannot tell`: neither; these samples are too few.
 """
@@ -53,19 +54,18 @@ def word_of(bounds: tuple[float, float], surely: tuple[float, float], margin: fl
     Args:
         bounds: of the drop, each with 95 % confidence.
         surely: the same with 97.5 %.
-        margin: how far apart files that are called the same may be.
+        margin: what a file that is called the same may lose.
     """
-    if -margin <= bounds[0] and bounds[1] <= margin:
-        return SAME
-    return WORSE if surely[0] > 0 else BETTER if surely[1] < 0 else CANNOT_TELL
+    if surely[1] < 0:
+        return BETTER
+    return SAME if bounds[1] <= margin else WORSE if surely[0] > 0 else CANNOT_TELL
 
 
 def _needed(paired: Paired, margin: float) -> int | None:
     """Samples until one of the words can be said, if the drop stays as it is."""
     ways = []
-    if abs(paired.drop) < margin:
-        toward = paired if paired.drop >= 0 else Paired(paired.images, paired.gained, paired.lost)
-        ways.append(samples_needed(toward, margin, 1 - CONFIDENCE))
+    if paired.drop < margin:
+        ways.append(samples_needed(paired, margin, 1 - CONFIDENCE))
     if paired.drop:
         quantile = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
         apart = (quantile * spread_at(paired, 0.0) / paired.drop) ** 2

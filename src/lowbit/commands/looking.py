@@ -83,15 +83,12 @@ def inspect(
 def _show_speed(model: "Model", speed: SpeedOptions, as_json: bool) -> None:
     """Measure the processor, and show what integers would gain on each engine."""
     from lowbit.engines import ENGINES, chosen_engines
-    from lowbit.measurement.peaks import measure_peaks
-    from lowbit.measurement.roofline import outlook
+    from lowbit.measurement.forecast import forecast
     from lowbit.reports.speed import print_outlook
 
     with progress_bar(as_json) as progress:
         outlooks = {
-            name: outlook(
-                model, measure_peaks(engine=name, threads=speed.threads, progress=progress), batch=speed.batch
-            )
+            name: forecast(model, engine=name, threads=speed.threads, batch=speed.batch, progress=progress)
             for name in chosen_engines(speed.engine)
         }
     if not as_json:

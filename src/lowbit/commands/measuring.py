@@ -41,6 +41,9 @@ if TYPE_CHECKING:
     from lowbit.quantization.planning.recipes import Recipe
 
 
+KEPT = ".lowbit-resume"  # in the output folder: finished recipes of a comparison that is not
+
+
 @dataclass(frozen=True)
 class StudyOptions:
     """Which files are made, and how."""
@@ -53,6 +56,14 @@ class StudyOptions:
     effort: EffortOption = "balanced"
     same_data: Annotated[bool, typer.Option("--same-data", help="Allow evaluation on calibration images.")] = False
     strict: StrictOption = False
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Keep the files of finished recipes in the output folder until all is done, and take those that a "
+            "run with this option left there when it was stopped.",
+        ),
+    ] = False
 
     def options(self, rules: RuleOptions) -> "CompareOptions":
         """The same as the library takes it."""
@@ -60,7 +71,8 @@ class StudyOptions:
         from lowbit.measurement.conditions import CompareOptions
 
         form = FileForm(input=self.input, layout=self.input_layout.upper())
-        return CompareOptions(self.effort, form, self.same_data, self.strict, rules.rules)
+        kept = self.out / KEPT if self.resume else None
+        return CompareOptions(self.effort, form, self.same_data, self.strict, rules.rules, kept)
 
 
 def measure(
@@ -104,6 +116,7 @@ def compare(
 ) -> None:
     """Quantize by every recipe and measure all files: a table, results.json, results.csv and report.html."""
     from lowbit.measurement.compare import compare as run
+    from lowbit.measurement.kept import forget
 
     source = check_data(images)
     loaded = load_model(model, preprocessing)
@@ -117,6 +130,7 @@ def compare(
         conditions=conditions.conditions(),
     )
     _write(comparison, study.out, as_json)
+    forget(study.out / KEPT)
 
 
 def demo(

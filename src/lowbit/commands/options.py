@@ -174,6 +174,11 @@ class RecipeOptions(RuleOptions):
         typer.Option(help="Integer recipes: {lowbit.quantization.planning.recipes:SCALES} (powers of two, symmetric)."),
     ] = None
 
+    @property
+    def given(self) -> bool:
+        """Whether any of them is."""
+        return self != RecipeOptions()
+
     def parsed(self) -> "Recipe":
         """The recipe; rules may bring the integers that its target and ranges are for.
 

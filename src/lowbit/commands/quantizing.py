@@ -105,14 +105,13 @@ def _verdict(model: "Model", decision: "Plan", output: Path) -> tuple[str, bool]
     """What integers will bring on this processor, and whether they are worth it; no verdict where that is unknown."""
     from lowbit.errors import ModelError
     from lowbit.formats.opening import is_litert
-    from lowbit.measurement.peaks import measure_peaks
-    from lowbit.measurement.roofline import outlook
+    from lowbit.measurement.forecast import forecast
     from lowbit.quantization.planning.target import NATIVE, resolved
 
     if not decision.has_cpu_kernels or is_litert(output) or decision.target != resolved(NATIVE):
         return "", True
     try:
-        expected = outlook(model, measure_peaks(), recipe=decision)
+        expected = forecast(model, decision)
     except ModelError:
         # No sizes, or nothing to quantize: the work itself says what is wrong with the model.
         return "", True

@@ -133,6 +133,10 @@ class Dataset(Protocol):
         """The others and `count` of the samples, chosen as by `subset`."""
         ...
 
+    def select(self: Self, chosen: Sequence[int]) -> Self:
+        """The samples of these numbers only, in this order."""
+        ...
+
     def fingerprint(self) -> str:
         """Hex SHA-256 of all digests with their labels; does not depend on names or order."""
         ...

@@ -27,18 +27,19 @@ LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 class _SecureRedirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects only to URLs that a download may also start from."""
+    """Follows redirects only to URLs that a download may also start from, and from https to nothing else."""
 
     def redirect_request(
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Message, newurl: str
     ) -> urllib.request.Request | None:
-        _check_url(newurl)
+        _check_url(newurl, here=urllib.parse.urlsplit(req.full_url).scheme == "http")
         return super().redirect_request(req, fp, code, msg, headers, newurl)  # type: ignore[arg-type]
 
 
-def _check_url(url: str) -> None:
+def _check_url(url: str, *, here: bool = True) -> None:
+    """Refuse all but https; and http on this machine, unless what leads there comes from elsewhere."""
     parsed = urllib.parse.urlsplit(url)
-    if parsed.scheme != "https" and not (parsed.scheme == "http" and parsed.hostname in LOOPBACK):
+    if parsed.scheme != "https" and not (here and parsed.scheme == "http" and parsed.hostname in LOOPBACK):
         raise DataError("downloads must use https.", where=url, remedy="Give a base URL that begins with https://.")
 
 
@@ -52,10 +53,12 @@ def download(url: str, aside: Path, *, limit: int, progress: Progress = SILENT) 
         progress: told after every chunk.
 
     Raises:
-        DataError: no connection, a server error, or more than `limit` bytes.
+        DataError: no connection, a server error, more than `limit` bytes, or `aside` is a link.
         OSError: `aside` cannot be written.
     """
     _check_url(url)
+    if aside.is_symlink():
+        raise DataError("is a link, which is not followed.", where=str(aside), remedy="Remove it and run again.")
     opener = urllib.request.build_opener(_SecureRedirects())
     for attempt in range(ATTEMPTS):
         before = aside.stat().st_size if aside.exists() else 0
@@ -102,7 +105,9 @@ def _continue(opener: urllib.request.OpenerDirector, url: str, aside: Path, limi
         start, total = _expected(response, have, url)
         if max(total or 0, start) > limit:
             raise DataError(f"the file has {total} bytes, the maximum is {limit}.", where=url)
-        with aside.open("r+b" if start else "wb") as file:
+        kind = os.O_RDWR if start else os.O_RDWR | os.O_CREAT | os.O_TRUNC
+        handle = os.open(aside, kind | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0), 0o666)
+        with os.fdopen(handle, "r+b") as file:
             file.seek(start)
             at = start
             pieces = None if total is None else -(-(total - start) // CHUNK_BYTES)

@@ -15,7 +15,7 @@ import urllib.parse
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -24,7 +24,7 @@ from lowbit.errors import DataError, OutputError
 from lowbit.files import sha256_file, write_atomically
 from lowbit.progress import SILENT, Progress
 
-BASE_URL = "https://storage.googleapis.com/laurencemoroney-blog.appspot.com/"
+BASE_URL = "https://storage.googleapis.com/download.tensorflow.org/data/"
 RECORD = "fetched.json"
 CLASSES = ("paper", "rock", "scissors")
 END_RECORD_BYTES = 22
@@ -39,6 +39,7 @@ class Part:
     archive: str
     split: str
     per_class: int
+    sha256: str = ""
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,11 @@ class Limits:
     ratio_matters_bytes: int = 1 << 20
 
 
-PARTS = (Part("rps.zip", "train", 840), Part("rps-test-set.zip", "test", 124))
+# Hashes as TensorFlow Datasets publishes them for the same addresses.
+PARTS = (
+    Part("rps.zip", "train", 840, "c2403444395842ad04c53612bad54b574443eae17a0723117a2ff87b9d72194f"),
+    Part("rps-test-set.zip", "test", 124, "c27ab9fa43ce40b2e453de711365b477f4424586edf0388116674fd320f07503"),
+)
 
 
 def fetch_rps(
@@ -62,7 +67,6 @@ def fetch_rps(
     *,
     base_url: str = BASE_URL,
     parts: tuple[Part, ...] = PARTS,
-    sha256: Mapping[str, str] | None = None,
     limits: Limits | None = None,
     progress: Progress = SILENT,
 ) -> Path:
@@ -73,8 +77,7 @@ def fetch_rps(
     Args:
         folder: created if missing.
         base_url: where the archives are; https, or http on this machine.
-        parts: the archives and their counts.
-        sha256: expected hex hash by archive name; others are only recorded.
+        parts: the archives, their counts and hashes.
         limits: sizes above which an archive is refused.
         progress: told about bytes and images as they arrive.
 
@@ -93,7 +96,7 @@ def fetch_rps(
             if _is_complete(folder / part.split, part):
                 progress.note(f"{folder / part.split} is complete.")
                 continue
-            _fetch_part(folder, part, base_url, (sha256 or {}).get(part.archive), limits, progress)
+            _fetch_part(folder, part, base_url, limits, progress)
     except OSError as error:
         raise OutputError(
             f"cannot write: {error.strerror or error}.",
@@ -103,9 +106,7 @@ def fetch_rps(
     return folder
 
 
-def _fetch_part(
-    folder: Path, part: Part, base_url: str, expected: str | None, limits: Limits, progress: Progress
-) -> None:
+def _fetch_part(folder: Path, part: Part, base_url: str, limits: Limits, progress: Progress) -> None:
     archive = folder / part.archive
     url = urllib.parse.urljoin(base_url.rstrip("/") + "/", part.archive)
     was_there = archive.exists()
@@ -115,8 +116,8 @@ def _fetch_part(
         os.replace(aside, archive)
     try:
         digest = sha256_file(archive)
-        if expected is not None and digest != expected.lower():
-            raise DataError(f"the SHA-256 is {digest}, expected {expected.lower()}.", where=str(archive))
+        if part.sha256 and digest != part.sha256:
+            raise DataError(f"the SHA-256 is {digest}, expected {part.sha256}.", where=str(archive))
         _extract(archive, folder / part.split, part, limits, progress)
     except DataError as error:
         if was_there:

@@ -181,9 +181,7 @@ class Images:
         Raises:
             DataError: `limit` is not positive.
         """
-        return dataclasses.replace(
-            self, source=self.source.select(stratified(self.labels, self.count, limit, seed=seed))
-        )
+        return self.select(stratified(self.labels, self.count, limit, seed=seed))
 
     def apart(self, count: int, *, seed: int = 0) -> tuple["Images", "Images"]:
         """The others and `count` of the images, chosen as by `subset`.
@@ -193,10 +191,11 @@ class Images:
         """
         chosen = stratified(self.labels, self.count, count, seed=seed)
         others = sorted(set(range(self.count)) - set(chosen))
-        return (
-            dataclasses.replace(self, source=self.source.select(others)),
-            dataclasses.replace(self, source=self.source.select(chosen)),
-        )
+        return self.select(others), self.select(chosen)
+
+    def select(self, chosen: Sequence[int]) -> "Images":
+        """The images of these numbers only, in this order."""
+        return dataclasses.replace(self, source=self.source.select(chosen))
 
     @cached_property
     def digests(self) -> tuple[str, ...]:

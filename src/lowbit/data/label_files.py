@@ -27,6 +27,7 @@ from lowbit.errors import DataError
 LARGEST_BYTES = 1 << 30
 LARGEST_TEXT = 16 << 20
 MOST_PIXELS = 100_000_000
+MOST_CLASSES = 1_000_000_000
 MASK_SUFFIXES = (".png", ".bmp")
 REMEDY = "Give a COCO .json, a folder of YOLO .txt files or of masks named as the images are, a .npy or a .npz."
 
@@ -64,7 +65,8 @@ def coco(path: Path, images: Sequence[Path]) -> Targets:
     data = _json(path)
     try:
         kinds = sorted({int(each["id"]) for each in data["categories"]})
-        known = {str(each["file_name"]): each for each in data["images"]}
+        np.array(kinds, np.int64)  # raises OverflowError for what is no id
+        known = {str(each["file_name"]): (int(each["id"]), each) for each in data["images"]}
         boxes: dict[int, list[tuple[list[float], int, bool]]] = {}
         for each in data["annotations"]:
             box = [float(x) for x in each["bbox"]]
@@ -75,13 +77,13 @@ def coco(path: Path, images: Sequence[Path]) -> Targets:
             )
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise DataError(f"this is no COCO file of boxes: {error!r}.", where=str(path), remedy=REMEDY) from error
-    by_name = known | {Path(name).name: each for name, each in known.items()}
+    by_name = known | {Path(name).name: entry for name, entry in known.items()}
     targets: list[Target] = []
     for image in images:
-        entry = by_name.get(image.name)
-        if entry is None:
+        if image.name not in by_name:
             raise DataError(f"the image '{image.name}' is not in the file.", where=str(path), remedy=REMEDY)
-        targets.append(_coco_target(entry, boxes.get(int(entry["id"]), []), kinds, path))
+        number, entry = by_name[image.name]
+        targets.append(_coco_target(entry, boxes.get(number, []), kinds, path))
     return tuple(targets)
 
 
@@ -90,7 +92,7 @@ def _coco_target(
 ) -> Target:
     try:
         width, height = float(entry["width"]), float(entry["height"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise DataError(f"image '{entry.get('file_name')}' has no width and height.", where=str(path)) from error
     if not (width > 0 and height > 0):
         raise DataError(f"image '{entry.get('file_name')}' is {width}x{height}.", where=str(path))
@@ -130,7 +132,7 @@ def yolo(path: Path) -> Target:
             kind, numbers = math.nan, []
         polygon = len(numbers) >= 6 and len(numbers) % 2 == 0
         finite = all(map(math.isfinite, (kind, *numbers)))
-        if not finite or kind < 0 or kind != int(kind) or not (polygon or len(numbers) == 4):
+        if not finite or not 0 <= kind <= MOST_CLASSES or kind != int(kind) or not (polygon or len(numbers) == 4):
             raise DataError(
                 f"'{line.strip()[:60]}' is not `class x y width height`.", where=f"{path}, line {number}", remedy=REMEDY
             )
@@ -157,7 +159,7 @@ def _mask(folder: Path, image: Path) -> Array:
                 what = f"a mask has one class number for each pixel, this is a picture of mode {picture.mode}."
                 raise DataError(what, where=str(path), remedy="Save class numbers as gray values or palette indices.")
             return np.asarray(picture).astype(np.int32)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError(f"cannot read the mask: {error}.", where=str(path)) from error
 
 

@@ -118,7 +118,7 @@ class Samples:
         Raises:
             DataError: `limit` is not positive.
         """
-        return self._select(stratified(self.labels, self.count, limit, seed=seed))
+        return self.select(stratified(self.labels, self.count, limit, seed=seed))
 
     def apart(self, count: int, *, seed: int = 0) -> tuple["Samples", "Samples"]:
         """The others and `count` of the samples, chosen as by `subset`.
@@ -127,7 +127,7 @@ class Samples:
             DataError: `count` is not positive.
         """
         chosen = stratified(self.labels, self.count, count, seed=seed)
-        return self._select(sorted(set(range(self.count)) - set(chosen))), self._select(chosen)
+        return self.select(sorted(set(range(self.count)) - set(chosen))), self.select(chosen)
 
     def as_given(self) -> "Samples":
         """Each item as one sample, for a model whose rows depend on each other; labels of single rows stay."""
@@ -142,7 +142,8 @@ class Samples:
             targets=self.targets if single else None,
         )
 
-    def _select(self, chosen: Sequence[int]) -> "Samples":
+    def select(self, chosen: Sequence[int]) -> "Samples":
+        """The samples of these numbers only, in this order."""
         labels = None if self.labels is None else self.labels[np.asarray(chosen, dtype=np.int64)]
         places = tuple(self.places[i] for i in chosen)
         return dataclasses.replace(self, places=places, labels=labels, targets=chosen_of(self.targets, chosen))

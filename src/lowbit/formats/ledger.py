@@ -3,7 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-KINDS = ("codes", "scales", "zero_points", "code_books", "float_weights", "biases", "constants", "graph", "padding")
+# The first seven hold numbers.
+KINDS = (
+    *("codes", "scales", "zero_points", "code_books", "float_weights", "biases", "constants"),
+    *("metadata", "graph", "padding"),
+)
 # An archive compresses all numbers that are no codes together.
 NUMBERS = "numbers"
 

@@ -87,8 +87,8 @@ class Model:
 
     @cached_property
     def outputs(self) -> tuple[ValueInfo, ...]:
-        """Graph outputs."""
-        return tuple(_value_info(value) for value in self.graph.outputs)
+        """Graph outputs, each once: a file may give a tensor twice under one name."""
+        return tuple(_value_info(value) for value in dict.fromkeys(self.graph.outputs))
 
     @property
     def input(self) -> ValueInfo:

@@ -19,11 +19,12 @@ from lowbit.graph.weights import weights_by_name
 from lowbit.measurement.conditions import CompareOptions, Conditions
 from lowbit.measurement.engine_files import Destination, check_files, refused_by_all, write_files
 from lowbit.measurement.entries import check_emulation
+from lowbit.measurement.forecast import forecast
+from lowbit.measurement.kept import Kept
 from lowbit.measurement.measure import measure
-from lowbit.measurement.peaks import measure_peaks
 from lowbit.measurement.reference import check_classes
 from lowbit.measurement.results import Comparison, Environment, Step
-from lowbit.measurement.roofline import Outlook, outlook
+from lowbit.measurement.roofline import Outlook
 from lowbit.measurement.rows import Candidate
 from lowbit.measurement.tasks.table import check_task
 from lowbit.progress import SILENT, Progress
@@ -80,7 +81,7 @@ def compare(
         seen = calibration_data(model, calibration, evaluation, same_data=options.same_data)
     destination.folder.mkdir(parents=True, exist_ok=True)
     strict = options.strict and conditions.engine.strip() != AUTO
-    written = _write_all(chosen, engines, destination, Making(seen, strict, progress))
+    written = _write_all(chosen, engines, destination, Making(seen, strict, progress, options.kept))
     # Before anything is timed, so that the timing can contradict it.
     outlooks = _outlooks(model, chosen, written.engines, conditions) if conditions.runs else {}
     candidates = _with_gains(written.candidates, chosen, outlooks)
@@ -88,7 +89,7 @@ def compare(
     timed = {row.engine for row in comparison.rows if row.expected_ratio is not None}
     return dataclasses.replace(
         comparison,
-        environment=_with_calibration(comparison.environment, written.target, seen),
+        environment=_with_origin(comparison.environment, model, written.target, seen),
         # The float file is measured under its own name, but it was made from the user's.
         model=dataclasses.replace(comparison.model, name=model.source, trained_parameters=model.trained_parameters),
         verdicts=tuple(outlook.verdict for name, outlook in outlooks.items() if name in timed),
@@ -104,11 +105,13 @@ class Making:
         calibration: calibration samples, if there are any.
         strict: refuse if a file cannot be written.
         progress: told as the work goes on.
+        kept: a folder for finished recipes of an earlier run, and of this one.
     """
 
     calibration: Dataset | None
     strict: bool
     progress: Progress
+    kept: Path | None
 
 
 @dataclass(frozen=True)
@@ -180,6 +183,10 @@ def _write(
     refused = refused_by_all(decision, engines, destination)
     if refused:
         return [], refused, ""
+    kept = None if making.kept is None else Kept(making.kept, destination, making.calibration)
+    if kept is not None and (finished := kept.take(decision, engines)) is not None:
+        making.progress.note(f"{decision.title} was finished by an earlier run.")
+        return finished
     quantized = quantize(destination.model, decision, calibration=making.calibration, progress=making.progress)
     written, refused = write_files(quantized, engines, destination)
     candidates: list[Candidate] = []
@@ -187,6 +194,8 @@ def _write(
         # Steps are the recipe's, whoever runs it: they are told with its first file.
         known = dataclasses.replace(candidates[0], path=path, steps=()) if candidates else candidate_of(quantized, path)
         candidates.append(dataclasses.replace(known, engines=file.engines))
+    if kept is not None:
+        kept.keep(decision, engines, (candidates, refused, quantized.plan.target))
     return candidates, refused, quantized.plan.target
 
 
@@ -217,9 +226,7 @@ def _outlooks(
     except ModelError:
         return {}
     return {
-        name: outlook(
-            model, measure_peaks(engine=name, threads=conditions.threads), batch=conditions.batch, recipe=decision
-        )
+        name: forecast(model, decision, engine=name, threads=conditions.threads, batch=conditions.batch)
         for name in engines
     }
 
@@ -234,8 +241,8 @@ def _with_gains(
     return [dataclasses.replace(file, expected=gains) if file.recipe in integers else file for file in candidates]
 
 
-def _with_calibration(environment: Environment, target: str, calibration: Dataset | None) -> Environment:
-    environment = dataclasses.replace(environment, target=target)
+def _with_origin(environment: Environment, model: Model, target: str, calibration: Dataset | None) -> Environment:
+    environment = dataclasses.replace(environment, target=target, graph_sha256=model.sha256)
     if calibration is None:
         return environment
     return dataclasses.replace(

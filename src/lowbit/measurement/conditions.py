@@ -1,6 +1,7 @@
 """The values that `measure` and `compare` take: how files are measured, and how the files of a comparison are made."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from lowbit.formats.file_form import FileForm
 from lowbit.measurement.tasks.table import Callback
@@ -49,6 +50,8 @@ class CompareOptions:
         same_data: evaluate even on images that were used for calibration.
         strict: fail if anything that was asked for cannot be given.
         rules: other recipes for some layers, in all recipes but float; see `plan`.
+        kept: a folder where the files of finished recipes are kept, and taken from if they are there already; so a run
+            that was stopped can be taken up. None keeps nothing. Whoever has all results removes it.
     """
 
     effort: str = "balanced"
@@ -56,3 +59,4 @@ class CompareOptions:
     same_data: bool = False
     strict: bool = False
     rules: Rules = ()
+    kept: Path | None = None

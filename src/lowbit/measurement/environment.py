@@ -6,8 +6,9 @@ import os
 import platform
 
 from lowbit.engines import ENGINES
+from lowbit.formats.record import SEED
 from lowbit.measurement.results import Environment
-from lowbit.processor import processor
+from lowbit.processor import kernels, processor
 
 BEFORE, BEHIND = ("lowbit", "numpy", "onnx", "onnx-ir"), ("torch", "pillow")
 
@@ -22,6 +23,8 @@ def environment() -> Environment:
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
         python=platform.python_version(),
         packages=versions(),
+        seeds={"samples": SEED},
+        kernels=kernels(),
     )
 
 

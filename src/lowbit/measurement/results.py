@@ -227,7 +227,9 @@ class Environment:
     runs: int = 0
     warmup: int = 0
     seeds: Mapping[str, int] = field(default_factory=dict)
-    model_sha256: str = ""
+    model_sha256: str = ""  # of the first file
+    graph_sha256: str = ""  # of the network itself, as plans and written files name it
+    kernels: str = ""  # that sums of floats were computed by while codes were chosen
     data: str = ""
     data_images: int = 0
     data_sha256: str = ""

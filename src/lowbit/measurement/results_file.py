@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -33,14 +34,18 @@ def parse_results(text: str, *, where: str = "results.json") -> Comparison:
         data = json.loads(text)
         if not isinstance(data, dict) or data.get("lowbit_results") != VERSION:
             raise ValueError(f"`lowbit_results` must be {VERSION}")
-        return _build(Comparison, data)
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        return build(Comparison, data)
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         remedy = "Write it again with `lowbit compare`."
         raise DataError(f"is not a results file of this version: {error}.", where=where, remedy=remedy) from error
 
 
-def _build(kind: type[Value], data: object) -> Value:
-    """`data` from JSON as the dataclass `kind`, every field checked against its annotation."""
+def build(kind: type[Value], data: object) -> Value:
+    """`data` from JSON as the dataclass `kind`, every field checked against its annotation.
+
+    Raises:
+        TypeError, ValueError, OverflowError: it is not one.
+    """
     hints = typing.get_type_hints(kind)
     if not isinstance(data, dict):
         raise TypeError(f"{kind.__name__} must be an object")
@@ -59,8 +64,10 @@ def _read(hint: Any, value: Any, where: str) -> Any:  # noqa: ANN401 - JSON has 
     if origin is Mapping and isinstance(value, dict):
         return {key: _read(inner[1], item, where) for key, item in value.items()}
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-        return _build(hint, value)
+        return build(hint, value)
     if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        if not math.isfinite(value):  # which Python reads, and JSON does not have
+            raise ValueError(f"{where} is no finite number")
         return float(value)
     if isinstance(hint, type) and isinstance(value, hint) and not isinstance(value, bool):
         return value

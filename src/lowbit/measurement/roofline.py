@@ -7,12 +7,12 @@ A layer takes what its slowest part takes:
 t_mac, t_out (the last steps of a result: scaling, rounding, writing) and the start of an operator are measured on small
 kernels of the same runtime, in floats and integers (`peaks`); windows larger than 1x1 and depthwise layers have their
 own t_mac, because no runtime comes near its peak on them. This is a roofline (Williams, Waterman and Patterson 2009)
-with one more roof for short sums. It leaves out what lies between the layers, and what caches do: a guide, not a
-measurement.
+with one more roof for short sums. It leaves out what lies between the layers, and what caches do. Where both files were
+timed beforehand (`forecast`), the layers are scaled so that they add up to that.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -66,6 +66,21 @@ class LayerSpeed:
 
 
 @dataclass(frozen=True)
+class Rehearsal:
+    """The whole network in floats and in integers, timed before it is quantized.
+
+    Attributes:
+        gain: how many times faster the file in integers is: the median of the ratios of runs in turn.
+        float_seconds: of the float file, one run.
+        runs: of each file.
+    """
+
+    gain: float
+    float_seconds: float
+    runs: int
+
+
+@dataclass(frozen=True)
 class Outlook:
     """What a whole network can expect here.
 
@@ -76,6 +91,7 @@ class Outlook:
         batch: images per run.
         layers: in execution order.
         verdict: the same in words.
+        rehearsal: the whole network, timed; None where that was not possible.
     """
 
     processor: str
@@ -84,6 +100,7 @@ class Outlook:
     batch: int
     layers: tuple[LayerSpeed, ...]
     verdict: str
+    rehearsal: Rehearsal | None = None
 
     @property
     def gain(self) -> float:
@@ -101,7 +118,14 @@ class Outlook:
         return {**asdict(self), "layers": layers, "gain": self.gain, "faster": self.faster}
 
 
-def outlook(model: Model, peaks: Peaks, *, batch: int = 1, recipe: str | Recipe | Plan = "int8") -> Outlook:
+def outlook(
+    model: Model,
+    peaks: Peaks,
+    *,
+    batch: int = 1,
+    recipe: str | Recipe | Plan = "int8",
+    rehearsal: Rehearsal | None = None,
+) -> Outlook:
     """What to expect of a model on a measured processor.
 
     Args:
@@ -109,6 +133,7 @@ def outlook(model: Model, peaks: Peaks, *, batch: int = 1, recipe: str | Recipe 
         peaks: of `measure_peaks`.
         batch: images per run.
         recipe: an integer recipe, or a plan; decides which layers stay float.
+        rehearsal: the whole network, timed, which the layers are to add up to.
 
     Raises:
         ModelError: sizes are not known before the model runs, or it is quantized already.
@@ -138,8 +163,25 @@ def outlook(model: Model, peaks: Peaks, *, batch: int = 1, recipe: str | Recipe 
                 limit=limit,
             )
         )
+    if rehearsal is not None:
+        speeds = _adding_up(speeds, rehearsal)
     name, flags = processor()
-    return Outlook(name, flags, peaks, batch, tuple(speeds), verdict(speeds, peaks, flags))
+    return Outlook(name, flags, peaks, batch, tuple(speeds), verdict(speeds, peaks, flags), rehearsal)
+
+
+def _adding_up(layers: Sequence[LayerSpeed], rehearsal: Rehearsal) -> list[LayerSpeed]:
+    """Layers whose times add up to what the whole network took, what lies between them shared by all."""
+    floats = rehearsal.float_seconds * 1e6 / (sum(layer.float_us for layer in layers) or 1.0)
+    total = rehearsal.float_seconds * 1e6 / rehearsal.gain
+    staying = floats * sum(layer.us for layer in layers if layer.arithmetic == FLOAT)
+    running = sum(layer.us for layer in layers if layer.arithmetic == INTEGER)
+    # Where layers that stay float are expected to take longer than all together did, all take their share alike.
+    apart = staying < total and running > 0
+    integers = (total - staying) / running if apart else total / (sum(layer.us for layer in layers) or 1.0)
+    factors = {FLOAT: floats if apart else integers, INTEGER: integers}
+    return [
+        replace(layer, float_us=layer.float_us * floats, us=layer.us * factors[layer.arithmetic]) for layer in layers
+    ]
 
 
 def moved_bytes(layer: LayerCost, kind: str) -> int:

@@ -80,7 +80,7 @@ class Judgement:
             halves.append(max(quantile * spread, hidden))
         bounds, surely = ((lost - half, lost + half) for half in halves)
         word = word_of(bounds, surely, margin)
-        gap = max(margin - abs(lost), abs(lost))
+        gap = max(margin - lost, lost)
         needed = rounded(answers.count * (halves[1] / gap) ** 2, answers.count) if word == CANNOT_TELL else None
         return Verdict(word, *bounds, needed)
 

@@ -1,11 +1,11 @@
-"""Codes of 1..16 bits as bytes that an ONNX graph unpacks with Cast, Div, Mod, Reshape and Slice alone.
+"""Codes of 1..16 bits as bytes that an ONNX graph unpacks with Cast, Gather, Reshape and Slice alone.
 
 A width that no whole number of codes fills a byte with is split into *planes* of 8, 4, 2 and 1 bits, the widest first
 and holding the lowest bits: 3 = 2 + 1, 7 = 4 + 2 + 1, 12 = 8 + 4. Each plane is packed contiguously, and the planes
 follow each other, each starting on a byte of its own. In a plane of w < 8 bits byte b holds codes b * 8/w + i in its
 bits i*w .. i*w + w - 1 (little end first), and the last byte is filled with zeros. So for one plane
 
-    Cast(int32) -> Reshape [bytes, 1] -> Div [1, 2^w, 4^w, ...] -> Mod 2^w -> Reshape [-1] -> Slice [:count]
+    Cast(int32) -> Gather from a table [256, 8 / w] of what each byte holds -> Reshape [-1] -> Slice [:count]
 
 gives its part of each code. A plane of 8 bits needs only the Cast, and with more planes the code is the sum of
 part * 2^shift. A 16-bit plane is two bytes per code, little end first: a UINT16 tensor as ONNX stores it. Beyond 8 bits

@@ -13,6 +13,7 @@ from lowbit.data.opening import open_data
 from lowbit.errors import DataError, SchemeError
 from lowbit.formats.opening import load
 from lowbit.formats.quantized_graph import QuantizedGraph
+from lowbit.formats.record import record, recorded
 from lowbit.graph.model import Model
 from lowbit.processor import single_thread_blas
 from lowbit.progress import SILENT, Progress
@@ -84,7 +85,7 @@ def quantize(
 def follow(
     model: Model, decision: Plan, data: Dataset | None, *, threads: int = 0, progress: Progress = SILENT
 ) -> Quantized:
-    """Do what a plan says.
+    """Do what a plan says; the files say of what they were made (`record`).
 
     Args:
         model: the prepared float model that it was made for.
@@ -97,6 +98,11 @@ def follow(
         SchemeError: weights that cannot be encoded.
         DataError: some nodes compute in integers, and there are no samples.
     """
+    quantized = _followed(model, decision, data, threads, progress)
+    return replace(quantized, graph=recorded(quantized.graph, record(model, calibration=data)))
+
+
+def _followed(model: Model, decision: Plan, data: Dataset | None, threads: int, progress: Progress) -> Quantized:
     if decision.integer and data is None:
         raise DataError(
             f"recipe '{decision.title}' turns activations into integers and must see some images first.",

@@ -1,11 +1,12 @@
-"""A file is run once before anyone gets it; where sizes are open, at two of them.
+"""A file is run once before anyone gets it; where sizes are open, at two of them. Only inputs of gigabytes are spared.
 
 Runtimes accept files while they open them and fail when they run: kernels that a shape does not suit, buffers that are
 shared by tensors of other sizes than the file says. The float model is the control: what it does not run either is not
 the file's fault.
 """
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from lowbit.graph.model import Model, ValueInfo
 # Of open dimensions behind the first. Networks with strides want multiples of 32.
 SIZES = (32, 64, 96, 128, 224, 320, 512)
 SAMPLES = (1, 2)
+MOST_NUMBERS = 1 << 25  # of all inputs of a trial: 11 photographs of a megapixel
 
 
 def check_runs(model: Model, content: bytes, form: FileForm) -> None:
@@ -37,8 +39,12 @@ def check_runs(model: Model, content: bytes, form: FileForm) -> None:
             return
         engine = "onnxruntime"
     session: Session | None = None
+    generator = np.random.default_rng(0)
     runs = 0
-    for inputs in _trials(model):
+    for shapes in _trials(model):
+        if _are_large(shapes):
+            return
+        inputs = {info.name: _drawn(info, shapes[info.name], generator) for info in model.inputs}
         try:
             session = session or open_session(content, engine=engine, threads=1)
             session.run(fed(session, _as_taken(inputs, model, form)))
@@ -56,19 +62,39 @@ def check_runs(model: Model, content: bytes, form: FileForm) -> None:
             return
 
 
-def _trials(model: Model) -> Iterator[dict[str, Array]]:
-    """Inputs of one sample and of two, at ever larger sizes where some are open."""
+def made_up_inputs(model: Model, samples: int) -> dict[str, Array]:
+    """Random inputs of some samples; open sizes behind the first dimension are the smallest tried.
+
+    Raises:
+        ModelError: they would take gigabytes.
+    """
     generator = np.random.default_rng(0)
+    shapes = {info.name: _shape(info, samples, SIZES[0], model) for info in model.inputs}
+    if _are_large(shapes):
+        raise ModelError("has inputs too large to be made up.", where=model.source, remedy="Give smaller sizes.")
+    return {info.name: _drawn(info, shapes[info.name], generator) for info in model.inputs}
+
+
+def _trials(model: Model) -> Iterator[dict[str, tuple[int, ...]]]:
+    """Shapes of the inputs for one sample and for two, at ever larger sizes where some are open."""
     for turn, size in enumerate(SIZES):
         samples = SAMPLES[turn % len(SAMPLES)]
-        yield {info.name: _drawn(info, samples, size, model, generator) for info in model.inputs}
+        yield {info.name: _shape(info, samples, size, model) for info in model.inputs}
 
 
-def _drawn(info: ValueInfo, samples: int, size: int, model: Model, generator: np.random.Generator) -> Array:
+def _shape(info: ValueInfo, samples: int, size: int, model: Model) -> tuple[int, ...]:
     shape = [dim if isinstance(dim, int) else samples if axis == 0 else size for axis, dim in enumerate(info.shape)]
     how = model.preprocessing
     if how is not None and len(model.inputs) == 1 and len(shape) == 4:
         shape[1:] = how.input_shape
+    return tuple(shape)
+
+
+def _are_large(shapes: Mapping[str, tuple[int, ...]]) -> bool:
+    return sum(math.prod(shape) for shape in shapes.values()) > MOST_NUMBERS
+
+
+def _drawn(info: ValueInfo, shape: tuple[int, ...], generator: np.random.Generator) -> Array:
     if info.dtype.kind != "f":
         return np.zeros(shape, info.dtype)  # ids of any vocabulary, dark pixels
     return generator.standard_normal(shape).astype(info.dtype)

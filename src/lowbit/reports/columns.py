@@ -65,8 +65,7 @@ COLUMNS = (
     Column("mcnemar_p", "p", "", units.p_value, 10, 0,
            "McNemar's exact test: how likely chance alone changes the accuracy this much"),
     Column("verdict", "verdict", "", units.count, 2, 0,
-           "Whether other samples of this kind would show float and this file within a point of each other (same), one "
-           "of them better, or whether these cannot tell",
+           "On other samples of this kind: the same as float (at most a point lost), worse, better; or one cannot tell",
            value=lambda row: WORDS.index(row.verdict) if row.verdict in WORDS else None,
            text=lambda row: row.verdict or units.MISSING),
     Column("drop_high", "at most", "points", lambda value: units.percent(value, 2), 11, 0,
@@ -81,7 +80,7 @@ COLUMNS = (
     Column("latency_ratio", "faster", "×", units.ratio, 1, 1,
            "Float's time over this file's time, median of the ratios within rounds"),
     Column("expected_ratio", "expected", "×", units.ratio, 7, 0,
-           "How many times faster it should be, judged by small kernels on this processor beforehand"),
+           "How many times faster it should be: a file of the same plan with made-up ranges, timed beforehand"),
     Column("load_ms", "ready", "ms", units.milliseconds, 16, -1,
            "Time that a fresh process takes to load the model and unpack its weights, once"),
     Column("load_memory_bytes", "load", "MB", units.megabytes, 12, -1,

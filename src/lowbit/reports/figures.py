@@ -21,6 +21,7 @@ KINDS = {
     "zero_points": ("zero points", "--k-zero"),
     "biases": ("biases", "--k-bias"),
     "constants": ("other constants", "--k-other"),
+    "metadata": ("metadata", "--k-meta"),
     "graph": ("graph", "--k-graph"),
     "padding": ("padding", "--k-pad"),
 }

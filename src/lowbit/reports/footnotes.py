@@ -116,8 +116,8 @@ def _about_verdicts(comparison: Comparison) -> list[str]:
             "is better or worse."
         ]
     notes = [
-        f"Verdict, with 95 % confidence: same if other samples would show at most {point} between the file and float; "
-        "better or worse if they would show a difference, but perhaps a larger one."
+        f"Verdict on other samples of this kind, with 95 % confidence: same if the file loses at most {point} there; "
+        "worse if it loses something, perhaps more; better if it gains."
     ]
     if comparison.classifies and any(row.verdict == CANNOT_TELL for row in comparison.rows):
         least = 100 * hidden_share(samples, 1 - CONFIDENCE)

@@ -29,6 +29,7 @@ COUNTED = {
     "biases": "biases",
     "constants": "other constants",
     "numbers": "scales, biases and code books",
+    "metadata": "metadata",
     "graph": "graph",
     "padding": "padding",
 }

@@ -16,6 +16,8 @@ from lowbit.reports.sections import SECTIONS, title_of
 from lowbit.reports.style import SCRIPT, STYLE
 
 FASTER = 1.05
+AGREEING = 0.05  # how far the ratio of two medians may be from the median of the ratios
+INTEGERS = ("int", "icluster")
 
 
 def page(comparison: Comparison) -> str:
@@ -63,7 +65,7 @@ def findings(comparison: Comparison) -> tuple[tuple[str, str, str], ...]:
         answer, why = first.label or "float", "no file is faster than float here"
         if (row.latency_ratio or 0.0) >= FASTER:
             answer = f"{row.name}, {units.ratio(row.latency_ratio)} faster"
-            why = f"{units.milliseconds(row.latency_ms)} ms against {units.milliseconds(first.latency_ms)} ms"
+            why = _times(first, row)
         cards.append(("Fastest", answer, why))
     if near:
         row = min(near, key=lambda row: row.kl or 0.0)
@@ -76,14 +78,25 @@ def findings(comparison: Comparison) -> tuple[tuple[str, str, str], ...]:
     return tuple(cards)
 
 
+def _times(first: Row, row: Row) -> str:
+    """The times of two files, if they tell what the ratios of runs in turn tell."""
+    if first.latency_ms is not None and row.latency_ms and row.latency_ratio:
+        of_medians = first.latency_ms / row.latency_ms
+        if abs(of_medians / row.latency_ratio - 1) <= AGREEING:
+            return f"{units.milliseconds(row.latency_ms)} ms against {units.milliseconds(first.latency_ms)} ms"
+    return "the median of the ratios of runs in turn; times wandered on a busy machine, see the table for their spread"
+
+
 def _smallest(comparison: Comparison, quantized: Sequence[Row]) -> tuple[str, str]:
     """The smallest file that surely lost at most a point: answer and numbers; or what it would take to tell.
 
-    Files are certified from the largest to the smallest, until one does not hold: an order that the samples had no part
-    in, so that none of the error has to be shared among the files (`lowbit.certainty.certificate`).
+    Files are certified from the largest to the smallest, until one does not hold; those that compute in integers come
+    last, as they round more. The samples had no part in this order, so that none of the error has to be shared among
+    the files (`lowbit.certainty.certificate`).
     """
     quality, samples = quality_of(comparison), comparison.environment.data_images
-    ordered = sorted((row for row in quantized if row.drop_high is not None), key=lambda row: -row.file_bytes)
+    known = [row for row in quantized if row.drop_high is not None]
+    ordered = sorted(known, key=lambda row: (row.recipe.startswith(INTEGERS), -row.file_bytes))
     held = list(takewhile(lambda row: (row.drop_high or 0.0) <= MARGIN, ordered))
     undecided = [row for row in ordered[len(held) :] if (row.drop_low or 0.0) <= MARGIN]
     if not held and not undecided:
@@ -91,13 +104,14 @@ def _smallest(comparison: Comparison, quantized: Sequence[Row]) -> tuple[str, st
     if not held:
         point = f", each of them {100 / samples:.2g} points," if samples else ""
         return "cannot tell", f"{samples:,} samples{point} are too few for any file: {_open(undecided[0])}"
-    row, start = held[-1], quality.float_value or 0.0
+    row, start = min(held, key=lambda row: row.file_bytes), quality.float_value or 0.0
     against = f" against {quality.scale.text(start)}" if quality.value(comparison.rows[0]) is not None else ""
     why = (
         f"{units.size(row.file_bytes)}, {quality.word} {quality.scale.text(quality.value(row))}{against}; at most "
         f"{units.percent(row.drop_high, 2)} points lost on other samples, with 95 % confidence"
     )
-    more = f"; smaller ones cannot be told from {samples:,} samples: {_open(undecided[0])}" if undecided else ""
+    smaller = [other for other in undecided if other.file_bytes < row.file_bytes]
+    more = f"; smaller ones cannot be told from {samples:,} samples: {_open(smaller[0])}" if smaller else ""
     return f"{row.name}, {units.ratio(row.file_ratio)} smaller", why + more
 
 

@@ -1,6 +1,7 @@
-"""The progress bar with the time left, on a terminal; nothing elsewhere."""
+"""How far a long command is: a bar with the time left on a terminal, elsewhere a line now and then."""
 
 import contextlib
+import time
 from collections.abc import Iterable, Iterator, Sized
 from typing import TextIO, TypeVar
 
@@ -12,6 +13,8 @@ from lowbit.progress import SILENT, Progress
 from lowbit.reports.console import Console
 
 Item = TypeVar("Item")
+
+LINE_SECONDS = 30.0
 
 
 class Bar:
@@ -37,12 +40,51 @@ class Bar:
         self._display.console.print(text, markup=False, highlight=False)
 
 
+class Lines:
+    """Prints a line every half a minute: what runs, how far it is, and the time left.
+
+    For logs and pipes, where nobody could tell silence from standing still.
+    """
+
+    def __init__(self, file: TextIO, *, every: float = LINE_SECONDS) -> None:
+        self._file = file
+        self._every = every
+        self._last = time.monotonic()
+
+    def track(self, items: Iterable[Item], what: str, total: int | None = None) -> Iterator[Item]:
+        """Yield `items`; after an item a line is printed if the last one is long ago."""
+        if total is None and isinstance(items, Sized):
+            total = len(items)
+        start = time.monotonic()
+        for done, item in enumerate(items, 1):
+            yield item
+            now = time.monotonic()
+            if now - self._last < self._every:
+                continue
+            self._last = now
+            left = "" if not total else f" of {total}, about {_minutes((now - start) / done * (total - done))} left"
+            self.note(f"{what}: {done}{left}")
+
+    def note(self, text: str) -> None:
+        """Print one line."""
+        self._file.write(printable(text) + "\n")
+        self._file.flush()
+
+
+def _minutes(seconds: float) -> str:
+    whole = round(seconds)
+    return f"{whole // 60}:{whole % 60:02d}"
+
+
 @contextlib.contextmanager
 def bar(file: TextIO, *, quiet: bool = False) -> Iterator[Progress]:
-    """A progress display on `file` while the block runs; silent if `quiet`, or if it is not a terminal."""
+    """A progress display on `file` while the block runs: a bar on a terminal, else lines; nothing if `quiet`."""
     console = Console(file=file)
-    if quiet or not console.is_terminal:
+    if quiet:
         yield SILENT
+        return
+    if not console.is_terminal:
+        yield Lines(file)
         return
     columns = (
         TextColumn("{task.description}", markup=False),

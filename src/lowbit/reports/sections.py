@@ -232,6 +232,8 @@ def method(comparison: Comparison) -> Markup:
         "Evaluated on": _data(e.data, e.data_images, e.data_sha256),
         "Calibrated on": _data(e.calibration, e.calibration_images, e.calibration_sha256),
         "Model": f"sha256 {e.model_sha256}" if e.model_sha256 else "",
+        "Network": f"sha256 {e.graph_sha256} of graph and weights" if e.graph_sha256 else "",
+        "Sums of floats": e.kernels,
         "Seeds": _list(*(f"{name} {seed}" for name, seed in e.seeds.items())),
         "Command": e.command,
         "Date": e.created,

@@ -3,10 +3,10 @@
 STYLE = """
 :root{color-scheme:light dark;--paper:#fff;--ink:#1b1f24;--soft:#5b6470;--faint:#e6e8eb;--wash:#f5f6f7;--accent:#0b62a8;
 --warn:#a8470b;--k-codes:#0b62a8;--k-float:#8c95a1;--k-books:#e09a1a;--k-scales:#c4571b;--k-zero:#b76ea0;--k-bias:#63b0de;
---k-other:#3f8f78;--k-graph:#c3c8cf;--k-pad:#e6e8eb}
+--k-other:#3f8f78;--k-meta:#a9b4c2;--k-graph:#c3c8cf;--k-pad:#e6e8eb}
 @media screen and (prefers-color-scheme:dark){:root{--paper:#14171a;--ink:#e6e9ec;--soft:#9aa4af;--faint:#2b3137;
 --wash:#1b1f23;--accent:#5cb0ee;--warn:#f0a063;--k-codes:#3f97dc;--k-float:#7d8792;--k-books:#e5ab45;--k-scales:#d97941;
---k-zero:#c98bb6;--k-bias:#8fcdf0;--k-other:#5cb79d;--k-graph:#4a525b;--k-pad:#30363c}}
+--k-zero:#c98bb6;--k-bias:#8fcdf0;--k-other:#5cb79d;--k-meta:#66727f;--k-graph:#4a525b;--k-pad:#30363c}}
 *{box-sizing:border-box}
 html{-webkit-text-size-adjust:100%;scroll-behavior:smooth}
 body{margin:0;background:var(--paper);color:var(--ink);font:16px/1.55 -apple-system,BlinkMacSystemFont,"Segoe UI",

@@ -49,8 +49,8 @@ class Decoder(Protocol[C_co]):
         """Values as they are, of their own type."""
         ...
 
-    def integers(self, values: Array, bits: int) -> C_co:
-        """Values 0..2^bits - 1 as int32 of the same shape, packed in the file."""
+    def integers(self, values: Array, bits: int, *, less: int = 0, dtype: str = "int32") -> C_co:
+        """Values 0..2^bits - 1 less a constant, "int32" or "int8" of the same shape, packed in the file."""
         ...
 
     def zero_points(self, values: Array, bits: int) -> C_co:

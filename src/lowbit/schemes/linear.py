@@ -260,7 +260,7 @@ class LinearCodes(OfBlocks):
     def levels_with(self, decoder: Decoder[C]) -> C:
         """The same from packed codes."""
         stored, offset = self.unsigned()
-        return decoder.integers(stored, self.bits).then("Sub", np.int32(offset)).cast("int8")
+        return decoder.integers(stored, self.bits, less=offset, dtype="int8")
 
     def decode_with(self, decoder: Decoder[C]) -> C:
         """(code - zero point) * scale, in the order and precision of `decode`."""
@@ -271,7 +271,7 @@ class LinearCodes(OfBlocks):
         stored, offset = (self.codes, 0) if whole_bytes else self.unsigned()
         if in_channel:
             stored = blocks.to_whole_blocks(stored)
-        chain = decoder.stored(stored) if whole_bytes else decoder.integers(stored, self.bits)
+        chain = decoder.stored(stored) if whole_bytes else decoder.integers(stored, self.bits, less=offset)
         if self.bits == 8:
             # By way of int32: OpenVINO keeps a tensor that is cast from 8 bits to float compressed, and converts it at
             # every inference.
@@ -282,10 +282,7 @@ class LinearCodes(OfBlocks):
             if self.bits == 16:
                 chain.cast("int32")
             chain.joined("Sub", decoder.zero_points(self.zero_point.reshape(shape), self.bits))
-        chain.cast("float32")
-        if offset:
-            chain.then("Sub", np.float32(offset))
-        chain.scaled(self.scale.reshape(shape))
+        chain.cast("float32").scaled(self.scale.reshape(shape))
         return _from_whole_blocks(chain, blocks) if in_channel else chain
 
     def rounded_on(self, x: npt.NDArray[np.floating], *scales: npt.NDArray[np.float32]) -> "LinearCodes":

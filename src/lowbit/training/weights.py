@@ -1,7 +1,7 @@
 """Pretrained weights: the official ImageNet file, downloaded once and checked, or a file of the user's.
 
-Files are read by torch's weights-only loader, which runs no code. The name of the official file contains the first
-eight hex digits of its SHA-256 (torch's own convention), which are checked.
+Files are read by torch's weights-only loader, which runs no code. The official file is known by its SHA-256, of which
+its name contains the first eight hex digits (torch's own convention).
 """
 
 import os
@@ -17,7 +17,7 @@ from lowbit.progress import SILENT, Progress
 from lowbit.training.mobilenet import MobileNetV2
 
 IMAGENET_URL = "https://download.pytorch.org/models/mobilenet_v2-7ebf99e0.pth"
-IMAGENET_SHA256_PREFIX = "7ebf99e0"
+IMAGENET_SHA256 = "7ebf99e03e254b273379b23edca7ec0da9f48273b23a332b93c1c99d49e86e8f"
 LARGEST_DOWNLOAD = 1 << 30
 
 
@@ -35,12 +35,12 @@ def fetch_imagenet(*, url: str = IMAGENET_URL, folder: Path | None = None, progr
         DataError: the download failed, or the file is not the one expected.
     """
     target = (folder or cache_folder()) / url.rsplit("/", 1)[-1]
-    if target.is_file() and sha256_file(target).startswith(IMAGENET_SHA256_PREFIX):
+    if target.is_file() and sha256_file(target) == IMAGENET_SHA256:
         return target
-    return fetch_weights(url, target, sha256_prefix=IMAGENET_SHA256_PREFIX, progress=progress)
+    return fetch_weights(url, target, sha256=IMAGENET_SHA256, progress=progress)
 
 
-def fetch_weights(url: str, target: Path, *, sha256_prefix: str, progress: Progress = SILENT) -> Path:
+def fetch_weights(url: str, target: Path, *, sha256: str, progress: Progress = SILENT) -> Path:
     """Download `url` to `target`, which appears only whole and with the expected SHA-256.
 
     A broken transfer leaves `<target>.part`, which the next call continues.
@@ -54,9 +54,9 @@ def fetch_weights(url: str, target: Path, *, sha256_prefix: str, progress: Progr
         part.parent.mkdir(parents=True, exist_ok=True)
         download(url, part, limit=LARGEST_DOWNLOAD, progress=progress)
         digest = sha256_file(part)
-        if not digest.startswith(sha256_prefix):
+        if digest != sha256:
             part.unlink()
-            raise DataError(f"the file has SHA-256 {digest[:16]}..., expected one that starts with {sha256_prefix}.")
+            raise DataError(f"the file has SHA-256 {digest}, expected {sha256}.")
         os.replace(part, target)
     except DataError as error:
         raise DataError(error.what, where=url, remedy=remedy) from error

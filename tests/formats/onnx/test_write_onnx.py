@@ -180,32 +180,38 @@ def test_codes_are_padded_with_the_code_of_zero(given):
     np.testing.assert_array_equal(found[wanted == 0], 0)
 
 
-FIELDS = ["Cast", "Div", "Mod", "Reshape"]
+BYTES = ["Cast", "Div", "Mod"]  # a table of what each byte holds
+FIELDS = ["Cast", "Gather", "Reshape"]  # codes by that table
 
 
 @pytest.mark.parametrize(
-    ("recipe", "outputs", "unpacking"),
+    ("recipe", "outputs", "tables", "unpacking"),
     [
         # A plane that fills its bytes gets its shape at once; else its last byte has fields that are cut off.
-        ("linear4", 8, FIELDS),
-        ("linear4", 7, [*FIELDS, "Slice", "Reshape"]),
-        ("cluster2", 8, FIELDS),
-        ("cluster2", 7, [*FIELDS, "Slice", "Reshape"]),
-        # Planes are joined, from the second on at their places.
-        ("linear3", 8, [*FIELDS, *FIELDS, "Mul", "Add", "Reshape"]),
-        ("linear3", 7, [*FIELDS, "Slice", *FIELDS, "Slice", "Mul", "Add", "Reshape"]),
-        ("linear7", 8, [*FIELDS, *FIELDS, "Mul", "Add", *FIELDS, "Mul", "Add", "Reshape"]),
-        ("linear12", 8, ["Cast", "Reshape", *FIELDS, "Mul", "Add", "Reshape"]),
-        ("linear12", 7, ["Cast", "Reshape", *FIELDS, "Slice", "Mul", "Add", "Reshape"]),
+        ("linear4", 8, BYTES, FIELDS),
+        ("linear4", 7, BYTES, [*FIELDS, "Slice", "Reshape"]),
+        ("cluster2", 8, BYTES, FIELDS),
+        ("cluster2", 7, BYTES, [*FIELDS, "Slice", "Reshape"]),
+        # Planes are joined, from the second on at their places, which their tables know.
+        ("linear3", 8, [*BYTES, "Div", "Mod", "Mul"], [*FIELDS, *FIELDS, "Add"]),
+        ("linear3", 7, [*BYTES, "Div", "Mod", "Mul"], [*FIELDS, "Slice", *FIELDS, "Slice", "Add", "Reshape"]),
+        (
+            "linear7", 8, [*BYTES, "Sub", "Div", "Mod", "Mul", "Div", "Mod", "Mul"],
+            [*FIELDS, *FIELDS, "Add", *FIELDS, "Add"],
+        ),
+        ("linear12", 8, [*BYTES, "Mul"], ["Cast", "Sub", *FIELDS, "Add", "Reshape"]),
+        ("linear12", 7, [*BYTES, "Mul"], ["Cast", "Sub", *FIELDS, "Slice", "Add", "Reshape"]),
         # Whole bytes need nothing of the sort.
-        ("linear8", 7, ["Cast"]),
+        ("linear8", 7, [], ["Cast"]),
     ],
-)
-def test_no_more_nodes_than_unpacking_needs(recipe, outputs, unpacking):
+)  # fmt: skip
+def test_no_more_nodes_than_unpacking_needs(recipe, outputs, tables, unpacking):
     weight = np.random.default_rng(0).normal(size=(outputs, 5, 3, 3))
     proto = make([make_node("Conv", "x w", "y")], {"x": [1, 5, 9, 9]}, ["y"], {"w": weight})
     nodes = onnx.load_from_string(lowbit.quantize(lowbit.load(proto), recipe).to_bytes()).graph.node
     ops = [node.op_type for node in nodes]
+    assert ops[: len(tables)] == tables
+    ops = ops[len(tables) :]
     assert ops[: len(unpacking)] == unpacking
     assert set(ops[len(unpacking) :]) <= {"Cast", "Sub", "Mul", "Gather", "Conv"}
 

@@ -86,7 +86,7 @@ def read_litert_ledger(path: Path | str) -> Ledger:
     seen: set[tuple[int, int]] = set()
     for index, span in enumerate(file.buffers):
         if (span.start, span.size) not in seen:
-            spent[kinds.get(index, "graph" if index in texts else "padding")] += span.size
+            spent[kinds.get(index, "metadata" if index in texts else "padding")] += span.size
             seen.add((span.start, span.size))
     for graph in file.graphs:
         for tensor in graph.tensors:

@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import NodeProto, TensorProto, numpy_helper
+from onnx import NodeProto, TensorProto
 
 from lowbit.errors import ModelError
 from lowbit.formats.ledger import KINDS
 from lowbit.formats.onnx.ledger import stored_kinds
-from lowbit.formats.onnx.stored import StoredGraph
+from lowbit.formats.onnx.stored import StoredGraph, fields_of_table, small_constant
 from lowbit.packing.archive import Numbers, PackedCodes, Span, counted_archive, expand_archive, symbols_of
 from lowbit.packing.container import is_archive
 from lowbit.packing.contexts import Layout
@@ -193,9 +193,12 @@ def _follow(graph: _Graph, name: str, chain: _Chain, shift: int = 0, bits: int |
     if node is None or depth == _MOST_DEPTH or not node.input:
         return
     upstream = [node.input[0]]
-    constant = _small_constant(node.input[1], graph.values) if len(node.input) > 1 else None
+    constant = small_constant(node.input[1], graph.values) if len(node.input) > 1 else None
     if node.op_type == "Gather" and len(node.input) > 1:
         upstream = [node.input[1]]
+        fields = fields_of_table(node.input[0], graph.producers, graph.values)
+        if fields is not None:
+            bits, shift = fields[0], shift + fields[1]
     elif node.op_type == "Add" and len(node.input) == 2 and node.input[1] in graph.producers:
         upstream = list(node.input)
     elif node.op_type == "Reshape" and constant is not None and -1 not in constant:
@@ -205,20 +208,12 @@ def _follow(graph: _Graph, name: str, chain: _Chain, shift: int = 0, bits: int |
     elif node.op_type == "Mul" and constant is not None and len(constant) == 1 and constant[0] > 0:
         shift += constant[0].bit_length() - 1
     elif node.op_type == "Slice" and len(node.input) == 3:
-        ends = _small_constant(node.input[2], graph.values)
+        ends = small_constant(node.input[2], graph.values)
         chain.counts += ends or ()
     elif node.op_type not in ("Cast", "Div", "Sub", "Mul", "Add", "Reshape", "Slice", "Transpose", "DequantizeLinear"):
         return
     for value in upstream:
         _follow(graph, value, chain, shift, bits, depth + 1)
-
-
-def _small_constant(name: str, values: Mapping[str, TensorProto]) -> tuple[int, ...] | None:
-    """The value of a short integer constant."""
-    tensor = values.get(name)
-    if tensor is None or tensor.data_type not in (TensorProto.INT32, TensorProto.INT64) or prod(tensor.dims) > 8:
-        return None
-    return tuple(int(value) for value in numpy_helper.to_array(tensor).reshape(-1))
 
 
 def _codes(chain: _Chain, tensors: Mapping[str, _Tensor]) -> PackedCodes | None:

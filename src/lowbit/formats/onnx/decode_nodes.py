@@ -1,9 +1,9 @@
 """Packed codes -> float weights, as a chain of standard operators that runtimes fold into one constant at load.
 
-Only Cast, Div, Mod, Mul, Add, Reshape, Slice, Sub, Transpose and Gather are used: both ONNX Runtime and OpenVINO fold
-them, which neither holds for a lone DequantizeLinear nor for BitShift (docs/decisions/005). The arithmetic up to
-the codes is exact in int32; after them it is one product in float32, as in the scheme's own `decode`, so both agree bit
-for bit.
+Only Cast, Gather, Mul, Add, Reshape, Slice, Sub and Transpose are used, and Div and Mod for tables: both ONNX Runtime
+and OpenVINO fold them, which neither holds for a lone DequantizeLinear nor for BitShift (docs/decisions/005). The
+arithmetic up to the codes is exact in int32; after them it is one product in float32, as in the scheme's own `decode`,
+so both agree bit for bit.
 """
 
 import math
@@ -15,7 +15,9 @@ import numpy as np
 import onnx_ir as ir
 
 from lowbit.formats.names import Names
+from lowbit.formats.onnx.byte_tables import TYPES, ByteTables, Fields
 from lowbit.formats.onnx.draft import Draft, replace_initializer
+from lowbit.formats.quantized_graph import QuantizedGraph
 from lowbit.graph.ops import layers
 from lowbit.packing.bits import pack, packed_bytes, planes
 from lowbit.schemes.codes import Codes, IntegerCodes, Scheme
@@ -27,12 +29,12 @@ HALF_FROM = 32  # from this many numbers on, two bytes each are worth a Cast
 HALF_TABLE_FROM = 16  # from this many entries on, a code book is worth one, even with short names
 BYTE_FROM = 128  # from this many on, one byte each (less for zero points) is worth two or three nodes
 # What the nodes that unpack codes of one plane or several to int8 add to a file, measured on written files.
-UNPACK_BYTES = {1: 180, 2: 365, 3: 535}
+UNPACK_BYTES = {1: 80, 2: 236, 3: 347}
+TABLE_BYTES = 480  # and once for the tables that they read
 # What runtimes take to unpack a value once, while they load a file, for each plane: ONNX Runtime and OpenVINO, 16.8
 # million codes of 4 bits and of 7 in one product.
-UNPACK_SECONDS = 0.25e-6
-LOOK_UP_BYTES = -40  # of a Gather in the place of Sub and Cast, without the entries of its code book
-TYPES = {"int8": ir.DataType.INT8, "int32": ir.DataType.INT32, "float32": ir.DataType.FLOAT}
+UNPACK_SECONDS = 0.02e-6
+LOOK_UP_BYTES = {1: 34, 2: 10, 3: 10}  # of a Gather, without the entries of its code book; in place of a Cast of sums
 
 
 class NodeChain:
@@ -67,9 +69,12 @@ class NodeChain:
     def looked_up(self, table: Array, *, half: bool) -> Self:
         """Replace each index by the entry of a table, whose values are those of float16 if `half` says so."""
         if not half or table.size < HALF_TABLE_FROM:
-            return self._append(ir.node("Gather", [self.names.constant(table), self.value]))
-        self._append(ir.node("Gather", [self.names.constant(table.astype(np.float16)), self.value]))
-        return self.cast("float32")
+            return self.taken_from(self.names.constant(table))
+        return self.taken_from(self.names.constant(table.astype(np.float16))).cast("float32")
+
+    def taken_from(self, table: ir.Value) -> Self:
+        """Replace each index by the entry of a table, or its row."""
+        return self._append(ir.node("Gather", [table, self.value]))
 
     def scaled(self, factors: Array) -> Self:
         """Multiply by float32 factors, as narrow as loses nothing and saves more than the nodes it needs."""
@@ -107,8 +112,21 @@ def integer_bytes(scheme: Scheme, count: int) -> int:
     """Bytes of `count` codes in front of an integer kernel: packed, with the nodes that unpack them, or one each."""
     if scheme.bits >= 8:
         return count
-    book = LOOK_UP_BYTES + (1 << scheme.bits) if isinstance(scheme, IntegerClusters) else 0
-    return min(count, packed_bytes(scheme.bits, count) + UNPACK_BYTES[len(planes(scheme.bits))] + book)
+    number = len(planes(scheme.bits))
+    book = LOOK_UP_BYTES[number] + (1 << scheme.bits) if isinstance(scheme, IntegerClusters) else 0
+    return min(count, packed_bytes(scheme.bits, count) + UNPACK_BYTES[number] + book)
+
+
+def tables_pay(weights: Iterable[tuple[Scheme, int]]) -> bool:
+    """Whether schemes with their numbers of codes save more in a file than the tables that unpack them take."""
+    return sum(count - integer_bytes(scheme, count) for scheme, count in weights) > TABLE_BYTES
+
+
+def packed_weights(quantized: QuantizedGraph) -> frozenset[str]:
+    """The weights that a file packs of those that are to be: none if the tables would take more than all save."""
+    narrow = {name: quantized.weights[name] for name in quantized.packed & quantized.weights.keys()}
+    pays = tables_pay((codes.scheme, math.prod(codes.shape)) for codes in narrow.values())
+    return frozenset(narrow) if pays else frozenset()
 
 
 def scale_table(weights: Iterable[Codes]) -> Array | None:
@@ -137,11 +155,12 @@ def write_codes(draft: Draft) -> Draft:
     quantized = draft.quantized
     # Layers that run in integers have taken theirs; whoever else reads them decodes the same bytes.
     taken = {layer.weight for layer in layers(quantized.model) if layer.node in quantized.integer}
+    packed = packed_weights(quantized)
     coded = {name: codes for name, codes in quantized.weights.items() if initializers[name].uses()}
-    decoder = NodeDecoder(draft.names, scale_table(coded.values()))
+    decoder = NodeDecoder(draft.names, draft.tables, scale_table(coded.values()))
     for name, codes in coded.items():
         if name in taken and isinstance(codes, IntegerCodes):
-            levels = stored_levels(codes, decoder, packed=name in quantized.packed)
+            levels = stored_levels(codes, decoder, packed=name in packed)
             # By way of int32, see `LinearCodes.decode_with`.
             chain = levels.cast("int32").cast("float32").scaled(_spread(codes))
         else:
@@ -185,34 +204,37 @@ class NodeDecoder:
 
     Attributes:
         names: of the graph.
-        table: see `NodeChain`.
+        tables: of the graph.
+        scales: `table` of `NodeChain`.
     """
 
     names: Names
-    table: Array | None = None
+    tables: ByteTables
+    scales: Array | None = None
 
     def stored(self, values: Array) -> NodeChain:
         """Values as they are, of their own type."""
-        return NodeChain(self.names.constant(np.ascontiguousarray(values), "w"), self.names, self.table)
+        return NodeChain(self.names.constant(np.ascontiguousarray(values), "w"), self.names, self.scales)
 
-    def integers(self, values: Array, bits: int) -> NodeChain:
-        """Values of `bits` bits as int32 of the same shape, unpacked from one plane of bytes or several."""
+    def integers(self, values: Array, bits: int, *, less: int = 0, dtype: str = "int32") -> NodeChain:
+        """Values of `bits` bits less a constant, of the same shape, unpacked from one plane of bytes or several."""
         shape = np.array(values.shape, np.int64)
         symbols = values.reshape(-1)
-        if len(planes(bits)) == 1 and symbols.size * bits % 8 == 0:
-            # Nothing is joined or cut off, so the shape is given at once.
-            return self._plane(symbols, bits, shape)
-        chain: NodeChain | None = None
-        shift = 0
-        for width in planes(bits):
-            plane = self._plane((symbols >> shift) & ((1 << width) - 1), width)
-            if chain is None:
-                chain = plane
-            else:
-                chain.joined("Add", plane.then("Mul", np.int32(1 << shift)))
+        if bits in (1, 2, 4):
+            whole = symbols.size * bits % 8 == 0
+            chain = self._plane(symbols, Fields(bits, 0, less, dtype), shape if whole else None)
+            return chain if whole else chain.then("Reshape", shape)
+        first, *others = planes(bits)
+        whole = first < 8 and symbols.size % 8 == 0
+        flat_or_not = shape if whole else None
+        chain = self._plane(symbols & ((1 << first) - 1), Fields(first, 0, less), flat_or_not)
+        shift = first
+        for width in others:
+            plane = self._plane((symbols >> shift) & ((1 << width) - 1), Fields(width, shift), flat_or_not)
+            chain.joined("Add", plane)
             shift += width
-        assert chain is not None
-        return chain.then("Reshape", shape)
+        chain = chain if whole else chain.then("Reshape", shape)
+        return chain if dtype == "int32" else chain.cast(dtype)
 
     def zero_points(self, values: Array, bits: int) -> NodeChain:
         """As int32 in the given shape; stored in bytes, or several in one where that saves more than it needs."""
@@ -221,15 +243,14 @@ class NodeDecoder:
             return self.integers(values, width)
         return NodeChain(self.names.constant(values, "z"), self.names).cast("int32")
 
-    def _plane(self, symbols: Array, width: int, shape: Array | None = None) -> NodeChain:
-        """Symbols of 1, 2, 4 or 8 bits from bytes: byte b has symbol b * (8 / width) + i in its i-th lowest field."""
-        in_byte = 8 // width
+    def _plane(self, symbols: Array, fields: Fields, shape: Array | None = None) -> NodeChain:
+        """What symbols become; byte b holds symbol b * (8 / width) + i in its i-th lowest field."""
+        width = fields.width
         packed = pack(symbols.astype(np.uint8), width)
-        chain = NodeChain(self.names.constant(packed.reshape(-1, 1), "w"), self.names, self.table).cast("int32")
-        if width < 8:
-            divisors = np.array([1 << (width * i) for i in range(in_byte)], np.int32)
-            chain.then("Div", divisors).then("Mod", np.int32(1 << width))
-        chain.then("Reshape", np.array([-1], np.int64) if shape is None else shape)
-        if packed.size * in_byte != symbols.size:
+        chain = NodeChain(self.names.constant(packed, "w"), self.names, self.scales).cast("int32")
+        if width == 8:
+            return chain.then("Sub", np.int32(fields.less)) if fields.less else chain
+        chain.taken_from(self.tables.table(fields)).then("Reshape", np.array([-1]) if shape is None else shape)
+        if packed.size * 8 // width != symbols.size:
             chain.then("Slice", np.array([0]), np.array([symbols.size]))
         return chain

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from lowbit.formats.names import Names
+from lowbit.formats.onnx.byte_tables import ByteTables
 from lowbit.formats.quantized_graph import ActivationCodes, QuantizedGraph
 
 
@@ -18,12 +19,14 @@ class Draft:
         model: a copy of its model that becomes the file; rewrites change its graph in place.
         names: free names of that graph, and its constants.
         activations: codes of the graph's tensors that run in integers.
+        tables: that unpack codes; `write_tables` puts what computes them into the graph.
     """
 
     quantized: QuantizedGraph
     model: ir.Model
     names: Names
     activations: Mapping[str, ActivationCodes]
+    tables: ByteTables
 
     @property
     def graph(self) -> ir.Graph:
@@ -38,7 +41,15 @@ def begin(quantized: QuantizedGraph) -> Draft:
     """A draft that nothing is written of yet."""
     model = quantized.model.copy()
     activations = quantized.activations if quantized.integer else {}
-    return Draft(quantized, model, Names(model.graph), activations)
+    names = Names(model.graph)
+    return Draft(quantized, model, names, activations, ByteTables(names))
+
+
+def write_tables(draft: Draft) -> Draft:
+    """What computes the tables that codes were unpacked with, at the head of the graph."""
+    if draft.tables.nodes:
+        draft.graph.insert_before(draft.graph[0], draft.tables.nodes)
+    return draft
 
 
 def replace_initializer(graph: ir.Graph, value: ir.Value, replacement: ir.Value) -> None:

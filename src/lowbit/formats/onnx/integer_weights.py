@@ -16,12 +16,13 @@ import numpy as np
 import onnx_ir as ir
 
 from lowbit.formats.names import Names
+from lowbit.formats.onnx.byte_tables import TYPES
 from lowbit.formats.onnx.decode_nodes import (
     HALF_FROM,
-    TYPES,
     NodeChain,
     NodeDecoder,
     narrowed,
+    packed_weights,
     scale_table,
     stored_levels,
 )
@@ -51,8 +52,9 @@ def write_integer_weights(draft: Draft) -> Draft:
     """Put stored weights and biases behind DequantizeLinear in the place of the float ones."""
     quantized = draft.quantized
     running = [layer for layer in layers(quantized.model) if layer.node in quantized.integer]
-    packed = [quantized.weights[layer.weight] for layer in running if layer.weight in quantized.packed]
-    stored = _Stored(draft, NodeDecoder(draft.names, scale_table(packed)))
+    narrow = [quantized.weights[layer.weight] for layer in running if layer.weight in quantized.packed]
+    decoder = NodeDecoder(draft.names, draft.tables, scale_table(narrow))
+    stored = _Stored(draft, decoder, packed_weights(quantized))
     nodes = {str(node.name): node for node in draft.graph}
     for layer in running:
         node = nodes[layer.node]
@@ -80,11 +82,13 @@ class _Stored:
     Attributes:
         draft: whose graph is changed.
         decoder: of packed weights.
+        packed: their names.
         weights: those that were met, by name.
     """
 
     draft: Draft
     decoder: NodeDecoder
+    packed: frozenset[str]
     weights: dict[str, Pair] = field(default_factory=dict)
 
     def weight(self, layer: Layer, node: ir.Node) -> Pair:
@@ -93,9 +97,9 @@ class _Stored:
             names, quantized = self.draft.names, self.draft.quantized
             codes = integer_codes(quantized.weights[layer.weight])
             scale = _several_or_one(codes.scale)
-            packed = layer.weight in quantized.packed
-            levels = self._before(node, stored_levels(codes, self.decoder, packed=packed), "int8")
-            factors = narrowed(scale, names, self.decoder.table) if packed else None
+            levels = self._before(node, stored_levels(codes, self.decoder, packed=layer.weight in self.packed), "int8")
+            narrow = layer.weight in quantized.packed
+            factors = narrowed(scale, names, self.decoder.scales) if narrow else None
             stored = names.constant(scale, "s") if factors is None else self._before(node, factors, "float32")
             self.weights[layer.weight] = Pair(levels, stored, scale.shape)
         return self.weights[layer.weight]

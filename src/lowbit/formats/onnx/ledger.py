@@ -15,7 +15,7 @@ from onnx import TensorProto, numpy_helper
 
 from lowbit.errors import ModelError
 from lowbit.formats.ledger import KINDS, Ledger, StoredLayer
-from lowbit.formats.onnx.stored import NARROW, StoredGraph, WeightRead
+from lowbit.formats.onnx.stored import NARROW, StoredGraph, WeightRead, fields_of_table
 from lowbit.formats.onnx.stored_products import BLOCKS, stored_products
 
 DATA_FIELDS = ("float_data", "int32_data", "string_data", "int64_data", "double_data", "uint64_data", "raw_data")
@@ -76,9 +76,17 @@ def count_bytes(proto: onnx.ModelProto, file_bytes: int, external: Mapping[str, 
         )
     outside = sum(payload_bytes(tensor) for tensor in stored.values() if _is_external(tensor))
     inside = sum(spent.values()) - outside
-    spent["graph"] = file_bytes - inside
+    spent["metadata"] = _metadata_bytes(proto)
+    spent["graph"] = file_bytes - inside - spent["metadata"]
     spent["padding"] = sum((external or {}).values()) - outside
     return Ledger(spent, counts, file_bytes + sum((external or {}).values()), tuple(stored_layers))
+
+
+def _metadata_bytes(proto: onnx.ModelProto) -> int:
+    """Bytes of what the file says of itself."""
+    alone = onnx.ModelProto()
+    alone.metadata_props.extend(proto.metadata_props)
+    return int(alone.ByteSize())
 
 
 def stored_kinds(graph: StoredGraph) -> dict[str, str]:
@@ -111,15 +119,19 @@ def _kinds(graph: StoredGraph) -> tuple[dict[str, str], list[tuple[WeightRead, d
 
 
 def _in_a_byte(graph: StoredGraph) -> dict[str, int]:
-    """How many numbers each byte of a stored tensor holds, where they are divided out of it
-    (`formats/onnx/decode_nodes.py`)."""
+    """How many numbers each byte of a stored tensor holds, where they are looked up in a table of bytes, or divided out
+    of it, as earlier versions did (`formats/onnx/byte_tables.py`)."""
     stored = graph.tensors
     cast = {node.output[0]: node.input[0] for node in graph.nodes if node.op_type == "Cast" and node.input[0] in stored}
-    return {
-        cast[node.input[0]]: _elements(stored[node.input[1]])
-        for node in graph.nodes
-        if node.op_type == "Div" and node.input[0] in cast and node.input[1] in stored
-    }
+    counts = {}
+    for node in graph.nodes:
+        if node.op_type == "Div" and node.input[0] in cast and node.input[1] in stored:
+            counts[cast[node.input[0]]] = _elements(stored[node.input[1]])
+        elif node.op_type == "Gather" and node.input[1] in cast:
+            fields = fields_of_table(node.input[0], graph.producers, stored)
+            if fields is not None:
+                counts[cast[node.input[1]]] = 8 // fields[0]
+    return counts
 
 
 def payload_bytes(tensor: TensorProto) -> int:
@@ -153,10 +165,13 @@ def _walk(
     if node is None:
         return False
     behind = [kind] + ["constants"] * (len(node.input) - 1)
-    if node.op_type == "DequantizeLinear":
+    if kind == "constants":
+        pass  # and so is all that it is computed from
+    elif node.op_type == "DequantizeLinear":
         behind = [kind, "scales", "zero_points"]
     elif node.op_type == "Gather":
-        behind = ["code_books", kind]
+        unpacks = fields_of_table(node.input[0], graph.producers, stored) is not None
+        behind = ["constants" if unpacks else "code_books", kind]
     elif node.op_type in ("Mul", "Sub") and len(node.input) == 2:
         side = "scales" if node.op_type == "Mul" else "zero_points"
         # A scale may be computed from narrow numbers; a stored integer factor only puts bit planes in their places.

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
+from math import prod
 
 import numpy as np
 import onnx
@@ -30,6 +31,31 @@ class WeightRead:
     name: str
     node: NodeProto
     value: str
+
+
+def fields_of_table(
+    name: str, producers: Mapping[str, NodeProto], tensors: Mapping[str, TensorProto]
+) -> tuple[int, int] | None:
+    """Bits and shift of the codes in a table of bytes (`formats/onnx/byte_tables.py`); None of any other tensor."""
+    shift = 0
+    while (node := producers.get(name)) is not None and node.op_type in ("Cast", "Sub", "Mul", "Mod"):
+        factor = small_constant(node.input[1], tensors) if len(node.input) > 1 else None
+        if node.op_type in ("Mul", "Mod") and (factor is None or len(factor) != 1 or factor[0] < 2):
+            return None
+        if factor is not None and node.op_type == "Mod":
+            return factor[0].bit_length() - 1, shift
+        if factor is not None and node.op_type == "Mul":
+            shift += factor[0].bit_length() - 1
+        name = node.input[0]
+    return None
+
+
+def small_constant(name: str, tensors: Mapping[str, TensorProto]) -> tuple[int, ...] | None:
+    """The value of a short integer constant."""
+    tensor = tensors.get(name)
+    if tensor is None or tensor.data_type not in (TensorProto.INT32, TensorProto.INT64) or prod(tensor.dims) > 8:
+        return None
+    return tuple(int(value) for value in numpy_helper.to_array(tensor).reshape(-1))
 
 
 class StoredGraph:

@@ -19,8 +19,9 @@ from lowbit.formats.onnx.block_kernels import write_block_kernels
 from lowbit.formats.onnx.byte_input import write_byte_input
 from lowbit.formats.onnx.channel_padding import pad_first_layers
 from lowbit.formats.onnx.decode_nodes import write_codes, write_halves
-from lowbit.formats.onnx.draft import Draft, Rewrite, begin
+from lowbit.formats.onnx.draft import Draft, Rewrite, begin, write_tables
 from lowbit.formats.onnx.dynamic import write_compressed, write_dynamic
+from lowbit.formats.onnx.float_islands import write_float_islands
 from lowbit.formats.onnx.float_types import write_float_types, write_float_types_for_openvino
 from lowbit.formats.onnx.integer_weights import write_integer_weights
 from lowbit.formats.onnx.integers import absorb_activations, write_conversions
@@ -96,19 +97,20 @@ INTEGER_REWRITES: Mapping[str, tuple[Callable[[QuantizedGraph], QuantizedGraph],
 }
 # and to the graph that becomes the file.
 INTEGERS: tuple[Rewrite, ...] = (absorb_activations, write_averages, write_integer_weights)
-CODES: tuple[Rewrite, ...] = (write_codes, write_halves, write_metadata, write_byte_input)
+CONVERSIONS: tuple[Rewrite, ...] = (write_conversions, write_float_islands)
+CODES: tuple[Rewrite, ...] = (write_codes, write_tables, write_halves, write_metadata, write_byte_input)
 ENDING: tuple[Rewrite, ...] = (fill_scans, drop_unused, drop_names)
 GRAPH_REWRITES: Mapping[str, tuple[Rewrite, ...]] = {
     AS_PLANNED: (
-        *(write_float_values, absorb_activations, write_integer_weights, write_conversions, *CODES),
+        *(write_float_values, absorb_activations, write_integer_weights, *CONVERSIONS, *CODES),
         *(write_float_types, *ENDING),
     ),
     "onnx": (
-        *(write_float_values, *INTEGERS, write_conversions, pad_first_layers, write_dynamic, write_block_kernels),
+        *(write_float_values, *INTEGERS, *CONVERSIONS, pad_first_layers, write_dynamic, write_block_kernels),
         *(*CODES, write_float_types, *ENDING),
     ),
     "openvino": (
-        *(write_float_values, *INTEGERS, write_lines_as_images, write_conversions, write_compressed, *CODES),
+        *(write_float_values, *INTEGERS, write_lines_as_images, *CONVERSIONS, write_compressed, *CODES),
         *(write_float_types_for_openvino, *ENDING),
     ),
 }

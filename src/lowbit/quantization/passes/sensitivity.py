@@ -28,11 +28,11 @@ from lowbit.data.dataset import Dataset
 from lowbit.errors import ModelError
 from lowbit.graph.model import Model
 from lowbit.graph.ops import Layer, layers
-from lowbit.graph.subgraph import Subgraphs
+from lowbit.graph.subgraph import ActivationGrid, Subgraphs
 from lowbit.packing.entropy import entropy_bits
 from lowbit.processor import cores, in_order
 from lowbit.progress import SILENT, Progress
-from lowbit.quantization.passes.frontier import Frontier
+from lowbit.quantization.passes.frontier import Frontier, on_grids
 from lowbit.quantization.passes.layerwise import WIDEST, LayerwisePass
 from lowbit.quantization.solving.effort import Effort
 from lowbit.quantization.solving.gptq import gptq
@@ -161,22 +161,38 @@ def _codes(matrix: Floats, factor: Single, scale: float) -> Single:
 
 
 class Rest:
-    """The network from some layer on, run again and again on what the float layers before it give."""
+    """The network from some layer on, run again and again on what the float layers before it give.
 
-    def __init__(self, model: Model, data: Dataset, threads: int) -> None:
+    Args:
+        model: the prepared float model.
+        data: samples; labels are not used.
+        threads: that share them.
+        grids: grids that single tensors can be rounded to.
+    """
+
+    def __init__(
+        self, model: Model, data: Dataset, threads: int, *, grids: Mapping[str, ActivationGrid] | None = None
+    ) -> None:
         self.model = model
         batches = list(Batches(model, data.subset(min(VALIDATION_IMAGES, data.count)), BATCH_SIZE))
         self._sizes = [len(batch) for batch in batches]
-        self._frontier = Frontier(Subgraphs(model), (), threads=threads)
+        self._frontier = Frontier(Subgraphs(model), (), threads=threads, grids=grids)
         self._frontier.keep(0, (batch.inputs for batch in batches))
+        self._reference: dict[str, Answer] = {}
         self._reference = self._answers({})
 
-    def distance_with(self, layer: Layer, weights: Mapping[str, Array]) -> float:
-        """Mean distance from the float answers with other values for weights of a layer; layers in execution order."""
+    def distance_with(self, layer: Layer, weights: Mapping[str, Array], *, rounded: Collection[str] = ()) -> float:
+        """Mean distance from the float answers with other values for weights of a layer; layers in execution order.
+
+        Args:
+            layer: that comes no earlier than that of the call before.
+            weights: by initializer name.
+            rounded: tensors that are rounded to their grids.
+        """
         self._move_to(layer)
         if not self._reference:
             return SHARE  # nothing to judge by: every layer may lose the same share
-        answers = self._answers(weights)
+        answers = self._answers(weights, rounded)
         if are_classes(self._reference):
             ((name, reference),) = self._reference.items()
             rows = (len(reference), -1)
@@ -188,17 +204,28 @@ class Rest:
         frontier = self._frontier
         position = frontier.pieces.position(layer.node)
         if position > frontier.position:
-            tensors = frontier.runner(frontier.pieces.crossing(position))(next(frontier.batches()))
+            exact = tuple(frontier.grids)
+            run = frontier.runner(frontier.pieces.crossing(position), exact=exact)
+            tensors = run(next(frontier.batches()))
             if sum(tensor.nbytes for tensor in tensors.values()) * len(self._sizes) <= KEPT_BYTES:
-                frontier.advance(position)
+                frontier.keep(position, in_order(run, frontier.batches(last=True), threads=frontier.threads))
 
-    def _answers(self, weights: Mapping[str, Array]) -> dict[str, Answer]:
+    def _answers(self, weights: Mapping[str, Array], rounded: Collection[str] = ()) -> dict[str, Answer]:
         """Every float output (every output if none is) that `per_image` finds something for each image in."""
-        names = [output.name for output in self.model.outputs]
-        run = self._frontier.runner(names, weights=weights)
-        outputs = list(in_order(run, self._frontier.batches(), threads=self._frontier.threads))
+        frontier = self._frontier
+        every = [output.name for output in self.model.outputs]
+        # Outputs that are there before the frontier are what they are in the float network.
+        start = frontier.position
+        names = [name for name in every if not start or frontier.pieces.produced_by(name) >= start]
+        if not names:
+            return self._reference
+        grids = {name: grid for name, grid in frontier.grids.items() if name in rounded}
+        rest = frontier.runner(names, weights=weights, exact=[name for name in frontier.grids if name not in grids])
+        batches = (on_grids(tensors, grids) for tensors in frontier.batches())
+        outputs = list(in_order(rest, batches, threads=frontier.threads))
         floats = [name for name in names if outputs[0][name].dtype.kind == "f"] or names
-        return per_image({name: [output[name] for output in outputs] for name in floats}, self._sizes)
+        answers = per_image({name: [output[name] for output in outputs] for name in floats}, self._sizes)
+        return {name: value for name, value in self._reference.items() if name not in names} | answers
 
 
 def combined(model: Model, tests: Mapping[str, Test]) -> dict[str, Sensitivity]:

@@ -116,7 +116,8 @@ class Validation:
             self.measure = NOT_JUDGED
         elif are_classes(self._reference):
             logits = np.asarray(next(iter(self._reference.values())))
-            self.measure, self._temperature = KL, max(1.0, float(logits.reshape(len(logits), -1).std(axis=1).mean()))
+            spread = logits.reshape(len(logits), -1).std(axis=1, dtype=np.float64)  # logits may be as large as 1e30
+            self.measure, self._temperature = KL, max(1.0, float(spread.mean()))
 
     def distances(self, graph: QuantizedGraph) -> Distances:
         """From the answers of the file that a graph would be written as."""

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from lowbit.formats.onnx.decode_nodes import packing_saves, unpacking_seconds
+from lowbit.formats.onnx.decode_nodes import packing_saves, tables_pay, unpacking_seconds
 from lowbit.quantization.planning.tensors import TensorPlan
 
 SLOW_LOADING = 1.0  # seconds of unpacking from which on the plan speaks of them
@@ -16,7 +16,8 @@ def packing_notes(tensors: Sequence[TensorPlan]) -> list[str]:
         tensors: weights of integer layers of which fewer bits were asked for than a byte has.
     """
     given = [(tensor.given, math.prod(tensor.shape)) for tensor in tensors if tensor.given is not None]
-    whole = [size for scheme, size in given if not packing_saves(scheme, size)]
+    pays = tables_pay(given)
+    whole = [size for scheme, size in given if not (pays and packing_saves(scheme, size))]
     notes = []
     if whole:
         share = 100 * sum(whole) / sum(size for _, size in given)

@@ -90,18 +90,17 @@ class Plan:
 
     @property
     def packed(self) -> frozenset[str]:
-        """Weights of integer layers of which fewer bits were asked for than a byte has: see `QuantizedGraph.packed`.
+        """Weights of integer layers that are to take fewer bits than a byte has: see `QuantizedGraph.packed`."""
+        return frozenset(tensor.tensor for tensor in self._narrow)
 
-        Compilers of devices unpack nothing.
-        """
+    @property
+    def _narrow(self) -> list[TensorPlan]:
+        """Weights of integer layers of which fewer bits were asked for; compilers of devices unpack nothing."""
         if self.target in DEVICES:
-            return frozenset()
+            return []
         in_integers = {node.node for node in self.nodes if node.arithmetic == "integer"}
-        return frozenset(
-            tensor.tensor
-            for tensor in self.quantized
-            if tensor.asked is not None and tensor.asked.bits < 8 and in_integers.intersection(tensor.layers)
-        )
+        narrow = [tensor for tensor in self.quantized if tensor.asked is not None and tensor.asked.bits < 8]
+        return [tensor for tensor in narrow if in_integers.intersection(tensor.layers)]
 
     @property
     def activations(self) -> ActivationKind:
@@ -194,7 +193,7 @@ class Plan:
             each = f"{min(wider)} to {max(wider)}" if len(wider) > 1 else f"{max(wider)}"
             mean = f"{bits / sum(sizes):.2f} per weight in all"
             sentences.append(f"{count} of {len(weights)} weights get {each} bits, {mean}: {SIZE_REASON}")
-        sentences += packing_notes([tensor for tensor in self.quantized if tensor.tensor in self.packed])
+        sentences += packing_notes(self._narrow)
         for_target: dict[tuple[str, str], int] = {}
         for tensor in weights:
             if tensor.given is not None and tensor.adapted and tensor.reason != SIZE_REASON:

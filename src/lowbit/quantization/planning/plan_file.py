@@ -13,6 +13,7 @@ from typing import Any
 
 from lowbit.errors import ModelError, SchemeError, did_you_mean
 from lowbit.files import write_atomically
+from lowbit.formats.record import tools
 from lowbit.graph.model import Model
 from lowbit.graph.ops import Layer, layers
 from lowbit.quantization.planning.arithmetic import WeightUsers, check_quantizable, integer_plan, weight_users
@@ -35,7 +36,8 @@ DECISIONS = ("recipe", "rules", "effort", "steps", "target", "tensors", "nodes")
 def plan_with_model(decision: Plan, model: Model) -> dict[str, Any]:
     """A plan as plain data, with the model that it was made for."""
     data = decision.to_json()
-    return {"model": {"name": model.source, "sha256": model.sha256}, "written": _digest(data), **data}
+    made_for = {"name": model.source, "sha256": model.sha256}
+    return {"model": made_for, "made": tools(), "written": _digest(data), **data}
 
 
 def write_plan(decision: Plan, model: Model, path: Path | str) -> Path:

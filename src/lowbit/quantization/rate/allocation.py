@@ -38,7 +38,7 @@ from lowbit.quantization.solving.stored_scales import stored_scales
 from lowbit.schemes.codes import Codes, integer_codes
 from lowbit.schemes.linear import Linear
 
-METADATA = {"lowbit.recipe": "rate"}  # what a file says of its making
+METADATA = {"lowbit.recipe": "rate"}  # what a file says of its making, besides the record
 FINER = 0.25
 AGAIN = 2  # times that a layer may be solved at another multiplier
 OTHERS = Linear(8, per="channel")  # scheme of weights that belong to no layer
@@ -153,7 +153,8 @@ class Allocation:
     ) -> QuantizedGraph:
         model = self.model.with_weights(floats) if floats else self.model
         biases = dict(self.begin.graph.biases) | dict(biases)
-        return replace(self.begin.graph, model=model, weights=codes, biases=biases, metadata=METADATA)
+        metadata = {**self.begin.graph.metadata, **METADATA}
+        return replace(self.begin.graph, model=model, weights=codes, biases=biases, metadata=metadata)
 
     def given(self, encoded: QuantizedGraph) -> Plan:
         """The plan with the widths that came out."""

@@ -18,6 +18,7 @@ from functools import cache, cached_property
 from lowbit.data.dataset import Dataset
 from lowbit.errors import SchemeError
 from lowbit.formats.quantized_graph import QuantizedGraph
+from lowbit.formats.record import record, recorded
 from lowbit.graph.model import Model
 from lowbit.graph.ops import layers
 from lowbit.progress import Progress
@@ -102,8 +103,15 @@ class Search:
     def begin(self) -> Candidate:
         """What the network computes in."""
         if not self.target:
-            return in_float(self.model, self.effort)
-        return in_integers(self.model, self.plain, (self.fitting, self.judging), self.threads, self.progress)
+            begin = in_float(self.model, self.effort)
+        else:
+            begin = in_integers(self.model, self.plain, (self.fitting, self.judging), self.threads, self.progress)
+        return replace(begin, graph=recorded(begin.graph, self.record))
+
+    @cached_property
+    def record(self) -> dict[str, str]:
+        """What the files say of their making."""
+        return record(self.model, calibration=self.images, evaluation=self.data)
 
     @cached_property
     def forecast(self) -> Forecast:
@@ -225,9 +233,10 @@ class Search:
     def plain_graph(self, decision: Plan) -> QuantizedGraph:
         """What a plan's file will about be, without steps."""
         if not self.target:
-            return plain_graph(self.model, decision)
+            return recorded(plain_graph(self.model, decision), self.record)
         plain, codes = self.plain, plain_codes(self.model, decision)
-        return assembled(self.model, decision, codes, {}, plain.statistics, activations=plain.graph.activations)
+        graph = assembled(self.model, decision, codes, {}, plain.statistics, activations=plain.graph.activations)
+        return recorded(graph, self.record)
 
     def to_drop(self, most: float, *, confidence: float) -> Packed:
         """The smallest archive that is certified to lose at most so many points; if none is, the most cautious one.
