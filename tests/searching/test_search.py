@@ -94,7 +94,7 @@ def test_the_plan_beside_a_file_makes_it_again(result, model, images):
 def test_sizes_are_forecast_to_a_few_bytes(result):
     for each in result.candidates:
         if each.choice:
-            assert abs(each.bytes - each.forecast_bytes) <= 0.03 * each.bytes
+            assert abs(each.bytes - each.forecast_bytes) <= 0.05 * each.bytes
 
 
 def test_the_same_search_finds_the_same(result, model, data, images):

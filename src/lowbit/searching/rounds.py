@@ -139,7 +139,8 @@ class Rounds:
         return self._bytes[name]
 
     def _recipe_plan(self, name: str) -> Plan:
-        return plan(self.bench.model, parse_recipe(name), effort=self.settings.effort)
+        decision = plan(self.bench.model, parse_recipe(name), effort=self.settings.effort)
+        return followable(self.bench.model, decision)
 
     def _menus(self) -> list[Menu]:
         """What layers may get: a menu for each kind of activations."""
