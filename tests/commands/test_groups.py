@@ -65,6 +65,8 @@ def test_one_word_for_the_size_of_images():
         "quantize",
         "measure",
         "compare",
+        "diagnose",
+        "search",
         "pack",
         "train",
     }

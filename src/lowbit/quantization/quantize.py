@@ -99,7 +99,8 @@ def follow(
         DataError: some nodes compute in integers, and there are no samples.
     """
     quantized = _followed(model, decision, data, threads, progress)
-    return replace(quantized, graph=recorded(quantized.graph, record(model, calibration=data)))
+    used = decision.steps or decision.integer or decision.recipe.arithmetic == "float16"
+    return replace(quantized, graph=recorded(quantized.graph, record(model, calibration=data if used else None)))
 
 
 def _followed(model: Model, decision: Plan, data: Dataset | None, threads: int, progress: Progress) -> Quantized:

@@ -168,10 +168,10 @@ def evaluation(model):
 
 def test_a_drop_is_certified_from_many_bits_to_few_until_it_is_not(model, images, evaluation):
     exact, loose = (
-        pack(model, Goal(max_drop=most, data=evaluation), calibration=images, effort="fast") for most in (10.0, 20.0)
+        pack(model, Goal(max_drop=most, data=evaluation), calibration=images, effort="fast") for most in (10.0, 40.0)
     )
     assert len(loose.archive) < len(exact.archive)
-    for packed, most in ((exact, 0.1), (loose, 0.2)):
+    for packed, most in ((exact, 0.1), (loose, 0.4)):
         assert packed.certificate.holds
         assert packed.certificate.high <= most
         held = [trial for trial in packed.trials if trial.certificate.holds]
@@ -348,7 +348,7 @@ def two_outputs():
 
 def test_trials_of_a_detector_are_measured_by_all_outputs(images):
     model = two_outputs()
-    fine, coarse = (pack(model, Goal(size=size), calibration=images, effort="fast") for size in (1350, 1100))
+    fine, coarse = (pack(model, Goal(size=size), calibration=images, effort="fast") for size in (1600, 1320))
     assert {trial.measure for trial in fine.trials} == {"relative squared error"}
     assert fine.trials[-1].distance < coarse.trials[-1].distance
     with pytest.raises(SchemeError, match="counted by class scores"):
