@@ -52,7 +52,7 @@ def result(model, data, images, folder):
 
 
 def test_the_first_answers_are_float_and_a_uniform_recipe(result):
-    assert [each.name for each in result.candidates[:2]] == ["float", "linear8"]
+    assert [each.name for each in result.candidates[:2]] == ["float", "linear8-plain"]
     assert result.candidates[0].marks.drop == result.candidates[0].marks.distance == 0.0
 
 
@@ -118,7 +118,7 @@ def test_resume_makes_nothing_twice(result, model, data, images, folder, monkeyp
 def test_resume_makes_again_what_is_amiss(harm, model, data, images, tmp_path):
     settings = dataclasses.replace(QUICK, recipes=("linear8",), rounds=0, resume=True)
     first = search(model, data, SearchLimits(max_drop=LIMIT), calibration=images, settings=settings, folder=tmp_path)
-    path = first.paths["linear8"]
+    path = first.paths["linear8-plain"]
     record = path.with_suffix(".json")
     if harm == "file":
         path.write_bytes(path.read_bytes()[:-9])

@@ -41,6 +41,7 @@ class Samples:
         targets: what each sample should give, where that is no class number, or None.
         others: the inputs that are the same for every sample.
         items_are_runs: whether each item is what someone would run, not just a part of all samples.
+        known_digests: of the samples that these were made from, which they are to be known by; None for their own.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Samples:
     targets: Targets | None = None
     others: Mapping[str, Constant] = field(default_factory=dict)
     items_are_runs: bool = True
+    known_digests: tuple[str, ...] | None = None
 
     @property
     def count(self) -> int:
@@ -140,17 +142,22 @@ class Samples:
             places=tuple((item, None) for item in items),
             labels=self.labels if single else None,
             targets=self.targets if single else None,
+            known_digests=self.known_digests if single else None,
         )
 
     def select(self, chosen: Sequence[int]) -> "Samples":
         """The samples of these numbers only, in this order."""
         labels = None if self.labels is None else self.labels[np.asarray(chosen, dtype=np.int64)]
         places = tuple(self.places[i] for i in chosen)
-        return dataclasses.replace(self, places=places, labels=labels, targets=chosen_of(self.targets, chosen))
+        known = None if self.known_digests is None else tuple(self.known_digests[i] for i in chosen)
+        targets = chosen_of(self.targets, chosen)
+        return dataclasses.replace(self, places=places, labels=labels, targets=targets, known_digests=known)
 
     @cached_property
     def digests(self) -> tuple[str, ...]:
         """SHA-256 of each sample's arrays, in the order of their names."""
+        if self.known_digests is not None:
+            return self.known_digests
         samples = (self.sample(index) for index in range(self.count))
         return tuple(digest_of(*(sample[name] for name in sorted(sample))) for sample in samples)
 

@@ -41,5 +41,5 @@ def held(data: Dataset, *, most_bytes: float = MOST_BYTES) -> Dataset:
             return data
     return Samples(
         data.name, data.fingerprint(), _Items(tuple(items)), tuple(places), data.labels, data.class_names, data.targets,
-        data.others,
+        data.others, known_digests=tuple(data.digests),
     )  # fmt: skip

@@ -99,8 +99,11 @@ class Rounds:
     def _uniform(self) -> list[tuple[str, Proposal | None, Plan]]:
         """Float itself and plain recipes, which take no time: there is an answer before anything is forecast."""
         model = self.bench.model
-        names = [FLOAT, *(name for name in ("linear8", "float16w") if name in self.recipes)]
-        return [(name, None, plan(model, parse_recipe(name), steps=(), effort=self.settings.effort)) for name in names]
+        effort = self.settings.effort
+        names = {FLOAT: FLOAT, **{f"{name}-plain": name for name in ("linear8", "float16w") if name in self.recipes}}
+        return [
+            (called, None, plan(model, parse_recipe(name), steps=(), effort=effort)) for called, name in names.items()
+        ]
 
     def _beside(self, number: int) -> list[tuple[str, Proposal | None, Plan]]:
         """Uniform recipes with all steps that would be better than what there is: the search is never worse than they.
