@@ -98,8 +98,10 @@ def test_command_line_examples(workplace, capsys, document):
         assert command[0] == "lowbit"
         if command[1] in ("measure", "compare"):
             command += ["--runs", "2"]
-        if command[1] in ("quantize", "compare") or "--size" in command:
+        if command[1] in ("quantize", "compare", "search") or "--size" in command:
             command += ["--effort", "fast"]
+        if command[1] == "search":
+            command += ["--recipes", "float,linear8,linear4"]
         if command[1] == "compare":
             command += ["--recipes", "int8,cluster4"]
         before, sys.argv = sys.argv, command
@@ -111,7 +113,7 @@ def test_command_line_examples(workplace, capsys, document):
         assert not stop.value.code, (command, capsys.readouterr().err)
     if document == "README.md":
         shown = {command[1] for command in commands}
-        assert shown >= {"inspect", "plan", "quantize", "measure", "compare", "pack", "unpack"}
+        assert shown >= {"inspect", "plan", "quantize", "measure", "compare", "diagnose", "search", "pack", "unpack"}
         assert (workplace / "results" / "report.html").exists()
 
 

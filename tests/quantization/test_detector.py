@@ -7,6 +7,7 @@ import lowbit
 from lowbit.data.hands_in_pictures import hand_pictures
 from lowbit.engines import installed_engines, open_session
 from lowbit.formats.file_form import FileForm
+from lowbit.measurement.tasks import Case, detection
 from lowbit.training.assets import built_in_detector
 
 FORMS = {"onnxruntime": "onnx", "openvino": "openvino", "litert": "litert"}
@@ -78,3 +79,16 @@ def test_no_integers_stand_between_the_heads_and_the_output(quantized):
     assert ops == ["Transpose", "Reshape"]
     assert arithmetic[node.name] == "float"
     assert {arithmetic[part.producer().name] for part in node.inputs} == {"float"}
+
+
+def test_map_without_some_pictures_is_that_of_the_others(model, test_data):
+    pytest.importorskip("pycocotools")
+    few = test_data.subset(24)
+    found = {"output": outputs(built_in_detector(), "onnxruntime", few)}
+    case = Case(found, few.targets, found, (96, 96))
+    groups = [np.arange(5), np.arange(5, 24, 2), np.array([], int)]
+    for group, given in zip(groups, detection.without(case, groups), strict=True):
+        kept = np.setdiff1d(np.arange(24), group)
+        part = {name: answer[kept] for name, answer in found.items()}
+        wanted = detection.measure(Case(part, [few.targets[place] for place in kept], part, case.size))
+        assert given == pytest.approx(wanted)

@@ -98,7 +98,10 @@ class WrittenOptions:
     """What is written."""
 
     out: Annotated[
-        Path, typer.Option("--out", help="File to write: .onnx, or .lowbit for an archive.", metavar="FILE")
+        Path,
+        typer.Option(
+            "--output", "--out", "-o", help="File to write: .onnx, or .lowbit for an archive.", metavar="FILE"
+        ),
     ] = Path("searched.onnx")
     report: Annotated[Path | None, typer.Option("--report", help="Page to write: .html.", metavar="FILE")] = None
 

@@ -10,6 +10,7 @@ boxes agree with the labeled ones that they lie on.
 """
 
 import contextlib
+import copy
 import io
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -46,6 +47,25 @@ def measure(case: Case) -> Mapping[str, float]:
     Raises:
         DataError: pycocotools is not installed, or boxes are in pixels of images whose size is not known.
     """
+    return evaluated(*_in_cocos_form(case))
+
+
+def without(case: Case, groups: Sequence[NDArray[np.intp]]) -> list[Mapping[str, float]]:
+    """The same without each group of images: these are matched with their labels once for all.
+
+    Raises:
+        DataError: see `measure`.
+    """
+    labels, answers, images = _in_cocos_form(case)
+    if not labels or not answers:
+        return [evaluated(labels, answers, images)] * len(groups)
+    evaluation = _matched(labels, answers, images)
+    kept = (np.setdiff1d(np.arange(images), group) for group in groups)
+    return [_figures(evaluation, chosen) for chosen in kept]
+
+
+def _in_cocos_form(case: Case) -> tuple[list[dict[str, Any]], list[dict[str, Any]], int]:
+    """Labels and answers as the evaluator takes them, and the number of images."""
     truth = _scaled_truth(case)
     found = list(detections(case.outputs, case.reference))
     reference = found if case.reference is case.outputs else list(detections(case.reference, case.reference))
@@ -79,7 +99,7 @@ def measure(case: Case) -> Mapping[str, float]:
             1,
         )
     ]
-    return evaluated(labels, answers, len(truth))
+    return labels, answers, len(truth)
 
 
 def evaluated(labels: Sequence[dict[str, Any]], answers: Sequence[dict[str, Any]], images: int) -> Mapping[str, float]:
@@ -92,6 +112,11 @@ def evaluated(labels: Sequence[dict[str, Any]], answers: Sequence[dict[str, Any]
         return {}
     if not answers:
         return {"map": 0.0, "map50": 0.0}
+    return _figures(_matched(labels, answers, images), np.arange(images))
+
+
+def _matched(labels: Sequence[dict[str, Any]], answers: Sequence[dict[str, Any]], images: int) -> Any:  # noqa: ANN401
+    """pycocotools' evaluation of all images, from which figures can be accumulated."""
     try:
         from pycocotools.coco import COCO
         from pycocotools.cocoeval import COCOeval
@@ -112,9 +137,22 @@ def evaluated(labels: Sequence[dict[str, Any]], answers: Sequence[dict[str, Any]
         data.createIndex()
         evaluation = COCOeval(data, data.loadRes(list(answers)), "bbox")
         evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
-    return {"map": float(evaluation.stats[0]), "map50": float(evaluation.stats[1])}
+    return evaluation
+
+
+def _figures(evaluation: Any, images: NDArray[np.intp]) -> Mapping[str, float]:  # noqa: ANN401 - pycocotools has no types
+    """mAP and mAP at an overlap of 0.5 over some of the images that were matched, by their places."""
+    part = copy.copy(evaluation)
+    part.params, part._paramsEval = copy.copy(evaluation.params), copy.copy(evaluation._paramsEval)
+    # Matches by class, range of areas, and image.
+    count = len(evaluation.params.imgIds)
+    matches = [evaluation.evalImgs[start : start + count] for start in range(0, len(evaluation.evalImgs), count)]
+    part.evalImgs = [of_one[place] for of_one in matches for place in images]
+    part.params.imgIds = part._paramsEval.imgIds = [evaluation.params.imgIds[place] for place in images]
+    with contextlib.redirect_stdout(io.StringIO()):
+        part.accumulate()
+        part.summarize()
+    return {"map": float(part.stats[0]), "map50": float(part.stats[1])}
 
 
 def _scaled_truth(case: Case) -> list[dict[str, Floats]]:

@@ -23,7 +23,10 @@ DISTANCE = Task("distance", (), lambda case: {}, lambda case: True, "any outputs
 TASKS: dict[str, Task] = {
     task.name: task
     for task in (
-        Task("detection", detection.METRICS, detection.measure, detection.fits, detection.NEEDS),
+        Task(
+            "detection", detection.METRICS, detection.measure, detection.fits, detection.NEEDS,
+            without=detection.without,
+        ),
         Task(
             "embeddings", embeddings.METRICS, embeddings.measure, embeddings.fits, embeddings.NEEDS,
             obvious=embeddings.is_obvious,

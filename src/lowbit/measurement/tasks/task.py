@@ -60,6 +60,8 @@ class Task:
         fits: whether it can be measured with these outputs and labels.
         needs: what it takes, for the message where outputs or labels do not fit.
         obvious: whether outputs and labels are made for it, so that it is chosen by itself; by default where it fits.
+        without: gives the metrics without each of some groups of samples, where that is quicker than to measure the
+            rest each time.
     """
 
     name: str
@@ -68,6 +70,7 @@ class Task:
     fits: Callable[[Case], bool]
     needs: str
     obvious: Callable[[Case], bool] | None = None
+    without: Callable[[Case, Sequence[Array]], Sequence[Mapping[str, float]]] | None = None
 
     def is_obvious(self, case: Case) -> bool:
         """Whether the task is chosen by itself."""
