@@ -28,8 +28,8 @@ from lowbit.quantization.planning.plan import Plan
 from lowbit.quantization.quantized import Quantized
 from lowbit.quantization.trial import made_up_inputs
 
-MOST_RUNS, FEWEST_RUNS, WARMUP = 100, 15, 3
-SECONDS = 1.0  # for runs beyond the fewest
+MOST_RUNS, FEWEST_RUNS, WARMUP = 100, 3, 2
+SECONDS = 1.5  # for runs beyond the fewest: a network that takes seconds should not run a dozen times
 
 
 def forecast(
