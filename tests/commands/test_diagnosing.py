@@ -9,7 +9,7 @@ from PIL import Image
 
 import doctored
 import networks
-from lowbit.diagnosis.findings import Diagnosis, Finding, Gain, LayerFigures, TensorRow, Verdict
+from lowbit.diagnosis.findings import Diagnosis, FileFigures, Finding, Gain, LayerFigures, TensorRow
 from lowbit.reports.console import Console
 from lowbit.reports.diagnosis import print_diagnosis
 from test_cli import run
@@ -107,14 +107,15 @@ def test_everything_fits_into_80_columns(capsys):
     layer = LayerFigures(
         "a.very.long.name.of.a.layer.in.a.block", "Conv", depthwise=True, weight_error=1.2e-3, input_error=3.4e-12,
         sqnr_db=-12.3, channel_ratio=213.4, clipped=0.9991, dead=1024, weight_damage=12.0,
-        alone=Verdict(0.5, 1.2e-10, 100), without=Verdict(0.5, 1.2e10, 100),
+        alone=FileFigures(0.5, 1.2e-10, 100), without=FileFigures(0.5, 1.2e10, 100),
     )  # fmt: skip
-    gain = Gain(Verdict(0.612, 0.5, 1000), Verdict(0.799, 0.05, 4000))
+    gain = Gain(FileFigures(0.612, 0.5, 1000), FileFigures(0.799, 0.05, 4000))
     cure = "--rule features.1.conv.0=linear8"
     finding = Finding("channel ranges", "features.1.conv.0 (depthwise)", "channel ranges 120x apart", cure, gain)
     found = Diagnosis(
-        "net.onnx", "int8", (finding,), (layer,), *([Verdict(0.8, None, 4000)] * 4), metric="accuracy", percent=True,
-        measure="KL", tensors=(TensorRow("a.very.long.name.of.a.layer", "t", "another/very/long/name/of/a/tensor"),),
+        "net.onnx", "int8", (finding,), (layer,), *([FileFigures(0.8, None, 4000)] * 4),
+        metric="accuracy", percent=True, measure="KL",
+        tensors=(TensorRow("a.very.long.name.of.a.layer", "t", "another/very/long/name/of/a/tensor"),),
     )  # fmt: skip
     print_diagnosis(found, console=Console(width=80))
     out = capsys.readouterr().out

@@ -19,7 +19,7 @@ from lowbit.data.opening import open_data
 from lowbit.diagnosis import treatment
 from lowbit.diagnosis.causes import CAUSES, Patient, cause_of
 from lowbit.diagnosis.diagnosis import diagnose
-from lowbit.diagnosis.findings import LayerFigures, Verdict
+from lowbit.diagnosis.findings import FileFigures, LayerFigures
 from lowbit.diagnosis.layers import examined
 from lowbit.diagnosis.trials import pattern_of, with_rule
 from lowbit.engines import open_session
@@ -200,7 +200,7 @@ def test_rules_that_are_a_function_stay_in_force():
 
 
 def test_a_file_that_answers_with_no_numbers_is_infinitely_far():
-    float_file = Verdict(0.9, None, 100)
+    float_file = FileFigures(0.9, None, 100)
     assert treatment.is_noticeable(replace(float_file, metric=None), float_file)
-    assert not treatment.is_noticeable(Verdict(0.9, 0.001, 100), float_file)
-    assert treatment.is_noticeable(Verdict(0.85, 0.001, 100), float_file)
+    assert not treatment.is_noticeable(FileFigures(0.9, 0.001, 100), float_file)
+    assert treatment.is_noticeable(FileFigures(0.85, 0.001, 100), float_file)

@@ -15,7 +15,7 @@ import numpy as np
 
 from lowbit.calibration.statistics import TensorStatistics
 from lowbit.data.dataset import Array, Batch, Dataset, overlap
-from lowbit.diagnosis.certainty import Certainty
+from lowbit.diagnosis.class_answers import ClassAnswers
 from lowbit.diagnosis.findings import CORRUPT, COVERAGE, DUPLICATES, MISSING_CLASS, ONE_CLASS, OVERLAP, Finding
 from lowbit.errors import LowbitError
 from lowbit.graph.model import Model
@@ -182,7 +182,7 @@ def set_findings(data: Dataset, evaluation: Dataset) -> tuple[Finding, ...]:
 
 
 def class_findings(
-    data: Dataset, evaluation: Dataset, seen: Certainty | None, judged: Certainty | None
+    data: Dataset, evaluation: Dataset, seen: ClassAnswers | None, judged: ClassAnswers | None
 ) -> tuple[Finding, ...]:
     """Classes that the evaluation samples have and a calibration set lacks, by labels, or by the float model's answers.
 

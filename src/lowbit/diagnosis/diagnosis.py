@@ -11,7 +11,7 @@ from lowbit.data.dataset import Dataset
 from lowbit.data.opening import open_data
 from lowbit.diagnosis.against import compared
 from lowbit.diagnosis.calibration_set import class_findings, coverage_findings, set_findings, sound_samples
-from lowbit.diagnosis.certainty import certainty
+from lowbit.diagnosis.class_answers import class_answers
 from lowbit.diagnosis.findings import CORRUPT, Diagnosis, Finding
 from lowbit.diagnosis.labels import label_findings
 from lowbit.diagnosis.layers import Examined, examined, worst_first
@@ -109,11 +109,11 @@ def _data_findings(model: Model, seen: Dataset | None, evaluation: Dataset, prog
     """What is wrong with preprocessing, labels, and the choice of calibration samples."""
     session = open_session(model.light())
     fit = preprocessing_findings(model, session, evaluation, progress=progress)
-    judged = certainty(model, session, evaluation.subset(min(evaluation.count, JUDGED)))
+    judged = class_answers(model, session, evaluation.subset(min(evaluation.count, JUDGED)))
     labels = label_findings(evaluation, judged) if judged is not None and not fit else ()
     if seen is None:
         return (*fit, *labels)
-    answers = None if judged is None else certainty(model, session, seen.subset(min(seen.count, JUDGED)))
+    answers = None if judged is None else class_answers(model, session, seen.subset(min(seen.count, JUDGED)))
     return (*fit, *labels, *class_findings(seen, evaluation, answers, judged), *set_findings(seen, evaluation))
 
 
@@ -126,7 +126,7 @@ def _with_layers(
     case = examined(model, decision, seen, progress=progress)
     trials = Trials(model, evaluation)
     ward = Ward(model, seen, trials, progress)
-    plain, written = trials.verdict(plain_file(case)), ward.outcome(treatment)
+    plain, written = trials.figures_of(plain_file(case)), ward.outcome(treatment)
     if can_be_alone(decision):
         worst = [one for one in worst_first(case.figures) if one.damage > 0][:CONFIRMED]
         case = dataclasses.replace(case, figures=confirmed(case, trials, worst, treatment.rules, progress=progress))

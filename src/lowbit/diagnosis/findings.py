@@ -16,7 +16,7 @@ BROKEN, PARTING, KERNELS = "broken weights", "parting", "kernels"
 
 
 @dataclass(frozen=True)
-class Verdict:
+class FileFigures:
     """What one file comes to on the evaluation samples.
 
     Attributes:
@@ -34,8 +34,8 @@ class Verdict:
 class Gain:
     """What a cure brings, measured on the files as written: before it, and with it."""
 
-    before: Verdict
-    after: Verdict
+    before: FileFigures
+    after: FileFigures
 
     @property
     def bytes(self) -> int:
@@ -107,8 +107,8 @@ class LayerFigures:
     dead: int = 0
     weight_damage: float = 0.0
     input_damage: float = 0.0
-    alone: Verdict | None = None
-    without: Verdict | None = None
+    alone: FileFigures | None = None
+    without: FileFigures | None = None
 
     @property
     def damage(self) -> float:
@@ -162,9 +162,9 @@ class Diagnosis:
         plain: the file with plain codes in all layers, before any step; None where there is none.
         written: the file as `quantize` writes it.
         cured: the file with all cures; None where there are none.
-        metric: what `Verdict.metric` is called; empty where there is none.
+        metric: what `FileFigures.metric` is called; empty where there is none.
         percent: whether it is a fraction that is shown as a percentage.
-        measure: what `Verdict.distance` is: "KL" or "relative error".
+        measure: what `FileFigures.distance` is: "KL" or "relative error".
         samples: evaluation samples that judged.
         calibration_samples: that calibrated.
         notes: what could not be looked at, and why.
@@ -177,10 +177,10 @@ class Diagnosis:
     recipe: str
     findings: tuple[Finding, ...] = ()
     layers: tuple[LayerFigures, ...] = ()
-    reference: Verdict | None = None
-    plain: Verdict | None = None
-    written: Verdict | None = None
-    cured: Verdict | None = None
+    reference: FileFigures | None = None
+    plain: FileFigures | None = None
+    written: FileFigures | None = None
+    cured: FileFigures | None = None
     metric: str = ""
     percent: bool = False
     measure: str = ""

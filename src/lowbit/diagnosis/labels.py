@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lowbit.data.dataset import Dataset
-from lowbit.diagnosis.certainty import Certainty
+from lowbit.diagnosis.class_answers import ClassAnswers
 from lowbit.diagnosis.findings import LABELS, Finding
 
 SURE = 0.3  # share of the information that there could be, from which a network is sure of different things
@@ -15,7 +15,7 @@ BEYOND = 4.0  # standard errors
 MAPPED = 0.6  # accuracy that another numbering must bring back
 
 
-def label_findings(data: Dataset, answers: Certainty) -> tuple[Finding, ...]:
+def label_findings(data: Dataset, answers: ClassAnswers) -> tuple[Finding, ...]:
     """Labels that are shuffled, or those of other classes in the same order.
 
     Args:
@@ -47,13 +47,13 @@ def label_findings(data: Dataset, answers: Certainty) -> tuple[Finding, ...]:
     return (Finding(LABELS, data.name, f"labels and answers have nothing to do with each other: {said}", cure),)
 
 
-def numbering_share(answers: Certainty) -> float:
+def numbering_share(answers: ClassAnswers) -> float:
     """The share of samples that are answered right once classes are numbered otherwise; 0 where no numbering fits."""
     order, table = _other_numbering(answers)
     return float(sum(table[label, answer] for label, answer in order.items()) / table.sum())
 
 
-def _other_numbering(answers: Certainty) -> tuple[dict[int, int], npt.NDArray[np.int64]]:
+def _other_numbering(answers: ClassAnswers) -> tuple[dict[int, int], npt.NDArray[np.int64]]:
     """For each label the class that is mostly answered, if that is another one for each; and how often each is."""
     assert answers.labels is not None
     table = np.zeros((answers.logs.shape[1],) * 2, np.int64)

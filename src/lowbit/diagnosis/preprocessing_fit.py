@@ -16,7 +16,7 @@ import numpy as np
 
 from lowbit.data.dataset import Array, Dataset
 from lowbit.data.images import Images
-from lowbit.diagnosis.certainty import Certainty, Change, certainty
+from lowbit.diagnosis.class_answers import Change, ClassAnswers, class_answers
 from lowbit.diagnosis.findings import LAYOUT, NORMALIZATION, ORDER, Finding
 from lowbit.diagnosis.labels import numbering_share
 from lowbit.engines import Session
@@ -104,23 +104,23 @@ def preprocessing_findings(
     """
     alternatives = tuple(_alternatives(model, data))
     few = data.subset(min(data.count, SCREENED))
-    given = certainty(model, session, few) if alternatives and data.count >= FEWEST else None
+    given = class_answers(model, session, few) if alternatives and data.count >= FEWEST else None
     if given is None:
         return ()
     tried = []
     for each in progress.track(alternatives, "trying other preprocessing", total=len(alternatives)):
-        answers = certainty(model, session, few, each.change)
+        answers = class_answers(model, session, few, each.change)
         if answers is not None and _cost(answers) < _cost(given) + MARGIN:
             tried.append((_cost(answers), len(each.causes), each))
     finalists = [each for *_, each in sorted(tried, key=lambda one: one[:2])[:FINALISTS]]
     if not finalists:
         return ()
     more = data.subset(min(data.count, JUDGED))
-    given = certainty(model, session, more)
+    given = class_answers(model, session, more)
     assert given is not None
     better = []
     for each in progress.track(finalists, "trying other preprocessing", total=len(finalists)):
-        answers = certainty(model, session, more, each.change)
+        answers = class_answers(model, session, more, each.change)
         if answers is not None and _far_better(answers, given):
             better.append((_cost(answers), each, answers))
     if not better:
@@ -133,12 +133,12 @@ def preprocessing_findings(
     return tuple(Finding(cause, data.name, _words(best, given, answers), best.cure) for cause in best.causes)
 
 
-def _cost(answers: Certainty) -> float:
+def _cost(answers: ClassAnswers) -> float:
     """Minus the probability of the right class, or the information where that is not known."""
     return -answers.information if answers.labels is None else -float(np.exp(-answers.losses).mean())
 
 
-def _far_better(answers: Certainty, given: Certainty) -> bool:
+def _far_better(answers: ClassAnswers, given: ClassAnswers) -> bool:
     if answers.labels is not None:
         differences = np.exp(-answers.losses) - np.exp(-given.losses)
         error = float(differences.std(ddof=1)) / np.sqrt(len(differences))
@@ -153,7 +153,7 @@ def _far_better(answers: Certainty, given: Certainty) -> bool:
     return bool(more and gains.mean() > BEYOND * gains.std())
 
 
-def _words(best: Alternative, given: Certainty, answers: Certainty) -> str:
+def _words(best: Alternative, given: ClassAnswers, answers: ClassAnswers) -> str:
     if answers.labels is not None:
         figures = f"accuracy {_percent(given)} as given, {_percent(answers)} with {best.name}"
     else:
@@ -164,7 +164,7 @@ def _words(best: Alternative, given: Certainty, answers: Certainty) -> str:
     return f"the float model is more at home with {best.name}: {figures}"
 
 
-def _percent(answers: Certainty) -> str:
+def _percent(answers: ClassAnswers) -> str:
     return f"{100 * float(answers.right.mean()):.1f} %"
 
 

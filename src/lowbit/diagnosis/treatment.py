@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from lowbit.data.dataset import Dataset
 from lowbit.diagnosis.causes import Cure, cause_of, patient
-from lowbit.diagnosis.findings import Finding, Gain, LayerFigures, Verdict
+from lowbit.diagnosis.findings import FileFigures, Finding, Gain, LayerFigures
 from lowbit.diagnosis.layers import Examined
 from lowbit.diagnosis.trials import Trials
 from lowbit.errors import SchemeError
@@ -82,21 +82,21 @@ class Ward:
     trials: Trials
     progress: Progress = SILENT
 
-    def outcome(self, treatment: Treatment) -> Verdict:
+    def outcome(self, treatment: Treatment) -> FileFigures:
         """What the file comes to that `quantize` writes."""
         quantized = quantize(
             self.model, treatment.planned(self.model), calibration=self.calibration, progress=self.progress
         )
-        return self.trials.verdict(quantized.to_bytes())
+        return self.trials.figures_of(quantized.to_bytes())
 
 
-def is_noticeable(verdict: Verdict, reference: Verdict) -> bool:
+def is_noticeable(figures: FileFigures, reference: FileFigures) -> bool:
     """Whether a file is far enough from float to look for causes."""
-    lost = 0.0 if verdict.metric is None or reference.metric is None else abs(reference.metric - verdict.metric)
-    return _far(verdict) > NOTICEABLE or lost > DROP
+    lost = 0.0 if figures.metric is None or reference.metric is None else abs(reference.metric - figures.metric)
+    return _far(figures) > NOTICEABLE or lost > DROP
 
 
-def culprits(worst: Sequence[LayerFigures], plain: Verdict) -> list[LayerFigures]:
+def culprits(worst: Sequence[LayerFigures], plain: FileFigures) -> list[LayerFigures]:
     """Of the layers that were measured those that account for a good part of what all layers together do."""
     together = _far(plain)
 
@@ -109,14 +109,14 @@ def culprits(worst: Sequence[LayerFigures], plain: Verdict) -> list[LayerFigures
     return [one for one in worst if accounts(one)][:MOST_LAYERS]
 
 
-def _far(verdict: Verdict) -> float:
+def _far(figures: FileFigures) -> float:
     """The distance; a file that answers with no numbers is infinitely far."""
-    return math.inf if verdict.distance is None else verdict.distance
+    return math.inf if figures.distance is None else figures.distance
 
 
 def treated(
-    case: Examined, treatment: Treatment, sick: Sequence[LayerFigures], ward: Ward, written: Verdict
-) -> tuple[tuple[Finding, ...], Treatment, Verdict | None]:
+    case: Examined, treatment: Treatment, sick: Sequence[LayerFigures], ward: Ward, written: FileFigures
+) -> tuple[tuple[Finding, ...], Treatment, FileFigures | None]:
     """Findings about layers, with the cures that help; the treatment with all of these, and what it comes to.
 
     A cure that another finding has brought already is not tried again; what does not help is said to be so.
@@ -130,13 +130,13 @@ def treated(
     """
     findings: list[Finding] = []
     kept: list[Cure] = []
-    tried: dict[Cure, Verdict] = {}
+    tried: dict[Cure, FileFigures] = {}
     for own in sick:
         found = patient(case, own, treatment.effort)
         cause = cause_of(found)
         if any(one.cause == cause.name and one.where == cause.where(found) for one in findings):
             continue
-        best: tuple[Cure, Verdict] | None = None
+        best: tuple[Cure, FileFigures] | None = None
         for cure in cause.cures(found):
             if cure not in tried and len(tried) < MOST_TRIES:
                 try:

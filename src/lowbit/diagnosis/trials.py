@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from lowbit.calibration.batches import samples_per_run
 from lowbit.data.dataset import Dataset
-from lowbit.diagnosis.findings import LayerFigures, Verdict
+from lowbit.diagnosis.findings import FileFigures, LayerFigures
 from lowbit.diagnosis.layers import Examined
 from lowbit.formats.onnx.write import to_onnx
 from lowbit.formats.quantized_graph import QuantizedGraph
@@ -35,7 +35,7 @@ class Trials:
         data: evaluation samples, in runs of the model.
 
     Attributes:
-        metric: what the first figure of a verdict is called, with its unit; empty where the task has none.
+        metric: what the metric of the task is called, with its unit; empty where the task has none.
         measure: what the second one is: `KL` or `RELATIVE_ERROR`.
         reference: the float model.
     """
@@ -54,27 +54,27 @@ class Trials:
         self._percent = classifies or (metric is not None and metric.unit == "%")
         if classifies:
             self.metric = "accuracy" if self._answers.labels is not None else "agreement"
-        self.reference = self._verdict(self._answers, len(content))
+        self.reference = self._figures(self._answers, len(content))
 
     @property
     def percent(self) -> bool:
         """Whether the metric is a fraction that is shown as a percentage."""
         return self._percent
 
-    def verdict(self, content: bytes) -> Verdict:
+    def figures_of(self, content: bytes) -> FileFigures:
         """What a file comes to."""
-        return self._verdict(self._predicted(content), len(content))
+        return self._figures(self._predicted(content), len(content))
 
     def _predicted(self, content: bytes) -> Answers:
         return predict(content, self._data, runs=self._runs)
 
-    def _verdict(self, answers: Answers, size: int) -> Verdict:
+    def _figures(self, answers: Answers, size: int) -> FileFigures:
         score = judged(answers, self._task, reference=self._answers, size=self._size)
         if self._task.name == CLASSIFICATION:
-            return Verdict(score.agreement if score.accuracy is None else score.accuracy, score.kl, size)
+            return FileFigures(score.agreement if score.accuracy is None else score.accuracy, score.kl, size)
         farthest = worst(score.outputs)
         metric = score.scores.get(self._task.metrics[0].name) if self._task.metrics else None
-        return Verdict(metric, None if farthest is None else farthest.relative_error, size)
+        return FileFigures(metric, None if farthest is None else farthest.relative_error, size)
 
 
 def plain_file(case: Examined) -> bytes:
@@ -110,8 +110,8 @@ def confirmed(
     found = {}
     for one in progress.track(chosen, "measuring layers", total=len(chosen)):
         layer = by_node[one.node]
-        alone = trials.verdict(to_onnx(plain_graph(case, _only(case, layer))))
-        without = trials.verdict(to_onnx(plain_graph(case, _without(case, layer, rules))))
+        alone = trials.figures_of(to_onnx(plain_graph(case, _only(case, layer))))
+        without = trials.figures_of(to_onnx(plain_graph(case, _without(case, layer, rules))))
         found[one.node] = replace(one, alone=alone, without=without)
     return tuple(found.get(one.node, one) for one in case.figures)
 

@@ -6,7 +6,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from lowbit.diagnosis.findings import Diagnosis, Finding, Gain, LayerFigures, TensorRow, Verdict
+from lowbit.diagnosis.findings import Diagnosis, FileFigures, Finding, Gain, LayerFigures, TensorRow
 from lowbit.reports import units
 from lowbit.reports.console import Console
 
@@ -29,7 +29,7 @@ def print_diagnosis(found: Diagnosis, *, console: Console | None = None) -> None
         _print_finding(finding, found, console)
     if not found.findings:
         console.print(Text(NOTHING, style="green"))
-    for line in verdict_lines(found):
+    for line in file_lines(found):
         console.print(line, highlight=False)
     if found.layers:
         console.print(layer_table(found, console.width))
@@ -61,7 +61,7 @@ def gain_text(gain: Gain, found: Diagnosis) -> str:
     return f"{', '.join(parts)}, {cost if gain.bytes else 'for no bytes more'}"
 
 
-def verdict_lines(found: Diagnosis) -> list[str]:
+def file_lines(found: Diagnosis) -> list[str]:
     """One line for each file that was measured."""
     named = (
         ("float", found.reference),
@@ -69,13 +69,13 @@ def verdict_lines(found: Diagnosis) -> list[str]:
         (f"{found.recipe} as quantized", found.written),
         ("with all cures", found.cured),
     )
-    known = [(name, verdict) for name, verdict in named if verdict is not None]
+    known = [(name, figures) for name, figures in named if figures is not None]
     width = max((len(name) for name, _ in known), default=0)
     lines = []
-    for name, verdict in known:
-        metric = f"{found.metric} {_metric(verdict, found)}, " if found.metric else ""
-        distance = "" if verdict is found.reference else f"{found.measure} {units.divergence(verdict.distance)}, "
-        lines.append(f"{name:<{width}}  {metric}{distance}{units.size(verdict.file_bytes)}")
+    for name, figures in known:
+        metric = f"{found.metric} {_metric(figures, found)}, " if found.metric else ""
+        distance = "" if figures is found.reference else f"{found.measure} {units.divergence(figures.distance)}, "
+        lines.append(f"{name:<{width}}  {metric}{distance}{units.size(figures.file_bytes)}")
     if known:
         lines.append(f"judged by {found.samples} samples, calibrated on {found.calibration_samples}")
     if found.error is not None:
@@ -133,8 +133,8 @@ def _tail(name: str, room: int) -> str:
     return name if len(name) <= room else f"…{name[1 - room :]}"
 
 
-def _metric(verdict: Verdict, found: Diagnosis) -> str:
-    return units.percent(verdict.metric) if found.percent else units.figure(verdict.metric)
+def _metric(figures: FileFigures, found: Diagnosis) -> str:
+    return units.percent(figures.metric) if found.percent else units.figure(figures.metric)
 
 
 def _error(value: float | None, digits: int = 1) -> str:

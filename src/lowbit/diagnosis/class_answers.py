@@ -27,7 +27,7 @@ BATCH = 8
 
 
 @dataclass(frozen=True)
-class Certainty:
+class ClassAnswers:
     """A classifier's answers.
 
     Attributes:
@@ -73,7 +73,7 @@ class Certainty:
         return float(-(shares * np.log(shares)).sum())
 
 
-def certainty(model: Model, session: Session, data: Dataset, change: Change | None = None) -> Certainty | None:
+def class_answers(model: Model, session: Session, data: Dataset, change: Change | None = None) -> ClassAnswers | None:
     """The answers of a classifier; None if no output has a score for each of several classes.
 
     Args:
@@ -102,4 +102,4 @@ def certainty(model: Model, session: Session, data: Dataset, change: Change | No
     truth = np.concatenate(labels) if labels else None
     if truth is not None and not 0 <= truth.min() <= truth.max() < logs.shape[1]:
         truth = None
-    return Certainty(logs, truth)
+    return ClassAnswers(logs, truth)
