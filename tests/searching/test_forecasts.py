@@ -7,11 +7,12 @@ import lowbit
 from lowbit.calibration.batches import as_runs
 from lowbit.formats.onnx.shares import bytes_by_weight
 from lowbit.graph.ops import layers
+from lowbit.measurement.exam import Exam
 from lowbit.quantization.planning.recipes import parse_recipe
 from lowbit.searching.choices import menu, planned
 from lowbit.searching.correction import family_factors
 from lowbit.searching.damage import layer_damages
-from lowbit.searching.exam import Exam
+from lowbit.searching.marks import marks
 from search_cases import network, samples
 
 RECIPES = ("float", "float16w", "linear8", "linear4", "linear3", "linear2", "cluster4", "cluster2", "int8", "int4")
@@ -54,7 +55,7 @@ def test_what_files_lose_is_forecast_in_its_order(model, offered):
     chosen = [dict.fromkeys(offered.options, name) for name in ("linear8", "linear4", "linear2", "cluster4")]
     chosen += mixtures(offered, 8, ("linear8", "linear4", "linear3", "linear2", "cluster2"))
     forecast = [sum(offered.damage_by_family(choice).values()) for choice in chosen]
-    measured = [exam.marks(content_of(model, choice)).distance for choice in chosen]
+    measured = [marks(exam, content_of(model, choice)).distance for choice in chosen]
     ranks = [np.argsort(np.argsort(values)) for values in (forecast, measured)]
     assert np.corrcoef(*ranks)[0, 1] > 0.8
 

@@ -275,8 +275,8 @@ def test_ctrl_c_writes_the_best_so_far_and_says_so(model, tmp_path):
 
 
 def test_a_plan_is_made_the_same_on_a_worker(model, data, images):
+    from lowbit.measurement.exam import Exam
     from lowbit.searching.candidates import Bench, made_from
-    from lowbit.searching.exam import Exam
     from lowbit.searching.held import held
 
     bench = Bench(model, held(lowbit.open_data(images, model)), (Exam.of(model, held(data)),), threads=1)

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from lowbit.calibration.batches import samples_per_run
 from lowbit.data.dataset import Dataset
 from lowbit.diagnosis.findings import FileFigures, LayerFigures
 from lowbit.diagnosis.layers import Examined
@@ -11,12 +10,9 @@ from lowbit.formats.onnx.write import to_onnx
 from lowbit.formats.quantized_graph import QuantizedGraph
 from lowbit.graph.model import Model
 from lowbit.graph.ops import Layer, layers
-from lowbit.measurement.judging import case_of, judged
+from lowbit.measurement.exam import Exam
 from lowbit.measurement.outputs import worst
-from lowbit.measurement.prediction import Answers, Runs, predict
-from lowbit.measurement.reference import image_size
-from lowbit.measurement.results import CLASSIFICATION
-from lowbit.measurement.tasks import chosen_task
+from lowbit.measurement.prediction import Answers
 from lowbit.progress import SILENT, Progress
 from lowbit.quantization.passes.candidate import assembled
 from lowbit.quantization.planning.deciding import plan
@@ -36,44 +32,33 @@ class Trials:
 
     Attributes:
         metric: what the metric of the task is called, with its unit; empty where the task has none.
-        measure: what the second one is: `KL` or `RELATIVE_ERROR`.
+        percent: whether that is a fraction, shown as a percentage.
+        measure: what the distance is: `KL` or `RELATIVE_ERROR`.
         reference: the float model.
     """
 
     def __init__(self, model: Model, data: Dataset) -> None:
-        self._data, self._size = data, image_size(model)
-        per_run = samples_per_run(model, data)
-        self._runs = Runs(per_run or 32, exactly=per_run is not None)
-        content = model.to_bytes()
-        self._answers = self._predicted(content)
-        self._task = chosen_task(None, case_of(self._answers, self._answers, self._size))
-        classifies = self._task.name == CLASSIFICATION
+        self._exam = Exam.of(model, data)
+        task, classifies = self._exam.task, self._exam.classifies
         self.measure = KL if classifies else RELATIVE_ERROR
-        metric = self._task.metrics[0] if self._task.metrics else None
+        metric = task.metrics[0] if task.metrics else None
         self.metric = metric.title if metric and not classifies else ""
-        self._percent = classifies or (metric is not None and metric.unit == "%")
+        self.percent = classifies or (metric is not None and metric.unit == "%")
         if classifies:
-            self.metric = "accuracy" if self._answers.labels is not None else "agreement"
-        self.reference = self._figures(self._answers, len(content))
-
-    @property
-    def percent(self) -> bool:
-        """Whether the metric is a fraction that is shown as a percentage."""
-        return self._percent
+            self.metric = "accuracy" if self._exam.reference.labels is not None else "agreement"
+        self.reference = self._figures(self._exam.reference, len(model.to_bytes()))
 
     def figures_of(self, content: bytes) -> FileFigures:
         """What a file comes to."""
-        return self._figures(self._predicted(content), len(content))
-
-    def _predicted(self, content: bytes) -> Answers:
-        return predict(content, self._data, runs=self._runs)
+        return self._figures(self._exam.answers(content), len(content))
 
     def _figures(self, answers: Answers, size: int) -> FileFigures:
-        score = judged(answers, self._task, reference=self._answers, size=self._size)
-        if self._task.name == CLASSIFICATION:
+        score = self._exam.score(answers)
+        if self._exam.classifies:
             return FileFigures(score.agreement if score.accuracy is None else score.accuracy, score.kl, size)
         farthest = worst(score.outputs)
-        metric = score.scores.get(self._task.metrics[0].name) if self._task.metrics else None
+        metrics = self._exam.task.metrics
+        metric = score.scores.get(metrics[0].name) if metrics else None
         return FileFigures(metric, None if farthest is None else farthest.relative_error, size)
 
 

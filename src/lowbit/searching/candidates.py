@@ -11,12 +11,13 @@ from lowbit.formats.onnx import archive
 from lowbit.formats.onnx.minify import shortened
 from lowbit.graph.load import load
 from lowbit.graph.model import Model
+from lowbit.measurement.exam import Exam
 from lowbit.measurement.prediction import Answers
 from lowbit.measurement.tasks import Task
 from lowbit.progress import SILENT, Progress
 from lowbit.quantization.planning.plan import Plan
 from lowbit.quantization.quantize import follow
-from lowbit.searching.exam import Exam, Marks
+from lowbit.searching.marks import Marks, marks
 
 
 @dataclass(frozen=True)
@@ -111,8 +112,8 @@ def made(bench: Bench, decision: Plan, progress: Progress = SILENT) -> Made:
     data = bench.calibration if decision.steps or decision.integer else None
     quantized = follow(bench.model, decision, data, threads=bench.threads, progress=progress)
     content = quantized.to_bytes(FileForm(short_names=bench.short_names))
-    marks = tuple(exam.marks(content) for exam in bench.exams)
-    return Made(archive.pack(content) if bench.archive else content, marks)
+    found = tuple(marks(exam, content) for exam in bench.exams)
+    return Made(archive.pack(content) if bench.archive else content, found)
 
 
 def file_content(bench: Bench, content: bytes) -> bytes:

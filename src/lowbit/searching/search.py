@@ -11,6 +11,7 @@ from lowbit.data.opening import open_data
 from lowbit.errors import DataError
 from lowbit.formats.opening import load
 from lowbit.graph.model import Model
+from lowbit.measurement.exam import Exam
 from lowbit.measurement.peaks import measure_peaks
 from lowbit.processor import single_thread_blas
 from lowbit.progress import SILENT, Progress
@@ -18,10 +19,10 @@ from lowbit.quantization.planning.recipes import RECIPES, Recipe, parse_recipe
 from lowbit.quantization.solving.effort import effort_called
 from lowbit.searching.candidates import Bench
 from lowbit.searching.choices import INTEGER, WEIGHT_ONLY
-from lowbit.searching.exam import Exam
 from lowbit.searching.held import held
 from lowbit.searching.judge import Division, Judge, divided
 from lowbit.searching.limits import SearchLimits, SearchSettings
+from lowbit.searching.marks import drop_measure
 from lowbit.searching.result import SearchResult
 from lowbit.searching.rounds import Rounds
 from lowbit.searching.speed import layer_times
@@ -149,7 +150,7 @@ def _result(rounds: Rounds, division: Division, *, interrupted: bool) -> SearchR
         certificate,
         tuple(rounds.candidates),
         limits,
-        rounds.bench.exams[0].measure,
+        drop_measure(rounds.bench.exams[0]),
         division.sentence if limits.max_drop is not None else "",
         time.monotonic() - rounds.started,
         interrupted,
@@ -160,7 +161,7 @@ def _result(rounds: Rounds, division: Division, *, interrupted: bool) -> SearchR
 
 def _needed(rounds: Rounds) -> str:
     """What it would take to keep the limits: the least that keeps the drop, and the drop of what is small enough."""
-    judge, limits, measure = rounds.judge, rounds.limits, rounds.bench.exams[0].measure
+    judge, limits, measure = rounds.judge, rounds.limits, drop_measure(rounds.bench.exams[0])
     parts = ["No file keeps all limits."]
     accepted = [each for each in rounds.candidates if judge.keeps(each)]
     fitting = [each for each in rounds.candidates if judge.fits(each)]

@@ -19,7 +19,7 @@ from lowbit.graph.model import Model
 from lowbit.quantization.planning.plan import Plan
 from lowbit.quantization.planning.plan_file import write_plan
 from lowbit.searching.candidates import Candidate
-from lowbit.searching.exam import Marks
+from lowbit.searching.marks import Marks
 
 KEY_DIGITS = 12
 MOST_RECORD = 1 << 20  # bytes of a record: one that is larger is none of ours

@@ -1,0 +1,65 @@
+"""What candidates are found to be on evaluation samples: how far from float, and what they lose."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from lowbit.calibration.answers import distances
+from lowbit.certainty.paired import Paired, counted
+from lowbit.measurement.accuracy import predicted_classes
+from lowbit.measurement.exam import Exam
+from lowbit.measurement.results import Metric
+
+
+@dataclass(frozen=True)
+class Marks:
+    """What a file was found to be.
+
+    Attributes:
+        distance: mean KL divergence in nats, or relative squared error.
+        drop: points lost by the task's first metric; percent of predictions changed where a classifier has no labels.
+        paired: counts of lost and gained images; None for tasks other than classification.
+        metric: the task's first metric, a share of 1 for classification.
+    """
+
+    distance: float
+    drop: float
+    paired: Paired | None
+    metric: float
+
+
+def marks(exam: Exam, content: bytes) -> Marks:
+    """What a file is found to be."""
+    answers = exam.answers(content)
+    values = distances(exam.reference.outputs, answers.outputs)
+    distance = float(np.where(np.isfinite(values), values, np.inf).mean())
+    if exam.classifies:
+        before, after = (predicted_classes(each.class_scores().logits) for each in (exam.reference, answers))
+        labels = exam.data.labels
+        paired = counted(before, after, labels)
+        right = float((after == (before if labels is None else labels)).mean())
+        return Marks(distance, 100 * paired.drop, paired, right)
+    metric = metric_of(exam)
+    if metric is None:
+        return Marks(distance, 100 * distance, None, distance)
+    wanted, given = (exam.score(each).scores.get(metric.name, math.nan) for each in (exam.reference, answers))
+    sign = -1.0 if metric.best < 0 else 1.0
+    drop = 100 * sign * (wanted - given)
+    return Marks(distance, drop if math.isfinite(drop) else math.inf, None, given)
+
+
+def metric_of(exam: Exam) -> Metric | None:
+    """The first metric that the task has for these samples; None for a classifier, or without any."""
+    if exam.classifies:
+        return None
+    scores = exam.score(exam.reference).scores
+    return next((metric for metric in exam.task.metrics if metric.name in scores), None)
+
+
+def drop_measure(exam: Exam) -> str:
+    """What a drop is counted in."""
+    if exam.classifies:
+        return "points of accuracy" if exam.data.labels is not None else "percent of predictions"
+    metric = metric_of(exam)
+    return "percent of relative error" if metric is None else f"hundredths of {metric.title}"
