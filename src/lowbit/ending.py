@@ -52,6 +52,6 @@ def ending_quietly() -> Iterator[None]:
 
 
 def _written() -> str:
-    if not files.written:
-        return "nothing was written"
-    return f"already written: {', '.join(map(str, files.written))}"
+    # What was to become a part of whole results has gone with them.
+    there = [str(path) for path in files.written if path.exists()]
+    return f"already written: {', '.join(there)}" if there else "nothing was written"
