@@ -190,7 +190,7 @@ def test_rules_find_what_breaks_them(model, images):
         DEVICES["qnn"],
     )
     assert any("a float bias" in sentence for sentence in floats)
-    with pytest.raises(ModelError, match="not a readable ONNX file"):
+    with pytest.raises(ModelError, match="is not an ONNX file"):
         onnx_violations(b"no file", DEVICES["qnn"])
 
 

@@ -60,7 +60,7 @@ def compared(model: Model, other: Path, data: Dataset, *, progress: Progress = S
         progress: told as the work goes on.
 
     Raises:
-        ModelError: not a readable ONNX file.
+        ModelError: not an ONNX file.
         EngineError: the runtime refuses it, or it ends the runtime's process.
     """
     if is_litert(other):

@@ -147,6 +147,27 @@ def _read(path: Path) -> bytes:
         raise ModelError(f"cannot be read: {error}.", where=str(path), remedy="Check path and permissions.") from error
 
 
+def read_proto(path: Path, *, external: bool = True) -> onnx.ModelProto:
+    """The message in an ONNX file, as any tool wrote it.
+
+    Args:
+        path: of the file.
+        external: whether weights in other files are read as well.
+
+    Raises:
+        ModelError: there is no such file, it is none, or other files that it names are missing.
+    """
+    proto = parse(_read(path), str(path))
+    if external:
+        try:
+            onnx.load_external_data_for_model(proto, str(path.parent))
+        except Exception as error:  # whatever the library finds wrong with paths and lengths
+            raise ModelError(
+                f"its weights in other files cannot be read: {error}", where=str(path), remedy="Copy these files too."
+            ) from error
+    return proto
+
+
 def parse(data: bytes, source: str) -> onnx.ModelProto:
     """The message in the bytes of an ONNX file.
 

@@ -132,7 +132,7 @@ def test_attributes_that_differ_from_what_is_assumed_stay():
 
 
 def test_what_is_no_file_is_refused():
-    with pytest.raises(ModelError, match="not a readable ONNX file"):
+    with pytest.raises(ModelError, match="is not an ONNX file"):
         shortened(b"\x00\x01 no")
 
 

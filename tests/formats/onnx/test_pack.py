@@ -238,7 +238,7 @@ def test_fields_that_protobuf_would_order_otherwise():
 
 
 def test_what_is_no_model_is_refused(tmp_path):
-    with pytest.raises(ModelError, match="not a readable ONNX file"):
+    with pytest.raises(ModelError, match="is not an ONNX file"):
         pack(b"\xff\xfe not a model")
     model = networks.residual_network()
     onnx.save(model, tmp_path / "m.onnx", save_as_external_data=True, location="m.data", size_threshold=0)

@@ -142,5 +142,5 @@ def test_files_that_cannot_saturate_stay_as_they_are(files):
 
 
 def test_no_onnx_file(tmp_path):
-    with pytest.raises(ModelError, match="not a readable ONNX file"):
+    with pytest.raises(ModelError, match="there is no such file"):
         saturating(tmp_path / "missing.onnx")

@@ -18,6 +18,7 @@ from lowbit.errors import ModelError
 from lowbit.formats.ledger import KINDS
 from lowbit.formats.onnx.ledger import stored_kinds
 from lowbit.formats.onnx.stored import StoredGraph, fields_of_table, small_constant
+from lowbit.graph.load import parse
 from lowbit.packing.archive import Numbers, PackedCodes, Span, counted_archive, expand_archive, symbols_of
 from lowbit.packing.container import is_archive
 from lowbit.packing.contexts import Layout
@@ -144,12 +145,7 @@ class _Payloads:
 
 
 def _payloads(content: bytes) -> _Payloads:
-    try:
-        graph = onnx.load_from_string(content).graph
-    except Exception as error:
-        raise ModelError(
-            f"not a readable ONNX file: {error}", where="file to pack", remedy="Only ONNX files can be packed."
-        ) from error
+    graph = parse(content, "file to pack").graph
     for tensor in graph.initializer:
         if tensor.data_location == TensorProto.EXTERNAL:
             raise ModelError(

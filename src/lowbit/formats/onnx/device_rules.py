@@ -8,6 +8,8 @@ from onnx import NodeProto, TensorProto, numpy_helper
 
 from lowbit.errors import ModelError
 from lowbit.formats.devices import FLOAT_BIAS, WEIGHTED, Device
+from lowbit.graph.load import parse
+from lowbit.graph.model import MEMORY
 from lowbit.graph.ops import OPS
 
 CONTRIBUTED = "com.microsoft"  # whose conversions take 16 bits before operator set 21
@@ -25,11 +27,7 @@ def violations(content: bytes, device: Device) -> tuple[str, ...]:
     Raises:
         ModelError: not an ONNX file.
     """
-    try:
-        proto = onnx.load_from_string(content)
-    except Exception as error:
-        raise ModelError(f"not a readable ONNX file: {error}", where="memory") from error
-    return tuple(_Rules(proto.graph, device).broken())
+    return tuple(_Rules(parse(content, MEMORY).graph, device).broken())
 
 
 class _Rules:

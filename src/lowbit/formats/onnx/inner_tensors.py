@@ -14,9 +14,9 @@ import numpy as np
 import onnx
 from onnx import NodeProto, helper
 
-from lowbit.errors import ModelError
 from lowbit.formats.onnx.read import computed_values, layer_weights
 from lowbit.formats.onnx.stored import StoredGraph
+from lowbit.graph.load import read_proto
 
 Array = np.ndarray[Any, np.dtype[Any]]
 READ = "read from "
@@ -47,9 +47,9 @@ def with_inner_tensors(path: Path) -> tuple[bytes, tuple[str, ...]]:
     Of tensors that are no floats only those have sense whose codes are known: they are called `READ` and their name.
 
     Raises:
-        ModelError: not a readable ONNX file.
+        ModelError: not an ONNX file.
     """
-    proto = _opened(path)
+    proto = read_proto(path)
     graph, stored = proto.graph, StoredGraph(proto.graph)
     codes: dict[str, NodeProto] = {}
     names: list[str] = []
@@ -91,10 +91,10 @@ def decoded_weights(path: Path) -> dict[str, Array]:
     Those of QLinearConv and its like are decoded here, all others by the runtime (`layer_weights`).
 
     Raises:
-        ModelError: not a readable ONNX file.
+        ModelError: not an ONNX file.
         EngineError: the runtime cannot compute them.
     """
-    proto = _opened(path)
+    proto = read_proto(path)
     stored = StoredGraph(proto.graph)
     return {**layer_weights(path), **dict(_integer_weights(proto, stored))}
 
@@ -117,10 +117,3 @@ def _integer_weights(proto: onnx.ModelProto, stored: StoredGraph) -> Iterator[tu
         shape = [1] * weight.ndim
         shape[0 if turned else min(axis, weight.ndim - 1)] = -1
         yield node.name, (weight - (zero[0].reshape(shape) if zero else 0)) * scale.reshape(shape)
-
-
-def _opened(path: Path) -> onnx.ModelProto:
-    try:
-        return onnx.load(str(path))
-    except Exception as error:
-        raise ModelError(f"not a readable ONNX file: {error}", where=str(path)) from error

@@ -17,6 +17,7 @@ from lowbit.errors import ModelError
 from lowbit.formats.ledger import KINDS, Ledger, StoredLayer
 from lowbit.formats.onnx.stored import NARROW, StoredGraph, WeightRead, fields_of_table
 from lowbit.formats.onnx.stored_products import BLOCKS, stored_products
+from lowbit.graph.load import read_proto
 
 DATA_FIELDS = ("float_data", "int32_data", "string_data", "int64_data", "double_data", "uint64_data", "raw_data")
 
@@ -28,10 +29,7 @@ def read_ledger(path: Path | str) -> Ledger:
         ModelError: not an ONNX file, or external data is missing.
     """
     path = Path(path)
-    try:
-        proto = onnx.load(str(path), load_external_data=False)
-    except Exception as error:
-        raise ModelError(f"not a readable ONNX file: {error}", where=str(path)) from error
+    proto = read_proto(path, external=False)
     return count_bytes(proto, path.stat().st_size, _external_files(proto, path.parent))
 
 

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 import onnx
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto
 
-from lowbit.errors import ModelError
 from lowbit.formats.names import DIGITS
+from lowbit.graph.load import parse
 from lowbit.graph.model import serialize
 
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -30,10 +30,7 @@ def shortened(content: bytes) -> bytes:
     Raises:
         ModelError: not an ONNX file.
     """
-    try:
-        model = onnx.load_from_string(content)
-    except Exception as error:
-        raise ModelError(f"not a readable ONNX file: {error}", where="file to shorten") from error
+    model = parse(content, "file to shorten")
     kept = {value.name for value in (*model.graph.input, *model.graph.output)} | {""}
     if not model.functions:
         uses = Counter(name for graph in _graphs(model.graph) for name in _names(graph) if name not in kept)

@@ -5,15 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from lowbit.engines import open_session
-from lowbit.errors import ModelError
 from lowbit.formats.input_bytes import FACTORS_KEY, in_float_units
 from lowbit.formats.onnx.block_kernels import TURNED_KEY
 from lowbit.formats.onnx.stored import StoredGraph
 from lowbit.formats.onnx.stored_products import stored_products
+from lowbit.graph.load import read_proto
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -28,10 +27,7 @@ def layer_weights(path: Path | str) -> dict[str, Array]:
         ModelError: not an ONNX file.
         EngineError: the runtime cannot compute them.
     """
-    try:
-        proto = onnx.load(str(path))
-    except Exception as error:
-        raise ModelError(f"not a readable ONNX file: {error}", where=str(path)) from error
+    proto = read_proto(Path(path))
     graph = StoredGraph(proto.graph)
     wanted = _constant_weights(graph)
     stored = graph.tensors

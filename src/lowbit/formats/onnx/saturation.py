@@ -23,9 +23,10 @@ import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from lowbit.errors import ModelError
 from lowbit.formats.onnx.read import computed_values
 from lowbit.formats.onnx.stored import StoredGraph
+from lowbit.graph.load import parse, read_proto
+from lowbit.graph.model import MEMORY
 from lowbit.graph.ops import OPS
 
 LOWEST, HIGHEST = -32768, 32767
@@ -70,11 +71,7 @@ def saturating(model: bytes | Path | str) -> Saturating:
     Raises:
         ModelError: not an ONNX file.
     """
-    try:
-        proto = onnx.load_from_string(model) if isinstance(model, bytes) else onnx.load(str(model))
-    except Exception as error:
-        where = "memory" if isinstance(model, bytes) else str(model)
-        raise ModelError(f"not a readable ONNX file: {error}", where=where) from error
+    proto = parse(model, MEMORY) if isinstance(model, bytes) else read_proto(Path(model))
     producers = {output: node for node in proto.graph.node for output in node.output}
     values = _constants(proto, producers)
     nodes: list[NodeProto] = []
