@@ -137,7 +137,7 @@ def plan(
     """Show what a recipe will do to each tensor and node, and why, before anything is changed."""
     from lowbit.commands.opening import decided, load_model
     from lowbit.quantization.planning.plan_file import plan_with_model, write_plan
-    from lowbit.reports.inspection import print_plan
+    from lowbit.reports.plans import print_plan
 
     loaded = load_model(model, PreprocessingOptions(input_size=input_size))
     decision = decided(loaded, recipe, search, with_images=True)

@@ -40,7 +40,7 @@ def print_packed(
     console = console or Console()
 
     def say(text: str) -> None:
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
+        console.print(text, highlight=False)
 
     size = len(packed.archive)
     say(f"{path}: {size:,} bytes, {units.smaller(source_bytes / size)} than {source} ({source_bytes:,} bytes).")

@@ -149,14 +149,16 @@ class Plan:
     def downgrades(self) -> tuple[str, ...]:
         """One sentence per weight or node that does not get what the recipe asks for."""
         tensors = [_downgrade(plan) for plan in self.tensors if plan.downgraded]
-        nodes = [
-            f"{node.node} ({node.op}) computes in float: {node.reason}"
-            for node in self.nodes
-            if node.arithmetic == "float"
-            and node.asked == "integer"
-            and node.op in WEIGHTED | RECURRENT.keys() | {"Add", "Einsum"}
-        ]
+        nodes = [f"{node.node} ({node.op}) computes in float: {node.reason}" for node in self.downgraded_nodes]
         return tuple(tensors + nodes + ([NO_BFLOAT16] if self.recipe.arithmetic == "bfloat16" else []))
+
+    @property
+    def downgraded_nodes(self) -> tuple[NodePlan, ...]:
+        """Those that were asked to compute in integers, are worth it, and do not."""
+        worth = WEIGHTED | RECURRENT.keys() | {"Add", "Einsum"}
+        return tuple(
+            node for node in self.nodes if node.arithmetic == "float" and node.asked == "integer" and node.op in worth
+        )
 
     @property
     def float_share(self) -> float:
