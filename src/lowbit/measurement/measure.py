@@ -15,7 +15,7 @@ from lowbit.data.images import Images
 from lowbit.engines import engine_version
 from lowbit.errors import DataError, EngineError
 from lowbit.files import sha256_file
-from lowbit.formats.opening import file_rules, is_archive, load, opened
+from lowbit.formats.opening import file_recipe, file_rules, load, opened
 from lowbit.graph.model import Model
 from lowbit.measurement.accuracy import Score
 from lowbit.measurement.conditions import Conditions
@@ -35,6 +35,8 @@ from lowbit.measurement.tasks import Task, chosen_task
 from lowbit.measurement.tasks.table import Callback, check_task
 from lowbit.measurement.verdicts import Judgement
 from lowbit.progress import SILENT, Progress
+
+FLOAT, UNKNOWN_RECIPE = "float", "unknown"
 
 
 def measure(
@@ -64,7 +66,7 @@ def measure(
     conditions = conditions if runs is None else dataclasses.replace(conditions, runs=runs)
     conditions = conditions if task is None else dataclasses.replace(conditions, task=task)
     check_task(conditions.task)
-    candidates = [file if isinstance(file, Candidate) else _candidate(Path(file)) for file in files]
+    candidates = [file if isinstance(file, Candidate) else Candidate(Path(file).stem, Path(file)) for file in files]
     if not candidates:
         raise DataError("there are no files to measure.", remedy="Name at least one ONNX file.")
     if model is None:
@@ -72,6 +74,10 @@ def measure(
     with tempfile.TemporaryDirectory(prefix="lowbit-") as folder:
         # Archives are measured as the ONNX files that they hold; their size is their own.
         paths = [opened(candidate.path, Path(folder)) for candidate in candidates]
+        candidates = [
+            candidate if isinstance(file, Candidate) else _as_it_says(candidate, path, first=path == paths[0])
+            for file, candidate, path in zip(files, candidates, paths, strict=True)
+        ]
         model = model or load(paths[0])
         data, per_run = _runs(model, data, conditions)
         conditions = dataclasses.replace(conditions, batch=per_run or conditions.batch)
@@ -95,10 +101,13 @@ def measure(
         return dataclasses.replace(comparison, rows=rows, notes=notes)
 
 
-def _candidate(path: Path) -> Candidate:
-    """A file under its own name, with what it says of itself."""
-    rules = () if is_archive(path) else file_rules(path)
-    return Candidate(path.stem, path, notes=(f"quantized by rules: {', '.join(rules)}.",) if rules else ())
+def _as_it_says(candidate: Candidate, path: Path, *, first: bool) -> Candidate:
+    """A file under its own name, with what it says of itself; the first one is the float file, whatever it says."""
+    rules = file_rules(path)
+    notes = (f"quantized by rules: {', '.join(rules)}.",) if rules else ()
+    return dataclasses.replace(
+        candidate, notes=notes, file_recipe=FLOAT if first else file_recipe(path) or UNKNOWN_RECIPE
+    )
 
 
 def _runs(model: Model, data: Dataset, conditions: Conditions) -> tuple[Dataset, int | None]:

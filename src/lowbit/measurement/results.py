@@ -128,10 +128,11 @@ class Details:
 class Row:
     """One file and everything measured on it."""
 
-    recipe: str
+    recipe: str  # what the row is called; of files that a user named, the name of the file
     file: str
     engine: str
     file_bytes: int
+    file_recipe: str = ""  # that the file says it was quantized by, where the row is not called after it
     file_ratio: float | None = None
     weight_bytes: int | None = None
     weight_ratio: float | None = None
@@ -254,6 +255,11 @@ class Comparison:
     verdicts: tuple[str, ...] = ()  # what integers were expected to bring, one text per engine
     task: str = CLASSIFICATION
     metrics: tuple[Metric, ...] = ()  # of the task, the most important one first
+
+    @property
+    def named_by(self) -> str:
+        """What rows are called after: the recipe that `compare` follows, or the file that `measure` is given."""
+        return "file" if any(row.file_recipe for row in self.rows) else "recipe"
 
     @property
     def files(self) -> tuple[Row, ...]:

@@ -100,7 +100,8 @@ def follow(
     """
     quantized = _followed(model, decision, data, threads, progress)
     used = decision.steps or decision.integer or decision.recipe.arithmetic == "float16"
-    return replace(quantized, graph=recorded(quantized.graph, record(model, calibration=data if used else None)))
+    entry = record(model, decision.recipe.name, calibration=data if used else None)
+    return replace(quantized, graph=recorded(quantized.graph, entry))
 
 
 def _followed(model: Model, decision: Plan, data: Dataset | None, threads: int, progress: Progress) -> Quantized:

@@ -12,11 +12,10 @@ from lowbit.reports.tables import fitted, numbers, words
 
 NAMES = ("layer", "compared with")
 NOTHING = "Nothing was found that a cure would help."
-# Figures of layers whose names say too little: what stands below the table.
+# What stands below the tables, for headings that say too little.
 LEGEND = (
-    "weights, input: what their codes do to the output, relative to its power. far: reach of the farthest output "
-    "channel over the median one. clip: % of input values clipped. alone: {measure} of a file in which only this layer "
-    "is quantized (~: of the float network with its codes); without: of one in which all but it are."
+    "alone: {measure} of a file in which only this layer is quantized (~: of the float network with its codes); "
+    "without: of one in which all but it are. `lowbit explain far` says what a heading means."
 )
 
 
@@ -34,7 +33,7 @@ def print_diagnosis(found: Diagnosis, *, console: Console | None = None) -> None
         console.print(Text(LEGEND.format(measure=found.measure), style="dim"))
     if found.tensors:
         console.print(tensor_table(found.tensors, console.width))
-        console.print(Text("Added: what the layer itself adds, on the input that it was given.", style="dim"))
+        console.print(Text("`lowbit explain added` says what a heading means.", style="dim"))
     for note in found.notes:
         console.print(Text(note, style="dim"))
 

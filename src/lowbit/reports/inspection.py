@@ -54,6 +54,7 @@ def print_inspection(model: Model, cost: Cost, ledger: Ledger, *, console: Conso
     )
     for remark in model.remarks:
         console.print(remark, highlight=False)
+    console.print("`lowbit explain bits` says what a heading means.", style="dim", highlight=False)
 
 
 def _parameters(cost: Cost) -> str:

@@ -49,6 +49,7 @@ def print_plan(plan: Plan, *, console: Console | None = None) -> None:
         console.print(said, highlight=False)
     print_target(plan, console)
     print_downgrades(plan, console)
+    console.print(Text("`lowbit explain share` says what a heading means.", style="dim"))
 
 
 def tensor_table(plan: Plan) -> Noted:
