@@ -12,10 +12,11 @@ import typer
 from lowbit import __version__
 from lowbit.commands import archives, diagnosing, explaining, looking, measuring, quantizing, searching, training
 from lowbit.commands.groups import Command, flat
-from lowbit.console import DEBUG, QUIET, debugging, fail, say, show_traceback
+from lowbit.console import DEBUG, debugging, fail, say, show_traceback
 from lowbit.ending import EXIT_INTERRUPTED, ending_quietly
 from lowbit.errors import LowbitError, OutputError
 from lowbit.printable import printable
+from lowbit.progress import QUIET
 
 # In the order of `lowbit --help`; a command is called what its function is called.
 COMMANDS: tuple[Callable[..., None], ...] = (

@@ -8,6 +8,7 @@ hundred small operators, and threads that wait for each other at every one of th
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,12 +23,14 @@ from lowbit.calibration.histogram import (
     sample_stride,
 )
 from lowbit.data.dataset import Batch, Dataset
+from lowbit.data.opening import open_data
 from lowbit.engines import Session, open_session
 from lowbit.errors import ModelError
+from lowbit.formats.opening import load
 from lowbit.graph.model import Model
 from lowbit.graph.summaries import HIGH, LOW, SAMPLE, with_summaries
 from lowbit.processor import cores, in_order
-from lowbit.progress import SILENT, Progress
+from lowbit.progress import IF_LONG, Progress, shows_progress
 
 MAX_BATCH_SIZE = 8
 # Batches that run at the same time; further threads work inside their operators.
@@ -72,22 +75,23 @@ class Statistics:
     fingerprint: str
 
 
+@shows_progress
 def calibrate(
-    model: Model,
-    data: Dataset,
+    model: Model | str | Path,
+    data: Dataset | str | Path | Iterable[Any],
     *,
-    tensors: Sequence[str],
+    tensors: Sequence[str] | None = None,
     batch: int | None = None,
     threads: int = 0,
     histograms: bool = True,
-    progress: Progress = SILENT,
+    progress: Progress = IF_LONG,
 ) -> Statistics:
     """Run the float model over the images once and measure the range and histogram of each named tensor.
 
     Args:
-        model: the prepared float model.
-        data: calibration samples; labels are not used.
-        tensors: names of float tensors of the graph; the input may be one of them.
+        model: the float model or its path.
+        data: calibration samples, anything `open_data` takes; labels are not used.
+        tensors: names of float tensors of the graph, inputs among them; None for all activations.
         batch: images per batch; memory grows with it, not with the number of images. By default the batches that run at
             the same time share the images of `batch_size_for`.
         threads: total number of threads; 0 takes one per processor core.
@@ -98,8 +102,9 @@ def calibrate(
         DataError: too few images for one batch.
         ModelError: no tensor of that name, or one that becomes NaN or infinite.
     """
-    names = list(dict.fromkeys(tensors))
-    data = as_runs(model, data)
+    model = load(model)
+    names = list(dict.fromkeys(model.activations if tensors is None else tensors))
+    data = as_runs(model, open_data(data, model))
     given = {info.name for info in model.inputs}
     inside = [name for name in names if name not in given]
     large = {name: sample_stride(size) for name in inside if (size := image_size(model, name)) > SAMPLES_PER_IMAGE}

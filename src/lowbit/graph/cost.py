@@ -10,12 +10,14 @@ known.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
 
 from lowbit.errors import ModelError
 from lowbit.graph.edit import constant, flag
+from lowbit.graph.load import load
 from lowbit.graph.model import Model, Node, Value
 from lowbit.graph.ops import layers
 from lowbit.graph.parameters import count_parameters
@@ -91,17 +93,18 @@ class Cost:
         return sum(layer.weight_bytes for layer in self.layers)
 
 
-def cost(model: Model, *, batch: int = 1, shapes: Mapping[str, Sequence[int]] | None = None) -> Cost:
+def cost(model: Model | str | Path, *, batch: int = 1, shapes: Mapping[str, Sequence[int]] | None = None) -> Cost:
     """Count parameters and MACs, layer by layer.
 
     Args:
-        model: the prepared model.
+        model: a model or its path.
         batch: batch size for inputs that do not fix it.
         shapes: full input shapes by name, needed where another dimension is not fixed.
 
     Raises:
         ModelError: a dimension is neither fixed nor given, or a layer's shape cannot be inferred.
     """
+    model = load(model)
     sizes = _input_sizes(model, batch, shapes or {})
     graph = _with_shapes(model, sizes)
     biases = {layer.node: layer.bias for layer in layers(model)}

@@ -125,6 +125,13 @@ class Model:
         return {name: value for name, value in values.items() if name}
 
     @cached_property
+    def activations(self) -> tuple[str, ...]:
+        """Names of the float inputs, and of the float outputs of the nodes of the main graph, in execution order."""
+        made = (output for node in self.graph for output in node.outputs if output.name)
+        floats = (str(value.name) for value in (*self.graph.inputs, *made) if value.dtype == ir.DataType.FLOAT)
+        return tuple(dict.fromkeys(floats))
+
+    @cached_property
     def nodes(self) -> dict[str, Node]:
         """Every node of the main graph by its unique name, in execution order."""
         return {str(node.name): node for node in self.graph}

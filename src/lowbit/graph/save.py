@@ -1,22 +1,23 @@
 """Write a prepared model as a plain ONNX file, whole or not at all."""
 
-import os
 from pathlib import Path
 
 import onnx_ir as ir
 
 from lowbit.files import write_atomically
+from lowbit.graph.load import load
 from lowbit.graph.model import Model, serialize
 from lowbit.graph.rewrites.bodies import sink_into_scans
 
 
-def save(model: Model, path: "str | os.PathLike[str]") -> Path:
-    """Write the prepared float graph to `path`.
+def save(model: Model | str | Path, path: Path | str) -> Path:
+    """Write the prepared float graph of a model, or of a file, to `path`.
 
     Raises:
         ModelError: more than 2 GB.
         OutputError: the folder cannot be written.
     """
+    model = load(model)
     copy = model.copy()
     sink_into_scans(copy)
     return write_atomically(Path(path), serialize(ir.to_proto(copy), model.source))

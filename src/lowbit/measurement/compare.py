@@ -1,6 +1,7 @@
 """One model, one calibration set, every recipe: a file for each engine, and all of them measured side by side."""
 
 import dataclasses
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,7 @@ from lowbit.measurement.results import Comparison, Environment, Step
 from lowbit.measurement.roofline import Outlook
 from lowbit.measurement.rows import Candidate
 from lowbit.measurement.tasks.table import check_task
-from lowbit.progress import SILENT, Progress
+from lowbit.progress import IF_LONG, Progress, shows_progress
 from lowbit.quantization.planning.deciding import plan
 from lowbit.quantization.planning.plan import Plan
 from lowbit.quantization.planning.recipes import STUDY, Recipe, parse_recipe
@@ -35,18 +36,19 @@ from lowbit.quantization.quantize import quantize
 from lowbit.quantization.quantized import Quantized
 
 
+@shows_progress
 def compare(
     model: Model | str | Path,
     data: Dataset | str | Path | Iterable[Any],
     *,
     calibration: Dataset | str | Path | Iterable[Any] | None = None,
     recipes: Sequence[str | Recipe | Plan] = STUDY,
-    folder: Path | str,
+    folder: Path | str | None = None,
     options: CompareOptions = CompareOptions(),
     conditions: Conditions = Conditions(),
-    progress: Progress = SILENT,
+    progress: Progress = IF_LONG,
 ) -> Comparison:
-    """Quantize a model by every recipe, write a file for each engine into `folder`, and measure the files.
+    """Quantize a model by every recipe, write a file for each engine into a folder, and measure the files.
 
     Engines share a file where they can; integers have one each for ONNX Runtime (`.onnx`), OpenVINO (`-openvino.onnx`)
     and LiteRT (`.tflite`). What LiteRT's format cannot hold is left out and named in `notes`.
@@ -56,7 +58,7 @@ def compare(
         data: evaluation samples, anything `open_data` takes.
         calibration: calibration samples; only integer recipes cannot do without them.
         recipes: recipes, their names, or plans; `float` is always measured first.
-        folder: where the files go; created if missing.
+        folder: where the files go; created if missing. None keeps no files.
         options: how the files are made.
         conditions: how they are measured; engines run each file in the order named.
         progress: told as the work goes on.
@@ -64,8 +66,13 @@ def compare(
     Raises:
         LowbitError: the message says what is wrong; also if nothing but the float file could be written.
     """
-    if not isinstance(model, Model):
-        model = load(model)
+    if folder is None:
+        with tempfile.TemporaryDirectory(prefix="lowbit-") as passing:
+            return compare(
+                model, data, calibration=calibration, recipes=recipes, folder=passing, options=options,
+                conditions=conditions, progress=progress,
+            )  # fmt: skip
+    model = load(model)
     chosen = _planned(model, recipes, options)
     engines = chosen_engines(conditions.engine)
     for name in engines:

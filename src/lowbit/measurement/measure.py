@@ -5,17 +5,19 @@ import datetime
 import shlex
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lowbit.calibration.batches import as_runs, samples_per_run
 from lowbit.data.dataset import Dataset
 from lowbit.data.images import Images
+from lowbit.data.opening import open_data
 from lowbit.engines import engine_version
 from lowbit.errors import DataError, EngineError
 from lowbit.files import sha256_file
-from lowbit.formats.opening import file_recipe, file_rules, load, opened
+from lowbit.formats.opening import load, opened
 from lowbit.graph.model import Model
 from lowbit.measurement.accuracy import Score
 from lowbit.measurement.conditions import Conditions
@@ -24,6 +26,7 @@ from lowbit.measurement.environment import environment
 from lowbit.measurement.examples import examples
 from lowbit.measurement.inputs import as_taken, first_batch
 from lowbit.measurement.judging import case_of, judged
+from lowbit.measurement.measurable import Measurable, as_it_says, on_disk
 from lowbit.measurement.memory import Memory, memory
 from lowbit.measurement.prediction import Prediction, Runs, predict
 from lowbit.measurement.reference import check_classes, check_reference, described, image_size, layer_costs
@@ -34,26 +37,28 @@ from lowbit.measurement.speed import WARMUP, Latency, latency, load_average
 from lowbit.measurement.tasks import Task, chosen_task
 from lowbit.measurement.tasks.table import Callback, check_task
 from lowbit.measurement.verdicts import Judgement
-from lowbit.progress import SILENT, Progress
-
-FLOAT, UNKNOWN_RECIPE = "float", "unknown"
+from lowbit.progress import IF_LONG, Progress, shows_progress
 
 
+@shows_progress
 def measure(
-    files: Sequence[Path | str | Candidate],
-    data: Dataset,
+    files: Measurable | Sequence[Measurable],
+    data: Dataset | str | Path | Iterable[Any],
     *,
     conditions: Conditions = Conditions(),
     runs: int | None = None,
     task: str | Task | Callback | None = None,
-    model: Model | None = None,
-    progress: Progress = SILENT,
+    model: Model | str | Path | None = None,
+    progress: Progress = IF_LONG,
 ) -> Comparison:
     """Measure files on the same samples; the first is the reference that the others are compared with.
 
     Args:
-        files: ONNX, archive or LiteRT files of one model, the float ONNX one first.
-        data: evaluation samples; without labels the distance from the first file takes the place of a metric.
+        files: one or several of one model, the float one first: ONNX, archive or LiteRT files, models, or what
+            `quantize` gives, which is written to a temporary file; if that comes first, its float model is measured
+            before it.
+        data: evaluation samples, anything `open_data` takes; without labels the distance from the first file takes the
+            place of a metric.
         conditions: how to measure.
         runs: timed runs per file, for conditions that are the default otherwise; 0 skips latency.
         task: what files are judged by, likewise.
@@ -66,20 +71,18 @@ def measure(
     conditions = conditions if runs is None else dataclasses.replace(conditions, runs=runs)
     conditions = conditions if task is None else dataclasses.replace(conditions, task=task)
     check_task(conditions.task)
-    candidates = [file if isinstance(file, Candidate) else Candidate(Path(file).stem, Path(file)) for file in files]
-    if not candidates:
-        raise DataError("there are no files to measure.", remedy="Name at least one ONNX file.")
-    if model is None:
-        check_reference(candidates[0].path)
     with tempfile.TemporaryDirectory(prefix="lowbit-") as folder:
+        files, candidates = on_disk(files, Path(folder), conditions.engine)
+        if model is None:
+            check_reference(candidates[0].path)
         # Archives are measured as the ONNX files that they hold; their size is their own.
         paths = [opened(candidate.path, Path(folder)) for candidate in candidates]
         candidates = [
-            candidate if isinstance(file, Candidate) else _as_it_says(candidate, path, first=path == paths[0])
+            candidate if isinstance(file, Candidate) else as_it_says(candidate, path, first=path == paths[0])
             for file, candidate, path in zip(files, candidates, paths, strict=True)
         ]
-        model = model or load(paths[0])
-        data, per_run = _runs(model, data, conditions)
+        model = load(model or paths[0])
+        data, per_run = _runs(model, open_data(data, model), conditions)
         conditions = dataclasses.replace(conditions, batch=per_run or conditions.batch)
         made_for = [candidate.engines for candidate in candidates]
         chosen, notes = entries(paths, data, conditions, made_for=made_for, progress=progress)
@@ -99,15 +102,6 @@ def measure(
         if conditions.control and rows[0].zstd_bytes is None:
             notes = (*notes, NO_CONTROL)
         return dataclasses.replace(comparison, rows=rows, notes=notes)
-
-
-def _as_it_says(candidate: Candidate, path: Path, *, first: bool) -> Candidate:
-    """A file under its own name, with what it says of itself; the first one is the float file, whatever it says."""
-    rules = file_rules(path)
-    notes = (f"quantized by rules: {', '.join(rules)}.",) if rules else ()
-    return dataclasses.replace(
-        candidate, notes=notes, file_recipe=FLOAT if first else file_recipe(path) or UNKNOWN_RECIPE
-    )
 
 
 def _runs(model: Model, data: Dataset, conditions: Conditions) -> tuple[Dataset, int | None]:

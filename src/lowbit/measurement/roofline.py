@@ -13,11 +13,13 @@ timed beforehand (`forecast`), the layers are scaled so that they add up to that
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from lowbit.engines import ENGINES
+from lowbit.formats.opening import load
 from lowbit.graph.cost import LayerCost, cost
 from lowbit.graph.model import Model
 from lowbit.measurement.peaks import FLOAT, INTEGER, Peaks
@@ -119,7 +121,7 @@ class Outlook:
 
 
 def outlook(
-    model: Model,
+    model: Model | str | Path,
     peaks: Peaks,
     *,
     batch: int = 1,
@@ -129,7 +131,7 @@ def outlook(
     """What to expect of a model on a measured processor.
 
     Args:
-        model: the float model.
+        model: the float model or its path.
         peaks: of `measure_peaks`.
         batch: images per run.
         recipe: an integer recipe, or a plan; decides which layers stay float.
@@ -138,6 +140,7 @@ def outlook(
     Raises:
         ModelError: sizes are not known before the model runs, or it is quantized already.
     """
+    model = load(model)
     decision = recipe if isinstance(recipe, Plan) else plan(model, recipe)
     decided = {node.node: node for node in decision.nodes}
     speeds = []

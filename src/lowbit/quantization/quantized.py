@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lowbit.calibration.statistics import Statistics
+from lowbit.engines import ENGINES, chosen_engines
 from lowbit.errors import ModelError, SchemeError
 from lowbit.files import write_atomically
 from lowbit.formats.devices import DEVICES
@@ -93,6 +94,17 @@ class Quantized:
         form.check(self.model, integer=self.plan.integer)
         check_kind(self.plan, form)
         return self._checked(self._content(form), form)
+
+    def bytes_for(self, engine: str) -> bytes:
+        """The content of the file that an engine runs fastest.
+
+        Raises:
+            EngineError: no such engine.
+            SchemeError, ModelError: see `save`.
+        """
+        (name,) = chosen_engines(engine)
+        written = ENGINES[name].integer_file if self.plan.own_files else ENGINES[name].float_file
+        return self.to_bytes(FileForm(to=written.to))
 
     def _content(self, form: FileForm) -> bytes:
         graph = with_byte_input(self.graph, layout=form.layout) if form.input == "uint8" else self.graph

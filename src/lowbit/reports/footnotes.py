@@ -20,6 +20,7 @@ def footnotes(comparison: Comparison, columns: Collection[str] | None = None) ->
         comparison: what is shown.
         columns: names of the columns that are shown; None for all.
     """
+
     def shows(*names: str) -> bool:
         return columns is None or not set(names).isdisjoint(columns)
 
@@ -58,7 +59,12 @@ def _about_latency(comparison: Comparison) -> list[str]:
     count = environment.threads
     threads = units.several(count, "thread") if count else "threads chosen by the runtime"
     engine = f"{environment.engine} {environment.packages.get(environment.engine, '')}".strip()
-    parts = [engine, threads, f"batch size {environment.batch}", f"median of {units.several(environment.runs, 'interleaved run')}"]
+    parts = [
+        engine,
+        threads,
+        f"batch size {environment.batch}",
+        f"median of {units.several(environment.runs, 'interleaved run')}",
+    ]
     return [f"Latency: {', '.join(part for part in parts if part)}."]
 
 

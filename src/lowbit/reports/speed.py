@@ -50,4 +50,5 @@ def peaks_line(outlook: Outlook) -> str:
         rates = peaks.rates[kind]
         dense, window, depthwise = (f"{1e-9 / s:,.0f}" for s in (rates.mac, rates.window_mac, rates.depthwise_mac))
         parts.append(f"{kind} {dense} G MACs/s ({window} over windows, {depthwise} depthwise)")
-    return f"Measured with {peaks.engine}, {units.several(peaks.threads, 'thread')}: {'; '.join(parts)}; memory {peaks.bandwidth / 1e9:,.0f} GB/s."
+    threads = units.several(peaks.threads, "thread")
+    return f"Measured with {peaks.engine}, {threads}: {'; '.join(parts)}; memory {peaks.bandwidth / 1e9:,.0f} GB/s."

@@ -66,7 +66,7 @@ CODES = {
         "the distance between two neighboring levels of a linear grid; for code books the factor of a channel. A value "
         "is about its code, less the zero point, times the scale"
     ),
-    "scheme": "how one tensor becomes codes: `Linear(8, per=\"channel\")`, `Clusters(4)`",
+    "scheme": 'how one tensor becomes codes: `Linear(8, per="channel")`, `Clusters(4)`',
     "symmetric": "a linear grid without a zero point",
     "zero point": (
         "the code of 0.0. Without one a grid reaches equally far on both sides of zero; with one it can follow values "

@@ -56,7 +56,7 @@ CHOOSING_CODES = {
         "what is added to the diagonal of H for what calibration images say nothing of, relative to what a column "
         "contributes; found by cross-validation"
     ),
-    "target weights": "the re-fitted weights, to which codes should come close; never \"target\" alone in messages",
+    "target weights": 'the re-fitted weights, to which codes should come close; never "target" alone in messages',
     "wanted output": "what the float network gives at a layer's output",
 }
 

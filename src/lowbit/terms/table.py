@@ -28,8 +28,9 @@ SUBJECTS = {
 INTRODUCTION = """\
 # Glossary
 
-One word, one meaning: code, messages and documentation use these words and no others for these things. Words that mean what they
-mean everywhere (convolution, batch norm, histogram) are not listed. `lowbit explain WORD` says the same on a terminal.
+One word, one meaning: code, messages and documentation use these words and no others for these things. Words that mean
+what they mean everywhere (convolution, batch norm, histogram) are not listed. `lowbit explain WORD`
+says the same on a terminal.
 """
 
 

@@ -1,0 +1,59 @@
+"""What `measure` takes: files, or values that become files first, since what is measured is always a file."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+from lowbit.errors import DataError
+from lowbit.files import write_atomically
+from lowbit.formats.opening import file_recipe, file_rules
+from lowbit.graph.model import Model
+from lowbit.graph.save import save
+from lowbit.measurement.rows import Candidate
+from lowbit.quantization.quantized import Quantized
+
+Measurable: TypeAlias = Path | str | Model | Quantized | Candidate
+FLOAT, UNKNOWN_RECIPE = "float", "unknown"
+
+
+def on_disk(
+    given: Measurable | Sequence[Measurable], folder: Path, engine: str
+) -> tuple[list[Measurable], list[Candidate]]:
+    """What was given, one by one, and the file of each.
+
+    Args:
+        given: one or several; a quantized model in front gets its float model before it.
+        folder: for what is no file yet.
+        engine: that is asked for, which may want LiteRT files.
+
+    Raises:
+        DataError: nothing was given.
+    """
+    one = isinstance(given, str | Path | Model | Quantized | Candidate)
+    found: list[Measurable] = [given] if one else list(given)  # type: ignore[list-item, arg-type]
+    if not found:
+        raise DataError("there are no files to measure.", remedy="Name at least one ONNX file.")
+    if isinstance(found[0], Quantized):
+        found.insert(0, found[0].model)
+    return found, [_candidate(each, folder / str(place), engine) for place, each in enumerate(found)]
+
+
+def _candidate(given: Measurable, folder: Path, engine: str) -> Candidate:
+    if isinstance(given, Candidate):
+        return given
+    if isinstance(given, Model):
+        given = save(given, folder / f"{Path(given.source).stem}.onnx")
+    elif isinstance(given, Quantized):
+        ending = ".tflite" if engine == "litert" else ".onnx"
+        given = write_atomically(folder / f"{given.plan.recipe.name}{ending}", given.bytes_for(engine))
+    path = Path(given)
+    return Candidate(path.stem, path)
+
+
+def as_it_says(candidate: Candidate, path: Path, *, first: bool) -> Candidate:
+    """A file under its own name, with what it says of itself; the first one is the float file, whatever it says."""
+    rules = file_rules(path)
+    notes = (f"quantized by rules: {', '.join(rules)}.",) if rules else ()
+    recipe = FLOAT if first else file_recipe(path) or UNKNOWN_RECIPE
+    return dataclasses.replace(candidate, notes=notes, file_recipe=recipe)
