@@ -27,9 +27,9 @@ ROOMS = (
     "schemes",
     "packing",
     "engines",
+    "formats",
     "data",
     "certainty",
-    "formats",
     "calibration",
     "quantization",
     "measurement",
@@ -46,7 +46,7 @@ ROOMS = (
 STAGES = {
     "formats": (
         ("quantized_graph", "names", "ledger"), ("input_bytes", "devices", "record"), ("onnx", "litert"),
-        ("opening", "size_report"), ("file_form", "running"),
+        ("opening", "size_report"), ("file_form", "running", "shortcuts"),
     ),
     "quantization": (
         ("solving", "equalizing"), ("planning",), ("passes",), ("quantized", "trial"), ("quantize",), ("rate",),

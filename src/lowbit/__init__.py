@@ -18,10 +18,10 @@ __version__ = "0.1.0"
 # two together.
 PUBLIC = {
     "load": "lowbit.formats.opening",
-    "save": "lowbit.graph.save",
+    "save": "lowbit.formats.shortcuts",
     "Model": "lowbit.graph.model",
     "Preprocessing": "lowbit.graph.preprocessing",
-    "cost": "lowbit.graph.cost",
+    "cost": "lowbit.formats.shortcuts",
     "Linear": "lowbit.schemes.linear",
     "Clusters": "lowbit.schemes.clusters",
     "open_session": "lowbit.formats.running",
@@ -93,10 +93,9 @@ if TYPE_CHECKING:
     from lowbit.formats.file_form import FileForm as FileForm
     from lowbit.formats.opening import load as load
     from lowbit.formats.running import Session as Session, open_session as open_session
-    from lowbit.graph.cost import cost as cost
+    from lowbit.formats.shortcuts import cost as cost, save as save
     from lowbit.graph.model import Model as Model
     from lowbit.graph.preprocessing import Preprocessing as Preprocessing
-    from lowbit.graph.save import save as save
     from lowbit.measurement.compare import compare as compare
     from lowbit.measurement.conditions import CompareOptions as CompareOptions, Conditions as Conditions
     from lowbit.measurement.forecast import forecast as forecast

@@ -7,7 +7,7 @@ hundred small operators, and threads that wait for each other at every one of th
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from lowbit.errors import ModelError
 from lowbit.formats.opening import load
 from lowbit.graph.model import Model
 from lowbit.graph.summaries import HIGH, LOW, SAMPLE, with_summaries
+from lowbit.printable import several
 from lowbit.processor import cores, in_order
 from lowbit.progress import IF_LONG, Progress, shows_progress
 
@@ -55,9 +56,9 @@ class TensorStatistics:
 
     low: float
     high: float
-    histogram: Histogram
-    lows: Array
-    highs: Array
+    histogram: Histogram = field(repr=False)
+    lows: Array = field(repr=False)
+    highs: Array = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,9 @@ class Statistics:
     tensors: Mapping[str, TensorStatistics]
     images: int
     fingerprint: str
+
+    def __repr__(self) -> str:
+        return f"<Statistics of {several(len(self.tensors), 'tensor')} over {several(self.images, 'image')}>"
 
 
 @shows_progress

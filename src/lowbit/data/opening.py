@@ -15,7 +15,7 @@ from lowbit.data.label_files import read_labels
 from lowbit.data.samples import Samples
 from lowbit.data.targets import understood
 from lowbit.errors import DataError
-from lowbit.graph.load import load
+from lowbit.formats.opening import load
 from lowbit.graph.model import Model, ValueInfo
 from lowbit.graph.preprocessing import Preprocessing
 

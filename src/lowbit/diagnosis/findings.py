@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lowbit.measurement.results import finite
+from lowbit.printable import brief, several
 from lowbit.quantization.planning.plan import Plan
 
 # Causes that are found in data; those of layers are rows of `causes.CAUSES`.
@@ -190,6 +191,11 @@ class Diagnosis:
     tensors: tuple[TensorRow, ...] = ()
     error: float | None = None
     plan: Plan | None = None
+
+    def __repr__(self) -> str:
+        looked_at = len(self.tensors or self.layers)
+        by = f" by {brief(self.recipe)}" if self.recipe else ""
+        return f"<Diagnosis of {brief(self.model)}{by}: {several(len(self.findings), 'finding')}, {several(looked_at, 'layer')}>"
 
     def of(self, *causes: str) -> tuple[Finding, ...]:
         """The findings of some causes."""

@@ -9,13 +9,15 @@ import importlib.metadata
 import json
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import lowbit
-from lowbit.data.dataset import Dataset
 from lowbit.formats.quantized_graph import QuantizedGraph
 from lowbit.graph.model import Model
 from lowbit.processor import kernels
+
+if TYPE_CHECKING:
+    from lowbit.data.dataset import Dataset
 
 RECORD_KEY = "lowbit.made"  # of a file's metadata
 SEED = 0  # of every choice of samples (`Dataset.subset`, `Dataset.apart`); nothing else is drawn
@@ -30,7 +32,7 @@ def tools() -> dict[str, Any]:
 
 
 def record(
-    model: Model, recipe: str = "", *, calibration: Dataset | None = None, evaluation: Dataset | None = None
+    model: Model, recipe: str = "", *, calibration: "Dataset | None" = None, evaluation: "Dataset | None" = None
 ) -> dict[str, str]:
     """The record as an entry of metadata.
 

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from lowbit import engines
 from lowbit.engines import ENGINES
-from lowbit.errors import EngineError
+from lowbit.errors import EngineError, ModelError
 from lowbit.formats.litert.write import to_litert
 from lowbit.formats.opening import opened
 from lowbit.formats.quantized_graph import QuantizedGraph
@@ -107,7 +107,7 @@ def open_session(
 
     Raises:
         EngineError: unknown or missing engine, or one that refuses the model.
-        ModelError: the engine's format has no form for something in the model.
+        ModelError: there is no such file, or the engine's format has no form for something in the model.
 
     >>> session = lowbit.open_session(lowbit.quantize("model.onnx", "linear8"), threads=1)
     >>> sorted(session.run(np.zeros((2, 3, 16, 16), np.float32)))
@@ -125,7 +125,14 @@ def _content(model: Model | Made | str | Path | bytes, engine: str, folder: Path
     if isinstance(model, bytes):
         return model
     if isinstance(model, str | Path):
+        if not Path(model).is_file():
+            raise ModelError("there is no such file.", where=str(model), remedy="Check the path.")
         return opened(model, folder)
+    return bytes_for(model, engine)
+
+
+def bytes_for(model: Model | Made, engine: str) -> bytes:
+    """The content of a file that an engine opens."""
     if not isinstance(model, Model):
         return model.bytes_for(engine)
     to_tflite = engine in ENGINES and ENGINES[engine].reads == ".tflite"

@@ -10,19 +10,18 @@ known.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
 
 from lowbit.errors import ModelError
 from lowbit.graph.edit import constant, flag
-from lowbit.graph.load import load
 from lowbit.graph.model import Model, Node, Value
 from lowbit.graph.ops import layers
 from lowbit.graph.parameters import count_parameters
 from lowbit.graph.prepare import settle_sizes
 from lowbit.graph.weights import BIAS_INPUTS, RECURRENT, WEIGHT_INPUTS, is_factor, weight_name
+from lowbit.printable import several
 
 
 @dataclass(frozen=True)
@@ -77,6 +76,9 @@ class Cost:
     parameters: int
     batch: int
 
+    def __repr__(self) -> str:
+        return f"<Cost of {several(len(self.layers), 'layer')}: {several(self.parameters, 'parameter')}, {self.macs:,} MACs>"
+
     @property
     def macs(self) -> int:
         """Multiply-accumulates of all layers."""
@@ -93,18 +95,17 @@ class Cost:
         return sum(layer.weight_bytes for layer in self.layers)
 
 
-def cost(model: Model | str | Path, *, batch: int = 1, shapes: Mapping[str, Sequence[int]] | None = None) -> Cost:
+def cost(model: Model, *, batch: int = 1, shapes: Mapping[str, Sequence[int]] | None = None) -> Cost:
     """Count parameters and MACs, layer by layer.
 
     Args:
-        model: a model or its path.
+        model: the prepared model.
         batch: batch size for inputs that do not fix it.
         shapes: full input shapes by name, needed where another dimension is not fixed.
 
     Raises:
         ModelError: a dimension is neither fixed nor given, or a layer's shape cannot be inferred.
     """
-    model = load(model)
     sizes = _input_sizes(model, batch, shapes or {})
     graph = _with_shapes(model, sizes)
     biases = {layer.node: layer.bias for layer in layers(model)}

@@ -3,7 +3,7 @@
 import copy
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -13,6 +13,7 @@ import onnx_ir as ir
 from lowbit.errors import ModelError
 from lowbit.graph.precision import FLOAT32_NETWORK, Precision
 from lowbit.graph.preprocessing import Preprocessing
+from lowbit.printable import brief, listed, several
 
 Node = ir.Node
 Value = ir.Value
@@ -50,8 +51,8 @@ class LightModel:
         weights: float32, contiguous, by initializer name; treat as read-only.
     """
 
-    content: bytes
-    weights: Mapping[str, np.ndarray]
+    content: bytes = field(repr=False)
+    weights: Mapping[str, np.ndarray] = field(repr=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +75,15 @@ class Model:
     source: str
     remarks: tuple[str, ...] = ()
     precision: Precision = FLOAT32_NETWORK
+
+    def __repr__(self) -> str:
+        ends = " -> ".join(listed(info.name for info in some) for some in (self.inputs, self.outputs))
+        return f"<Model {brief(self.source)}: {several(len(self.graph), 'node')}, {several(self.trained_parameters, 'parameter')}, {ends}>"
+
+    def _repr_html_(self) -> str:
+        from lowbit.reports.notebook import model_html
+
+        return model_html(self)
 
     @property
     def graph(self) -> Graph:

@@ -5,16 +5,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeAlias
 
+from lowbit.engines import ENGINES, chosen_engines
 from lowbit.errors import DataError
 from lowbit.files import write_atomically
 from lowbit.formats.opening import file_recipe, file_rules
+from lowbit.formats.running import bytes_for
 from lowbit.graph.model import Model
-from lowbit.graph.save import save
 from lowbit.measurement.rows import Candidate
 from lowbit.quantization.quantized import Quantized
 
 Measurable: TypeAlias = Path | str | Model | Quantized | Candidate
 FLOAT, UNKNOWN_RECIPE = "float", "unknown"
+ONNX_ENGINE = "onnxruntime"
 
 
 def on_disk(
@@ -30,8 +32,7 @@ def on_disk(
     Raises:
         DataError: nothing was given.
     """
-    one = isinstance(given, str | Path | Model | Quantized | Candidate)
-    found: list[Measurable] = [given] if one else list(given)  # type: ignore[list-item, arg-type]
+    found = [given] if isinstance(given, str | Path | Model | Quantized | Candidate) else list(given)
     if not found:
         raise DataError("there are no files to measure.", remedy="Name at least one ONNX file.")
     if isinstance(found[0], Quantized):
@@ -42,11 +43,12 @@ def on_disk(
 def _candidate(given: Measurable, folder: Path, engine: str) -> Candidate:
     if isinstance(given, Candidate):
         return given
-    if isinstance(given, Model):
-        given = save(given, folder / f"{Path(given.source).stem}.onnx")
-    elif isinstance(given, Quantized):
-        ending = ".tflite" if engine == "litert" else ".onnx"
-        given = write_atomically(folder / f"{given.plan.recipe.name}{ending}", given.bytes_for(engine))
+    if isinstance(given, Model | Quantized):
+        (first, *others) = chosen_engines(engine)
+        only = ONNX_ENGINE if others else first  # what a file is for; ONNX files suit most engines
+        name = Path(given.source).stem if isinstance(given, Model) else given.plan.recipe.name
+        ending = ".tflite" if ENGINES[only].reads == ".tflite" else ".onnx"
+        given = write_atomically(folder / f"{name}{ending}", bytes_for(given, only))
     path = Path(given)
     return Candidate(path.stem, path)
 

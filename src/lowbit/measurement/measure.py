@@ -73,6 +73,8 @@ def measure(
     check_task(conditions.task)
     with tempfile.TemporaryDirectory(prefix="lowbit-") as folder:
         files, candidates = on_disk(files, Path(folder), conditions.engine)
+        if model is None and isinstance(files[0], Model):
+            model = files[0]
         if model is None:
             check_reference(candidates[0].path)
         # Archives are measured as the ONNX files that they hold; their size is their own.

@@ -10,7 +10,16 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lowbit.files import check_ending, write_atomically
+from lowbit.printable import brief, listed, several
+
+if TYPE_CHECKING:
+    import pandas
+
+    from lowbit.reports.plot import Plot
 
 VERSION = 1
 CLASSIFICATION = "classification"  # whose figures are fields of `Row`
@@ -36,9 +45,9 @@ class Histogram:
     """Float weights of one tensor (or all) counted in `len(edges) - 1` bins, and the code book that replaces them."""
 
     tensor: str
-    edges: tuple[float, ...]
-    counts: tuple[int, ...]
-    code_book: tuple[float, ...] | None = None
+    edges: tuple[float, ...] = field(repr=False)
+    counts: tuple[int, ...] = field(repr=False)
+    code_book: tuple[float, ...] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -49,7 +58,7 @@ class Example:
     label: str | None
     float_class: str
     quantized_class: str
-    thumbnail: str
+    thumbnail: str = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -123,6 +132,10 @@ class Details:
     outputs: tuple[OutputRow, ...] = ()
     notes: tuple[str, ...] = ()  # what was requested and not given, each a full sentence
 
+    def __repr__(self) -> str:
+        held = ((len(getattr(self, part.name)), part.name.replace("_", " ")) for part in dataclasses.fields(self))
+        return f"<Details: {', '.join(f'{count:,} {name}' for count, name in held if count) or 'none'}>"
+
 
 @dataclass(frozen=True)
 class Row:
@@ -175,6 +188,13 @@ class Row:
     label: str = ""
     scores: Mapping[str, float] = field(default_factory=dict)  # of the task, by the names of its metrics
     details: Details = field(default_factory=Details)
+
+    def __repr__(self) -> str:
+        shown = [f"{self.file_bytes:,} bytes"]
+        shown += [] if self.accuracy is None else [f"accuracy {100 * self.accuracy:.1f} %"]
+        shown += [] if self.kl is None else [f"KL {self.kl:.2g}"]
+        shown += [] if self.latency_ms is None else [f"{self.latency_ms:.3g} ms"]
+        return f"<Row {brief(self.name)}: {', '.join(shown)}>"
 
     @property
     def name(self) -> str:
@@ -242,6 +262,9 @@ class Environment:
     created: str = ""
     command: str = ""
 
+    def __repr__(self) -> str:
+        return f"<Environment {brief(self.cpu)}, {brief(self.system)}, {brief(self.engine or 'no engine')}>"
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -255,6 +278,47 @@ class Comparison:
     verdicts: tuple[str, ...] = ()  # what integers were expected to bring, one text per engine
     task: str = CLASSIFICATION
     metrics: tuple[Metric, ...] = ()  # of the task, the most important one first
+
+    def __repr__(self) -> str:
+        names = listed((row.name for row in self.rows), most=8)
+        samples = f" on {several(self.environment.data_images, 'sample')}" if self.environment.data_images else ""
+        return f"<Comparison of {several(len(self.rows), 'row')}{samples}: {names or 'none'}>"
+
+    def _repr_html_(self) -> str:
+        from lowbit.reports.notebook import comparison_html
+
+        return comparison_html(self)
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """A line per row, under its name, with the columns of results.csv.
+
+        Raises:
+            EngineError: pandas is not installed.
+        """
+        from lowbit.reports.frames import comparison_frame
+
+        return comparison_frame(self)
+
+    def plot(self) -> "Plot":
+        """What the task measures against file size: a drawing that a notebook shows, and that can be saved as .svg.
+
+        Raises:
+            DataError: fewer than two files have both.
+        """
+        from lowbit.reports.plot import plot
+
+        return plot(self)
+
+    def save_report(self, path: Path | str) -> Path:
+        """Write the page with everything that was measured, as one .html file, whole or not at all.
+
+        Raises:
+            OutputError: its name does not end in .html, the folder is not writable, or the disk is full.
+        """
+        from lowbit.reports.page import page
+
+        check_ending(path, (".html",))
+        return write_atomically(path, page(self))
 
     @property
     def named_by(self) -> str:

@@ -23,6 +23,7 @@ from lowbit.formats.opening import load
 from lowbit.graph.cost import LayerCost, cost
 from lowbit.graph.model import Model
 from lowbit.measurement.peaks import FLOAT, INTEGER, Peaks
+from lowbit.printable import brief, several
 from lowbit.processor import processor
 from lowbit.quantization.planning.deciding import plan
 from lowbit.quantization.planning.plan import Plan
@@ -103,6 +104,10 @@ class Outlook:
     layers: tuple[LayerSpeed, ...]
     verdict: str
     rehearsal: Rehearsal | None = None
+
+    def __repr__(self) -> str:
+        gain = f"{self.gain:.2f} times as fast as float" if self.layers else "no layers"
+        return f"<Outlook for {several(len(self.layers), 'layer')} on {brief(self.processor)}: {gain}>"
 
     @property
     def gain(self) -> float:

@@ -50,7 +50,7 @@ class Candidate:
     reasons: Mapping[str, str] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
     steps: tuple[Step, ...] = ()
-    float_weights: Mapping[str, Array] | None = None
+    float_weights: Mapping[str, Array] | None = dataclasses.field(default=None, repr=False)
     expected: Mapping[str, float] = dataclasses.field(default_factory=dict)
     engines: tuple[str, ...] = ()
     file_recipe: str = ""

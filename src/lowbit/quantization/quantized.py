@@ -20,6 +20,7 @@ from lowbit.formats.opening import is_litert
 from lowbit.formats.quantized_graph import QuantizedGraph, float_outputs
 from lowbit.graph.model import Model
 from lowbit.graph.ops import layers
+from lowbit.printable import brief
 from lowbit.quantization.passes.activations import output_codes
 from lowbit.quantization.passes.steps import StepResult
 from lowbit.quantization.planning.halves import type_note
@@ -45,6 +46,14 @@ class Quantized:
     steps: tuple[StepResult, ...] = ()
     calibration: Statistics | None = None
     notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<Quantized {brief(self.model.source)}: {repr(self.plan)[6:-1]}>"
+
+    def _repr_html_(self) -> str:
+        from lowbit.reports.notebook import quantized_html
+
+        return quantized_html(self)
 
     @property
     def encoded(self) -> QuantizedGraph:

@@ -5,6 +5,7 @@ from collections.abc import Collection
 from lowbit.certainty.intervals import hidden_share
 from lowbit.certainty.verdicts import CANNOT_TELL, CONFIDENCE, MARGIN
 from lowbit.measurement.results import Comparison, Row
+from lowbit.printable import several
 from lowbit.reports import units
 from lowbit.reports.quality import quality_of
 
@@ -57,13 +58,13 @@ def _about_latency(comparison: Comparison) -> list[str]:
     if all(row.latency_ms is None for row in comparison.rows):
         return []
     count = environment.threads
-    threads = units.several(count, "thread") if count else "threads chosen by the runtime"
+    threads = several(count, "thread") if count else "threads chosen by the runtime"
     engine = f"{environment.engine} {environment.packages.get(environment.engine, '')}".strip()
     parts = [
         engine,
         threads,
         f"batch size {environment.batch}",
-        f"median of {units.several(environment.runs, 'interleaved run')}",
+        f"median of {several(environment.runs, 'interleaved run')}",
     ]
     return [f"Latency: {', '.join(part for part in parts if part)}."]
 
@@ -113,10 +114,10 @@ def _about_images(comparison: Comparison) -> list[str]:
     if environment.data_images:
         where = f" from {environment.data}" if environment.data else ""
         if not comparison.classifies:
-            return _about_task(comparison, f"{units.several(environment.data_images, 'sample')}{where}")
+            return _about_task(comparison, f"{several(environment.data_images, 'sample')}{where}")
         kind = "Accuracy" if comparison.has_labels else "Agreement with float"
         point = 100 / environment.data_images
-        images = units.several(environment.data_images, "image")
+        images = several(environment.data_images, "image")
         notes.append(f"{kind} on {images}{where}; one image is {point:.2g} point{'s' * (point != 1)}.")
     return notes
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from rich.text import Text
 
+from lowbit.printable import several
 from lowbit.quantization.planning.plan import Plan
 from lowbit.quantization.planning.target import described
 from lowbit.reports import units
@@ -42,10 +43,10 @@ def print_plan(plan: Plan, *, console: Console | None = None) -> None:
             console.print(Text(f"{number}: {note}.", style="dim"))
     if plan.nodes:
         counted = Counter(node.arithmetic for node in plan.nodes)
-        said = f"{units.several(counted['integer'], 'node')} in integers, {counted['absorbed']} absorbed into them, "
+        said = f"{several(counted['integer'], 'node')} in integers, {counted['absorbed']} absorbed into them, "
         said += f"{counted['float']} in float."
         if counted["float16"] or counted["float32"]:
-            said = f"{units.several(counted['float16'], 'node')} in float16, {counted['float32']} in float32."
+            said = f"{several(counted['float16'], 'node')} in float16, {counted['float32']} in float32."
         console.print(said, highlight=False)
     print_target(plan, console)
     print_downgrades(plan, console)

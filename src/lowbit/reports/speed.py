@@ -4,6 +4,7 @@ from rich.text import Text
 
 from lowbit.measurement.peaks import FLOAT, INTEGER
 from lowbit.measurement.roofline import Outlook
+from lowbit.printable import several
 from lowbit.reports import units
 from lowbit.reports.console import Console
 from lowbit.reports.tables import Column, fitted, numbers, words
@@ -50,5 +51,5 @@ def peaks_line(outlook: Outlook) -> str:
         rates = peaks.rates[kind]
         dense, window, depthwise = (f"{1e-9 / s:,.0f}" for s in (rates.mac, rates.window_mac, rates.depthwise_mac))
         parts.append(f"{kind} {dense} G MACs/s ({window} over windows, {depthwise} depthwise)")
-    threads = units.several(peaks.threads, "thread")
+    threads = several(peaks.threads, "thread")
     return f"Measured with {peaks.engine}, {threads}: {'; '.join(parts)}; memory {peaks.bandwidth / 1e9:,.0f} GB/s."

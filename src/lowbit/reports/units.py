@@ -69,11 +69,6 @@ def amount(value: float | None) -> str:
     return f"{value:.0f}"
 
 
-def several(number: int, thing: str) -> str:
-    """How many of something: 1 node, 3 nodes."""
-    return f"{count(number)} {thing}{'' if number == 1 else 's'}"
-
-
 def shape(extents: Sequence[int | str | None], times: str = "x") -> str:
     """A shape: 1x3x224x224; an extent that is not known is a question mark."""
     return times.join("?" if extent is None else str(extent) for extent in extents) or MISSING

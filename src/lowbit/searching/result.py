@@ -7,6 +7,7 @@ from typing import Any
 
 from lowbit.certainty.certificate import Certificate
 from lowbit.files import write_atomically
+from lowbit.printable import brief
 from lowbit.quantization.planning.plan import Plan
 from lowbit.searching.candidates import Candidate
 from lowbit.searching.limits import LATENCY, SIZE, SearchLimits
@@ -43,6 +44,10 @@ class SearchResult:
     interrupted: bool = False
     notes: tuple[str, ...] = ()
     paths: Mapping[str, Path] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        best = f"{brief(self.best.name)}: {self.best.bytes:,} bytes, {self.best.marks.drop:.2f} {self.measure} lost"
+        return f"<SearchResult {best}, the best of {len(self.candidates):,}>"
 
     @property
     def plan(self) -> Plan:

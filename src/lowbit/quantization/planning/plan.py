@@ -3,12 +3,13 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lowbit.errors import DowngradeError
 from lowbit.formats.devices import DEVICES
 from lowbit.formats.quantized_graph import UINT8, ActivationKind
 from lowbit.graph.weights import RECURRENT
+from lowbit.printable import brief
 from lowbit.quantization.planning.integer import NodePlan
 from lowbit.quantization.planning.kernels import WEIGHTED
 from lowbit.quantization.planning.limits import limits
@@ -35,6 +36,9 @@ from lowbit.quantization.planning.tensors import (
     SIZE_REASON,
     TensorPlan,
 )
+
+if TYPE_CHECKING:
+    import pandas
 
 NO_BFLOAT16 = "only weights are bfloat16: no runtime computes in it on processors as the file says"
 WORTH_SAYING = 0.01  # share of the weights' bytes whose staying float is said first of all
@@ -63,6 +67,30 @@ class Plan:
     effort: str = "balanced"
     target: str = ""
     rules: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        weights = sum(bool(tensor.layers) for tensor in self.tensors)
+        parts = [f"{len(self.quantized):,} of {weights:,} weights as codes"]
+        if self.nodes:
+            integers = sum(node.arithmetic in ("integer", "absorbed") for node in self.nodes)
+            parts.append(f"{integers:,} of {len(self.nodes):,} nodes in integers")
+        parts += [f"{len(self.downgrades):,} downgraded"] if self.downgrades else []
+        return f"<Plan {brief(self.title)}: {', '.join(parts)}>"
+
+    def _repr_html_(self) -> str:
+        from lowbit.reports.notebook import plan_html
+
+        return plan_html(self)
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """A line per tensor, under its name: share of the weights' bytes, what was asked for and given, and why.
+
+        Raises:
+            EngineError: pandas is not installed.
+        """
+        from lowbit.reports.frames import plan_frame
+
+        return plan_frame(self)
 
     @property
     def integer(self) -> bool:

@@ -54,6 +54,10 @@ class Packed:
     quantized: Quantized | None = None
     trials: tuple[Trial, ...] = ()
 
+    def __repr__(self) -> str:
+        tried = f", the last of {len(self.trials)} that were tried" if len(self.trials) > 1 else ""
+        return f"<Packed {len(self.archive):,} bytes of {len(self.content):,}{tried}>"
+
     @property
     def certificate(self) -> Certificate | None:
         """Whether the drop that was the goal holds on other images; None for other goals."""
