@@ -40,7 +40,10 @@ class Progress(Protocol):
 
 
 class Silent:
-    """Shows nothing."""
+    """Shows nothing.
+
+    >>> quantized = lowbit.quantize("model.onnx", "linear8", progress=lowbit.SILENT)
+    """
 
     def __init__(self, name: str) -> None:
         self._name = name

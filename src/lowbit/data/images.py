@@ -254,6 +254,10 @@ def open_images(
 
     Raises:
         DataError: missing, empty, unreadable or ambiguous images, or images or labels that do not fit.
+
+    >>> images = lowbit.open_images("photos", lowbit.Preprocessing(16, 16))
+    >>> images.count, images.class_names[0]
+    (10, 'class0')
     """
     images = source if isinstance(source, Images) else Images(_opened(source, preprocessing, classes, values), None)
     if preprocessing is not None:

@@ -49,6 +49,11 @@ def open_data(
 
     Raises:
         DataError: missing, empty, unreadable or ambiguous data, or arrays that do not fit the inputs.
+
+    >>> lowbit.open_data("test", "model.onnx", limit=8)
+    <Images test: 8, 5 classes>
+    >>> lowbit.open_data({"x": np.zeros((4, 3, 16, 16), np.float32)}, "model.onnx").count
+    4
     """
     model = load(model)
     feeds = feeds or {}

@@ -65,6 +65,10 @@ def diagnose(
 
     Raises:
         LowbitError: the model or the evaluation samples cannot be used at all; the message says why.
+
+    >>> found = lowbit.diagnose("model.onnx", "test", "linear8", calibration="photos")
+    >>> [layer.node for layer in found.layers][:2]
+    ['stem', 'narrow']
     """
     model = load(model)
     model, findings = laid_out(model)

@@ -172,6 +172,10 @@ class Diagnosis:
         tensors: of two files; empty otherwise.
         error: of two files: relative error of the farthest output.
         plan: with the cures in it; None where two files were compared.
+
+    >>> found = lowbit.diagnose("model.onnx", "test", "linear8", calibration="photos")
+    >>> found.samples, found.of("outlier-channel")
+    (10, ())
     """
 
     model: str
@@ -193,9 +197,9 @@ class Diagnosis:
     plan: Plan | None = None
 
     def __repr__(self) -> str:
-        looked_at = len(self.tensors or self.layers)
+        layers = several(len(self.tensors or self.layers), "layer")
         by = f" by {brief(self.recipe)}" if self.recipe else ""
-        return f"<Diagnosis of {brief(self.model)}{by}: {several(len(self.findings), 'finding')}, {several(looked_at, 'layer')}>"
+        return f"<Diagnosis of {brief(self.model)}{by}: {several(len(self.findings), 'finding')}, {layers}>"
 
     def of(self, *causes: str) -> tuple[Finding, ...]:
         """The findings of some causes."""

@@ -22,7 +22,7 @@ def cost(model: Model | str | Path, *, batch: int = 1, shapes: Mapping[str, Sequ
         ModelError: a dimension is neither fixed nor given, or a layer's shape cannot be inferred.
 
     >>> lowbit.cost("model.onnx")
-    <Cost of 7 layers: 1,549 parameters, 81,760 MACs>
+    <Cost of 7 layers: 1,549 parameters, 81,824 MACs>
     """
     return graph_cost.cost(load(model), batch=batch, shapes=shapes)
 

@@ -77,7 +77,8 @@ class Cost:
     batch: int
 
     def __repr__(self) -> str:
-        return f"<Cost of {several(len(self.layers), 'layer')}: {several(self.parameters, 'parameter')}, {self.macs:,} MACs>"
+        parameters = several(self.parameters, "parameter")
+        return f"<Cost of {several(len(self.layers), 'layer')}: {parameters}, {self.macs:,} MACs>"
 
     @property
     def macs(self) -> int:

@@ -67,6 +67,10 @@ class Model:
         source: file name, or "memory".
         remarks: what whoever made the file should know of it.
         precision: the float type that it had before it was prepared.
+
+    >>> model = lowbit.load("model.onnx")
+    >>> model.inputs[0].shape, model.outputs[0].name
+    (('n', 3, 16, 16), 'logits')
     """
 
     ir: ir.Model

@@ -65,6 +65,11 @@ def compare(
 
     Raises:
         LowbitError: the message says what is wrong; also if nothing but the float file could be written.
+
+    >>> conditions = lowbit.Conditions(runs=0, with_memory=False)
+    >>> comparison = lowbit.compare("model.onnx", "test", recipes=["linear8", "cluster2"], conditions=conditions)
+    >>> comparison.save_report("report.html").name
+    'report.html'
     """
     if folder is None:
         with tempfile.TemporaryDirectory(prefix="lowbit-") as passing:

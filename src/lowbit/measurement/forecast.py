@@ -58,6 +58,10 @@ def forecast(
     Raises:
         EngineError: no such runtime, or it is not installed.
         ModelError: sizes are not known before the model runs, or it is quantized already.
+
+    >>> outlook = lowbit.forecast("model.onnx", "int8")
+    >>> outlook.verdict.startswith("int8")
+    True
     """
     model = load(model)
     decision = recipe if isinstance(recipe, Plan) else plan(model, recipe)

@@ -67,6 +67,11 @@ def measure(
 
     Raises:
         ModelError, DataError, EngineError: a file, the data or the runtime is at fault; the message says which.
+
+    >>> path = lowbit.quantize("model.onnx", "linear4").save("model-linear4.onnx")
+    >>> comparison = lowbit.measure(["model.onnx", path], "test", runs=0)
+    >>> comparison
+    <Comparison of 2 rows on 10 samples: model, model-linear4>
     """
     conditions = conditions if runs is None else dataclasses.replace(conditions, runs=runs)
     conditions = conditions if task is None else dataclasses.replace(conditions, task=task)

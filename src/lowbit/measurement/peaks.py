@@ -65,6 +65,9 @@ def measure_peaks(*, engine: str = "onnxruntime", threads: int = 1, progress: Pr
 
     Raises:
         EngineError: no such runtime, or it is not installed.
+
+    >>> lowbit.measure_peaks(threads=1).engine
+    'onnxruntime'
     """
     engine_version(engine)
     kernels = {name: kernel(name, to=ENGINES[engine].float_file.to) for name in KERNELS}

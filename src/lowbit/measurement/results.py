@@ -107,6 +107,9 @@ class Metric:
         unit: below the title; a fraction is shown as a percentage where it is "%".
         best: +1 if larger is better, -1 if smaller is, 0 if that is not known.
         help: one line for the page.
+
+    >>> lowbit.Metric("map", "mAP", "%", best=1).title
+    'mAP'
     """
 
     name: str
@@ -268,7 +271,14 @@ class Environment:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The whole comparison: the float row first, then one row per file, or several where several engines run it."""
+    """The whole comparison: the float row first, then one row per file, or several where several engines run it.
+
+    >>> comparison = lowbit.measure(lowbit.quantize("model.onnx", "linear8"), "test", runs=0)
+    >>> comparison.rows[1].file_recipe, comparison.rows[1].accuracy == comparison.rows[0].accuracy
+    ('linear8', True)
+    >>> comparison.plot().save("plot.svg").name
+    'plot.svg'
+    """
 
     rows: tuple[Row, ...]
     environment: Environment

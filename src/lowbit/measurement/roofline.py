@@ -144,6 +144,10 @@ def outlook(
 
     Raises:
         ModelError: sizes are not known before the model runs, or it is quantized already.
+
+    >>> peaks = lowbit.measure_peaks()
+    >>> len(lowbit.outlook("model.onnx", peaks).layers)
+    7
     """
     model = load(model)
     decision = recipe if isinstance(recipe, Plan) else plan(model, recipe)

@@ -58,6 +58,10 @@ def pack(
         SchemeError: no such effort, or a goal that cannot be reached.
         DataError: images are missing, or some are in both sets.
         ModelError: nothing to quantize, or quantized already.
+
+    >>> packed = lowbit.pack("model.onnx")
+    >>> packed.save("model.lowbit").name
+    'model.lowbit'
     """
     if goal is None:
         return _as_it_stands(model, short_names)

@@ -61,6 +61,10 @@ def quantize(
         DataError: the recipe needs calibration images and there are none.
         ModelError: nothing to quantize, or quantized already.
         DowngradeError: strict, and something cannot be given.
+
+    >>> quantized = lowbit.quantize("model.onnx", "int8", calibration="photos", effort="fast")
+    >>> quantized.save("model-int8.onnx").name
+    'model-int8.onnx'
     """
     model = load(model)
     with_images = calibration is not None

@@ -31,6 +31,12 @@ class SearchResult:
         interrupted: whether somebody stopped it.
         notes: what whoever asked should know.
         paths: of candidates' files by name, where they were kept.
+
+    >>> limits = lowbit.SearchLimits(max_drop=60, seconds=0.2)
+    >>> settings = lowbit.SearchSettings(recipes=("linear8",), effort="fast")
+    >>> result = lowbit.search("model.onnx", "test", limits, calibration="photos", settings=settings)
+    >>> result.best.bytes == len(result.best.content), result.best in result.candidates
+    (True, True)
     """
 
     best: Candidate

@@ -64,6 +64,12 @@ def search(
         DataError: too few samples, or some are in both sets.
         ModelError: nothing to quantize, or quantized already.
         OutputError: the folder is not writable.
+
+    >>> limits = lowbit.SearchLimits(max_drop=60, seconds=0.2)
+    >>> settings = lowbit.SearchSettings(recipes=("linear8",), effort="fast")
+    >>> result = lowbit.search("model.onnx", "test", limits, calibration="photos", settings=settings)
+    >>> result.save("searched.onnx").name
+    'searched.onnx'
     """
     started = time.monotonic()
     effort_called(settings.effort)

@@ -57,6 +57,10 @@ class Plan:
         effort: how long the steps may search, a row of `EFFORTS`.
         target: processor that an integer file is made for, a row of `TARGETS`; empty for other recipes.
         rules: texts of the rules that were followed, and `integer.EDITED` if its file was changed by hand.
+
+    >>> plan = lowbit.plan("model.onnx", "linear8")
+    >>> plan.tensors[0].tensor, plan.tensors[0].given.name
+    ('stem.weight', 'linear8/channel')
     """
 
     recipe: Recipe

@@ -46,6 +46,9 @@ def write_plan(plan: Plan, model: Model | str | Path, path: Path | str) -> Path:
 
     Raises:
         OutputError: the folder is not writable, or the disk is full.
+
+    >>> lowbit.write_plan(lowbit.plan("model.onnx", "int8"), "model.onnx", "plan.json").name
+    'plan.json'
     """
     parts = []
     for key, value in plan_with_model(plan, load(model)).items():
@@ -62,6 +65,10 @@ def read_plan(path: Path | str, model: Model | str | Path) -> Plan:
     Raises:
         SchemeError: it cannot be read, or does not fit the model, or asks for what cannot be given.
         ModelError: it was made for another model.
+
+    >>> path = lowbit.write_plan(lowbit.plan("model.onnx", "int8"), "model.onnx", "plan.json")
+    >>> lowbit.read_plan(path, "model.onnx").recipe.name
+    'int8'
     """
     model = load(model)
     try:

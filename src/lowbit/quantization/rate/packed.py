@@ -47,6 +47,10 @@ class Packed:
         content: the ONNX file in it.
         quantized: plan and codes; None if a file was packed as it stood.
         trials: every pass that was tried; the last one is that of the archive. Empty without a dial.
+
+    >>> packed = lowbit.pack("model.onnx", short_names=True)
+    >>> len(packed.archive) < len(packed.content)
+    True
     """
 
     archive: bytes
