@@ -82,7 +82,8 @@ class Model:
 
     def __repr__(self) -> str:
         ends = " -> ".join(listed(info.name for info in some) for some in (self.inputs, self.outputs))
-        return f"<Model {brief(self.source)}: {several(len(self.graph), 'node')}, {several(self.trained_parameters, 'parameter')}, {ends}>"
+        sizes = f"{several(len(self.graph), 'node')}, {several(self.trained_parameters, 'parameter')}"
+        return f"<Model {brief(self.source)}: {sizes}, {ends}>"
 
     def _repr_html_(self) -> str:
         from lowbit.reports.notebook import model_html

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def comparison_frame(comparison: Comparison) -> "pandas.DataFrame":
     """A line per row, under its name, with the columns of results.csv."""
     names = [row.name for row in comparison.rows]
-    return _pandas().DataFrame(lines_of(comparison), index=names).rename_axis(comparison.named_by)
+    return _pandas().DataFrame(lines_of(comparison), index=names).rename_axis("name")
 
 
 def plan_frame(plan: Plan) -> "pandas.DataFrame":

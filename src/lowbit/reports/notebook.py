@@ -1,13 +1,13 @@
 """Values as notebooks show them: small tables that need nothing from outside, readable on light and dark pages."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from lowbit.errors import LowbitError
 from lowbit.graph.cost import cost
 from lowbit.graph.model import Model
 from lowbit.measurement.results import Comparison
-from lowbit.printable import several
+from lowbit.printable import brief, several
 from lowbit.quantization.planning.plan import Plan
 from lowbit.quantization.quantized import Quantized
 from lowbit.reports import units
@@ -29,7 +29,7 @@ STYLE = Markup("""
 .lowbit th{font-weight:600;vertical-align:bottom}
 .lowbit thead th{border-bottom:1px solid;border-color:rgb(128 128 128/.5)}
 .lowbit small{display:block;font-weight:400;opacity:.7}
-.lowbit .text{text-align:left}
+.lowbit th.text,.lowbit td.text{text-align:left!important}
 .lowbit .best{font-weight:600;text-decoration:underline;text-decoration-thickness:1px;text-underline-offset:3px}
 .lowbit p{margin:.2em 0;opacity:.8;max-width:60em}
 """)
@@ -128,11 +128,17 @@ def _table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> Markup:
     kinds = [{} if column.right else {"class": "text"} for column in columns]
     head = element("tr", {}, *(element("th", kind, each.head) for kind, each in zip(kinds, columns, strict=True)))
     lines = [
-        element("tr", {}, *(element("td", kind, cell) for kind, cell in zip(kinds, row, strict=True)))
+        element("tr", {}, *(_cell(kind, cell) for kind, cell in zip(kinds, row, strict=True)))
         for row in rows[:MOST_ROWS]
     ]
     made = element("div", {}, element("table", {}, element("thead", {}, head), element("tbody", {}, *lines)))
     return join([made, *_sentences([f"and {len(rows) - MOST_ROWS:,} more"] if len(rows) > MOST_ROWS else [])])
+
+
+def _cell(kind: Mapping[str, str], text: str) -> Markup:
+    """A cell; of a long name beginning and end, and the whole where the mouse rests."""
+    short = brief(text)
+    return element("td", kind if short == text else {**kind, "title": text}, short)
 
 
 def _sentences(notes: Sequence[str]) -> list[Markup]:

@@ -61,12 +61,12 @@ MEASURING = {
         "the error, which one more bit brings; 8-bit weights have about 40 dB, 4-bit ones about 20"
     ),
     "verdict": (
-        "a word for a row: what is known of its drop on other samples of this kind, with 95 % confidence. `same`: at "
-        "most one point is lost (one percent of what figures in no percentage). `worse`: something is lost, perhaps "
-        "more than that. `better`: something is gained. `cannot tell`: so few samples could not show any of these"
+        "a word for what a file loses on other samples of this kind, with 95 % confidence. `same`: at most one point "
+        "(or one percent, where the figure is no percentage). `worse`: something, perhaps more than that. `better`: it "
+        "gains something. `cannot tell`: these samples are too few to say"
     ),
     "target": "what a sample should give, where that is no class number: an array or boxes",
-    "task": "what a network is for, by which files are judged: classification, detection, ...",
+    "task": "what a network is for, by which files are judged: classification, detection and others",
 }
 
 HEADINGS = {
@@ -107,7 +107,7 @@ HEADINGS = {
     "lost": (
         "of a search: points of accuracy, or percent of changed predictions without labels, on the samples that chose"
     ),
-    "mAP": (
+    "mAP, mAP@0.5": (
         "mean average precision of boxes: over overlaps from 0.5 to 0.95, or of those that overlap by half "
         "(`mAP@0.5`), by pycocotools"
     ),
