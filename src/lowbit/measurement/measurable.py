@@ -25,18 +25,22 @@ def on_disk(
     """What was given, one by one, and the file of each.
 
     Args:
-        given: one or several; a quantized model in front gets its float model before it.
+        given: one or several.
         folder: for what is no file yet.
         engine: that is asked for, which may want LiteRT files.
 
     Raises:
-        DataError: nothing was given.
+        DataError: nothing was given, or a quantized model first.
     """
     found = [given] if isinstance(given, str | Path | Model | Quantized | Candidate) else list(given)
     if not found:
         raise DataError("there are no files to measure.", remedy="Name at least one ONNX file.")
-    if isinstance(found[0], Quantized):
-        found.insert(0, found[0].model)
+    if isinstance(found[0], Quantized) and found[0].plan.quantized:
+        # Its own float model is no reference: steps may have changed it, where it makes no difference to images.
+        raise DataError(
+            "the first of the files is the float one, with which the others are compared.",
+            remedy="Give the float model first: measure([model, quantized], data).",
+        )
     return found, [_candidate(each, folder / str(place), engine) for place, each in enumerate(found)]
 
 

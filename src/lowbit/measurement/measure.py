@@ -55,8 +55,7 @@ def measure(
 
     Args:
         files: one or several of one model, the float one first: ONNX, archive or LiteRT files, models, or what
-            `quantize` gives, which is written to a temporary file; if that comes first, its float model is measured
-            before it.
+            `quantize` gives, which is written to a temporary file.
         data: evaluation samples, anything `open_data` takes; without labels the distance from the first file takes the
             place of a metric.
         conditions: how to measure.

@@ -273,7 +273,8 @@ class Environment:
 class Comparison:
     """The whole comparison: the float row first, then one row per file, or several where several engines run it.
 
-    >>> comparison = lowbit.measure(lowbit.quantize("model.onnx", "linear8"), "test", runs=0)
+    >>> quantized = lowbit.quantize("model.onnx", "linear8")
+    >>> comparison = lowbit.measure(["model.onnx", quantized], "test", runs=0)
     >>> comparison.rows[1].file_recipe, comparison.rows[1].accuracy == comparison.rows[0].accuracy
     ('linear8', True)
     >>> comparison.plot().save("plot.svg").name
