@@ -21,4 +21,4 @@ except (lowbit.DataError, lowbit.OutputError) as error:
     assert_type(error.remedy, str)
 lowbit.quantize(model, 8)  # type: ignore[arg-type]
 lowbit.quantize(model, "int8", callibration="photos")  # type: ignore[call-arg]
-lowbit.nothing  # type: ignore[attr-defined]
+print(lowbit.nothing)  # type: ignore[attr-defined]

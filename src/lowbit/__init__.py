@@ -10,7 +10,7 @@ Names are imported when they are first used, so that `import lowbit` costs nothi
 """
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 
@@ -122,13 +122,15 @@ if TYPE_CHECKING:
     from lowbit.searching.result import SearchResult as SearchResult
     from lowbit.searching.search import search as search
 
+else:  # a type checker that saw this would take any name for one
+
+    def __getattr__(name: str) -> object:
+        if name not in PUBLIC:
+            raise AttributeError(f"module 'lowbit' has no attribute {name!r}")
+        return getattr(importlib.import_module(PUBLIC[name]), name)
+
+
 __all__ = sorted(PUBLIC)
-
-
-def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the name stands for
-    if name not in PUBLIC:
-        raise AttributeError(f"module 'lowbit' has no attribute {name!r}")
-    return getattr(importlib.import_module(PUBLIC[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -37,7 +37,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
 )
 
 app = typer.Typer(
-    no_args_is_help=True,
+    invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # its table spends half of 80 columns on names of types
@@ -54,6 +54,7 @@ def _print_version(asked: bool) -> None:
 
 @app.callback()
 def for_all_commands(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
     ] = False,
@@ -71,6 +72,8 @@ def for_all_commands(
         os.environ[DEBUG] = "1"
     if quiet:
         os.environ[QUIET] = "1"
+    if context.invoked_subcommand is None:
+        sys.stdout.write(context.get_help() + "\n")
 
 
 for command in COMMANDS:

@@ -10,7 +10,7 @@ from lowbit.console import print_json
 
 def explain(
     term: Annotated[
-        list[str] | None, typer.Argument(help="A word, such as KL or 'zero point'; by default all are listed.")
+        list[str] | None, typer.Argument(metavar="TERM", help="A word, such as KL or 'zero point'; by default all are listed.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:

@@ -79,10 +79,7 @@ def compare(
             )  # fmt: skip
     model = load(model)
     chosen = _planned(model, recipes, options)
-    engines = chosen_engines(conditions.engine)
-    for name in engines:
-        engine_version(name)  # which says how to install what is missing
-    check_emulation(conditions.emulate, engines)
+    engines = _engines(conditions)
     destination = Destination(model, Path(folder), options.form)
     check_files(chosen[0], engines, destination)
     evaluation = as_runs(model, open_data(data, model))
@@ -107,6 +104,15 @@ def compare(
         verdicts=tuple(outlook.verdict for name, outlook in outlooks.items() if name in timed),
         notes=(*written.notes, *comparison.notes),
     )
+
+
+def _engines(conditions: Conditions) -> tuple[str, ...]:
+    """The engines that are asked for, all of them installed."""
+    engines = chosen_engines(conditions.engine)
+    for name in engines:
+        engine_version(name)  # which says how to install what is missing
+    check_emulation(conditions.emulate, engines)
+    return engines
 
 
 @dataclass(frozen=True)

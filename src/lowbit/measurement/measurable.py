@@ -8,7 +8,7 @@ from typing import TypeAlias
 from lowbit.engines import ENGINES, chosen_engines
 from lowbit.errors import DataError
 from lowbit.files import write_atomically
-from lowbit.formats.opening import file_recipe, file_rules
+from lowbit.formats.opening import file_recipe, file_rules, opened
 from lowbit.formats.running import bytes_for
 from lowbit.graph.model import Model
 from lowbit.measurement.rows import Candidate
@@ -21,8 +21,10 @@ ONNX_ENGINE = "onnxruntime"
 
 def on_disk(
     given: Measurable | Sequence[Measurable], folder: Path, engine: str
-) -> tuple[list[Measurable], list[Candidate]]:
-    """What was given, one by one, and the file of each.
+) -> tuple[Model | None, list[Candidate], list[Path]]:
+    """What was given as files: the first of them if it is a model, what is known of each, and the path of each.
+
+    Archives are measured as the ONNX files that they hold; their size is their own.
 
     Args:
         given: one or several.
@@ -41,7 +43,14 @@ def on_disk(
             "the first of the files is the float one, with which the others are compared.",
             remedy="Give the float model first: measure([model, quantized], data).",
         )
-    return found, [_candidate(each, folder / str(place), engine) for place, each in enumerate(found)]
+    candidates = [_candidate(each, folder / str(place), engine) for place, each in enumerate(found)]
+    first = found[0] if isinstance(found[0], Model) else None
+    paths = [opened(candidate.path, folder) for candidate in candidates]
+    candidates = [
+        candidate if isinstance(each, Candidate) else _as_it_says(candidate, path, first=path == paths[0])
+        for each, candidate, path in zip(found, candidates, paths, strict=True)
+    ]
+    return first, candidates, paths
 
 
 def _candidate(given: Measurable, folder: Path, engine: str) -> Candidate:
@@ -57,7 +66,7 @@ def _candidate(given: Measurable, folder: Path, engine: str) -> Candidate:
     return Candidate(path.stem, path)
 
 
-def as_it_says(candidate: Candidate, path: Path, *, first: bool) -> Candidate:
+def _as_it_says(candidate: Candidate, path: Path, *, first: bool) -> Candidate:
     """A file under its own name, with what it says of itself; the first one is the float file, whatever it says."""
     rules = file_rules(path)
     notes = (f"quantized by rules: {', '.join(rules)}.",) if rules else ()

@@ -17,7 +17,7 @@ from lowbit.data.opening import open_data
 from lowbit.engines import engine_version
 from lowbit.errors import DataError, EngineError
 from lowbit.files import sha256_file
-from lowbit.formats.opening import load, opened
+from lowbit.formats.opening import load
 from lowbit.graph.model import Model
 from lowbit.measurement.accuracy import Score
 from lowbit.measurement.conditions import Conditions
@@ -26,7 +26,7 @@ from lowbit.measurement.environment import environment
 from lowbit.measurement.examples import examples
 from lowbit.measurement.inputs import as_taken, first_batch
 from lowbit.measurement.judging import case_of, judged
-from lowbit.measurement.measurable import Measurable, as_it_says, on_disk
+from lowbit.measurement.measurable import Measurable, on_disk
 from lowbit.measurement.memory import Memory, memory
 from lowbit.measurement.prediction import Prediction, Runs, predict
 from lowbit.measurement.reference import check_classes, check_reference, described, image_size, layer_costs
@@ -76,18 +76,10 @@ def measure(
     conditions = conditions if task is None else dataclasses.replace(conditions, task=task)
     check_task(conditions.task)
     with tempfile.TemporaryDirectory(prefix="lowbit-") as folder:
-        files, candidates = on_disk(files, Path(folder), conditions.engine)
-        if model is None and isinstance(files[0], Model):
-            model = files[0]
-        if model is None:
+        first, candidates, paths = on_disk(files, Path(folder), conditions.engine)
+        if (model or first) is None:
             check_reference(candidates[0].path)
-        # Archives are measured as the ONNX files that they hold; their size is their own.
-        paths = [opened(candidate.path, Path(folder)) for candidate in candidates]
-        candidates = [
-            candidate if isinstance(file, Candidate) else as_it_says(candidate, path, first=path == paths[0])
-            for file, candidate, path in zip(files, candidates, paths, strict=True)
-        ]
-        model = load(model or paths[0])
+        model = load(model or first or paths[0])
         data, per_run = _runs(model, open_data(data, model), conditions)
         conditions = dataclasses.replace(conditions, batch=per_run or conditions.batch)
         made_for = [candidate.engines for candidate in candidates]
