@@ -16,7 +16,6 @@ SOURCE = Path(lowbit.__file__).parent
 ROOMS = (
     "printable",
     "errors",
-    "terms",
     "leftovers",
     "files",
     "staging",

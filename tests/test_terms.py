@@ -17,7 +17,7 @@ from lowbit.errors import LowbitError
 from lowbit.measurement.tasks.table import TASKS
 from lowbit.reports.columns import COLUMNS, OUTPUT_COLUMNS
 from lowbit.reports.diagnosis import print_diagnosis
-from lowbit.terms.table import SUBJECTS, glossary, meanings, terms
+from lowbit.reports.glossary.table import SUBJECTS, glossary, meanings, terms
 from test_cli import run
 
 GLOSSARY = Path(__file__).resolve().parents[1] / "docs" / "glossary.md"
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("quick_measuring")
 def test_the_glossary_is_printed_from_the_table():
     text = GLOSSARY.read_text(encoding="utf-8")
     assert text.partition("## Words not used")[0] == glossary() + "\n", (
-        "after changes in src/lowbit/terms: python -m lowbit.terms prints all of docs/glossary.md but its last section"
+        "after changes of words: python -m lowbit.reports.glossary prints all of docs/glossary.md but its last section"
     )
 
 

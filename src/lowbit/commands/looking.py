@@ -19,7 +19,7 @@ from lowbit.commands.options import (
     SearchOptions,
     ThreadsOption,
 )
-from lowbit.console import print_json, progress_bar, say
+from lowbit.console import print_json, progress_bar
 
 if TYPE_CHECKING:
     from lowbit.formats.ledger import Ledger
@@ -154,6 +154,7 @@ def plan(
 def recipes(as_json: JsonOption = False) -> None:
     """List all recipes with the bit widths that they take."""
     from lowbit.quantization.planning.recipes import RECIPES, written_name
+    from lowbit.reports.tables import print_pairs
 
     if as_json:
         print_json(
@@ -163,5 +164,4 @@ def recipes(as_json: JsonOption = False) -> None:
             ]
         )
         return
-    for family, (_, _, what) in RECIPES.items():
-        say(f"{written_name(family):<14} {what}")
+    print_pairs((written_name(family), what) for family, (_, _, what) in RECIPES.items())

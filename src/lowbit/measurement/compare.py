@@ -96,14 +96,12 @@ def compare(
     candidates = _with_gains(written.candidates, chosen, outlooks)
     comparison = measure(candidates, evaluation, conditions=conditions, model=model, progress=progress)
     timed = {row.engine for row in comparison.rows if row.expected_ratio is not None}
-    return dataclasses.replace(
-        comparison,
-        environment=_with_origin(comparison.environment, model, written.target, seen),
-        # The float file is measured under its own name, but it was made from the user's.
-        model=dataclasses.replace(comparison.model, name=model.source, trained_parameters=model.trained_parameters),
-        verdicts=tuple(outlook.verdict for name, outlook in outlooks.items() if name in timed),
-        notes=(*written.notes, *comparison.notes),
-    )
+    verdicts = tuple(outlook.verdict for name, outlook in outlooks.items() if name in timed)
+    # The float file is measured under its own name, but it was made from the user's.
+    named = dataclasses.replace(comparison.model, name=model.source, trained_parameters=model.trained_parameters)
+    origin = _with_origin(comparison.environment, model, written.target, seen)
+    notes = (*written.notes, *comparison.notes)
+    return dataclasses.replace(comparison, environment=origin, model=named, verdicts=verdicts, notes=notes)
 
 
 def _engines(conditions: Conditions) -> tuple[str, ...]:

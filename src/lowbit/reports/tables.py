@@ -1,6 +1,6 @@
 """Tables that fit the terminal: a row is one line, and what is too long is cut in the middle, where names say least."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lowbit.printable import printable
+from lowbit.reports.console import Console
 
 ELLIPSIS = "…"
 GAP = 2  # cells between two columns
@@ -69,6 +70,16 @@ def fitted(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int,
         cells = (Text(shortened(cell, size)) for cell, size in zip(row, sizes, strict=True))
         made.add_row(*cells, end_section=total and place == len(rows) - 2)
     return made
+
+
+def print_pairs(pairs: Iterable[tuple[str, str]], *, console: Console | None = None) -> None:
+    """Names, and beside them what they are, in as many lines as that takes."""
+    grid = Table.grid(padding=(0, GAP, 0, 0))
+    grid.add_column(no_wrap=True)
+    grid.add_column()
+    for name, what in pairs:
+        grid.add_row(Text(name), Text(what))
+    (console or Console()).print(grid)
 
 
 def _shared(room: int, wanted: Sequence[int]) -> list[int]:

@@ -7,7 +7,7 @@ from typing import Any
 from rich.text import Text
 
 from lowbit.reports.console import Console
-from lowbit.terms.table import SUBJECTS, Term, meanings, terms
+from lowbit.reports.glossary.table import SUBJECTS, Term, meanings, terms
 
 INDENT = "  "
 WIDEST = 100  # cells of a line that is still read with ease

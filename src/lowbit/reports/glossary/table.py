@@ -1,6 +1,7 @@
 """The one table of words, by subject; a word of several subjects may have several meanings.
 
-`python -m lowbit.terms` prints docs/glossary.md but for its last section, which is about words that are not used.
+`python -m lowbit.reports.glossary` prints docs/glossary.md but for its last section, which is about words that are not
+used.
 """
 
 import re
@@ -8,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from lowbit.errors import LowbitError, did_you_mean
-from lowbit.terms import measuring, networks, quantizing
+from lowbit.reports.glossary import measuring, networks, quantizing
 
 SUBJECTS = {
     "Networks": networks.NETWORKS,
