@@ -52,7 +52,7 @@ class Quantized:
     notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
-        return f"<Quantized {brief(self.model.source)}: {repr(self.plan)[6:-1]}>"
+        return f"<Quantized {brief(self.model.source)} as {self.plan.summary()}>"
 
     def _repr_html_(self) -> str:
         from lowbit.reports.notebook import quantized_html

@@ -73,13 +73,17 @@ class Plan:
     rules: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
+        return f"<Plan {self.summary()}>"
+
+    def summary(self) -> str:
+        """The recipe, and how much of the model becomes integers, in one line."""
         weights = sum(bool(tensor.layers) for tensor in self.tensors)
         parts = [f"{len(self.quantized):,} of {weights:,} weights as codes"]
         if self.nodes:
             integers = sum(node.arithmetic in ("integer", "absorbed") for node in self.nodes)
             parts.append(f"{integers:,} of {len(self.nodes):,} nodes in integers")
         parts += [f"{len(self.downgrades):,} downgraded"] if self.downgrades else []
-        return f"<Plan {brief(self.title)}: {', '.join(parts)}>"
+        return f"{brief(self.title)}: {', '.join(parts)}"
 
     def _repr_html_(self) -> str:
         from lowbit.reports.notebook import plan_html
