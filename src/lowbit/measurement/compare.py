@@ -79,11 +79,10 @@ def compare(
             )  # fmt: skip
     model = load(model)
     chosen = _planned(model, recipes, options)
-    engines = _engines(conditions)
+    engines = _checked(conditions)
     destination = Destination(model, Path(folder), options.form)
     check_files(chosen[0], engines, destination)
     evaluation = as_runs(model, open_data(data, model))
-    check_task(conditions.task)
     check_classes(model, evaluation, conditions.task)
     seen = None
     if calibration is not None or any(decision.integer for decision in chosen):
@@ -100,12 +99,13 @@ def compare(
     # The float file is measured under its own name, but it was made from the user's.
     named = dataclasses.replace(comparison.model, name=model.source, trained_parameters=model.trained_parameters)
     origin = _with_origin(comparison.environment, model, written.target, seen)
-    notes = (*written.notes, *comparison.notes)
-    return dataclasses.replace(comparison, environment=origin, model=named, verdicts=verdicts, notes=notes)
+    comparison = dataclasses.replace(comparison, environment=origin, model=named, verdicts=verdicts)
+    return dataclasses.replace(comparison, notes=(*written.notes, *comparison.notes))
 
 
-def _engines(conditions: Conditions) -> tuple[str, ...]:
-    """The engines that are asked for, all of them installed."""
+def _checked(conditions: Conditions) -> tuple[str, ...]:
+    """The engines that are asked for: all are installed, and the task is one."""
+    check_task(conditions.task)
     engines = chosen_engines(conditions.engine)
     for name in engines:
         engine_version(name)  # which says how to install what is missing
