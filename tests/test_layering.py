@@ -30,6 +30,7 @@ ROOMS = (
     "certainty",
     "calibration",
     "formats",
+    "micro",
     "quantization",
     "measurement",
     "diagnosis",

@@ -50,6 +50,10 @@ PUBLIC = {
     "diagnose": "lowbit.diagnosis.diagnosis",
     "Diagnosis": "lowbit.diagnosis.findings",
     "measure_peaks": "lowbit.measurement.peaks",
+    "micro_report": "lowbit.micro.report",
+    "MicroReport": "lowbit.micro.report",
+    "write_c_array": "lowbit.micro.source",
+    "write_resolver": "lowbit.micro.source",
     "forecast": "lowbit.measurement.forecast",
     "outlook": "lowbit.measurement.roofline",
     "Conditions": "lowbit.measurement.conditions",
@@ -84,6 +88,8 @@ if TYPE_CHECKING:
     from lowbit.measurement.results_file import read_results
     from lowbit.measurement.roofline import outlook
     from lowbit.measurement.tasks.task import Task
+    from lowbit.micro.report import MicroReport, micro_report
+    from lowbit.micro.source import write_c_array, write_resolver
     from lowbit.quantization.pack import pack
     from lowbit.quantization.planning.deciding import plan
     from lowbit.quantization.planning.plan import Plan
@@ -111,6 +117,7 @@ __all__ = [
     "Linear",
     "LowbitError",
     "Metric",
+    "MicroReport",
     "Model",
     "Packed",
     "Plan",
@@ -131,6 +138,7 @@ __all__ = [
     "load",
     "measure",
     "measure_peaks",
+    "micro_report",
     "open_data",
     "open_images",
     "open_session",
@@ -143,7 +151,9 @@ __all__ = [
     "read_results",
     "save",
     "search",
+    "write_c_array",
     "write_plan",
+    "write_resolver",
 ]
 
 

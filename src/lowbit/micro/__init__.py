@@ -1,1 +1,1 @@
-"""A .tflite file on a microcontroller: the operators it needs, the memory it takes, the boards it fits, its C source."""
+"""A .tflite file on a microcontroller: the operators and memory it needs, boards that it fits, its C source."""

@@ -93,7 +93,7 @@ class Arena:
         variables: tensors that keep their values from one run to the next.
         tensors: records of tensors.
         operators: records of operators.
-        kernels: what kernels keep.
+        kernel_records: what kernels keep.
         interpreter: the rest of its records.
         planning: room for the plan, where that is more than activations and scratch take.
         peak: which operator sets the size of the activations.
@@ -104,7 +104,7 @@ class Arena:
     variables: int
     tensors: int
     operators: int
-    kernels: int
+    kernel_records: int
     interpreter: int
     planning: int
     peak: Peak
@@ -150,8 +150,9 @@ def arena_of(file: LiteRtFile, source: str, *, kernels: str = CMSIS_NN, pointer:
         variables=sum(_aligned(tensor_bytes(tensor)) for tensor in graph.tensors if tensor.variable),
         tensors=sum(records.tensor * len(each.tensors) for each in file.graphs),
         operators=sum(records.operator * len(each.operators) for each in file.graphs),
-        kernels=sum(_kept(graph, operator) for operator in graph.operators),
-        interpreter=records.fixed + sum(records.border + (records.scale if tensor.scale.size else 0) for tensor in border),
+        kernel_records=sum(_kept(graph, operator) for operator in graph.operators),
+        interpreter=records.fixed
+        + sum(records.border + (records.scale if tensor.scale.size else 0) for tensor in border),
         planning=max(0, _planning(records, len(graph.tensors), len(activations), len(scratch)) - planned),
         peak=_peak(graph, activations),
     )
