@@ -26,7 +26,7 @@ SINGLE = {
     ("MEAN", "int16"): (336, 912),
     ("REDUCE_MAX", "int8"): (176, 912),
     ("MIRROR_PAD", "int8"): (448, 896),
-    ("ADD_N", "float32"): (1552, 864),
+    ("ADD_N", "int8"): (400, 1008),
     ("SOFTMAX", "int16"): (512, 2992),
     ("SPLIT", "int8"): (256, 976),
     ("CONCATENATION", "int8"): (512, 1040),

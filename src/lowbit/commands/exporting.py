@@ -32,10 +32,10 @@ def export(
     With --strict it is an error if an operator has no kernel there, or if the file does not fit on the --board.
     """
     from lowbit.micro.report import micro_report
-    from lowbit.micro.source import write_c_array, write_resolver, written_files
+    from lowbit.micro.source import check_outputs, write_c_array, write_resolver
     from lowbit.reports.micro import print_micro, unfit
 
-    written_files(c_array, resolver)
+    check_outputs(c_array, resolver)
     report = micro_report(model, kernels=kernels)
     fit = None if board is None else report.on(board)
     wrong = [*report.problems, *unfit(fit)]

@@ -19,7 +19,7 @@ they are about the same).
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from lowbit.engines.litert_reader import LiteRtFile, StoredGraph, StoredOperator, StoredTensor
 from lowbit.errors import ModelError
@@ -80,7 +80,7 @@ class Peak:
     operator: str
     place: int
     bytes: int
-    tensors: tuple[tuple[str, tuple[int, ...], int], ...]
+    tensors: tuple[tuple[str, tuple[int, ...], int], ...] = field(repr=False)
 
 
 @dataclass(frozen=True)

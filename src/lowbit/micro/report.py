@@ -55,7 +55,7 @@ class MicroReport:
     flash: Mapping[str, int]
     arena: Arena
     kernels: str
-    operators: tuple[MicroOperator, ...]
+    operators: tuple[MicroOperator, ...] = field(repr=False)
     inputs: tuple[Border, ...]
     outputs: tuple[Border, ...]
 

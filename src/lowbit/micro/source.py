@@ -10,7 +10,6 @@ the interpreter reads weights in place.
 
 import hashlib
 import re
-from collections.abc import Sequence
 from pathlib import Path
 
 from lowbit import __version__
@@ -188,16 +187,17 @@ def _plain(name: str) -> str:
     return re.sub(r"[^\w.:+-]", "_", name, flags=re.ASCII)[:80]
 
 
-def written_files(c_array: Path | None, resolver: Path | None) -> Sequence[Path]:
-    """Every file that would be written.
+def check_outputs(c_array: Path | None, resolver: Path | None) -> None:
+    """Refuse names before anything is written.
 
     Raises:
-        OutputError: two of them are one.
+        OutputError: an ending that says something else, or a resolver where the array's header goes.
     """
-    files = [] if c_array is None else [c_array, c_array.with_suffix(".h")]
-    files += [] if resolver is None else [resolver]
-    if len({file.resolve() for file in files}) < len(files):
+    if c_array is not None:
+        check_ending(c_array, SOURCES)
+    if resolver is not None:
+        check_ending(resolver, HEADERS)
+    if c_array is not None and resolver is not None and c_array.with_suffix(".h").resolve() == resolver.resolve():
         raise OutputError(
             "is the header of the array too.", where=str(resolver), remedy="Choose another name for the resolver."
         )
-    return files
