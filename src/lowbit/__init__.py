@@ -50,10 +50,10 @@ PUBLIC = {
     "diagnose": "lowbit.diagnosis.diagnosis",
     "Diagnosis": "lowbit.diagnosis.findings",
     "measure_peaks": "lowbit.measurement.peaks",
-    "micro_report": "lowbit.micro.report",
-    "MicroReport": "lowbit.micro.report",
-    "write_c_array": "lowbit.micro.source",
-    "write_resolver": "lowbit.micro.source",
+    "micro_report": "lowbit.formats.micro.report",
+    "MicroReport": "lowbit.formats.micro.report",
+    "write_c_array": "lowbit.formats.micro.source",
+    "write_resolver": "lowbit.formats.micro.source",
     "forecast": "lowbit.measurement.forecast",
     "outlook": "lowbit.measurement.roofline",
     "Conditions": "lowbit.measurement.conditions",
@@ -74,6 +74,8 @@ if TYPE_CHECKING:
     from lowbit.engines import open_session
     from lowbit.errors import LowbitError
     from lowbit.formats.file_form import FileForm
+    from lowbit.formats.micro.report import MicroReport, micro_report
+    from lowbit.formats.micro.source import write_c_array, write_resolver
     from lowbit.formats.opening import load
     from lowbit.graph.cost import cost
     from lowbit.graph.model import Model
@@ -88,8 +90,6 @@ if TYPE_CHECKING:
     from lowbit.measurement.results_file import read_results
     from lowbit.measurement.roofline import outlook
     from lowbit.measurement.tasks.task import Task
-    from lowbit.micro.report import MicroReport, micro_report
-    from lowbit.micro.source import write_c_array, write_resolver
     from lowbit.quantization.pack import pack
     from lowbit.quantization.planning.deciding import plan
     from lowbit.quantization.planning.plan import Plan

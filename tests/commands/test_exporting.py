@@ -60,7 +60,7 @@ def test_what_will_not_work_is_shown_and_strict_makes_it_an_error(files, tmp_pat
 
 
 def test_a_board_that_is_too_small_is_an_error_with_strict(files, tmp_path, capsys, monkeypatch):
-    from lowbit.micro import boards
+    from lowbit.formats.micro import boards
 
     monkeypatch.setattr(boards, "PROGRAM_RAM", 263 << 10)
     code, out, _ = run("export", files[0], "--board", "pico", capsys=capsys)

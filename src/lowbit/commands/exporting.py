@@ -20,7 +20,9 @@ def export(
         Path | None,
         typer.Option(help="Write the operators it needs as a C++ header for TensorFlow Lite Micro.", metavar="FILE"),
     ] = None,
-    board: Annotated[str | None, typer.Option(help="Check this board only: {lowbit.micro.boards:BOARDS}.")] = None,
+    board: Annotated[
+        str | None, typer.Option(help="Check this board only: {lowbit.formats.micro.boards:BOARDS}.")
+    ] = None,
     kernels: Annotated[
         str, typer.Option(help="Whose scratch memory counts: cmsis-nn (Arm Cortex-M) or reference.")
     ] = "cmsis-nn",
@@ -31,8 +33,8 @@ def export(
 
     With --strict it is an error if an operator has no kernel there, or if the file does not fit on the --board.
     """
-    from lowbit.micro.report import micro_report
-    from lowbit.micro.source import check_outputs, write_c_array, write_resolver
+    from lowbit.formats.micro.report import micro_report
+    from lowbit.formats.micro.source import check_outputs, write_c_array, write_resolver
     from lowbit.reports.micro import print_micro, unfit
 
     check_outputs(c_array, resolver)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from rich.text import Text
 
-from lowbit.micro.boards import PROGRAM_FLASH, PROGRAM_RAM, BoardFit
-from lowbit.micro.report import WRITE_ONE, Border, MicroReport
+from lowbit.formats.micro.boards import PROGRAM_FLASH, PROGRAM_RAM, BoardFit
+from lowbit.formats.micro.report import WRITE_ONE, Border, MicroReport
 from lowbit.reports import units
 from lowbit.reports.console import Console
 from lowbit.reports.inspection import COUNTED, table

@@ -6,8 +6,8 @@ import pytest
 from kernel_cases import CASES
 
 from lowbit.errors import OutputError
-from lowbit.micro.report import micro_report
-from lowbit.micro.source import check_outputs, write_c_array, write_resolver
+from lowbit.formats.micro.report import micro_report
+from lowbit.formats.micro.source import check_outputs, write_c_array, write_resolver
 
 pytest.importorskip("ai_edge_litert")
 

@@ -9,9 +9,9 @@ from lowbit.engines.litert_reader import IDENTIFIER, LiteRtFile, StoredTensor, r
 from lowbit.errors import ModelError, OutputError, did_you_mean
 from lowbit.files import check_has_end
 from lowbit.formats.litert.ledger import read_litert_ledger
-from lowbit.micro.arena import CMSIS_NN, REFERENCE, Arena, arena_of
-from lowbit.micro.boards import BOARDS, BoardFit, board_fit
-from lowbit.micro.operators import MicroOperator, needed_operators
+from lowbit.formats.micro.arena import CMSIS_NN, REFERENCE, Arena, arena_of
+from lowbit.formats.micro.boards import BOARDS, BoardFit, board_fit
+from lowbit.formats.micro.operators import MicroOperator, needed_operators
 
 WRITE_ONE = "lowbit quantize MODEL.onnx -r int8 --calibration DIR --input int8 --output-type int8 -o MODEL.tflite"
 
@@ -43,7 +43,7 @@ class MicroReport:
         source: name of the file.
         content: its bytes.
         flash: bytes by kind; they sum to the file.
-        arena: RAM of the interpreter, estimated (see `lowbit.micro.arena`).
+        arena: RAM of the interpreter, estimated (see `lowbit.formats.micro.arena`).
         kernels: whose scratch the arena counts: "cmsis-nn" or "reference".
         operators: kinds of operators, with the resolver's method for each and what will not work.
         inputs: of the network.

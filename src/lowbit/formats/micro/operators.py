@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from lowbit.engines.litert_reader import LiteRtFile, StoredGraph, StoredOperator, StoredTensor
-from lowbit.micro.kernels import (
+from lowbit.formats.micro.kernels import (
     CASTS,
     CUSTOM,
     CUSTOM_KERNELS,

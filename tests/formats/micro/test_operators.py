@@ -5,8 +5,8 @@ import pytest
 from kernel_cases import CASES, SCALE, Case, conversion
 
 from lowbit.engines.litert_reader import read_litert
-from lowbit.micro.kernels import CUSTOM, CUSTOM_KERNELS, KERNELS, NAMES
-from lowbit.micro.operators import needed_operators
+from lowbit.formats.micro.kernels import CUSTOM, CUSTOM_KERNELS, KERNELS, NAMES
+from lowbit.formats.micro.operators import needed_operators
 
 pytest.importorskip("ai_edge_litert")
 

@@ -12,7 +12,7 @@ from test_arena import NETWORKS, SINGLE, desktop, network
 import lowbit
 import networks
 from lowbit.engines.litert_reader import read_litert
-from lowbit.micro.kernels import KERNELS
+from lowbit.formats.micro.kernels import KERNELS
 
 runtime = pytest.importorskip("tflite_micro").runtime
 litert = pytest.importorskip("ai_edge_litert.interpreter")

@@ -23,9 +23,9 @@ from dataclasses import dataclass, field
 
 from lowbit.engines.litert_reader import LiteRtFile, StoredGraph, StoredOperator, StoredTensor
 from lowbit.errors import ModelError
-from lowbit.micro.kernels import LAYERS
-from lowbit.micro.operators import kernel_of, operator_name
-from lowbit.micro.planner import Buffer, extent, fullest_step
+from lowbit.formats.micro.kernels import LAYERS
+from lowbit.formats.micro.operators import kernel_of, operator_name
+from lowbit.formats.micro.planner import Buffer, extent, fullest_step
 
 ALIGNMENT = 16
 REFERENCE, CMSIS_NN = "reference", "cmsis-nn"

@@ -1,7 +1,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lowbit.micro.planner import Buffer, extent, fullest_step, offsets
+from lowbit.formats.micro.planner import Buffer, extent, fullest_step, offsets
 
 
 def test_a_chain_takes_what_its_largest_pair_takes():

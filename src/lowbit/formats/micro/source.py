@@ -15,7 +15,7 @@ from pathlib import Path
 from lowbit import __version__
 from lowbit.errors import OutputError
 from lowbit.files import check_ending, write_atomically
-from lowbit.micro.report import Border, MicroReport
+from lowbit.formats.micro.report import Border, MicroReport
 
 SOURCES, HEADERS = (".cc", ".cpp", ".c"), (".h", ".hpp")
 BYTES_A_LINE = 16

@@ -4,7 +4,7 @@ Sources: the methods are those of `MicroMutableOpResolver` (tensorflow/lite/micr
 tflite-micro), the numbers of operators those of `BuiltinOperator` (the TensorFlow Lite schema, version 3). Types and
 bytes were measured: one file for each operator and type, run with the interpreter of the wheel tflite-micro
 0.dev20261023182759 and its reference kernels; a type counts if the answers are LiteRT's
-(`tests/micro/test_interpreter.py` does it again wherever that wheel is installed).
+(`tests/formats/micro/test_interpreter.py` does it again wherever that wheel is installed).
 """
 
 from dataclasses import dataclass

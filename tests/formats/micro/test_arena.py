@@ -9,8 +9,8 @@ import litert_cases
 from lowbit.engines.litert_reader import read_litert
 from lowbit.errors import ModelError
 from lowbit.formats.litert.write import to_litert
-from lowbit.micro import arena
-from lowbit.micro.arena import arena_of
+from lowbit.formats.micro import arena
+from lowbit.formats.micro.arena import arena_of
 
 pytest.importorskip("ai_edge_litert")
 
