@@ -1,4 +1,4 @@
-"""The arena that lowbit estimates, against the interpreter of TensorFlow Lite Micro itself, and its answers against LiteRT's.
+"""The arena that lowbit estimates, against the interpreter of TensorFlow Lite Micro, and its answers against LiteRT's.
 
     pip install tflite-micro                       # in an environment of its own, beside lowbit
     python benchmarks/micro.py [--data ../shared/data] [--models resnet20 rps128 ...]
@@ -52,13 +52,13 @@ class Row:
 RESULTS = Results("micro", Row, key=("model",), order=lambda row: NETWORKS.index(row.model))
 
 
-def opened(content: bytes, size: int = LARGEST_ARENA) -> Any:  # noqa: ANN401 - the wheel has no types
+def opened(content: bytes, size: int = LARGEST_ARENA) -> Any:
     from tflite_micro import runtime
 
     return runtime.Interpreter.from_bytes(content, arena_size=size)
 
 
-def quietly(work: Any) -> tuple[Any, str]:  # noqa: ANN401 - whatever it returns
+def quietly(work: Any) -> tuple[Any, str]:
     """What a call returns (or the RuntimeError it ends with), and what it wrote on standard error."""
     with tempfile.TemporaryFile("w+") as told:
         before = os.dup(2)

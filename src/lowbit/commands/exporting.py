@@ -21,7 +21,7 @@ def export(
         typer.Option(help="Write the operators it needs as a C++ header for TensorFlow Lite Micro.", metavar="FILE"),
     ] = None,
     board: Annotated[
-        str | None, typer.Option(help="Check this board only: {lowbit.formats.micro.boards:BOARDS}.")
+        str | None, typer.Option(help="Check this board only: {lowbit.formats.micro.boards:BOARDS}.", metavar="NAME")
     ] = None,
     kernels: Annotated[
         str, typer.Option(help="Whose scratch memory counts: cmsis-nn (Arm Cortex-M) or reference.")

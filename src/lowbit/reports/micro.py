@@ -106,10 +106,11 @@ def unfit(fit: BoardFit | None) -> tuple[str, ...]:
 
 def advice(report: MicroReport) -> tuple[str, ...]:
     """What to do about operators in float."""
-    if not any(operator.in_float for operator in report.operators):
-        return ()
     in_float = sum(operator.in_float for operator in report.operators)
-    return (f"{in_float} operators read floats, which takes time and RAM. In int8 throughout: `{WRITE_ONE}`.",)
+    if not in_float:
+        return ()
+    some = "One operator reads floats" if in_float == 1 else f"{in_float} operators read floats"
+    return (f"{some}, which takes time and RAM. In int8 throughout: `{WRITE_ONE}`.",)
 
 
 def _described(border: Border) -> str:
