@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rows import Results, argument_parser, cell, failed, heading, line
+from machine import stamp
+from rows import Results, argument_parser, cell, failed, heading, line, position
 from subjects import NETWORKS, missing, open_subject
 
 import lowbit
@@ -46,10 +47,12 @@ class Row:
     board: int | None = None
     codes_apart: int | None = None
     version: str = ""
+    cpu: str = ""
+    date: str = ""
     note: str = ""
 
 
-RESULTS = Results("micro", Row, key=("model",), order=lambda row: NETWORKS.index(row.model))
+RESULTS = Results("micro", Row, key=("model",), order=lambda row: position(row.model, NETWORKS))
 
 
 def opened(content: bytes, size: int = LARGEST_ARENA) -> Any:
@@ -126,7 +129,7 @@ def measured(name: str, data: Path, folder: Path) -> Row:
         estimate = arena_of(read_litert(content, name), name, kernels=REFERENCE, pointer=8)
         return Row(
             name, len(content), estimate.activations + estimate.scratch, recorded_plan(content), estimate.bytes,
-            smallest_arena(content), lowbit.micro_report(path).arena.bytes, codes_apart(content), version,
+            smallest_arena(content), lowbit.micro_report(path).arena.bytes, codes_apart(content), version, **stamp(),
         )  # fmt: skip
     except (LowbitError, RuntimeError) as error:
         return Row(name, version=version, note=str(error))
@@ -136,7 +139,7 @@ def markdown(rows: Sequence[Row], _: str | None = None) -> str:
     """A line for each network."""
     if not rows:
         return ""
-    lines = [f"{rows[0].version}, on a desktop machine.\n", *heading(["network"], COLUMNS)]
+    lines = [f"{rows[0].version}, {rows[0].cpu}, {rows[0].date}.\n", *heading(["network"], COLUMNS)]
     for row in rows:
         if row.arena is None or row.smallest is None:
             lines.append(failed([row.model], row.note, len(COLUMNS)))

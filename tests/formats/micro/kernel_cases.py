@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+import lowbit
+import networks
 from lowbit.formats.litert.builder import FileBuilder
 from lowbit.formats.litert.file import FileTensor, serialize
 
@@ -284,3 +286,13 @@ def batches(code: str, shape, result, dtype: str) -> bytes:
     read = [case.input(shape), case.integers(2, 2), borders]
     table = "SpaceToBatchNDOptions" if code.startswith("SPACE") else "BatchToSpaceNDOptions"
     return case.file(code, read, [case.tensor(result)], table)
+
+
+def written_files(folder):
+    """A network of lowbit's in int8 throughout, and the same with a float border."""
+    model = lowbit.load(networks.residual_network())
+    quantized = lowbit.quantize(model, "int8", calibration=networks.inputs(3), effort="fast")
+    whole, border = folder / "int8.tflite", folder / "border.tflite"
+    quantized.save(whole, form=lowbit.FileForm(input="int8", output_type="int8"))
+    quantized.save(border)
+    return whole, border

@@ -2,7 +2,7 @@ import random
 
 import numpy as np
 import pytest
-from kernel_cases import CASES
+from kernel_cases import CASES, written_files
 
 import lowbit
 import networks
@@ -16,14 +16,7 @@ pytest.importorskip("ai_edge_litert")
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-    """A network of lowbit's in int8 throughout, and the same with a float border."""
-    folder = tmp_path_factory.mktemp("micro")
-    model = lowbit.load(networks.residual_network())
-    quantized = lowbit.quantize(model, "int8", calibration=networks.inputs(3), effort="fast")
-    whole, border = folder / "int8.tflite", folder / "border.tflite"
-    quantized.save(whole, form=lowbit.FileForm(input="int8", output_type="int8"))
-    quantized.save(border)
-    return whole, border
+    return written_files(tmp_path_factory.mktemp("micro"))
 
 
 def test_a_file_of_lowbits_needs_nothing_that_is_not_there(written):

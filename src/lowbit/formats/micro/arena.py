@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from lowbit.engines.litert_reader import LiteRtFile, StoredGraph, StoredOperator, StoredTensor
 from lowbit.errors import ModelError
 from lowbit.formats.micro.kernels import LAYERS
-from lowbit.formats.micro.operators import kernel_of, operator_name
+from lowbit.formats.micro.operators import kernel_of, operator_name, tensor_at
 from lowbit.formats.micro.planner import Buffer, extent, fullest_step
 
 ALIGNMENT = 16
@@ -32,7 +32,7 @@ REFERENCE, CMSIS_NN = "reference", "cmsis-nn"
 ITEM_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "float64": 8, "bool": 1}
 ITEM_BYTES |= {f"{sign}int{bits}": bits // 8 for sign in ("", "u") for bits in (8, 16, 32, 64)}
 # More buffers than any microcontroller's network has, and than can be planned quickly.
-MOST_BUFFERS = 5000
+MOST_BUFFERS = 2000
 
 
 @dataclass(frozen=True)
@@ -189,10 +189,10 @@ def _planning(records: Records, tensors: int, activations: int, scratch: int) ->
 def _scratch(graph: StoredGraph, operator: StoredOperator, kernels: str) -> Sequence[int]:
     """Bytes of each scratch buffer of an operator."""
     name, kernel = operator_name(operator), kernel_of(operator)
-    if kernel is None or len(operator.inputs) <= kernel.data or not operator.outputs or operator.outputs[0] < 0:
+    data = tensor_at(graph, operator.inputs, kernel.data) if kernel else None
+    result = tensor_at(graph, operator.outputs, 0)
+    if data is None or result is None:
         return ()
-    data = graph.tensors[operator.inputs[kernel.data]]
-    result = graph.tensors[operator.outputs[0]]
     coded = data.dtype in ("int8", "int16")
     if name in ("MEAN", "SUM"):
         sums = [4 * math.prod(result.shape)] if coded else []
@@ -228,18 +228,17 @@ def _kept(graph: StoredGraph, operator: StoredOperator) -> int:
     name, kernel = operator_name(operator), kernel_of(operator)
     if kernel is None:
         return 0
-    tensors = [graph.tensors[index] for index in operator.inputs if index >= 0]
+    first, second = (tensor_at(graph, operator.inputs, place) for place in (0, 1))
     size = kernel.bytes
-    if name in LAYERS and len(operator.inputs) > 1 and operator.inputs[1] >= 0:
-        weight = graph.tensors[operator.inputs[1]]
+    if name in LAYERS and second is not None:
         axis = LAYERS[name][1]
-        several = weight.scale.size > 4 or name != "FULLY_CONNECTED"
-        channels = weight.shape[axis] if len(weight.shape) > axis and several else 0
+        several = second.scale.size > 4 or name != "FULLY_CONNECTED"
+        channels = second.shape[axis] if len(second.shape) > axis and several else 0
         size += 2 * _aligned(4 * channels)
-    elif name == "SOFTMAX" and tensors and tensors[0].dtype == "int16":
+    elif name == "SOFTMAX" and first is not None and first.dtype == "int16":
         size += 2 * _aligned(2 * 513)  # tables of exp(x) and 1 / (1 + x)
-    elif name == "BATCH_MATMUL" and len(tensors) > 1:
-        size += tensor_bytes(tensors[1])
+    elif name == "BATCH_MATMUL" and second is not None:
+        size += tensor_bytes(second)  # turned
     return _aligned(size)
 
 

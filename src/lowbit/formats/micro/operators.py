@@ -90,13 +90,13 @@ def _problems(graph: StoredGraph, operator: StoredOperator) -> Iterator[str]:
     if kernel is None:
         yield "no kernel"
         return
-    data = _tensor(graph, operator.inputs, kernel.data)
+    data = tensor_at(graph, operator.inputs, kernel.data)
     if data is None or not kernel.types:
         return
     if data.dtype not in kernel.types.split():
         yield f"no kernel for {data.dtype}"
         return
-    result = _tensor(graph, operator.outputs, 0)
+    result = tensor_at(graph, operator.outputs, 0)
     if result is not None and (
         (name == "QUANTIZE" and result.dtype not in QUANTIZES[data.dtype])
         or (name == "CAST" and result.dtype not in CASTS)
@@ -109,7 +109,7 @@ def _problems(graph: StoredGraph, operator: StoredOperator) -> Iterator[str]:
 
 
 def _weight_problems(graph: StoredGraph, operator: StoredOperator, name: str, dtype: str) -> Iterator[str]:
-    weight = _tensor(graph, operator.inputs, LAYERS[name][0])
+    weight = tensor_at(graph, operator.inputs, LAYERS[name][0])
     if weight is None:
         return
     narrow = dtype == "int8" and weight.dtype == "int4" and name in NARROW
@@ -119,5 +119,6 @@ def _weight_problems(graph: StoredGraph, operator: StoredOperator, name: str, dt
         yield "no kernel for 4-bit weights with a scale per channel"
 
 
-def _tensor(graph: StoredGraph, indices: tuple[int, ...], at: int) -> StoredTensor | None:
+def tensor_at(graph: StoredGraph, indices: tuple[int, ...], at: int) -> StoredTensor | None:
+    """A tensor by its place among an operator's; None if there is none."""
     return graph.tensors[indices[at]] if at < len(indices) and indices[at] >= 0 else None

@@ -1,9 +1,8 @@
 import json
 
 import pytest
+from kernel_cases import written_files
 
-import lowbit
-import networks
 from test_cli import run
 
 pytest.importorskip("ai_edge_litert")
@@ -11,13 +10,7 @@ pytest.importorskip("ai_edge_litert")
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("export")
-    model = lowbit.load(networks.residual_network())
-    quantized = lowbit.quantize(model, "int8", calibration=networks.inputs(3), effort="fast")
-    whole, border = folder / "int8.tflite", folder / "border.tflite"
-    quantized.save(whole, form=lowbit.FileForm(input="int8", output_type="int8"))
-    quantized.save(border)
-    return whole, border
+    return written_files(tmp_path_factory.mktemp("export"))
 
 
 def test_it_shows_flash_ram_operators_and_boards_and_writes_what_was_asked_for(files, tmp_path, capsys):
