@@ -13,7 +13,7 @@ from lowbit.reports.files import results_csv, results_json
 from lowbit.reports.page import page
 
 TOY = columns.Column(
-    "bits_per_parameter", "bits/param", "bits", units.decimal, rank=0, best=-1,
+    "bits_per_parameter", columns.SIZE, "bits/param", "bits", units.decimal, rank=0, best=-1,
     help="Bits of the whole file per parameter", value=lambda row: 8 * row.file_bytes / row.parameters,
 )  # fmt: skip
 

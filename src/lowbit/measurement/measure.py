@@ -25,6 +25,7 @@ from lowbit.measurement.examples import examples
 from lowbit.measurement.inputs import as_taken, first_batch
 from lowbit.measurement.judging import case_of, judged
 from lowbit.measurement.memory import Memory, memory
+from lowbit.measurement.network import network
 from lowbit.measurement.prediction import Prediction, Runs, predict
 from lowbit.measurement.reference import check_classes, check_reference, described, image_size, layer_costs
 from lowbit.measurement.results import CLASSIFICATION, Comparison, Environment, Example
@@ -174,6 +175,7 @@ def _measured(subject: Subject, conditions: Conditions, model: Model, progress: 
         layer_costs(costs),
         task=task.name,
         metrics=measured_metrics,
+        network=network(model),
     )
 
 

@@ -13,6 +13,7 @@ from lowbit.formats.opening import file_ledger, file_weights
 from lowbit.graph.cost import Cost
 from lowbit.measurement import error
 from lowbit.measurement.accuracy import Score
+from lowbit.measurement.by_class import calibration_error
 from lowbit.measurement.entries import Entry
 from lowbit.measurement.memory import Memory
 from lowbit.measurement.outputs import least_agreement, worst
@@ -193,6 +194,7 @@ def row(measured: Measured, *, first: Content, costs: Cost | None) -> Row:
         kl=score.kl,
         flips=score.flips,
         mcnemar_p=score.mcnemar_p,
+        calibration_error=calibration_error(score.by_class.bins) if score.by_class else None,
         verdict=score.verdict.word if score.verdict else "",
         drop_low=finite(score.verdict.low) if score.verdict else None,
         drop_high=finite(score.verdict.high) if score.verdict else None,
@@ -220,6 +222,7 @@ def _details(measured: Measured, costs: Cost | None) -> Details:
         parameter_counts=dict(content.ledger.counts),
         examples=measured.examples,
         outputs=measured.score.outputs,
+        by_class=measured.score.by_class,
         notes=(*measured.score.notes, *measured.entry.notes),
     )
     if not measured.first_row:
