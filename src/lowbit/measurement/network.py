@@ -24,7 +24,5 @@ def network(model: Model) -> tuple[NetworkNode, ...]:
             found.append(NetworkNode(name, node.op_type, tuple(sorted(feeding))))
             feeding = {len(found) - 1}
         sources |= {str(value.name): feeding for value in node.outputs}
-    found += [
-        NetworkNode(info.name, "Output", tuple(sorted(sources.get(info.name, set())))) for info in model.outputs
-    ]
+    found += [NetworkNode(info.name, "Output", tuple(sorted(sources.get(info.name, set())))) for info in model.outputs]
     return tuple(found) if len(found) <= MOST_NODES else ()

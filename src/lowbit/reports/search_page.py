@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lowbit.reports import units
+from lowbit.reports.document import document
 from lowbit.reports.markup import Markup, element, table
 from lowbit.reports.quality import PERCENT, Scale
 from lowbit.reports.searched import answer
-from lowbit.reports.style import STYLE
 from lowbit.reports.svg import both
 from lowbit.reports.trade_off import Point, trade_off
 from lowbit.searching.candidates import Candidate
@@ -46,23 +46,12 @@ def search_page(result: SearchResult, model: str, source: Sequence[str], folder:
     if result.certificate is not None:
         lines.append(element("p", {}, f"{result.certificate.sentence()} {result.split}"))
     lines += [element("p", {}, note) for note in result.notes]
-    head = element(
-        "head", {},
-        element("meta", {"charset": "utf-8"}),
-        element("meta", {
-            "http-equiv": "Content-Security-Policy", "content": "default-src 'none'; style-src 'unsafe-inline'",
-        }),
-        element("meta", {"name": "viewport", "content": "width=device-width, initial-scale=1"}),
-        element("title", {}, f"{Path(model).name}: searched"),
-        element("style", {}, Markup(STYLE)),
-    )  # fmt: skip
     everything = element("section", {}, element("h2", {}, "All candidates"), _table(result))
-    body = element(
-        "body", {},
+    return document(
+        f"{Path(model).name}: searched",
         element("header", {}, element("h1", {}, Path(model).name), *lines),
         element("main", {}, *charts, chosen, everything),
-    )  # fmt: skip
-    return f"<!doctype html>\n{element('html', {'lang': 'en'}, head, body)}\n"
+    )
 
 
 def command_of(candidate: Candidate, model: str, source: Sequence[str], plan: Path | None) -> str:

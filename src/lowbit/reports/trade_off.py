@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from lowbit.reports import units
 from lowbit.reports.markup import Markup, element
 from lowbit.reports.quality import PERCENT, Scale
-from lowbit.reports.svg import LETTER, WIDE, Box, line, linear_ticks, log_ticks, short, svg, text, tooltip
+from lowbit.reports.svg import WIDE, Box, breadth, line, linear_ticks, log_ticks, short, svg, text, tooltip
 
 
 @dataclass(frozen=True)
@@ -116,16 +116,22 @@ def _mark(point: Point, plane: Plane, kind: str, scale: Scale) -> Markup:
 
 
 def _labels(points: Sequence[Point], plane: Plane, width: float, scale: Scale) -> tuple[list[Markup], list[Markup]]:
-    """Names beside their points, the best first, and lines to those that had to move away."""
+    """Names beside their points, and lines to those that had to move away.
+
+    The reference and the front come first; where points crowd, those that find no room show their names on a touch.
+    """
     left, top, _, bottom = plane.box
+    front = {id(points[i]) for i in pareto(points)}
     taken = [(x - 7, y - 7, x + 7, y + 7) for x, y in ((plane.x(p.size), plane.y(p.quality)) for p in points)]
     leaders: list[Markup] = []
     labels: list[Markup] = []
-    for p in sorted(points, key=lambda p: (-p.quality, p.size)):
+    for p in sorted(points, key=lambda p: (not p.reference, id(p) not in front, -p.quality, p.size)):
         below, x, y = plane.below(p), plane.x(p.size), plane.y(p.quality)
         name = f"{p.name} {scale.text(scale.best * p.quality)}" if below else p.name
-        spot = place_label(x, y - (4 if below else 0), LETTER * len(name), taken,
+        spot = place_label(x, y - (4 if below else 0), breadth(name), taken,
                            within=(left + 2, top - 6, width, bottom - 2))  # fmt: skip
+        if spot is None:
+            continue
         taken.append(spot)
         lx, ly = spot[0], spot[3] - 4
         near_x, near_y = min(max(x, lx), spot[2]), min(max(y, spot[1] + 2), spot[3] - 2)
@@ -144,9 +150,10 @@ def pareto(points: Sequence[Point]) -> list[int]:
     return front
 
 
-def place_label(x: float, y: float, length: float, taken: Sequence[Box], *, within: Box) -> Box:
-    """The nearest free box (left, top, right, bottom) for a label of one line beside the point (x, y)."""
-    best, cost = (x, y, x, y), math.inf
+def place_label(x: float, y: float, length: float, taken: Sequence[Box], *, within: Box) -> Box | None:
+    """The nearest free box (left, top, right, bottom) for a label of one line beside the point (x, y); None if there is
+    no free one within ten lines.
+    """
     for step in range(10):
         reach = 10 + 11 * step
         for angle in (0, 180, 90, 270, 45, 315, 135, 225, 20, 340, 160, 200, 65, 295, 115, 245):
@@ -154,15 +161,12 @@ def place_label(x: float, y: float, length: float, taken: Sequence[Box], *, with
             left = x + reach * cx - length * (0.5 - 0.5 * cx)
             top = y + reach * cy - 8
             box = (left, top, left + length, top + 16)
-            clash = sum(_overlap(box, other) for other in taken)
-            outside = sum(max(0.0, gap) for gap in (
-                within[0] - box[0], within[1] - box[1], box[2] - within[2], box[3] - within[3]))  # fmt: skip
-            total = 20 * clash + 400 * outside + reach
-            if total < cost:
-                best, cost = box, total
-    return best
+            inside = box[0] >= within[0] and box[1] >= within[1] and box[2] <= within[2] and box[3] <= within[3]
+            if inside and not any(overlap(box, other) for other in taken):
+                return box
+    return None
 
 
-def _overlap(a: Box, b: Box) -> float:
-    wide, tall = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
-    return wide * tall if wide > 0 and tall > 0 else 0.0
+def overlap(a: Box, b: Box) -> bool:
+    """Whether two boxes share an area."""
+    return min(a[2], b[2]) > max(a[0], b[0]) and min(a[3], b[3]) > max(a[1], b[1])

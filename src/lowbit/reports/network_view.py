@@ -1,0 +1,109 @@
+"""The section with the graph of the network, in which bits are colors, for one file at a time."""
+
+from collections.abc import Mapping
+
+from lowbit.measurement.results import Comparison, LayerRow, Row
+from lowbit.reports import units
+from lowbit.reports.distinct import distinct
+from lowbit.reports.markup import Markup, element, scrolling
+from lowbit.reports.network_chart import network_chart
+from lowbit.reports.svg import both
+
+# Class, the most bits per weight that it stands for, what the legend calls it.
+KINDS = (
+    ("b2", 2.99, "up to 3 bits"),
+    ("b4", 4.99, "3 to 5 bits"),
+    ("b6", 6.99, "5 to 7 bits"),
+    ("b8", 8.99, "7 to 9 bits"),
+    ("b16", 24.0, "16 bits"),
+    ("b32", 1e9, "32 bits"),
+)
+Mark = tuple[str, str, str]
+
+
+def network_view(comparison: Comparison) -> Markup:
+    """The graph with a choice of files; shown first is the one with the most kinds of bits, or the smallest."""
+    files = distinct(
+        [row for row in comparison.files if row.details.layers],
+        lambda one, other: _marks(comparison, one) == _marks(comparison, other),
+    )
+    if not comparison.network or not files or not _is_sorted(comparison):
+        return Markup("")
+    drawn = [_marks(comparison, row) for row in files]
+    kinds = [{kind for kind, words, _ in marks if words} for marks in drawn]
+    first = max(range(len(files)), key=lambda i: (len(kinds[i]), -files[i].file_bytes))
+    used = {kind for each in kinds for kind in each}
+    boxes = [
+        _choice(row, marks, checked=place == first) for place, (row, marks) in enumerate(zip(files, drawn, strict=True))
+    ]
+    choice = element("fieldset", {"class": "choice"}, element("legend", {}, "File"), *boxes)
+    zooms = [
+        element("button", {"type": "button", "data-zoom": by, "title": name, "aria-label": name}, sign)
+        for by, name, sign in (("1.5", "Zoom in", "+"), ("0.67", "Zoom out", "−"))
+    ]
+    zooms.append(element("button", {"type": "button", "data-zoom": "all"}, "Fit"))
+    chart = both(lambda width: scrolling(network_chart(comparison.network, drawn[first], width)))
+    named = [(kind, title) for kind, _, title in KINDS if kind in used]
+    legend = [
+        element("span", {}, element("i", {"class": f"swatch {kind}"}), title)
+        for kind, title in (*named, ("join", "input, output, branches meet"))
+    ]
+    words = (
+        "Layers from left to right and line by line, with the bits of a weight in this file. Touch one to read more; "
+        "zoom with the buttons or Ctrl and wheel, and drag to move."
+    )
+    below = element("div", {"class": "legend"}, *legend)
+    return element(
+        "div",
+        {"class": "graph"},
+        choice,
+        element("div", {"class": "zoom"}, *zooms),
+        chart,
+        below,
+        element("p", {"class": "note"}, words),
+    )
+
+
+def _marks(comparison: Comparison, row: Row) -> list[Mark]:
+    """Class, bits and hint of each node in one file."""
+    layers = {layer.name: layer for layer in row.details.layers}
+    places = {layer.name: place for place, layer in enumerate(row.details.layers, 1)}
+    marks: list[Mark] = []
+    for node in comparison.network:
+        # Recurrent nodes have two weights, which are called after their node.
+        name = node.name if node.name in layers else f"{node.name}.W"
+        if name in layers:
+            marks.append(_mark(layers[name], places[name]))
+        else:
+            hint = f"{node.name} ({node.op})" if node.op not in ("Input", "Output") else f"{node.op} {node.name}"
+            marks.append(("join", "", hint.replace("\n", " ")))
+    return marks
+
+
+def _mark(layer: LayerRow, place: int) -> Mark:
+    kind = next(kind for kind, most, _ in KINDS if layer.bits <= most)
+    how = layer.scheme or ("float" if layer.bits >= 16 else "")
+    reason = f", stays float: {layer.stays_float}" if layer.stays_float else ""
+    hint = (
+        f"{place} {layer.name} ({layer.op}): {layer.bits:.3g} bits{f', {how}' if how else ''}{reason}; "
+        f"{units.size(layer.bytes)}, {units.amount(layer.macs)} MACs"
+    )
+    return kind, f"{layer.bits:.2g}", hint.replace("\n", " ")
+
+
+def _choice(row: Row, marks: list[Mark], *, checked: bool) -> Markup:
+    """A file to choose, with what the script shows then."""
+    layers = [mark for mark in marks if mark[1]]
+    data: Mapping[str, str] = {
+        "data-kinds": " ".join(kind for kind, _, _ in layers),
+        "data-bits": " ".join(words for _, words, _ in layers),
+        "data-words": "\n".join(hint for _, _, hint in layers),
+    }
+    state = {"checked": ""} if checked else {}
+    radio = element("input", {"type": "radio", "name": "graph-file", **data, **state})
+    return element("label", {}, radio, f" {row.name}")
+
+
+def _is_sorted(comparison: Comparison) -> bool:
+    """Whether a results.json from elsewhere can be drawn: every input comes before the node that reads it."""
+    return all(0 <= i < place for place, node in enumerate(comparison.network) for i in node.inputs)
