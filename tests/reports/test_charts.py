@@ -1,5 +1,7 @@
 """The geometry of the charts."""
 
+import re
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -7,8 +9,8 @@ from hypothesis import strategies as st
 from lowbit.measurement.results import Histogram
 from lowbit.reports.charts import weight_histogram
 from lowbit.reports.markup import Markup, element, join
-from lowbit.reports.svg import linear_ticks, log_ticks
-from lowbit.reports.trade_off import Point, pareto, place_label, trade_off
+from lowbit.reports.svg import breadth, linear_ticks, log_ticks
+from lowbit.reports.trade_off import Point, overlap, pareto, place_label, trade_off
 
 
 @given(st.lists(st.tuples(st.integers(1, 50), st.integers(0, 20)), min_size=1, max_size=12))
@@ -47,6 +49,28 @@ def test_labels_of_equal_points_do_not_overlap():
         box = place_label(200, 100, 50, taken, within=(0, 0, 400, 300))
         assert all(min(box[2], b[2]) <= max(box[0], b[0]) or min(box[3], b[3]) <= max(box[1], b[1]) for b in taken)
         taken.append(box)
+
+
+def test_a_label_without_room_is_left_out():
+    taken = [(0.0, 0.0, 400.0, 300.0)]
+    assert place_label(200, 100, 50, taken, within=(0, 0, 400, 300)) is None
+    assert place_label(200, 100, 500, [], within=(0, 0, 400, 300)) is None
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 40), st.integers(0, 12), st.text("mWil8", min_size=1, max_size=9)), min_size=1)
+)
+def test_no_label_stands_on_a_point_or_on_another(triples):
+    points = [Point(name, size * 1e5, quality / 200 + 0.9, None, None) for size, quality, name in triples]
+    drawing = trade_off(points, 343, title="accuracy, %")
+    circles = [(float(x), float(y)) for x, y in re.findall(r'<circle cx="([\d.]+)" cy="([\d.]+)"', drawing)]
+    assert len(circles) == len(points)
+    boxes = [(x - 5.2, y - 5.2, x + 5.2, y + 5.2) for x, y in circles]
+    found = re.findall(r'<text x="([\d.]+)" y="([\d.]+)" class="label">(\w+)<', drawing)
+    labels = [(float(x), float(y) - 11, float(x) + breadth(name), float(y) + 3) for x, y, name in found]
+    for place, label in enumerate(labels):
+        assert 0 <= label[0] < label[2] <= 343
+        assert not any(overlap(label, other) for other in (*boxes, *labels[:place]))
 
 
 def test_a_collapsed_file_stands_at_the_edge_with_its_value():

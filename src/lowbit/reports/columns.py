@@ -15,6 +15,8 @@ CERTAINTY, WEIGHTS, MEMORY = "Certainty", "Weights", "Loading and memory"
 # In the page's order; the first ones that fit are shown, the others where readers want them.
 GROUPS = (SIZE, QUALITY, CHANGES, SPEED, CERTAINTY, WEIGHTS, MEMORY)
 
+SMALL_FILE = 1_000_000  # bytes; if all are smaller, sizes are in kB
+
 
 @dataclass(frozen=True)
 class Column:
@@ -54,14 +56,14 @@ class Column:
 
 
 COLUMNS = (
-    Column("file_bytes", SIZE, "size", "MB", units.megabytes, 3, -1, "Size of the whole file, 1 MB = 10⁶ bytes"),
+    Column("file_bytes", SIZE, "size", "MB", units.megabytes, 3, -1, "Size of the whole file, in decimal units"),
     Column("file_ratio", SIZE, "smaller", "×", units.ratio, 0, 1, "Size of the float file over the size of this file"),
     Column("weight_ratio", WEIGHTS, "weights", "×", units.ratio, 9, 1,
            "Bytes of the float weights over the bytes of their codes, scales and code books"),
     Column("theoretical_ratio", WEIGHTS, "32/n", "×", units.ratio, 13, 0,
            "What n bits per weight would give if nothing else were stored"),
     Column("archive_bytes", SIZE, "archive", "MB", units.megabytes, 10, -1,
-           "Size of the same file entropy-coded by lowbit pack, 1 MB = 10⁶ bytes"),
+           "Size of the same file entropy-coded by lowbit pack"),
     Column("entropy_bits", WEIGHTS, "entropy", "bits", units.decimal, 13, 0,
            "Empirical entropy of the codes, per weight"),
     Column("accuracy", QUALITY, "accuracy", "%", units.percent, 0, 1, "Share of images classified as labeled"),
@@ -122,6 +124,9 @@ def columns_of(comparison: Comparison) -> tuple[Column, ...]:
     used = [c for c in known if any(c.number(row) is not None for row in comparison.rows)]
     if not (comparison.classifies or (comparison.metrics and comparison.metrics[0].unit == "%")):
         used = [dataclasses.replace(c, unit="", format=units.figure) if c.name == "drop_high" else c for c in used]
+    if max(row.file_bytes for row in comparison.rows) < SMALL_FILE:
+        small = {"unit": "kB", "format": units.kilobytes}
+        used = [dataclasses.replace(c, **small) if (c.group, c.unit) == (SIZE, "MB") else c for c in used]
     if len({row.engine for row in comparison.rows}) > 1:
         # "Faster" refers to one float row; between engines, people compare milliseconds.
         used = [dataclasses.replace(c, rank=0) if c.name == "latency_ms" else c for c in used]

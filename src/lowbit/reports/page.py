@@ -97,6 +97,8 @@ def _smallest(comparison: Comparison, quantized: Sequence[Row]) -> tuple[str, st
     ordered = sorted(known, key=lambda row: (row.recipe.startswith(INTEGERS), -row.file_bytes))
     held = list(takewhile(lambda row: (row.drop_high or 0.0) <= MARGIN, ordered))
     undecided = [row for row in ordered[len(held) :] if (row.drop_low or 0.0) <= MARGIN]
+    if not known:
+        return "cannot tell", f"{samples:,} samples are too few for any file"
     if not held and not undecided:
         return "none", f"every file lost more than one point of {quality.word}"
     if not held:

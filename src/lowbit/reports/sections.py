@@ -14,7 +14,7 @@ from lowbit.reports.markup import Markup, element, join, table
 from lowbit.reports.network_view import network_view
 from lowbit.reports.quality import quality_of
 from lowbit.reports.svg import both
-from lowbit.reports.trade_off import Point, trade_off
+from lowbit.reports.trade_off import Point, leaves_out, trade_off
 
 NOTHING = Markup("")
 SAME_SIZE = 0.03  # files whose sizes differ by less than this share are one point
@@ -78,9 +78,10 @@ def accuracy_and_size(comparison: Comparison) -> Markup:
         return NOTHING
     bars = " Bars are 95 % intervals." if any(p.low is not None for p in points) else ""
     merged = " Files of a recipe that coincide are one point." if len(near) < len(comparison.files) else ""
-    words = f"Filled points on the line: no other file is both smaller and better.{bars} Triangles: below the plot."
-    words += merged
-    return _figure(both(lambda width: trade_off(points, width, title=quality.title, scale=quality.scale)), words)
+    chart = both(lambda width: trade_off(points, width, title=quality.title, scale=quality.scale))
+    below = " Triangles: below the plot." if leaves_out(points, quality.scale) else ""
+    words = f"Filled points on the line: no other file is both smaller and better.{bars}{below}{merged}"
+    return _figure(chart, words)
 
 
 def latency(comparison: Comparison) -> Markup:

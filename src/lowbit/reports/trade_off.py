@@ -76,6 +76,12 @@ def trade_off(points: Sequence[Point], width: float, *, title: str, scale: Scale
     return svg(width, height, f"{title}, against file size", [*parts, *leaders, *marks, *labels])
 
 
+def leaves_out(points: Sequence[Point], scale: Scale) -> bool:
+    """Whether some points are too bad for the plot."""
+    plane = _plane(points, (0.0, 0.0, 1.0, 1.0), scale)
+    return any(plane.below(point) for point in points)
+
+
 def _plane(points: Sequence[Point], box: Box, scale: Scale) -> Plane:
     """The plane that shows all points but those far below the best."""
     best = max(p.quality for p in points)
@@ -95,7 +101,8 @@ def _axes(plane: Plane, height: float, factor: float) -> list[Markup]:
     for tick in linear_ticks(low, high, 6):
         y = plane.y(tick / factor)
         parts += [line(left, y, right, y, "grid"), text(left - 8, y + 4, f"{tick:g}", "tick end")]
-    for tick in log_ticks(*plane.sizes):
+    ticks = log_ticks(*plane.sizes)
+    for tick in ticks if len(ticks) > 2 else linear_ticks(*plane.sizes, 5):
         x = plane.x(tick)
         parts += [line(x, bottom, x, bottom + 5, "rule"), text(x, bottom + 18, short(units.size(tick)), "tick mid")]
     return [
