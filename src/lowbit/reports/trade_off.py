@@ -1,7 +1,7 @@
-"""The chart of quality against file size, with the Pareto front and labels that do not overlap."""
+"""The chart of quality against file size (or latency), with the Pareto front and labels that do not overlap."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from lowbit.reports import units
@@ -12,7 +12,7 @@ from lowbit.reports.svg import WIDE, Box, breadth, line, linear_ticks, log_ticks
 
 @dataclass(frozen=True)
 class Point:
-    """A file in the plane of size and quality; where smaller values are better, quality is the negative of them.
+    """A file in the plane of size (or latency) and quality; of values of which smaller ones are better the negative.
 
     A `link` is followed when the point is clicked.
     """
@@ -24,6 +24,18 @@ class Point:
     high: float | None
     reference: bool = False
     link: str = ""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What the chart draws from left to right: its name, and a number of it as text."""
+
+    name: str
+    text: Callable[[float], str]
+
+
+FILE_SIZE = Cost("file size", units.size)
+LATENCY = Cost("latency", lambda value: f"{units.milliseconds(value)} ms")
 
 
 @dataclass(frozen=True)
@@ -49,8 +61,10 @@ class Plane:
         return point.quality < self.qualities[0]
 
 
-def trade_off(points: Sequence[Point], width: float, *, title: str, scale: Scale = PERCENT) -> Markup:
-    """Quality against file size (logarithmic), with intervals and the Pareto front."""
+def trade_off(
+    points: Sequence[Point], width: float, *, title: str, scale: Scale = PERCENT, cost: Cost = FILE_SIZE
+) -> Markup:
+    """Quality against cost (logarithmic), with intervals and the Pareto front."""
     height = 400.0 if width == WIDE else 340.0
     plane = _plane(points, (40.0, 30.0, width - 16, height - 42), scale)
     front = pareto(points)
@@ -61,19 +75,19 @@ def trade_off(points: Sequence[Point], width: float, *, title: str, scale: Scale
     )  # fmt: skip
     parts = [
         text(0, 12, title, "axis"),
-        *_axes(plane, height, scale.factor),
+        *_axes(plane, height, scale.factor, cost),
         element("path", {"d": path, "class": "front"}),
     ]
     marks: list[Markup] = []
     for i, point in enumerate(points):
         kind = "reference" if point.reference else "on" if i in front else "off"
-        mark = _mark(point, plane, kind, scale)
+        mark = _mark(point, plane, kind, scale, cost)
         marks.append(element("a", {"href": point.link}, mark) if point.link else mark)
         if not plane.below(point) and point.low is not None and point.high is not None:
             x = plane.x(point.size)
             parts.append(line(x, plane.y(point.low), x, plane.y(point.high), f"bar {kind}"))
     leaders, labels = _labels(points, plane, width, scale)
-    return svg(width, height, f"{title}, against file size", [*parts, *leaders, *marks, *labels])
+    return svg(width, height, f"{title}, against {cost.name}", [*parts, *leaders, *marks, *labels])
 
 
 def leaves_out(points: Sequence[Point], scale: Scale) -> bool:
@@ -94,7 +108,7 @@ def _plane(points: Sequence[Point], box: Box, scale: Scale) -> Plane:
     return Plane((min(p.size for p in points) / 1.3, max(p.size for p in points) * 1.45), qualities, box)
 
 
-def _axes(plane: Plane, height: float, factor: float) -> list[Markup]:
+def _axes(plane: Plane, height: float, factor: float, cost: Cost) -> list[Markup]:
     left, _, right, bottom = plane.box
     parts: list[Markup] = []
     low, high = sorted(factor * end for end in plane.qualities)
@@ -104,19 +118,23 @@ def _axes(plane: Plane, height: float, factor: float) -> list[Markup]:
     ticks = log_ticks(*plane.sizes)
     for tick in ticks if len(ticks) > 2 else linear_ticks(*plane.sizes, 5):
         x = plane.x(tick)
-        parts += [line(x, bottom, x, bottom + 5, "rule"), text(x, bottom + 18, short(units.size(tick)), "tick mid")]
+        words = short(cost.text(tick))
+        parts += [
+            line(x, bottom, x, bottom + 5, "rule"),
+            text(min(x, right + 12 - breadth(words) / 2), bottom + 18, words, "tick mid"),
+        ]
     return [
         *parts,
         line(left, bottom, right, bottom, "rule"),
-        text(right, height - 6, "file size, logarithmic", "axis end"),
+        text(right, height - 6, f"{cost.name}, logarithmic", "axis end"),
     ]
 
 
-def _mark(point: Point, plane: Plane, kind: str, scale: Scale) -> Markup:
+def _mark(point: Point, plane: Plane, kind: str, scale: Scale, cost: Cost) -> Markup:
     """A dot, or a triangle at the lower edge."""
     x, y = plane.x(point.size), plane.y(point.quality)
     interval = "" if point.low is None else f" ({units.interval(point.low, point.high)})"
-    hint = f"{point.name}: {scale.text(scale.best * point.quality)}{interval}, {units.size(point.size)}"
+    hint = f"{point.name}: {scale.text(scale.best * point.quality)}{interval}, {cost.text(point.size)}"
     if plane.below(point):
         return element("path", {"d": f"M{x - 5:.1f} {y - 9:.1f}h10l-5 8z", "class": f"dot {kind}"}, tooltip(hint))
     return element("circle", {"cx": x, "cy": y, "r": 4.5, "class": f"dot {kind}"}, tooltip(hint))
