@@ -169,6 +169,8 @@ def sample_comparison() -> Comparison:
                         Step("rounding on the layer's objective", 0.0013, kl, 6.1),
                     ) if quantized else (),
                     by_class=answers,
+                    layer_us={cost.name: 5 + cost.macs / (1e5 if recipe == "int8" else 4e4) for cost in costs},
+                    other_us=21.5,
                     notes=("asked 4 bits for features.0.0, given float32: the first layer is sensitive.",)
                     if recipe == "linear4" else (),
                 ),
@@ -263,7 +265,7 @@ def hostile() -> Comparison:
 
     def poison(value, key=""):
         if isinstance(value, dict):
-            return {HOSTILE if key in ("packages", "seeds") else k: poison(v, k) for k, v in value.items()}
+            return {HOSTILE if key in ("packages", "seeds", "layer_us") else k: poison(v, k) for k, v in value.items()}
         if isinstance(value, list):
             return [poison(item, key) for item in value]
         return HOSTILE if isinstance(value, str) and (value or key != "emulated") else value

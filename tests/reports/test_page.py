@@ -14,8 +14,8 @@ from lowbit.reports.sections import SECTIONS
 
 VOID = {"meta", "img", "input", "br"}
 ALL_SECTIONS = [
-    "table", "trade-off", "latency", "size", "classes", "confidence", "examples", "network", "weight-errors", "layers",
-    "weights", "making", "method",
+    "table", "trade-off", "latency", "layer-time", "size", "classes", "confidence", "examples", "network",
+    "weight-errors", "layers", "weights", "making", "method",
 ]  # fmt: skip
 
 

@@ -161,6 +161,8 @@ class Details:
     steps: tuple[Step, ...] = ()
     outputs: tuple[OutputRow, ...] = ()
     by_class: ByClass | None = None  # of classifiers with labels
+    layer_us: Mapping[str, float] = field(default_factory=dict)  # time of each layer, where the engine tells
+    other_us: float | None = None  # of all other nodes
     notes: tuple[str, ...] = ()  # what was requested and not given, each a full sentence
 
 

@@ -15,6 +15,7 @@ from lowbit.measurement import error
 from lowbit.measurement.accuracy import Score
 from lowbit.measurement.by_class import calibration_error
 from lowbit.measurement.entries import Entry
+from lowbit.measurement.layer_times import LayerTimes
 from lowbit.measurement.memory import Memory
 from lowbit.measurement.outputs import least_agreement, worst
 from lowbit.measurement.results import Details, Example, Histogram, LayerRow, Row, Step, finite
@@ -146,6 +147,7 @@ class Measured:
         score: of its outputs.
         time: of one inference, if that was measured.
         memory: that it needs.
+        layer_times: of its layers, where the engine tells.
         examples: images that it sees differently than float.
     """
 
@@ -157,6 +159,7 @@ class Measured:
     score: Score
     time: Latency | None
     memory: Memory
+    layer_times: LayerTimes | None
     examples: tuple[Example, ...]
 
 
@@ -223,6 +226,8 @@ def _details(measured: Measured, costs: Cost | None) -> Details:
         examples=measured.examples,
         outputs=measured.score.outputs,
         by_class=measured.score.by_class,
+        layer_us=dict(measured.layer_times.layers) if measured.layer_times else {},
+        other_us=measured.layer_times.other if measured.layer_times else None,
         notes=(*measured.score.notes, *measured.entry.notes),
     )
     if not measured.first_row:

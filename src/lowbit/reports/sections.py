@@ -9,6 +9,7 @@ from lowbit.reports.classes import answers_by_class, confidence
 from lowbit.reports.distinct import distinct
 from lowbit.reports.figures import example_cards, histogram_tiles, latency_bars, ledger_bars
 from lowbit.reports.footnotes import float_of, footnotes
+from lowbit.reports.layer_time import time_by_layer
 from lowbit.reports.main_table import all_files
 from lowbit.reports.markup import Markup, element, join, table
 from lowbit.reports.network_view import network_view
@@ -277,6 +278,7 @@ SECTIONS: tuple[tuple[str, str, Callable[[Comparison], Markup]], ...] = (
     ("outputs", "Distance of outputs", distance_of_outputs),
     ("trade-off", "Accuracy against size", accuracy_and_size),
     ("latency", "Latency", latency),
+    ("layer-time", "Time by layer", time_by_layer),
     ("size", "Where the bytes are", size),
     ("classes", "Answers by class", answers_by_class),
     ("confidence", "Confidence and accuracy", confidence),

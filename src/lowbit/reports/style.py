@@ -105,6 +105,7 @@ text{fill:var(--ink);font-family:inherit}
 .cell{fill:var(--warn)}
 .cell.exact{fill:none;stroke:var(--faint)}
 .column{fill:var(--accent)}
+.column.float{fill:var(--k-float)}
 .column.soft{fill:var(--k-graph)}
 .area{fill:var(--k-graph)}
 .book{fill:none;stroke:var(--accent);stroke-width:1.5}
