@@ -106,10 +106,13 @@ def accessible(tmp_path_factory):
         for width in (390, 1280)
         for name, mode in (("light", str), ("dark", browser.dark))
     }
+    linked = [Point(f"point {i}", 1e6 + 2e5 * i, 0.9 + i / 200, None, None, i == 3, f"#c-{i}") for i in range(4)]
+    chart = both(lambda width: trade_off(linked, width, title="accuracy, %"))
+    pages["links"] = document("links", element("main", {}, element("h1", {}, "Points with links"), chart)), 390
     return browser.seen(pages, AXE, tmp_path_factory.mktemp("axe"), tool=browser.axe())
 
 
-@pytest.mark.parametrize("which", ["390 light", "390 dark", "1280 light", "1280 dark"])
+@pytest.mark.parametrize("which", ["390 light", "390 dark", "1280 light", "1280 dark", "links"])
 def test_axe_finds_nothing_serious(accessible, which):
     assert [found for found in accessible[which] if found[1] in ("serious", "critical")] == []
 

@@ -24,7 +24,7 @@ from lowbit.measurement.environment import environment
 from lowbit.measurement.examples import examples
 from lowbit.measurement.inputs import as_taken, first_batch
 from lowbit.measurement.judging import case_of, judged
-from lowbit.measurement.layer_times import PROFILER, LayerTimes, layer_times
+from lowbit.measurement.layer_times import PROFILER, TURNS, LayerTimes, layer_times
 from lowbit.measurement.memory import Memory, memory
 from lowbit.measurement.network import network
 from lowbit.measurement.prediction import Prediction, Runs, predict
@@ -222,7 +222,9 @@ def _costs(
     engines = {index: entry.engine for index, entry in real.items()}
     models = {index: entry.model for index, entry in real.items()}
     times = latency(models, inputs, conditions, engines=engines, progress=progress) if conditions.runs else {}
-    profiled = {index: file for index, file in models.items() if engines[index] == PROFILER and conditions.runs}
+    # A profile takes more runs than a quick look is worth.
+    wanted = conditions.runs >= TURNS
+    profiled = {index: file for index, file in models.items() if engines[index] == PROFILER and wanted}
     by_layer = layer_times(profiled, inputs, model, threads=conditions.threads, progress=progress) if profiled else {}
     if not conditions.with_memory:
         return times, {}, by_layer

@@ -9,7 +9,7 @@ from lowbit.reports.distinct import distinct
 from lowbit.reports.markup import Markup, element, join, table
 
 Known = tuple[Row, ByClass]
-MOST_ROWS = 30
+MOST_ROWS = 20
 SMALL = 4  # classes
 NOTHING = Markup("")
 
@@ -23,8 +23,8 @@ def answers_by_class(comparison: Comparison) -> Markup:
     names = class_names(comparison, count)
     if count <= MOST_CLASSES:
         words = (
-            "Rows: how images are labeled. Columns: what a file answers. Numbers: images; the darker, the larger the "
-            "share of the row. Files that answer alike share a matrix."
+            "Rows: how images are labeled. Columns, in the same order: what a file answers. Numbers: images; the "
+            "darker, the larger the share of the row. Files that answer alike share a matrix."
         )
         matrices = _tiles(
             known,

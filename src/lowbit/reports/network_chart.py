@@ -5,6 +5,7 @@ free; a connection that passes other nodes has a lane of its own (layered drawin
 given to the first that comes instead of sorting for the fewest crossings, so that a thousand nodes take no time).
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -67,7 +68,8 @@ def network_chart(nodes: Sequence[NetworkNode], marks: Sequence[tuple[str, str, 
         width: in pixels.
     """
     where = layout(nodes)
-    columns = max(1, int((width - 8) // PITCH))
+    lines = math.ceil(where.columns / max(1, int((width - 8) // PITCH)))
+    columns = math.ceil(where.columns / lines)
     parts: list[Markup] = []
     top = 4.0
     for first in range(0, where.columns, columns):

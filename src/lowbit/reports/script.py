@@ -48,6 +48,7 @@ const show = mark => {
 };
 for (const title of document.querySelectorAll("svg title")) {
   title.parentNode.dataset.tip = title.textContent;
+  title.closest("a")?.setAttribute("aria-label", title.textContent);
   title.remove();
 }
 for (const named of document.querySelectorAll("body [title]")) {
@@ -60,7 +61,8 @@ for (const kind of ["pointerover", "pointerdown"])
 document.addEventListener("scroll", () => show(null), {capture: true, passive: true});
 document.addEventListener("keydown", event => { if (event.key === "Escape") show(null); });
 document.addEventListener("focusin", event => {
-  if (event.target.matches(":focus-visible[data-tip]")) show(event.target);
+  const mark = event.target.matches("svg a") ? event.target.querySelector("[data-tip]") : event.target;
+  if (mark?.dataset.tip && event.target.matches(":focus-visible")) show(mark);
 });
 document.addEventListener("focusout", () => show(null));
 for (const chart of document.querySelectorAll("svg, .track, abbr")) {

@@ -1,6 +1,6 @@
 """The sections of the page, one function each; one that has nothing to show returns nothing."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from lowbit.measurement.results import Comparison, Row
 from lowbit.reports import units
@@ -50,14 +50,12 @@ def distance_of_outputs(comparison: Comparison) -> Markup:
     if not lines:
         return NOTHING
     heads = ("file", "output", "for one sample", "SQNR, dB", "relative error", "same, %", "other shapes")
-    used = [i for i in range(len(heads)) if i < 4 or any(line[i] != units.MISSING for line in lines)]
     words = (
         "Distance of every output from float's: signal-to-noise ratio, and squared error over the variance of each "
         "channel. Of integers: how many are the same. Answers of another shape than float's are counted, not compared."
     )
-    chosen = [[line[i] for i in used] for line in lines]
     note = element("p", {"class": "note"}, words)
-    return join([note, table([heads[i] for i in used], chosen, text=(1, 2))])
+    return join([note, table(*_filled(heads, lines), text=(1, 2))])
 
 
 def accuracy_and_size(comparison: Comparison) -> Markup:
@@ -122,7 +120,7 @@ def size(comparison: Comparison) -> Markup:
         return figure
     heads = ("file", "bytes", "as archive", "bits per code", "entropy", "32/n", "smaller", "smaller as archive")
     title = "Entropy-coded, and merely compressed" if made else "Entropy-coded"
-    return join([figure, element("h3", {}, title), table(heads, rows)])
+    return join([figure, element("h3", {}, title), table(*_filled(heads, rows))])
 
 
 def weight_errors(comparison: Comparison) -> Markup:
@@ -254,6 +252,12 @@ def title_of(name: str, title: str, comparison: Comparison) -> str:
     if name != "trade-off" or comparison.classifies:
         return title
     return f"{quality_of(comparison).word} against size"
+
+
+def _filled(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> tuple[list[str], list[list[str]]]:
+    """A table without the columns in which nothing stands."""
+    used = [i for i in range(len(heads)) if any(line[i] != units.MISSING for line in lines)]
+    return [heads[i] for i in used], [[line[i] for i in used] for line in lines]
 
 
 def _shown_errors(row: Row) -> list[tuple[str, str]]:
