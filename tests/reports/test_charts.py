@@ -66,10 +66,13 @@ def test_no_label_stands_on_a_point_or_on_another(triples):
     circles = [(float(x), float(y)) for x, y in re.findall(r'<circle cx="([\d.]+)" cy="([\d.]+)"', drawing)]
     assert len(circles) == len(points)
     boxes = [(x - 5.2, y - 5.2, x + 5.2, y + 5.2) for x, y in circles]
-    found = re.findall(r'<text x="([\d.]+)" y="([\d.]+)" class="label">(\w+)<', drawing)
-    labels = [(float(x), float(y) - 11, float(x) + breadth(name), float(y) + 3) for x, y, name in found]
+    labels = []
+    for x, y, anchor, name in re.findall(r'<text x="([\d.]+)" y="([\d.]+)" class="label( \w+)?">(\w+)<', drawing):
+        left = float(x) - {"": 0.0, " mid": 0.5, " end": 1.0}[anchor] * breadth(name)
+        labels.append((left, float(y) - 11, left + breadth(name), float(y) + 3))
+    assert labels
     for place, label in enumerate(labels):
-        assert 0 <= label[0] < label[2] <= 343
+        assert -0.01 <= label[0] < label[2] <= 343.01
         assert not any(overlap(label, other) for other in (*boxes, *labels[:place]))
 
 

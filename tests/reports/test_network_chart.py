@@ -5,7 +5,7 @@ import random
 import pytest
 
 from lowbit.measurement.results import NetworkNode
-from lowbit.reports.network_chart import layout, network_chart
+from lowbit.reports.network_chart import Mark, layout, network_chart
 
 
 def chain(count, skip=0):
@@ -45,7 +45,7 @@ def test_a_chain_is_a_line():
 @pytest.mark.parametrize("width", [343.0, 960.0])
 def test_a_thousand_nodes_are_drawn_once_each(width):
     nodes = wild(1000, 3)
-    marks = [("b8", "8", f"hint {i}.") for i in range(1000)]
+    marks = [Mark("b8", f"hint {i}.", "8", i) for i in range(1000)]
     drawing = network_chart(nodes, marks, width)
     assert all(drawing.count(f"<title>hint {i}.</title>") == 1 for i in range(0, 1000, 37))
     assert drawing.count('class="node b8"') == 1000

@@ -15,7 +15,23 @@ from lowbit.reports.svg import svg, text, tooltip
 
 PITCH, LANE = 24.0, 30.0
 HALF, TALL = 9.5, 22.0  # half the width and the height of a layer
-LETTER_OF_NAME = 2.3  # at 4 px
+
+
+@dataclass(frozen=True)
+class Mark:
+    """How a node is drawn.
+
+    Attributes:
+        kind: its class.
+        hint: what shows where it is touched.
+        bits: that stand in a layer; empty for all else, which is a dot.
+        number: of a layer, in order of execution.
+    """
+
+    kind: str
+    hint: str
+    bits: str = ""
+    number: int = 0
 
 
 @dataclass(frozen=True)
@@ -59,12 +75,12 @@ def layout(nodes: Sequence[NetworkNode]) -> Layout:
     return Layout(tuple(ranks), tuple(lanes), passing)
 
 
-def network_chart(nodes: Sequence[NetworkNode], marks: Sequence[tuple[str, str, str]], width: float) -> Markup:
+def network_chart(nodes: Sequence[NetworkNode], marks: Sequence[Mark], width: float) -> Markup:
     """The drawing.
 
     Args:
         nodes: inputs, layers, joins and outputs in execution order.
-        marks: of each node: class, what stands in it, and what shows where it is touched.
+        marks: one for each node.
         width: in pixels.
     """
     where = layout(nodes)
@@ -87,7 +103,7 @@ def network_chart(nodes: Sequence[NetworkNode], marks: Sequence[tuple[str, str, 
 
 
 def _strip(
-    nodes: Sequence[NetworkNode], marks: Sequence[tuple[str, str, str]], where: Layout, columns: range
+    nodes: Sequence[NetworkNode], marks: Sequence[Mark], where: Layout, columns: range
 ) -> tuple[list[Markup], float]:
     """One line of the drawing and its height."""
     inside = [place for place, rank in enumerate(where.ranks) if rank in columns]
@@ -112,7 +128,7 @@ def _strip(
         parts.append(element("path", {"d": _connection(start, end, across), "class": "edge"}))
     for place in inside:
         x, y = at(where.ranks[place], where.lanes[place])
-        parts.append(_node(nodes[place], marks[place], x, y))
+        parts.append(_node(marks[place], x, y))
     return parts, (high - low + 1) * LANE
 
 
@@ -128,18 +144,15 @@ def _connection(start: tuple[float, float], end: tuple[float, float], across: fl
     )
 
 
-def _node(node: NetworkNode, mark: tuple[str, str, str], x: float, y: float) -> Markup:
+def _node(mark: Mark, x: float, y: float) -> Markup:
     """A box for a layer, a dot for all else."""
-    kind, words, hint = mark
-    if not words:
+    if not mark.bits:
         dot = element("circle", {"cx": x, "cy": y, "r": 4.0})
-        return element("g", {"class": f"node {kind}"}, dot, tooltip(hint))
-    most = int((PITCH + 1) / LETTER_OF_NAME)
-    name = node.name if len(node.name) <= most else f"…{node.name[1 - most :]}"
+        return element("g", {"class": f"node {mark.kind}"}, dot, tooltip(mark.hint))
     box = {"x": x - HALF, "y": y - TALL / 2, "width": 2 * HALF, "height": TALL - 4, "rx": 3}
     return element(
-        "g", {"class": f"node {kind}", "data-layer": ""}, element("rect", box), text(x, y + 1, words, "bits mid"),
-        element("text", {"x": x, "y": y + 12, "class": "tiny mid", "aria-hidden": "true"}, name), tooltip(hint),
+        "g", {"class": f"node {mark.kind}", "data-layer": ""}, element("rect", box),
+        text(x, y + 1, mark.bits, "bits mid"), text(x, y + 13, str(mark.number), "tiny mid"), tooltip(mark.hint),
     )  # fmt: skip
 
 

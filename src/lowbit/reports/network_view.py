@@ -6,7 +6,7 @@ from lowbit.measurement.results import Comparison, LayerRow, Row
 from lowbit.reports import units
 from lowbit.reports.distinct import distinct
 from lowbit.reports.markup import Markup, element, scrolling
-from lowbit.reports.network_chart import network_chart
+from lowbit.reports.network_chart import Mark, network_chart
 from lowbit.reports.svg import both
 
 # Class, the most bits per weight that it stands for, what the legend calls it.
@@ -18,7 +18,6 @@ KINDS = (
     ("b16", 24.0, "16 bits"),
     ("b32", 1e9, "32 bits"),
 )
-Mark = tuple[str, str, str]
 
 
 def network_view(comparison: Comparison) -> Markup:
@@ -30,7 +29,7 @@ def network_view(comparison: Comparison) -> Markup:
     if not comparison.network or not files or not _is_sorted(comparison):
         return Markup("")
     drawn = [_marks(comparison, row) for row in files]
-    kinds = [{kind for kind, words, _ in marks if words} for marks in drawn]
+    kinds = [{mark.kind for mark in marks if mark.bits} for marks in drawn]
     first = max(range(len(files)), key=lambda i: (len(kinds[i]), -files[i].file_bytes))
     used = {kind for each in kinds for kind in each}
     boxes = [
@@ -76,7 +75,7 @@ def _marks(comparison: Comparison, row: Row) -> list[Mark]:
             marks.append(_mark(layers[name], places[name]))
         else:
             hint = f"{node.name} ({node.op})" if node.op not in ("Input", "Output") else f"{node.op} {node.name}"
-            marks.append(("join", "", hint.replace("\n", " ")))
+            marks.append(Mark("join", hint))
     return marks
 
 
@@ -88,16 +87,16 @@ def _mark(layer: LayerRow, place: int) -> Mark:
         f"{place} {layer.name} ({layer.op}): {layer.bits:.3g} bits{f', {how}' if how else ''}{reason}; "
         f"{units.size(layer.bytes)}, {units.amount(layer.macs)} MACs"
     )
-    return kind, f"{layer.bits:.2g}", hint.replace("\n", " ")
+    return Mark(kind, hint, f"{layer.bits:.2g}", place)
 
 
 def _choice(row: Row, marks: list[Mark], *, checked: bool) -> Markup:
     """A file to choose, with what the script shows then."""
-    layers = [mark for mark in marks if mark[1]]
+    layers = [mark for mark in marks if mark.bits]
     data: Mapping[str, str] = {
-        "data-kinds": " ".join(kind for kind, _, _ in layers),
-        "data-bits": " ".join(words for _, words, _ in layers),
-        "data-words": "\n".join(hint for _, _, hint in layers),
+        "data-kinds": " ".join(mark.kind for mark in layers),
+        "data-bits": " ".join(mark.bits for mark in layers),
+        "data-words": "\n".join(mark.hint.replace("\n", " ") for mark in layers),
     }
     state = {"checked": ""} if checked else {}
     radio = element("input", {"type": "radio", "name": "graph-file", **data, **state})

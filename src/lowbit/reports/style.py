@@ -131,7 +131,7 @@ text{fill:var(--ink);font-family:inherit}
 .b32{--fill:var(--k-graph);--on:var(--ink)}
 .node rect{fill:var(--fill)}
 .node .bits{fill:var(--on);font-size:10.5px}
-.tiny{font-size:4px;fill:var(--soft);display:none}
+.tiny{font-size:5px;fill:var(--soft);display:none}
 .near .tiny{display:inline}
 .near .bits{font-size:9px}
 .legend .swatch{background:var(--fill)}
@@ -218,7 +218,10 @@ th button small::after,th button:not(:has(small))::after{content:none}
 section{padding-top:20px}
 h2,h3{break-after:avoid}
 figure svg,.card,tr,.facts div,.tiles figure,.rows,.warn,.pairs dd,.notes li,.strip{break-inside:avoid}
+section>.note{break-after:avoid}
 thead{display:table-header-group}
+th button{display:contents}
+.more th:first-child,.more .bands td{box-shadow:none}
 .scroll,.graph .scroll{overflow:visible;max-height:none}
 th:first-child,.bands td{position:static}
 th,td{padding:3px 4px;font-size:8pt}

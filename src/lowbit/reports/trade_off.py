@@ -158,11 +158,14 @@ def _labels(points: Sequence[Point], plane: Plane, width: float, scale: Scale) -
         if spot is None:
             continue
         taken.append(spot)
-        lx, ly = spot[0], spot[3] - 4
-        near_x, near_y = min(max(x, lx), spot[2]), min(max(y, spot[1] + 2), spot[3] - 2)
+        near_x, near_y = min(max(x, spot[0]), spot[2]), min(max(y, spot[1] + 2), spot[3] - 2)
         if math.hypot(near_x - x, near_y - y) > 12:
             leaders.append(line(x, y, near_x, near_y, "leader"))
-        labels.append(text(lx, ly, name, "label strong" if p.reference else "label"))
+        # The box is as wide as the text can be: it stands where it is nearest to the point.
+        at, anchor = (spot[2], " end") if spot[2] <= x else (spot[0], "")
+        if spot[0] < x < spot[2]:
+            at, anchor = (spot[0] + spot[2]) / 2, " mid"
+        labels.append(text(at, spot[3] - 4, name, f"label{' strong' if p.reference else ''}{anchor}"))
     return leaders, labels
 
 
