@@ -76,7 +76,7 @@ def sample_network(names: list[str]) -> tuple[NetworkNode, ...]:
         nodes.append(NetworkNode(name, "Conv", (len(nodes) - 1,)))
         if i % 3 == 2:
             nodes.append(NetworkNode(f"add.{i}", "Add", (len(nodes) - 3, len(nodes) - 1)))
-    return (*nodes, NetworkNode("scores", "Output", (len(nodes) - 1,)))
+    return (*nodes, NetworkNode(names[-1], "Output", (len(nodes) - 1,)))
 
 
 def sample_answers(recipe: str, right: int) -> ByClass:

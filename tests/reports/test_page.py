@@ -122,6 +122,25 @@ def test_the_title_names_the_file_and_not_the_folder(name):
     assert "someone" not in text
 
 
+def test_every_layer_stands_in_the_graph_once_with_its_bits():
+    """An output may bear the name of the layer that gives it."""
+    comparison = sample_comparison()
+    layers = tuple(
+        dataclasses.replace(layer, code_bits=float(2 + place % 5))
+        for place, layer in enumerate(comparison.rows[-1].details.layers)
+    )
+    last = dataclasses.replace(
+        comparison.rows[-1], details=dataclasses.replace(comparison.rows[-1].details, layers=layers)
+    )
+    text = page(dataclasses.replace(comparison, rows=(*comparison.rows[:-1], last)))
+    graph = text[text.index('id="network"') : text.index('id="weight-errors"')]
+    assert graph.count("data-layer") == 2 * len(layers), "for a screen and for a phone"
+    assert re.findall(r'class="bits mid">([^<]+)<', graph)[: len(layers)] == [
+        f"{layer.code_bits:.0f}" for layer in layers
+    ]
+    assert re.search(r'checked="" *> cluster2|checked=""> cluster2', graph), "the file with the most kinds"
+
+
 def test_findings():
     comparison = sample_comparison()
     smallest, fastest, closest = findings(comparison)

@@ -29,6 +29,7 @@ class LayerRow:
     sqnr_db: float | None = None
     scheme: str = ""
     stays_float: str = ""  # the reason, or empty
+    code_bits: float | None = None  # per weight, without scales, zero points and code books
 
 
 @dataclass(frozen=True)

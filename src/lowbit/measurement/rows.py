@@ -273,6 +273,7 @@ def _layer_rows(
                 sqnr_db=measured.sqnr_db if measured else None,
                 scheme=candidate.schemes.get(layer.node, ""),
                 stays_float=candidate.reasons.get(layer.node, ""),
+                code_bits=8 * layer.code_bytes / max(1, layer.weights),
             )
         )
     return tuple(rows)

@@ -85,19 +85,16 @@ def network_chart(nodes: Sequence[NetworkNode], marks: Sequence[Mark], width: fl
     """
     where = layout(nodes)
     lines = math.ceil(where.columns / max(1, int((width - 8) // PITCH)))
-    columns = math.ceil(where.columns / lines)
+    most = math.ceil(where.columns / lines)
     parts: list[Markup] = []
     top = 4.0
-    for first in range(0, where.columns, columns):
-        strip, height = _strip(nodes, marks, where, range(first, min(first + columns, where.columns)))
-        box: dict[str, str | float] = {
-            "x": "0",
-            "y": top,
-            "width": width,
-            "height": height,
-            "viewBox": f"0 0 {width:g} {height:g}",
-        }
-        parts.append(element("svg", {**box, "class": "strip"}, *strip))
+    for first in range(0, where.columns, most):
+        columns = range(first, min(first + most, where.columns))
+        strip, height = _strip(nodes, marks, where, columns)
+        # As wide as its columns, so that what goes on in the next line ends here.
+        wide = len(columns) * PITCH + 8
+        box: dict[str, str | float] = {"y": top, "width": wide, "height": height, "class": "strip"}
+        parts.append(element("svg", {**box, "viewBox": f"0 0 {wide:g} {height:g}"}, *strip))
         top += height + 6
     return svg(width, top, "Graph of the network", parts)
 

@@ -11,11 +11,11 @@ from lowbit.reports.svg import both
 
 # Class, the most bits per weight that it stands for, what the legend calls it.
 KINDS = (
-    ("b2", 2.99, "up to 3 bits"),
-    ("b4", 4.99, "3 to 5 bits"),
-    ("b6", 6.99, "5 to 7 bits"),
-    ("b8", 8.99, "7 to 9 bits"),
-    ("b16", 24.0, "16 bits"),
+    ("b2", 2.5, "1 or 2 bits"),
+    ("b4", 4.5, "3 or 4 bits"),
+    ("b6", 6.5, "5 or 6 bits"),
+    ("b8", 8.5, "7 or 8 bits"),
+    ("b16", 16.5, "9 to 16 bits"),
     ("b32", 1e9, "32 bits"),
 )
 
@@ -48,8 +48,8 @@ def network_view(comparison: Comparison) -> Markup:
         for kind, title in (*named, ("join", "input, output, branches meet"))
     ]
     words = (
-        "Layers from left to right and line by line, with the bits of a weight in this file. Touch one to read more; "
-        "zoom with the buttons or Ctrl and wheel, and drag to move."
+        "Layers from left to right and line by line, with the bits of a weight's code in this file. Touch one to read "
+        "more; zoom with the buttons or Ctrl and wheel, and drag to move."
     )
     below = element("div", {"class": "legend"}, *legend)
     return element(
@@ -71,23 +71,27 @@ def _marks(comparison: Comparison, row: Row) -> list[Mark]:
     for node in comparison.network:
         # Recurrent nodes have two weights, which are called after their node.
         name = node.name if node.name in layers else f"{node.name}.W"
-        if name in layers:
+        if node.op in ("Input", "Output"):
+            marks.append(Mark("join", f"{node.op} {node.name}"))
+        elif name in layers:
             marks.append(_mark(layers[name], places[name]))
         else:
-            hint = f"{node.name} ({node.op})" if node.op not in ("Input", "Output") else f"{node.op} {node.name}"
-            marks.append(Mark("join", hint))
+            marks.append(Mark("join", f"{node.name} ({node.op})"))
     return marks
 
 
 def _mark(layer: LayerRow, place: int) -> Mark:
-    kind = next(kind for kind, most, _ in KINDS if layer.bits <= most)
-    how = layer.scheme or ("float" if layer.bits >= 16 else "")
-    reason = f", stays float: {layer.stays_float}" if layer.stays_float else ""
-    hint = (
-        f"{place} {layer.name} ({layer.op}): {layer.bits:.3g} bits{f', {how}' if how else ''}{reason}; "
-        f"{units.size(layer.bytes)}, {units.amount(layer.macs)} MACs"
-    )
-    return Mark(kind, hint, f"{layer.bits:.2g}", place)
+    bits = layer.bits if layer.code_bits is None else layer.code_bits
+    kind = next(kind for kind, most, _ in KINDS if bits <= most)
+    parts = [
+        f"{place} {layer.name} ({layer.op}): {bits:.3g} bits",
+        layer.scheme,
+        f"{layer.bits:.3g} with scales and code books" if f"{layer.bits:.3g}" != f"{bits:.3g}" else "",
+        f"stays float: {layer.stays_float}" if layer.stays_float else "",
+        units.size(layer.bytes),
+        f"{units.amount(layer.macs)} MACs",
+    ]
+    return Mark(kind, ", ".join(part for part in parts if part), f"{bits:.2g}", place)
 
 
 def _choice(row: Row, marks: list[Mark], *, checked: bool) -> Markup:

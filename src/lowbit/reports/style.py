@@ -120,6 +120,7 @@ text{fill:var(--ink);font-family:inherit}
 .hit.right{fill:var(--accent)}
 .hit.wrong{fill:var(--warn)}
 .count.over{fill:var(--paper)}
+.strip{overflow:hidden;width:auto}
 .edge{fill:none;stroke:var(--soft);stroke-width:1.2;opacity:.7}
 .node circle,.join.swatch{fill:var(--soft);background:var(--soft)}
 .node.shown rect,.node.shown circle{stroke:var(--ink);stroke-width:2}
