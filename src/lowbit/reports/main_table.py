@@ -54,14 +54,14 @@ def all_files(comparison: Comparison, linked: frozenset[str] = frozenset()) -> M
 
 
 def fitting(groups: dict[str, list[Column]], comparison: Comparison, room: float) -> set[str]:
-    """Names of the groups that fit side by side into so many pixels; the first one always does."""
+    """Names of the groups that fit side by side into so many pixels; size and quality always show."""
     shown: set[str] = set()
     for name in sorted(groups, key=lambda name: (name not in FIRST, GROUPS.index(name))):
         need = sum(
             _width([column.title, f"{column.unit} ↕", *(column.cell(row) for row in comparison.rows)])
             for column in groups[name]
         )
-        if not shown or need <= room:
+        if name in (SIZE, QUALITY) or need <= room:
             shown.add(name)
             room -= need
     return shown

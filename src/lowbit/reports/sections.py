@@ -19,12 +19,15 @@ from lowbit.reports.trade_off import Point, leaves_out, trade_off
 
 NOTHING = Markup("")
 SAME_SIZE = 0.03  # files whose sizes differ by less than this share are one point
-METHOD = (
-    "Every number comes from the file on disk: written, closed and opened again in the runtime. Accuracy has Wilson's "
-    "95 % interval; p is McNemar's exact test on the images that only one of the two files classifies correctly. KL "
-    "and loss are means in nats. Weight errors are those of the float weights after folding batch norms, over all "
-    "layers. Memory is the growth of a fresh process: after loading the model, and the peak up to the end of one "
-    "inference."
+WRITTEN = "Every number comes from the file on disk: written, closed and opened again in the runtime."
+CLASSIFIED = (
+    "Accuracy has Wilson's 95 % interval; p is McNemar's exact test on the images that only one of the two files "
+    "classifies correctly.",
+    "KL and loss are means in nats.",
+)
+WEIGHTS = "Weight errors are those of the float weights after folding batch norms, over all layers."
+MEMORY = (
+    "Memory is the growth of a fresh process: after loading the model, and the peak up to the end of one inference."
 )
 
 
@@ -244,7 +247,10 @@ def method(comparison: Comparison) -> Markup:
     lines = [
         part for name, value in pairs.items() if value for part in (element("dt", {}, name), element("dd", {}, value))
     ]
-    return join([element("p", {"class": "note"}, METHOD), element("dl", {"class": "pairs"}, *lines)])
+    facts = [WRITTEN, *(CLASSIFIED if comparison.has_labels and comparison.classifies else ()), WEIGHTS]
+    facts += [MEMORY] if any(row.load_memory_bytes is not None for row in comparison.rows) else []
+    notes = element("ul", {"class": "notes"}, *(element("li", {}, fact) for fact in facts))
+    return join([notes, element("dl", {"class": "pairs"}, *lines)])
 
 
 def title_of(name: str, title: str, comparison: Comparison) -> str:
