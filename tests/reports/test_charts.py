@@ -10,7 +10,7 @@ from lowbit.measurement.results import Histogram
 from lowbit.reports.charts import weight_histogram
 from lowbit.reports.markup import Markup, element, join
 from lowbit.reports.svg import breadth, linear_ticks, log_ticks
-from lowbit.reports.trade_off import Point, overlap, pareto, place_label, trade_off
+from lowbit.reports.trade_off import LATENCY, Point, overlap, pareto, place_label, trade_off
 
 
 @given(st.lists(st.tuples(st.integers(1, 50), st.integers(0, 20)), min_size=1, max_size=12))
@@ -81,6 +81,15 @@ def test_a_collapsed_file_stands_at_the_edge_with_its_value():
     svg = trade_off(points, 960, title="accuracy, %")
     assert "tiny 33.0 %" in svg
     assert svg.count("<circle") == 1
+
+
+def test_latency_is_drawn_in_milliseconds():
+    points = [Point("float", 3.0, 0.95, None, None, True), Point("int8", 1.6, 0.94, None, None)]
+    drawing = trade_off(points, 960, title="accuracy, %", cost=LATENCY)
+    assert "<title>int8: 94.0 %, 1.60 ms</title>" in drawing
+    assert ">2 ms</text>" in drawing
+    assert "latency, logarithmic" in drawing
+    assert "file size" not in drawing
 
 
 @pytest.mark.parametrize("size", [0, 1, 16, 256])

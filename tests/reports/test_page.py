@@ -170,3 +170,6 @@ def test_findings():
     )
     smallest, fastest, _ = findings(dataclasses.replace(comparison, rows=(comparison.rows[0], *worse)))
     assert (smallest[1], fastest[1]) == ("none", "float")
+    unknown = tuple(dataclasses.replace(row, drop_low=None, drop_high=None) for row in comparison.rows)
+    smallest = findings(dataclasses.replace(comparison, rows=unknown))[0]
+    assert smallest[1:] == ("cannot tell", "372 samples are too few for any file")

@@ -81,6 +81,16 @@ def test_many_complaints_are_counted():
     assert "15 more" in text
 
 
+def test_sizes_of_small_files_are_in_kilobytes():
+    comparison = sample_comparison()
+    rows = tuple(
+        dataclasses.replace(row, file_bytes=row.file_bytes // 1000, archive_bytes=None) for row in comparison.rows
+    )
+    text = comparison_text(dataclasses.replace(comparison, rows=rows), width=100)
+    assert "kB" in text.splitlines()[1]
+    assert f"{rows[1].file_bytes / 1e3:.2f}" in text
+
+
 def test_the_best_of_the_quantized_files_stands_out():
     rows = sample_comparison().rows
     size = next(column for column in COLUMNS if column.title == "size")
