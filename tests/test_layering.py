@@ -45,7 +45,7 @@ ROOMS = (
 STAGES = {
     "formats": (
         ("quantized_graph", "names", "ledger"), ("input_bytes", "devices", "record"), ("onnx", "litert"),
-        ("opening", "size_report"), ("file_form", "running", "shortcuts"),
+        ("opening", "size_report", "micro"), ("file_form", "running", "shortcuts"),
     ),
     "quantization": (
         ("solving", "equalizing"), ("planning",), ("passes",), ("quantized", "trial"), ("quantize",), ("rate",),

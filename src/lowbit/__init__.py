@@ -53,6 +53,10 @@ PUBLIC = {
     "diagnose": "lowbit.diagnosis.diagnosis",
     "Diagnosis": "lowbit.diagnosis.findings",
     "measure_peaks": "lowbit.measurement.peaks",
+    "micro_report": "lowbit.formats.micro.report",
+    "MicroReport": "lowbit.formats.micro.report",
+    "write_c_array": "lowbit.formats.micro.source",
+    "write_resolver": "lowbit.formats.micro.source",
     "forecast": "lowbit.measurement.forecast",
     "outlook": "lowbit.measurement.roofline",
     "Conditions": "lowbit.measurement.conditions",
@@ -91,6 +95,8 @@ if TYPE_CHECKING:
         SchemeError as SchemeError,
     )
     from lowbit.formats.file_form import FileForm as FileForm
+    from lowbit.formats.micro.report import MicroReport as MicroReport, micro_report as micro_report
+    from lowbit.formats.micro.source import write_c_array as write_c_array, write_resolver as write_resolver
     from lowbit.formats.opening import load as load
     from lowbit.formats.running import Session as Session, open_session as open_session
     from lowbit.formats.shortcuts import cost as cost, save as save

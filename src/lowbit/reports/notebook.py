@@ -111,7 +111,7 @@ def _comparison_table(comparison: Comparison) -> Markup:
     for row in rows:
         cells = [element("th", {"class": "text", "title": row.file}, row.name)]
         for column, top in zip(columns, best, strict=True):
-            wins = top is not None and not comparison.is_reference(row) and column.number(row) == top
+            wins = top and not comparison.is_reference(row) and column.cell(row) == top
             cells.append(element("td", {"class": "best"} if wins else {}, column.cell(row)))
         lines.append(element("tr", {}, *cells))
     head = element("thead", {}, element("tr", {}, *heads))

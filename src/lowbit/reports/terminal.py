@@ -48,9 +48,9 @@ def comparison_table(comparison: Comparison, *, width: int) -> Table:
     quantized = [row for row in rows if not comparison.is_reference(row)]
     best = [best_of(column, quantized) for column in columns]
     for place, row in enumerate(rows):
-        tops = [None] * len(columns) if comparison.is_reference(row) else best
+        tops = [""] * len(columns) if comparison.is_reference(row) else best
         figures = [
-            Text(column.cell(row), style="bold green" if top is not None and column.number(row) == top else "")
+            Text(column.cell(row), style="bold green" if top and column.cell(row) == top else "")
             for column, top in zip(columns, tops, strict=True)
         ]
         names = [Text(cells[place], style="" if place else "italic") for cells in texts.values()]

@@ -18,6 +18,12 @@ MEASURING = {
         "(`Certificate`). It is corrected for every candidate that was looked at on the same samples"
     ),
     "conditions": "what all rows of a table have in common: engines, threads, batch, runs (`Conditions`)",
+    "calibration error, ECE": (
+        "of confidence, expected (ECE): mean gap between confidence and accuracy; has nothing to do with calibration "
+        "images"
+    ),
+    "confidence": "of an answer: its probability; of a bound or a certificate: how often it holds",
+    "confusion": "images of one class that a file takes for another",
     "data set": (
         "samples with or without labels that can be read as often as needed: `Images` for one input, `Samples` for any"
     ),
@@ -34,7 +40,12 @@ MEASURING = {
         "a prediction that differs from float's, whether float was right or wrong. Two files of the same accuracy may "
         "flip very different numbers of images"
     ),
+    "graph of the network": (
+        "on the page: inputs, layers, joins and outputs, with what feeds what past all other nodes"
+    ),
     "item": "arrays for all inputs as the user gave them: one sample, or a row for each of several",
+    "join": "in the graph of the network: a node without weights in which branches meet",
+    "kernel": "of a runtime: what computes one node, or several that it fused; its profiler times it",
     "KL": (
         "mean Kullback-Leibler divergence of a file's class probabilities from float's, in nats. 0 says that nothing "
         "changed, 0.01 that hardly any prediction did; above 0.1 many do. All images count, not only those that flip, "

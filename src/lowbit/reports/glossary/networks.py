@@ -78,6 +78,7 @@ FILES = {
     "file form": (
         "how a model is written: for which engine, which input and output types, which layout, which names (`FileForm`)"
     ),
+    "arena": "the one block of RAM that TensorFlow Lite Micro works in: activations, scratch and its own records",
     "image bytes": "uint8 pixels, not normalized",
     "ledger": "the bytes of a file by kind; its lines sum to the file",
     "packed ONNX": "ONNX with packed codes and the nodes that decode them",
