@@ -8,7 +8,7 @@ times *better* than float a file is: `file_ratio` 4 is four times smaller, `late
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -179,7 +179,8 @@ class Details:
     notes: tuple[str, ...] = ()  # what was requested and not given, each a full sentence
 
     def __repr__(self) -> str:
-        held = ((len(getattr(self, part.name)), part.name.replace("_", " ")) for part in dataclasses.fields(self))
+        parts = [(part.name.replace("_", " "), getattr(self, part.name)) for part in dataclasses.fields(self)]
+        held = [(len(value), name) for name, value in parts if isinstance(value, Sized)]
         return f"<Details: {', '.join(f'{count:,} {name}' for count, name in held if count) or 'none'}>"
 
 

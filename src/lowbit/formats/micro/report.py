@@ -52,8 +52,8 @@ class MicroReport:
 
     >>> path = lowbit.quantize("model.onnx", "int8", calibration="photos", effort="fast").save("model.tflite")
     >>> report = lowbit.micro_report(path)
-    >>> sum(report.flash.values()) == len(report.content), report.problems
-    (True, ())
+    >>> sum(report.flash.values()) == len(report.content)
+    True
     """
 
     source: str
@@ -66,9 +66,8 @@ class MicroReport:
     outputs: tuple[Border, ...]
 
     def __repr__(self) -> str:
-        return (
-            f"<MicroReport of {brief(self.source)}: {len(self.content):,} bytes of flash, {self.arena.bytes:,} of RAM>"
-        )
+        sizes = f"{len(self.content):,} bytes of flash, {self.arena.bytes:,} of RAM"
+        return f"<MicroReport of {brief(self.source)}: {sizes}>"
 
     @property
     def boards(self) -> tuple[BoardFit, ...]:
