@@ -16,6 +16,7 @@ SOURCE = Path(lowbit.__file__).parent
 ROOMS = (
     "printable",
     "errors",
+    "extras",
     "leftovers",
     "files",
     "staging",

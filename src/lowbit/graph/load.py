@@ -13,6 +13,7 @@ import onnx_ir as ir
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from lowbit.errors import ModelError
+from lowbit.extras import imported
 from lowbit.graph.checks import check_graph, check_tensors, check_versions
 from lowbit.graph.external_data import load_external_data
 from lowbit.graph.model import LARGEST_BYTES, MEMORY, Model
@@ -210,14 +211,7 @@ def _from_torch(module: object, example: object | None, sizes: Sizes | None) -> 
             where=type(module).__name__,
             remedy="Call load(module, example=torch.zeros(1, 3, height, width)).",
         )
-    try:
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise ModelError(
-            "torch exports to ONNX through the package onnxscript, which is missing.",
-            where=type(module).__name__,
-            remedy="pip install 'lowbit[train]'",
-        ) from error
+    imported("onnxscript", "exporting a torch module to ONNX", kind=ModelError)
     named = {str(name): _doubled(one) for name, one in example.items()} if isinstance(example, Mapping) else {}
     given = () if named else tuple(map(_doubled, example if isinstance(example, tuple) else (example,)))
     trained = sum(parameter.numel() for parameter in module.parameters())
