@@ -31,14 +31,10 @@ def missing(package: str, needed_by: str, *, kind: type[LowbitError] = EngineErr
     """
     name = package.partition(".")[0]
     wanted = f"'lowbit[{EXTRAS[name]}]'" if name in EXTRAS else name
-    return kind(
-        f"{needed_by} needs the package '{name}', which is not installed.", remedy=f"Run: pip install {wanted}"
-    )
+    return kind(f"{needed_by} needs the package '{name}', which is not installed.", remedy=f"Run: pip install {wanted}")
 
 
-def imported(
-    module: str, needed_by: str, *, package: str = "", kind: type[LowbitError] = EngineError
-) -> Any:  # noqa: ANN401 - a module
+def imported(module: str, needed_by: str, *, package: str = "", kind: type[LowbitError] = EngineError) -> Any:  # noqa: ANN401 - a module
     """A module of an optional package, or one of lowbit that imports such a package.
 
     Args:
