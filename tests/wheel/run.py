@@ -1,4 +1,4 @@
-"""Build sdist and wheel, and use the wheel as a stranger would: `make wheel`, or `python tests/wheel/run.py [--quick]`.
+"""Build sdist and wheel, and use the wheel as a stranger would: `make wheel`, or `python tests/wheel/run.py`.
 
 The sdist is built from the tree and the wheel from the sdist, so that neither lacks anything. The wheel is installed by
 itself, without extras, into an environment in a folder that is removed afterwards; then its commands run there. Exit
@@ -90,6 +90,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--dist", type=Path, default=ROOT / "dist", help="folder for sdist and wheel")
     parser.add_argument("--wheel", type=Path, help="try this wheel, and build none")
+    parser.add_argument("--build-only", action="store_true", help="do not try the wheel")
     parser.add_argument("--quick", action="store_true", help="a demo of one recipe, without timing")
     options = parser.parse_args()
     if options.wheel is None:
@@ -97,6 +98,8 @@ def main() -> None:
         say(f"Built {sdist} and {wheel.name}.")
     else:
         wheel = options.wheel.resolve()
+    if options.build_only:
+        return
     with tempfile.TemporaryDirectory(prefix="lowbit-wheel-") as place:
         checked(wheel, Path(place), quick=options.quick)
 
