@@ -15,6 +15,7 @@ EXTRAS = {
     "pycocotools": "detection",
     "torch": "torch",
     "onnxscript": "torch",
+    "safetensors": "torch",
     "keras": "keras",
     "matplotlib": "train",
     "distributed": "dask",
