@@ -184,7 +184,27 @@ def test_colors_the_other_way_round_are_not_written(place, tmp_path, capsys):
     assert code == 2
     assert "BGR" in out.splitlines()[2]
     assert "BGR colors" in err
+    code, out, _ = run("prepare", tmp_path / "bgr.onnx", "--data", place / "test", capsys=capsys)
+    assert code == 0
+    assert "To accept" not in out
+    assert "BGR colors, which a file cannot say" in out.replace("\n", " ")
     assert not (tmp_path / "copy.onnx").exists()
+
+
+def test_classes_of_other_numbers_are_noticed(place, tmp_path, capsys):
+    labels = np.repeat([1, 2, 3, 0], 8)
+    np.save(tmp_path / "labels.npy", labels)
+    words = ("--data", place / "test", "--labels", tmp_path / "labels.npy")
+    code, _, err = run("prepare", place / "net.onnx", *words, capsys=capsys)
+    assert code == 2
+    assert "number the classes in another way" in err
+
+
+def test_arrays_that_are_prepared_already_say_nothing(place, tmp_path, capsys):
+    np.savez(tmp_path / "x.npz", x=np.random.default_rng(0).normal(size=(20, 3, SIDE, SIDE)).astype(np.float32))
+    code, _, err = run("prepare", place / "net.onnx", "--data", tmp_path / "x.npz", capsys=capsys)
+    assert code == 2
+    assert "the model's inputs already" in err
 
 
 def test_a_network_without_classes_cannot_be_guessed(place, tmp_path, capsys):
