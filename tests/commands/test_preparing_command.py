@@ -100,6 +100,13 @@ def test_before_that_the_error_names_the_command(place, tmp_path, capsys):
     assert run("measure", prepared, "--data", place / "test", "--runs", 0, capsys=capsys)[0] == 0
 
 
+def test_what_is_assumed_for_one_run_is_said(place, capsys):
+    how = ("measure", place / "net.onnx", "--data", place / "test", "--runs", 0)
+    code, _, err = run(*how, "--layout", "NCHW", capsys=capsys)
+    assert (code, err.splitlines()[0][:44]) == (0, "Note: Pixels are taken with mean 0 and std 1")
+    assert "taken with std 1, on" in run(*how, "--mean", "0.5", capsys=capsys)[2]
+
+
 def test_a_guess_is_shown_and_not_taken(place, tmp_path, capsys):
     code, out, _ = run("prepare", place / "net.onnx", "--data", place / "test", capsys=capsys)
     assert code == 0
