@@ -19,6 +19,7 @@ __version__ = "0.1.0"
 PUBLIC = {
     "load": "lowbit.formats.opening",
     "save": "lowbit.formats.shortcuts",
+    "prepare": "lowbit.formats.preparing",
     "Model": "lowbit.graph.model",
     "Preprocessing": "lowbit.graph.preprocessing",
     "cost": "lowbit.formats.shortcuts",
@@ -98,6 +99,7 @@ if TYPE_CHECKING:
     from lowbit.formats.micro.report import MicroReport as MicroReport, micro_report as micro_report
     from lowbit.formats.micro.source import write_c_array as write_c_array, write_resolver as write_resolver
     from lowbit.formats.opening import load as load
+    from lowbit.formats.preparing import prepare as prepare
     from lowbit.formats.running import Session as Session, open_session as open_session
     from lowbit.formats.shortcuts import cost as cost, save as save
     from lowbit.graph.model import Model as Model

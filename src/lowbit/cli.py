@@ -17,12 +17,13 @@ from lowbit.commands import (
     exporting,
     looking,
     measuring,
+    preparing,
     quantizing,
     searching,
     training,
 )
 from lowbit.commands.groups import Command, flat
-from lowbit.console import DEBUG, debugging, fail, say, show_traceback
+from lowbit.console import DEBUG, VERBOSE, debugging, fail, say, show_traceback
 from lowbit.ending import EXIT_INTERRUPTED, ending_quietly
 from lowbit.errors import LowbitError, OutputError
 from lowbit.printable import printable
@@ -31,6 +32,7 @@ from lowbit.progress import QUIET
 # In the order of `lowbit --help`; a command is called what its function is called.
 COMMANDS: tuple[Callable[..., None], ...] = (
     looking.inspect,
+    preparing.prepare,
     looking.plan,
     quantizing.quantize,
     searching.search,
@@ -72,6 +74,14 @@ def for_all_commands(
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Show no progress; results and errors stay (LOWBIT_QUIET=1).")
     ] = False,
+    verbose: Annotated[
+        bool,
+        typer.Option(
+            "--verbose",
+            "-v",
+            help="Show each part of the work when it is done, its time, and what was decided (LOWBIT_VERBOSE=1).",
+        ),
+    ] = False,
     debug: Annotated[
         bool,
         typer.Option("--debug", help="Show where errors arise and all that a runtime says (LOWBIT_DEBUG=1)."),
@@ -81,8 +91,12 @@ def for_all_commands(
     # Processes that a command starts see these too.
     if debug:
         os.environ[DEBUG] = "1"
+    if quiet and verbose:
+        raise LowbitError("--quiet and --verbose do not go together.", remedy="Leave out one of them.")
     if quiet:
         os.environ[QUIET] = "1"
+    if verbose:
+        os.environ[VERBOSE] = "1"
     if context.invoked_subcommand is None:
         sys.stdout.write(context.get_help() + "\n")
 

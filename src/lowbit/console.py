@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from lowbit.progress import Progress
 
 
-DEBUG = "LOWBIT_DEBUG"
+DEBUG, VERBOSE = "LOWBIT_DEBUG", "LOWBIT_VERBOSE"
 
 
 def fail(error: LowbitError) -> NoReturn:
@@ -47,10 +47,17 @@ def say(sentence: str, *, error: bool = False) -> None:
 
 
 def progress_bar(quiet: bool) -> "AbstractContextManager[Progress]":
-    """How far a command is, on standard error: a bar on a terminal, else a line now and then; see --quiet."""
-    from lowbit.reports.progress import bar
+    """How far a command is, on standard error: a bar on a terminal, else a line now and then.
 
-    return bar(sys.stderr, quiet=quiet or is_quiet())
+    Args:
+        quiet: show nothing, unless --verbose asks for everything; --quiet always does.
+    """
+    from lowbit.reports.progress import bar
+    from lowbit.reports.verbose import verbose
+
+    told = os.environ.get(VERBOSE, "") not in ("", "0")
+    shown = bar(sys.stderr, quiet=(quiet and not told) or is_quiet())
+    return verbose(shown) if told else shown
 
 
 def print_json(data: object) -> None:

@@ -82,3 +82,10 @@ def shows_progress(function: Callable[Given, Result]) -> Callable[Given, Result]
 def is_quiet() -> bool:
     """Whether whoever runs lowbit wants no progress at all."""
     return os.environ.get(QUIET, "") not in ("", "0")
+
+
+def tell_detail(progress: Progress, text: str) -> None:
+    """Tell what only those want to know who asked for details: a display that shows such has a method `detail`."""
+    detail = getattr(progress, "detail", None)
+    if detail is not None:
+        detail(text)

@@ -27,7 +27,7 @@ def test_the_table_says_which_rule_gave_what(folder, capsys, monkeypatch):
     rows = {line.split()[0]: line for line in out.splitlines() if line.strip()}
     assert "depthwise=linear8" in rows["deep.weight"]
     assert "fc=int8" in rows["fc.weight"]
-    assert "1 nodes run in integers" in out
+    assert "1 node in integers" in out
     code, out, _ = run("plan", folder / "net.onnx", "-r", "linear4", *rules, "--json", capsys=capsys)
     data = json.loads(out)
     assert data["rules"] == ["depthwise=linear8", "fc=int8"]

@@ -68,7 +68,26 @@ def open_data(
     data = bound(source if isinstance(source, Images | Samples) else _opened(source, model, inputs), model, feeds)
     if labels is not None:
         data = _labeled(data, labels)
+    if isinstance(data, Images):
+        _check_places(data)
     return data if limit is None else data.subset(limit, seed=seed)
+
+
+def _check_places(images: Images) -> None:
+    """Refuse a crop under labels that speak of whole images."""
+    how = images.preprocessing
+    target = None if images.targets is None else images.targets[0]
+    if how is not None and how.crop is not None and _has_places(target):
+        raise DataError(
+            "only the middle of each image is taken, and its labels are of the whole image.",
+            where=images.name,
+            remedy="Give a model that takes whole images: prepare it again without a crop.",
+        )
+
+
+def _has_places(target: object) -> bool:
+    """Whether a label speaks of places in its image: boxes, or a map."""
+    return isinstance(target, Mapping) or (isinstance(target, np.ndarray) and target.ndim >= 2)
 
 
 def _labeled(data: Dataset, labels: object) -> Dataset:
@@ -190,7 +209,8 @@ def _bound_images(images: Images, model: Model, feeds: Mapping[str, Feed]) -> Im
         return images
     how = images.preprocessing if images.preprocessing is not None else model.preprocessing
     if info.dtype == np.uint8 and images.source.values != "model":
-        how = _byte_images(info) or how  # whatever normalizes bytes, it is behind that input
+        plain = _byte_images(info)  # whatever normalizes bytes, it is behind that input
+        how = how if plain is None else dataclasses.replace(plain, crop=None if how is None else how.crop)
     images = dataclasses.replace(images, input=info.name, dtype=info.dtype, preprocessing=how)
     if not feeds:
         return images

@@ -63,10 +63,12 @@ class Model:
         ir: the prepared graph; treat as read-only.
         trained_parameters: weights, biases, batch-norm scale and shift as they stood before folding (running
             statistics are not parameters).
-        preprocessing: from the metadata `lowbit.preprocessing`, if the file has it.
+        preprocessing: from the metadata `lowbit.preprocessing`, or as the exporter says it (`graph/exporters.py`).
         source: file name, or "memory".
         remarks: what whoever made the file should know of it.
         precision: the float type that it had before it was prepared.
+        preprocessing_note: which exporter says what of the preprocessing, or why that cannot be followed; empty where
+            lowbit's own metadata or the user says it, or nobody.
 
     >>> model = lowbit.load("model.onnx")
     >>> model.inputs[0].shape, model.outputs[0].name
@@ -79,6 +81,7 @@ class Model:
     source: str
     remarks: tuple[str, ...] = ()
     precision: Precision = FLOAT32_NETWORK
+    preprocessing_note: str = ""
 
     def __repr__(self) -> str:
         ends = " -> ".join(listed(info.name for info in some) for some in (self.inputs, self.outputs))

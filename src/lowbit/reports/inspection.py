@@ -1,5 +1,6 @@
 """One model in the terminal: its layers and what they cost, and where the bytes of its file are."""
 
+from dataclasses import asdict
 from typing import Any
 
 from lowbit.formats.ledger import Ledger
@@ -52,8 +53,8 @@ def print_inspection(model: Model, cost: Cost, ledger: Ledger, *, console: Conso
         f"{units.amount(cost.flops)} FLOPs for one sample (1 MAC = 2 FLOPs).",
         highlight=False,
     )
-    for remark in model.remarks:
-        console.print(remark, highlight=False)
+    for remark in filter(None, (*model.remarks, model.preprocessing_note or _images_of(model))):
+        console.print(remark, markup=False, highlight=False)
     console.print("`lowbit explain bits` says what a heading means.", style="dim", highlight=False)
 
 
@@ -63,6 +64,11 @@ def _parameters(cost: Cost) -> str:
     if cost.parameters == cost.trained_parameters:
         return trained
     return f"{trained} as trained, {units.count(cost.parameters)} after folding batch norms"
+
+
+def _images_of(model: Model) -> str:
+    """How images become the input, in a sentence; empty where nothing is said."""
+    return "" if model.preprocessing is None else f"Images become the input: {model.preprocessing}."
 
 
 def _inputs(model: Model) -> str:
@@ -93,6 +99,8 @@ def inspection_json(model: Model, cost: Cost, ledger: Ledger) -> dict[str, Any]:
     return {
         "model": model.source,
         "remarks": list(model.remarks),
+        "preprocessing": model.preprocessing and asdict(model.preprocessing),
+        "preprocessing_note": model.preprocessing_note,
         "inputs": [{"name": info.name, "shape": list(info.shape), "dtype": info.dtype.name} for info in model.inputs],
         "trained_parameters": cost.trained_parameters,
         "parameters": cost.parameters,

@@ -8,6 +8,7 @@ NETWORKS = {
         "of a layer: one input that an output value sees. The columns of a convolution are (input channel, kernel "
         "position) pairs"
     ),
+    "crop": "the part of an image that is taken, from its middle, as a share of its sides",
     "depthwise": (
         "a convolution each of whose outputs sees one input channel. It has few weights and does little arithmetic for "
         "each value that it reads, so that integers hardly make it faster, and its channels often differ so much that "
@@ -25,7 +26,10 @@ NETWORKS = {
     "model": "a network as lowbit works on it: prepared, never changed (`Model`)",
     "parameters": "values that training set: weights, biases, batch-norm scale and shift; not running statistics",
     "position": "one place of an output, such as a pixel; the number of a node in execution order where that is said",
-    "preprocessing": "what turns an image into the model's input: size, layout, scale, mean, standard deviation",
+    "preprocessing": (
+        "what turns an image into the model's input: the part that is taken, size, layout, scale, mean, standard "
+        "deviation"
+    ),
     "row of a layer": (
         "the weights of one output channel. A layer is `matrix @ columns + bias`, rows by columns, for each group"
     ),
