@@ -21,9 +21,12 @@ from lowbit.graph import load as graph_load
 from lowbit.graph.checks import check_functions
 from lowbit.graph.model import Model
 from lowbit.graph.sizes import Sizes
+from lowbit.importing.imported import Given, Imported
+from lowbit.importing.table import import_object, reader_of
 from lowbit.packing.archive import section_bytes
 
 if TYPE_CHECKING:
+    import keras
     import torch
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -31,23 +34,28 @@ RULES_KEY = "lowbit.rules"  # of a file's metadata: a list of texts
 
 
 def load(
-    source: "str | os.PathLike[str] | bytes | onnx.ModelProto | torch.nn.Module | Model",
+    source: "str | os.PathLike[str] | bytes | onnx.ModelProto | torch.nn.Module | torch.export.ExportedProgram | "
+    "keras.Model | Model",
     *,
     example: object | None = None,
+    weights: "str | os.PathLike[str] | None" = None,
     input_sizes: Sizes | None = None,
 ) -> Model:
     """Load a network and prepare it for quantization; the original is never changed.
 
     Args:
-        source: an ONNX file or a lowbit archive, the bytes of either, an `onnx.ModelProto`, a `torch.nn.Module`, or a
-            `Model`, which comes back as it is.
+        source: an ONNX file, a lowbit archive, or a file of another framework (`importing/table.py`); the bytes of
+            either of the first two; an `onnx.ModelProto`, a `keras.Model`, a `torch.nn.Module`, a TorchScript module, an
+            `ExportedProgram`; or a `Model`, which comes back as it is.
         example: for a torch module, one input tensor, or a tuple or dict of them, with the batch as first dimension.
+        weights: a .safetensors file with the weights of a torch module.
         input_sizes: of inputs with open dimensions, by name: fixed from now on; None leaves a dimension open.
 
     Raises:
         ModelError: unreadable, damaged, hostile or unsupported; says which and what to do.
         ArchiveError: a damaged archive.
     """
+    given = Given(example, None if weights is None else Path(weights), input_sizes or {})
     if isinstance(source, bytes) and archive.is_archive(source):
         return graph_load.load(archive.unpack(source), input_sizes=input_sizes)
     if isinstance(source, str | os.PathLike):
@@ -55,7 +63,17 @@ def load(
         if is_archive(path):
             unpacked = graph_load.load(archive.unpack(path.read_bytes()), input_sizes=input_sizes)
             return dataclasses.replace(unpacked, source=str(path))
-    return graph_load.load(source, example=example, input_sizes=input_sizes)
+        read = reader_of(path)
+        if read is not None:
+            return _prepared(read(path, given), input_sizes)
+    elif not isinstance(source, bytes | onnx.ModelProto | Model):
+        return _prepared(import_object(source, given), input_sizes)
+    return graph_load.load(source, input_sizes=input_sizes)
+
+
+def _prepared(imported: Imported, sizes: Sizes | None) -> Model:
+    trained = imported.trained_parameters
+    return graph_load.from_proto(imported.proto, imported.source, trained_parameters=trained, sizes=sizes)
 
 
 def is_archive(path: Path | str) -> bool:

@@ -1,0 +1,1 @@
+"""Float `.tflite` files -> ONNX."""
