@@ -21,8 +21,10 @@ import onnx
 
 from lowbit.errors import ModelError
 from lowbit.graph.model import LARGEST_BYTES
+from lowbit.importing.dense import write_dense_layers
 from lowbit.importing.imported import Array, Given, Imported, check_answers, first_line, missing, quoted
 from lowbit.importing.names import name_layers, rename
+from lowbit.importing.torch import silent, with_open_batch
 
 if TYPE_CHECKING:
     import keras
@@ -69,15 +71,9 @@ def import_keras(model: "keras.Model", given: Given, source: str = "") -> Import
     samples = _samples(keras, signature, given.example)
     with quoted("Keras could not run it", source, "Check that the model can be called on such inputs."):
         wanted = [_array(keras, one) for one in keras.tree.flatten(model(samples, training=False))]
-    remedy = "Check that model.export('model.onnx', format='onnx') works, and give lowbit that file."
-    with quoted("Keras could not export it", source, remedy), tempfile.TemporaryDirectory(prefix="lowbit-") as folder:
-        path = Path(folder) / "model.onnx"
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            signature = None if signature is None else [signature]
-            model.export(path, format="onnx", verbose=False, input_signature=signature)
-        proto = onnx.load(path)
+    proto = _exported(keras, model, signature, samples, source)
     _name(keras, proto, model)
+    write_dense_layers(proto)
     check_answers(proto, [_array(keras, one) for one in keras.tree.flatten(samples)], wanted, source)
     trained = sum(int(np.prod(weight.shape)) for weight in model.weights if weight.name not in STATISTICS)
     return Imported(proto, source, trained)
@@ -141,16 +137,18 @@ def _refusal(error: Exception, source: str) -> ModelError:
 
 def _signature(keras: Any, model: "keras.Model", given: Given, source: str) -> Any:  # noqa: ANN401 - a structure
     """The inputs, as nested as the model takes them, with all sizes but the batch known; None of one that has to say."""
-    try:
-        inputs = model.input
-    except (AttributeError, ValueError):  # a subclass, which knows its inputs once it was called
+    # `inputs` of a functional model is flat, and of a sequential one its only input in a list.
+    inputs = getattr(model, "_inputs_struct", None)
+    inputs = getattr(model, "inputs", None) if inputs is None else inputs
+    if inputs is None or (isinstance(inputs, list) and not inputs):  # a subclass, which knows its inputs once it was called
         if given.example is None:
             raise ModelError(
                 "a model of a class of its own needs an example input.",
                 where=source,
                 remedy="Call lowbit.load(model, example=numpy.zeros((1, height, width, 3), 'float32')).",
-            ) from None
+            )
         return None
+    inputs = inputs[0] if isinstance(inputs, list) and len(inputs) == 1 else inputs
     return keras.tree.map_structure(lambda one: _specification(keras, one, given, source), inputs)
 
 
@@ -169,6 +167,43 @@ def _specification(keras: Any, tensor: Any, given: Given, source: str) -> Any:  
             remedy=f"Say the size, for example --input-size {example}.",
         )
     return keras.layers.InputSpec(shape=(None, *shape[1:]), dtype=tensor.dtype, name=name)
+
+
+def _exported(keras: Any, model: "keras.Model", signature: Any, samples: Any, source: str) -> onnx.ModelProto:  # noqa: ANN401
+    """By Keras' own export; where that fails on torch, by torch's newer exporter, which takes minutes for large networks.
+
+    With an open batch Keras asks torch for its older exporter, which does not know some layers.
+    """
+    remedy = "Check that model.export('model.onnx', format='onnx') works, and give lowbit that file."
+    signature = None if signature is None else [signature]
+    on_torch = keras.backend.backend() == "torch"
+    with quoted("Keras could not export it", source, remedy), tempfile.TemporaryDirectory(prefix="lowbit-") as folder:
+        path = Path(folder) / "model.onnx"
+        if not on_torch:
+            model.export(path, format="onnx", verbose=False, input_signature=signature)
+            return onnx.load(path)
+        import torch
+
+        try:
+            with silent(torch):
+                model.export(path, format="onnx", verbose=False, input_signature=signature)
+            return onnx.load(path)
+        except Exception:  # whatever it meets
+            return with_open_batch(torch, _as_module(torch, keras, model, samples), tuple(keras.tree.flatten(samples)))
+
+
+def _as_module(torch: Any, keras: Any, model: "keras.Model", samples: Any) -> Any:  # noqa: ANN401 - torch.nn.Module
+    """A Keras model on torch, with its inputs one after the other."""
+
+    class Flat(torch.nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, *inputs: Any) -> Any:  # noqa: ANN401 - tensors
+            return self.model(keras.tree.pack_sequence_as(samples, inputs), training=False)
+
+    return Flat().eval()
 
 
 def _samples(keras: Any, signature: Any, example: object) -> Any:  # noqa: ANN401 - a structure
@@ -192,7 +227,8 @@ def _array(keras: Any, tensor: Any) -> Array:  # noqa: ANN401 - a tensor of the 
 
 def _name(keras: Any, proto: onnx.ModelProto, model: "keras.Model") -> None:  # noqa: ANN401 - a module without types
     """Names of outputs, layers and weights as Keras has them; one symbol for the batch."""
-    name_layers(proto, ((weight.path, _array(keras, weight)) for weight in model.weights))
+    own = f"{model.name}/"  # of a sequential model
+    name_layers(proto, ((weight.path.removeprefix(own), _array(keras, weight)) for weight in model.weights))
     names = getattr(model, "output_names", None) or ()
     if len(names) == len(proto.graph.output):
         rename(proto, {value.name: name for value, name in zip(proto.graph.output, names, strict=True)})

@@ -6,6 +6,7 @@ Source: `torch.onnx.export`.
 import copy
 import importlib.util
 import io
+import logging
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -41,15 +42,12 @@ def import_module(module: "torch.nn.Module", given: Given) -> Imported:
     example = given.example
     named = {str(name): _doubled(one) for name, one in example.items()} if isinstance(example, Mapping) else {}
     inputs = () if named else tuple(map(_doubled, example if isinstance(example, tuple) else (example,)))
-    batch = torch.export.Dim.DYNAMIC
-    shapes = {name: {0: batch} for name in named} if named else tuple({0: batch} for _ in inputs)
     remedy = "Check that module(example) runs, or export to ONNX yourself and load the file."
     trained = sum(parameter.numel() for parameter in module.parameters())
     if given.weights is not None:
         module = _with_weights(module, given.weights)
     with _evaluated(module), quoted("torch could not export it", source, remedy):
-        exported = torch.onnx.export(module, inputs, kwargs=named, dynamo=True, verbose=False, dynamic_shapes=shapes)
-        return Imported(_copied(exported), source, trained)
+        return Imported(with_open_batch(torch, module, inputs, named), source, trained)
 
 
 def import_exported_program(program: "torch.export.ExportedProgram", given: Given, source: str = "") -> Imported:
@@ -61,8 +59,7 @@ def import_exported_program(program: "torch.export.ExportedProgram", given: Give
     source = source or type(program).__name__
     torch = needed_torch(source)
     remedy = "Check that torch.onnx.export(program, dynamo=True) works, and give lowbit the file that it writes."
-    with quoted("torch could not translate it to ONNX", source, remedy), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with quoted("torch could not translate it to ONNX", source, remedy), silent(torch):
         exported = torch.onnx.export(program, dynamo=True, verbose=False)
         trained = sum(parameter.numel() for parameter in program.parameters())
         return Imported(_copied(exported), source, trained)
@@ -80,8 +77,7 @@ def import_script(module: "torch.jit.ScriptModule", given: Given, source: str = 
     inputs = _script_inputs(torch, names, given, source)
     names = names[: len(inputs)]
     remedy = "Give lowbit the module that it was made from, or what torch.export or torch.onnx.export makes of that."
-    with quoted("torch could not export it", source, remedy), _evaluated(module), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with quoted("torch could not export it", source, remedy), _evaluated(module), silent(torch):
         with torch.no_grad():
             outputs = module(*inputs)
         wanted = [outputs] if isinstance(outputs, torch.Tensor) else list(outputs)
@@ -111,6 +107,39 @@ def needed_torch(source: str) -> Any:  # noqa: ANN401 - a module without types
     import torch
 
     return torch
+
+
+def with_open_batch(
+    torch: Any,  # noqa: ANN401 - a module without types
+    module: "torch.nn.Module",
+    inputs: "tuple[torch.Tensor, ...]",
+    named: "Mapping[str, torch.Tensor] | None" = None,
+) -> onnx.ModelProto:
+    """A module exported with all first dimensions open; inputs hold two samples, by place or by name."""
+    batch = torch.export.Dim.DYNAMIC
+    shapes = {name: {0: batch} for name in named} if named else tuple({0: batch} for _ in inputs)
+    with silent(torch):
+        return _copied(
+            torch.onnx.export(module, inputs, kwargs=named, dynamo=True, verbose=False, dynamic_shapes=shapes)
+        )
+
+
+@contextmanager
+def silent(torch: Any) -> Iterator[None]:  # noqa: ANN401 - a module without types
+    """Keep torch's exporters from warning, logging and, where they fail, printing the graph on standard output."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.onnx._internal.exporter._registration")]
+    before = [logger.level for logger in loggers]
+    printing = getattr(torch._C, "_jit_set_onnx_log_enabled", lambda on: None)
+    try:
+        printing(False)
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
 
 
 def _script_inputs(torch: Any, names: list[str], given: Given, source: str) -> "tuple[torch.Tensor, ...]":  # noqa: ANN401
