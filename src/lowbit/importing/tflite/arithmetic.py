@@ -29,11 +29,15 @@ def activation(name: str) -> Operator:
 
 
 def reduction(op: str) -> Operator:
-    """MEAN, SUM and the like over axes."""
+    """MEAN, SUM and the like over axes; over images channels-first, as global pools are known."""
 
     def translate(model: Translation) -> None:
         rank = len(model.shape(model.operator.inputs[0]))
         axes = sorted({axis % rank for axis in model.integers(1)}) if rank else []
+        if rank == 4 and axes == [1, 2] and model.flag(0):
+            x = model.channels_first(model.read(0))
+            model.give(model.channels_last(model.node(op, [x, model.constant([2, 3])], keepdims=1)))
+            return
         model.give(model.node(op, [model.read(0), model.constant(axes)], keepdims=int(model.flag(0))))
 
     return translate

@@ -65,7 +65,7 @@ def fully_connected(model: Translation) -> None:
     out, width = model.shape(model.operator.inputs[1])
     rank = len(model.shape(model.operator.inputs[0]))
     keeps = model.flag(2) and rank != 2
-    weight = _constant_weights(model, 1)
+    weight = model.array(1)
     if keeps or weight is None:
         turned = (
             model.node("Transpose", [model.read(1)], perm=[1, 0])
@@ -128,16 +128,16 @@ def _resize(model: Translation, mode: str, *, aligned: bool, half: bool) -> None
     place = "align_corners" if aligned else "half_pixel" if half else "asymmetric"
     rounding = {"nearest_mode": "round_prefer_ceil" if aligned or half else "floor"} if mode == "nearest" else {}
     x = model.channels_first(model.read(0))
-    old, new = model.shape(model.operator.inputs[0])[1:3], model.integers(1)
-    factors = [target / max(size, 1) for target, size in zip(new, old, strict=True)]
-    if all((factor * 16).is_integer() for factor in factors) and not aligned:
-        scales = model.constant(np.array([1, 1, *factors], np.float32))
-        y = model.node("Resize", [x, "", scales], mode=mode, coordinate_transformation_mode=place, **rounding)
-    else:
-        sizes = model.constant(new)
-        how = {"mode": mode, "coordinate_transformation_mode": place, "axes": [2, 3], **rounding}
-        y = model.node("Resize", [x, "", "", sizes], **how)
-    model.give(model.channels_last(y))
+    sizes = zip(model.integers(1), model.shape(model.operator.inputs[0])[1:3], strict=True)
+    scales = model.constant(np.array([1, 1, *(_factor(new, old) for new, old in sizes)], np.float32))
+    how = {"mode": mode, "coordinate_transformation_mode": place, **rounding}
+    model.give(model.channels_last(model.node("Resize", [x, "", scales], **how)))
+
+
+def _factor(new: int, old: int) -> np.float32:
+    """The factor by which ONNX comes to this size: it rounds down. Sizes themselves would fix the batch."""
+    factor = np.float32(new / old)
+    return factor if int(np.float32(old) * factor) == new else np.nextafter(factor, np.float32(np.inf))
 
 
 def depth_to_space(model: Translation) -> None:
@@ -172,14 +172,10 @@ def _padding(
 
 
 def _weights(model: Translation, at: int) -> np.ndarray:
-    weight = _constant_weights(model, at)
+    weight = model.array(at)
     if weight is None or weight.ndim != 4:
         raise model.refused("computes its weights, which must be constants")
     return weight
-
-
-def _constant_weights(model: Translation, at: int) -> np.ndarray | None:
-    return model.array(at)
 
 
 def _name(model: Translation, at: int) -> str:

@@ -129,6 +129,7 @@ REFUSED: Mapping[int, str] = {
     114: "QUANTIZE",
     118: "IF",
     119: "WHILE",
+    124: "DENSIFY",
     120: "NON_MAX_SUPPRESSION_V4",
     121: "NON_MAX_SUPPRESSION_V5",
     129: "CALL_ONCE",

@@ -1,10 +1,9 @@
 """A float .tflite file -> ONNX.
 
-The batch is left open where the file has a batch of one and the network answers sample by sample as it does alone;
-that is tried, since nothing in a file says so. Where LiteRT is installed its answers are compared, too.
+The batch is left open where the file has a batch of one and two samples together get the answers that each gets alone:
+that is tried, since nothing in a file says so. LiteRT itself is never asked: files of strangers can end it.
 """
 
-import importlib.util
 import json
 import math
 import struct
@@ -16,17 +15,18 @@ from onnx import helper
 
 from lowbit.engines import open_session
 from lowbit.engines.litert_reader import LiteRtFile, StoredTensor, read_litert
-from lowbit.errors import EngineError, LowbitError, ModelError
+from lowbit.errors import LowbitError, ModelError
 from lowbit.files import check_has_end
 from lowbit.graph.preprocessing import METADATA_KEY
-from lowbit.importing.imported import Array, Given, Imported, check_answers, first_line
+from lowbit.importing.imported import Array, Given, Imported, first_line
 from lowbit.importing.tflite.data_movement import identity_of_type
 from lowbit.importing.tflite.operators import OPERATORS, REFUSED
 from lowbit.importing.tflite.translation import BATCH, TYPES, Translation
 
 LAYOUT_KEY = "lowbit.layout"  # of files that lowbit wrote: how their axes lie
 QUANTIZED = ("int8", "uint8", "int16", "int4", "uint4", "int2")
-LARGEST_PROBE = 1 << 24  # values of an input; networks with larger ones keep their batch
+LARGEST_PROBE = 1 << 35  # multiplications and values of two samples; networks with more keep their batch
+PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 GIVE_FLOAT = "Give the float model that it was made from."
 
 
@@ -46,9 +46,8 @@ def read_tflite(path: Path, given: Given) -> Imported:
     _check_float(file, source)
     inputs = [file.graphs[0].tensors[index] for index in file.graphs[0].inputs]
     proto = _translated(file, source, open_batch=True) if _may_be_open(inputs) else None
-    if proto is None or not _answers_sample_by_sample(proto, inputs):
+    if proto is None or not _answers_sample_by_sample(proto):
         proto = _translated(file, source, open_batch=False)
-    _check_against_litert(path, proto, inputs, source)
     return Imported(proto, source)
 
 
@@ -145,26 +144,44 @@ def _may_be_open(inputs: list[StoredTensor]) -> bool:
     )
 
 
-def _samples(proto: onnx.ModelProto, count: int) -> list[Array] | None:
-    """Random inputs; integers, which may be indices, are zeros and ones; None if they would be huge."""
+def work(proto: onnx.ModelProto) -> float:
+    """How much two samples cost: multiplications of layers and values of all tensors; infinite if that is not known."""
+    two = onnx.ModelProto()
+    two.CopyFrom(proto)
+    for value in two.graph.input:
+        value.type.tensor_type.shape.dim[0].dim_value = 2
+    inferred = onnx.shape_inference.infer_shapes(two).graph
+    sizes = {
+        value.name: [dim.dim_value or math.inf for dim in value.type.tensor_type.shape.dim]
+        for value in (*inferred.value_info, *inferred.input, *inferred.output)
+        if value.type.tensor_type.HasField("shape")
+    }
+    sizes |= {tensor.name: list(tensor.dims) for tensor in proto.graph.initializer}
+    total = 0.0
+    for node in proto.graph.node:
+        outputs = sum(math.prod(sizes.get(name, [math.inf])) for name in node.output)
+        weight = sizes.get(node.input[1], []) if node.op_type in PRODUCTS else []
+        total += outputs * max(1, math.prod(weight) if node.op_type == "ConvTranspose" else math.prod(weight[1:]))
+    return total
+
+
+def _samples(proto: onnx.ModelProto) -> list[Array]:
+    """Two random samples; of integers, which may be indices, zeros and ones."""
     random = np.random.default_rng(0)
     arrays: list[Array] = []
     for value in proto.graph.input:
-        dims = [dim.dim_value or 32 for dim in value.type.tensor_type.shape.dim]
-        dims[:1] = [count]
-        if math.prod(dims) > LARGEST_PROBE:
-            return None
+        sizes = [2, *(dim.dim_value for dim in value.type.tensor_type.shape.dim[1:])]
         dtype = helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
         floats = np.issubdtype(dtype, np.floating)
-        arrays.append((random.standard_normal(dims) if floats else random.integers(0, 2, dims)).astype(dtype))
+        arrays.append((random.standard_normal(sizes) if floats else random.integers(0, 2, sizes)).astype(dtype))
     return arrays
 
 
-def _answers_sample_by_sample(proto: onnx.ModelProto, inputs: list[StoredTensor]) -> bool:
+def _answers_sample_by_sample(proto: onnx.ModelProto) -> bool:
     """Whether two samples together get the answers that each gets alone."""
-    samples = _samples(proto, 2)
-    if samples is None:
+    if not work(proto) <= LARGEST_PROBE:
         return False
+    samples = _samples(proto)
     try:
         session = open_session(proto.SerializeToString())
         both = session.run(dict(zip(session.input_names, samples, strict=True)))
@@ -178,18 +195,3 @@ def _answers_sample_by_sample(proto: onnx.ModelProto, inputs: list[StoredTensor]
     except LowbitError:
         return False
     return True
-
-
-def _check_against_litert(path: Path, proto: onnx.ModelProto, inputs: list[StoredTensor], source: str) -> None:
-    if importlib.util.find_spec("ai_edge_litert") is None:
-        return
-    samples = _samples(proto, 1 if _may_be_open(inputs) else inputs[0].shape[0] if inputs and inputs[0].shape else 1)
-    if samples is None:
-        return
-    try:
-        session = open_session(path, engine="litert", threads=1)
-        names = [value.name for value in proto.graph.input]
-        wanted = session.run(dict(zip(names, samples, strict=True)))
-    except EngineError as error:
-        raise ModelError(f"LiteRT does not run it: {error.what}", where=source, remedy="Write it again.") from error
-    check_answers(proto, samples, [wanted[value.name] for value in proto.graph.output], source)

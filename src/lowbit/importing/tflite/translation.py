@@ -17,6 +17,7 @@ from lowbit.importing.imported import Array
 
 OPSET = 20
 BATCH = "batch"
+SHARED = 1 << 24
 FIRST, LAST = (0, 3, 1, 2), (0, 2, 3, 1)  # channels-last to channels-first, and back
 TYPES = {
     "float32": TensorProto.FLOAT,
@@ -27,8 +28,8 @@ TYPES = {
     "uint8": TensorProto.UINT8,
     "int8": TensorProto.INT8,
 }
-# Of fused activation functions, by their number in the schema.
-FUSED = {1: "RELU", 2: "RELU_N1_TO_1", 3: "RELU6", 4: "TANH"}
+# Of fused activation functions, by their number in the schema; others have a number, but LiteRT does not compute them.
+FUSED = {1: "RELU", 2: "RELU_N1_TO_1", 3: "RELU6"}
 
 
 class Translation:
@@ -43,6 +44,7 @@ class Translation:
         values: the ONNX name of what stands for a tensor, by its index.
         arrays: content of constants that were read.
         ends: names of inputs and outputs of the graph, by index; nothing else gets them.
+        spare: bytes of constants that may still be read: tensors of a file can share one content.
         operator, label: what is translated now, and what its nodes are named after.
     """
 
@@ -54,6 +56,7 @@ class Translation:
         self.arrays: dict[int, Array] = {}
         self.names: set[str] = set()
         self.ends = {index: self.unique(self.tensor(index).name) for index in (*self.graph.inputs, *self.graph.outputs)}
+        self.spare = len(file.content) + SHARED
         self.operator = StoredOperator(-1, (), ())
         self.label = ""
 
@@ -86,6 +89,9 @@ class Translation:
         stored = self.file.array(span, "bool" if tensor.dtype == "bool" else np.dtype(tensor.dtype).str)
         if stored.size != int(np.prod(tensor.shape)):
             raise ValueError(f"tensor '{tensor.name}' has {stored.size} values, not {list(tensor.shape)}")
+        self.spare -= stored.nbytes
+        if self.spare < 0:
+            raise ValueError("its tensors are far larger than it is itself, since they share their content")
         wide = helper.tensor_dtype_to_np_dtype(TYPES[tensor.dtype])
         self.arrays[index] = stored.reshape(tensor.shape).astype(wide)
         return self.arrays[index]
