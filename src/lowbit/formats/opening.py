@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,17 +64,48 @@ def load(
         if is_archive(path):
             unpacked = graph_load.load(archive.unpack(path.read_bytes()), input_sizes=input_sizes)
             return dataclasses.replace(unpacked, source=str(path))
-        read = reader_of(path)
-        if read is not None:
-            return _prepared(read(path, given), input_sizes)
+        if is_foreign(path):
+            return _imported(path, given)
     elif not isinstance(source, bytes | onnx.ModelProto | Model):
-        return _prepared(import_object(source, given), input_sizes)
+        return _prepared(import_object(source, given), given)
     return graph_load.load(source, input_sizes=input_sizes)
 
 
-def _prepared(imported: Imported, sizes: Sizes | None) -> Model:
+def _imported(path: Path, given: Given) -> Model:
+    """A file of another framework. Commands open a model more than once, and its framework may take half a minute."""
+    try:
+        stamp = path.stat()
+    except OSError as error:
+        raise ModelError(f"cannot be read: {error.strerror}.", where=str(path), remedy="Check the path.") from error
+    if given.example is not None:
+        return _read_foreign(path, given)
+    sizes = tuple(sorted(given.sizes.items()))
+    return _last_import(str(path), (stamp.st_mtime_ns, stamp.st_size, stamp.st_ino), sizes)
+
+
+@lru_cache(maxsize=1)
+def _last_import(path: str, stamp: tuple[int, ...], sizes: tuple[tuple[str, tuple[int | None, ...]], ...]) -> Model:
+    return _read_foreign(Path(path), Given(sizes=dict(sizes)))
+
+
+def _read_foreign(path: Path, given: Given) -> Model:
+    read = reader_of(path)
+    assert read is not None
+    return _prepared(read(path, given), given)
+
+
+def _prepared(imported: Imported, given: Given) -> Model:
     trained = imported.trained_parameters
-    return graph_load.from_proto(imported.proto, imported.source, trained_parameters=trained, sizes=sizes)
+    return graph_load.from_proto(imported.proto, imported.source, trained_parameters=trained, sizes=given.sizes)
+
+
+def is_foreign(path: Path | str) -> bool:
+    """Whether a file is another framework's, by its ending.
+
+    Raises:
+        ModelError: a format that lowbit does not read; says what to do.
+    """
+    return reader_of(Path(path)) is not None
 
 
 def is_archive(path: Path | str) -> bool:
@@ -132,18 +164,24 @@ def file_rules(path: Path | str) -> tuple[str, ...]:
 
 
 def opened(path: Path | str, folder: Path) -> Path:
-    """The path of the ONNX file itself: `path`, or what an archive holds, unpacked into `folder`.
+    """The path of what a runtime opens: `path`, or, written into `folder`, what an archive holds, or what another
+    framework's file becomes; LiteRT opens its own.
 
     Raises:
         ArchiveError: a damaged archive.
+        ModelError: another framework's file that cannot be read.
         OutputError: `folder` cannot be written.
     """
     path = Path(path)
-    if not is_archive(path):
+    if is_archive(path):
+        content = archive.unpack(path.read_bytes())
+    elif not is_litert(path) and is_foreign(path):
+        content = load(path).to_bytes()
+    else:
         return path
     target = folder / f"{len(list(folder.iterdir()))}-{path.stem}.onnx"
     try:
-        target.write_bytes(archive.unpack(path.read_bytes()))
+        target.write_bytes(content)
     except OSError as error:
         raise OutputError(f"cannot unpack: {error.strerror or error}.", where=str(folder)) from error
     return target
@@ -178,6 +216,8 @@ def pack_file(path: Path | str) -> bytes:
     """
     if is_archive(path):
         raise ModelError("is an archive already.", where=str(path), remedy="Give the ONNX file.")
+    if is_foreign(path):
+        return archive.pack(load(path).to_bytes())
     data = read_file(path)
     graph_load.parse(data, str(path))  # which knows how to say what is wrong with it
     try:

@@ -26,7 +26,7 @@ from lowbit.measurement.inputs import as_taken, first_batch
 from lowbit.measurement.judging import case_of, judged
 from lowbit.measurement.memory import Memory, memory
 from lowbit.measurement.prediction import Prediction, Runs, predict
-from lowbit.measurement.reference import check_classes, check_reference, described, image_size, layer_costs
+from lowbit.measurement.reference import check_classes, described, image_size, layer_costs
 from lowbit.measurement.results import CLASSIFICATION, Comparison, Environment, Example
 from lowbit.measurement.rows import Candidate, Measured, contents, expected_ratio, row, with_fastest
 from lowbit.measurement.sizes import NO_CONTROL, with_sizes
@@ -50,12 +50,12 @@ def measure(
     """Measure files on the same samples; the first is the reference that the others are compared with.
 
     Args:
-        files: ONNX, archive or LiteRT files of one model, the float ONNX one first.
+        files: ONNX files, archives, LiteRT files or those of other frameworks, of one model; the float one first.
         data: evaluation samples; without labels the distance from the first file takes the place of a metric.
         conditions: how to measure.
         runs: timed runs per file, for conditions that are the default otherwise; 0 skips latency.
         task: what files are judged by, likewise.
-        model: the float model, if it is already loaded; else it is read from the first file, which must then be ONNX.
+        model: the float model, if it is already loaded; else it is read from the first file.
         progress: told as the work goes on.
 
     Raises:
@@ -67,11 +67,10 @@ def measure(
     candidates = [file if isinstance(file, Candidate) else _candidate(Path(file)) for file in files]
     if not candidates:
         raise DataError("there are no files to measure.", remedy="Name at least one ONNX file.")
-    if model is None:
-        check_reference(candidates[0].path)
     with tempfile.TemporaryDirectory(prefix="lowbit-") as folder:
         # Archives are measured as the ONNX files that they hold; their size is their own.
         paths = [opened(candidate.path, Path(folder)) for candidate in candidates]
+        candidates = list(map(_as_measured, candidates, paths))
         model = model or load(paths[0])
         data, per_run = _runs(model, data, conditions)
         conditions = dataclasses.replace(conditions, batch=per_run or conditions.batch)
@@ -93,6 +92,14 @@ def measure(
         if conditions.control and rows[0].zstd_bytes is None:
             notes = (*notes, NO_CONTROL)
         return dataclasses.replace(comparison, rows=rows, notes=notes)
+
+
+def _as_measured(candidate: Candidate, path: Path) -> Candidate:
+    """Another framework's file in its ONNX form, which is what is measured; archives keep their own size."""
+    if path == candidate.path or is_archive(candidate.path):
+        return candidate
+    note = f"{candidate.path.name} was measured as the ONNX file that it becomes."
+    return dataclasses.replace(candidate, path=path, notes=(*candidate.notes, note))
 
 
 def _candidate(path: Path) -> Candidate:
