@@ -1,5 +1,6 @@
 """What goes into every reader of another framework's models, and what comes out."""
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from lowbit.graph.sizes import Sizes
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
+COLOR = re.compile(r"\x1b\[[0-9;]*m")
 # The largest difference of two runtimes that are right, as a share of the largest value: float32 sums in another order.
 SAME = 1e-3
 SMALL = 1e-3  # outputs below it, such as a probability of nearly zero, may differ by that share of it
@@ -60,8 +62,10 @@ def missing(package: str, extra: str, where: str) -> ModelError:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error of another library says, in one line that ends without a full stop."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    """What was the cause of another library's error, in one line that ends without a full stop."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = [line.strip() for line in COLOR.sub("", str(error)).splitlines() if line.strip()]
     return (lines[0] if lines else type(error).__name__)[:300].rstrip(".: ")
 
 

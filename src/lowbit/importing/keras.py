@@ -21,7 +21,6 @@ import onnx
 
 from lowbit.errors import ModelError
 from lowbit.graph.model import LARGEST_BYTES
-from lowbit.importing.dense import write_dense_layers
 from lowbit.importing.imported import Array, Given, Imported, check_answers, first_line, missing, quoted
 from lowbit.importing.names import name_layers, rename
 from lowbit.importing.torch import silent, with_open_batch
@@ -72,8 +71,7 @@ def import_keras(model: "keras.Model", given: Given, source: str = "") -> Import
     with quoted("Keras could not run it", source, "Check that the model can be called on such inputs."):
         wanted = [_array(keras, one) for one in keras.tree.flatten(model(samples, training=False))]
     proto = _exported(keras, model, signature, samples, source)
-    _name(keras, proto, model)
-    write_dense_layers(proto)
+    _name(keras, proto, model, signature)
     check_answers(proto, [_array(keras, one) for one in keras.tree.flatten(samples)], wanted, source)
     trained = sum(int(np.prod(weight.shape)) for weight in model.weights if weight.name not in STATISTICS)
     return Imported(proto, source, trained)
@@ -185,25 +183,27 @@ def _exported(keras: Any, model: "keras.Model", signature: Any, samples: Any, so
         import torch
 
         try:
-            with silent(torch):
+            with silent():
                 model.export(path, format="onnx", verbose=False, input_signature=signature)
             return onnx.load(path)
         except Exception:  # whatever it meets
-            return with_open_batch(torch, _as_module(torch, keras, model, samples), tuple(keras.tree.flatten(samples)))
+            if keras.tree.is_nested(samples):
+                raise
+            return with_open_batch(torch, _as_module(torch, model), (samples,))
 
 
-def _as_module(torch: Any, keras: Any, model: "keras.Model", samples: Any) -> Any:  # noqa: ANN401 - torch.nn.Module
-    """A Keras model on torch, with its inputs one after the other."""
+def _as_module(torch: Any, model: "keras.Model") -> Any:  # noqa: ANN401 - torch.nn.Module
+    """A Keras model of one input, in inference."""
 
-    class Flat(torch.nn.Module):  # type: ignore[misc]
+    class Inference(torch.nn.Module):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
             self.model = model
 
-        def forward(self, *inputs: Any) -> Any:  # noqa: ANN401 - tensors
-            return self.model(keras.tree.pack_sequence_as(samples, inputs), training=False)
+        def forward(self, x: Any) -> Any:  # noqa: ANN401 - a tensor
+            return self.model(x, training=False)
 
-    return Flat().eval()
+    return Inference().eval()
 
 
 def _samples(keras: Any, signature: Any, example: object) -> Any:  # noqa: ANN401 - a structure
@@ -225,14 +225,15 @@ def _array(keras: Any, tensor: Any) -> Array:  # noqa: ANN401 - a tensor of the 
     return np.asarray(keras.ops.convert_to_numpy(tensor))
 
 
-def _name(keras: Any, proto: onnx.ModelProto, model: "keras.Model") -> None:  # noqa: ANN401 - a module without types
-    """Names of outputs, layers and weights as Keras has them; one symbol for the batch."""
+def _name(keras: Any, proto: onnx.ModelProto, model: "keras.Model", signature: Any) -> None:  # noqa: ANN401
+    """Names of inputs, outputs, layers and weights as Keras has them; one symbol for the batch."""
     own = f"{model.name}/"  # of a sequential model
     name_layers(proto, ((weight.path.removeprefix(own), _array(keras, weight)) for weight in model.weights))
-    names = getattr(model, "output_names", None) or ()
-    if len(names) == len(proto.graph.output):
-        rename(proto, {value.name: name for value, name in zip(proto.graph.output, names, strict=True)})
-    for value in proto.graph.output:
-        dims = value.type.tensor_type.shape.dim
-        if dims and dims[0].dim_param:
-            dims[0].dim_param = "batch"
+    inputs = [one.name for one in keras.tree.flatten(signature)] if signature is not None else []
+    for values, names in ((proto.graph.input, inputs), (proto.graph.output, getattr(model, "output_names", []))):
+        if len(names) == len(values):
+            rename(proto, {value.name: name for value, name in zip(values, names, strict=True)})
+        for value in values:
+            dims = value.type.tensor_type.shape.dim
+            if dims and dims[0].dim_param:
+                dims[0].dim_param = "batch"

@@ -76,7 +76,7 @@ def reader_of(path: Path) -> Reader | None:
             "is a TensorFlow SavedModel.",
             where=str(path),
             remedy=f"Convert it: pip install tf2onnx tensorflow, then {TO_ONNX} --saved-model {path}. "
-            "Or load it in Keras, save it as .keras, and give lowbit that.",
+            "If it came from Keras, call model.save('model.keras') there, and give lowbit that file.",
         )
     if path.name.lower().endswith(".weights.h5"):
         raise ModelError(

@@ -7,6 +7,8 @@ import copy
 import importlib.util
 import io
 import logging
+import os
+import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -59,7 +61,7 @@ def import_exported_program(program: "torch.export.ExportedProgram", given: Give
     source = source or type(program).__name__
     torch = needed_torch(source)
     remedy = "Check that torch.onnx.export(program, dynamo=True) works, and give lowbit the file that it writes."
-    with quoted("torch could not translate it to ONNX", source, remedy), silent(torch):
+    with quoted("torch could not translate it to ONNX", source, remedy), silent():
         exported = torch.onnx.export(program, dynamo=True, verbose=False)
         trained = sum(parameter.numel() for parameter in program.parameters())
         return Imported(_copied(exported), source, trained)
@@ -77,7 +79,7 @@ def import_script(module: "torch.jit.ScriptModule", given: Given, source: str = 
     inputs = _script_inputs(torch, names, given, source)
     names = names[: len(inputs)]
     remedy = "Give lowbit the module that it was made from, or what torch.export or torch.onnx.export makes of that."
-    with quoted("torch could not export it", source, remedy), _evaluated(module), silent(torch):
+    with quoted("torch could not export it", source, remedy), _evaluated(module), silent():
         with torch.no_grad():
             outputs = module(*inputs)
         wanted = [outputs] if isinstance(outputs, torch.Tensor) else list(outputs)
@@ -118,26 +120,33 @@ def with_open_batch(
     """A module exported with all first dimensions open; inputs hold two samples, by place or by name."""
     batch = torch.export.Dim.DYNAMIC
     shapes = {name: {0: batch} for name in named} if named else tuple({0: batch} for _ in inputs)
-    with silent(torch):
+    with silent():
         return _copied(
             torch.onnx.export(module, inputs, kwargs=named, dynamo=True, verbose=False, dynamic_shapes=shapes)
         )
 
 
 @contextmanager
-def silent(torch: Any) -> Iterator[None]:  # noqa: ANN401 - a module without types
-    """Keep torch's exporters from warning, logging and, where they fail, printing the graph on standard output."""
+def silent() -> Iterator[None]:
+    """Keep torch's exporters from warning and logging, and from printing the whole graph where they fail.
+
+    They print it from C++ on standard output, where a command's JSON goes; so the file behind that is turned away.
+    """
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.onnx._internal.exporter._registration")]
     before = [logger.level for logger in loggers]
-    printing = getattr(torch._C, "_jit_set_onnx_log_enabled", lambda on: None)
+    sys.stdout.flush()
+    kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
     try:
-        printing(False)
+        os.dup2(nowhere, 1)
         for logger in loggers:
             logger.setLevel(logging.ERROR)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(nowhere)
         for logger, level in zip(loggers, before, strict=True):
             logger.setLevel(level)
 

@@ -3,7 +3,7 @@
 import numpy as np
 import onnx_ir as ir
 
-from lowbit.graph.edit import constant, flag, is_standard, set_weight
+from lowbit.graph.edit import bypass, constant, extents, flag, is_standard, set_weight
 
 
 def write_biases(model: ir.Model) -> bool:
@@ -19,6 +19,39 @@ def write_biases(model: ir.Model) -> bool:
             set_weight(model.graph, node, 1, -array, wanted=f"{subtracted.name if subtracted else ''}.negative")
             changed = True
     return changed
+
+
+def write_gemms(model: ir.Model) -> bool:
+    """Let a MatMul of a matrix and the bias that is added to it be one Gemm, in place: integer kernels add biases too."""
+    changed = False
+    for node in tuple(model.graph):
+        if node.op_type != "Add" or not is_standard(node) or len(node.inputs) != 2:
+            continue
+        at = next((at for at, value in enumerate(node.inputs) if _is_product_of_matrices(value)), None)
+        product = None if at is None else node.inputs[at]
+        weight = None if product is None else constant(product.producer().inputs[1])
+        bias_value = None if at is None else node.inputs[1 - at]
+        bias = constant(bias_value)
+        if product is None or weight is None or bias is None or not (bias.dtype == weight.dtype == np.float32):
+            continue
+        if not is_bias(bias, weight.shape[1]) or bias.ndim > 2 or (bias.ndim == 2 and bias.shape[0] != 1):
+            continue
+        gemm = product.producer()
+        if bypass(model.graph, node, product):
+            gemm.op_type = "Gemm"
+            gemm.resize_inputs(3)
+            gemm.replace_input_with(2, bias_value)
+            changed = True
+    return changed
+
+
+def _is_product_of_matrices(value: ir.Value | None) -> bool:
+    """Whether a MatMul of two matrices makes a tensor that has one reader, the second of them a constant."""
+    node = value.producer() if value is not None and only_use(value) else None
+    if node is None or node.op_type != "MatMul" or not is_standard(node):
+        return False
+    weight = constant(node.inputs[1])
+    return weight is not None and weight.ndim == 2 and len(extents(node.inputs[0]) or ()) == 2
 
 
 def fold_gemm_factors(model: ir.Model) -> bool:
