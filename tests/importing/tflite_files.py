@@ -31,9 +31,7 @@ class File:
 
     def content(self, *outputs, metadata=None):
         ends = outputs or (self.last,)
-        return serialize(
-            self.tensors, self.operators, inputs=[0], outputs=ends, metadata=metadata or {}, source="test"
-        )
+        return serialize(self.tensors, self.operators, inputs=[0], outputs=ends, metadata=metadata or {}, source="test")
 
 
 def answers(content, x, engine):

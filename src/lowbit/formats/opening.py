@@ -46,8 +46,8 @@ def load(
 
     Args:
         source: an ONNX file, a lowbit archive, or a file of another framework (`importing/table.py`); the bytes of
-            either of the first two; an `onnx.ModelProto`, a `keras.Model`, a `torch.nn.Module`, a TorchScript module, an
-            `ExportedProgram`; or a `Model`, which comes back as it is.
+            either of the first two; an `onnx.ModelProto`, a `keras.Model`, a `torch.nn.Module`, a TorchScript module,
+            an `ExportedProgram`; or a `Model`, which comes back as it is.
         example: for a torch module, one input tensor, or a tuple or dict of them, with the batch as first dimension.
         weights: a .safetensors file with the weights of a torch module.
         input_sizes: of inputs with open dimensions, by name: fixed from now on; None leaves a dimension open.

@@ -134,11 +134,13 @@ def _refusal(error: Exception, source: str) -> ModelError:
 
 
 def _signature(keras: Any, model: "keras.Model", given: Given, source: str) -> Any:  # noqa: ANN401 - a structure
-    """The inputs, as nested as the model takes them, with all sizes but the batch known; None of one that has to say."""
+    """The inputs, nested as the model takes them, with all sizes but the batch known; None where Keras finds them."""
     # `inputs` of a functional model is flat, and of a sequential one its only input in a list.
     inputs = getattr(model, "_inputs_struct", None)
     inputs = getattr(model, "inputs", None) if inputs is None else inputs
-    if inputs is None or (isinstance(inputs, list) and not inputs):  # a subclass, which knows its inputs once it was called
+    if inputs is None or (
+        isinstance(inputs, list) and not inputs
+    ):  # a subclass, which knows its inputs once it was called
         if given.example is None:
             raise ModelError(
                 "a model of a class of its own needs an example input.",
@@ -162,13 +164,13 @@ def _specification(keras: Any, tensor: Any, given: Given, source: str) -> Any:  
         raise ModelError(
             f"its input '{name}' is {written}, and Keras exports only sizes that are known.",
             where=source,
-            remedy=f"Say the size, for example --input-size {example}.",
+            remedy=f"Say the size, for example --input-size={example}.",
         )
     return keras.layers.InputSpec(shape=(None, *shape[1:]), dtype=tensor.dtype, name=name)
 
 
 def _exported(keras: Any, model: "keras.Model", signature: Any, samples: Any, source: str) -> onnx.ModelProto:  # noqa: ANN401
-    """By Keras' own export; where that fails on torch, by torch's newer exporter, which takes minutes for large networks.
+    """By Keras' own export; where that fails on torch, by torch's newer exporter, which takes minutes for some networks.
 
     With an open batch Keras asks torch for its older exporter, which does not know some layers.
     """

@@ -164,8 +164,8 @@ def _script_inputs(torch: Any, names: list[str], given: Given, source: str) -> "
         raise ModelError(
             f"TorchScript does not say the size of its input{'s'[: len(names) != 1]} {', '.join(names)}.",
             where=source,
-            remedy="Say it, for example --input-size -x3x224x224 (- for the batch), or NAME=-x3x224x224 for each of "
-            "several; in Python, load(path, example=torch.zeros(1, 3, 224, 224)).",
+            remedy="Say it, for example --input-size=-x3x224x224 (- is the batch), or --input-size=NAME=SIZE for each "
+            "of several; in Python, load(path, example=torch.zeros(1, 3, 224, 224)).",
         )
     random = torch.Generator().manual_seed(0)
     return tuple(torch.randn((2, *size), generator=random) for size in known)

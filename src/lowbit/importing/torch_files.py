@@ -3,8 +3,8 @@
 Reading a pickle can run any code, so state dicts and pickled modules (`.pth`, most `.pt`) are refused. TorchScript is a
 program that torch itself interprets: what torch's operators can compute, and no Python. A `.pt2` file is JSON with
 tensors beside it, but torch reads more from it than that: pickles of tensors and objects, formulas of sizes, which it
-hands to Python's `eval`, and names of functions, which it looks up anywhere in Python. So the archive is read here first,
-and whatever `torch.export.save` does not write for tensors and operators of a network is refused.
+hands to Python's `eval`, and names of functions, which it looks up anywhere in Python. So the archive is read here
+first, and whatever `torch.export.save` does not write for tensors and operators of a network is refused.
 
 Sources: `torch/_export/serde/serialize.py` and `torch/export/pt2_archive` of PyTorch 2.13; PyTorch's SECURITY.md.
 """
@@ -36,7 +36,9 @@ FORMULA = re.compile(
     r"[a-z]{1,3}\d{1,6}|-?\d{1,19}(?:\.\d{1,19})?|true|false|int_oo|oo|[ ,()+*/<>=-])*"
 )
 TENSOR_FILE = re.compile(r"(?:weight|tensor)_\d+")
-OPERATOR = re.compile(r"torch\.ops\.(?:aten|prims|higher_order|_c10d_functional)\.\w+(?:\.\w+)?|_operator\.\w+|torch\.sym_\w+")
+OPERATOR = re.compile(
+    r"torch\.ops\.(?:aten|prims|higher_order|_c10d_functional)\.\w+(?:\.\w+)?|_operator\.\w+|torch\.sym_\w+"
+)
 
 
 def read_script(path: Path, given: Given) -> Imported:
@@ -104,7 +106,9 @@ def _check_program(path: Path) -> None:
                 raise ModelError(f"unpacks to more than {LARGEST_BYTES} bytes.", where=source)
             texts = [entry for entry in entries if entry.filename.endswith(".json")]
             if not any("/models/" in entry.filename for entry in texts):
-                raise ModelError("holds no exported program.", where=source, remedy="Give what torch.export.save wrote.")
+                raise ModelError(
+                    "holds no exported program.", where=source, remedy="Give what torch.export.save wrote."
+                )
             for entry in texts:
                 if entry.file_size > LARGEST_JSON:
                     raise ModelError(f"its {entry.filename} has {entry.file_size} bytes.", where=source)

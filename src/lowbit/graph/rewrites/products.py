@@ -22,36 +22,40 @@ def write_biases(model: ir.Model) -> bool:
 
 
 def write_gemms(model: ir.Model) -> bool:
-    """Let a MatMul of a matrix and the bias that is added to it be one Gemm, in place: integer kernels add biases too."""
+    """Let the product of two matrices and the bias that is added to it be one Gemm, in place.
+
+    Integer kernels add a Gemm's bias; an Add of its own would compute in float.
+    """
     changed = False
     for node in tuple(model.graph):
-        if node.op_type != "Add" or not is_standard(node) or len(node.inputs) != 2:
+        if node.op_type != "Add" or not is_standard(node):
             continue
-        at = next((at for at, value in enumerate(node.inputs) if _is_product_of_matrices(value)), None)
-        product = None if at is None else node.inputs[at]
-        weight = None if product is None else constant(product.producer().inputs[1])
-        bias_value = None if at is None else node.inputs[1 - at]
-        bias = constant(bias_value)
-        if product is None or weight is None or bias is None or not (bias.dtype == weight.dtype == np.float32):
-            continue
-        if not is_bias(bias, weight.shape[1]) or bias.ndim > 2 or (bias.ndim == 2 and bias.shape[0] != 1):
-            continue
-        gemm = product.producer()
-        if bypass(model.graph, node, product):
-            gemm.op_type = "Gemm"
-            gemm.resize_inputs(3)
-            gemm.replace_input_with(2, bias_value)
-            changed = True
+        for product, bias in (tuple(node.inputs), tuple(node.inputs)[::-1]):
+            gemm = _product_of_matrices(product)
+            if product is not None and gemm is not None and _fits(bias, gemm) and bypass(model.graph, node, product):
+                gemm.op_type = "Gemm"
+                gemm.resize_inputs(3)
+                gemm.replace_input_with(2, bias)
+                changed = True
+                break
     return changed
 
 
-def _is_product_of_matrices(value: ir.Value | None) -> bool:
-    """Whether a MatMul of two matrices makes a tensor that has one reader, the second of them a constant."""
+def _product_of_matrices(value: ir.Value | None) -> ir.Node | None:
+    """The MatMul of two matrices, the second a constant, that makes a tensor with one reader."""
     node = value.producer() if value is not None and only_use(value) else None
     if node is None or node.op_type != "MatMul" or not is_standard(node):
-        return False
+        return None
     weight = constant(node.inputs[1])
-    return weight is not None and weight.ndim == 2 and len(extents(node.inputs[0]) or ()) == 2
+    return node if weight is not None and weight.ndim == 2 and len(extents(node.inputs[0]) or ()) == 2 else None
+
+
+def _fits(value: ir.Value | None, product: ir.Node) -> bool:
+    """Whether a constant is a bias of a product, one row of float32 like its weight."""
+    bias, weight = constant(value), constant(product.inputs[1])
+    if bias is None or weight is None or not bias.dtype == weight.dtype == np.float32:
+        return False
+    return is_bias(bias, weight.shape[1]) and bias.ndim <= 2 and (bias.ndim < 2 or bias.shape[0] == 1)
 
 
 def fold_gemm_factors(model: ir.Model) -> bool:

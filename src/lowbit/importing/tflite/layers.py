@@ -62,7 +62,7 @@ def fully_connected(model: Translation) -> None:
     if model.option(1):
         raise model.refused("has shuffled weights, which are not read")
     x = model.read(0)
-    out, width = model.shape(model.operator.inputs[1])
+    _, width = model.shape(model.operator.inputs[1])
     rank = len(model.shape(model.operator.inputs[0]))
     keeps = model.flag(2) and rank != 2
     weight = model.array(1)

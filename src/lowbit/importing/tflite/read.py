@@ -100,7 +100,9 @@ def _input(model: Translation, index: int, layout: dict[str, list[int]]) -> onnx
     if tensor.dtype not in TYPES:
         raise ValueError(f"its input '{tensor.name}' is {tensor.dtype}")
     name = model.label = model.ends[index]
-    dims: list[int | str] = [f"{name}_{axis}" if axis in tensor.open_axes else size for axis, size in enumerate(tensor.shape)]
+    dims: list[int | str] = [
+        f"{name}_{axis}" if axis in tensor.open_axes else size for axis, size in enumerate(tensor.shape)
+    ]
     if dims and (model.open_batch or 0 in tensor.open_axes):
         dims[0] = BATCH
     value, order = name, layout.get(tensor.name)
@@ -132,7 +134,10 @@ def _output(model: Translation, index: int, layout: dict[str, list[int]]) -> onn
 def _layout(file: LiteRtFile) -> dict[str, dict[str, list[int]]]:
     try:
         said = json.loads(file.text(LAYOUT_KEY) or "{}")
-        return {kind: {str(name): list(map(int, axes)) for name, axes in said.get(kind, {}).items()} for kind in ("inputs", "outputs")}
+        return {
+            kind: {str(name): list(map(int, axes)) for name, axes in said.get(kind, {}).items()}
+            for kind in ("inputs", "outputs")
+        }
     except (AttributeError, TypeError, RecursionError) as error:
         raise ValueError(f"its entry {LAYOUT_KEY} is none") from error
 

@@ -85,7 +85,9 @@ class Translation:
         if index in self.values or not span.size:
             return None
         if tensor.sparse or tensor.dtype not in TYPES:
-            raise self.refused(f"has the constant '{tensor.name}' of a form (sparse, or {tensor.dtype}) that is not read")
+            raise self.refused(
+                f"has the constant '{tensor.name}' of a form (sparse, or {tensor.dtype}) that is not read"
+            )
         stored = self.file.array(span, "bool" if tensor.dtype == "bool" else np.dtype(tensor.dtype).str)
         if stored.size != int(np.prod(tensor.shape)):
             raise ValueError(f"tensor '{tensor.name}' has {stored.size} values, not {list(tensor.shape)}")
@@ -126,8 +128,12 @@ class Translation:
 
     def several(self, op: str, inputs: Sequence[str], count: int, **attributes: Any) -> list[str]:  # noqa: ANN401
         """A new node with this many outputs."""
-        name = self.unique(f"{self.label}/{op}" if op not in ("Conv", "ConvTranspose", "Gemm", "MatMul") else self.label)
-        outputs = [self.unique(f"{name}_output")] if count == 1 else [self.unique(f"{name}_{at}") for at in range(count)]
+        name = self.unique(
+            f"{self.label}/{op}" if op not in ("Conv", "ConvTranspose", "Gemm", "MatMul") else self.label
+        )
+        outputs = (
+            [self.unique(f"{name}_output")] if count == 1 else [self.unique(f"{name}_{at}") for at in range(count)]
+        )
         self.nodes.append(helper.make_node(op, list(inputs), outputs, name=name, **attributes))
         return outputs
 
