@@ -29,6 +29,7 @@ OTHER_FORMATS = (
 )
 # IR version from which a weight among the inputs is one that a caller may replace.
 FIRST_WITH_CONSTANTS = 4
+BY_ITS_ENDING = "lowbit reads some of these (docs/importing.md), by their endings: give a path that ends in its own."
 EXPORT = "Export the network to ONNX first, for example with torch.onnx.export or tf2onnx."
 
 
@@ -180,7 +181,7 @@ def parse(data: bytes, source: str) -> onnx.ModelProto:
         raise ModelError("is empty.", where=source, remedy="Copy or export the model again.")
     for magic, offset, name in OTHER_FORMATS:
         if data[offset : offset + len(magic)] == magic:
-            raise ModelError(f"is {name}, not an ONNX file.", where=source, remedy=EXPORT)
+            raise ModelError(f"is {name}, not an ONNX file.", where=source, remedy=BY_ITS_ENDING)
     try:
         proto = onnx.ModelProto()
         proto.ParseFromString(data)

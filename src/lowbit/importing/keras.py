@@ -169,8 +169,14 @@ def _specification(keras: Any, tensor: Any, given: Given, source: str) -> Any:  
     return keras.layers.InputSpec(shape=(None, *shape[1:]), dtype=tensor.dtype, name=name)
 
 
-def _exported(keras: Any, model: "keras.Model", signature: Any, samples: Any, source: str) -> onnx.ModelProto:  # noqa: ANN401
-    """By Keras' own export; where that fails on torch, by torch's newer exporter, which takes minutes for some networks.
+def _exported(
+    keras: Any,  # noqa: ANN401 - a module without types
+    model: "keras.Model",
+    signature: Any,  # noqa: ANN401 - a structure
+    samples: Any,  # noqa: ANN401 - the same
+    source: str,
+) -> onnx.ModelProto:
+    """By Keras' own export; where that fails on torch, by torch's newer exporter, which can take minutes.
 
     With an open batch Keras asks torch for its older exporter, which does not know some layers.
     """
