@@ -1,7 +1,7 @@
 """Keras 3: `.keras` and `.h5` files and `keras.Model` objects, through Keras' own export to ONNX; without TensorFlow.
 
-The export traces the network on one sample (torch backend) or translates its program (jax backend). So what comes out
-is run beside Keras on two random samples, and refused if it answers otherwise.
+The export, on Keras' torch backend, traces the network on one sample. So what comes out is run beside Keras on two
+random samples, and refused if it answers otherwise.
 
 Files are opened with `safe_mode`: what would run code that is stored in the file, such as a Lambda layer, is refused.
 Source: the Keras API, `Model.export` and `keras.models.load_model`.
@@ -28,8 +28,7 @@ from lowbit.importing.torch import silent, with_open_batch
 if TYPE_CHECKING:
     import keras
 
-# Backends from which Keras exports to ONNX without TensorFlow, and what each needs for it.
-BACKENDS = {"torch": ("torch", "onnxscript"), "jax": ("jax", "jax2onnx")}
+BACKEND = "torch"
 EXTRA = "keras"
 STATISTICS = frozenset(("moving_mean", "moving_variance", "mean", "variance", "count"))
 ITSELF = "Build or load the model in Python, and give lowbit.load the keras.Model itself."
@@ -78,28 +77,22 @@ def import_keras(model: "keras.Model", given: Given, source: str = "") -> Import
 
 
 def _keras(source: str) -> Any:  # noqa: ANN401 - a module without types
-    """Keras, on a backend that exports without TensorFlow."""
+    """Keras on torch, from where it exports without TensorFlow."""
+    for package in ("keras", "torch", "onnxscript"):
+        if importlib.util.find_spec(package) is None:
+            raise missing(package, EXTRA, source)
     if "keras" not in sys.modules:
-        if importlib.util.find_spec("keras") is None:
-            raise missing("keras", EXTRA, source)
-        usable = [name for name, needs in BACKENDS.items() if all(map(importlib.util.find_spec, needs))]
-        if not usable:
-            raise missing("torch", EXTRA, source)
-        if os.environ.get("KERAS_BACKEND") not in usable:
-            os.environ["KERAS_BACKEND"] = usable[0]
+        os.environ["KERAS_BACKEND"] = BACKEND
     import keras
 
     backend = keras.backend.backend()
-    if backend not in BACKENDS:
+    if backend != BACKEND:
         raise ModelError(
-            f"Keras runs on {backend} in this process, from where it cannot export without TensorFlow.",
+            f"Keras runs on {backend} in this process, and lowbit needs its export on torch.",
             where=source,
             remedy="Set the environment variable KERAS_BACKEND=torch before keras is imported; or save the model, and "
             "give lowbit the .keras file in another process.",
         )
-    for package in BACKENDS[backend]:
-        if importlib.util.find_spec(package) is None:
-            raise missing(package, EXTRA, source)
     return keras
 
 
@@ -176,18 +169,14 @@ def _exported(
     samples: Any,  # noqa: ANN401 - the same
     source: str,
 ) -> onnx.ModelProto:
-    """By Keras' own export; where that fails on torch, by torch's newer exporter, which can take minutes.
+    """By Keras' own export; where that fails, by torch's newer exporter, which can take minutes.
 
     With an open batch Keras asks torch for its older exporter, which does not know some layers.
     """
     remedy = "Check that model.export('model.onnx', format='onnx') works, and give lowbit that file."
     signature = None if signature is None else [signature]
-    on_torch = keras.backend.backend() == "torch"
     with quoted("Keras could not export it", source, remedy), tempfile.TemporaryDirectory(prefix="lowbit-") as folder:
         path = Path(folder) / "model.onnx"
-        if not on_torch:
-            model.export(path, format="onnx", verbose=False, input_signature=signature)
-            return onnx.load(path)
         import torch
 
         try:

@@ -52,8 +52,6 @@ def read_tflite(path: Path, given: Given) -> Imported:
 
 
 def _check_float(file: LiteRtFile, source: str) -> None:
-    if len(file.graphs) > 1 and any(operator.code in (118, 119) for operator in file.graphs[0].operators):
-        raise ModelError("has control flow (IF or WHILE), which is not read.", where=source, remedy=GIVE_FLOAT)
     for operator in file.graphs[0].operators:
         for index in (*operator.inputs, *operator.outputs):
             tensor = file.graphs[0].tensors[index] if index >= 0 else None
