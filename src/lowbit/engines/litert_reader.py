@@ -23,9 +23,18 @@ Array = np.ndarray[Any, np.dtype[Any]]
 IDENTIFIER = b"TFL3"
 # Field numbers of the tables, in the order of the schema.
 MODEL = {"operator_codes": 1, "subgraphs": 2, "buffers": 4, "metadata": 6}
-CODE = {"short": 0, "version": 2, "code": 3}
+CODE = {"short": 0, "custom": 1, "version": 2, "code": 3}
 SUBGRAPH = {"tensors": 0, "inputs": 1, "outputs": 2, "operators": 3}
-TENSOR = {"shape": 0, "type": 1, "buffer": 2, "name": 3, "quantization": 4, "sparsity": 6, "signature": 7}
+TENSOR = {
+    "shape": 0,
+    "type": 1,
+    "buffer": 2,
+    "name": 3,
+    "quantization": 4,
+    "variable": 5,
+    "sparsity": 6,
+    "signature": 7,
+}
 QUANTIZATION = {"scale": 2, "zero_point": 3, "axis": 6}
 OPERATOR = {"code": 0, "inputs": 1, "outputs": 2, "options": 4}
 BUFFER = {"data": 0, "offset": 1, "size": 2}
@@ -71,6 +80,7 @@ class StoredTensor:
         scale: float32 values, if there are any.
         zero_point: int64 values.
         axis: dimension that the scales run along.
+        variable: whether it keeps its values from one run to the next.
         open_axes: dimensions that a runtime may resize.
         sparse: whether its content leaves out zeros.
     """
@@ -82,6 +92,7 @@ class StoredTensor:
     scale: Span
     zero_point: Span
     axis: int
+    variable: bool
     open_axes: tuple[int, ...] = ()
     sparse: bool = False
 
@@ -110,11 +121,15 @@ class Options:
 
 @dataclass(frozen=True)
 class StoredOperator:
-    """One operator: its number in the schema's `BuiltinOperator`, tensor indices (-1: left out), and its options."""
+    """One operator: its number in the schema's `BuiltinOperator`, tensor indices (-1: left out), and its options.
+
+    `custom` is the name of an operator that the schema does not have.
+    """
 
     code: int
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
+    custom: str = ""
     options: Options = Options(b"", 0)
 
 
@@ -187,7 +202,7 @@ class _Walk:
             metadata[self.string(table, METADATA["name"])] = checked(index, len(buffers), "metadata buffer")
         return LiteRtFile(self.content, graphs, buffers, metadata)
 
-    def graph(self, table: int, codes: list[int], buffers: int) -> StoredGraph:
+    def graph(self, table: int, codes: list[tuple[int, str]], buffers: int) -> StoredGraph:
         tensors = tuple(self.tensor(entry, buffers) for entry in self.tables(table, SUBGRAPH["tensors"]))
         operators = []
         for entry in self.tables(table, SUBGRAPH["operators"]):
@@ -196,7 +211,8 @@ class _Walk:
             outputs = self.indices(entry, OPERATOR["outputs"], len(tensors), optional=True)
             place = self.field(entry, OPERATOR["options"])
             options = Options(self.content, self.follow(place) if place else 0)
-            operators.append(StoredOperator(codes[index], inputs, outputs, options))
+            code, custom = codes[index]
+            operators.append(StoredOperator(code, inputs, outputs, custom, options))
             check_operands(operators[-1], tensors)
         inputs = self.indices(table, SUBGRAPH["inputs"], len(tensors))
         outputs = self.indices(table, SUBGRAPH["outputs"], len(tensors))
@@ -224,8 +240,9 @@ class _Walk:
         signature = np.frombuffer(self.content, "<i4", named.size // 4, named.start)
         open_axes = tuple(np.flatnonzero(signature < 0).tolist()) if signature.size == len(shape) else ()
         sparse = self.field(table, TENSOR["sparsity"]) != 0
+        variable = bool(self.number(table, TENSOR["variable"], "b"))
         name = self.string(table, TENSOR["name"])
-        return StoredTensor(name, shape, dtype, buffer, scale, zero_point, axis, open_axes, sparse)
+        return StoredTensor(name, shape, dtype, buffer, scale, zero_point, axis, variable, open_axes, sparse)
 
     def buffer(self, table: int) -> Span:
         offset, size = self.number(table, BUFFER["offset"], "Q"), self.number(table, BUFFER["size"], "Q")
@@ -235,8 +252,9 @@ class _Walk:
             return Span(offset, size)
         return self.vector(table, BUFFER["data"], 1)
 
-    def code(self, table: int) -> int:
-        return max(self.number(table, CODE["short"], "b"), self.number(table, CODE["code"], "i"))
+    def code(self, table: int) -> tuple[int, str]:
+        number = max(self.number(table, CODE["short"], "b"), self.number(table, CODE["code"], "i"))
+        return number, self.string(table, CODE["custom"])
 
     def check(self, start: int, size: int) -> None:
         if start < 0 or size < 0 or start + size > len(self.content):

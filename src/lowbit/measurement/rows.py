@@ -8,12 +8,16 @@ from typing import Any
 
 import numpy as np
 
+from lowbit.errors import ModelError
 from lowbit.formats.ledger import Ledger
-from lowbit.formats.opening import file_ledger, file_weights
+from lowbit.formats.micro.report import micro_report
+from lowbit.formats.opening import file_ledger, file_weights, is_litert
 from lowbit.graph.cost import Cost
 from lowbit.measurement import error
 from lowbit.measurement.accuracy import Score
+from lowbit.measurement.by_class import calibration_error
 from lowbit.measurement.entries import Entry
+from lowbit.measurement.layer_times import LayerTimes
 from lowbit.measurement.memory import Memory
 from lowbit.measurement.outputs import least_agreement, worst
 from lowbit.measurement.results import Details, Example, Histogram, LayerRow, Row, Step, finite
@@ -62,11 +66,14 @@ class Content:
         ledger: where its bytes are.
         errors: of the weights, layer by layer; empty if its layers could not be paired with those of the first file.
         histograms: of the largest tensors.
+        arena_bytes: RAM that a .tflite file takes on a microcontroller; None for other files, and for any with more
+            activations than such a network has.
     """
 
     ledger: Ledger
     errors: tuple[error.WeightError, ...]
     histograms: tuple[Histogram, ...]
+    arena_bytes: int | None
 
 
 def contents(candidates: Sequence[Candidate], paths: Sequence[Path]) -> list[Content]:
@@ -82,8 +89,18 @@ def contents(candidates: Sequence[Candidate], paths: Sequence[Path]) -> list[Con
         before = first if candidate.float_weights is None else candidate.float_weights
         before, after = paired(before, file_weights(path) if index else first)
         histograms = _histograms(before, after)
-        files.append(Content(file_ledger(candidate.path, path), error.weight_errors(before, after), histograms))
+        errors = error.weight_errors(before, after)
+        files.append(Content(file_ledger(candidate.path, path), errors, histograms, _arena_bytes(path)))
     return files
+
+
+def _arena_bytes(path: Path) -> int | None:
+    if not is_litert(path):
+        return None
+    try:
+        return micro_report(path).arena.bytes
+    except ModelError:
+        return None
 
 
 def expected_ratio(
@@ -145,6 +162,7 @@ class Measured:
         score: of its outputs.
         time: of one inference, if that was measured.
         memory: that it needs.
+        layer_times: of its layers, where the engine tells.
         examples: images that it sees differently than float.
     """
 
@@ -156,6 +174,7 @@ class Measured:
     score: Score
     time: Latency | None
     memory: Memory
+    layer_times: LayerTimes | None
     examples: tuple[Example, ...]
 
 
@@ -193,6 +212,7 @@ def row(measured: Measured, *, first: Content, costs: Cost | None) -> Row:
         kl=score.kl,
         flips=score.flips,
         mcnemar_p=score.mcnemar_p,
+        calibration_error=calibration_error(score.by_class.bins) if score.by_class else None,
         verdict=score.verdict.word if score.verdict else "",
         drop_low=finite(score.verdict.low) if score.verdict else None,
         drop_high=finite(score.verdict.high) if score.verdict else None,
@@ -209,6 +229,7 @@ def row(measured: Measured, *, first: Content, costs: Cost | None) -> Row:
         load_ms=measured.memory.load_ms,
         load_memory_bytes=measured.memory.load_bytes,
         peak_memory_bytes=measured.memory.peak_bytes,
+        arena_bytes=measured.content.arena_bytes,
         details=_details(measured, costs),
     )
 
@@ -220,6 +241,9 @@ def _details(measured: Measured, costs: Cost | None) -> Details:
         parameter_counts=dict(content.ledger.counts),
         examples=measured.examples,
         outputs=measured.score.outputs,
+        by_class=measured.score.by_class,
+        layer_us=dict(measured.layer_times.layers) if measured.layer_times else {},
+        other_us=measured.layer_times.other if measured.layer_times else None,
         notes=(*measured.score.notes, *measured.entry.notes),
     )
     if not measured.first_row:
@@ -265,6 +289,7 @@ def _layer_rows(
                 sqnr_db=measured.sqnr_db if measured else None,
                 scheme=candidate.schemes.get(layer.node, ""),
                 stays_float=candidate.reasons.get(layer.node, ""),
+                code_bits=8 * layer.code_bytes / max(1, layer.weights),
             )
         )
     return tuple(rows)

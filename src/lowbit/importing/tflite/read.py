@@ -74,7 +74,7 @@ def _translated(file: LiteRtFile, source: str, *, open_batch: bool) -> onnx.Mode
             outputs = [model.tensor(index) for index in operator.outputs if index >= 0]
             model.label = (outputs[0].name.split(";")[0] if outputs else "") or f"operator{len(model.nodes)}"
             if operator.code not in OPERATORS:
-                name = REFUSED.get(operator.code, f"number {operator.code}")
+                name = operator.custom or REFUSED.get(operator.code, f"number {operator.code}")
                 raise ModelError(
                     f"has the operator {name} ('{model.label}'), which is not read.", where=source, remedy=GIVE_FLOAT
                 )
