@@ -22,7 +22,8 @@ def violations(text: str, public: set[str]) -> list[str]:
     """What is too long or takes too much, with its line."""
     problems = []
     for node in functions(ast.parse(text)):
-        lines = (node.end_lineno or node.lineno) - node.lineno + 1
+        _, _, example = (ast.get_docstring(node) or "").partition(">>>")
+        lines = (node.end_lineno or node.lineno) - node.lineno + 1 - len(example.splitlines())
         given = node.args
         names = [arg.arg for arg in (*given.posonlyargs, *given.args, *given.kwonlyargs)]
         count = len([name for name in names if name not in ("self", "cls")]) + sum(

@@ -10,22 +10,25 @@ Names are imported when they are first used, so that `import lowbit` costs nothi
 """
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 
-# public name -> the module that defines it
+# Public name -> the module that defines it. Type checkers read the same names from the imports below; a test holds the
+# two together.
 PUBLIC = {
     "load": "lowbit.formats.opening",
-    "save": "lowbit.graph.save",
+    "save": "lowbit.formats.shortcuts",
     "Model": "lowbit.graph.model",
     "Preprocessing": "lowbit.graph.preprocessing",
-    "cost": "lowbit.graph.cost",
+    "cost": "lowbit.formats.shortcuts",
     "Linear": "lowbit.schemes.linear",
     "Clusters": "lowbit.schemes.clusters",
-    "open_session": "lowbit.engines",
+    "open_session": "lowbit.formats.running",
+    "Session": "lowbit.formats.running",
     "open_data": "lowbit.data.opening",
     "open_images": "lowbit.data.images",
+    "Dataset": "lowbit.data.dataset",
     "calibrate": "lowbit.calibration.statistics",
     "Statistics": "lowbit.calibration.statistics",
     "Recipe": "lowbit.quantization.planning.recipes",
@@ -62,106 +65,79 @@ PUBLIC = {
     "Metric": "lowbit.measurement.results",
     "Task": "lowbit.measurement.tasks.task",
     "read_results": "lowbit.measurement.results_file",
+    "Progress": "lowbit.progress",
+    "SILENT": "lowbit.progress",
     "LowbitError": "lowbit.errors",
+    "ModelError": "lowbit.errors",
+    "DataError": "lowbit.errors",
+    "SchemeError": "lowbit.errors",
+    "ArchiveError": "lowbit.errors",
+    "EngineError": "lowbit.errors",
+    "OutputError": "lowbit.errors",
+    "DowngradeError": "lowbit.errors",
 }
 
 if TYPE_CHECKING:
-    from lowbit.calibration.statistics import Statistics, calibrate
-    from lowbit.data.images import open_images
-    from lowbit.data.opening import open_data
-    from lowbit.diagnosis.diagnosis import diagnose
-    from lowbit.diagnosis.findings import Diagnosis
-    from lowbit.engines import open_session
-    from lowbit.errors import LowbitError
-    from lowbit.formats.file_form import FileForm
-    from lowbit.formats.micro.report import MicroReport, micro_report
-    from lowbit.formats.micro.source import write_c_array, write_resolver
-    from lowbit.formats.opening import load
-    from lowbit.graph.cost import cost
-    from lowbit.graph.model import Model
-    from lowbit.graph.preprocessing import Preprocessing
-    from lowbit.graph.save import save
-    from lowbit.measurement.compare import compare
-    from lowbit.measurement.conditions import CompareOptions, Conditions
-    from lowbit.measurement.forecast import forecast
-    from lowbit.measurement.measure import measure
-    from lowbit.measurement.peaks import measure_peaks
-    from lowbit.measurement.results import Comparison, Metric
-    from lowbit.measurement.results_file import read_results
-    from lowbit.measurement.roofline import outlook
-    from lowbit.measurement.tasks.task import Task
-    from lowbit.quantization.pack import pack
-    from lowbit.quantization.planning.deciding import plan
-    from lowbit.quantization.planning.plan import Plan
-    from lowbit.quantization.planning.plan_file import read_plan, write_plan
-    from lowbit.quantization.planning.recipes import Recipe, parse_recipe
-    from lowbit.quantization.planning.rules import RuleLayer
-    from lowbit.quantization.quantize import quantize
-    from lowbit.quantization.quantized import Quantized
-    from lowbit.quantization.rate.goal import Goal
-    from lowbit.quantization.rate.packed import Packed
-    from lowbit.schemes.clusters import Clusters
-    from lowbit.schemes.linear import Linear
-    from lowbit.searching.limits import SearchLimits, SearchSettings
-    from lowbit.searching.result import SearchResult
-    from lowbit.searching.search import search
+    from lowbit.calibration.statistics import Statistics as Statistics, calibrate as calibrate
+    from lowbit.data.dataset import Dataset as Dataset
+    from lowbit.data.images import open_images as open_images
+    from lowbit.data.opening import open_data as open_data
+    from lowbit.diagnosis.diagnosis import diagnose as diagnose
+    from lowbit.diagnosis.findings import Diagnosis as Diagnosis
+    from lowbit.errors import (
+        ArchiveError as ArchiveError,
+        DataError as DataError,
+        DowngradeError as DowngradeError,
+        EngineError as EngineError,
+        LowbitError as LowbitError,
+        ModelError as ModelError,
+        OutputError as OutputError,
+        SchemeError as SchemeError,
+    )
+    from lowbit.formats.file_form import FileForm as FileForm
+    from lowbit.formats.micro.report import MicroReport as MicroReport, micro_report as micro_report
+    from lowbit.formats.micro.source import write_c_array as write_c_array, write_resolver as write_resolver
+    from lowbit.formats.opening import load as load
+    from lowbit.formats.running import Session as Session, open_session as open_session
+    from lowbit.formats.shortcuts import cost as cost, save as save
+    from lowbit.graph.model import Model as Model
+    from lowbit.graph.preprocessing import Preprocessing as Preprocessing
+    from lowbit.measurement.compare import compare as compare
+    from lowbit.measurement.conditions import CompareOptions as CompareOptions, Conditions as Conditions
+    from lowbit.measurement.forecast import forecast as forecast
+    from lowbit.measurement.measure import measure as measure
+    from lowbit.measurement.peaks import measure_peaks as measure_peaks
+    from lowbit.measurement.results import Comparison as Comparison, Metric as Metric
+    from lowbit.measurement.results_file import read_results as read_results
+    from lowbit.measurement.roofline import outlook as outlook
+    from lowbit.measurement.tasks.task import Task as Task
+    from lowbit.progress import SILENT as SILENT, Progress as Progress
+    from lowbit.quantization.pack import pack as pack
+    from lowbit.quantization.planning.deciding import plan as plan
+    from lowbit.quantization.planning.plan import Plan as Plan
+    from lowbit.quantization.planning.plan_file import read_plan as read_plan, write_plan as write_plan
+    from lowbit.quantization.planning.recipes import Recipe as Recipe, parse_recipe as parse_recipe
+    from lowbit.quantization.planning.rules import RuleLayer as RuleLayer
+    from lowbit.quantization.quantize import quantize as quantize
+    from lowbit.quantization.quantized import Quantized as Quantized
+    from lowbit.quantization.rate.goal import Goal as Goal
+    from lowbit.quantization.rate.packed import Packed as Packed
+    from lowbit.schemes.clusters import Clusters as Clusters
+    from lowbit.schemes.linear import Linear as Linear
+    from lowbit.searching.limits import SearchLimits as SearchLimits, SearchSettings as SearchSettings
+    from lowbit.searching.result import SearchResult as SearchResult
+    from lowbit.searching.search import search as search
 
-__all__ = [
-    "Clusters",
-    "CompareOptions",
-    "Comparison",
-    "Conditions",
-    "Diagnosis",
-    "FileForm",
-    "Goal",
-    "Linear",
-    "LowbitError",
-    "Metric",
-    "MicroReport",
-    "Model",
-    "Packed",
-    "Plan",
-    "Preprocessing",
-    "Quantized",
-    "Recipe",
-    "RuleLayer",
-    "SearchLimits",
-    "SearchResult",
-    "SearchSettings",
-    "Statistics",
-    "Task",
-    "calibrate",
-    "compare",
-    "cost",
-    "diagnose",
-    "forecast",
-    "load",
-    "measure",
-    "measure_peaks",
-    "micro_report",
-    "open_data",
-    "open_images",
-    "open_session",
-    "outlook",
-    "pack",
-    "parse_recipe",
-    "plan",
-    "quantize",
-    "read_plan",
-    "read_results",
-    "save",
-    "search",
-    "write_c_array",
-    "write_plan",
-    "write_resolver",
-]
+else:  # a type checker that saw this would take any name for one
+
+    def __getattr__(name: str) -> object:
+        if name not in PUBLIC:
+            raise AttributeError(f"module 'lowbit' has no attribute {name!r}")
+        return getattr(importlib.import_module(PUBLIC[name]), name)
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the name stands for
-    if name not in PUBLIC:
-        raise AttributeError(f"module 'lowbit' has no attribute {name!r}")
-    return getattr(importlib.import_module(PUBLIC[name]), name)
+__all__ = sorted(PUBLIC)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *PUBLIC])
+    return ["__version__", *__all__]

@@ -10,12 +10,23 @@ from typing import Annotated
 import typer
 
 from lowbit import __version__
-from lowbit.commands import archives, diagnosing, exporting, looking, measuring, quantizing, searching, training
+from lowbit.commands import (
+    archives,
+    diagnosing,
+    explaining,
+    exporting,
+    looking,
+    measuring,
+    quantizing,
+    searching,
+    training,
+)
 from lowbit.commands.groups import Command, flat
-from lowbit.console import DEBUG, QUIET, debugging, fail, say, show_traceback
+from lowbit.console import DEBUG, debugging, fail, say, show_traceback
 from lowbit.ending import EXIT_INTERRUPTED, ending_quietly
 from lowbit.errors import LowbitError, OutputError
 from lowbit.printable import printable
+from lowbit.progress import QUIET
 
 # In the order of `lowbit --help`; a command is called what its function is called.
 COMMANDS: tuple[Callable[..., None], ...] = (
@@ -31,12 +42,13 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     archives.unpack,
     exporting.export,
     looking.recipes,
+    explaining.explain,
     training.fetch,
     training.train,
 )
 
 app = typer.Typer(
-    no_args_is_help=True,
+    invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # its table spends half of 80 columns on names of types
@@ -53,6 +65,7 @@ def _print_version(asked: bool) -> None:
 
 @app.callback()
 def for_all_commands(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
     ] = False,
@@ -70,6 +83,8 @@ def for_all_commands(
         os.environ[DEBUG] = "1"
     if quiet:
         os.environ[QUIET] = "1"
+    if context.invoked_subcommand is None:
+        sys.stdout.write(context.get_help() + "\n")
 
 
 for command in COMMANDS:

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, NoReturn
 
 from lowbit.errors import LowbitError
 from lowbit.printable import printable
+from lowbit.progress import is_quiet
 
 if TYPE_CHECKING:
     from lowbit.progress import Progress
 
 
-DEBUG, QUIET = "LOWBIT_DEBUG", "LOWBIT_QUIET"
+DEBUG = "LOWBIT_DEBUG"
 
 
 def fail(error: LowbitError) -> NoReturn:
@@ -30,11 +31,7 @@ def fail(error: LowbitError) -> NoReturn:
 
 def debugging() -> bool:
     """Whether errors come with where they arose, and with what a runtime said in its own words."""
-    return _is_set(DEBUG)
-
-
-def _is_set(name: str) -> bool:
-    return os.environ.get(name, "") not in ("", "0")
+    return os.environ.get(DEBUG, "") not in ("", "0")
 
 
 def show_traceback(kind: type[BaseException], error: BaseException, where: TracebackType | None) -> None:
@@ -53,7 +50,7 @@ def progress_bar(quiet: bool) -> "AbstractContextManager[Progress]":
     """How far a command is, on standard error: a bar on a terminal, else a line now and then; see --quiet."""
     from lowbit.reports.progress import bar
 
-    return bar(sys.stderr, quiet=quiet or _is_set(QUIET))
+    return bar(sys.stderr, quiet=quiet or is_quiet())
 
 
 def print_json(data: object) -> None:

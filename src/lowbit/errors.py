@@ -27,6 +27,12 @@ class LowbitError(Exception):
         what: what happened, with the value given and the one expected.
         where: the file, node or tensor it happened in; empty if `what` names it already.
         remedy: what the user can do about it.
+
+    >>> try:
+    ...     lowbit.load("missing.onnx")
+    ... except lowbit.LowbitError as error:
+    ...     print(error.where, "|", error.what, "|", error.remedy)
+    missing.onnx | there is no such file. | Check the path.
     """
 
     exit_code = 2
@@ -44,23 +50,48 @@ class LowbitError(Exception):
 
 
 class ModelError(LowbitError):
-    """The model file cannot be read, or contains something that lowbit does not quantize."""
+    """The model file cannot be read, or contains something that lowbit does not quantize.
+
+    >>> lowbit.load(b"no model")
+    Traceback (most recent call last):
+    lowbit.errors.ModelError: ...
+    """
 
 
 class DataError(LowbitError):
-    """Images or labels are missing, unreadable, or do not fit the model."""
+    """Images or labels are missing, unreadable, or do not fit the model.
+
+    >>> lowbit.quantize("model.onnx", "int8", calibration="missing")
+    Traceback (most recent call last):
+    lowbit.errors.DataError: ...
+    """
 
 
 class SchemeError(LowbitError):
-    """A scheme or recipe has impossible hyper-parameters, or meets values that it cannot encode."""
+    """A scheme or recipe has impossible hyper-parameters, or meets values that it cannot encode.
+
+    >>> lowbit.parse_recipe("int9")
+    Traceback (most recent call last):
+    lowbit.errors.SchemeError: ...
+    """
 
 
 class ArchiveError(LowbitError):
-    """An archive is damaged, truncated, from a newer version, or claims impossible sizes."""
+    """An archive is damaged, truncated, from a newer version, or claims impossible sizes.
+
+    >>> lowbit.load(lowbit.pack("model.onnx").archive[:-1])
+    Traceback (most recent call last):
+    lowbit.errors.ArchiveError: ...
+    """
 
 
 class EngineError(LowbitError):
-    """A runtime is not installed, or refused a model."""
+    """A runtime is not installed, or refused a model.
+
+    >>> lowbit.open_session("model.onnx", engine="abacus")
+    Traceback (most recent call last):
+    lowbit.errors.EngineError: no engine is called 'abacus'. Choose one of: onnxruntime, openvino, litert.
+    """
 
 
 class OutputError(LowbitError):
@@ -68,12 +99,21 @@ class OutputError(LowbitError):
 
     Attributes:
         kept: a folder elsewhere with what was finished, if there is one.
+
+    >>> lowbit.pack("model.onnx").save("model.zip")
+    Traceback (most recent call last):
+    lowbit.errors.OutputError: ...
     """
 
     kept: Path | None = None
 
 
 class DowngradeError(LowbitError):
-    """`--strict`: something that was requested cannot be given. The plan names each tensor and the reason."""
+    """`--strict`: something that was requested cannot be given. The plan names each tensor and the reason.
+
+    >>> lowbit.quantize("model.onnx", "cluster8", strict=True)
+    Traceback (most recent call last):
+    lowbit.errors.DowngradeError: ...
+    """
 
     exit_code = 3

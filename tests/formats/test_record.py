@@ -77,7 +77,9 @@ def test_a_plan_names_model_and_tools(model, tmp_path):
 
 
 def test_without_images_no_data_is_named(model):
-    assert record_of(lowbit.quantize(model, "linear4").to_bytes()).keys() == {"model", *tools()}
+    made = record_of(lowbit.quantize(model, "linear4").to_bytes())
+    assert made.keys() == {"model", "recipe", *tools()}
+    assert made["recipe"] == "linear4"
 
 
 def test_another_model_and_other_images_have_another_record(model, data, quantized):

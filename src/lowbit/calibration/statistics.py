@@ -7,7 +7,8 @@ hundred small operators, and threads that wait for each other at every one of th
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,12 +23,15 @@ from lowbit.calibration.histogram import (
     sample_stride,
 )
 from lowbit.data.dataset import Batch, Dataset
+from lowbit.data.opening import open_data
 from lowbit.engines import Session, open_session
 from lowbit.errors import ModelError
+from lowbit.formats.opening import load
 from lowbit.graph.model import Model
 from lowbit.graph.summaries import HIGH, LOW, SAMPLE, with_summaries
+from lowbit.printable import several
 from lowbit.processor import cores, in_order
-from lowbit.progress import SILENT, Progress
+from lowbit.progress import IF_LONG, Progress, shows_progress
 
 MAX_BATCH_SIZE = 8
 # Batches that run at the same time; further threads work inside their operators.
@@ -52,9 +56,9 @@ class TensorStatistics:
 
     low: float
     high: float
-    histogram: Histogram
-    lows: Array
-    highs: Array
+    histogram: Histogram = field(repr=False)
+    lows: Array = field(repr=False)
+    highs: Array = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -65,29 +69,37 @@ class Statistics:
         tensors: by tensor name.
         images: number of images seen.
         fingerprint: hash of the images, to prove that they are not the evaluation images.
+
+    >>> statistics = lowbit.calibrate("model.onnx", "photos", tensors=["x"])
+    >>> statistics.tensors["x"].low, statistics.tensors["x"].high
+    (-2.0, 2.0)
     """
 
     tensors: Mapping[str, TensorStatistics]
     images: int
     fingerprint: str
 
+    def __repr__(self) -> str:
+        return f"<Statistics of {several(len(self.tensors), 'tensor')} over {several(self.images, 'image')}>"
 
+
+@shows_progress
 def calibrate(
-    model: Model,
-    data: Dataset,
+    model: Model | str | Path,
+    data: Dataset | str | Path | Iterable[Any],
     *,
-    tensors: Sequence[str],
+    tensors: Sequence[str] | None = None,
     batch: int | None = None,
     threads: int = 0,
     histograms: bool = True,
-    progress: Progress = SILENT,
+    progress: Progress = IF_LONG,
 ) -> Statistics:
     """Run the float model over the images once and measure the range and histogram of each named tensor.
 
     Args:
-        model: the prepared float model.
-        data: calibration samples; labels are not used.
-        tensors: names of float tensors of the graph; the input may be one of them.
+        model: the float model or its path.
+        data: calibration samples, anything `open_data` takes; labels are not used.
+        tensors: names of float tensors of the graph, inputs among them; None for all activations.
         batch: images per batch; memory grows with it, not with the number of images. By default the batches that run at
             the same time share the images of `batch_size_for`.
         threads: total number of threads; 0 takes one per processor core.
@@ -97,15 +109,22 @@ def calibrate(
     Raises:
         DataError: too few images for one batch.
         ModelError: no tensor of that name, or one that becomes NaN or infinite.
+
+    >>> statistics = lowbit.calibrate("model.onnx", "photos")
+    >>> statistics
+    <Statistics of 14 tensors over 10 images>
     """
-    names = list(dict.fromkeys(tensors))
-    data = as_runs(model, data)
+    model = load(model)
+    names = list(dict.fromkeys(model.activations if tensors is None else tensors))
+    data = as_runs(model, open_data(data, model))
     given = {info.name for info in model.inputs}
     inside = [name for name in names if name not in given]
     large = {name: sample_stride(size) for name in inside if (size := image_size(model, name)) > SAMPLES_PER_IMAGE}
     small = [name for name in inside if name not in large]
     # The runtime's minimum and maximum skip NaN; where no sample would show one, the model's outputs must.
-    checked_outputs = [] if histograms else [value.name for value in model.outputs if value.name not in names]
+    checked_outputs = (
+        [] if histograms and inside else [value.name for value in model.outputs if value.name not in names]
+    )
     threads = threads or cores()
     concurrent = min(threads, MAX_CONCURRENT_BATCHES)
     summaries = with_summaries(model, [*small, *checked_outputs], large, samples=histograms)

@@ -21,12 +21,14 @@ from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from typer.core import TyperCommand
+from typer.core import TyperArgument, TyperCommand, TyperOption
 
 from lowbit.files import check_apart, check_has_end
 
 # Parameters that name what is written.
 OUTPUTS = ("output", "out", "c_array", "resolver")
+# What stands behind an option in a help text, by the type of its value.
+METAVARS = {"int": "N", "float": "X", "Path": "PATH"}
 # In a help text: the rows of a table, as {module:NAME}.
 TABLE = re.compile(r"\{([\w.]+):(\w+)\}")
 
@@ -90,12 +92,20 @@ class Command(TyperCommand):
         return super().invoke(ctx)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401 - typer brings a click of its own
-        """Put the rows of the tables into the texts, then show them."""
+        """Put the rows of the tables into the texts, and short words in place of Python's types; then show them."""
         for parameter in self.params:
             text = getattr(parameter, "help", None)
             if text:
                 parameter.help = TABLE.sub(_rows, text)  # type: ignore[attr-defined]
+            if isinstance(parameter, TyperArgument):
+                parameter.display_type_rich = lambda ctx: None  # type: ignore[method-assign]
+            elif isinstance(parameter, TyperOption) and not parameter.is_flag and parameter.metavar is None:
+                parameter.metavar = METAVARS.get(parameter.bare_type(), "WORD")
         super().format_help(ctx, formatter)
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:  # noqa: ANN401 - typer brings a click of its own
+        """What follows the name of the command, without braces."""
+        return [piece.strip("{}").replace("}", "") for piece in super().collect_usage_pieces(ctx)]
 
 
 def _read_files(params: Mapping[str, Any], *, with_weights: bool) -> Iterator[Path]:

@@ -19,7 +19,7 @@ from lowbit.commands.options import (
     SearchOptions,
     ThreadsOption,
 )
-from lowbit.console import print_json, progress_bar, say
+from lowbit.console import print_json, progress_bar
 
 if TYPE_CHECKING:
     from lowbit.formats.ledger import Ledger
@@ -138,7 +138,7 @@ def plan(
     """Show what a recipe will do to each tensor and node, and why, before anything is changed."""
     from lowbit.commands.opening import decided, load_model
     from lowbit.quantization.planning.plan_file import plan_with_model, write_plan
-    from lowbit.reports.inspection import print_plan
+    from lowbit.reports.plans import print_plan
 
     loaded = load_model(model, PreprocessingOptions(input_size=input_size))
     decision = decided(loaded, recipe, search, with_images=True)
@@ -155,6 +155,7 @@ def plan(
 def recipes(as_json: JsonOption = False) -> None:
     """List all recipes with the bit widths that they take."""
     from lowbit.quantization.planning.recipes import RECIPES, written_name
+    from lowbit.reports.tables import print_pairs
 
     if as_json:
         print_json(
@@ -164,5 +165,4 @@ def recipes(as_json: JsonOption = False) -> None:
             ]
         )
         return
-    for family, (_, _, what) in RECIPES.items():
-        say(f"{written_name(family):<14} {what}")
+    print_pairs((written_name(family), what) for family, (_, _, what) in RECIPES.items())

@@ -78,7 +78,7 @@ class StudyOptions:
 def measure(
     files: Annotated[
         list[Path],
-        typer.Argument(help="ONNX or .tflite files of one model, the float ONNX file first.", metavar="FILE..."),
+        typer.Argument(help="ONNX or .tflite files of one model, the float ONNX file first.", metavar="FILE"),
     ],
     images: DataOptions,
     conditions: ConditionOptions,

@@ -67,7 +67,7 @@ def quantize(
     from lowbit.quantization.quantize import quantize as run
     from lowbit.quantization.quantized import check_form
     from lowbit.quantization.trial import check_runs
-    from lowbit.reports.inspection import print_written, written_json
+    from lowbit.reports.written import print_written, written_json
 
     file_form = form.form()
     with progress_bar(as_json) as progress:

@@ -13,8 +13,8 @@ from lowbit.console import print_json, progress_bar, say
 
 
 def fetch(
-    what: Annotated[str, typer.Argument(help="rps: the original Rock-Paper-Scissors images.")],
-    folder: Annotated[Path, typer.Argument(metavar="DIR")],
+    what: Annotated[str, typer.Argument(help="rps: the original Rock-Paper-Scissors images.", metavar="WHAT")],
+    folder: Annotated[Path, typer.Argument(help="Where they are unpacked.", metavar="DIR")],
     as_json: JsonOption = False,
 ) -> None:
     """Download a data set, check it and unpack it; a failed run leaves nothing behind."""

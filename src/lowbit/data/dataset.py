@@ -70,7 +70,12 @@ Self = TypeVar("Self", bound="Dataset")
 
 
 class Dataset(Protocol):
-    """Samples with or without labels, opened once and read as often as needed, always in the same order."""
+    """Samples with or without labels, opened once and read as often as needed, always in the same order.
+
+    >>> data = lowbit.open_data("test", "model.onnx")
+    >>> [(len(batch), batch.x.shape) for batch in data.batches(8)]
+    [(8, (8, 3, 16, 16)), (2, (2, 3, 16, 16))]
+    """
 
     @property
     def name(self) -> str:

@@ -22,6 +22,7 @@ from lowbit.data.sampling import check_limit, stratified
 from lowbit.data.sources import Labels, Source, Targets
 from lowbit.errors import DataError
 from lowbit.graph.preprocessing import Preprocessing
+from lowbit.printable import brief
 from lowbit.processor import cores, in_order
 
 Result = TypeVar("Result")
@@ -48,6 +49,10 @@ class Images:
     input: str = ONLY
     dtype: np.dtype[Any] = FLOATS
     others: Mapping[str, Constant] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        classes = "" if self.class_names is None else f", {len(self.class_names):,} classes"
+        return f"<Images {brief(self.name)}: {self.count:,}{classes}>"
 
     @property
     def name(self) -> str:
@@ -249,6 +254,10 @@ def open_images(
 
     Raises:
         DataError: missing, empty, unreadable or ambiguous images, or images or labels that do not fit.
+
+    >>> images = lowbit.open_images("photos", lowbit.Preprocessing(16, 16))
+    >>> images.count, images.class_names[0]
+    (10, 'class0')
     """
     images = source if isinstance(source, Images) else Images(_opened(source, preprocessing, classes, values), None)
     if preprocessing is not None:

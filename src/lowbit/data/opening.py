@@ -15,6 +15,7 @@ from lowbit.data.label_files import read_labels
 from lowbit.data.samples import Samples
 from lowbit.data.targets import understood
 from lowbit.errors import DataError
+from lowbit.formats.opening import load
 from lowbit.graph.model import Model, ValueInfo
 from lowbit.graph.preprocessing import Preprocessing
 
@@ -24,7 +25,7 @@ GIVEN_ARRAYS = "the given arrays"
 
 def open_data(
     source: object,
-    model: Model,
+    model: Model | str | Path,
     *,
     limit: int | None = None,
     seed: int = 0,
@@ -38,7 +39,7 @@ def open_data(
             with an array for each input under its name, a folder of such files, a dict of arrays, an iterable of dicts,
             of tuples in the order of the inputs or of arrays (a data loader, too), with labels if there are any; or an
             open data set.
-        model: what takes them.
+        model: what takes them: a model or its path.
         limit: maximum number of samples, each class in proportion.
         seed: of that choice.
         feeds: by input name, what is the same for every sample: an array, or a number that fills the input.
@@ -48,7 +49,13 @@ def open_data(
 
     Raises:
         DataError: missing, empty, unreadable or ambiguous data, or arrays that do not fit the inputs.
+
+    >>> lowbit.open_data("test", "model.onnx", limit=8)
+    <Images test: 8, 5 classes>
+    >>> lowbit.open_data({"x": np.zeros((4, 3, 16, 16), np.float32)}, "model.onnx").count
+    4
     """
+    model = load(model)
     feeds = feeds or {}
     unknown = [name for name in feeds if name not in {info.name for info in model.inputs}]
     if unknown:

@@ -20,6 +20,7 @@ from lowbit.data.sampling import check_limit, stratified
 from lowbit.data.sources import Labels, Targets, chosen_of
 from lowbit.errors import DataError
 from lowbit.graph.model import ValueInfo
+from lowbit.printable import brief
 
 Array = npt.NDArray[Any]
 Item = Mapping[str, Array]
@@ -54,6 +55,9 @@ class Samples:
     others: Mapping[str, Constant] = field(default_factory=dict)
     items_are_runs: bool = True
     known_digests: tuple[str, ...] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Samples {brief(self.name)}: {self.count:,}>"
 
     @property
     def count(self) -> int:

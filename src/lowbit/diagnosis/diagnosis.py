@@ -23,7 +23,7 @@ from lowbit.errors import DataError, LowbitError
 from lowbit.formats.opening import load
 from lowbit.graph.model import Model
 from lowbit.processor import single_thread_blas
-from lowbit.progress import SILENT, Progress
+from lowbit.progress import IF_LONG, Progress, shows_progress
 from lowbit.quantization.planning.recipes import Recipe, parse_recipe
 from lowbit.quantization.planning.rules import Rules
 
@@ -38,6 +38,7 @@ MOST = (MOST_CALIBRATION, MOST_JUDGING)
 Source = Dataset | str | Path | Iterable[Any]
 
 
+@shows_progress
 @single_thread_blas()
 def diagnose(
     model: Model | str | Path,
@@ -48,7 +49,7 @@ def diagnose(
     calibration: Source | None = None,
     against: str | Path | None = None,
     effort: str = "fast",
-    progress: Progress = SILENT,
+    progress: Progress = IF_LONG,
 ) -> Diagnosis:
     """What is wrong with a model, with its data, and with the file that a recipe makes of it; what helps, and how much.
 
@@ -64,6 +65,10 @@ def diagnose(
 
     Raises:
         LowbitError: the model or the evaluation samples cannot be used at all; the message says why.
+
+    >>> found = lowbit.diagnose("model.onnx", "test", "linear8", calibration="photos")
+    >>> [layer.node for layer in found.layers][:2]
+    ['stem', 'narrow']
     """
     model = load(model)
     model, findings = laid_out(model)

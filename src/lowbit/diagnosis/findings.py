@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lowbit.measurement.results import finite
+from lowbit.printable import brief, several
 from lowbit.quantization.planning.plan import Plan
 
 # Causes that are found in data; those of layers are rows of `causes.CAUSES`.
@@ -171,6 +172,10 @@ class Diagnosis:
         tensors: of two files; empty otherwise.
         error: of two files: relative error of the farthest output.
         plan: with the cures in it; None where two files were compared.
+
+    >>> found = lowbit.diagnose("model.onnx", "test", "linear8", calibration="photos")
+    >>> found.samples, found.of("outlier-channel")
+    (10, ())
     """
 
     model: str
@@ -190,6 +195,11 @@ class Diagnosis:
     tensors: tuple[TensorRow, ...] = ()
     error: float | None = None
     plan: Plan | None = None
+
+    def __repr__(self) -> str:
+        layers = several(len(self.tensors or self.layers), "layer")
+        by = f" by {brief(self.recipe)}" if self.recipe else ""
+        return f"<Diagnosis of {brief(self.model)}{by}: {several(len(self.findings), 'finding')}, {layers}>"
 
     def of(self, *causes: str) -> tuple[Finding, ...]:
         """The findings of some causes."""

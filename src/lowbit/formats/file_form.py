@@ -31,6 +31,11 @@ class FileForm:
         output_type: what the file gives: "float32", or "int8" or "uint8" codes in the scale that it states (LiteRT
             only).
         short_names: rename inner tensors and drop what no runtime reads (ONNX only); see `formats.onnx.minify`.
+
+    >>> quantized = lowbit.quantize("model.onnx", "linear8", steps=())
+    >>> path = quantized.save("model-bytes.onnx", lowbit.FileForm(input="uint8", short_names=True))
+    >>> lowbit.load("model-bytes.onnx").inputs[0].dtype.name
+    'uint8'
     """
 
     to: str | None = None

@@ -54,6 +54,10 @@ class Ledger:
     total: int
     layers: tuple[StoredLayer, ...]
 
+    def __repr__(self) -> str:
+        kinds = ", ".join(f"{kind} {size:,}" for kind, size in self.bytes.items() if size)
+        return f"<Ledger of {self.total:,} bytes: {kinds}>"
+
     @property
     def weight_bytes(self) -> int:
         """Bytes of the weights themselves: codes, and weights left float."""

@@ -18,6 +18,7 @@ from lowbit.formats.litert.ledger import litert_layer_weights, read_litert_ledge
 from lowbit.formats.onnx import archive
 from lowbit.formats.onnx.ledger import read_ledger
 from lowbit.formats.onnx.read import layer_weights
+from lowbit.formats.record import RECORD_KEY
 from lowbit.graph import load as graph_load
 from lowbit.graph.checks import check_functions
 from lowbit.graph.model import Model
@@ -55,6 +56,9 @@ def load(
     Raises:
         ModelError: unreadable, damaged, hostile or unsupported; says which and what to do.
         ArchiveError: a damaged archive.
+
+    >>> lowbit.load("model.onnx")
+    <Model model.onnx: 13 nodes, 1,549 parameters, x -> logits>
     """
     given = Given(example, None if weights is None else Path(weights), input_sizes or {})
     if isinstance(source, bytes) and archive.is_archive(source):
@@ -150,17 +154,28 @@ def check_calls(path: Path | str) -> None:
 
 def file_rules(path: Path | str) -> tuple[str, ...]:
     """The rules by which a file was quantized, as it says itself; empty if it does not, or cannot be read."""
+    rules = _said(path, RULES_KEY)
+    return tuple(str(rule) for rule in rules) if isinstance(rules, list) else ()
+
+
+def file_recipe(path: Path | str) -> str:
+    """The recipe by which a file was quantized, as it says itself; empty if it does not, or cannot be read."""
+    made = _said(path, RECORD_KEY)
+    return str(made.get("recipe", "")) if isinstance(made, dict) else ""
+
+
+def _said(path: Path | str, key: str) -> object:
+    """What a file's metadata say under a key, read as JSON; None if they say nothing of the kind."""
     try:
         if is_litert(path):
-            said = read_litert(Path(path).read_bytes(), str(path)).text(RULES_KEY)
+            said = read_litert(Path(path).read_bytes(), str(path)).text(key)
         else:
             entries = onnx.load(str(path), load_external_data=False).metadata_props
-            said = next((entry.value for entry in entries if entry.key == RULES_KEY), None)
-        rules = json.loads(said or "[]")
+            said = next((entry.value for entry in entries if entry.key == key), None)
+        return json.loads(said or "null")
     except Exception:
         # Whoever opens the file for more than this knows better what is wrong with it.
-        return ()
-    return tuple(str(rule) for rule in rules) if isinstance(rules, list) else ()
+        return None
 
 
 def opened(path: Path | str, folder: Path) -> Path:

@@ -9,6 +9,7 @@ import numpy as np
 
 from lowbit.graph.model import Model
 from lowbit.graph.preprocessing import Preprocessing
+from lowbit.printable import brief, several
 from lowbit.schemes.codes import Codes as Codes
 from lowbit.schemes.codes import IntegerCodes
 
@@ -217,6 +218,9 @@ class QuantizedGraph:
     as_planned: bool = False
     dynamic: frozenset[str] = frozenset()
     block_kernels: frozenset[str] = frozenset()
+
+    def __repr__(self) -> str:
+        return f"<QuantizedGraph of {brief(self.model.source)}: {several(len(self.weights), 'weight')} as codes>"
 
     @property
     def kind(self) -> ActivationKind:

@@ -9,13 +9,15 @@ import importlib.metadata
 import json
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import lowbit
-from lowbit.data.dataset import Dataset
 from lowbit.formats.quantized_graph import QuantizedGraph
 from lowbit.graph.model import Model
 from lowbit.processor import kernels
+
+if TYPE_CHECKING:
+    from lowbit.data.dataset import Dataset
 
 RECORD_KEY = "lowbit.made"  # of a file's metadata
 SEED = 0  # of every choice of samples (`Dataset.subset`, `Dataset.apart`); nothing else is drawn
@@ -29,17 +31,20 @@ def tools() -> dict[str, Any]:
     return {"seed": SEED, "processor": kernels(), "versions": versions}
 
 
-def record(model: Model, *, calibration: Dataset | None = None, evaluation: Dataset | None = None) -> dict[str, str]:
+def record(
+    model: Model, recipe: str = "", *, calibration: "Dataset | None" = None, evaluation: "Dataset | None" = None
+) -> dict[str, str]:
     """The record as an entry of metadata.
 
     Args:
         model: the float model.
+        recipe: name of the recipe; empty where a size or a drop took its place.
         calibration: samples that codes were fitted to; None if there were none.
         evaluation: samples that decided how many bits there are; None if there were none.
     """
     data = {"calibration": calibration, "evaluation": evaluation}
     hashes = {name: samples.fingerprint()[:DIGITS] for name, samples in data.items() if samples is not None}
-    made = {"model": model.sha256[:DIGITS], **hashes, **tools()}
+    made = {"model": model.sha256[:DIGITS], **({"recipe": recipe} if recipe else {}), **hashes, **tools()}
     return {RECORD_KEY: json.dumps(made, separators=(",", ":"))}
 
 

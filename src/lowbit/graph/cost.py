@@ -21,6 +21,7 @@ from lowbit.graph.ops import layers
 from lowbit.graph.parameters import count_parameters
 from lowbit.graph.prepare import settle_sizes
 from lowbit.graph.weights import BIAS_INPUTS, RECURRENT, WEIGHT_INPUTS, is_factor, weight_name
+from lowbit.printable import several
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,10 @@ class Cost:
     trained_parameters: int
     parameters: int
     batch: int
+
+    def __repr__(self) -> str:
+        parameters = several(self.parameters, "parameter")
+        return f"<Cost of {several(len(self.layers), 'layer')}: {parameters}, {self.macs:,} MACs>"
 
     @property
     def macs(self) -> int:

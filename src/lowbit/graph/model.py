@@ -3,7 +3,7 @@
 import copy
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -13,6 +13,7 @@ import onnx_ir as ir
 from lowbit.errors import ModelError
 from lowbit.graph.precision import FLOAT32_NETWORK, Precision
 from lowbit.graph.preprocessing import Preprocessing
+from lowbit.printable import brief, listed, several
 
 Node = ir.Node
 Value = ir.Value
@@ -50,8 +51,8 @@ class LightModel:
         weights: float32, contiguous, by initializer name; treat as read-only.
     """
 
-    content: bytes
-    weights: Mapping[str, np.ndarray]
+    content: bytes = field(repr=False)
+    weights: Mapping[str, np.ndarray] = field(repr=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +67,10 @@ class Model:
         source: file name, or "memory".
         remarks: what whoever made the file should know of it.
         precision: the float type that it had before it was prepared.
+
+    >>> model = lowbit.load("model.onnx")
+    >>> model.inputs[0].shape, model.outputs[0].name
+    (('n', 3, 16, 16), 'logits')
     """
 
     ir: ir.Model
@@ -74,6 +79,16 @@ class Model:
     source: str
     remarks: tuple[str, ...] = ()
     precision: Precision = FLOAT32_NETWORK
+
+    def __repr__(self) -> str:
+        ends = " -> ".join(listed(info.name for info in some) for some in (self.inputs, self.outputs))
+        sizes = f"{several(len(self.graph), 'node')}, {several(self.trained_parameters, 'parameter')}"
+        return f"<Model {brief(self.source)}: {sizes}, {ends}>"
+
+    def _repr_html_(self) -> str:
+        from lowbit.reports.notebook import model_html
+
+        return model_html(self)
 
     @property
     def graph(self) -> Graph:
@@ -123,6 +138,13 @@ class Model:
         values = {value.name: value for value in (*self.graph.inputs, *self.graph.initializers.values())}
         values |= {output.name: output for node in self.graph for output in node.outputs}
         return {name: value for name, value in values.items() if name}
+
+    @cached_property
+    def activations(self) -> tuple[str, ...]:
+        """Names of the float inputs, and of the float outputs of the nodes of the main graph, in execution order."""
+        made = (output for node in self.graph for output in node.outputs if output.name)
+        floats = (str(value.name) for value in (*self.graph.inputs, *made) if value.dtype == ir.DataType.FLOAT)
+        return tuple(dict.fromkeys(floats))
 
     @cached_property
     def nodes(self) -> dict[str, Node]:

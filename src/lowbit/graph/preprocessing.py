@@ -38,6 +38,9 @@ class Preprocessing:
 
     Raises:
         ModelError: an invalid size, layout or number.
+
+    >>> lowbit.Preprocessing(224, 192, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)).input_shape
+    (3, 224, 192)
     """
 
     height: int

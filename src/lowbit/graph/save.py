@@ -1,6 +1,5 @@
 """Write a prepared model as a plain ONNX file, whole or not at all."""
 
-import os
 from pathlib import Path
 
 import onnx_ir as ir
@@ -10,7 +9,7 @@ from lowbit.graph.model import Model, serialize
 from lowbit.graph.rewrites.bodies import sink_into_scans
 
 
-def save(model: Model, path: "str | os.PathLike[str]") -> Path:
+def save(model: Model, path: Path | str) -> Path:
     """Write the prepared float graph to `path`.
 
     Raises:

@@ -1,6 +1,7 @@
 """One model, one calibration set, every recipe: a file for each engine, and all of them measured side by side."""
 
 import dataclasses
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,7 @@ from lowbit.measurement.results import Comparison, Environment, Step
 from lowbit.measurement.roofline import Outlook
 from lowbit.measurement.rows import Candidate
 from lowbit.measurement.tasks.table import check_task
-from lowbit.progress import SILENT, Progress
+from lowbit.progress import IF_LONG, Progress, shows_progress
 from lowbit.quantization.planning.deciding import plan
 from lowbit.quantization.planning.plan import Plan
 from lowbit.quantization.planning.recipes import STUDY, Recipe, parse_recipe
@@ -35,18 +36,19 @@ from lowbit.quantization.quantize import quantize
 from lowbit.quantization.quantized import Quantized
 
 
+@shows_progress
 def compare(
     model: Model | str | Path,
     data: Dataset | str | Path | Iterable[Any],
     *,
     calibration: Dataset | str | Path | Iterable[Any] | None = None,
     recipes: Sequence[str | Recipe | Plan] = STUDY,
-    folder: Path | str,
+    folder: Path | str | None = None,
     options: CompareOptions = CompareOptions(),
     conditions: Conditions = Conditions(),
-    progress: Progress = SILENT,
+    progress: Progress = IF_LONG,
 ) -> Comparison:
-    """Quantize a model by every recipe, write a file for each engine into `folder`, and measure the files.
+    """Quantize a model by every recipe, write a file for each engine into a folder, and measure the files.
 
     Engines share a file where they can; integers have one each for ONNX Runtime (`.onnx`), OpenVINO (`-openvino.onnx`)
     and LiteRT (`.tflite`). What LiteRT's format cannot hold is left out and named in `notes`.
@@ -56,25 +58,31 @@ def compare(
         data: evaluation samples, anything `open_data` takes.
         calibration: calibration samples; only integer recipes cannot do without them.
         recipes: recipes, their names, or plans; `float` is always measured first.
-        folder: where the files go; created if missing.
+        folder: where the files go; created if missing. None keeps no files.
         options: how the files are made.
         conditions: how they are measured; engines run each file in the order named.
         progress: told as the work goes on.
 
     Raises:
         LowbitError: the message says what is wrong; also if nothing but the float file could be written.
+
+    >>> conditions = lowbit.Conditions(runs=0, with_memory=False)
+    >>> comparison = lowbit.compare("model.onnx", "test", recipes=["linear8", "cluster2"], conditions=conditions)
+    >>> comparison.save_report("report.html").name
+    'report.html'
     """
-    if not isinstance(model, Model):
-        model = load(model)
+    if folder is None:
+        with tempfile.TemporaryDirectory(prefix="lowbit-") as passing:
+            return compare(
+                model, data, calibration=calibration, recipes=recipes, folder=passing, options=options,
+                conditions=conditions, progress=progress,
+            )  # fmt: skip
+    model = load(model)
     chosen = _planned(model, recipes, options)
-    engines = chosen_engines(conditions.engine)
-    for name in engines:
-        engine_version(name)  # which says how to install what is missing
-    check_emulation(conditions.emulate, engines)
+    engines = _checked(conditions)
     destination = Destination(model, Path(folder), options.form)
     check_files(chosen[0], engines, destination)
     evaluation = as_runs(model, open_data(data, model))
-    check_task(conditions.task)
     check_classes(model, evaluation, conditions.task)
     seen = None
     if calibration is not None or any(decision.integer for decision in chosen):
@@ -87,14 +95,22 @@ def compare(
     candidates = _with_gains(written.candidates, chosen, outlooks)
     comparison = measure(candidates, evaluation, conditions=conditions, model=model, progress=progress)
     timed = {row.engine for row in comparison.rows if row.expected_ratio is not None}
-    return dataclasses.replace(
-        comparison,
-        environment=_with_origin(comparison.environment, model, written.target, seen),
-        # The float file is measured under its own name, but it was made from the user's.
-        model=dataclasses.replace(comparison.model, name=model.source, trained_parameters=model.trained_parameters),
-        verdicts=tuple(outlook.verdict for name, outlook in outlooks.items() if name in timed),
-        notes=(*written.notes, *comparison.notes),
-    )
+    verdicts = tuple(outlook.verdict for name, outlook in outlooks.items() if name in timed)
+    # The float file is measured under its own name, but it was made from the user's.
+    named = dataclasses.replace(comparison.model, name=model.source, trained_parameters=model.trained_parameters)
+    origin = _with_origin(comparison.environment, model, written.target, seen)
+    comparison = dataclasses.replace(comparison, environment=origin, model=named, verdicts=verdicts)
+    return dataclasses.replace(comparison, notes=(*written.notes, *comparison.notes))
+
+
+def _checked(conditions: Conditions) -> tuple[str, ...]:
+    """The engines that are asked for: all are installed, and the task is one."""
+    check_task(conditions.task)
+    engines = chosen_engines(conditions.engine)
+    for name in engines:
+        engine_version(name)  # which says how to install what is missing
+    check_emulation(conditions.emulate, engines)
+    return engines
 
 
 @dataclass(frozen=True)

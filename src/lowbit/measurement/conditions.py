@@ -27,6 +27,11 @@ class Conditions:
         task: what files are judged by: the name of a task, a task, or a function of outputs and labels that gives one
             number; None to choose by what outputs and labels are.
         control: whether the first file is also compressed with zstd -19 and xz -9, which takes seconds per 10 MB.
+
+    >>> conditions = lowbit.Conditions(engine="openvino", threads=1, runs=0, with_memory=False)
+    >>> comparison = lowbit.measure("model.onnx", "test", conditions=conditions)
+    >>> comparison.rows[0].engine
+    'openvino'
     """
 
     engine: str = "onnxruntime"
@@ -52,6 +57,9 @@ class CompareOptions:
         rules: other recipes for some layers, in all recipes but float; see `plan`.
         kept: a folder where the files of finished recipes are kept, and taken from if they are there already; so a run
             that was stopped can be taken up. None keeps nothing. Whoever has all results removes it.
+
+    >>> lowbit.CompareOptions(effort="fast", rules=["first=float"], strict=True).effort
+    'fast'
     """
 
     effort: str = "balanced"

@@ -9,6 +9,7 @@ roofline's (`roofline`), scaled so that they add up to what was measured.
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -17,14 +18,16 @@ from lowbit.engines import ENGINES, Session, fed, open_session
 from lowbit.errors import LowbitError
 from lowbit.formats.file_form import LITERT, FileForm
 from lowbit.formats.litert.write import to_litert
+from lowbit.formats.opening import load
 from lowbit.formats.quantized_graph import QuantizedGraph
 from lowbit.graph.model import Model
 from lowbit.measurement.peaks import measure_peaks
 from lowbit.measurement.roofline import Outlook, Rehearsal, outlook
-from lowbit.progress import SILENT, Progress
+from lowbit.progress import IF_LONG, SILENT, Progress, shows_progress
 from lowbit.quantization.passes.candidate import plain_candidate
 from lowbit.quantization.planning.deciding import plan
 from lowbit.quantization.planning.plan import Plan
+from lowbit.quantization.planning.recipes import Recipe
 from lowbit.quantization.quantized import Quantized
 from lowbit.quantization.trial import made_up_inputs
 
@@ -32,19 +35,20 @@ MOST_RUNS, FEWEST_RUNS, WARMUP = 100, 3, 2
 SECONDS = 1.5  # for runs beyond the fewest: a network that takes seconds should not run a dozen times
 
 
+@shows_progress
 def forecast(
-    model: Model,
-    recipe: str | Plan = "int8",
+    model: Model | str | Path,
+    recipe: str | Recipe | Plan = "int8",
     *,
     engine: str = "onnxruntime",
     threads: int = 1,
     batch: int = 1,
-    progress: Progress = SILENT,
+    progress: Progress = IF_LONG,
 ) -> Outlook:
     """What to expect of integers on this processor.
 
     Args:
-        model: the float model.
+        model: the float model or its path.
         recipe: an integer recipe, or a plan.
         engine: the runtime.
         threads: of the runtime.
@@ -54,7 +58,12 @@ def forecast(
     Raises:
         EngineError: no such runtime, or it is not installed.
         ModelError: sizes are not known before the model runs, or it is quantized already.
+
+    >>> outlook = lowbit.forecast("model.onnx", "int8")
+    >>> outlook.verdict.startswith("int8")
+    True
     """
+    model = load(model)
     decision = recipe if isinstance(recipe, Plan) else plan(model, recipe)
     peaks = measure_peaks(engine=engine, threads=threads, progress=progress)
     rehearsal = rehearse(model, decision, engine=engine, threads=threads, batch=batch)

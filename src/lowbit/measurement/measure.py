@@ -5,17 +5,19 @@ import datetime
 import shlex
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lowbit.calibration.batches import as_runs, samples_per_run
 from lowbit.data.dataset import Dataset
 from lowbit.data.images import Images
+from lowbit.data.opening import open_data
 from lowbit.engines import engine_version
 from lowbit.errors import DataError, EngineError
 from lowbit.files import sha256_file
-from lowbit.formats.opening import file_rules, is_archive, load, opened
+from lowbit.formats.opening import load
 from lowbit.graph.model import Model
 from lowbit.measurement.accuracy import Score
 from lowbit.measurement.conditions import Conditions
@@ -25,6 +27,7 @@ from lowbit.measurement.examples import examples
 from lowbit.measurement.inputs import as_taken, first_batch
 from lowbit.measurement.judging import case_of, judged
 from lowbit.measurement.layer_times import PROFILER, TURNS, LayerTimes, layer_times
+from lowbit.measurement.measurable import Measurable, on_disk
 from lowbit.measurement.memory import Memory, memory
 from lowbit.measurement.network import network
 from lowbit.measurement.prediction import Prediction, Runs, predict
@@ -36,24 +39,27 @@ from lowbit.measurement.speed import WARMUP, Latency, latency, load_average
 from lowbit.measurement.tasks import Task, chosen_task
 from lowbit.measurement.tasks.table import Callback, check_task
 from lowbit.measurement.verdicts import Judgement
-from lowbit.progress import SILENT, Progress
+from lowbit.progress import IF_LONG, Progress, shows_progress
 
 
+@shows_progress
 def measure(
-    files: Sequence[Path | str | Candidate],
-    data: Dataset,
+    files: Measurable | Sequence[Measurable],
+    data: Dataset | str | Path | Iterable[Any],
     *,
     conditions: Conditions = Conditions(),
     runs: int | None = None,
     task: str | Task | Callback | None = None,
-    model: Model | None = None,
-    progress: Progress = SILENT,
+    model: Model | str | Path | None = None,
+    progress: Progress = IF_LONG,
 ) -> Comparison:
     """Measure files on the same samples; the first is the reference that the others are compared with.
 
     Args:
-        files: ONNX files, archives, LiteRT files or those of other frameworks, of one model; the float one first.
-        data: evaluation samples; without labels the distance from the first file takes the place of a metric.
+        files: one or several of one model, the float one first: ONNX, archive or LiteRT files, models, or what
+            `quantize` gives, which is written to a temporary file.
+        data: evaluation samples, anything `open_data` takes; without labels the distance from the first file takes the
+            place of a metric.
         conditions: how to measure.
         runs: timed runs per file, for conditions that are the default otherwise; 0 skips latency.
         task: what files are judged by, likewise.
@@ -62,19 +68,19 @@ def measure(
 
     Raises:
         ModelError, DataError, EngineError: a file, the data or the runtime is at fault; the message says which.
+
+    >>> path = lowbit.quantize("model.onnx", "linear4").save("model-linear4.onnx")
+    >>> comparison = lowbit.measure(["model.onnx", path], "test", runs=0)
+    >>> comparison
+    <Comparison of 2 rows on 10 samples: model, model-linear4>
     """
     conditions = conditions if runs is None else dataclasses.replace(conditions, runs=runs)
     conditions = conditions if task is None else dataclasses.replace(conditions, task=task)
     check_task(conditions.task)
-    candidates = [file if isinstance(file, Candidate) else _candidate(Path(file)) for file in files]
-    if not candidates:
-        raise DataError("there are no files to measure.", remedy="Name at least one ONNX file.")
     with tempfile.TemporaryDirectory(prefix="lowbit-") as folder:
-        # Archives are measured as the ONNX files that they hold; their size is their own.
-        paths = [opened(candidate.path, Path(folder)) for candidate in candidates]
-        candidates = list(map(_as_measured, candidates, paths))
-        model = model or load(paths[0])
-        data, per_run = _runs(model, data, conditions)
+        first, candidates, paths = on_disk(files, Path(folder), conditions.engine)
+        model = load(model or first or paths[0])
+        data, per_run = _runs(model, open_data(data, model), conditions)
         conditions = dataclasses.replace(conditions, batch=per_run or conditions.batch)
         made_for = [candidate.engines for candidate in candidates]
         chosen, notes = entries(paths, data, conditions, made_for=made_for, progress=progress)
@@ -94,20 +100,6 @@ def measure(
         if conditions.control and rows[0].zstd_bytes is None:
             notes = (*notes, NO_CONTROL)
         return dataclasses.replace(comparison, rows=rows, notes=notes)
-
-
-def _as_measured(candidate: Candidate, path: Path) -> Candidate:
-    """Another framework's file in its ONNX form, which is what is measured; archives keep their own size."""
-    if path == candidate.path or is_archive(candidate.path):
-        return candidate
-    note = f"{candidate.path.name} was measured as the ONNX file that it becomes."
-    return dataclasses.replace(candidate, path=path, notes=(*candidate.notes, note))
-
-
-def _candidate(path: Path) -> Candidate:
-    """A file under its own name, with what it says of itself."""
-    rules = () if is_archive(path) else file_rules(path)
-    return Candidate(path.stem, path, notes=(f"quantized by rules: {', '.join(rules)}.",) if rules else ())
 
 
 def _runs(model: Model, data: Dataset, conditions: Conditions) -> tuple[Dataset, int | None]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from lowbit.engines import ENGINES, Session, engine_version, open_session
 from lowbit.measurement.microkernels import KERNELS, Kernel, kernel
-from lowbit.progress import SILENT, Progress
+from lowbit.progress import IF_LONG, Progress, shows_progress
 
 ROUNDS = 30
 COPIED = 1 << 23  # bytes, more than the second cache holds
@@ -59,11 +59,15 @@ class Peaks:
     engine: str
 
 
-def measure_peaks(*, engine: str = "onnxruntime", threads: int = 1, progress: Progress = SILENT) -> Peaks:
+@shows_progress
+def measure_peaks(*, engine: str = "onnxruntime", threads: int = 1, progress: Progress = IF_LONG) -> Peaks:
     """Run the small kernels, floats and integers in turn, which takes about a second.
 
     Raises:
         EngineError: no such runtime, or it is not installed.
+
+    >>> lowbit.measure_peaks(threads=1).engine
+    'onnxruntime'
     """
     engine_version(engine)
     kernels = {name: kernel(name, to=ENGINES[engine].float_file.to) for name in KERNELS}

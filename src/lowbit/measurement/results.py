@@ -8,9 +8,18 @@ times *better* than float a file is: `file_ratio` 4 is four times smaller, `late
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lowbit.files import check_ending, write_atomically
+from lowbit.printable import brief, listed, several
+
+if TYPE_CHECKING:
+    import pandas
+
+    from lowbit.reports.plot import Plot
 
 VERSION = 1
 CLASSIFICATION = "classification"  # whose figures are fields of `Row`
@@ -37,9 +46,9 @@ class Histogram:
     """Float weights of one tensor (or all) counted in `len(edges) - 1` bins, and the code book that replaces them."""
 
     tensor: str
-    edges: tuple[float, ...]
-    counts: tuple[int, ...]
-    code_book: tuple[float, ...] | None = None
+    edges: tuple[float, ...] = field(repr=False)
+    counts: tuple[int, ...] = field(repr=False)
+    code_book: tuple[float, ...] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -50,7 +59,7 @@ class Example:
     label: str | None
     float_class: str
     quantized_class: str
-    thumbnail: str
+    thumbnail: str = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -138,6 +147,9 @@ class Metric:
         unit: below the title; a fraction is shown as a percentage where it is "%".
         best: +1 if larger is better, -1 if smaller is, 0 if that is not known.
         help: one line for the page.
+
+    >>> lowbit.Metric("map", "mAP", "%", best=1).title
+    'mAP'
     """
 
     name: str
@@ -166,15 +178,21 @@ class Details:
     other_us: float | None = None  # of all other nodes
     notes: tuple[str, ...] = ()  # what was requested and not given, each a full sentence
 
+    def __repr__(self) -> str:
+        parts = [(part.name.replace("_", " "), getattr(self, part.name)) for part in dataclasses.fields(self)]
+        held = [(len(value), name) for name, value in parts if isinstance(value, Sized)]
+        return f"<Details: {', '.join(f'{count:,} {name}' for count, name in held if count) or 'none'}>"
+
 
 @dataclass(frozen=True)
 class Row:
     """One file and everything measured on it."""
 
-    recipe: str
+    recipe: str  # what the row is called; of files that a user named, the name of the file
     file: str
     engine: str
     file_bytes: int
+    file_recipe: str = ""  # that the file says it was quantized by, where the row is not called after it
     file_ratio: float | None = None
     weight_bytes: int | None = None
     weight_ratio: float | None = None
@@ -219,6 +237,13 @@ class Row:
     label: str = ""
     scores: Mapping[str, float] = field(default_factory=dict)  # of the task, by the names of its metrics
     details: Details = field(default_factory=Details)
+
+    def __repr__(self) -> str:
+        shown = [f"{self.file_bytes:,} bytes"]
+        shown += [] if self.accuracy is None else [f"accuracy {100 * self.accuracy:.1f} %"]
+        shown += [] if self.kl is None else [f"KL {self.kl:.2g}"]
+        shown += [] if self.latency_ms is None else [f"{self.latency_ms:.3g} ms"]
+        return f"<Row {brief(self.name)}: {', '.join(shown)}>"
 
     @property
     def name(self) -> str:
@@ -295,10 +320,21 @@ class Environment:
     created: str = ""
     command: str = ""
 
+    def __repr__(self) -> str:
+        return f"<Environment {brief(self.cpu)}, {brief(self.system)}, {brief(self.engine or 'no engine')}>"
+
 
 @dataclass(frozen=True)
 class Comparison:
-    """The whole comparison: the float row first, then one row per file, or several where several engines run it."""
+    """The whole comparison: the float row first, then one row per file, or several where several engines run it.
+
+    >>> quantized = lowbit.quantize("model.onnx", "linear8")
+    >>> comparison = lowbit.measure(["model.onnx", quantized], "test", runs=0)
+    >>> comparison.rows[1].file_recipe, comparison.rows[1].accuracy == comparison.rows[0].accuracy
+    ('linear8', True)
+    >>> comparison.plot().save("plot.svg").name
+    'plot.svg'
+    """
 
     rows: tuple[Row, ...]
     environment: Environment
@@ -309,6 +345,52 @@ class Comparison:
     task: str = CLASSIFICATION
     metrics: tuple[Metric, ...] = ()  # of the task, the most important one first
     network: tuple[NetworkNode, ...] = ()  # in execution order; empty if there are more nodes than a page can show
+
+    def __repr__(self) -> str:
+        names = listed((row.name for row in self.rows), most=8)
+        samples = f" on {several(self.environment.data_images, 'sample')}" if self.environment.data_images else ""
+        return f"<Comparison of {several(len(self.rows), 'row')}{samples}: {names or 'none'}>"
+
+    def _repr_html_(self) -> str:
+        from lowbit.reports.notebook import comparison_html
+
+        return comparison_html(self)
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """A line per row, under its name, with the columns of results.csv.
+
+        Raises:
+            EngineError: pandas is not installed.
+        """
+        from lowbit.reports.frames import comparison_frame
+
+        return comparison_frame(self)
+
+    def plot(self) -> "Plot":
+        """What the task measures against file size: a drawing that a notebook shows, and that can be saved as .svg.
+
+        Raises:
+            DataError: fewer than two files have both.
+        """
+        from lowbit.reports.plot import plot
+
+        return plot(self)
+
+    def save_report(self, path: Path | str) -> Path:
+        """Write the page with everything that was measured, as one .html file, whole or not at all.
+
+        Raises:
+            OutputError: its name does not end in .html, the folder is not writable, or the disk is full.
+        """
+        from lowbit.reports.page import page
+
+        check_ending(path, (".html",))
+        return write_atomically(path, page(self))
+
+    @property
+    def named_by(self) -> str:
+        """What rows are called after: the recipe that `compare` follows, or the file that `measure` is given."""
+        return "file" if any(row.file_recipe for row in self.rows) else "recipe"
 
     @property
     def files(self) -> tuple[Row, ...]:

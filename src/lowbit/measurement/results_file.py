@@ -16,7 +16,14 @@ Value = TypeVar("Value")
 
 
 def read_results(path: Path | str) -> Comparison:
-    """Read a results.json; see `parse_results`."""
+    """Read a results.json; see `parse_results`.
+
+    >>> comparison = lowbit.measure("model.onnx", "test", runs=0)
+    >>> Path("results.json").write_text(comparison.to_json()) > 0
+    True
+    >>> lowbit.read_results("results.json") == comparison
+    True
+    """
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

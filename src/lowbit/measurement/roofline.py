@@ -13,14 +13,17 @@ timed beforehand (`forecast`), the layers are scaled so that they add up to that
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from lowbit.engines import ENGINES
+from lowbit.formats.opening import load
 from lowbit.graph.cost import LayerCost, cost
 from lowbit.graph.model import Model
 from lowbit.measurement.peaks import FLOAT, INTEGER, Peaks
+from lowbit.printable import brief, several
 from lowbit.processor import processor
 from lowbit.quantization.planning.deciding import plan
 from lowbit.quantization.planning.plan import Plan
@@ -102,6 +105,10 @@ class Outlook:
     verdict: str
     rehearsal: Rehearsal | None = None
 
+    def __repr__(self) -> str:
+        gain = f"{self.gain:.2f} times as fast as float" if self.layers else "no layers"
+        return f"<Outlook for {several(len(self.layers), 'layer')} on {brief(self.processor)}: {gain}>"
+
     @property
     def gain(self) -> float:
         """How many times faster all layers together become."""
@@ -119,7 +126,7 @@ class Outlook:
 
 
 def outlook(
-    model: Model,
+    model: Model | str | Path,
     peaks: Peaks,
     *,
     batch: int = 1,
@@ -129,7 +136,7 @@ def outlook(
     """What to expect of a model on a measured processor.
 
     Args:
-        model: the float model.
+        model: the float model or its path.
         peaks: of `measure_peaks`.
         batch: images per run.
         recipe: an integer recipe, or a plan; decides which layers stay float.
@@ -137,7 +144,12 @@ def outlook(
 
     Raises:
         ModelError: sizes are not known before the model runs, or it is quantized already.
+
+    >>> peaks = lowbit.measure_peaks()
+    >>> len(lowbit.outlook("model.onnx", peaks).layers)
+    7
     """
+    model = load(model)
     decision = recipe if isinstance(recipe, Plan) else plan(model, recipe)
     decided = {node.node: node for node in decision.nodes}
     speeds = []

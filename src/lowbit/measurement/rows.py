@@ -44,6 +44,7 @@ class Candidate:
             rescaled by equalization).
         expected: by engine, how many times faster than float it should be there.
         engines: that the file was made for, where each engine has a file of its own; empty for any that opens it.
+        file_recipe: by which the file says it was quantized, where the row is not called after it.
     """
 
     recipe: str
@@ -53,9 +54,10 @@ class Candidate:
     reasons: Mapping[str, str] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
     steps: tuple[Step, ...] = ()
-    float_weights: Mapping[str, Array] | None = None
+    float_weights: Mapping[str, Array] | None = dataclasses.field(default=None, repr=False)
     expected: Mapping[str, float] = dataclasses.field(default_factory=dict)
     engines: tuple[str, ...] = ()
+    file_recipe: str = ""
 
 
 @dataclass(frozen=True)
@@ -192,6 +194,7 @@ def row(measured: Measured, *, first: Content, costs: Cost | None) -> Row:
     return Row(
         recipe=candidate.recipe,
         file=candidate.path.name,
+        file_recipe=candidate.file_recipe,
         engine=measured.entry.engine,
         label="" if measured.label == candidate.recipe else measured.label,
         emulated=measured.entry.emulated,

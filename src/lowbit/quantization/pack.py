@@ -23,13 +23,14 @@ from lowbit.formats.onnx.minify import shortened
 from lowbit.formats.opening import load, pack_file
 from lowbit.graph.model import Model
 from lowbit.processor import single_thread_blas
-from lowbit.progress import SILENT, Progress
+from lowbit.progress import IF_LONG, Progress, shows_progress
 from lowbit.quantization.rate.goal import Goal
 from lowbit.quantization.rate.packed import Packed
 from lowbit.quantization.rate.search import Search
 from lowbit.quantization.solving.effort import effort_called
 
 
+@shows_progress
 @single_thread_blas()
 def pack(
     model: Model | str | Path,
@@ -39,7 +40,7 @@ def pack(
     short_names: bool = False,
     effort: str = "balanced",
     threads: int = 0,
-    progress: Progress = SILENT,
+    progress: Progress = IF_LONG,
 ) -> Packed:
     """Put a model into an archive; with a goal, quantize it to the best that meets the goal.
 
@@ -57,6 +58,10 @@ def pack(
         SchemeError: no such effort, or a goal that cannot be reached.
         DataError: images are missing, or some are in both sets.
         ModelError: nothing to quantize, or quantized already.
+
+    >>> packed = lowbit.pack("model.onnx")
+    >>> packed.save("model.lowbit").name
+    'model.lowbit'
     """
     if goal is None:
         return _as_it_stands(model, short_names)

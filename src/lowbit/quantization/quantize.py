@@ -16,7 +16,7 @@ from lowbit.formats.quantized_graph import QuantizedGraph
 from lowbit.formats.record import record, recorded
 from lowbit.graph.model import Model
 from lowbit.processor import single_thread_blas
-from lowbit.progress import SILENT, Progress
+from lowbit.progress import IF_LONG, SILENT, Progress, shows_progress
 from lowbit.quantization.passes.activations import bias_limit, large_biases
 from lowbit.quantization.passes.candidate import plain_candidate, plain_graph
 from lowbit.quantization.passes.selection import Selection
@@ -30,6 +30,7 @@ from lowbit.quantization.planning.rules import Rules
 from lowbit.quantization.quantized import Quantized
 
 
+@shows_progress
 def quantize(
     model: Model | str | Path,
     recipe: str | Recipe | Plan,
@@ -39,7 +40,7 @@ def quantize(
     effort: str | None = None,
     steps: Sequence[str] | None = None,
     strict: bool = False,
-    progress: Progress = SILENT,
+    progress: Progress = IF_LONG,
 ) -> Quantized:
     """Quantize a trained model; with calibration images, for what its layers compute rather than for the weights alone.
 
@@ -60,6 +61,10 @@ def quantize(
         DataError: the recipe needs calibration images and there are none.
         ModelError: nothing to quantize, or quantized already.
         DowngradeError: strict, and something cannot be given.
+
+    >>> quantized = lowbit.quantize("model.onnx", "int8", calibration="photos", effort="fast")
+    >>> quantized.save("model-int8.onnx").name
+    'model-int8.onnx'
     """
     model = load(model)
     with_images = calibration is not None
@@ -100,7 +105,8 @@ def follow(
     """
     quantized = _followed(model, decision, data, threads, progress)
     used = decision.steps or decision.integer or decision.recipe.arithmetic == "float16"
-    return replace(quantized, graph=recorded(quantized.graph, record(model, calibration=data if used else None)))
+    entry = record(model, decision.recipe.name, calibration=data if used else None)
+    return replace(quantized, graph=recorded(quantized.graph, entry))
 
 
 def _followed(model: Model, decision: Plan, data: Dataset | None, threads: int, progress: Progress) -> Quantized:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lowbit.calibration.statistics import Statistics
+from lowbit.engines import ENGINES, chosen_engines
 from lowbit.errors import ModelError, SchemeError
 from lowbit.files import write_atomically
 from lowbit.formats.devices import DEVICES
@@ -19,6 +20,7 @@ from lowbit.formats.opening import is_litert
 from lowbit.formats.quantized_graph import QuantizedGraph, float_outputs
 from lowbit.graph.model import Model
 from lowbit.graph.ops import layers
+from lowbit.printable import brief
 from lowbit.quantization.passes.activations import output_codes
 from lowbit.quantization.passes.steps import StepResult
 from lowbit.quantization.planning.halves import type_note
@@ -37,6 +39,10 @@ class Quantized:
         steps: which steps ran, and what each brought; empty without calibration images.
         calibration: ranges of the activations; None for recipes that leave them float.
         notes: what whoever asked should know, such as images that were given and not used.
+
+    >>> quantized = lowbit.quantize("model.onnx", "linear8", steps=())
+    >>> quantized.plan.title, len(quantized.to_bytes()) < len(quantized.model.to_bytes())
+    ('linear8', True)
     """
 
     plan: Plan
@@ -44,6 +50,14 @@ class Quantized:
     steps: tuple[StepResult, ...] = ()
     calibration: Statistics | None = None
     notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<Quantized {brief(self.model.source)} as {self.plan.summary()}>"
+
+    def _repr_html_(self) -> str:
+        from lowbit.reports.notebook import quantized_html
+
+        return quantized_html(self)
 
     @property
     def encoded(self) -> QuantizedGraph:
@@ -93,6 +107,17 @@ class Quantized:
         form.check(self.model, integer=self.plan.integer)
         check_kind(self.plan, form)
         return self._checked(self._content(form), form)
+
+    def bytes_for(self, engine: str) -> bytes:
+        """The content of the file that an engine runs fastest.
+
+        Raises:
+            EngineError: no such engine.
+            SchemeError, ModelError: see `save`.
+        """
+        (name,) = chosen_engines(engine)
+        written = ENGINES[name].integer_file if self.plan.own_files else ENGINES[name].float_file
+        return self.to_bytes(FileForm(to=written.to))
 
     def _content(self, form: FileForm) -> bytes:
         graph = with_byte_input(self.graph, layout=form.layout) if form.input == "uint8" else self.graph

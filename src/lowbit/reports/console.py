@@ -1,5 +1,6 @@
 """The console that all reports print on: only its own codes reach the terminal, none that stand in names."""
 
+import os
 from typing import Any
 
 import rich.console
@@ -8,12 +9,22 @@ from rich.text import Text
 
 from lowbit.printable import printable
 
+# Where nothing says how wide a line may be, as in a pipe or a file: no line is broken and no name cut.
+UNLIMITED = 1_000_000
+
 
 class Console(rich.console.Console):
     """Rich's console, for tables and lines: control characters in their cells are shown, not obeyed."""
 
     def __init__(self, **options: Any) -> None:  # noqa: ANN401 - as rich has it
         super().__init__(markup=False, emoji=False, **options)  # brackets and colons in names are what they are
+        if not (self.is_terminal or options.get("width") or os.environ.get("COLUMNS")):
+            self._width = UNLIMITED
+
+    @property
+    def limited(self) -> bool:
+        """Whether lines have an end."""
+        return self.width < UNLIMITED
 
     def print(self, *objects: Any, **options: Any) -> None:  # noqa: ANN401 - as rich has it
         """Print as rich does; line breaks in headings stay."""

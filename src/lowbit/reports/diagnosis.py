@@ -2,23 +2,20 @@
 
 from collections.abc import Sequence
 
-from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from lowbit.diagnosis.findings import Diagnosis, FileFigures, Finding, Gain, LayerFigures, TensorRow
 from lowbit.reports import units
 from lowbit.reports.console import Console
+from lowbit.reports.tables import fitted, numbers, words
 
-FEWEST_CELLS = 8  # of a name
-GAP = 3  # cells between two columns
 NAMES = ("layer", "compared with")
 NOTHING = "Nothing was found that a cure would help."
-# Figures of layers whose names say too little: what stands below the table.
+# What stands below the tables, for headings that say too little.
 LEGEND = (
-    "weights, input: what their codes do to the output, relative to its power. far: reach of the farthest output "
-    "channel over the median one. clip: % of input values clipped. alone: {measure} of a file in which only this layer "
-    "is quantized (~: of the float network with its codes); without: of one in which all but it are."
+    "alone: {measure} of a file in which only this layer is quantized (~: of the float network with its codes); "
+    "without: of one in which all but it are. `lowbit explain far` says what a heading means."
 )
 
 
@@ -36,7 +33,7 @@ def print_diagnosis(found: Diagnosis, *, console: Console | None = None) -> None
         console.print(Text(LEGEND.format(measure=found.measure), style="dim"))
     if found.tensors:
         console.print(tensor_table(found.tensors, console.width))
-        console.print(Text("Added: what the layer itself adds, on the input that it was given.", style="dim"))
+        console.print(Text("`lowbit explain added` says what a heading means.", style="dim"))
     for note in found.notes:
         console.print(Text(note, style="dim"))
 
@@ -95,7 +92,7 @@ def _cells(layer: LayerFigures) -> tuple[str, ...]:
         _error(layer.weight_error, 0),
         _error(layer.input_error, 0),
         units.decimal(layer.sqnr_db, 1),
-        f"{layer.channel_ratio:.0f}x" if layer.channel_ratio > 1 else units.MISSING,
+        f"{layer.channel_ratio:.0f}×" if layer.channel_ratio > 1 else units.MISSING,
         units.percent(layer.clipped, 2) if layer.clipped else units.MISSING,
         str(layer.dead) if layer.dead else units.MISSING,
         _error(layer.alone.distance) if layer.alone else f"~{_error(layer.damage)}",
@@ -112,31 +109,16 @@ def tensor_table(rows: tuple[TensorRow, ...], width: int) -> Table:
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> Table:
-    """Numbers keep their cells; names lose their beginning where there is no room."""
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1), header_style="bold")
-    cells = [max(len(head), *(len(row[place]) for row in rows)) for place, head in enumerate(heads)]
-    taken = sum(size + GAP for head, size in zip(heads, cells, strict=True) if head not in NAMES)
-    names = [head for head in heads if head in NAMES]
-    room = max(FEWEST_CELLS, (width - taken) // len(names) - GAP)
-    for head, size in zip(heads, cells, strict=True):
-        text = head in NAMES
-        most = min(size, room) if text else size
-        table.add_column(head, justify="left" if text else "right", no_wrap=True, width=most, overflow="ellipsis")
-    for row in rows:
-        named = [_tail(cell, room) if head in NAMES else cell for head, cell in zip(heads, row, strict=True)]
-        table.add_row(*map(Text, named))
-    return table
-
-
-def _tail(name: str, room: int) -> str:
-    """A name in so many cells: its end says more than its beginning."""
-    return name if len(name) <= room else f"…{name[1 - room :]}"
+    return fitted([words(head) if head in NAMES else numbers(head) for head in heads], rows, width)
 
 
 def _metric(figures: FileFigures, found: Diagnosis) -> str:
-    return units.percent(figures.metric) if found.percent else units.figure(figures.metric)
+    return f"{units.percent(figures.metric)} %" if found.percent else units.figure(figures.metric)
 
 
 def _error(value: float | None, digits: int = 1) -> str:
     """A quantity over many decades in few cells."""
-    return units.MISSING if value is None else "0" if value == 0 else f"{value:.{digits}e}"
+    if value is None:
+        return units.MISSING
+    mantissa, exponent = f"{value:.{digits}e}".split("e")
+    return f"{mantissa}e{int(exponent)}" if value else "0"

@@ -40,16 +40,21 @@ def results_json(comparison: Comparison) -> str:
 
 def results_csv(comparison: Comparison) -> str:
     """One line per row, the numbers of results.json under the same names; a missing number is an empty field."""
-    names = [metric.name for metric in comparison.metrics]
-    lines = [
-        {**row.scalars(), **computed(row), **{name: row.scores.get(name) for name in names}} for row in comparison.rows
-    ]
+    lines = lines_of(comparison)
     file = io.StringIO()
     writer = csv.DictWriter(file, list(lines[0]), lineterminator="\n")
     writer.writeheader()
     for line in lines:
         writer.writerow({key: _harmless(value) for key, value in line.items()})
     return file.getvalue()
+
+
+def lines_of(comparison: Comparison) -> list[dict[str, str | int | float | None]]:
+    """The numbers of each row by the names of columns, the task's metrics among them."""
+    names = [metric.name for metric in comparison.metrics]
+    return [
+        {**row.scalars(), **computed(row), **{name: row.scores.get(name) for name in names}} for row in comparison.rows
+    ]
 
 
 def _harmless(value: str | int | float | None) -> str | int | float | None:

@@ -1,8 +1,11 @@
 """What reports say below the table, in sentences: how to read the numbers, warnings, what could not be given."""
 
+from collections.abc import Collection
+
 from lowbit.certainty.intervals import hidden_share
 from lowbit.certainty.verdicts import CANNOT_TELL, CONFIDENCE, MARGIN
 from lowbit.measurement.results import Comparison, Row
+from lowbit.printable import several
 from lowbit.reports import units
 from lowbit.reports.quality import quality_of
 
@@ -11,15 +14,25 @@ LISTED = ", "
 BUSY = 0.9  # share of the processor that a timing should at least get
 
 
-def footnotes(comparison: Comparison) -> tuple[str, ...]:
-    """How to read the numbers, in full sentences; warnings first."""
+def footnotes(comparison: Comparison, columns: Collection[str] | None = None) -> tuple[str, ...]:
+    """How to read the numbers, in full sentences; warnings first.
+
+    Args:
+        comparison: what is shown.
+        columns: names of the columns that are shown; None for all.
+    """
+
+    def shows(*names: str) -> bool:
+        return columns is None or not set(names).isdisjoint(columns)
+
     return (
         *_warnings(comparison),
-        *_about_latency(comparison),
-        *_about_size(comparison),
+        *(_about_latency(comparison) if shows("latency_ms", "latency_ratio") else ()),
+        *_about_controls(comparison),
+        *(_about_archives(comparison) if shows("archive_bytes") else ()),
         *_about_engines(comparison),
         *_about_images(comparison),
-        *_about_verdicts(comparison),
+        *(_about_verdicts(comparison, defined=columns is None) if shows("verdict") else ()),
     )
 
 
@@ -45,13 +58,18 @@ def _about_latency(comparison: Comparison) -> list[str]:
     if all(row.latency_ms is None for row in comparison.rows):
         return []
     count = environment.threads
-    threads = f"{count} thread{'s' * (count > 1)}" if count else "threads chosen by the runtime"
+    threads = several(count, "thread") if count else "threads chosen by the runtime"
     engine = f"{environment.engine} {environment.packages.get(environment.engine, '')}".strip()
-    parts = [engine, threads, f"batch size {environment.batch}", f"median of {environment.runs} interleaved runs"]
+    parts = [
+        engine,
+        threads,
+        f"batch size {environment.batch}",
+        f"median of {several(environment.runs, 'interleaved run')}",
+    ]
     return [f"Latency: {', '.join(part for part in parts if part)}."]
 
 
-def _about_size(comparison: Comparison) -> list[str]:
+def _about_controls(comparison: Comparison) -> list[str]:
     first, notes = comparison.rows[0], []
     if first.zstd_bytes and first.xz_bytes:
         controls = (
@@ -59,10 +77,14 @@ def _about_size(comparison: Comparison) -> list[str]:
             for name, size in (("zstd -19", first.zstd_bytes), ("xz -9", first.xz_bytes))
         )
         notes.append(f"Float file compressed {'; '.join(controls)}.")
+    return notes
+
+
+def _about_archives(comparison: Comparison) -> list[str]:
     left = [row.name for row in comparison.files if row.archive_bytes is None and not row.file.endswith(".tflite")]
     if left and len(left) < len(comparison.files):
-        notes.append(f"Not entropy-coded, because too large or in several files: {', '.join(left)}.")
-    return notes
+        return [f"Not entropy-coded, because too large or in several files: {', '.join(left)}."]
+    return []
 
 
 def _about_engines(comparison: Comparison) -> list[str]:
@@ -92,20 +114,16 @@ def _about_images(comparison: Comparison) -> list[str]:
     if environment.data_images:
         where = f" from {environment.data}" if environment.data else ""
         if not comparison.classifies:
-            return _about_task(comparison, f"{environment.data_images:,} samples{where}")
+            return _about_task(comparison, f"{several(environment.data_images, 'sample')}{where}")
         kind = "Accuracy" if comparison.has_labels else "Agreement with float"
         point = 100 / environment.data_images
-        notes.append(f"{kind} on {environment.data_images:,} images{where}; one image is {point:.2f} points.")
-    if comparison.has_labels and any(row.flips is not None for row in comparison.rows):
-        notes.append(
-            "Interval: 95 %, Wilson. Flips: predictions that differ from float. KL: divergence from float's class "
-            "probabilities."
-        )
+        images = several(environment.data_images, "image")
+        notes.append(f"{kind} on {images}{where}; one image is {point:.2g} point{'s' * (point != 1)}.")
     return notes
 
 
-def _about_verdicts(comparison: Comparison) -> list[str]:
-    """What the words mean, and what so few samples could never show."""
+def _about_verdicts(comparison: Comparison, *, defined: bool) -> list[str]:
+    """What the words mean, where nothing else says so, and what so few samples could never show."""
     samples = comparison.environment.data_images
     if not samples or not any(row.verdict for row in comparison.rows):
         return []
@@ -118,7 +136,7 @@ def _about_verdicts(comparison: Comparison) -> list[str]:
     notes = [
         f"Verdict on other samples of this kind, with 95 % confidence: same if the file loses at most {point} there; "
         "worse if it loses something, perhaps more; better if it gains."
-    ]
+    ] * defined
     if comparison.classifies and any(row.verdict == CANNOT_TELL for row in comparison.rows):
         least = 100 * hidden_share(samples, 1 - CONFIDENCE)
         notes.append(

@@ -9,7 +9,8 @@ from lowbit.formats.micro.boards import PROGRAM_FLASH, PROGRAM_RAM, BoardFit
 from lowbit.formats.micro.report import WRITE_ONE, Border, MicroReport
 from lowbit.reports import units
 from lowbit.reports.console import Console
-from lowbit.reports.inspection import COUNTED, table
+from lowbit.reports.inspection import COUNTED
+from lowbit.reports.tables import fitted, numbers, words
 
 KIB = 1024
 # Names of the arena's parts, in `Arena.parts`.
@@ -33,32 +34,34 @@ def print_micro(
     console = console or Console()
 
     def say(line: str) -> None:
-        console.print(line, highlight=False, soft_wrap=True)
+        console.print(line, highlight=False)
 
     flash = [(COUNTED.get(kind, kind), units.count(size)) for kind, size in report.flash.items()]
-    console.print(table(("flash", "bytes"), [*flash, ("total", units.count(len(report.content)))], left=1))
+    flash.append(("total", units.count(len(report.content))))
+    console.print(fitted((words("flash"), numbers("bytes")), flash, console.width, total=True))
     console.print()
     parts = [(PARTS[name], units.count(size)) for name, size in report.arena.parts.items() if size]
-    console.print(
-        table(("RAM (arena, estimated)", "bytes"), [*parts, ("total", units.count(report.arena.bytes))], left=1)
-    )
+    parts.append(("total", units.count(report.arena.bytes)))
+    console.print(fitted((words("RAM (arena, estimated)"), numbers("bytes")), parts, console.width, total=True))
     for line in (*arena_lines(report), ""):
         say(line)
     operators = [
         (operator.name, units.count(operator.count), operator.method or "no kernel") for operator in report.operators
     ]
-    console.print(table(("operator", "number", "resolver"), operators, left=1))
+    columns = [words("operator"), numbers("number"), words("resolver")]
+    console.print(fitted(columns, operators, console.width))
     for line in border_lines(report):
         say(line)
     console.print()
     fits = report.boards if fit is None else (fit,)
-    console.print(table(("board", "flash left", "RAM left", "fits"), [_board_row(each) for each in fits], left=1))
+    columns = [words("board"), numbers("flash left"), numbers("RAM left"), words("fits")]
+    console.print(fitted(columns, [_board_row(each) for each in fits], console.width))
     say(
         f"KiB that model and arena leave, with {PROGRAM_FLASH // KIB} KiB of flash and {PROGRAM_RAM // KIB} KiB of RAM "
         "for the program around them."
     )
     for problem in (*report.problems, *unfit(fit)):
-        console.print(Text.assemble(("! ", "yellow"), f"{problem}."), soft_wrap=True)
+        console.print(Text.assemble(("! ", "yellow"), f"{problem}."))
     for line in advice(report):
         say(line)
     for path in written:

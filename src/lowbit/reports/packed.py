@@ -40,13 +40,15 @@ def print_packed(
     console = console or Console()
 
     def say(text: str) -> None:
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
+        console.print(text, highlight=False)
 
     size = len(packed.archive)
     say(f"{path}: {size:,} bytes, {units.smaller(source_bytes / size)} than {source} ({source_bytes:,} bytes).")
     print_sizes(counted, console=console)
     for trial in packed.trials:
-        how = trial.measure if trial.distance is None else f"{trial.measure} from float {trial.distance:.2g}"
+        how = trial.measure
+        if trial.distance is not None:
+            how += f" from float {units.divergence(trial.distance)}"
         dropped = "" if trial.drop is None else f", {trial.drop:+.2f} points lost"
         say(
             f"Tried {trial.recipe}: {trial.archive_bytes:,} bytes, {trial.bits_per_weight:.2f} bits per weight, "

@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-from rich.table import Table
-
 from lowbit.reports import units
 from lowbit.reports.console import Console
+from lowbit.reports.tables import fitted, numbers, words
 from lowbit.searching.result import SearchResult
 
 
@@ -14,22 +13,23 @@ def print_search(result: SearchResult, output: Path | None, *, console: Console 
     console = console or Console()
 
     def say(text: str) -> None:
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
+        console.print(text, highlight=False)
 
     timed = any(each.latency_ms is not None for each in result.candidates)
-    table = Table(box=None, pad_edge=False)
-    for head in ("candidate", "bytes", *(["ms"] if timed else []), f"lost\n{result.measure}", "distance", "file"):
-        table.add_column(head, justify="left" if head in ("candidate", "file") else "right")
-    for each in result.front:
-        table.add_row(
+    columns = [words("candidate"), numbers("bytes"), *([numbers("ms")] if timed else []), numbers("lost")]
+    rows = [
+        [
             f"{each.name} *" if each.name == result.best.name else each.name,
             f"{each.bytes:,}",
             *([units.milliseconds(each.latency_ms)] if timed else []),
             f"{each.marks.drop:.2f}",
             units.small(each.marks.distance),
             str(result.paths.get(each.name, "")),
-        )
-    console.print(table)
+        ]
+        for each in result.front
+    ]
+    console.print(fitted([*columns, numbers("distance"), words("file")], rows, console.width))
+    say(f"Lost: {result.measure}.")
     say(f"* {answer(result)}" + (f" It is in {output}." if output is not None else ""))
     if result.certificate is not None:
         say(f"{result.certificate.sentence()} {result.split}")

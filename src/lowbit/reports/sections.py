@@ -61,8 +61,10 @@ def distance_of_outputs(comparison: Comparison) -> Markup:
     return join([note, table(*_filled(heads, lines), text=(1, 2))])
 
 
-def accuracy_and_size(comparison: Comparison) -> Markup:
-    """The trade-off: what the task measures, or the distance from float where that is nothing."""
+def points_of(comparison: Comparison) -> list[Point]:
+    """Size and quality of each file; those of a recipe that coincide are one point."""
+    if not comparison.rows:
+        return []
     quality = quality_of(comparison)
     points = []
     near = distinct(
@@ -76,10 +78,16 @@ def accuracy_and_size(comparison: Comparison) -> Markup:
         if value is not None and row.file_bytes > 0:
             better = quality.scale.best * value
             points.append(Point(row.name, row.file_bytes, better, row.accuracy_low, row.accuracy_high, place == 0))
+    return points
+
+
+def accuracy_and_size(comparison: Comparison) -> Markup:
+    """The trade-off: what the task measures, or the distance from float where that is nothing."""
+    quality, points = quality_of(comparison), points_of(comparison)
     if len(points) < 2:
         return NOTHING
     bars = " Bars are 95 % intervals." if any(p.low is not None for p in points) else ""
-    merged = " Files of a recipe that coincide are one point." if len(near) < len(comparison.files) else ""
+    merged = " Files of a recipe that coincide are one point." if len(points) < len(comparison.files) else ""
     chart = both(lambda width: trade_off(points, width, title=quality.title, scale=quality.scale))
     below = " Triangles: below the plot." if leaves_out(points, quality.scale) else ""
     words = f"Filled points on the line: no other file is both smaller and better.{bars}{below}{merged}"

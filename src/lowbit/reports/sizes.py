@@ -7,7 +7,8 @@ from typing import Any
 from lowbit.formats.size_report import Sizes
 from lowbit.reports import units
 from lowbit.reports.console import Console
-from lowbit.reports.inspection import COUNTED, table
+from lowbit.reports.inspection import COUNTED
+from lowbit.reports.tables import fitted, numbers, words
 
 NOT_CODED = "not entropy-coded: add --coded (coded=True in Python)"
 NOT_COMPRESSED = "float file not compressed: add --control, and --against with the float file of a quantized one"
@@ -16,12 +17,9 @@ NOT_COMPRESSED = "float file not compressed: add --control, and --against with t
 def print_sizes(sizes: Sizes, *, console: Console | None = None) -> None:
     """A table of kinds, and a line each for the codes and for the control."""
     console = console or Console()
-    columns: dict[str, Mapping[str, int]] = {
-        "float file" if sizes.float_bytes is not None else "as float": sizes.raw,
-        "packed": sizes.packed,
-    }
+    columns: dict[str, Mapping[str, int]] = {"as float": sizes.raw, "in the file": sizes.packed}
     if sizes.coded is not None:
-        columns["archive"] = sizes.coded
+        columns["in an archive"] = sizes.coded
     counts = sizes.counts
     rows = [
         (
@@ -34,9 +32,10 @@ def print_sizes(sizes: Sizes, *, console: Console | None = None) -> None:
     ]
     totals = (units.count(sum(numbers.values())) for numbers in (counts, *columns.values()))
     rows.append(("total", *totals))
-    console.print(table(("bytes", "numbers", *columns), rows, left=1))
+    heads = (words("bytes"), numbers("numbers"), *map(numbers, columns))
+    console.print(fitted(heads, rows, console.width, total=True))
     for line in size_lines(sizes):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.print(line, highlight=False)
 
 
 def size_lines(sizes: Sizes) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ def both(draw: Callable[[float], Markup]) -> Markup:
 
 def svg(width: float, height: float, label: str, parts: Sequence[Markup]) -> Markup:
     """A drawing of a size in pixels, with a label for screen readers."""
-    box = {"viewBox": f"0 0 {width:g} {height:g}", "role": "img", "aria-label": label}
+    box = {"class": "lowbit-plot", "viewBox": f"0 0 {width:g} {height:g}", "role": "img", "aria-label": label}
     return element("svg", box, *parts)
 
 

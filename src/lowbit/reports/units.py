@@ -1,5 +1,7 @@
 """Numbers as text, the same in every report. A missing number is an en dash."""
 
+from collections.abc import Sequence
+
 MISSING = "–"
 
 
@@ -70,6 +72,11 @@ def amount(value: float | None) -> str:
         if value >= scale * 0.9995:
             return f"{significant(value / scale)} {unit}"
     return f"{value:.0f}"
+
+
+def shape(extents: Sequence[int | str | None], times: str = "x") -> str:
+    """A shape: 1x3x224x224; an extent that is not known is a question mark."""
+    return times.join("?" if extent is None else str(extent) for extent in extents) or MISSING
 
 
 def decimal(value: float | None, digits: int = 2) -> str:

@@ -39,6 +39,11 @@ class Clusters:
         group_size: channels in a group (the last group may be smaller), for per="group" only.
         half: round code books, and scales where float16 has them to full precision, to values that float16 holds.
         scaled: each channel has a scale; needless where every channel has its own code book.
+
+    >>> weights = np.random.default_rng(0).normal(size=(8, 9)).astype(np.float32)
+    >>> codes = lowbit.Clusters(2).encode(weights, axis=0)
+    >>> len(np.unique(codes.decode()))
+    4
     """
 
     bits: int

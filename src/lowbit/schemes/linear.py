@@ -47,6 +47,10 @@ class Linear:
         group_size: columns in a group (`Blocks`; a channel's last group may be shorter), for per="group" only.
         narrow: leave out the code -2^(b-1), so that the grid is symmetric about zero (symmetric only).
         powers: scales are powers of two; encoding takes the least that clips nothing.
+
+    >>> codes = lowbit.Linear(4).encode(np.array([[0.7, -0.1], [0.2, 0.1]], np.float32), axis=0)
+    >>> codes.codes.tolist()
+    [[7, -1], [7, 4]]
     """
 
     bits: int

@@ -14,6 +14,7 @@ from lowbit.graph.model import Model
 from lowbit.measurement.exam import Exam
 from lowbit.measurement.prediction import Answers
 from lowbit.measurement.tasks import Task
+from lowbit.printable import brief
 from lowbit.progress import SILENT, Progress
 from lowbit.quantization.planning.plan import Plan
 from lowbit.quantization.quantize import follow
@@ -76,6 +77,9 @@ class Candidate:
     forecast: float = 0.0
     latency_ms: float | None = None
     seconds: float = 0.0
+
+    def __repr__(self) -> str:
+        return f"<Candidate {brief(self.name)}: {self.bytes:,} bytes, distance {self.marks.distance:.2g}>"
 
     @property
     def bytes(self) -> int:

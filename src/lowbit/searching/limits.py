@@ -25,6 +25,9 @@ class SearchLimits:
 
     Raises:
         SchemeError: a limit that cannot be one, nothing to limit, or nothing known to minimize.
+
+    >>> lowbit.SearchLimits(max_drop=1.0, max_size=900_000, minimize="latency").seconds
+    300.0
     """
 
     max_drop: float | None = None
@@ -80,6 +83,9 @@ class SearchSettings:
         engine: runtime that latency is measured on.
         threads: that a candidate may use; 0 takes as many as there are cores.
         resume: begin with the candidates that an earlier search left in the folder.
+
+    >>> lowbit.SearchSettings(recipes=("int8", "linear"), workers="2").effort
+    'balanced'
     """
 
     recipes: tuple[str, ...] = ()

@@ -7,6 +7,7 @@ from typing import Any
 
 from lowbit.certainty.certificate import Certificate
 from lowbit.files import write_atomically
+from lowbit.printable import brief
 from lowbit.quantization.planning.plan import Plan
 from lowbit.searching.candidates import Candidate
 from lowbit.searching.limits import LATENCY, SIZE, SearchLimits
@@ -30,6 +31,12 @@ class SearchResult:
         interrupted: whether somebody stopped it.
         notes: what whoever asked should know.
         paths: of candidates' files by name, where they were kept.
+
+    >>> limits = lowbit.SearchLimits(max_drop=60, seconds=0.2)
+    >>> settings = lowbit.SearchSettings(recipes=("linear8",), effort="fast")
+    >>> result = lowbit.search("model.onnx", "test", limits, calibration="photos", settings=settings)
+    >>> result.best.bytes == len(result.best.content), result.best in result.candidates
+    (True, True)
     """
 
     best: Candidate
@@ -43,6 +50,10 @@ class SearchResult:
     interrupted: bool = False
     notes: tuple[str, ...] = ()
     paths: Mapping[str, Path] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        best = f"{brief(self.best.name)}: {self.best.bytes:,} bytes, {self.best.marks.drop:.2f} {self.measure} lost"
+        return f"<SearchResult {best}, the best of {len(self.candidates):,}>"
 
     @property
     def plan(self) -> Plan:

@@ -14,7 +14,7 @@ from lowbit.graph.model import Model
 from lowbit.measurement.exam import Exam
 from lowbit.measurement.peaks import measure_peaks
 from lowbit.processor import single_thread_blas
-from lowbit.progress import SILENT, Progress
+from lowbit.progress import IF_LONG, Progress, shows_progress
 from lowbit.quantization.planning.recipes import RECIPES, Recipe, parse_recipe
 from lowbit.quantization.solving.effort import effort_called
 from lowbit.searching.candidates import Bench
@@ -33,6 +33,7 @@ CALIBRATION_SHARE, MOST_CALIBRATION = 4, 256  # of evaluation samples, where the
 FEWEST = 8
 
 
+@shows_progress
 @single_thread_blas()
 def search(
     model: Model | str | Path,
@@ -42,7 +43,7 @@ def search(
     calibration: Dataset | str | Path | Iterable[Any] | None = None,
     settings: SearchSettings = SearchSettings(),
     folder: Path | str | None = None,
-    progress: Progress = SILENT,
+    progress: Progress = IF_LONG,
 ) -> SearchResult:
     """Search for the best file of a model within limits.
 
@@ -63,6 +64,12 @@ def search(
         DataError: too few samples, or some are in both sets.
         ModelError: nothing to quantize, or quantized already.
         OutputError: the folder is not writable.
+
+    >>> limits = lowbit.SearchLimits(max_drop=60, seconds=0.2)
+    >>> settings = lowbit.SearchSettings(recipes=("linear8",), effort="fast")
+    >>> result = lowbit.search("model.onnx", "test", limits, calibration="photos", settings=settings)
+    >>> result.save("searched.onnx").name
+    'searched.onnx'
     """
     started = time.monotonic()
     effort_called(settings.effort)

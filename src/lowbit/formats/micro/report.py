@@ -12,6 +12,7 @@ from lowbit.formats.litert.ledger import read_litert_ledger
 from lowbit.formats.micro.arena import CMSIS_NN, REFERENCE, Arena, arena_of
 from lowbit.formats.micro.boards import BOARDS, BoardFit, board_fit
 from lowbit.formats.micro.operators import MicroOperator, needed_operators
+from lowbit.printable import brief
 
 WRITE_ONE = "lowbit quantize MODEL.onnx -r int8 --calibration DIR --input int8 --output-type int8 -o MODEL.tflite"
 
@@ -48,6 +49,11 @@ class MicroReport:
         operators: kinds of operators, with the resolver's method for each and what will not work.
         inputs: of the network.
         outputs: of the network.
+
+    >>> path = lowbit.quantize("model.onnx", "int8", calibration="photos", effort="fast").save("model.tflite")
+    >>> report = lowbit.micro_report(path)
+    >>> sum(report.flash.values()) == len(report.content)
+    True
     """
 
     source: str
@@ -58,6 +64,10 @@ class MicroReport:
     operators: tuple[MicroOperator, ...] = field(repr=False)
     inputs: tuple[Border, ...]
     outputs: tuple[Border, ...]
+
+    def __repr__(self) -> str:
+        sizes = f"{len(self.content):,} bytes of flash, {self.arena.bytes:,} of RAM"
+        return f"<MicroReport of {brief(self.source)}: {sizes}>"
 
     @property
     def boards(self) -> tuple[BoardFit, ...]:
@@ -104,6 +114,11 @@ def micro_report(path: Path | str, *, kernels: str = CMSIS_NN) -> MicroReport:
         ModelError: no .tflite file, a damaged one, or one with too many activations for any microcontroller.
         DataError: a device or a pipe.
         OutputError: no such kernels.
+
+    >>> path = lowbit.quantize("model.onnx", "linear8").save("model.tflite")
+    >>> report = lowbit.micro_report(path, kernels="reference")
+    >>> report.arena.bytes > 0
+    True
     """
     if kernels not in (CMSIS_NN, REFERENCE):
         known = (CMSIS_NN, REFERENCE)

@@ -36,6 +36,10 @@ def write_c_array(report: MicroReport, path: Path | str) -> tuple[Path, Path]:
 
     Raises:
         OutputError: another ending, or not writable.
+
+    >>> report = lowbit.micro_report(lowbit.quantize("model.onnx", "float").save("model.tflite"))
+    >>> [path.name for path in lowbit.write_c_array(report, "model_data.cc")]
+    ['model_data.cc', 'model_data.h']
     """
     check_ending(path, SOURCES)
     path = Path(path)
@@ -56,6 +60,10 @@ def write_resolver(report: MicroReport, path: Path | str) -> Path:
 
     Raises:
         OutputError: another ending, or not writable.
+
+    >>> report = lowbit.micro_report(lowbit.quantize("model.onnx", "float").save("model.tflite"))
+    >>> lowbit.write_resolver(report, "resolver.h").name
+    'resolver.h'
     """
     check_ending(path, HEADERS)
     return write_atomically(path, resolver_source(report, Path(path)))

@@ -62,6 +62,12 @@ class Task:
         obvious: whether outputs and labels are made for it, so that it is chosen by itself; by default where it fits.
         without: gives the metrics without each of some groups of samples, where that is quicker than to measure the
             rest each time.
+
+    >>> def largest_output(outputs, labels) -> float:
+    ...     return float(outputs["logits"].max())
+    >>> comparison = lowbit.measure("model.onnx", "test", runs=0, task=largest_output)
+    >>> comparison.metrics[0].name
+    'largest_output'
     """
 
     name: str

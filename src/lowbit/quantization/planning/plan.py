@@ -3,12 +3,13 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lowbit.errors import DowngradeError
 from lowbit.formats.devices import DEVICES
 from lowbit.formats.quantized_graph import UINT8, ActivationKind
 from lowbit.graph.weights import RECURRENT
+from lowbit.printable import brief
 from lowbit.quantization.planning.integer import NodePlan
 from lowbit.quantization.planning.kernels import WEIGHTED
 from lowbit.quantization.planning.limits import limits
@@ -36,6 +37,9 @@ from lowbit.quantization.planning.tensors import (
     TensorPlan,
 )
 
+if TYPE_CHECKING:
+    import pandas
+
 NO_BFLOAT16 = "only weights are bfloat16: no runtime computes in it on processors as the file says"
 WORTH_SAYING = 0.01  # share of the weights' bytes whose staying float is said first of all
 
@@ -53,6 +57,10 @@ class Plan:
         effort: how long the steps may search, a row of `EFFORTS`.
         target: processor that an integer file is made for, a row of `TARGETS`; empty for other recipes.
         rules: texts of the rules that were followed, and `integer.EDITED` if its file was changed by hand.
+
+    >>> plan = lowbit.plan("model.onnx", "linear8")
+    >>> plan.tensors[0].tensor, plan.tensors[0].given.name
+    ('stem.weight', 'linear8/channel')
     """
 
     recipe: Recipe
@@ -63,6 +71,34 @@ class Plan:
     effort: str = "balanced"
     target: str = ""
     rules: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<Plan {self.summary()}>"
+
+    def summary(self) -> str:
+        """The recipe, and how much of the model becomes integers, in one line."""
+        weights = sum(bool(tensor.layers) for tensor in self.tensors)
+        parts = [f"{len(self.quantized):,} of {weights:,} weights as codes"]
+        if self.nodes:
+            integers = sum(node.arithmetic in ("integer", "absorbed") for node in self.nodes)
+            parts.append(f"{integers:,} of {len(self.nodes):,} nodes in integers")
+        parts += [f"{len(self.downgrades):,} downgraded"] if self.downgrades else []
+        return f"{brief(self.title)}: {', '.join(parts)}"
+
+    def _repr_html_(self) -> str:
+        from lowbit.reports.notebook import plan_html
+
+        return plan_html(self)
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """A line per tensor, under its name: share of the weights' bytes, what was asked for and given, and why.
+
+        Raises:
+            EngineError: pandas is not installed.
+        """
+        from lowbit.reports.frames import plan_frame
+
+        return plan_frame(self)
 
     @property
     def integer(self) -> bool:
@@ -149,14 +185,16 @@ class Plan:
     def downgrades(self) -> tuple[str, ...]:
         """One sentence per weight or node that does not get what the recipe asks for."""
         tensors = [_downgrade(plan) for plan in self.tensors if plan.downgraded]
-        nodes = [
-            f"{node.node} ({node.op}) computes in float: {node.reason}"
-            for node in self.nodes
-            if node.arithmetic == "float"
-            and node.asked == "integer"
-            and node.op in WEIGHTED | RECURRENT.keys() | {"Add", "Einsum"}
-        ]
+        nodes = [f"{node.node} ({node.op}) computes in float: {node.reason}" for node in self.downgraded_nodes]
         return tuple(tensors + nodes + ([NO_BFLOAT16] if self.recipe.arithmetic == "bfloat16" else []))
+
+    @property
+    def downgraded_nodes(self) -> tuple[NodePlan, ...]:
+        """Those that were asked to compute in integers, are worth it, and do not."""
+        worth = WEIGHTED | RECURRENT.keys() | {"Add", "Einsum"}
+        return tuple(
+            node for node in self.nodes if node.arithmetic == "float" and node.asked == "integer" and node.op in worth
+        )
 
     @property
     def float_share(self) -> float:

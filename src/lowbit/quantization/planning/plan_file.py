@@ -13,6 +13,7 @@ from typing import Any
 
 from lowbit.errors import ModelError, SchemeError, did_you_mean
 from lowbit.files import write_atomically
+from lowbit.formats.opening import load
 from lowbit.formats.record import tools
 from lowbit.graph.model import Model
 from lowbit.graph.ops import Layer, layers
@@ -40,14 +41,17 @@ def plan_with_model(decision: Plan, model: Model) -> dict[str, Any]:
     return {"model": made_for, "made": tools(), "written": _digest(data), **data}
 
 
-def write_plan(decision: Plan, model: Model, path: Path | str) -> Path:
+def write_plan(plan: Plan, model: Model | str | Path, path: Path | str) -> Path:
     """Write a plan as JSON, a line for each tensor and each node.
 
     Raises:
         OutputError: the folder is not writable, or the disk is full.
+
+    >>> lowbit.write_plan(lowbit.plan("model.onnx", "int8"), "model.onnx", "plan.json").name
+    'plan.json'
     """
     parts = []
-    for key, value in plan_with_model(decision, model).items():
+    for key, value in plan_with_model(plan, load(model)).items():
         whole = json.dumps(value)
         if isinstance(value, list) and value and not isinstance(value[0], str):
             whole = "[\n" + ",\n".join(f"  {json.dumps(each)}" for each in value) + "\n ]"
@@ -55,13 +59,18 @@ def write_plan(decision: Plan, model: Model, path: Path | str) -> Path:
     return write_atomically(path, "{\n" + ",\n".join(parts) + "\n}\n")
 
 
-def read_plan(path: Path | str, model: Model) -> Plan:
+def read_plan(path: Path | str, model: Model | str | Path) -> Plan:
     """Read a plan that was written for a model, and perhaps edited.
 
     Raises:
         SchemeError: it cannot be read, or does not fit the model, or asks for what cannot be given.
         ModelError: it was made for another model.
+
+    >>> path = lowbit.write_plan(lowbit.plan("model.onnx", "int8"), "model.onnx", "plan.json")
+    >>> lowbit.read_plan(path, "model.onnx").recipe.name
+    'int8'
     """
+    model = load(model)
     try:
         if Path(path).stat().st_size > MOST_BYTES:
             raise SchemeError(f"a plan is smaller than {MOST_BYTES >> 20} MB.", where=str(path))

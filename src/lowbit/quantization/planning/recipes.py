@@ -45,6 +45,10 @@ class Recipe:
         extra_bits: what recipes of fewer than 8 bits may spend on small layers, in bits per weight over all layers; see
             `schemes_by_size`.
         arithmetic: the float type that nodes which are not integers compute in; see `planning.halves`.
+
+    >>> recipe = lowbit.parse_recipe("int8")
+    >>> recipe.integer, recipe.bits
+    (True, 8)
     """
 
     name: str
@@ -186,6 +190,9 @@ def parse_recipe(
 
     Raises:
         SchemeError: no such recipe, range rule or target, or an option that the recipe does not take.
+
+    >>> lowbit.parse_recipe("linear4", per="group", group_size=32).weights.name
+    'linear4/group32/affine'
     """
     recipe = name if isinstance(name, Recipe) else _recipe_named(name)
     options = {"per": per, "group_size": group_size, "symmetric": symmetric}

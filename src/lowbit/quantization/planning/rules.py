@@ -43,6 +43,11 @@ class RuleLayer:
         depthwise: whether it belongs to a depthwise convolution.
         first: whether it belongs to a layer that no other layer comes before.
         last: the same for behind.
+
+    >>> def rule(layer: lowbit.RuleLayer) -> str | None:
+    ...     return "float" if layer.first or layer.bytes < 700 else None
+    >>> len(lowbit.plan("model.onnx", "linear8", rules=rule).quantized)
+    4
     """
 
     nodes: tuple[str, ...]

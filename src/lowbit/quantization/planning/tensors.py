@@ -112,7 +112,7 @@ def too_small(scheme: Scheme, shape: tuple[int, ...], axis: int) -> str:
     cost, size = scheme.stored_bytes(shape, axis), math.prod(shape)
     if cost < size * FLOAT_BYTES:
         return ""
-    return f"too small: {cost} bytes with scales or code book, {size * FLOAT_BYTES} as float32"
+    return f"too small: {cost:,} bytes with scales or code book, {size * FLOAT_BYTES:,} as float32"
 
 
 def wider_if_small(tensors: list[TensorPlan], recipe: Recipe) -> list[TensorPlan]:

@@ -32,6 +32,10 @@ class Goal:
         SchemeError: none of the three, more than one, or a number that is not positive; no such activations or target;
             a drop of all accuracy, or a confidence outside 0..1.
         DataError: `max_drop` without data.
+
+    >>> packed = lowbit.pack("model.onnx", lowbit.Goal(size=5000), calibration="photos", effort="fast")
+    >>> len(packed.archive) <= 5000
+    True
     """
 
     size: int | None = None

@@ -47,12 +47,20 @@ class Packed:
         content: the ONNX file in it.
         quantized: plan and codes; None if a file was packed as it stood.
         trials: every pass that was tried; the last one is that of the archive. Empty without a dial.
+
+    >>> packed = lowbit.pack("model.onnx", short_names=True)
+    >>> len(packed.archive) < len(packed.content)
+    True
     """
 
     archive: bytes
     content: bytes
     quantized: Quantized | None = None
     trials: tuple[Trial, ...] = ()
+
+    def __repr__(self) -> str:
+        tried = f", the last of {len(self.trials)} that were tried" if len(self.trials) > 1 else ""
+        return f"<Packed {len(self.archive):,} bytes of {len(self.content):,}{tried}>"
 
     @property
     def certificate(self) -> Certificate | None:
