@@ -2,7 +2,7 @@
 #
 #   make demo        the whole study on the built-in model and images: a table here, files and report in out/demo
 #   make test        lint, types and all tests of the core: what CI runs
-#   make test-train  the tests that need torch, in an environment of their own
+#   make test-train  the tests that need torch or Keras, in an environment of their own
 #   make wheel       sdist and wheel in dist/, the wheel installed by itself and tried; QUICK=--quick tries it less
 #   make mutants     break the code in MUTANTS=20 places, one at a time, and see whether tests notice
 #   make faults      kill commands FAULTS=20 times at each signal; full disks, little memory, odd names
@@ -63,7 +63,7 @@ lint: .venv/.test
 	.venv/bin/mypy
 
 test-train: .venv-train/.train
-	.venv-train/bin/python -m pytest -n 2 --dist worksteal tests/training tests/zoo tests/graph/test_load_torch.py
+	.venv-train/bin/python -m pytest -n 2 --dist worksteal tests/training tests/zoo tests/importing_train
 
 # A stamp a stage, so that nothing is installed twice. The project itself is built from source: setuptools, no compiler.
 .venv/bin/python:

@@ -27,6 +27,7 @@ ROOMS = (
     "schemes",
     "packing",
     "engines",
+    "importing",
     "formats",
     "data",
     "certainty",
@@ -66,7 +67,7 @@ FORMATS_ONLY = "formats stay at the edge: ask graph/ or formats/ for it"
 # Package -> (where it may be imported, why not elsewhere).
 BANNED = {
     # Networks that lowbit itself defines are written as ONNX where they are defined.
-    "onnx": (("graph/", "formats/", "measurement/microkernels.py", "training/export.py"), FORMATS_ONLY),
+    "onnx": (("graph/", "importing/", "formats/", "measurement/microkernels.py", "training/export.py"), FORMATS_ONLY),
     "onnx_ir": (("graph/", "formats/"), FORMATS_ONLY),
     "google": (("graph/", "formats/"), FORMATS_ONLY),
     "onnxruntime": (("engines/",), "a runtime is opened through engines/"),
@@ -75,8 +76,11 @@ BANNED = {
     "highspy": (("searching/knapsack.py",), "the solver stays behind solve_knapsack"),
     "joblib": (("searching/workers.py",), "who works where is said in one place"),
     "distributed": (("searching/workers.py",), "who works where is said in one place"),
-    "torch": (("training/", "graph/load.py"), "quantizing must never need torch"),
-    "onnxscript": (("training/", "graph/load.py"), "quantizing must never need torch"),
+    "torch": (("training/", "importing/"), "quantizing must never need torch"),
+    "onnxscript": (("training/",), "quantizing must never need torch"),
+    "keras": (("importing/keras.py",), "other frameworks' models come in through importing/"),
+    "safetensors": (("importing/",), "other frameworks' models come in through importing/"),
+    "tensorflow": ((), "not a dependency"),
     "torchvision": ((), "not a dependency"),
     "pickle": ((), "files are untrusted: no code execution"),
     "marshal": ((), "files are untrusted: no code execution"),
@@ -89,7 +93,7 @@ NUMPY_ONLY = {
     "certainty": {"numpy", "lowbit"},
 }
 # Imported when a function needs them, never by importing a module.
-LAZY = {"torch": ("graph/",), "onnxscript": ("graph/",)}
+LAZY = {"torch": ("importing/",), "keras": ("importing/",), "safetensors": ("importing/",)}
 HEAVY = ("numpy", "onnx", "onnx_ir", "onnxruntime", "PIL", "torch")
 
 
@@ -193,7 +197,9 @@ def test_every_folder_and_module_is_a_room():
     ("relative", "text"),
     [
         ("graph/load.py", "from lowbit.quantization.planning.plan import plan"),
-        ("graph/load.py", "import torch"),
+        ("graph/load.py", "def f():\n    import torch"),
+        ("importing/torch.py", "import torch"),
+        ("importing/table.py", "def f():\n    import keras"),
         ("schemes/linear.py", "import onnx"),
         ("schemes/linear.py", "from PIL import Image"),
         ("calibration/statistics.py", "def f():\n    from onnx_ir import Value"),
@@ -210,7 +216,7 @@ def test_the_rule_notices(relative, text):
 
 def test_the_rule_lets_pass():
     text = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import torch\ndef f():\n    import torch"
-    assert violations("graph/load.py", text) == []
+    assert violations("importing/torch.py", text) == []
     assert violations("formats/onnx/write.py", "import onnx_ir as ir\nfrom lowbit.graph.model import Model") == []
 
 

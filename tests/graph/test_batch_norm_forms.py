@@ -64,8 +64,7 @@ def same(proto, inputs):
 @pytest.mark.parametrize("kind", LAYERS)
 def test_they_are_folded_behind_every_kind_of_layer(kind, form):
     ops = same(*written_out(kind, form))
-    assert set(ops) <= {"Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Relu"}
-    assert len(ops) == (3 if kind == "MatMul" else 2)
+    assert ops == ["Gemm" if kind == "MatMul" else kind.split()[-1] if "Transpose" in kind else kind.split()[0], "Relu"]
 
 
 @pytest.mark.parametrize("shape", [[1], [1, 1, 1], [1, 1, 1, 1], [1, 6, 1, 1]])
@@ -113,6 +112,8 @@ def test_a_product_without_a_bias_takes_factors_and_then_a_bias(form, axes):
         nodes.append(make_node(op, f"c{number} {last}" if place == 0 else f"{last} c{number}", f"t{number}"))
         last = f"t{number}"
     inputs = ["n", 4] if axes == 1 else ["n", 5, 4]
+    if axes == 1 and "Add" in left:
+        left = ["Gemm", "Relu"]
     assert same(make([*nodes, make_node("Relu", last, "y")], {"x": inputs}, ["y"], weights), inputs) == left
 
 

@@ -213,6 +213,12 @@ CASES = {
         (["MatMul", "Sub"], float(GEMM["b"][0])),
         (["MatMul", "Add"], -float(GEMM["b"][0])),
     ),
+    "write_gemms": (
+        lambda: make([("MatMul", ["x", "w"], ["p"], {}), ("Add", ["p", "b"], ["y"], {})], {"x": [2, 3]}, ["y"], GEMM),
+        lambda m: (operators(m), [value.name for value in m.graph[0].inputs]),
+        (["MatMul", "Add"], ["x", "w"]),
+        (["Gemm"], ["x", "w", "b"]),
+    ),
     "merge_transposes": (
         lambda: after(("Transpose", ["r"], ["t"], {"perm": [1, 0]}), ("Transpose", ["t"], ["u"], {"perm": [1, 0]}),
                       ("Neg", ["u"], ["y"], {})),

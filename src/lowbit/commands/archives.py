@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lowbit.commands.opening import load_model, open_data
+from lowbit.commands.opening import load_model, onnx_form, open_data
 from lowbit.commands.options import (
     CalibrationOptions,
     ControlOption,
@@ -106,9 +106,10 @@ def pack(
         packed = run(model, short_names=short_names)
     if goal.strict and packed.certificate is not None and not packed.certificate.holds:
         raise DowngradeError(unmet(packed), where=str(model), remedy="Or leave --strict out.")
-    source_bytes = model.stat().st_size
-    # With a goal the model given is the float file; without one the archive itself says whether it is.
-    original = model.read_bytes() if goal.given else None
+    with onnx_form(model) as file:
+        source_bytes = file.stat().st_size
+        # With a goal the model given is the float file; without one the archive itself says whether it is.
+        original = file.read_bytes() if goal.given else None
     counted = sizes(packed.archive, against=original, coded=True, control=control)
     packed.save(output)
     if as_json:

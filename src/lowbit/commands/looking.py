@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lowbit.commands.opening import read_file_ledger
+from lowbit.commands.opening import onnx_form, read_file_ledger
 from lowbit.commands.options import (
     BatchOption,
     ControlOption,
@@ -70,8 +70,9 @@ def inspect(
         _show_speed(loaded, speed, as_json)
         return
     counted = cost(loaded)
-    ledger = read_file_ledger(model)
-    sizes = _sizes(model, ledger, size, as_json)
+    with onnx_form(model, loaded) as file:
+        ledger = read_file_ledger(file)
+        sizes = _sizes(file, ledger, size, as_json)
     if as_json:
         print_json({**inspection_json(loaded, counted, ledger), "sizes": sizes and sizes_json(sizes)})
         return

@@ -2,7 +2,8 @@
 
 import shlex
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -79,9 +80,7 @@ def load_measured(files: Sequence[Path], preprocessing: PreprocessingOptions) ->
     A file that takes image bytes does not say how they were normalized for the float model.
     """
     from lowbit.formats.opening import is_litert
-    from lowbit.measurement.reference import check_reference
 
-    check_reference(files[0])
     loaded = load_model(files[0], preprocessing)
     for path in files[1:]:
         if not _takes_bytes(loaded):
@@ -150,6 +149,25 @@ def check_data(options: DataOptions) -> str:
     if options.data is None:
         raise DataError("--data is missing.", remedy="Add --data with a folder, a .npz file, or builtin:test.")
     return options.data
+
+
+@contextmanager
+def onnx_form(path: Path, model: "Model | None" = None) -> Iterator[Path]:
+    """A model file as ONNX, within: itself, or what another framework's file becomes.
+
+    Args:
+        path: as the user named it.
+        model: what was loaded from it, if it was.
+    """
+    from lowbit.formats.opening import is_foreign, load
+
+    if not is_foreign(path):
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="lowbit-") as folder:
+        file = Path(folder) / f"{path.stem}.onnx"
+        file.write_bytes((load(path) if model is None else model).to_bytes())
+        yield file
 
 
 def read_file_ledger(path: Path) -> "Ledger":

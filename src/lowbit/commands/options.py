@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from lowbit.measurement.conditions import Conditions
     from lowbit.quantization.planning.recipes import Recipe
 
-ModelArgument = Annotated[Path, typer.Argument(help="An ONNX file.", metavar="MODEL")]
+ModelArgument = Annotated[
+    Path, typer.Argument(help="A model: .onnx, .keras, .h5, float .tflite, .pt2 or TorchScript.", metavar="MODEL")
+]
 OutputOption = Annotated[Path, typer.Option("--output", "-o", help="File to write.", metavar="FILE")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on standard output.")]
 CalibrationOption = Annotated[

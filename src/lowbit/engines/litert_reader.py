@@ -25,9 +25,18 @@ IDENTIFIER = b"TFL3"
 MODEL = {"operator_codes": 1, "subgraphs": 2, "buffers": 4, "metadata": 6}
 CODE = {"short": 0, "custom": 1, "version": 2, "code": 3}
 SUBGRAPH = {"tensors": 0, "inputs": 1, "outputs": 2, "operators": 3}
-TENSOR = {"shape": 0, "type": 1, "buffer": 2, "name": 3, "quantization": 4, "variable": 5}
+TENSOR = {
+    "shape": 0,
+    "type": 1,
+    "buffer": 2,
+    "name": 3,
+    "quantization": 4,
+    "variable": 5,
+    "sparsity": 6,
+    "signature": 7,
+}
 QUANTIZATION = {"scale": 2, "zero_point": 3, "axis": 6}
-OPERATOR = {"code": 0, "inputs": 1, "outputs": 2}
+OPERATOR = {"code": 0, "inputs": 1, "outputs": 2, "options": 4}
 BUFFER = {"data": 0, "offset": 1, "size": 2}
 METADATA = {"name": 0, "buffer": 1}
 # By the number of a type in the schema.
@@ -72,6 +81,8 @@ class StoredTensor:
         zero_point: int64 values.
         axis: dimension that the scales run along.
         variable: whether it keeps its values from one run to the next.
+        open_axes: dimensions that a runtime may resize.
+        sparse: whether its content leaves out zeros.
     """
 
     name: str
@@ -82,11 +93,35 @@ class StoredTensor:
     zero_point: Span
     axis: int
     variable: bool
+    open_axes: tuple[int, ...] = ()
+    sparse: bool = False
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options table of an operator; fields by their number in the schema. What is damaged raises ValueError."""
+
+    content: bytes
+    at: int
+
+    def number(self, field: int, kind: str, default: float = 0) -> float:
+        """A number, of this format of `struct`."""
+        walk = _Walk(self.content)
+        at = walk.field(self.at, field) if self.at else 0
+        if not at:
+            return default
+        walk.check(at, struct.calcsize("<" + kind))
+        return float(struct.unpack_from("<" + kind, self.content, at)[0])
+
+    def numbers(self, field: int) -> tuple[int, ...]:
+        """A vector of 32-bit integers; empty if it is left out."""
+        span = _Walk(self.content).vector(self.at, field, 4) if self.at else Span(0, 0)
+        return tuple(np.frombuffer(self.content, "<i4", span.size // 4, span.start).tolist())
 
 
 @dataclass(frozen=True)
 class StoredOperator:
-    """One operator: its number in the schema's `BuiltinOperator`, and tensor indices (-1: left out).
+    """One operator: its number in the schema's `BuiltinOperator`, tensor indices (-1: left out), and its options.
 
     `custom` is the name of an operator that the schema does not have.
     """
@@ -95,6 +130,7 @@ class StoredOperator:
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     custom: str = ""
+    options: Options = Options(b"", 0)
 
 
 @dataclass(frozen=True)
@@ -173,8 +209,10 @@ class _Walk:
             index = checked(self.number(entry, OPERATOR["code"], "I"), len(codes), "operator code")
             inputs = self.indices(entry, OPERATOR["inputs"], len(tensors), optional=True)
             outputs = self.indices(entry, OPERATOR["outputs"], len(tensors), optional=True)
+            place = self.field(entry, OPERATOR["options"])
+            options = Options(self.content, self.follow(place) if place else 0)
             code, custom = codes[index]
-            operators.append(StoredOperator(code, inputs, outputs, custom))
+            operators.append(StoredOperator(code, inputs, outputs, custom, options))
             check_operands(operators[-1], tensors)
         inputs = self.indices(table, SUBGRAPH["inputs"], len(tensors))
         outputs = self.indices(table, SUBGRAPH["outputs"], len(tensors))
@@ -198,8 +236,13 @@ class _Walk:
             count = scale.size // 4
             if count > 1 and not (0 <= axis < len(shape) and shape[axis] == count):
                 raise ValueError(f"a tensor of shape {list(shape)[:8]} has {count} scales along axis {axis}")
+        named = self.vector(table, TENSOR["signature"], 4)
+        signature = np.frombuffer(self.content, "<i4", named.size // 4, named.start)
+        open_axes = tuple(np.flatnonzero(signature < 0).tolist()) if signature.size == len(shape) else ()
+        sparse = self.field(table, TENSOR["sparsity"]) != 0
         variable = bool(self.number(table, TENSOR["variable"], "b"))
-        return StoredTensor(self.string(table, TENSOR["name"]), shape, dtype, buffer, scale, zero_point, axis, variable)
+        name = self.string(table, TENSOR["name"])
+        return StoredTensor(name, shape, dtype, buffer, scale, zero_point, axis, variable, open_axes, sparse)
 
     def buffer(self, table: int) -> Span:
         offset, size = self.number(table, BUFFER["offset"], "Q"), self.number(table, BUFFER["size"], "Q")

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,9 +23,12 @@ from lowbit.graph import load as graph_load
 from lowbit.graph.checks import check_functions
 from lowbit.graph.model import Model
 from lowbit.graph.sizes import Sizes
+from lowbit.importing.imported import Given, Imported
+from lowbit.importing.table import import_object, reader_of
 from lowbit.packing.archive import section_bytes
 
 if TYPE_CHECKING:
+    import keras
     import torch
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -32,17 +36,21 @@ RULES_KEY = "lowbit.rules"  # of a file's metadata: a list of texts
 
 
 def load(
-    source: "str | os.PathLike[str] | bytes | onnx.ModelProto | torch.nn.Module | Model",
+    source: "str | os.PathLike[str] | bytes | onnx.ModelProto | torch.nn.Module | torch.export.ExportedProgram | "
+    "keras.Model | Model",
     *,
     example: object | None = None,
+    weights: "str | os.PathLike[str] | None" = None,
     input_sizes: Sizes | None = None,
 ) -> Model:
     """Load a network and prepare it for quantization; the original is never changed.
 
     Args:
-        source: an ONNX file or a lowbit archive, the bytes of either, an `onnx.ModelProto`, a `torch.nn.Module`, or a
-            `Model`, which comes back as it is.
+        source: an ONNX file, a lowbit archive, or a file of another framework (`importing/table.py`); the bytes of
+            either of the first two; an `onnx.ModelProto`, a `keras.Model`, a `torch.nn.Module`, a TorchScript module,
+            an `ExportedProgram`; or a `Model`, which comes back as it is.
         example: for a torch module, one input tensor, or a tuple or dict of them, with the batch as first dimension.
+        weights: a .safetensors file with the weights of a torch module.
         input_sizes: of inputs with open dimensions, by name: fixed from now on; None leaves a dimension open.
 
     Raises:
@@ -52,6 +60,7 @@ def load(
     >>> lowbit.load("model.onnx")
     <Model model.onnx: 13 nodes, 1,549 parameters, x -> logits>
     """
+    given = Given(example, None if weights is None else Path(weights), input_sizes or {})
     if isinstance(source, bytes) and archive.is_archive(source):
         return graph_load.load(archive.unpack(source), input_sizes=input_sizes)
     if isinstance(source, str | os.PathLike):
@@ -59,7 +68,53 @@ def load(
         if is_archive(path):
             unpacked = graph_load.load(archive.unpack(path.read_bytes()), input_sizes=input_sizes)
             return dataclasses.replace(unpacked, source=str(path))
-    return graph_load.load(source, example=example, input_sizes=input_sizes)
+        if is_foreign(path):
+            return _imported(path, given)
+    elif not isinstance(source, bytes | onnx.ModelProto | Model):
+        return _prepared(import_object(source, given), given, None)
+    return graph_load.load(source, input_sizes=input_sizes)
+
+
+def _imported(path: Path, given: Given) -> Model:
+    """A file of another framework. Commands open a model more than once, and its framework may take half a minute."""
+    try:
+        stamp = path.stat()
+    except OSError as error:
+        raise ModelError(f"cannot be read: {error.strerror}.", where=str(path), remedy="Check the path.") from error
+    if given.example is not None:
+        return _read_foreign(path, given)
+    sizes = tuple(sorted(given.sizes.items()))
+    return _last_import(str(path), (stamp.st_mtime_ns, stamp.st_size, stamp.st_ino), sizes)
+
+
+@lru_cache(maxsize=1)
+def _last_import(path: str, stamp: tuple[int, ...], sizes: tuple[tuple[str, tuple[int | None, ...]], ...]) -> Model:
+    return _read_foreign(Path(path), Given(sizes=dict(sizes)))
+
+
+def _read_foreign(path: Path, given: Given) -> Model:
+    read = reader_of(path)
+    assert read is not None
+    return _prepared(read(path, given), given, path.parent)
+
+
+def _prepared(imported: Imported, given: Given, folder: Path | None) -> Model:
+    return graph_load.from_proto(
+        imported.proto,
+        imported.source,
+        folder=folder,
+        trained_parameters=imported.trained_parameters,
+        sizes=given.sizes,
+    )
+
+
+def is_foreign(path: Path | str) -> bool:
+    """Whether a file is another framework's, by its ending.
+
+    Raises:
+        ModelError: a format that lowbit does not read; says what to do.
+    """
+    return reader_of(Path(path)) is not None
 
 
 def is_archive(path: Path | str) -> bool:
@@ -129,18 +184,24 @@ def _said(path: Path | str, key: str) -> object:
 
 
 def opened(path: Path | str, folder: Path) -> Path:
-    """The path of the ONNX file itself: `path`, or what an archive holds, unpacked into `folder`.
+    """The path of what a runtime opens: `path`, or, written into `folder`, what an archive holds, or what another
+    framework's file becomes; LiteRT opens its own.
 
     Raises:
         ArchiveError: a damaged archive.
+        ModelError: another framework's file that cannot be read.
         OutputError: `folder` cannot be written.
     """
     path = Path(path)
-    if not is_archive(path):
+    if is_archive(path):
+        content = archive.unpack(path.read_bytes())
+    elif not is_litert(path) and is_foreign(path):
+        content = load(path).to_bytes()
+    else:
         return path
     target = folder / f"{len(list(folder.iterdir()))}-{path.stem}.onnx"
     try:
-        target.write_bytes(archive.unpack(path.read_bytes()))
+        target.write_bytes(content)
     except OSError as error:
         raise OutputError(f"cannot unpack: {error.strerror or error}.", where=str(folder)) from error
     return target
@@ -175,6 +236,8 @@ def pack_file(path: Path | str) -> bytes:
     """
     if is_archive(path):
         raise ModelError("is an archive already.", where=str(path), remedy="Give the ONNX file.")
+    if is_foreign(path):
+        return archive.pack(load(path).to_bytes())
     data = read_file(path)
     graph_load.parse(data, str(path))  # which knows how to say what is wrong with it
     try:

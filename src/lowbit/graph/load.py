@@ -1,20 +1,17 @@
-"""A file, an ONNX message or a torch module -> `Model`; the original is never changed.
+"""An ONNX file or message -> `Model`; the original is never changed.
 
 Files are untrusted: see `checks` and `external_data`. Peak memory is about twice the weights.
 """
 
 import os
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import onnx
 import onnx_ir as ir
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from lowbit.errors import ModelError
-from lowbit.extras import imported
 from lowbit.graph.checks import check_graph, check_tensors, check_versions
 from lowbit.graph.exporters import stated_preprocessing
 from lowbit.graph.external_data import load_external_data
@@ -26,9 +23,6 @@ from lowbit.graph.sizes import Sizes, set_sizes
 from lowbit.graph.versions import to_supported_opset
 from lowbit.graph.weights import all_weights
 
-if TYPE_CHECKING:
-    import torch
-
 OTHER_FORMATS = (
     (b"PK\x03\x04", 0, "a PyTorch or Keras archive"),
     (b"\x89HDF\r\n\x1a\n", 0, "an HDF5 (Keras) file"),
@@ -37,13 +31,13 @@ OTHER_FORMATS = (
 )
 # IR version from which a weight among the inputs is one that a caller may replace.
 FIRST_WITH_CONSTANTS = 4
+BY_ITS_ENDING = "lowbit reads some of these (docs/importing.md), by their endings: give a path that ends in its own."
 EXPORT = "Export the network to ONNX first, for example with torch.onnx.export or tf2onnx."
 
 
 def load(
-    source: "str | os.PathLike[str] | bytes | onnx.ModelProto | torch.nn.Module | Model",
+    source: str | os.PathLike[str] | bytes | onnx.ModelProto | Model,
     *,
-    example: object | None = None,
     input_sizes: Sizes | None = None,
 ) -> Model:
     """Load a network and prepare it: batch norm and constants folded, shapes inferred, names unique.
@@ -52,9 +46,8 @@ def load(
     (`Model.precision`). Opsets before 13 are converted to 13. Subgraphs (If, Loop) are kept as they are.
 
     Args:
-        source: an ONNX file (external weights are read only from its own folder), its bytes, an `onnx.ModelProto`, a
-            `torch.nn.Module`, or a `Model`, which is returned as it is.
-        example: for a torch module, one input tensor, or a tuple or dict of them, with the batch as first dimension.
+        source: an ONNX file (external weights are read only from its own folder), its bytes, an `onnx.ModelProto`, or a
+            `Model`, which is returned as it is.
         input_sizes: of inputs with open dimensions, by name ("" is the only one); None leaves a dimension open.
 
     Raises:
@@ -64,25 +57,34 @@ def load(
         return source
     if isinstance(source, str | os.PathLike):
         path = Path(source)
-        return _from_proto(parse(_read(path), str(path)), str(path), path.parent, sizes=input_sizes)
+        return from_proto(parse(_read(path), str(path)), str(path), folder=path.parent, sizes=input_sizes)
     if isinstance(source, bytes):
-        return _from_proto(parse(source, MEMORY), MEMORY, None, sizes=input_sizes)
-    if isinstance(source, onnx.ModelProto):
-        copy = onnx.ModelProto()
-        copy.CopyFrom(source)
-        return _from_proto(copy, MEMORY, None, sizes=input_sizes)
-    return _from_torch(source, example, input_sizes)
+        return from_proto(parse(source, MEMORY), MEMORY, sizes=input_sizes)
+    copy = onnx.ModelProto()
+    copy.CopyFrom(source)
+    return from_proto(copy, MEMORY, sizes=input_sizes)
 
 
-def _from_proto(
+def from_proto(
     proto: onnx.ModelProto,
     source: str,
-    folder: Path | None,
-    trained_parameters: int | None = None,
     *,
+    folder: Path | None = None,
+    trained_parameters: int | None = None,
     sizes: Sizes | None = None,
 ) -> Model:
-    """Turn a message into a Model; the caller must not use it afterwards."""
+    """Turn a message into a Model; the caller must not use it afterwards.
+
+    Args:
+        proto: untrusted.
+        source: file name, for messages.
+        folder: where its external weights may lie, if it may have any.
+        trained_parameters: their number, if it is known.
+        sizes: of inputs with open dimensions, by name.
+
+    Raises:
+        ModelError: unreadable, damaged, malicious or unsupported.
+    """
     check_versions(proto, source)
     load_external_data(proto, folder, source)
     check_tensors(proto, source)
@@ -183,7 +185,7 @@ def parse(data: bytes, source: str) -> onnx.ModelProto:
         raise ModelError("is empty.", where=source, remedy="Copy or export the model again.")
     for magic, offset, name in OTHER_FORMATS:
         if data[offset : offset + len(magic)] == magic:
-            raise ModelError(f"is {name}, not an ONNX file.", where=source, remedy=EXPORT)
+            raise ModelError(f"is {name}, not an ONNX file.", where=source, remedy=BY_ITS_ENDING)
     try:
         proto = onnx.ModelProto()
         proto.ParseFromString(data)
@@ -196,59 +198,3 @@ def parse(data: bytes, source: str) -> onnx.ModelProto:
     if not proto.HasField("graph") or not proto.ir_version:
         raise ModelError("is truncated, or not an ONNX model: it has no graph.", where=source, remedy=EXPORT)
     return proto
-
-
-def _from_torch(module: object, example: object | None, sizes: Sizes | None) -> Model:
-    """Export in inference mode with a dynamic batch size, and restore the module's own mode afterwards."""
-    try:
-        import torch
-    except ImportError:
-        torch = None
-    if torch is None or not isinstance(module, torch.nn.Module):
-        raise ModelError(
-            f"cannot load a {type(module).__name__}.",
-            remedy="Give a path, an onnx.ModelProto, or a torch.nn.Module with an example input.",
-        )
-    if example is None:
-        raise ModelError(
-            "a torch module needs an example input.",
-            where=type(module).__name__,
-            remedy="Call load(module, example=torch.zeros(1, 3, height, width)).",
-        )
-    imported("onnxscript", "exporting a torch module to ONNX", kind=ModelError)
-    named = {str(name): _doubled(one) for name, one in example.items()} if isinstance(example, Mapping) else {}
-    given = () if named else tuple(map(_doubled, example if isinstance(example, tuple) else (example,)))
-    trained = sum(parameter.numel() for parameter in module.parameters())
-    training = {name: part.training for name, part in module.named_modules()}
-    try:
-        module.eval()
-        batch = torch.export.Dim.DYNAMIC
-        exported = torch.onnx.export(
-            module,
-            given,
-            kwargs=named,
-            dynamo=True,
-            verbose=False,
-            dynamic_shapes={name: {0: batch} for name in named} if named else tuple({0: batch} for _ in given),
-        )
-    except Exception as error:  # whatever the exporter meets in the module's forward()
-        raise ModelError(
-            f"torch could not export it: {str(error).strip().splitlines()[0] if str(error) else type(error).__name__}.",
-            where=type(module).__name__,
-            remedy="Check that module(example) runs, or export to ONNX yourself and load the file.",
-        ) from error
-    finally:
-        for name, part in module.named_modules():
-            part.training = training.get(name, part.training)
-    proto = exported.model_proto
-    copy = onnx.ModelProto()
-    copy.CopyFrom(proto)
-    return _from_proto(copy, type(module).__name__, None, trained, sizes=sizes)
-
-
-def _doubled(one: object) -> object:
-    """An example of two samples: torch takes a first dimension of 1 for a constant."""
-    import torch
-
-    single = isinstance(one, torch.Tensor) and one.ndim > 0 and one.shape[0] == 1
-    return torch.cat([one, one]) if isinstance(one, torch.Tensor) and single else one

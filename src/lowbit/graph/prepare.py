@@ -27,7 +27,7 @@ from lowbit.graph.rewrites.no_ops import remove_no_ops
 from lowbit.graph.rewrites.noted_sizes import forget_named_sizes
 from lowbit.graph.rewrites.other_floats import to_float32
 from lowbit.graph.rewrites.pads import fold_pads
-from lowbit.graph.rewrites.products import fold_gemm_factors, write_biases
+from lowbit.graph.rewrites.products import fold_gemm_factors, write_biases, write_gemms
 from lowbit.graph.rewrites.refusals import check_finite, check_inference
 from lowbit.graph.rewrites.reshapes import merge_reshapes, merge_slices
 from lowbit.graph.rewrites.rounded_up_pools import count_no_padding
@@ -206,6 +206,7 @@ REWRITES: tuple[tuple[Rewrite, ...], ...] = (
         infer_shapes,
         fold_gemm_factors,
         write_biases,
+        write_gemms,
         fold_batch_norms,
         merge_transposes,
         move_transposes,

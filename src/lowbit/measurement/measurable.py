@@ -8,7 +8,7 @@ from typing import TypeAlias
 from lowbit.engines import ENGINES, chosen_engines
 from lowbit.errors import DataError
 from lowbit.files import write_atomically
-from lowbit.formats.opening import file_recipe, file_rules, opened
+from lowbit.formats.opening import file_recipe, file_rules, is_archive, opened
 from lowbit.formats.running import bytes_for
 from lowbit.graph.model import Model
 from lowbit.measurement.rows import Candidate
@@ -24,7 +24,8 @@ def on_disk(
 ) -> tuple[Model | None, list[Candidate], list[Path]]:
     """What was given as files: the first of them if it is a model, what is known of each, and the path of each.
 
-    Archives are measured as the ONNX files that they hold; their size is their own.
+    Archives are measured as the ONNX files that they hold; their size is their own. Another framework's file is
+    measured as the ONNX file that it becomes.
 
     Args:
         given: one or several.
@@ -71,4 +72,7 @@ def _as_it_says(candidate: Candidate, path: Path, *, first: bool) -> Candidate:
     rules = file_rules(path)
     notes = (f"quantized by rules: {', '.join(rules)}.",) if rules else ()
     recipe = FLOAT if first else file_recipe(path) or UNKNOWN_RECIPE
+    if path != candidate.path and not is_archive(candidate.path):
+        notes = (*notes, f"{candidate.path.name} was measured as the ONNX file that it becomes.")
+        candidate = dataclasses.replace(candidate, path=path)
     return dataclasses.replace(candidate, notes=notes, file_recipe=recipe)

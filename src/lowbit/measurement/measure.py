@@ -31,7 +31,7 @@ from lowbit.measurement.measurable import Measurable, on_disk
 from lowbit.measurement.memory import Memory, memory
 from lowbit.measurement.network import network
 from lowbit.measurement.prediction import Prediction, Runs, predict
-from lowbit.measurement.reference import check_classes, check_reference, described, image_size, layer_costs
+from lowbit.measurement.reference import check_classes, described, image_size, layer_costs
 from lowbit.measurement.results import CLASSIFICATION, Comparison, Environment, Example
 from lowbit.measurement.rows import Candidate, Measured, contents, expected_ratio, row, with_fastest
 from lowbit.measurement.sizes import NO_CONTROL, with_sizes
@@ -63,7 +63,7 @@ def measure(
         conditions: how to measure.
         runs: timed runs per file, for conditions that are the default otherwise; 0 skips latency.
         task: what files are judged by, likewise.
-        model: the float model, if it is already loaded; else it is read from the first file, which must then be ONNX.
+        model: the float model, if it is already loaded; else it is read from the first file.
         progress: told as the work goes on.
 
     Raises:
@@ -79,8 +79,6 @@ def measure(
     check_task(conditions.task)
     with tempfile.TemporaryDirectory(prefix="lowbit-") as folder:
         first, candidates, paths = on_disk(files, Path(folder), conditions.engine)
-        if (model or first) is None:
-            check_reference(candidates[0].path)
         model = load(model or first or paths[0])
         data, per_run = _runs(model, open_data(data, model), conditions)
         conditions = dataclasses.replace(conditions, batch=per_run or conditions.batch)

@@ -1,31 +1,14 @@
 """The network behind a comparison, as its float model describes it: layers and what they cost."""
 
-from pathlib import Path
-
 from lowbit.calibration.batches import samples_per_run
 from lowbit.data.dataset import Dataset, check_labels
 from lowbit.engines import open_session
 from lowbit.errors import DataError, ModelError
-from lowbit.formats.opening import is_litert
 from lowbit.graph.cost import Cost, cost
 from lowbit.graph.model import Model
 from lowbit.measurement.results import CLASSIFICATION, LayerCostRow, ModelSummary
 from lowbit.measurement.tasks import embeddings
 from lowbit.measurement.tasks.task import Case
-
-
-def check_reference(path: Path | str) -> None:
-    """Refuse a LiteRT file as the first one.
-
-    Raises:
-        ModelError: it does not say how images are prepared or what layers cost.
-    """
-    if is_litert(path):
-        raise ModelError(
-            "a .tflite file cannot come first.",
-            where=str(path),
-            remedy="Put the ONNX file that it was made from first; it describes images and layers.",
-        )
 
 
 def check_classes(model: Model, data: Dataset, task: object) -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import onnx_ir as ir
 
-from lowbit.graph.edit import constant, flag, is_standard, set_weight
+from lowbit.graph.edit import bypass, constant, extents, flag, is_standard, set_weight
 
 
 def write_biases(model: ir.Model) -> bool:
@@ -19,6 +19,43 @@ def write_biases(model: ir.Model) -> bool:
             set_weight(model.graph, node, 1, -array, wanted=f"{subtracted.name if subtracted else ''}.negative")
             changed = True
     return changed
+
+
+def write_gemms(model: ir.Model) -> bool:
+    """Let the product of two matrices and the bias that is added to it be one Gemm, in place.
+
+    Integer kernels add a Gemm's bias; an Add of its own would compute in float.
+    """
+    changed = False
+    for node in tuple(model.graph):
+        if node.op_type != "Add" or not is_standard(node):
+            continue
+        for product, bias in (tuple(node.inputs), tuple(node.inputs)[::-1]):
+            gemm = _product_of_matrices(product)
+            if product is not None and gemm is not None and _fits(bias, gemm) and bypass(model.graph, node, product):
+                gemm.op_type = "Gemm"
+                gemm.resize_inputs(3)
+                gemm.replace_input_with(2, bias)
+                changed = True
+                break
+    return changed
+
+
+def _product_of_matrices(value: ir.Value | None) -> ir.Node | None:
+    """The MatMul of two matrices, the second a constant, that makes a tensor with one reader."""
+    node = value.producer() if value is not None and only_use(value) else None
+    if node is None or node.op_type != "MatMul" or not is_standard(node):
+        return None
+    weight = constant(node.inputs[1])
+    return node if weight is not None and weight.ndim == 2 and len(extents(node.inputs[0]) or ()) == 2 else None
+
+
+def _fits(value: ir.Value | None, product: ir.Node) -> bool:
+    """Whether a constant is a bias of a product, one row of float32 like its weight."""
+    bias, weight = constant(value), constant(product.inputs[1])
+    if bias is None or weight is None or not bias.dtype == weight.dtype == np.float32:
+        return False
+    return is_bias(bias, weight.shape[1]) and bias.ndim <= 2 and (bias.ndim < 2 or bias.shape[0] == 1)
 
 
 def fold_gemm_factors(model: ir.Model) -> bool:
