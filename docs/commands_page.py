@@ -1,6 +1,6 @@
 """Print the page of all commands, from the command line's own table: what `lowbit COMMAND --help` says, with links.
 
-    python docs/commands_page.py > docs/reference/commands.md
+python docs/commands_page.py > docs/reference/commands.md
 """
 
 from collections.abc import Sequence
