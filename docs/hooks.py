@@ -1,4 +1,4 @@
-"""What the site has and docs/ has not: README as its home, benchmarks, changes, notebooks, and the page of the Python API.
+"""What the site has and docs/ has not: README as its home, benchmarks, changes, notebooks, the page of the Python API.
 
 Links between files of the repository become links between pages; of those to files without a page only the words stay.
 """

@@ -1,9 +1,9 @@
-"""Draw the figures of the documentation from real computations: on the built-in network, and on the benchmarks' results.
+"""Draw the figures of the documentation from real computations: on the built-in network, and on benchmarks/results.
 
     lowbit demo --out out/demo
     python docs/figures/make.py out/demo/results.json
 
-The first two need some minutes together; without results.json its figure stays as it is.
+Without results.json the figure of the demo stays as it is.
 """
 
 import csv
@@ -16,19 +16,21 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
+from plot import BLUE, GRAY, GREEN, INK, ORANGE, Plot, drawing
 
 import lowbit
+from lowbit.calibration.channels import channel_statistics
 from lowbit.calibration.ranges import RANGE_RULES
 from lowbit.certainty.certificate import certify
 from lowbit.certainty.paired import Paired
 from lowbit.graph.ops import layers
+from lowbit.quantization.equalizing.equalization import equalizable, equalize_network
 from lowbit.quantization.solving.effort import effort_called
 from lowbit.quantization.solving.gptq import coordinate_descent, gptq
 from lowbit.quantization.solving.grids import UniformGrid
 from lowbit.quantization.solving.linear import solve_linear
 from lowbit.quantization.solving.problem import Problem, objective
 from lowbit.training.assets import built_in_model
-from plot import BLUE, GRAY, GREEN, INK, ORANGE, Plot, drawing
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parents[1] / "benchmarks" / "results"
@@ -149,7 +151,10 @@ def rounding() -> str:
 
 def rounding_bits() -> str:
     """Output error of a layer of the built-in network, by bits, for each way of rounding."""
-    weights, second = problem_of(6)
+    matrix, x = inputs_of(6)
+    moments = x.astype(np.float64) @ x.T / x.shape[1]
+    moments += 1e-3 * np.trace(moments) / len(moments) * np.eye(len(moments))
+    weights, second = matrix[None].astype(np.float32), moments[None].astype(np.float32)
     problem = Problem.of(weights, second)
     power = float((weights @ second * weights).sum())
     errors: dict[str, list[tuple[float, float]]] = {
@@ -189,19 +194,48 @@ def rounding_bits() -> str:
     return plot.svg()
 
 
-def problem_of(index: int) -> tuple[np.ndarray, np.ndarray]:
-    """Weights [1, rows, columns] and second moments [1, columns, columns] of a layer without groups."""
+def inputs_of(index: int) -> tuple[np.ndarray, np.ndarray]:
+    """A layer of the built-in network: weights [rows, columns], and the inputs that it gets [columns, positions]."""
     model = lowbit.load(built_in_model())
     layer = layers(model)[index]
     proto = model.to_proto()
     proto.graph.output.append(onnx.ValueInfoProto(name=layer.input))
     session = onnxruntime.InferenceSession(proto.SerializeToString())
     data = lowbit.open_data("builtin:calibration", model).subset(IMAGES)
-    columns = [layer.to_columns(session.run([layer.input], batch.inputs)[0]) for batch in data.batches(IMAGES)]
-    x = np.concatenate(columns, axis=2).astype(np.float64)
-    second = x @ x.transpose(0, 2, 1) / x.shape[2]
-    second += 1e-3 * np.trace(second[0]) / second.shape[1] * np.eye(second.shape[1])
-    return layer.to_matrix(model.weights[layer.weight]).astype(np.float32), second.astype(np.float32)
+    columns = [layer.to_columns(session.run([layer.input], batch.inputs)[0])[0] for batch in data.batches(IMAGES)]
+    return layer.to_matrix(model.weights[layer.weight])[0], np.concatenate(columns, axis=1)
+
+
+def bias() -> str:
+    """How far the mean of each output channel is moved by 3-bit weights, in standard deviations of the channel."""
+    weights, x = inputs_of(6)
+    moved = (lowbit.Linear(3).encode(weights).decode() - weights) @ x
+    shift = np.sort(moved.mean(axis=1) / (weights @ x).std(axis=1))
+    reach = float(np.abs(shift).max()) * 1.2
+    plot = Plot((0, len(shift) + 1), (-reach, reach), ("output channel, sorted", "mean moved by, in deviations"))
+    plot.line([(0, 0), (len(shift) + 1, 0)], BLUE)
+    plot.points([(index + 1, float(value)) for index, value in enumerate(shift)], ORANGE)
+    plot.legend([("codes of 3 bits, rounded to nearest", ORANGE), ("with the bias corrected", BLUE)])
+    return plot.svg()
+
+
+def equalization() -> str:
+    """The largest weight of each row of a depthwise layer that has one scale, before and after."""
+    model = lowbit.load(built_in_model())
+    schemes = {layer.weight: lowbit.Linear(8, per="tensor") for layer in layers(model)}
+    data = lowbit.open_data("builtin:calibration", model).subset(IMAGES)
+    equalized = equalize_network(model, channel_statistics(model, data, equalizable(model)), schemes).model
+    layer = next(layer for layer in layers(model) if layer.depthwise)
+    before, after = (np.abs(each.weights[layer.weight]).max(axis=(1, 2, 3)) for each in (model, equalized))
+    order = np.argsort(before)
+    both = np.concatenate([before / before.max(), after / after.max()])
+    plot = Plot(
+        (0, len(order) + 1), (float(both.min()) * 0.7, 2), ("channel, sorted", "largest weight / that of all"), log="y"
+    )
+    for values, color in ((before, ORANGE), (after, BLUE)):
+        plot.points([(at + 1, float(values[index] / values.max())) for at, index in enumerate(order)], color)
+    plot.legend([("as trained", ORANGE), ("equalized", BLUE)])
+    return plot.svg()
 
 
 def certificates() -> str:
@@ -252,7 +286,17 @@ def search() -> str:
     return plot.svg()
 
 
-FIGURES: Sequence[Callable[[], str]] = (levels, ranges, rounding, rounding_bits, certificates, archives, search)
+FIGURES: Sequence[Callable[[], str]] = (
+    levels,
+    ranges,
+    rounding,
+    rounding_bits,
+    bias,
+    equalization,
+    certificates,
+    archives,
+    search,
+)
 
 
 def main() -> None:

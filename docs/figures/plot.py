@@ -1,10 +1,10 @@
-"""A chart as a small SVG file: axes, lines, points, bars and words. Colors are legible on white, and told apart without color by words."""
+"""A chart as a small SVG file: axes, lines, points, bars and words."""
 
 import math
 from collections.abc import Iterable, Sequence
 from html import escape
 
-BLUE, ORANGE, GREEN, GRAY, INK = "#2563eb", "#c2410c", "#0f766e", "#94a3b8", "#0f172a"
+BLUE, ORANGE, GREEN, GRAY, INK = "#2563eb", "#c2410c", "#0f766e", "#64748b", "#0f172a"
 Point = tuple[float, float]
 
 
