@@ -187,7 +187,7 @@ def rounding_bits() -> str:
     plot = Plot(
         (2, 8), (min(everything) / 2, max(everything) * 2), ("bits", "error of the output / its power"), log="y"
     )
-    for (name, line), color in zip(errors.items(), (GRAY, ORANGE, BLUE, GREEN), strict=True):
+    for line, color in zip(errors.values(), (GRAY, ORANGE, BLUE, GREEN), strict=True):
         plot.line(line, color)
         plot.points(line, color, 3)
     plot.legend(zip(errors, (GRAY, ORANGE, BLUE, GREEN), strict=True))
