@@ -16,6 +16,7 @@ SOURCE = Path(lowbit.__file__).parent
 ROOMS = (
     "printable",
     "errors",
+    "extras",
     "leftovers",
     "files",
     "staging",
@@ -45,7 +46,7 @@ ROOMS = (
 STAGES = {
     "formats": (
         ("quantized_graph", "names", "ledger"), ("input_bytes", "devices", "record"), ("onnx", "litert"),
-        ("opening", "size_report"), ("file_form",),
+        ("opening", "size_report"), ("file_form", "preparing"),
     ),
     "quantization": (
         ("solving", "equalizing"), ("planning",), ("passes",), ("quantized", "trial"), ("quantize",), ("rate",),

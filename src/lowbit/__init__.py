@@ -18,6 +18,7 @@ __version__ = "0.1.0"
 PUBLIC = {
     "load": "lowbit.formats.opening",
     "save": "lowbit.graph.save",
+    "prepare": "lowbit.formats.preparing",
     "Model": "lowbit.graph.model",
     "Preprocessing": "lowbit.graph.preprocessing",
     "cost": "lowbit.graph.cost",
@@ -71,6 +72,7 @@ if TYPE_CHECKING:
     from lowbit.errors import LowbitError
     from lowbit.formats.file_form import FileForm
     from lowbit.formats.opening import load
+    from lowbit.formats.preparing import prepare
     from lowbit.graph.cost import cost
     from lowbit.graph.model import Model
     from lowbit.graph.preprocessing import Preprocessing
@@ -138,6 +140,7 @@ __all__ = [
     "pack",
     "parse_recipe",
     "plan",
+    "prepare",
     "quantize",
     "read_plan",
     "read_results",

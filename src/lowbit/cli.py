@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from lowbit import __version__
-from lowbit.commands import archives, diagnosing, looking, measuring, quantizing, searching, training
+from lowbit.commands import archives, diagnosing, looking, measuring, preparing, quantizing, searching, training
 from lowbit.commands.groups import Command, flat
 from lowbit.console import DEBUG, QUIET, debugging, fail, say, show_traceback
 from lowbit.ending import EXIT_INTERRUPTED, ending_quietly
@@ -20,6 +20,7 @@ from lowbit.printable import printable
 # In the order of `lowbit --help`; a command is called what its function is called.
 COMMANDS: tuple[Callable[..., None], ...] = (
     looking.inspect,
+    preparing.prepare,
     looking.plan,
     quantizing.quantize,
     searching.search,

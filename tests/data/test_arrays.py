@@ -79,7 +79,7 @@ def test_without_preprocessing_floats_are_the_input_and_pixels_are_refused(pixel
         out = all_x(open_images(x, None))
         assert out.dtype == np.float32
         assert np.array_equal(out, x.astype(np.float32))
-    with pytest.raises(DataError, match="--image-size, --mean and --std"):
+    with pytest.raises(DataError, match=r"lowbit\.prepare"):
         open_images(pixels, None).batches()
     assert np.array_equal(np.stack([p for p, _ in open_images(pixels, None).pixels()]), pixels)
 

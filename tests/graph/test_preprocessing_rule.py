@@ -28,6 +28,7 @@ def rules(draw):
         draw(positive),
         tuple(draw(finite) for _ in range(channels)),
         tuple(draw(positive) for _ in range(channels)),
+        draw(st.none() | st.floats(0.1, 1.0)),
     )
 
 
@@ -101,3 +102,36 @@ def test_it_comes_with_the_model():
     loaded = load(model)
     assert loaded.preprocessing == rule
     assert load(loaded.to_bytes()).preprocessing == rule
+
+
+@pytest.mark.parametrize(
+    ("sides", "crop", "wanted"),
+    [
+        ((100, 100), 1.0, (0, 100, 0, 100)),
+        ((100, 100), 0.8, (10, 90, 10, 90)),
+        ((60, 100), 1.0, (0, 60, 20, 80)),
+        ((100, 60), 0.5, (35, 65, 15, 45)),
+        ((100, 60), None, (0, 100, 0, 60)),
+        ((1, 1), 0.01, (0, 1, 0, 1)),
+    ],
+)
+def test_the_middle_of_an_image(sides, crop, wanted):
+    image = np.arange(sides[0] * sides[1] * 3).reshape(*sides, 3)
+    top, bottom, left, right = wanted
+    np.testing.assert_array_equal(Preprocessing(24, 24, crop=crop).cropped(image), image[top:bottom, left:right])
+
+
+def test_the_middle_has_the_proportions_of_the_input():
+    assert Preprocessing(10, 30, crop=1.0).cropped(np.zeros((90, 90, 3))).shape == (30, 90, 3)
+    assert Preprocessing(30, 10, crop=0.5).cropped(np.zeros((90, 90, 3))).shape == (45, 15, 3)
+
+
+@pytest.mark.parametrize("crop", [0, -0.5, 1.01, float("nan"), "0.9", True, [0.5]])
+def test_a_share_that_is_none_is_refused(crop):
+    with pytest.raises(ModelError, match="preprocessing crop is"):
+        Preprocessing(8, 8, crop=crop)
+
+
+def test_json_without_a_crop_is_as_it_was():
+    assert "crop" not in Preprocessing(8, 8).to_json()
+    assert json.loads(Preprocessing(8, 8, crop=0.875).to_json())["crop"] == 0.875

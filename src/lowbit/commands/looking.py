@@ -14,7 +14,6 @@ from lowbit.commands.options import (
     InputSizeOption,
     JsonOption,
     ModelArgument,
-    PreprocessingOptions,
     RecipeOptions,
     SearchOptions,
     ThreadsOption,
@@ -58,7 +57,7 @@ def inspect(
     as_json: JsonOption = False,
 ) -> None:
     """Show shapes, parameters, MACs, FLOPs, bytes and weight ranges per layer and in total; or the expected speed."""
-    from lowbit.commands.opening import load_model
+    from lowbit.commands.opening import load_sized
     from lowbit.errors import EngineError
     from lowbit.graph.cost import cost
     from lowbit.reports.inspection import inspection_json, print_inspection, print_ledger
@@ -66,7 +65,7 @@ def inspect(
 
     if not speed.speed and (speed.engine, speed.threads, speed.batch) != ("onnxruntime", 1, 1):
         raise EngineError("--engine, --threads and --batch need --speed.", remedy="Add --speed, or leave them out.")
-    loaded = load_model(model, PreprocessingOptions(input_size=input_size))
+    loaded = load_sized(model, input_size)
     if speed.speed:
         _show_speed(loaded, speed, as_json)
         return
@@ -135,11 +134,11 @@ def plan(
     as_json: JsonOption = False,
 ) -> None:
     """Show what a recipe will do to each tensor and node, and why, before anything is changed."""
-    from lowbit.commands.opening import decided, load_model
+    from lowbit.commands.opening import decided, load_sized
     from lowbit.quantization.planning.plan_file import plan_with_model, write_plan
     from lowbit.reports.inspection import print_plan
 
-    loaded = load_model(model, PreprocessingOptions(input_size=input_size))
+    loaded = load_sized(model, input_size)
     decision = decided(loaded, recipe, search, with_images=True)
     if as_json:
         print_json(plan_with_model(decision, loaded))

@@ -11,6 +11,7 @@ from lowbit.commands.options import (
     RecipeOptions,
     SearchOptions,
 )
+from lowbit.console import say
 from lowbit.errors import SchemeError
 
 if TYPE_CHECKING:
@@ -25,16 +26,26 @@ AS_STORED = PreprocessingOptions()
 def load_model(path: Path, preprocessing: PreprocessingOptions = AS_STORED) -> "Model":
     """A model, with the preprocessing that the options state in place of what its metadata says."""
     from lowbit.data.options import with_preprocessing
-    from lowbit.formats.opening import load
-    from lowbit.graph.sizes import parse_sizes
 
-    return with_preprocessing(
-        load(path, input_sizes=parse_sizes(preprocessing.input_size or ())),
+    loaded = with_preprocessing(
+        load_sized(path, preprocessing.input_size),
         size=preprocessing.image_size,
         mean=preprocessing.mean,
         std=preprocessing.std,
         layout=preprocessing.layout,
+        crop=preprocessing.crop,
     )
+    if loaded.preprocessing_note:
+        say(f"Note: {loaded.preprocessing_note}", error=True)
+    return loaded
+
+
+def load_sized(path: Path, input_size: Sequence[str] | None) -> "Model":
+    """A model as it stands, with sizes for open dimensions of its inputs."""
+    from lowbit.formats.opening import load
+    from lowbit.graph.sizes import parse_sizes
+
+    return load(path, input_sizes=parse_sizes(input_size or ()))
 
 
 def decided(model: "Model", recipe: RecipeOptions, search: SearchOptions, *, with_images: bool) -> "Plan":

@@ -104,8 +104,8 @@ class CalibrationOptions:
 
 
 @dataclass(frozen=True)
-class PreprocessingOptions:
-    """How samples become the model's inputs, where that is not what the model itself says."""
+class ImageOptions:
+    """How images become the model's input."""
 
     image_size: Annotated[str | None, typer.Option(help="Image size in pixels: one number, or HxW.")] = None
     mean: Annotated[str | None, typer.Option(help="Per-channel mean, such as 0.485,0.456,0.406, or 'imagenet'.")] = None
@@ -113,6 +113,19 @@ class PreprocessingOptions:
         str | None, typer.Option(help="Per-channel standard deviation, such as 0.229,0.224,0.225, or 'imagenet'.")
     ] = None
     layout: Annotated[str | None, typer.Option(help="Layout of the model's input: NCHW or NHWC.")] = None
+    crop: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of the sides of an image that is taken from its middle, such as 0.875; by default whole images "
+            "are resized, whatever their proportions."
+        ),
+    ] = None
+
+
+@dataclass(frozen=True)
+class PreprocessingOptions(ImageOptions):
+    """How samples become the model's inputs, where that is not what the model itself says."""
+
     input_size: InputSizeOption = None
     feed: Annotated[
         list[str] | None,

@@ -53,16 +53,14 @@ def train(
     """Train the study's MobileNetV2 on a folder of class folders; needs the extra `train`."""
     import dataclasses
 
-    from lowbit.errors import EngineError
+    from lowbit.extras import missing
 
     try:
         from lowbit.training.recipes import FINE_TUNING, FROM_SCRATCH
         from lowbit.training.train import TrainingData
         from lowbit.training.train import train as run
     except ModuleNotFoundError as error:
-        raise EngineError(
-            f"the package '{error.name}' is not installed.", where="lowbit train", remedy="pip install 'lowbit[train]'"
-        ) from error
+        raise missing(error.name or "torch", "lowbit train") from error
     recipe = FROM_SCRATCH if training.from_scratch else dataclasses.replace(FINE_TUNING, weights=training.weights)
     if training.epochs is not None:
         recipe = dataclasses.replace(recipe, epochs=training.epochs)

@@ -103,11 +103,11 @@ class Images:
         """
         if size < 1:
             raise DataError(f"batch size must be at least 1, not {size}.")
-        if self.preprocessing is None and self.dtype.kind == "f" and not self._stores_floats:
+        if self.preprocessing is None and self.needs_preprocessing:
             raise DataError(
                 "the model has no preprocessing metadata, so it is unknown how images become its input.",
                 where=self.name,
-                remedy="Give --image-size, --mean and --std (preprocessing=Preprocessing(...) in Python).",
+                remedy="Give preprocessing=Preprocessing(...), or lowbit.prepare the model.",
             )
         if limit is not None:
             check_limit(limit)
@@ -141,12 +141,14 @@ class Images:
         if index not in self._noted:
             # While it is decoded anyway: otherwise the fingerprint would decode everything once more.
             self._noted[index] = digest_of(pixels)
-        return p.apply(decode.resize(pixels, p.height, p.width) if source.resizable else pixels)
+        return p.apply(decode.resize(p.cropped(pixels), p.height, p.width) if source.resizable else pixels)
 
     @cached_property
-    def _stores_floats(self) -> bool:
+    def needs_preprocessing(self) -> bool:
+        """Whether these are pixels, and the input takes floats."""
         source = self.source
-        return not isinstance(source.places[0], Path) and source.read(source.places[0], 3).dtype.kind == "f"
+        stored = not isinstance(source.places[0], Path) and source.read(source.places[0], 3).dtype.kind == "f"
+        return self.dtype.kind == "f" and not stored
 
     def pixels(self, size: int | tuple[int, int] | None = None) -> Iterator[tuple[decode.Pixels, int | None]]:
         """Every image as (uint8 [height, width, channels], label), in order, before normalization.

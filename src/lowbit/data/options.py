@@ -4,6 +4,7 @@ import dataclasses
 import re
 
 from lowbit.errors import DataError
+from lowbit.graph.exporters import layout_of
 from lowbit.graph.model import Model
 from lowbit.graph.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 
@@ -15,6 +16,7 @@ def with_preprocessing(
     mean: str | None = None,
     std: str | None = None,
     layout: str | None = None,
+    crop: float | None = None,
 ) -> Model:
     """The model with the given preprocessing; whatever is not given comes from its metadata and its input's shape.
 
@@ -24,6 +26,7 @@ def with_preprocessing(
         mean: "imagenet", or one number per channel on the scale of 0..1, or one for all.
         std: likewise.
         layout: "NCHW" or "NHWC".
+        crop: the share of an image's middle that is taken; see `Preprocessing`.
 
     Returns:
         The same model if no option is given; if it has no metadata either, it only takes arrays of its own input shape.
@@ -32,9 +35,9 @@ def with_preprocessing(
         DataError: an invalid value, or one that does not fit the model's input.
     """
     known = model.preprocessing
-    if size is None and mean is None and std is None and layout is None:
+    if size is None and mean is None and std is None and layout is None and crop is None:
         return model
-    layout = layout.upper() if layout else (known.layout if known else _layout_of(model))
+    layout = layout.upper() if layout else (known.layout if known else layout_of(model.input.shape))
     height, width, channels = _input_of(model, layout)
     if size is not None:
         match = re.fullmatch(r"(\d{1,5})(?:x(\d{1,5}))?", size.strip().lower())
@@ -61,13 +64,10 @@ def with_preprocessing(
         scale=known.scale if known else 1 / 255,
         mean=_numbers(mean, "--mean", channels, IMAGENET_MEAN) or (known.mean if known else (0.0,) * channels),
         std=_numbers(std, "--std", channels, IMAGENET_STD) or (known.std if known else (1.0,) * channels),
+        crop=crop if crop is not None else (known.crop if known else None),
     )
-    return dataclasses.replace(model, preprocessing=preprocessing)
-
-
-def _layout_of(model: Model) -> str:
-    shape = model.input.shape
-    return "NHWC" if len(shape) == 4 and shape[3] in (1, 3, 4) and shape[1] not in (1, 3, 4) else "NCHW"
+    note = "" if mean is not None or std is not None else model.preprocessing_note
+    return dataclasses.replace(model, preprocessing=preprocessing, preprocessing_note=note)
 
 
 def _input_of(model: Model, layout: str) -> tuple[int | None, int | None, int]:

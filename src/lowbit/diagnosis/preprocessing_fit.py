@@ -110,8 +110,8 @@ def preprocessing_findings(
     tried = []
     for each in progress.track(alternatives, "trying other preprocessing", total=len(alternatives)):
         answers = class_answers(model, session, few, each.change)
-        if answers is not None and _cost(answers) < _cost(given) + MARGIN:
-            tried.append((_cost(answers), len(each.causes), each))
+        if answers is not None and cost(answers) < cost(given) + MARGIN:
+            tried.append((cost(answers), len(each.causes), each))
     finalists = [each for *_, each in sorted(tried, key=lambda one: one[:2])[:FINALISTS]]
     if not finalists:
         return ()
@@ -122,10 +122,10 @@ def preprocessing_findings(
     for each in progress.track(finalists, "trying other preprocessing", total=len(finalists)):
         answers = class_answers(model, session, more, each.change)
         if answers is not None and _far_better(answers, given):
-            better.append((_cost(answers), each, answers))
+            better.append((cost(answers), each, answers))
     if not better:
         return ()
-    least = min(cost for cost, *_ in better)
+    least = min(figure for figure, *_ in better)
     near = [one for one in better if one[0] <= least + NEARLY]
     _, best, answers = min(near, key=lambda one: (len(one[1].causes), one[0]))
     if answers.labels is not None and numbering_share(given) > float(answers.right.mean()) + RIGHTER:
@@ -133,24 +133,29 @@ def preprocessing_findings(
     return tuple(Finding(cause, data.name, _words(best, given, answers), best.cure) for cause in best.causes)
 
 
-def _cost(answers: ClassAnswers) -> float:
+def cost(answers: ClassAnswers) -> float:
     """Minus the probability of the right class, or the information where that is not known."""
     return -answers.information if answers.labels is None else -float(np.exp(-answers.losses).mean())
 
 
 def _far_better(answers: ClassAnswers, given: ClassAnswers) -> bool:
     if answers.labels is not None:
-        differences = np.exp(-answers.losses) - np.exp(-given.losses)
-        error = float(differences.std(ddof=1)) / np.sqrt(len(differences))
         lower = answers.losses.mean() <= LOWER * given.losses.mean()
         right = answers.right.mean() - given.right.mean() >= RIGHTER
         no_less = right or answers.information >= TELLS_LESS * given.information
-        return bool(lower and no_less and differences.mean() > BEYOND * error)
+        return bool(lower and no_less and is_better(answers, given))
+    return answers.information >= TELLS_MORE * given.information and is_better(answers, given)
+
+
+def is_better(one: ClassAnswers, other: ClassAnswers) -> bool:
+    """Whether the same samples cost less, beyond chance: by `BEYOND` standard errors."""
+    if one.labels is not None:
+        differences = np.exp(-one.losses) - np.exp(-other.losses)
+        return bool(differences.mean() > BEYOND * differences.std(ddof=1) / np.sqrt(len(differences)))
     generator = np.random.default_rng(0)
-    chosen = generator.integers(0, len(answers.logs), (RESAMPLED, len(answers.logs)))
-    gains = np.array([answers.information_of(each) - given.information_of(each) for each in chosen])
-    more = answers.information >= TELLS_MORE * given.information
-    return bool(more and gains.mean() > BEYOND * gains.std())
+    chosen = generator.integers(0, len(one.logs), (RESAMPLED, len(one.logs)))
+    gains = np.array([one.information_of(each) - other.information_of(each) for each in chosen])
+    return bool(gains.mean() > BEYOND * gains.std())
 
 
 def _words(best: Alternative, given: ClassAnswers, answers: ClassAnswers) -> str:
@@ -183,15 +188,15 @@ def _alternatives(model: Model, data: Dataset) -> Iterator[Alternative]:
     how = guess or Preprocessing(1, 1, channels, scale=1.0, mean=(0.0,) * channels, std=(1.0,) * channels)
     wanted = {"": (how, "")}
     if guess is not None:
-        wanted |= {name: _normalized(how, *each) for name, each in NORMALIZATIONS.items() if _has(channels, *each)}
+        wanted |= {name: normalized(how, *each) for name, each in NORMALIZATIONS.items() if has(channels, *each)}
     for name, (other, options) in wanted.items():
         if name and not _same(other, how):
-            yield Alternative((NORMALIZATION,), name, _prepared(how, other, axis), options)
+            yield Alternative((NORMALIZATION,), name, prepared(how, other, axis), options)
         if channels == 3 and (not name or not _same(other, how)):
             causes = (NORMALIZATION, ORDER) if name else (ORDER,)
             said = f"{name} and {BGR}" if name else BGR
             cure = f"{options}, and {SWAP}" if name else SWAP
-            yield Alternative(causes, said, _prepared(how, other, axis, swapped=True), cure)
+            yield Alternative(causes, said, prepared(how, other, axis, swapped=True), cure)
     if as_arrays and channels == 3:
         name = "rows and channels in the other order (NHWC for NCHW)" if axis == 1 else "channels first (NCHW for NHWC)"
         cure = f"images = images.transpose({'0, 3, 1, 2' if axis == 1 else '0, 2, 3, 1'})  # not reshape"
@@ -215,12 +220,12 @@ def _as_given(x: Array, channels: int) -> Preprocessing | None:
     return None
 
 
-def _has(channels: int, *numbers: float | Numbers) -> bool:
+def has(channels: int, *numbers: float | Numbers) -> bool:
     """Whether an input of so many channels can be normalized by these numbers."""
     return all(isinstance(each, float) or len(each) == channels for each in numbers)
 
 
-def _normalized(how: Preprocessing, mean: float | Numbers, spread: float | Numbers) -> tuple[Preprocessing, str]:
+def normalized(how: Preprocessing, mean: float | Numbers, spread: float | Numbers) -> tuple[Preprocessing, str]:
     """The same pixels with mean and spread given on the scale of 0..1, on the scale that is used; and as options."""
     unit = 255 * how.scale
     means, spreads = (
@@ -228,14 +233,14 @@ def _normalized(how: Preprocessing, mean: float | Numbers, spread: float | Numbe
         for each in (mean, spread)
     )
     other = dataclasses.replace(how, mean=means, std=spreads)
-    return other, _options(other)
+    return other, as_options(other)
 
 
 def _same(one: Preprocessing, other: Preprocessing) -> bool:
     return bool(np.allclose((*one.mean, *one.std), (*other.mean, *other.std), rtol=0.02, atol=1e-3 * min(one.std)))
 
 
-def _options(how: Preprocessing) -> str:
+def as_options(how: Preprocessing) -> str:
     """As the command line takes it."""
     if how.channels == 3 and np.allclose((*how.mean, *how.std), (*IMAGENET_MEAN, *IMAGENET_STD)):
         return "--mean imagenet --std imagenet"
@@ -246,7 +251,7 @@ def _options(how: Preprocessing) -> str:
     return f"--mean {means} --std {spreads}"
 
 
-def _prepared(before: Preprocessing, after: Preprocessing, axis: int, *, swapped: bool = False) -> Change:
+def prepared(before: Preprocessing, after: Preprocessing, axis: int, *, swapped: bool = False) -> Change:
     """From one preparation of pixels to another: back to pixels, with channels in the other order, and on again."""
     shape = [1, 1, 1, 1]
     shape[axis] = before.channels

@@ -4,7 +4,6 @@ A new engine is one file, a module with `open_session(model, threads, optimized_
 `ENGINES`. A session runs named arrays and says the names of its inputs and outputs.
 """
 
-import importlib
 import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from lowbit.errors import EngineError
+from lowbit.extras import imported
 from lowbit.graph.model import LightModel
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -47,7 +47,6 @@ class Engine:
         module: with `open_session` and `version`, imported when the engine is first used. It may also have
             `remarks(path)`: what a reader of measurements must know about how the engine runs a file.
         package: that the module needs.
-        extra: of lowbit, which installs the package; None if lowbit always brings it.
         reads: ending of the files that it opens.
         float_file: what is written for it of recipes that compute in float. The format also says which small networks
             measure the processor.
@@ -59,7 +58,6 @@ class Engine:
     label: str
     module: str
     package: str
-    extra: str | None = None
     reads: str = ".onnx"
     float_file: WrittenFile = ONNX
     integer_file: WrittenFile = ONNX
@@ -82,14 +80,12 @@ ENGINES: dict[str, Engine] = {
         "OpenVINO",
         "lowbit.engines.openvino",
         "openvino",
-        extra="openvino",
         integer_file=WrittenFile("openvino", "-openvino.onnx"),
     ),
     "litert": Engine(
         "LiteRT",
         "lowbit.engines.litert",
         "ai_edge_litert",
-        extra="litert",
         reads=".tflite",
         float_file=LITERT,
         integer_file=LITERT,
@@ -189,13 +185,4 @@ def _module(engine: str) -> Any:  # noqa: ANN401 - modules have no narrower type
     if engine not in ENGINES:
         raise EngineError(f"no engine is called '{engine}'.", remedy=f"Choose one of: {', '.join(ENGINES)}.")
     row = ENGINES[engine]
-    where = f"engine '{engine}'"
-    remedy = f"Run: pip install 'lowbit[{row.extra}]'" if row.extra else f"Run: pip install {row.package}"
-    if importlib.util.find_spec(row.package) is None:
-        raise EngineError(f"the package '{row.package}' is not installed.", where=where, remedy=remedy)
-    try:
-        return importlib.import_module(row.module)
-    except ImportError as error:
-        raise EngineError(
-            f"the package '{row.package}' cannot be imported: {error}.", where=where, remedy=remedy
-        ) from error
+    return imported(row.module, f"engine '{engine}'", package=row.package)

@@ -85,7 +85,7 @@ def with_byte_input(
         raise ModelError(
             "it is not known how images become the model's input, so the file cannot do that itself.",
             where=model.source,
-            remedy="Give --mean and --std, or leave --input uint8 out.",
+            remedy="Give --mean and --std, say them for good with `lowbit prepare`, or leave --input uint8 out.",
         )
     if layout not in LAYOUTS:
         raise ModelError(f"no layout is called '{layout}'.", remedy=f"Choose one of: {', '.join(LAYOUTS)}.")

@@ -5,6 +5,7 @@ Files are untrusted: see `checks` and `external_data`. Peak memory is about twic
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,9 @@ import onnx_ir as ir
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from lowbit.errors import ModelError
+from lowbit.extras import imported
 from lowbit.graph.checks import check_graph, check_tensors, check_versions
+from lowbit.graph.exporters import stated_preprocessing
 from lowbit.graph.external_data import load_external_data
 from lowbit.graph.model import LARGEST_BYTES, MEMORY, Model
 from lowbit.graph.precision import noted
@@ -86,10 +89,9 @@ def _from_proto(
     check_graph(proto, source)
     set_sizes(proto, sizes or {}, source)
     remarks = _remarks(proto)
-    preprocessing = None
-    for entry in proto.metadata_props:
-        if entry.key == METADATA_KEY:
-            preprocessing = Preprocessing.from_json(entry.value)
+    metadata = {entry.key: entry.value for entry in proto.metadata_props}
+    own = metadata.get(METADATA_KEY)
+    preprocessing = None if own is None else Preprocessing.from_json(own)
     proto = to_supported_opset(proto, source)
     try:
         graph = ir.from_proto(proto)
@@ -113,6 +115,9 @@ def _from_proto(
             if model.quantized
             else "Give a trained network whose weights are constants in the file.",
         )
+    if own is None and len(model.inputs) == 1 and len(model.input.shape) == 4 and model.input.dtype.kind == "f":
+        stated, note = stated_preprocessing(metadata, folder, model.input.shape)
+        return replace(model, preprocessing=stated, preprocessing_note=note)
     return model
 
 
@@ -210,14 +215,7 @@ def _from_torch(module: object, example: object | None, sizes: Sizes | None) -> 
             where=type(module).__name__,
             remedy="Call load(module, example=torch.zeros(1, 3, height, width)).",
         )
-    try:
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise ModelError(
-            "torch exports to ONNX through the package onnxscript, which is missing.",
-            where=type(module).__name__,
-            remedy="pip install 'lowbit[train]'",
-        ) from error
+    imported("onnxscript", "exporting a torch module to ONNX", kind=ModelError)
     named = {str(name): _doubled(one) for name, one in example.items()} if isinstance(example, Mapping) else {}
     given = () if named else tuple(map(_doubled, example if isinstance(example, tuple) else (example,)))
     trained = sum(parameter.numel() for parameter in module.parameters())

@@ -62,10 +62,12 @@ class Model:
         ir: the prepared graph; treat as read-only.
         trained_parameters: weights, biases, batch-norm scale and shift as they stood before folding (running
             statistics are not parameters).
-        preprocessing: from the metadata `lowbit.preprocessing`, if the file has it.
+        preprocessing: from the metadata `lowbit.preprocessing`, or as the exporter says it (`graph/exporters.py`).
         source: file name, or "memory".
         remarks: what whoever made the file should know of it.
         precision: the float type that it had before it was prepared.
+        preprocessing_note: which exporter says what of the preprocessing, or why that cannot be followed; empty where
+            lowbit's own metadata or the user says it, or nobody.
     """
 
     ir: ir.Model
@@ -74,6 +76,7 @@ class Model:
     source: str
     remarks: tuple[str, ...] = ()
     precision: Precision = FLOAT32_NETWORK
+    preprocessing_note: str = ""
 
     @property
     def graph(self) -> Graph:

@@ -35,6 +35,9 @@ class Preprocessing:
         scale: factor on the uint8 values, before mean and std.
         mean: subtracted per channel, after scaling.
         std: divided by per channel, after scaling.
+        crop: None resizes the whole image, whatever its proportions. A share of 1 or less takes the largest box of the
+            input's proportions in the middle of the image, and of its sides this share: 0.875 for networks that were
+            evaluated on 256 pixels cropped to 224.
 
     Raises:
         ModelError: an invalid size, layout or number.
@@ -47,6 +50,7 @@ class Preprocessing:
     scale: float = 1 / 255
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)
     std: tuple[float, ...] = (1.0, 1.0, 1.0)
+    crop: float | None = None
 
     def __post_init__(self) -> None:
         for name, largest in (("height", LARGEST_SIDE), ("width", LARGEST_SIDE), ("channels", 4)):
@@ -67,6 +71,8 @@ class Preprocessing:
             ):
                 kind = "positive" if name == "std" else "finite"
                 raise _wrong(name, values, f"{self.channels} {kind} numbers, one per channel")
+        if self.crop is not None and not (_is_finite(self.crop) and 0 < self.crop <= 1):
+            raise _wrong("crop", self.crop, "a number above 0, and at most 1")
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -78,6 +84,21 @@ class Preprocessing:
         """Shape of what `apply` returns: that of the network's input without the batch dimension."""
         height, width, channels = self.image_shape
         return (channels, height, width) if self.layout == "NCHW" else (height, width, channels)
+
+    def cropped(self, image: np.ndarray) -> np.ndarray:
+        """The part of an image [h, w, channels] of any size that is resized to the input's size; see `crop`."""
+        if self.crop is None:
+            return image
+        most = min(image.shape[0] / self.height, image.shape[1] / self.width) * self.crop
+        height, width = (max(1, round(most * side)) for side in (self.height, self.width))
+        top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
+        return image[top : top + height, left : left + width]
+
+    def __str__(self) -> str:
+        """In words: "224x224 pixels, the middle 87.5 % of the image, mean 0.5, std 0.5"."""
+        unit = "" if math.isclose(self.scale, 1 / 255, rel_tol=1e-6) else f", times {self.scale:.6g}"
+        part = "" if self.crop is None else f", the middle {100 * self.crop:.4g} % of the image"
+        return f"{self.height}x{self.width} pixels{part}{unit}, mean {_words(self.mean)}, std {_words(self.std)}"
 
     def apply(self, image: np.ndarray) -> np.ndarray:
         """Turn one uint8 image [H, W, C] into the network's float32 input [C, H, W], or [H, W, C] for NHWC.
@@ -97,7 +118,10 @@ class Preprocessing:
 
     def to_json(self) -> str:
         """One line of JSON; `from_json` returns an equal value."""
-        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+        entries = dataclasses.asdict(self)
+        if self.crop is None:  # as before there were any
+            del entries["crop"]
+        return json.dumps(entries, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> "Preprocessing":
@@ -119,6 +143,10 @@ class Preprocessing:
             raise ModelError(f"{METADATA_KEY} needs height and width, and knows {sorted(names)}.", remedy=REMEDY)
         values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in entries.items()}
         return cls(**values)
+
+
+def _words(values: tuple[float, ...]) -> str:
+    return ",".join(f"{value:.4g}" for value in (values[:1] if len(set(values)) == 1 else values))
 
 
 def _is_finite(value: object) -> bool:

@@ -66,8 +66,13 @@ def print_inspection(model: Model, cost: Cost, ledger: Ledger, *, console: Conso
         markup=False,
         highlight=False,
     )
-    for remark in model.remarks:
-        console.print(remark, markup=False, highlight=False)
+    for remark in (*model.remarks, model.preprocessing_note or _images_of(model)):
+        console.print(remark, markup=False, highlight=False, end="\n" if remark else "")
+
+
+def _images_of(model: Model) -> str:
+    """How images become the input, in a sentence; empty where nothing is said."""
+    return "" if model.preprocessing is None else f"Images become the input: {model.preprocessing}."
 
 
 def _inputs(model: Model) -> str:
@@ -97,6 +102,8 @@ def inspection_json(model: Model, cost: Cost, ledger: Ledger) -> dict[str, Any]:
     return {
         "model": model.source,
         "remarks": list(model.remarks),
+        "preprocessing": model.preprocessing and asdict(model.preprocessing),
+        "preprocessing_note": model.preprocessing_note,
         "inputs": [{"name": info.name, "shape": list(info.shape), "dtype": info.dtype.name} for info in model.inputs],
         "trained_parameters": cost.trained_parameters,
         "parameters": cost.parameters,

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from lowbit.errors import SchemeError
+from lowbit.extras import imported
 from lowbit.progress import SILENT, Progress
 from lowbit.quantization.planning.plan import Plan
 from lowbit.searching.candidates import Bench, Made, made, made_from
 
 CLUSTER = ("tcp://", "tls://", "ucx://", "ws://", "wss://", "inproc://")
 RETRIES = 3  # of a candidate whose worker died
-NO_DASK = "Install it: pip install 'lowbit[dask]'; or give a number of processes."
 
 
 @dataclass(frozen=True)
@@ -75,12 +75,9 @@ def workers(bench: Bench, asked: str, progress: Progress = SILENT) -> Iterator[A
         SchemeError: neither of the two, or Dask is asked for and not installed.
     """
     if asked.startswith(CLUSTER):
+        distributed = imported("distributed", "a Dask cluster", kind=SchemeError)
         try:
-            from distributed import Client
-        except ImportError as error:
-            raise SchemeError("a Dask cluster needs the package 'distributed'.", remedy=NO_DASK) from error
-        try:
-            client: Any = Client(asked, timeout="5s", set_as_default=False)  # type: ignore[no-untyped-call]
+            client: Any = distributed.Client(asked, timeout="5s", set_as_default=False)
         except OSError as error:
             raise SchemeError(
                 f"no Dask scheduler answers at {asked}.", remedy="Start one: dask scheduler, then dask worker."

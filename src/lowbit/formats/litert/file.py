@@ -7,7 +7,6 @@ the schema demands, and equal buffers, shapes, scales and zero points are stored
 Source: the TensorFlow Lite schema, version 3 (`schema.fbs`).
 """
 
-import importlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +15,8 @@ import flatbuffers
 import numpy as np
 import numpy.typing as npt
 
-from lowbit.errors import EngineError, ModelError
+from lowbit.errors import ModelError
+from lowbit.extras import imported
 from lowbit.packing.bits import pack
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -94,14 +94,7 @@ def load_schema() -> Any:  # noqa: ANN401 - generated code without types
     Raises:
         EngineError: the package is not installed.
     """
-    try:
-        return importlib.import_module(SCHEMA)
-    except ImportError as error:
-        raise EngineError(
-            "the schema of LiteRT files is in the package 'ai-edge-litert', which is not installed.",
-            where="writing .tflite",
-            remedy="Run: pip install 'lowbit[litert]'",
-        ) from error
+    return imported(SCHEMA, "writing .tflite files")
 
 
 def serialize(

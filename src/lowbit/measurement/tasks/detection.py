@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lowbit.errors import DataError
+from lowbit.extras import imported
 from lowbit.measurement.results import Metric
 from lowbit.measurement.tasks.detections import Found, are_detections, detections, overlaps
 from lowbit.measurement.tasks.task import Case
@@ -117,16 +118,11 @@ def evaluated(labels: Sequence[dict[str, Any]], answers: Sequence[dict[str, Any]
 
 def _matched(labels: Sequence[dict[str, Any]], answers: Sequence[dict[str, Any]], images: int) -> Any:  # noqa: ANN401
     """pycocotools' evaluation of all images, from which figures can be accumulated."""
-    try:
-        from pycocotools.coco import COCO
-        from pycocotools.cocoeval import COCOeval
-    except ImportError as error:
-        raise DataError(
-            "mean average precision is computed by pycocotools, which is not installed.",
-            remedy="Install it with: pip install 'lowbit[detection]'.",
-        ) from error
+    coco, cocoeval = (
+        imported(f"pycocotools.{part}", "mean average precision", kind=DataError) for part in ("coco", "cocoeval")
+    )
     classes = sorted({each["category_id"] for each in labels})
-    data = COCO()
+    data = coco.COCO()
     data.dataset = {
         "info": {},
         "images": [{"id": image, "width": UNITS, "height": UNITS} for image in range(1, images + 1)],
@@ -135,7 +131,7 @@ def _matched(labels: Sequence[dict[str, Any]], answers: Sequence[dict[str, Any]]
     }
     with contextlib.redirect_stdout(io.StringIO()):  # it tells of every step
         data.createIndex()
-        evaluation = COCOeval(data, data.loadRes(list(answers)), "bbox")
+        evaluation = cocoeval.COCOeval(data, data.loadRes(list(answers)), "bbox")
         evaluation.evaluate()
     return evaluation
 

@@ -1,0 +1,100 @@
+"""Which preprocessing was a classifier trained with? Every usual one is tried, and ranked by what the model answers.
+
+The judge is that of the doctor (`preprocessing_fit`): the probability of the right class where there are labels, else
+how far the answers tell samples apart. A ranking is evidence, not knowledge: it is shown, and never taken unasked.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+
+from lowbit.data.opening import open_data
+from lowbit.diagnosis.class_answers import ClassAnswers, class_answers
+from lowbit.diagnosis.preprocessing_fit import (
+    FEWEST,
+    JUDGED,
+    NORMALIZATIONS,
+    cost,
+    has,
+    is_better,
+    normalized,
+    prepared,
+)
+from lowbit.engines import open_session
+from lowbit.errors import DataError
+from lowbit.graph.model import Model
+from lowbit.graph.preprocessing import Preprocessing
+from lowbit.progress import SILENT, Progress
+
+RGB, BGR = "RGB", "BGR"
+
+
+@dataclass(frozen=True)
+class Guess:
+    """One way to prepare images, and what the float model makes of them.
+
+    Attributes:
+        name: of the normalization.
+        order: of the colors: RGB, or BGR, which lowbit does not follow.
+        preprocessing: the same as a value.
+        information: how far the answers tell samples apart, in nats.
+        accuracy: a fraction; None without labels.
+        probability: mean of the right class; None without labels.
+        sure: whether it is better than the next one in the ranking beyond chance (three standard errors).
+    """
+
+    name: str
+    order: str
+    preprocessing: Preprocessing
+    information: float
+    accuracy: float | None = None
+    probability: float | None = None
+    sure: bool = False
+
+
+def guesses(model: Model, source: object, *, labels: object = None, progress: Progress = SILENT) -> tuple[Guess, ...]:
+    """The usual ways to prepare images, the likeliest first.
+
+    Args:
+        model: a float classifier whose `preprocessing` says size, layout and crop.
+        source: images, anything that `open_data` takes.
+        labels: likewise.
+        progress: told after every try.
+
+    Raises:
+        DataError: the model is no classifier, or there are fewer than 16 images.
+    """
+    how = model.preprocessing
+    assert how is not None
+    plain = dataclasses.replace(how, scale=1 / 255, mean=(0.0,) * how.channels, std=(1.0,) * how.channels)
+    data = open_data(source, dataclasses.replace(model, preprocessing=plain), limit=JUDGED, labels=labels)
+    if data.count < FEWEST:
+        raise DataError(
+            f"{data.count} images say nothing of the preprocessing.",
+            where=data.name,
+            remedy=f"Give {FEWEST} or more, of all classes.",
+        )
+    session = open_session(model.light())
+    axis = 3 if how.layout == "NHWC" else 1
+    ways = {name: normalized(plain, *each)[0] for name, each in NORMALIZATIONS.items() if has(how.channels, *each)}
+    tries = [
+        (name, order, way) for name, way in ways.items() for order in ((RGB, BGR) if how.channels == 3 else (RGB,))
+    ]
+    tried: list[tuple[Guess, ClassAnswers]] = []
+    for name, order, way in progress.track(tries, "trying preprocessing", total=len(tries)):
+        answers = class_answers(model, session, data, prepared(plain, way, axis, swapped=order == BGR))
+        if answers is None:
+            raise DataError(
+                "the model gives no scores of classes, by which a preprocessing could be guessed.",
+                where=model.source,
+                remedy="Look up what it was trained with, and give --mean and --std.",
+            )
+        guess = Guess(name, order, way, answers.information)
+        if answers.labels is not None:
+            guess = dataclasses.replace(guess, accuracy=float(answers.right.mean()), probability=-cost(answers))
+        tried.append((guess, answers))
+    tried.sort(key=lambda one: cost(one[1]))
+    following = [answers for _, answers in tried[1:]]
+    return tuple(
+        dataclasses.replace(guess, sure=is_better(answers, worse))
+        for (guess, answers), worse in zip(tried, [*following, tried[-1][1]], strict=True)
+    )
