@@ -1,12 +1,14 @@
 # Everything sets itself up: only Python >= 3.11 and make are needed. No C compiler: every locked package is a wheel.
 #
 #   make demo        the whole study on the built-in model and images: a table here, files and report in out/demo
+#   make docs        the documentation as a site, in build/site; a warning is an error
 #   make test        lint, types and all tests of the core: what CI runs
 #   make test-train  the tests that need torch, in an environment of their own
 #   make mutants     break the code in MUTANTS=20 places, one at a time, and see whether tests notice
 #   make faults      kill commands FAULTS=20 times at each signal; full disks, little memory, odd names
 #   make fuzz        for MINUTES=30 give commands files that are nearly right; finds are kept in out/fuzz
 #   make hostile     give every command every file of FOLDER=..., and show what took too long or ended badly
+#   make newcomer    all examples of README and documentation, in order, as a newcomer would run them
 #   make audit       look for known vulnerabilities in the locked versions
 #   make lock        write requirements/*.txt anew, with the hashes of all files; UPGRADE=--upgrade chooses new versions
 
@@ -26,13 +28,21 @@ PYTHON_IS_NEW = import sys; sys.exit(sys.version_info < (3, 11) and "lowbit need
 LOCK = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --no-emit-find-links \
 	--no-annotate --no-header --generate-hashes $(UPGRADE)
 
-.PHONY: demo test test-train lint mutants faults fuzz hostile audit lock clean
+.PHONY: demo docs test test-train lint newcomer mutants faults fuzz hostile audit lock clean
 
 demo: .venv/.core
 	.venv/bin/lowbit demo --out $(OUT)
 
 test: lint
 	.venv/bin/python -m pytest -n 2 --dist worksteal --durations=10 tests
+
+# Two pages are made from the code: that of the commands before MkDocs begins, that of Python by docs/hooks.py.
+docs: .venv/.core .venv-docs/.docs
+	.venv/bin/python docs/commands_page.py > docs/reference/commands.md
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --quiet
+
+newcomer: demo .venv/.test
+	.venv/bin/python tests/newcomer.py
 
 mutants: .venv/.test
 	.venv/bin/python tests/mutation/run.py --count $(MUTANTS) --seed $(SEED)
@@ -80,6 +90,12 @@ test-train: .venv-train/.train
 	.venv-audit/bin/python $(LOCKED) --only-binary :all: -r requirements/audit.txt
 	touch $@
 
+.venv-docs/.docs: requirements/docs.txt
+	$(PYTHON) -c '$(PYTHON_IS_NEW)'
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python $(LOCKED) --only-binary :all: -r requirements/docs.txt
+	touch $@
+
 .venv-train/.train: requirements/train.txt requirements/torch.txt requirements/build.txt pyproject.toml
 	$(PYTHON) -c '$(PYTHON_IS_NEW)'
 	$(PYTHON) -m venv .venv-train
@@ -94,9 +110,10 @@ lock: .venv/.test
 	$(LOCK) pyproject.toml requirements/test.in --output-file requirements/test.txt
 	$(LOCK) requirements/build.in --output-file requirements/build.txt
 	$(LOCK) requirements/audit.in --output-file requirements/audit.txt
+	$(LOCK) requirements/docs.in --output-file requirements/docs.txt
 	$(LOCK) pyproject.toml requirements/train.in --output-file requirements/train.txt
 	awk '/^[^ ]/ {torch = /^(torch|nvidia|cuda|triton)/} !torch' requirements/train.txt > requirements/train.part
 	mv requirements/train.part requirements/train.txt
 
 clean:
-	rm -rf .venv .venv-train .venv-audit out build
+	rm -rf .venv .venv-train .venv-audit .venv-docs out build
