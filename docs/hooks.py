@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
@@ -19,6 +20,10 @@ ROOT = Path(__file__).parents[1]
 ELSEWHERE = {"index.md": "README.md", "benchmarks/index.md": "benchmarks/README.md", "changelog.md": "CHANGELOG.md"}
 FENCE = re.compile(r"(^ *```.*?^ *```$)", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s#:]+)(#[^)\s]*)?\)")
+# What a browser fetches by itself; links that are clicked are something else.
+LOADED = re.compile(
+    r"<(?:script|img|iframe|source)[^>]+src=.?https?:[^>]*>|<link[^>]+(?:stylesheet|icon|preconnect)[^>]+https?:[^>]*>"
+)
 # headings of the API page, and the rooms of the package that stand under each
 ROOMS = {
     "Models": ("formats", "graph", "engines"),
@@ -47,6 +52,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """The page with links that lead to pages; code stays as it is."""
     uri = page.file.src_uri
+    if uri == "index.md":
+        page.meta["hide"] = ["navigation"]  # it would hold this page alone
     folder = posixpath.dirname(ELSEWHERE.get(uri, uri if uri.startswith("notebooks/") else f"docs/{uri}"))
 
     def replaced(link: re.Match[str]) -> str:
@@ -64,9 +71,17 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 
 def on_post_build(config: MkDocsConfig) -> None:
-    """Scripts of the theme that would be loaded from elsewhere (diagrams, old browsers) are not."""
-    for script in Path(config.site_dir).glob("assets/javascripts/bundle.*.js"):
+    """Nothing is loaded from elsewhere: not by the theme's script (diagrams, old browsers), and not by a page.
+
+    Raises:
+        PluginError: a page that would.
+    """
+    site = Path(config.site_dir)
+    for script in site.glob("assets/javascripts/bundle.*.js"):
         script.write_text(script.read_text("utf-8").replace("https://unpkg.com/", "absent/"), "utf-8")
+    for page in site.rglob("*.html"):
+        if found := LOADED.search(page.read_text("utf-8")):
+            raise PluginError(f"{page.relative_to(site)} loads from elsewhere: {found[0]}")
 
 
 def python_page(package: str) -> str:
