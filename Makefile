@@ -4,6 +4,7 @@
 #   make docs        the documentation as a site, in build/site; a warning is an error
 #   make test        lint, types and all tests of the core: what CI runs
 #   make test-train  the tests that need torch, in an environment of their own
+#   make wheel       sdist and wheel in dist/, the wheel installed by itself and tried; QUICK=--quick tries it less
 #   make mutants     break the code in MUTANTS=20 places, one at a time, and see whether tests notice
 #   make faults      kill commands FAULTS=20 times at each signal; full disks, little memory, odd names
 #   make fuzz        for MINUTES=30 give commands files that are nearly right; finds are kept in out/fuzz
@@ -19,6 +20,7 @@ FAULTS ?= 20
 MINUTES ?= 30
 SEED ?= 0
 UPGRADE ?=
+QUICK ?=
 FOLDER ?= ../shared/hostile
 INSTALL = -m pip install --quiet --disable-pip-version-check --no-input
 # Nothing is installed that has another hash than the lock says, and nothing that the lock does not name.
@@ -28,7 +30,11 @@ PYTHON_IS_NEW = import sys; sys.exit(sys.version_info < (3, 11) and "lowbit need
 LOCK = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --no-emit-find-links \
 	--no-annotate --no-header --generate-hashes $(UPGRADE)
 
+<<<<<<< HEAD
 .PHONY: demo docs test test-train lint newcomer mutants faults fuzz hostile audit lock clean
+=======
+.PHONY: demo test test-train wheel lint mutants faults fuzz hostile audit lock clean
+>>>>>>> packaging
 
 demo: .venv/.core
 	.venv/bin/lowbit demo --out $(OUT)
@@ -36,6 +42,7 @@ demo: .venv/.core
 test: lint
 	.venv/bin/python -m pytest -n 2 --dist worksteal --durations=10 tests
 
+<<<<<<< HEAD
 # Two pages are made from the code: that of the commands before MkDocs begins, that of Python by docs/hooks.py.
 docs: .venv/.core .venv-docs/.docs
 	.venv/bin/python docs/commands_page.py > docs/reference/commands.md
@@ -43,6 +50,10 @@ docs: .venv/.core .venv-docs/.docs
 
 newcomer: demo .venv/.test
 	.venv/bin/python tests/newcomer.py
+=======
+wheel: .venv/.core
+	.venv/bin/python tests/wheel/run.py $(QUICK)
+>>>>>>> packaging
 
 mutants: .venv/.test
 	.venv/bin/python tests/mutation/run.py --count $(MUTANTS) --seed $(SEED)
@@ -116,4 +127,8 @@ lock: .venv/.test
 	mv requirements/train.part requirements/train.txt
 
 clean:
+<<<<<<< HEAD
 	rm -rf .venv .venv-train .venv-audit .venv-docs out build
+=======
+	rm -rf .venv .venv-train .venv-audit out build dist
+>>>>>>> packaging

@@ -1,4 +1,4 @@
-"""Every example of README, of the first steps and of the tutorials, in order, as a newcomer runs them: by the installed command.
+"""Every example of README, first steps and tutorials, in order, as a newcomer runs them: by the installed command.
 
     python tests/newcomer.py [PAGE ...]
 

@@ -12,7 +12,7 @@ import typer
 from lowbit import __version__
 from lowbit.commands import archives, diagnosing, looking, measuring, preparing, quantizing, searching, training
 from lowbit.commands.groups import Command, flat
-from lowbit.console import DEBUG, QUIET, debugging, fail, say, show_traceback
+from lowbit.console import DEBUG, QUIET, VERBOSE, debugging, fail, say, show_traceback
 from lowbit.ending import EXIT_INTERRUPTED, ending_quietly
 from lowbit.errors import LowbitError, OutputError
 from lowbit.printable import printable
@@ -59,6 +59,14 @@ def for_all_commands(
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Show no progress; results and errors stay (LOWBIT_QUIET=1).")
     ] = False,
+    verbose: Annotated[
+        bool,
+        typer.Option(
+            "--verbose",
+            "-v",
+            help="Show each part of the work when it is done, its time, and what was decided (LOWBIT_VERBOSE=1).",
+        ),
+    ] = False,
     debug: Annotated[
         bool,
         typer.Option("--debug", help="Show where errors arise and all that a runtime says (LOWBIT_DEBUG=1)."),
@@ -68,8 +76,12 @@ def for_all_commands(
     # Processes that a command starts see these too.
     if debug:
         os.environ[DEBUG] = "1"
+    if quiet and verbose:
+        raise LowbitError("--quiet and --verbose do not go together.", remedy="Leave out one of them.")
     if quiet:
         os.environ[QUIET] = "1"
+    if verbose:
+        os.environ[VERBOSE] = "1"
 
 
 for command in COMMANDS:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from lowbit.progress import Progress
 
 
-DEBUG, QUIET = "LOWBIT_DEBUG", "LOWBIT_QUIET"
+DEBUG, QUIET, VERBOSE = "LOWBIT_DEBUG", "LOWBIT_QUIET", "LOWBIT_VERBOSE"
 
 
 def fail(error: LowbitError) -> NoReturn:
@@ -50,10 +50,17 @@ def say(sentence: str, *, error: bool = False) -> None:
 
 
 def progress_bar(quiet: bool) -> "AbstractContextManager[Progress]":
-    """How far a command is, on standard error: a bar on a terminal, else a line now and then; see --quiet."""
-    from lowbit.reports.progress import bar
+    """How far a command is, on standard error: a bar on a terminal, else a line now and then.
 
-    return bar(sys.stderr, quiet=quiet or _is_set(QUIET))
+    Args:
+        quiet: show nothing, unless --verbose asks for everything; --quiet always does.
+    """
+    from lowbit.reports.progress import bar
+    from lowbit.reports.verbose import verbose
+
+    told = _is_set(VERBOSE)
+    shown = bar(sys.stderr, quiet=(quiet and not told) or _is_set(QUIET))
+    return verbose(shown) if told else shown
 
 
 def print_json(data: object) -> None:

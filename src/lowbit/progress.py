@@ -33,3 +33,10 @@ class Silent:
 
 
 SILENT: Progress = Silent()
+
+
+def tell_detail(progress: Progress, text: str) -> None:
+    """Tell what only those want to know who asked for details: a display that shows such has a method `detail`."""
+    detail = getattr(progress, "detail", None)
+    if detail is not None:
+        detail(text)

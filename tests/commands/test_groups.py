@@ -68,6 +68,7 @@ def test_one_word_for_the_size_of_images():
         "diagnose",
         "search",
         "pack",
+        "prepare",
         "train",
     }
     assert {name for name, names in options.items() if "size" in names} == {"pack"}

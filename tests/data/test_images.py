@@ -61,7 +61,7 @@ def test_pixels_for_training(folder):
     images = open_images(folder, None)
     assert all(p.dtype == np.uint8 and p.shape == (10, 10, 3) for p, _ in images.pixels(10))
     assert [label for _, label in images.pixels((3, 4))] == images.labels.tolist()
-    with pytest.raises(DataError, match="--image-size, --mean and --std"):
+    with pytest.raises(DataError, match=r"lowbit\.prepare"):
         images.batches()
 
 

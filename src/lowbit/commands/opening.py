@@ -1,5 +1,6 @@
 """What commands open: models and images as the user named them."""
 
+import shlex
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from lowbit.commands.options import (
     SearchOptions,
 )
 from lowbit.console import say
-from lowbit.errors import SchemeError
+from lowbit.errors import DataError, SchemeError
 
 if TYPE_CHECKING:
     from lowbit.data.dataset import Dataset
@@ -103,12 +104,41 @@ def open_data(
     limit: int | None = None,
     labels: Path | None = None,
 ) -> "Dataset":
-    """Samples for a model, from whatever the user named."""
+    """Samples for a model, from whatever the user named.
+
+    Raises:
+        DataError: they cannot be opened, or are images of which nobody says how they become the input.
+    """
     from lowbit.data.constants import parse_feed
+    from lowbit.data.images import Images
     from lowbit.data.opening import open_data as run
 
     feeds = dict(map(parse_feed, preprocessing.feed or ()))
-    return run(source, model, limit=limit, feeds=feeds, labels=labels)
+    data = run(source, model, limit=limit, feeds=feeds, labels=labels)
+    if isinstance(data, Images) and data.preprocessing is None and data.needs_preprocessing and len(model.inputs) == 1:
+        raise unprepared(model, data.name)
+    return data
+
+
+def unprepared(model: "Model", where: str) -> DataError:
+    """It is not known how images become a model's input: the error, with the command that says it for good.
+
+    Args:
+        model: that does not say it.
+        where: what was to become its input.
+    """
+    path = Path(model.source)
+    name, copy = "MODEL.onnx", "PREPARED.onnx"
+    if path.is_file():
+        name, copy = (shlex.quote(str(each)) for each in (path, path.with_name(f"{path.stem}-prepared.onnx")))
+    sides = [dim for dim in model.input.shape[1:] if not isinstance(dim, int)]
+    size = " --image-size 224" if sides else ""
+    return DataError(
+        "the model does not say how images become its input.",
+        where=where,
+        remedy=f"Say it once: `lowbit prepare {name} --mean imagenet --std imagenet{size} -o {copy}`, with what the "
+        f"model was trained with; `lowbit prepare {name} --data IMAGES{size}` tries the usual values.",
+    )
 
 
 def check_data(options: DataOptions) -> str:
@@ -117,8 +147,6 @@ def check_data(options: DataOptions) -> str:
     Raises:
         DataError: none were named.
     """
-    from lowbit.errors import DataError
-
     if options.data is None:
         raise DataError("--data is missing.", remedy="Add --data with a folder, a .npz file, or builtin:test.")
     return options.data

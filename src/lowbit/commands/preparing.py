@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lowbit.commands.opening import load_model, load_sized
+from lowbit.commands.opening import load_model, load_sized, unprepared
 from lowbit.commands.options import ImageOptions, JsonOption, ModelArgument, PreprocessingOptions
 from lowbit.console import print_json, progress_bar, say
 from lowbit.errors import DataError
@@ -87,8 +87,6 @@ def _stated(path: Path, images: ImageOptions) -> "Model":
     Raises:
         DataError: nobody says it.
     """
-    from lowbit.data.opening import unprepared
-
     if images.mean is None and (loaded := load_sized(path, None)).preprocessing is None:
         raise unprepared(loaded, str(path))
     return load_model(path, PreprocessingOptions(**asdict(images)))

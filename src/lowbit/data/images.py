@@ -107,7 +107,8 @@ class Images:
             raise DataError(
                 "the model has no preprocessing metadata, so it is unknown how images become its input.",
                 where=self.name,
-                remedy="Give preprocessing=Preprocessing(...), or lowbit.prepare the model.",
+                remedy="Say it: model = lowbit.prepare(model, lowbit.Preprocessing(height, width, mean=..., std=...)), "
+                "and preprocessing=model.preprocessing here.",
             )
         if limit is not None:
             check_limit(limit)

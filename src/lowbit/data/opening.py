@@ -1,7 +1,6 @@
 """Whatever a user names -> the data set of a model: images for one input, or arrays for all of them."""
 
 import dataclasses
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import cast
@@ -63,15 +62,13 @@ def open_data(
     if labels is not None:
         data = _labeled(data, labels)
     if isinstance(data, Images):
-        _check_prepared(data, model)
+        _check_places(data)
     return data if limit is None else data.subset(limit, seed=seed)
 
 
-def _check_prepared(images: Images, model: Model) -> None:
-    """Refuse images for floats where nobody says how they become floats, and a crop under labels of whole images."""
+def _check_places(images: Images) -> None:
+    """Refuse a crop under labels that speak of whole images."""
     how = images.preprocessing
-    if how is None and images.needs_preprocessing and len(model.inputs) == 1 and takes_images(model.input):
-        raise unprepared(model, images.name)
     target = None if images.targets is None else images.targets[0]
     if how is not None and how.crop is not None and _has_places(target):
         raise DataError(
@@ -84,28 +81,6 @@ def _check_prepared(images: Images, model: Model) -> None:
 def _has_places(target: object) -> bool:
     """Whether a label speaks of places in its image: boxes, or a map."""
     return isinstance(target, Mapping) or (isinstance(target, np.ndarray) and target.ndim >= 2)
-
-
-def unprepared(model: Model, where: str) -> DataError:
-    """It is not known how images become a model's input: the error, with the command that says it for good.
-
-    Args:
-        model: that does not say it.
-        where: what was to become its input.
-    """
-    path = Path(model.source)
-    name, copy = "MODEL.onnx", "PREPARED.onnx"
-    if path.is_file():
-        name, copy = (shlex.quote(str(each)) for each in (path, path.with_name(f"{path.stem}-prepared.onnx")))
-    sides = [dim for dim in model.input.shape[1:] if not isinstance(dim, int)]
-    size = " --image-size 224" if sides else ""
-    return DataError(
-        "the model does not say how images become its input.",
-        where=where,
-        remedy=f"Say it once: `lowbit prepare {name} --mean imagenet --std imagenet{size} -o {copy}`, with what the "
-        f"model was trained with; `lowbit prepare {name} --data IMAGES{size}` tries the usual values. In Python: "
-        "lowbit.prepare(model, lowbit.Preprocessing(...)).",
-    )
 
 
 def _labeled(data: Dataset, labels: object) -> Dataset:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from lowbit.data.dataset import Dataset
 from lowbit.graph.model import Model
-from lowbit.progress import Progress
+from lowbit.progress import Progress, tell_detail
 from lowbit.quantization.passes.candidate import Candidate
 from lowbit.quantization.passes.steps import STEPS, StepResult
 from lowbit.quantization.passes.validation import Validation
@@ -43,6 +43,7 @@ class Selection:
             started = time.monotonic()
             candidate = STEPS[name].take(begin, self._fitting, self._threads, progress)
             self._judge(name, candidate, started, doubt=place == 0)
+            tell_detail(progress, _told(self.results[-1]))
 
     def _beginnings(self, name: str) -> Iterator[Candidate]:
         """What a step begins from; those that it comes to later depend on whether the first was kept."""
@@ -87,3 +88,10 @@ class Selection:
 
 def _at(candidate: Candidate, effort: str) -> Candidate:
     return replace(candidate, plan=replace(candidate.plan, effort=effort))
+
+
+def _told(result: StepResult) -> str:
+    """What became of a step, for those who asked for details."""
+    verdict = "kept" if result.kept else "not kept"
+    change = f"{result.measure} {result.before:.3g} -> {result.after:.3g}"
+    return f"step {result.name}: {change}, {verdict}; {result.seconds:.1f} s"
