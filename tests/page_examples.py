@@ -128,6 +128,8 @@ def quick(words: list[str]) -> list[str]:
         options["--runs"] = "2"
     if command in ("quantize", "compare", "search") or (command == "pack" and len(words) > 4):
         options["--effort"] = "fast"
+    if command == "quantize":
+        options["--steps"] = "none"
     if command == "search":
         options["--recipes"] = "float,linear8,linear4"
     if command == "compare":
