@@ -28,7 +28,7 @@ def main() -> None:
     with typer.Context(group, info_name="lowbit") as context:
         print("# Commands\n")
         print("What `lowbit COMMAND --help` says. [Options that need more than a line](../options.md) has the rest.\n")
-        print("| for all commands, before the name | |\n|---|---|")
+        print("| for all commands, before the name | meaning |\n|---|---|")
         print("\n".join(rows(group.params, context)))
         for name, command in group.commands.items():
             with typer.Context(command, info_name=name, parent=context) as inner:
