@@ -13,11 +13,12 @@ from collections.abc import Callable
 import numpy as np
 
 from lowbit.errors import ArchiveError
-from lowbit.packing.archive import Numbers, PackedCodes, Span, archive, expand_archive
+from lowbit.packing.archive import archive, expand_archive
 from lowbit.packing.bits import pack
 from lowbit.packing.container import EXPANSION, HEADER_BYTES, SECTIONS, compress, read_container, write_container
 from lowbit.packing.contexts import Layout
 from lowbit.packing.plan import Reader, Writer
+from lowbit.packing.spans import Numbers, PackedCodes, Span
 
 MEMORY_FACTOR = 64  # a reader's peak, in content bytes; codes of one bit take 16 bytes for each byte of content
 MEMORY_BASE = 24 << 20  # and what LZMA's dictionary and the tables may take

@@ -12,7 +12,7 @@ import pytest
 
 from fuzz import archives as fuzz
 from lowbit.errors import ArchiveError
-from lowbit.packing.archive import Numbers, PackedCodes, Span, archive, expand_archive, section_bytes, symbols_of
+from lowbit.packing.archive import archive, expand_archive, section_bytes
 from lowbit.packing.bits import pack
 from lowbit.packing.container import (  # fmt: skip
     HEADER_BYTES,
@@ -26,6 +26,7 @@ from lowbit.packing.container import (  # fmt: skip
 )
 from lowbit.packing.contexts import Layout
 from lowbit.packing.plan import Reader, Writer
+from lowbit.packing.spans import Numbers, PackedCodes, Span, symbols_of
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "golden"

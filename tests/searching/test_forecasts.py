@@ -1,14 +1,22 @@
 """Forecasts are held against files: their bytes, and the order of what they lose."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 import lowbit
+import networks
 from lowbit.calibration.batches import as_runs
 from lowbit.formats.onnx.shares import bytes_by_weight
 from lowbit.graph.ops import layers
 from lowbit.measurement.exam import Exam
+from lowbit.quantization.passes.layerwise import LayerwisePass
 from lowbit.quantization.planning.recipes import parse_recipe
+from lowbit.quantization.planning.steps import ROUNDING
+from lowbit.quantization.quantize import follow
+from lowbit.quantization.solving.effort import EFFORTS
+from lowbit.quantization.solving.problem import objective
 from lowbit.searching.choices import menu, planned
 from lowbit.searching.correction import family_factors
 from lowbit.searching.damage import layer_damages
@@ -58,6 +66,22 @@ def test_what_files_lose_is_forecast_in_its_order(model, offered):
     measured = [marks(exam, content_of(model, choice)).distance for choice in chosen]
     ranks = [np.argsort(np.argsort(values)) for values in (forecast, measured)]
     assert np.corrcoef(*ranks)[0, 1] > 0.8
+
+
+def test_output_errors_are_those_of_the_file_where_channels_lie_apart():
+    recipe = "linear3"
+    model = lowbit.load(networks.depthwise_network())
+    images = as_runs(model, lowbit.open_images(networks.inputs(32), None))
+    damages = layer_damages(model, images, {recipe: parse_recipe(recipe)}, threads=1)
+    errors = {each.node: each.errors[recipe] for each in damages}
+    for layer, moments in LayerwisePass(model, images, ["conv1", "conv3", "conv4"], EFFORTS["fast"], threads=1):
+        # The layer alone: behind others that are quantized it would make good what they lose.
+        choice = {each.weight: recipe if each == layer else "float" for each in layers(model)}
+        decision = replace(planned(model, choice, "fast"), steps=(ROUNDING,))
+        codes = follow(model, decision, images).graph.weights[layer.weight]
+        trained, rounded = map(layer.to_matrix, (model.weights[layer.weight], codes.decode()))
+        lost = float(objective(trained, rounded, moments.second).sum())
+        assert errors[layer.node] == pytest.approx(lost, rel=0.3), layer.node
 
 
 def test_every_bit_less_costs_more(offered):

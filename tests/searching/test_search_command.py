@@ -90,3 +90,19 @@ def test_the_table(folder, words, capsys):
 def test_what_makes_no_sense_is_refused_before_anything_is_done(more, word, words, capsys):
     assert run(*words, *more) == 2
     assert word.lower() in capsys.readouterr().err.lower()
+
+
+@pytest.mark.parametrize(
+    ("limits", "words_said"),
+    [(("--max-size", "10B"), "The nearest to what was asked for is"), ((), "samples cannot tell whether")],
+    ids=["a limit that nothing keeps", "a drop that so few samples cannot certify"],
+)
+def test_strict_writes_no_file_and_loses_no_candidate(limits, words_said, folder, words, capsys):
+    out = folder / f"strict{len(limits)}.onnx"
+    assert run(*words, *limits, "--out", out, "--strict") == 3
+    said = capsys.readouterr().err
+    assert words_said in said
+    assert not out.exists()
+    assert f"{out.stem}.search" in said
+    assert run(*words, *limits, "--out", out, "--resume") == 0
+    assert out.exists()

@@ -19,7 +19,7 @@ from lowbit.commands.options import (
     words,
 )
 from lowbit.console import print_json, progress_bar
-from lowbit.errors import SchemeError
+from lowbit.errors import DowngradeError, SchemeError
 
 if TYPE_CHECKING:
     from lowbit.searching.limits import SearchLimits, SearchSettings
@@ -104,6 +104,10 @@ class WrittenOptions:
         ),
     ] = Path("searched.onnx")
     report: Annotated[Path | None, typer.Option("--report", help="Page to write: .html.", metavar="FILE")] = None
+    strict: Annotated[
+        bool,
+        typer.Option("--strict", help="Fail if a limit is not kept, or the drop not certified, and write no file."),
+    ] = False
 
 
 def search(
@@ -146,6 +150,8 @@ def search(
             folder=folder,
             progress=progress,
         )
+    if written.strict and not result.interrupted:
+        _check_kept(result, model, folder)
     result.save(out)
     if report is not None:
         given = ("--calibration", calibration) if calibration else ("--calibration", source)
@@ -153,6 +159,23 @@ def search(
     _show(result, out, as_json)
     if result.interrupted:
         raise KeyboardInterrupt
+
+
+def _check_kept(result: "SearchResult", model: Path, folder: Path) -> None:
+    """Raise an error if a limit is not kept, or the drop is not certified.
+
+    Raises:
+        DowngradeError: so it is.
+    """
+    from lowbit.reports.searched import answer
+
+    unsure = result.certificate is not None and not result.certificate.holds
+    if result.met and not unsure:
+        return
+    what = result.certificate.sentence() if result.met and result.certificate else answer(result)
+    raise DowngradeError(
+        what, where=str(model), remedy=f"All candidates are in {folder}: --resume without --strict writes the best."
+    )
 
 
 def _show(result: "SearchResult", out: Path, as_json: bool) -> None:

@@ -52,6 +52,11 @@ class Subgraphs:
         self._weights = {tensor.name: tensor for tensor in self._proto.graph.initializer}
         self._reads = [tuple(_reads(node)) for node in self._nodes]
         self._producer = {name: at for at, node in enumerate(self._nodes) for name in node.output if name}
+        # All that depends on the inputs: what does not is the same for each sample, and may be too large to be folded.
+        self._varying = {value.name for value in self._proto.graph.input} - set(self._weights)
+        for node, reads in zip(self._nodes, self._reads, strict=True):
+            if not self._varying.isdisjoint(reads):
+                self._varying.update(node.output)
 
     @property
     def count(self) -> int:
@@ -71,10 +76,10 @@ class Subgraphs:
         return tuple(self._producer)
 
     def crossing(self, position: int) -> tuple[str, ...]:
-        """Inputs and tensors computed before node `position` that it or a later node reads."""
-        before = {value.name for value in self._proto.graph.input} - set(self._weights)
-        before |= {name for name, at in self._producer.items() if at < position}
-        return tuple(name for name in self.read_from(position) if name in before)
+        """Inputs, and tensors computed from them before node `position`, that it or a later node reads."""
+        return tuple(
+            name for name in self.read_from(position) if name in self._varying and self.produced_by(name) < position
+        )
 
     def read_from(self, position: int) -> tuple[str, ...]:
         """Tensors and weights that node `position` or a later one reads, including those they compute themselves."""

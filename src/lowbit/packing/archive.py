@@ -4,10 +4,10 @@ The content is any file of which it is known where codes and numbers lie (`Packe
 These are cut out and coded on their own; what remains, the skeleton, is compressed as it is. Expanding puts all back to
 where it was, so the content returns byte for byte whatever wrote it, and SHA-256 says so. docs/format.md is the
 specification; `packing/container.py` the shell with the checksums; `packing/contexts.py` what is expected of a code;
-`packing/entropy.py` the coder.
+`packing/entropy.py` the coder; `packing/spans.py` how codes come out of the content and back into it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 
 from lowbit.errors import ArchiveError
-from lowbit.packing.bits import pack, unpack
 from lowbit.packing.container import EXPANSION, HEADER_BYTES, STORED, compress, expand, read_container, write_container
 from lowbit.packing.contexts import METHODS, Coding, Layout
 from lowbit.packing.entropy import Decoder, Encoder, choose_coding, decode, encode, entropy_bits
 from lowbit.packing.plan import MIN_SPAN_BYTES, Reader, Writer, impossible
+from lowbit.packing.spans import Numbers, PackedCodes, Span, fill, gaps, put_symbols, repacks, symbols_of
 
 Integers = np.ndarray[Any, np.dtype[Any]]
 
@@ -29,51 +29,6 @@ ITEM_BYTES = (1, 2, 4, 8)
 _ENTROPY = 2  # method of a byte plane, beside STORED and LZMA of the container
 _WHOLE_BITS = 10  # wider codes are split: eight high bits, the rest
 _SAMPLE_BYTES = 1 << 16
-_PIECE_CODES = 1 << 16  # a multiple of 8, so that every piece begins on a byte
-
-
-@dataclass(frozen=True)
-class Span:
-    """Bytes [start, start + length) of the content."""
-
-    start: int
-    length: int
-
-
-@dataclass(frozen=True)
-class PackedCodes:
-    """Codes of one tensor: the sum of planes, each shifted by the widths before it, each in its own span.
-
-    Attributes:
-        starts: where each plane begins in the content.
-        widths: bits of a code in each plane; `packing/bits.py` has the order within a byte. 16: little-endian words.
-        layout: how the codes stand to each other.
-        signed: the highest bit is a sign (two's complement), which matters for which codes are neighbors.
-    """
-
-    starts: tuple[int, ...]
-    widths: tuple[int, ...]
-    layout: Layout
-    signed: bool = False
-
-    @property
-    def bits(self) -> int:
-        """Bits of a code."""
-        return sum(self.widths)
-
-    @property
-    def spans(self) -> tuple[Span, ...]:
-        """Where the planes lie."""
-        count = self.layout.count
-        return tuple(Span(start, -(-count * width // 8)) for start, width in zip(self.starts, self.widths, strict=True))
-
-
-@dataclass(frozen=True)
-class Numbers:
-    """Numbers of `item` bytes in any number of spans that are alike enough to be compressed together."""
-
-    spans: tuple[Span, ...]
-    item: int
 
 
 @dataclass(frozen=True)
@@ -108,7 +63,7 @@ def counted_archive(content: bytes, codes: Sequence[PackedCodes], numbers: Seque
     kept = {
         index: item
         for index, item in enumerate(codes)
-        if min(span.length for span in item.spans) >= MIN_SPAN_BYTES and _repacks(content, item)
+        if min(span.length for span in item.spans) >= MIN_SPAN_BYTES and repacks(content, item)
     }
     plan.add(len(kept))
     for index, item in kept.items():
@@ -129,7 +84,7 @@ def counted_archive(content: bytes, codes: Sequence[PackedCodes], numbers: Seque
         (span for part in (kept, groups) for item in part.values() for span in item.spans),
         key=lambda span: span.start,
     )
-    skeleton = b"".join(content[span.start : span.start + span.length] for span in _gaps(holes, len(content)))
+    skeleton = b"".join(content[span.start : span.start + span.length] for span in gaps(holes, len(content)))
     ready = (encoder.data, number_encoder.data, b"".join(stored))
     sections = [compress(plan.data), compress(skeleton), *((STORED, data, len(data)) for data in ready)]
     result = write_container(sections, content)
@@ -169,7 +124,7 @@ def expand_archive(data: bytes) -> bytes:
         holes += spans
     if plan.left or len(stored) or not (decoder.exhausted and number_decoder.exhausted):
         raise impossible("data is left over after the last tensor")
-    _fill(content, container.section(b"SKEL"), sorted(holes, key=lambda span: span.start))
+    fill(content, container.section(b"SKEL"), sorted(holes, key=lambda span: span.start))
     result = bytes(content)
     if sha256(result).digest() != container.content_sha256:
         raise ArchiveError(
@@ -228,7 +183,7 @@ def _read_codes(content: bytearray, plan: Reader, decoder: Decoder) -> tuple[Spa
     symbols = _read_symbols(layout, item.bits - low, plan, decoder)
     if low:
         symbols = (symbols << low) | _read_symbols(Layout(layout.count), low, plan, decoder)
-    _put_symbols(content, item, symbols)
+    put_symbols(content, item, symbols)
     return item.spans
 
 
@@ -311,43 +266,6 @@ def _read_coding(plan: Reader, alphabet: int) -> Coding:
     return coding
 
 
-def symbols_of(content: bytes | bytearray, item: PackedCodes) -> Integers:
-    """Codes [count] as uint16 in rising order: a sign bit is flipped."""
-    symbols = np.zeros(item.layout.count, np.uint16)
-    for shift, width, first, last, start, end in _pieces(item):
-        data = np.frombuffer(content, np.uint8, end - start, start)
-        symbols[first:last] |= unpack(data, width, last - first).astype(np.uint16) << np.uint16(shift)
-    return symbols ^ np.uint16(1 << (item.bits - 1)) if item.signed else symbols
-
-
-def _put_symbols(content: bytearray, item: PackedCodes, symbols: Integers) -> None:
-    if item.signed:
-        symbols ^= np.uint16(1 << (item.bits - 1))
-    for shift, width, first, last, start, end in _pieces(item):
-        plane = (symbols[first:last] >> np.uint16(shift)) & np.uint16((1 << width) - 1)
-        content[start:end] = pack(plane, width).tobytes()
-
-
-def _pieces(item: PackedCodes) -> Iterator[tuple[int, int, int, int, int, int]]:
-    """(shift, width, first code, end, first byte, end) of pieces of planes, small enough to be unpacked cheaply."""
-    shift = 0
-    count = item.layout.count
-    for start, width in zip(item.starts, item.widths, strict=True):
-        for first in range(0, count, _PIECE_CODES):
-            last = min(count, first + _PIECE_CODES)
-            yield shift, width, first, last, start + first * width // 8, start - (-last * width // 8)
-        shift += width
-
-
-def _repacks(content: bytes, item: PackedCodes) -> bool:
-    """Whether the planes are exactly what `_put_symbols` would write: padding bits are zero."""
-    for span, width in zip(item.spans, item.widths, strict=True):
-        used = item.layout.count * width % 8
-        if used and content[span.start + span.length - 1] >> used:
-            return False
-    return True
-
-
 def _coded_as_is(layout: Layout) -> bool:
     """Blocks need enough codes to be worth a call of the coder; other tensors are coded flat."""
     return layout.kernel == 1 or (layout.kernel <= MAX_KERNEL and layout.rows * layout.columns >= 8)
@@ -356,28 +274,3 @@ def _coded_as_is(layout: Layout) -> bool:
 def _low_bits(bits: int) -> int:
     """Low bits that are coded on their own because the alphabet would be too large."""
     return bits - 8 if bits > _WHOLE_BITS else 0
-
-
-def _gaps(holes: Sequence[Span], length: int) -> Iterator[Span]:
-    """What the holes, sorted by start, leave of a content.
-
-    Raises:
-        ArchiveError: they overlap, or reach past the end.
-    """
-    start = 0
-    for hole in holes:
-        if hole.start < start or hole.start + hole.length > length:
-            raise impossible(f"a payload of {hole.length} bytes at {hole.start}, inside another")
-        yield Span(start, hole.start - start)
-        start = hole.start + hole.length
-    yield Span(start, length - start)
-
-
-def _fill(content: bytearray, skeleton: bytes, holes: Sequence[Span]) -> None:
-    gaps = list(_gaps(holes, len(content)))
-    if sum(gap.length for gap in gaps) != len(skeleton):
-        raise impossible(f"a skeleton of {len(skeleton)} bytes for gaps of {sum(gap.length for gap in gaps)}")
-    start = 0
-    for gap in gaps:
-        content[gap.start : gap.start + gap.length] = skeleton[start : start + gap.length]
-        start += gap.length

@@ -15,7 +15,7 @@ files lose (`searching.correction`).
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -128,10 +128,14 @@ def _errors(
     diagonal = np.einsum("gkk->gk", moments.second).copy()
     target, second = aim(matrix, moments, TYPICAL_BITS)
     rows = slice(None, None, max(1, -(-matrix.shape[1] // ROWS)))
-    target = target[:, rows]
+    target, trained = target[:, rows], matrix[:, rows]
     problem = Problem.of(target, second)
     np.einsum("gkk->gk", moments.second)[...] = diagonal
     share = matrix.shape[1] / target.shape[1]
+    groups, count, columns = target.shape
+    sample = replace(
+        layer, op="Gemm" if layer.geometry is None else "Conv", weight_shape=(groups * count, columns), channel_axis=0
+    )
 
     def lost(recipe: Recipe) -> float:
         row = row_of(recipe.weights) if recipe.weights is not None else None
@@ -139,9 +143,11 @@ def _errors(
             return 0.0
         if row.solve is None:
             rounded = recipe.weights.encode(target.astype(np.float32), 1).decode()
-            return float(share * objective(target, rounded, moments.second).sum())
-        solution: Any = row.solve(problem, recipe.weights, EFFORTS[EFFORT])
-        return float(share * solution.error.sum())
+        else:
+            solution: Any = row.solve(problem, recipe.weights, EFFORTS[EFFORT])
+            rounded = solution.to_codes(sample, recipe.weights).decode().reshape(target.shape)
+        # The solver's own error counts the ridge too, which is many times the output of a layer whose inputs are small.
+        return float(share * objective(trained, rounded, moments.second).sum())
 
     known: dict[str, float] = {}
     for name, recipe in recipes.items():

@@ -19,10 +19,11 @@ from lowbit.formats.ledger import KINDS
 from lowbit.formats.onnx.ledger import stored_kinds
 from lowbit.formats.onnx.stored import StoredGraph, fields_of_table, small_constant
 from lowbit.graph.load import parse
-from lowbit.packing.archive import Numbers, PackedCodes, Span, counted_archive, expand_archive, symbols_of
+from lowbit.packing.archive import counted_archive, expand_archive
 from lowbit.packing.container import is_archive
 from lowbit.packing.contexts import Layout
 from lowbit.packing.plan import MIN_SPAN_BYTES
+from lowbit.packing.spans import Numbers, PackedCodes, Span, symbols_of
 
 __all__ = ["is_archive", "pack", "pack_counted", "stored_symbols", "unpack"]
 

@@ -36,11 +36,10 @@ import numpy as np
 import numpy.typing as npt
 
 from lowbit.graph.ops import Layer
-from lowbit.packing.contexts import Coding, Layout
-from lowbit.packing.entropy import choose_coding, context_costs
 from lowbit.quantization.solving.gptq import BLOCK
 from lowbit.quantization.solving.layer import rows_are_channels
 from lowbit.quantization.solving.problem import Floats, Single, inverse_factor, objective
+from lowbit.quantization.solving.rates import Rates, WholeNumbers
 
 LARGEST = 127  # a code is at most 8 bits wide in the ONNX file
 LARGER = 1.2
@@ -48,11 +47,8 @@ ROUNDS = 1  # how often codes and the coder's tables are found in turn
 SWEEPS = 2
 BEAM_WIDTH = 8
 HELD = 1 << 19  # weights of all partial solutions that are searched together; on two threads it was slower
-BEYOND_BITS = 24.0  # for a code that the coder's alphabet does not have
 LEAST_GAIN = 1e-5
 SMALLEST = 1e-30
-
-WholeNumbers = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True)
@@ -139,7 +135,7 @@ def solve_rate(
     scale = row_scales(layer, target, LARGER * high_rate_scale(factor, multiplier), limits)
     problem = _Problem(layer, np.asarray(target, np.float32), second, order, scale, multiplier, limits.largest)
     codes = np.rint(problem.target / scale[..., None]).clip(-limits.largest, limits.largest).astype(np.int32)
-    rates = _Rates.of(codes, layer)
+    rates = Rates.of(codes, layer)
     for _ in range(ROUNDS):
         codes = problem.beam_search(rates, factor, 1)
         rates = rates.again(codes)
@@ -148,50 +144,7 @@ def solve_rate(
     codes = problem.coordinate_descent(codes, rates)
     fitted = problem.fitted_scale(codes)
     distortion = float(objective(target, np.asarray(codes * fitted[..., None], np.float64), second).sum())
-    return RateSolution(codes, fitted, distortion, _Rates.of(codes, layer).total)
-
-
-@dataclass(frozen=True)
-class _Rates:
-    """What each code would cost at each place, in bits: `bits[context, code + center]`."""
-
-    layer: Layer
-    coding: Coding
-    layout: Layout
-    bits: Single
-    context: npt.NDArray[np.intp]
-    center: int
-    total: float
-
-    @staticmethod
-    def of(codes: WholeNumbers, layer: Layer) -> "_Rates":
-        """The coder's tables after these codes, with the contexts that serve them best."""
-        layout = _layout(layer)
-        symbols, _ = _symbols(codes, layer)
-        coding, _ = choose_coding(symbols, layout)
-        return _Rates._with(codes, layer, layout, coding)
-
-    def again(self, codes: WholeNumbers) -> "_Rates":
-        """The same contexts after other codes."""
-        return _Rates._with(codes, self.layer, self.layout, self.coding)
-
-    @staticmethod
-    def _with(codes: WholeNumbers, layer: Layer, layout: Layout, coding: Coding) -> "_Rates":
-        symbols, low = _symbols(codes, layer)
-        count = int(symbols.max()) + 1
-        middle = int(np.searchsorted(np.cumsum(np.bincount(symbols, minlength=count)), (symbols.size + 1) // 2))
-        adapted = replace(coding, alphabet=max(2, count), center=middle)
-        costs = context_costs(symbols, layout, adapted)
-        context = layer.to_matrix(costs.context.reshape(layer.weight_shape)).astype(np.intp)
-        return _Rates(layer, adapted, layout, costs.bits.astype(np.float32), context, -low, costs.total)
-
-    def at(self, codes: Single, column: int) -> Single:
-        """Bits of candidate codes [candidates, groups, rows] of one column."""
-        symbols = codes.astype(np.intp) + self.center
-        inside = symbols.clip(0, self.bits.shape[1] - 1)
-        cost = self.bits[self.context[:, :, column], inside]
-        beyond = symbols != inside
-        return np.asarray(np.where(beyond, np.float32(BEYOND_BITS), cost), np.float32) if beyond.any() else cost
+    return RateSolution(codes, fitted, distortion, Rates.of(codes, layer).total)
 
 
 @dataclass(frozen=True)
@@ -206,7 +159,7 @@ class _Problem:
     multiplier: float
     largest: int
 
-    def beam_search(self, rates: _Rates, factor: Single, beam_width: int) -> WholeNumbers:
+    def beam_search(self, rates: Rates, factor: Single, beam_width: int) -> WholeNumbers:
         """Column by column, each error passed on to those that follow; the `beam_width` best of each row go on."""
         groups, rows, columns = self.target.shape
         most = max(1, HELD // (beam_width * groups * columns))
@@ -259,7 +212,7 @@ class _Problem:
         values: Single,
         spent: Single,
         curve: Single,
-        rates: _Rates,
+        rates: Rates,
         column: int,
         own: npt.NDArray[np.intp],
     ) -> tuple[Single, npt.NDArray[np.intp], Single]:
@@ -293,7 +246,7 @@ class _Problem:
             path = np.take_along_axis(parents[at], path, axis=0).astype(np.intp)
         return codes
 
-    def coordinate_descent(self, codes: WholeNumbers, rates: _Rates) -> WholeNumbers:
+    def coordinate_descent(self, codes: WholeNumbers, rates: Rates) -> WholeNumbers:
         """Coordinate descent on distortion and bits, with the tables as they are."""
         codes = codes.copy()
         scale = self.scale
@@ -316,7 +269,7 @@ class _Problem:
         return codes
 
     def _best(
-        self, values: Single, curve: Single, rates: _Rates, column: int, now: npt.NDArray[np.int32] | None = None
+        self, values: Single, curve: Single, rates: Rates, column: int, now: npt.NDArray[np.int32] | None = None
     ) -> Single:
         """The code of each value [groups, rows] that is best for `curve * error^2 + multiplier * bits`.
 
@@ -346,15 +299,3 @@ class _Problem:
 def _taken(values: Single, source: npt.NDArray[np.intp]) -> Single:
     """Values [columns, beam_width, groups, rows] taken from the flat positions `source` of each column."""
     return values.reshape(len(values), source.size).take(source, axis=1).reshape(values.shape)
-
-
-def _symbols(codes: WholeNumbers, layer: Layer) -> tuple[npt.NDArray[np.int16], int]:
-    """Codes as the coder sees them, from 0 on in the stored order, and the code that is 0."""
-    low = int(codes.min())
-    return (layer.from_matrix(codes) - low).reshape(-1).astype(np.int16), low
-
-
-def _layout(layer: Layer) -> Layout:
-    """Rows, columns and kernel of the stored weight, as `formats.onnx.archive` will find them in the file."""
-    rows, columns, *kernel = layer.weight_shape
-    return Layout(rows, columns, int(np.prod(kernel[:-1], dtype=int)), kernel[-1] if kernel else 1)
