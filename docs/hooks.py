@@ -7,6 +7,7 @@ import ast
 import json
 import posixpath
 import re
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ ROOMS = {
     "Measure": ("measurement", "reports", "certainty"),
     "Search": ("searching",),
     "Diagnose": ("diagnosis",),
-    "Errors": ("errors",),
+    "Errors and progress": ("errors", "progress"),
 }
 
 
@@ -85,13 +86,19 @@ def on_post_build(config: MkDocsConfig) -> None:
 
 
 def python_page(package: str) -> str:
-    """All public names, by the room that they come from; the text is that of `lowbit/__init__.py`."""
+    """All public names, by the room that they come from; the text is that of `lowbit/__init__.py`.
+
+    Raises:
+        PluginError: a room that no heading speaks of.
+    """
     tables = [
         node.value
         for node in ast.parse(package).body
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "PUBLIC"
     ]
     public: dict[str, str] = ast.literal_eval(tables[0])
+    if homeless := {module.split(".")[1] for module in public.values()} - set(chain(*ROOMS.values())):
+        raise PluginError(f"ROOMS in docs/hooks.py has no heading for {', '.join(homeless)}.")
     lines = ["# Python", "", "All of this is in `lowbit`: `import lowbit`, then `lowbit.load`.", ""]
     for title, rooms in ROOMS.items():
         names = [name for name, module in public.items() if module.split(".")[1] in rooms]
