@@ -121,7 +121,7 @@ lock: .venv/.test
 	$(LOCK) pyproject.toml requirements/test.in --output-file requirements/test.txt
 	$(LOCK) requirements/build.in --output-file requirements/build.txt
 	$(LOCK) requirements/audit.in --output-file requirements/audit.txt
-	$(LOCK) requirements/docs.in --output-file requirements/docs.txt
+	$(LOCK) requirements/docs.in --constraint requirements/test.txt --output-file requirements/docs.txt
 	$(LOCK) pyproject.toml requirements/train.in --output-file requirements/train.txt
 	awk '/^[^ ]/ {torch = /^(torch|nvidia|cuda|triton)/} !torch' requirements/train.txt > requirements/train.part
 	mv requirements/train.part requirements/train.txt

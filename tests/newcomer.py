@@ -35,7 +35,7 @@ def run_page(page, found) -> int:
     for example in found[page]:
         there = example.mark in FRAMEWORKS and find_spec(example.mark) is not None
         if example.mark and not there:
-            print(f"--- {page}:{example.line} not run: {example.mark}", flush=True)
+            print(f"--- {page}:{example.line} {example.mark.removeprefix('not run: ')}: not run", flush=True)
         elif example.language == "python":
             print(f"--- {page}:{example.line}\n{example.text}", flush=True)
             exec(compile(example.text, page, "exec"), namespace)
