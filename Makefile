@@ -30,11 +30,7 @@ PYTHON_IS_NEW = import sys; sys.exit(sys.version_info < (3, 11) and "lowbit need
 LOCK = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --no-emit-find-links \
 	--no-annotate --no-header --generate-hashes $(UPGRADE)
 
-<<<<<<< HEAD
-.PHONY: demo docs test test-train lint newcomer mutants faults fuzz hostile audit lock clean
-=======
-.PHONY: demo test test-train wheel lint mutants faults fuzz hostile audit lock clean
->>>>>>> packaging
+.PHONY: demo docs test test-train wheel lint newcomer mutants faults fuzz hostile audit lock clean
 
 demo: .venv/.core
 	.venv/bin/lowbit demo --out $(OUT)
@@ -42,7 +38,6 @@ demo: .venv/.core
 test: lint
 	.venv/bin/python -m pytest -n 2 --dist worksteal --durations=10 tests
 
-<<<<<<< HEAD
 # Two pages are made from the code: that of the commands before MkDocs begins, that of Python by docs/hooks.py.
 docs: .venv/.core .venv-docs/.docs
 	.venv/bin/python docs/commands_page.py > docs/reference/commands.md
@@ -50,10 +45,9 @@ docs: .venv/.core .venv-docs/.docs
 
 newcomer: demo .venv/.test
 	.venv/bin/python tests/newcomer.py
-=======
+
 wheel: .venv/.core
 	.venv/bin/python tests/wheel/run.py $(QUICK)
->>>>>>> packaging
 
 mutants: .venv/.test
 	.venv/bin/python tests/mutation/run.py --count $(MUTANTS) --seed $(SEED)
@@ -127,8 +121,4 @@ lock: .venv/.test
 	mv requirements/train.part requirements/train.txt
 
 clean:
-<<<<<<< HEAD
-	rm -rf .venv .venv-train .venv-audit .venv-docs out build
-=======
-	rm -rf .venv .venv-train .venv-audit out build dist
->>>>>>> packaging
+	rm -rf .venv .venv-train .venv-audit .venv-docs out build dist
