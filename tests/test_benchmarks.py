@@ -90,6 +90,7 @@ BENCHMARKS = (
     "job",
     "scale",
     "coding",
+    "micro",
     "ablation",
     "accuracy_seeds",
     "certainty",

@@ -46,7 +46,7 @@ ROOMS = (
 STAGES = {
     "formats": (
         ("quantized_graph", "names", "ledger"), ("input_bytes", "devices", "record"), ("onnx", "litert"),
-        ("opening", "size_report"), ("file_form", "preparing"),
+        ("opening", "size_report", "micro"), ("file_form", "preparing"),
     ),
     "quantization": (
         ("solving", "equalizing"), ("planning",), ("passes",), ("quantized", "trial"), ("quantize",), ("rate",),

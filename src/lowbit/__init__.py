@@ -51,6 +51,10 @@ PUBLIC = {
     "diagnose": "lowbit.diagnosis.diagnosis",
     "Diagnosis": "lowbit.diagnosis.findings",
     "measure_peaks": "lowbit.measurement.peaks",
+    "micro_report": "lowbit.formats.micro.report",
+    "MicroReport": "lowbit.formats.micro.report",
+    "write_c_array": "lowbit.formats.micro.source",
+    "write_resolver": "lowbit.formats.micro.source",
     "forecast": "lowbit.measurement.forecast",
     "outlook": "lowbit.measurement.roofline",
     "Conditions": "lowbit.measurement.conditions",
@@ -71,6 +75,8 @@ if TYPE_CHECKING:
     from lowbit.engines import open_session
     from lowbit.errors import LowbitError
     from lowbit.formats.file_form import FileForm
+    from lowbit.formats.micro.report import MicroReport, micro_report
+    from lowbit.formats.micro.source import write_c_array, write_resolver
     from lowbit.formats.opening import load
     from lowbit.formats.preparing import prepare
     from lowbit.graph.cost import cost
@@ -113,6 +119,7 @@ __all__ = [
     "Linear",
     "LowbitError",
     "Metric",
+    "MicroReport",
     "Model",
     "Packed",
     "Plan",
@@ -133,6 +140,7 @@ __all__ = [
     "load",
     "measure",
     "measure_peaks",
+    "micro_report",
     "open_data",
     "open_images",
     "open_session",
@@ -146,7 +154,9 @@ __all__ = [
     "read_results",
     "save",
     "search",
+    "write_c_array",
     "write_plan",
+    "write_resolver",
 ]
 
 

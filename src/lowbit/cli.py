@@ -10,7 +10,17 @@ from typing import Annotated
 import typer
 
 from lowbit import __version__
-from lowbit.commands import archives, diagnosing, looking, measuring, preparing, quantizing, searching, training
+from lowbit.commands import (
+    archives,
+    diagnosing,
+    exporting,
+    looking,
+    measuring,
+    preparing,
+    quantizing,
+    searching,
+    training,
+)
 from lowbit.commands.groups import Command, flat
 from lowbit.console import DEBUG, QUIET, VERBOSE, debugging, fail, say, show_traceback
 from lowbit.ending import EXIT_INTERRUPTED, ending_quietly
@@ -30,6 +40,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     diagnosing.diagnose,
     archives.pack,
     archives.unpack,
+    exporting.export,
     looking.recipes,
     training.fetch,
     training.train,

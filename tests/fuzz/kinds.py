@@ -47,7 +47,7 @@ class Kind:
 KINDS = {
     "onnx": Kind("mutant.onnx", onnx_mutant, 4 * MODELS + (MEASURED,)),
     "npz": Kind("mutant.npz", npz_mutant, ("quantize MODEL -r int8 --calibration FILE --effort fast -o OUT.onnx",)),
-    "tflite": Kind("mutant.tflite", tflite_mutant, 40 * ("LEDGER FILE",) + (MEASURED,)),
+    "tflite": Kind("mutant.tflite", tflite_mutant, 40 * ("LEDGER FILE", "export FILE --json") + (MEASURED,)),
     "picture": Kind("pictures/a.png", picture_mutant, ("IMAGES PICTURES",)),
     "mask": Kind("labels/a.png", picture_mutant, ("LABELS PICTURES LABELFOLDER",)),
     "boxes": Kind("labels/a.txt", lines_mutant, ("LABELS PICTURES LABELFOLDER",)),

@@ -95,6 +95,7 @@ def test_each_engine_runs_the_file_that_is_made_for_it(source, tmp_path, engine)
         assert (row.expected_ratio is not None) == (row.recipe == "int8")
         assert row.macs == found.rows[0].macs > 0
         assert row.weight_mse is not None
+        assert (row.arena_bytes is not None) == row.file.endswith(".tflite")
     # The reference, and the other engines' float files beside it.
     assert found.rows[0].recipe == "float"
     assert found.rows[0].flips is None

@@ -26,7 +26,7 @@ from typer.core import TyperCommand
 from lowbit.files import check_apart, check_has_end
 
 # Parameters that name what is written.
-OUTPUTS = ("output", "out")
+OUTPUTS = ("output", "out", "c_array", "resolver")
 # In a help text: the rows of a table, as {module:NAME}.
 TABLE = re.compile(r"\{([\w.]+):(\w+)\}")
 
@@ -81,11 +81,11 @@ class Command(TyperCommand):
             DataError: an input is a device or a pipe, which may have no end.
             OutputError: an output is one, or is what is read.
         """
-        output = next((ctx.params[name] for name in OUTPUTS if ctx.params.get(name) is not None), None)
-        read = list(_read_files(ctx.params, output))
+        outputs = [ctx.params[name] for name in OUTPUTS if ctx.params.get(name) is not None]
+        read = list(_read_files(ctx.params, with_weights=any(output.exists() for output in outputs)))
         for path in read:
             check_has_end(path)
-        if output is not None:
+        for output in outputs:
             check_apart(output, read)
         return super().invoke(ctx)
 
@@ -98,14 +98,14 @@ class Command(TyperCommand):
         super().format_help(ctx, formatter)
 
 
-def _read_files(params: Mapping[str, Any], output: Path | None) -> Iterator[Path]:
-    """Every path among the parameters but the output, and the files beside a model that hold its weights."""
+def _read_files(params: Mapping[str, Any], *, with_weights: bool) -> Iterator[Path]:
+    """Every path among the parameters but outputs; with weights also the files beside a model that hold them."""
     for name, value in params.items():
         for one in value if isinstance(value, list | tuple) else (value,):
             if name in OUTPUTS or not isinstance(one, str | Path):
                 continue
             yield Path(one)
-            if output is not None and output.exists() and Path(one).suffix == ".onnx":
+            if with_weights and Path(one).suffix == ".onnx":
                 from lowbit.graph.external_data import external_files
 
                 yield from external_files(Path(one))

@@ -23,9 +23,9 @@ Array = np.ndarray[Any, np.dtype[Any]]
 IDENTIFIER = b"TFL3"
 # Field numbers of the tables, in the order of the schema.
 MODEL = {"operator_codes": 1, "subgraphs": 2, "buffers": 4, "metadata": 6}
-CODE = {"short": 0, "version": 2, "code": 3}
+CODE = {"short": 0, "custom": 1, "version": 2, "code": 3}
 SUBGRAPH = {"tensors": 0, "inputs": 1, "outputs": 2, "operators": 3}
-TENSOR = {"shape": 0, "type": 1, "buffer": 2, "name": 3, "quantization": 4}
+TENSOR = {"shape": 0, "type": 1, "buffer": 2, "name": 3, "quantization": 4, "variable": 5}
 QUANTIZATION = {"scale": 2, "zero_point": 3, "axis": 6}
 OPERATOR = {"code": 0, "inputs": 1, "outputs": 2}
 BUFFER = {"data": 0, "offset": 1, "size": 2}
@@ -71,6 +71,7 @@ class StoredTensor:
         scale: float32 values, if there are any.
         zero_point: int64 values.
         axis: dimension that the scales run along.
+        variable: whether it keeps its values from one run to the next.
     """
 
     name: str
@@ -80,15 +81,20 @@ class StoredTensor:
     scale: Span
     zero_point: Span
     axis: int
+    variable: bool
 
 
 @dataclass(frozen=True)
 class StoredOperator:
-    """One operator: its number in the schema's `BuiltinOperator`, and tensor indices (-1: left out)."""
+    """One operator: its number in the schema's `BuiltinOperator`, and tensor indices (-1: left out).
+
+    `custom` is the name of an operator that the schema does not have.
+    """
 
     code: int
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
+    custom: str = ""
 
 
 @dataclass(frozen=True)
@@ -160,14 +166,15 @@ class _Walk:
             metadata[self.string(table, METADATA["name"])] = checked(index, len(buffers), "metadata buffer")
         return LiteRtFile(self.content, graphs, buffers, metadata)
 
-    def graph(self, table: int, codes: list[int], buffers: int) -> StoredGraph:
+    def graph(self, table: int, codes: list[tuple[int, str]], buffers: int) -> StoredGraph:
         tensors = tuple(self.tensor(entry, buffers) for entry in self.tables(table, SUBGRAPH["tensors"]))
         operators = []
         for entry in self.tables(table, SUBGRAPH["operators"]):
             index = checked(self.number(entry, OPERATOR["code"], "I"), len(codes), "operator code")
             inputs = self.indices(entry, OPERATOR["inputs"], len(tensors), optional=True)
             outputs = self.indices(entry, OPERATOR["outputs"], len(tensors), optional=True)
-            operators.append(StoredOperator(codes[index], inputs, outputs))
+            code, custom = codes[index]
+            operators.append(StoredOperator(code, inputs, outputs, custom))
             check_operands(operators[-1], tensors)
         inputs = self.indices(table, SUBGRAPH["inputs"], len(tensors))
         outputs = self.indices(table, SUBGRAPH["outputs"], len(tensors))
@@ -191,7 +198,8 @@ class _Walk:
             count = scale.size // 4
             if count > 1 and not (0 <= axis < len(shape) and shape[axis] == count):
                 raise ValueError(f"a tensor of shape {list(shape)[:8]} has {count} scales along axis {axis}")
-        return StoredTensor(self.string(table, TENSOR["name"]), shape, dtype, buffer, scale, zero_point, axis)
+        variable = bool(self.number(table, TENSOR["variable"], "b"))
+        return StoredTensor(self.string(table, TENSOR["name"]), shape, dtype, buffer, scale, zero_point, axis, variable)
 
     def buffer(self, table: int) -> Span:
         offset, size = self.number(table, BUFFER["offset"], "Q"), self.number(table, BUFFER["size"], "Q")
@@ -201,8 +209,9 @@ class _Walk:
             return Span(offset, size)
         return self.vector(table, BUFFER["data"], 1)
 
-    def code(self, table: int) -> int:
-        return max(self.number(table, CODE["short"], "b"), self.number(table, CODE["code"], "i"))
+    def code(self, table: int) -> tuple[int, str]:
+        number = max(self.number(table, CODE["short"], "b"), self.number(table, CODE["code"], "i"))
+        return number, self.string(table, CODE["custom"])
 
     def check(self, start: int, size: int) -> None:
         if start < 0 or size < 0 or start + size > len(self.content):

@@ -163,6 +163,7 @@ class Row:
     load_ms: float | None = None
     load_memory_bytes: int | None = None
     peak_memory_bytes: int | None = None
+    arena_bytes: int | None = None  # of a .tflite file: RAM on a microcontroller, estimated
     archive_bytes: int | None = None  # of the same file as an archive
     code_bits: float | None = None  # per quantized weight, mean
     entropy_bits: float | None = None  # empirical entropy of its code

@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from lowbit.errors import ModelError
 from lowbit.formats.ledger import Ledger
-from lowbit.formats.opening import file_ledger, file_weights
+from lowbit.formats.micro.report import micro_report
+from lowbit.formats.opening import file_ledger, file_weights, is_litert
 from lowbit.graph.cost import Cost
 from lowbit.measurement import error
 from lowbit.measurement.accuracy import Score
@@ -62,11 +64,14 @@ class Content:
         ledger: where its bytes are.
         errors: of the weights, layer by layer; empty if its layers could not be paired with those of the first file.
         histograms: of the largest tensors.
+        arena_bytes: RAM that a .tflite file takes on a microcontroller; None for other files, and for any with more
+            activations than such a network has.
     """
 
     ledger: Ledger
     errors: tuple[error.WeightError, ...]
     histograms: tuple[Histogram, ...]
+    arena_bytes: int | None
 
 
 def contents(candidates: Sequence[Candidate], paths: Sequence[Path]) -> list[Content]:
@@ -82,8 +87,18 @@ def contents(candidates: Sequence[Candidate], paths: Sequence[Path]) -> list[Con
         before = first if candidate.float_weights is None else candidate.float_weights
         before, after = paired(before, file_weights(path) if index else first)
         histograms = _histograms(before, after)
-        files.append(Content(file_ledger(candidate.path, path), error.weight_errors(before, after), histograms))
+        errors = error.weight_errors(before, after)
+        files.append(Content(file_ledger(candidate.path, path), errors, histograms, _arena_bytes(path)))
     return files
+
+
+def _arena_bytes(path: Path) -> int | None:
+    if not is_litert(path):
+        return None
+    try:
+        return micro_report(path).arena.bytes
+    except ModelError:
+        return None
 
 
 def expected_ratio(
@@ -209,6 +224,7 @@ def row(measured: Measured, *, first: Content, costs: Cost | None) -> Row:
         load_ms=measured.memory.load_ms,
         load_memory_bytes=measured.memory.load_bytes,
         peak_memory_bytes=measured.memory.peak_bytes,
+        arena_bytes=measured.content.arena_bytes,
         details=_details(measured, costs),
     )
 

@@ -55,6 +55,8 @@ COLUMNS = (
            "What n bits per weight would give if nothing else were stored"),
     Column("archive_bytes", "archive", "MB", units.megabytes, 10, -1,
            "Size of the same file entropy-coded by lowbit pack, 1 MB = 10⁶ bytes"),
+    Column("arena_bytes", "arena", "MB", units.megabytes, 14, -1,
+           "RAM of the interpreter on a microcontroller, estimated by lowbit export; .tflite files only"),
     Column("entropy_bits", "entropy", "bits", units.decimal, 13, 0, "Empirical entropy of the codes, per weight"),
     Column("accuracy", "accuracy", "%", units.percent, 0, 1, "Share of images classified as labeled"),
     Column("accuracy_low", "95 % interval", "%", units.percent, 6, 0,
