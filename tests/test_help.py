@@ -1,5 +1,6 @@
 """What a new user types first: help, the version, completion, fewer words."""
 
+import re
 import subprocess
 import sys
 
@@ -30,10 +31,18 @@ def test_help_fits_into_80_columns_and_names_every_command_whole(words):
         assert all(f"\n  {command.__name__} " in done.stdout for command in COMMANDS)
 
 
-def test_words_are_completed():
+@pytest.mark.parametrize(
+    ("shell", "asked"),
+    [
+        ("bash", {"COMP_WORDS": "lowbit qua", "COMP_CWORD": "1"}),
+        ("zsh", {"_TYPER_COMPLETE_ARGS": "lowbit qua"}),
+        ("fish", {"_TYPER_COMPLETE_ARGS": "lowbit qua", "_TYPER_COMPLETE_FISH_ACTION": "get-args"}),
+    ],
+)
+def test_words_are_completed(shell, asked):
     done = subprocess.run(
         [sys.executable, "-c", "import sys; sys.argv = ['lowbit']; from lowbit.cli import main; main()"],
         capture_output=True, text=True, timeout=60,
-        env={"PATH": "/usr/bin", "_LOWBIT_COMPLETE": "complete_bash", "COMP_WORDS": "lowbit qua", "COMP_CWORD": "1"},
+        env={"PATH": "/usr/bin", "_LOWBIT_COMPLETE": f"complete_{shell}", **asked},
     )  # fmt: skip
-    assert done.stdout.split() == ["quantize"], done.stderr
+    assert re.findall(r"^\W*(?:_arguments.*\(\()?\W*([a-z]+)", done.stdout) == ["quantize"], done.stdout + done.stderr

@@ -4,7 +4,7 @@
 """
 
 import importlib
-from typing import Any
+from types import ModuleType
 
 from lowbit.errors import EngineError, LowbitError
 
@@ -15,26 +15,35 @@ EXTRAS = {
     "pycocotools": "detection",
     "torch": "torch",
     "onnxscript": "torch",
+    "safetensors": "torch",
     "keras": "keras",
     "matplotlib": "train",
     "distributed": "dask",
 }
 
 
-def missing(package: str, needed_by: str, *, kind: type[LowbitError] = EngineError) -> LowbitError:
+def missing(
+    package: str, needed_by: str, *, extra: str = "", where: str = "", kind: type[LowbitError] = EngineError
+) -> LowbitError:
     """The error for a package that is not installed, with the command that installs it.
 
     Args:
         package: name of the package when imported, a submodule of it, or that of any other package.
         needed_by: what cannot be done without it, as the subject of a sentence.
+        extra: that brings all that this needs; by default the one that brings the package.
+        where: the file that it is needed for, if that is what it depends on.
         kind: of the error.
     """
     name = package.partition(".")[0]
-    wanted = f"'lowbit[{EXTRAS[name]}]'" if name in EXTRAS else name
-    return kind(f"{needed_by} needs the package '{name}', which is not installed.", remedy=f"Run: pip install {wanted}")
+    wanted = f"'lowbit[{extra or EXTRAS[name]}]'" if name in EXTRAS else name
+    return kind(
+        f"{needed_by} needs the package '{name}', which is not installed.",
+        where=where,
+        remedy=f"Run: pip install {wanted}",
+    )
 
 
-def imported(module: str, needed_by: str, *, package: str = "", kind: type[LowbitError] = EngineError) -> Any:  # noqa: ANN401 - a module
+def imported(module: str, needed_by: str, *, package: str = "", kind: type[LowbitError] = EngineError) -> ModuleType:
     """A module of an optional package, or one of lowbit that imports such a package.
 
     Args:

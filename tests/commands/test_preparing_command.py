@@ -1,7 +1,9 @@
 """`lowbit prepare`: the answer is given once and kept, and never guessed unasked; nothing more has to be said then."""
 
 import json
+import re
 import shlex
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -9,7 +11,9 @@ import pytest
 from PIL import Image
 
 import lowbit
+import networks
 from graphs import make, make_node
+from lowbit.graph.exporters import EXPORTERS
 from lowbit.graph.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from test_cli import run
 
@@ -96,6 +100,13 @@ def test_before_that_the_error_names_the_command(place, tmp_path, capsys):
     assert run("measure", prepared, "--data", place / "test", "--runs", 0, capsys=capsys)[0] == 0
 
 
+def test_what_is_assumed_for_one_run_is_said(place, capsys):
+    how = ("measure", place / "net.onnx", "--data", place / "test", "--runs", 0)
+    code, _, err = run(*how, "--layout", "NCHW", capsys=capsys)
+    assert (code, err.splitlines()[0][:44]) == (0, "Note: Pixels are taken with mean 0 and std 1")
+    assert "taken with std 1, on" in run(*how, "--mean", "0.5", capsys=capsys)[2]
+
+
 def test_a_guess_is_shown_and_not_taken(place, tmp_path, capsys):
     code, out, _ = run("prepare", place / "net.onnx", "--data", place / "test", capsys=capsys)
     assert code == 0
@@ -180,7 +191,27 @@ def test_colors_the_other_way_round_are_not_written(place, tmp_path, capsys):
     assert code == 2
     assert "BGR" in out.splitlines()[2]
     assert "BGR colors" in err
+    code, out, _ = run("prepare", tmp_path / "bgr.onnx", "--data", place / "test", capsys=capsys)
+    assert code == 0
+    assert "To accept" not in out
+    assert "BGR colors, which a file cannot say" in out.replace("\n", " ")
     assert not (tmp_path / "copy.onnx").exists()
+
+
+def test_classes_of_other_numbers_are_noticed(place, tmp_path, capsys):
+    labels = np.repeat([1, 2, 3, 0], 8)
+    np.save(tmp_path / "labels.npy", labels)
+    words = ("--data", place / "test", "--labels", tmp_path / "labels.npy")
+    code, _, err = run("prepare", place / "net.onnx", *words, capsys=capsys)
+    assert code == 2
+    assert "number the classes in another way" in err
+
+
+def test_arrays_that_are_prepared_already_say_nothing(place, tmp_path, capsys):
+    np.savez(tmp_path / "x.npz", x=np.random.default_rng(0).normal(size=(20, 3, SIDE, SIDE)).astype(np.float32))
+    code, _, err = run("prepare", place / "net.onnx", "--data", tmp_path / "x.npz", capsys=capsys)
+    assert code == 2
+    assert "the model's inputs already" in err
 
 
 def test_a_network_without_classes_cannot_be_guessed(place, tmp_path, capsys):
@@ -190,3 +221,33 @@ def test_a_network_without_classes_cannot_be_guessed(place, tmp_path, capsys):
     code, _, err = run("prepare", tmp_path / "map.onnx", "--data", place / "test", capsys=capsys)
     assert code == 2
     assert "no scores of classes" in err
+
+
+def test_the_examples_of_the_page_run_on_an_ordinary_file(tmp_path, monkeypatch, capsys):
+    page = (Path(__file__).parents[2] / "docs" / "prepare.md").read_text(encoding="utf-8")
+    onnx.save(networks.residual_network(), tmp_path / "mobilenet.onnx")
+    generator = np.random.default_rng(0)
+    for part in ("test", "calibration"):
+        for label in range(networks.CLASSES):
+            (tmp_path / part / f"c{label}").mkdir(parents=True)
+            for index in range(4):
+                pixels = generator.integers(0, 256, (networks.SIDE, networks.SIDE, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(tmp_path / part / f"c{label}" / f"{index}.png")
+    monkeypatch.chdir(tmp_path)
+    for block in re.findall(r"```sh\n(.*?)```", page, re.DOTALL):
+        for line in block.splitlines():
+            command = shlex.split(line, comments=True)[1:]
+            command += {"quantize": ["--effort", "fast"], "measure": ["--runs", "0"]}.get(command[0], [])
+            code, _, err = run(*command, capsys=capsys)
+            # What random weights are at home with is chance, and may be BGR.
+            assert code == 0 or "BGR colors" in err, (line, err)
+    (example,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    exec(compile(example, "prepare.md", "exec"), {})
+    assert lowbit.load("prepared.onnx").preprocessing.mean == IMAGENET_MEAN
+
+
+def test_the_page_names_every_exporter_and_its_file():
+    page = (Path(__file__).parents[2] / "docs" / "prepare.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ([\w ]+) \| (.*?) \|", page.partition("## What exporters say")[2], re.MULTILINE)
+    assert {name for name, _ in rows} - {"exporter"} == {each.name for each in EXPORTERS}
+    assert all(each.file in dict(rows)[each.name] for each in EXPORTERS)

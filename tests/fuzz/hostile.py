@@ -20,6 +20,7 @@ MODELS = (
     "inspect FILE",
     "inspect FILE --coded",
     "inspect FILE --speed",
+    "prepare FILE --mean 0.5 --std 0.25 -o OUT.onnx",
     "plan FILE -r int8",
     "plan FILE -r cluster3",
     "quantize FILE -r linear4 -o OUT.onnx",

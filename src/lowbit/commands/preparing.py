@@ -110,15 +110,19 @@ def _guessed(
         ranking = guesses(loaded, guess.data, labels=guess.labels, progress=progress)
     if not quiet:
         print_guesses(ranking)
-    first = ranking[0]
-    if guess.accept_guess and first.order == BGR:
-        raise DataError(
+    first, second = ranking[:2]
+    best = next(each for each in ranking if each.order == RGB)
+    if first.order == BGR and (first.sure or best is not second):
+        turned = DataError(
             f"it fits best with {first.name} and BGR colors, which a file cannot say.",
             where=str(path),
             remedy="Turn the colors of its first layer, or export it for RGB.",
         )
-    best = next(each for each in ranking if each.order == RGB)
-    if not guess.accept_guess and not quiet:
+        if guess.accept_guess:
+            raise turned
+        if not quiet:
+            say(f"Nothing was written. {turned}")
+    elif not guess.accept_guess and not quiet:
         say(_offer(path, images, best, as_options(best.preprocessing)))
     return dataclasses.replace(loaded, preprocessing=best.preprocessing), [_as_data(each) for each in ranking]
 

@@ -60,7 +60,7 @@ def train(
         from lowbit.training.train import TrainingData
         from lowbit.training.train import train as run
     except ModuleNotFoundError as error:
-        raise missing(error.name or "torch", "lowbit train") from error
+        raise missing(error.name or "torch", "lowbit train", extra="train") from error
     recipe = FROM_SCRATCH if training.from_scratch else dataclasses.replace(FINE_TUNING, weights=training.weights)
     if training.epochs is not None:
         recipe = dataclasses.replace(recipe, epochs=training.epochs)

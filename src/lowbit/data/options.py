@@ -67,6 +67,9 @@ def with_preprocessing(
         crop=crop if crop is not None else (known.crop if known else None),
     )
     note = "" if mean is not None or std is not None else model.preprocessing_note
+    if known is None and (mean is None or std is None):
+        assumed = [f"{name} {value}" for name, value, given in (("mean", 0, mean), ("std", 1, std)) if given is None]
+        note = f"Pixels are taken with {' and '.join(assumed)}, on the scale of 0..1, since nothing else is said."
     return dataclasses.replace(model, preprocessing=preprocessing, preprocessing_note=note)
 
 

@@ -5,14 +5,19 @@ how far the answers tell samples apart. A ranking is evidence, not knowledge: it
 """
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from lowbit.data.dataset import Dataset
+from lowbit.data.images import Images
 from lowbit.data.opening import open_data
 from lowbit.diagnosis.class_answers import ClassAnswers, class_answers
+from lowbit.diagnosis.labels import MAPPED, numbering_share
 from lowbit.diagnosis.preprocessing_fit import (
     FEWEST,
     JUDGED,
     NORMALIZATIONS,
+    RIGHTER,
     cost,
     has,
     is_better,
@@ -61,24 +66,19 @@ def guesses(model: Model, source: object, *, labels: object = None, progress: Pr
         progress: told after every try.
 
     Raises:
-        DataError: the model is no classifier, or there are fewer than 16 images.
+        DataError: the model is no classifier, its classes have other numbers than the labels, or there are fewer than
+            16 images, or arrays in their place that are prepared already.
     """
     how = model.preprocessing
     assert how is not None
     plain = dataclasses.replace(how, scale=1 / 255, mean=(0.0,) * how.channels, std=(1.0,) * how.channels)
     data = open_data(source, dataclasses.replace(model, preprocessing=plain), limit=JUDGED, labels=labels)
-    if data.count < FEWEST:
-        raise DataError(
-            f"{data.count} images say nothing of the preprocessing.",
-            where=data.name,
-            remedy=f"Give {FEWEST} or more, of all classes.",
-        )
+    _check(data)
     session = open_session(model.light())
     axis = 3 if how.layout == "NHWC" else 1
     ways = {name: normalized(plain, *each)[0] for name, each in NORMALIZATIONS.items() if has(how.channels, *each)}
-    tries = [
-        (name, order, way) for name, way in ways.items() for order in ((RGB, BGR) if how.channels == 3 else (RGB,))
-    ]
+    orders = (RGB, BGR) if how.channels == 3 else (RGB,)
+    tries = [(name, order, way) for name, way in ways.items() for order in orders]
     tried: list[tuple[Guess, ClassAnswers]] = []
     for name, order, way in progress.track(tries, "trying preprocessing", total=len(tries)):
         answers = class_answers(model, session, data, prepared(plain, way, axis, swapped=order == BGR))
@@ -92,9 +92,39 @@ def guesses(model: Model, source: object, *, labels: object = None, progress: Pr
         if answers.labels is not None:
             guess = dataclasses.replace(guess, accuracy=float(answers.right.mean()), probability=-cost(answers))
         tried.append((guess, answers))
+    _check_numbers(data, [answers for _, answers in tried])
     tried.sort(key=lambda one: cost(one[1]))
     following = [answers for _, answers in tried[1:]]
     return tuple(
         dataclasses.replace(guess, sure=is_better(answers, worse))
         for (guess, answers), worse in zip(tried, [*following, tried[-1][1]], strict=True)
     )
+
+
+def _check(data: Dataset) -> None:
+    if not isinstance(data, Images) or (data.source.values == "model" and next(data.batches(data.count)).x.min() < 0):
+        raise DataError(
+            "these arrays are the model's inputs already, and say nothing of how images become them.",
+            where=data.name,
+            remedy="Give images.",
+        )
+    if data.count < FEWEST:
+        raise DataError(
+            f"{data.count} images say nothing of the preprocessing.",
+            where=data.name,
+            remedy=f"Give {FEWEST} or more, of all classes.",
+        )
+
+
+def _check_numbers(data: Dataset, tried: Sequence[ClassAnswers]) -> None:
+    """Refuse labels that fit no way of preparing, but with other numbers the one that tells samples apart best."""
+    best = max(tried, key=lambda answers: answers.information)
+    if best.labels is None:
+        return
+    share, accuracy = numbering_share(best), max(float(answers.right.mean()) for answers in tried)
+    if share >= MAPPED and share > accuracy + RIGHTER:
+        raise DataError(
+            "the labels number the classes in another way than the model.",
+            where=data.name,
+            remedy="Give the images in one folder, without labels.",
+        )

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from lowbit.errors import EngineError
-from lowbit.extras import imported
+from lowbit.extras import imported, missing
 from lowbit.graph.model import LightModel
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -185,4 +185,7 @@ def _module(engine: str) -> Any:  # noqa: ANN401 - modules have no narrower type
     if engine not in ENGINES:
         raise EngineError(f"no engine is called '{engine}'.", remedy=f"Choose one of: {', '.join(ENGINES)}.")
     row = ENGINES[engine]
-    return imported(row.module, f"engine '{engine}'", package=row.package)
+    needed_by = f"engine '{engine}'"
+    if importlib.util.find_spec(row.package) is None:
+        raise missing(row.package, needed_by)
+    return imported(row.module, needed_by, package=row.package)

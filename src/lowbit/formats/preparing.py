@@ -25,6 +25,10 @@ def prepare(model: "Model | str | os.PathLike[str] | bytes | onnx.ModelProto", p
 
     Raises:
         ModelError: the model cannot be used, has several inputs, or has an input that such images do not fit.
+
+    >>> how = lowbit.Preprocessing(16, 16, mean=(0.5,) * 3, std=(0.25,) * 3, crop=0.875)
+    >>> lowbit.prepare("model.onnx", how).preprocessing.crop
+    0.875
     """
     model = load(model)
     shape, wanted = model.input.shape, preprocessing.input_shape

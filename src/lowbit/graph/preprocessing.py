@@ -97,7 +97,8 @@ class Preprocessing:
     def __str__(self) -> str:
         """In words: "224x224 pixels, the middle 87.5 % of the image, mean 0.5, std 0.5"."""
         unit = "" if math.isclose(self.scale, 1 / 255, rel_tol=1e-6) else f", times {self.scale:.6g}"
-        part = "" if self.crop is None else f", the middle {100 * self.crop:.4g} % of the image"
+        share = "" if self.crop in (None, 1) else f" {100 * self.crop:.4g} %"
+        part = "" if self.crop is None else f", the middle{share} of the image"
         return f"{self.height}x{self.width} pixels{part}{unit}, mean {_words(self.mean)}, std {_words(self.std)}"
 
     def apply(self, image: np.ndarray) -> np.ndarray:
