@@ -71,7 +71,7 @@ def make_workplace(folder: Path) -> None:
         for label in range(networks.CLASSES):
             images = folder / part / f"class{label}"
             images.mkdir(parents=True)
-            for index in range(3):
+            for index in range(4):
                 pixels = generator.integers(0, 256, size=(networks.SIDE, networks.SIDE, 3), dtype=np.uint8)
                 Image.fromarray(pixels).save(images / f"{index}.png")
 
@@ -115,7 +115,7 @@ def run_command(words: list[str], where: str) -> None:
             cli.main()
     finally:
         sys.argv = before
-    # Fifteen images cannot tell what is certain about a drop: that is what --strict is for.
+    # Twenty images cannot tell what is certain about a drop: that is what --strict is for.
     wanted = (0, 3) if {"--strict", "--max-drop"} <= set(words) else (0,)
     assert (stop.value.code or 0) in wanted, (where, words, stop.value.code)
 
