@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import json
 import math
 
 import numpy as np
@@ -9,9 +10,11 @@ import numpy as np
 from lowbit.certainty.intervals import wilson_interval
 from lowbit.certainty.paired import Paired
 from lowbit.certainty.verdicts import Verdict, verdict
+from lowbit.measurement.by_class import by_class, calibration_error
 from lowbit.measurement.error import weight_histogram
 from lowbit.measurement.examples import thumbnail
 from lowbit.measurement.results import (
+    ByClass,
     Comparison,
     Details,
     Environment,
@@ -19,9 +22,11 @@ from lowbit.measurement.results import (
     LayerCostRow,
     LayerRow,
     ModelSummary,
+    NetworkNode,
     Row,
     Step,
 )
+from lowbit.measurement.results_file import parse_results
 from lowbit.reports.console import Console
 from lowbit.reports.terminal import print_comparison
 
@@ -37,6 +42,7 @@ RECIPES = (
     ("cluster2", 2.0, 312, 57, 0.21, 0.402, 1.57, 8.4),
 )
 CLASSES = ("paper", "rock", "scissors")
+HOSTILE = "<script>alert('x')</script>\"&<img src=https://example.com/x.png onerror=alert(1)>"
 
 
 def sample_layers() -> list[LayerCostRow]:
@@ -63,6 +69,28 @@ def sample_layers() -> list[LayerCostRow]:
     return layers
 
 
+def sample_network(names: list[str]) -> tuple[NetworkNode, ...]:
+    """The layers one after the other, with a branch around every third one."""
+    nodes = [NetworkNode("input", "Input")]
+    for i, name in enumerate(names):
+        nodes.append(NetworkNode(name, "Conv", (len(nodes) - 1,)))
+        if i % 3 == 2:
+            nodes.append(NetworkNode(f"add.{i}", "Add", (len(nodes) - 3, len(nodes) - 1)))
+    return (*nodes, NetworkNode(names[-1], "Output", (len(nodes) - 1,)))
+
+
+def sample_answers(recipe: str, right: int) -> ByClass:
+    """Of 124 images of each class as many right as that makes; the others are spread over the other classes."""
+    random = np.random.default_rng(len(recipe))
+    labels = np.repeat(np.arange(3), 124)
+    wrong = random.permutation(372)[right:]
+    classes = labels.copy()
+    classes[wrong] = (classes[wrong] + random.integers(1, 3, len(wrong))) % 3
+    scores = random.normal(size=(372, 3))
+    scores[np.arange(372), classes] += 4.0
+    return by_class(scores, classes, labels)
+
+
 def sample_comparison() -> Comparison:
     random = np.random.default_rng(0)
     costs = sample_layers()
@@ -73,6 +101,7 @@ def sample_comparison() -> Comparison:
     for recipe, bits, right, flips, kl, loss, latency, sqnr in RECIPES:
         low, high = wilson_interval(right, 372)
         quantized = recipe != "float"
+        answers = sample_answers(recipe, right)
         # All flips but those that make up the difference lose as many as they gain.
         lost = (flips + 353 - right) // 2
         said = verdict(Paired(372, lost, flips - lost)) if quantized else Verdict("", 0.0, 0.0)
@@ -107,7 +136,8 @@ def sample_comparison() -> Comparison:
                 weight_bytes=stored + scales + books, theoretical_ratio=32 / bits, parameters=2192960 + scales // 4,
                 macs=97_800_000, weight_mse=0.0 if sqnr is None else 10 ** (-sqnr / 10) * 1.9e-3, weight_sqnr_db=sqnr,
                 accuracy=right / 372, accuracy_low=low, accuracy_high=high, agreement=1 - flips / 372, loss=loss,
-                kl=kl, flips=flips, mcnemar_p=1.0 if flips < 20 else 2.4e-9, verdict=said.word,
+                kl=kl, flips=flips, calibration_error=calibration_error(answers.bins),
+                mcnemar_p=1.0 if flips < 20 else 2.4e-9, verdict=said.word,
                 drop_low=said.low if quantized else None, drop_high=said.high if quantized else None,
                 samples_needed=said.needed, latency_ms=latency,
                 latency_low_ms=latency * 0.985, latency_high_ms=latency * 1.04, latency_ratio=1.57 / latency,
@@ -138,6 +168,9 @@ def sample_comparison() -> Comparison:
                         Step("ranges: MSE", 0.0081, 0.0044, 1.2), Step("bias correction", 0.0044, 0.0013, 0.8),
                         Step("rounding on the layer's objective", 0.0013, kl, 6.1),
                     ) if quantized else (),
+                    by_class=answers,
+                    layer_us={cost.name: 5 + cost.macs / (1e5 if recipe == "int8" else 4e4) for cost in costs},
+                    other_us=21.5,
                     notes=("asked 4 bits for features.0.0, given float32: the first layer is sensitive.",)
                     if recipe == "linear4" else (),
                 ),
@@ -160,7 +193,9 @@ def sample_comparison() -> Comparison:
         cpu_share=0.99, created="2026-07-01T12:00:00Z", command="lowbit demo",
     )  # fmt: skip
     model = ModelSummary("mobilenetv2-hands.onnx", 2227715, 2192960, 97_800_000, (1, 3, 128, 128), CLASSES)
-    return Comparison(tuple(rows), environment, model, tuple(costs))
+    return Comparison(
+        tuple(rows), environment, model, tuple(costs), network=sample_network([cost.name for cost in costs])
+    )
 
 
 def on_three_engines(comparison: Comparison) -> Comparison:
@@ -192,9 +227,12 @@ def on_three_engines(comparison: Comparison) -> Comparison:
 def without_labels(comparison: Comparison) -> Comparison:
     """The same without labels."""
     rows = tuple(
-        dataclasses.replace(row, accuracy=None, accuracy_low=None, accuracy_high=None, loss=None, mcnemar_p=None)
+        dataclasses.replace(
+            row, accuracy=None, accuracy_low=None, accuracy_high=None, loss=None, mcnemar_p=None,
+            calibration_error=None, details=dataclasses.replace(row.details, by_class=None),
+        )
         for row in comparison.rows
-    )
+    )  # fmt: skip
     return dataclasses.replace(comparison, rows=rows)
 
 
@@ -213,3 +251,23 @@ def comparison_text(comparison: Comparison, *, width: int = 100) -> str:
     file = io.StringIO()
     print_comparison(comparison, console=Console(file=file, width=width, no_color=True, legacy_windows=False))
     return "\n".join(line.rstrip() for line in file.getvalue().splitlines()) + "\n"
+
+
+def hostile() -> Comparison:
+    """Every text in a results.json as an attacker would choose it, in a comparison that fills all sections.
+
+    An empty `emulated` stays empty, for rows of an emulated target are no files and would leave the sections about
+    files empty; the last row has one to poison. The other fields are poisoned even where they were empty.
+    """
+    sample = sample_comparison()
+    emulated = dataclasses.replace(sample.rows[1], emulated="x86", latency_ms=None)
+    sample = dataclasses.replace(sample, rows=(*sample.rows, emulated), notes=("A note.",), verdicts=("A verdict.",))
+
+    def poison(value, key=""):
+        if isinstance(value, dict):
+            return {HOSTILE if key in ("packages", "seeds", "layer_us") else k: poison(v, k) for k, v in value.items()}
+        if isinstance(value, list):
+            return [poison(item, key) for item in value]
+        return HOSTILE if isinstance(value, str) and (value or key != "emulated") else value
+
+    return parse_results(json.dumps(poison(json.loads(sample.to_json()))))

@@ -13,7 +13,7 @@ from lowbit.reports.files import results_csv, results_json
 from lowbit.reports.page import page
 
 TOY = columns.Column(
-    "bits_per_parameter", "bits/param", "bits", units.decimal, rank=0, best=-1,
+    "bits_per_parameter", columns.SIZE, "bits/param", "bits", units.decimal, rank=0, best=-1,
     help="Bits of the whole file per parameter", value=lambda row: 8 * row.file_bytes / row.parameters,
 )  # fmt: skip
 
@@ -47,7 +47,10 @@ def test_csv_and_json_hold_it_under_its_name(comparison):
 
 def test_the_page_shows_it_with_its_help_and_marks_the_best(comparison):
     text = page(comparison)
-    assert '<button type="button" title="Bits of the whole file per parameter">bits/param</button>' in text
+    assert (
+        '<button type="button" title="Bits of the whole file per parameter">bits/param<small>bits</small></button>'
+        in text
+    )
     smallest = min(numbers(comparison)[1:])
     assert f'best" data-v="{smallest!r}">{smallest:.2f}</td>' in text
     for number in numbers(comparison):

@@ -157,7 +157,7 @@ def test_reports_show_the_metrics_with_their_direction(compared):
     html = page(found)
     for metric in found.metrics:
         assert metric.name in header
-        assert f">{metric.title}</button>" in html
+        assert f">{metric.title}<small>" in html
     if not found.classifies:
         assert f"{'higher' if found.metrics[0].best > 0 else 'lower'} is better" in html
         for output in found.rows[1].details.outputs:

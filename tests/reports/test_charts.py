@@ -1,5 +1,7 @@
 """The geometry of the charts."""
 
+import re
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -7,8 +9,8 @@ from hypothesis import strategies as st
 from lowbit.measurement.results import Histogram
 from lowbit.reports.charts import weight_histogram
 from lowbit.reports.markup import Markup, element, join
-from lowbit.reports.svg import linear_ticks, log_ticks
-from lowbit.reports.trade_off import Point, pareto, place_label, trade_off
+from lowbit.reports.svg import breadth, linear_ticks, log_ticks
+from lowbit.reports.trade_off import LATENCY, Point, overlap, pareto, place_label, trade_off
 
 
 @given(st.lists(st.tuples(st.integers(1, 50), st.integers(0, 20)), min_size=1, max_size=12))
@@ -49,11 +51,45 @@ def test_labels_of_equal_points_do_not_overlap():
         taken.append(box)
 
 
+def test_a_label_without_room_is_left_out():
+    taken = [(0.0, 0.0, 400.0, 300.0)]
+    assert place_label(200, 100, 50, taken, within=(0, 0, 400, 300)) is None
+    assert place_label(200, 100, 500, [], within=(0, 0, 400, 300)) is None
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 40), st.integers(0, 12), st.text("mWil8", min_size=1, max_size=9)), min_size=1)
+)
+def test_no_label_stands_on_a_point_or_on_another(triples):
+    points = [Point(name, size * 1e5, quality / 200 + 0.9, None, None) for size, quality, name in triples]
+    drawing = trade_off(points, 343, title="accuracy, %")
+    circles = [(float(x), float(y)) for x, y in re.findall(r'<circle cx="([\d.]+)" cy="([\d.]+)"', drawing)]
+    assert len(circles) == len(points)
+    boxes = [(x - 5.2, y - 5.2, x + 5.2, y + 5.2) for x, y in circles]
+    labels = []
+    for x, y, anchor, name in re.findall(r'<text x="([\d.]+)" y="([\d.]+)" class="label( \w+)?">(\w+)<', drawing):
+        left = float(x) - {"": 0.0, " mid": 0.5, " end": 1.0}[anchor] * breadth(name)
+        labels.append((left, float(y) - 11, left + breadth(name), float(y) + 3))
+    assert labels
+    for place, label in enumerate(labels):
+        assert -0.01 <= label[0] < label[2] <= 343.01
+        assert not any(overlap(label, other) for other in (*boxes, *labels[:place]))
+
+
 def test_a_collapsed_file_stands_at_the_edge_with_its_value():
     points = [Point("float", 9e6, 0.95, 0.92, 0.97, True), Point("tiny", 5e5, 0.33, 0.29, 0.38)]
     svg = trade_off(points, 960, title="accuracy, %")
     assert "tiny 33.0 %" in svg
     assert svg.count("<circle") == 1
+
+
+def test_latency_is_drawn_in_milliseconds():
+    points = [Point("float", 3.0, 0.95, None, None, True), Point("int8", 1.6, 0.94, None, None)]
+    drawing = trade_off(points, 960, title="accuracy, %", cost=LATENCY)
+    assert "<title>int8: 94.0 %, 1.60 ms</title>" in drawing
+    assert ">2 ms</text>" in drawing
+    assert "latency, logarithmic" in drawing
+    assert "file size" not in drawing
 
 
 @pytest.mark.parametrize("size", [0, 1, 16, 256])

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import io
+import re
 
 import pytest
 
@@ -18,6 +19,20 @@ def test_three_files_and_nothing_else(tmp_path):
     assert sorted(path.name for path in paths) == ["report.html", "results.csv", "results.json"]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(path.name for path in paths)
     assert read_results(paths[0]) == comparison
+
+
+def test_the_page_leads_to_the_files_that_lie_beside_it(tmp_path):
+    comparison = sample_comparison()
+    odd = dataclasses.replace(comparison.rows[1], recipe="odd", file="a b#'.onnx")
+    outside = dataclasses.replace(comparison.rows[2], recipe="outside", file="../secret.onnx")
+    (tmp_path / "secret.onnx").write_text("")
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / "float.onnx").write_text("")
+    (folder / odd.file).write_text("")
+    *_, path = write_reports(dataclasses.replace(comparison, rows=(*comparison.rows, odd, outside)), folder)
+    links = re.findall(r'<a href="([^#"][^"]*)"', path.read_text())
+    assert links == ["./float.onnx", "./a%20b%23%27.onnx", "results.json", "results.csv"]
 
 
 def test_csv_holds_the_scalars_of_every_row():

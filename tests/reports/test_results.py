@@ -10,6 +10,7 @@ from comparison_sample import sample_comparison
 from lowbit.errors import DataError
 from lowbit.measurement.results import finite
 from lowbit.measurement.results_file import parse_results, read_results
+from lowbit.reports.page import page
 
 
 def test_json_round_trip():
@@ -17,6 +18,19 @@ def test_json_round_trip():
     text = comparison.to_json()
     assert parse_results(text) == comparison
     assert json.loads(text)["rows"][1]["recipe"] == "int8"
+
+
+def test_results_from_before_there_were_answers_by_class_are_read():
+    """What a version adds has a default, so that files of earlier ones stay readable."""
+    data = json.loads(sample_comparison().to_json())
+    del data["network"]
+    for row in data["rows"]:
+        del row["calibration_error"], row["details"]["by_class"]
+    old = parse_results(json.dumps(data))
+    assert (old.network, old.rows[0].details.by_class, old.rows[0].calibration_error) == ((), None, None)
+    text = page(old)
+    assert 'id="classes"' not in text
+    assert 'id="network"' not in text
 
 
 def test_rows_carry_what_the_study_asks_for():

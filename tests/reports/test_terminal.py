@@ -11,6 +11,7 @@ from lowbit.reports import units
 from lowbit.reports.columns import COLUMNS, best_of
 from lowbit.reports.console import Console
 from lowbit.reports.footnotes import complaints, footnotes
+from lowbit.reports.page import page
 from lowbit.reports.terminal import print_comparison
 
 
@@ -80,12 +81,26 @@ def test_many_complaints_are_counted():
     assert "15 more" in text
 
 
+def test_sizes_of_small_files_are_in_kilobytes():
+    comparison = sample_comparison()
+    rows = tuple(
+        dataclasses.replace(row, file_bytes=row.file_bytes // 1000, archive_bytes=None) for row in comparison.rows
+    )
+    text = comparison_text(dataclasses.replace(comparison, rows=rows), width=100)
+    assert "kB" in text.splitlines()[1]
+    assert f"{rows[1].file_bytes / 1e3:.2f}" in text
+
+
 def test_the_best_of_the_quantized_files_stands_out():
     rows = sample_comparison().rows
     size = next(column for column in COLUMNS if column.title == "size")
-    assert best_of(size, rows[1:]) == rows[-1].file_bytes
-    assert best_of(size, rows[1:2]) is None
-    assert best_of(size, (rows[1], rows[1], rows[1])) is None
+    assert best_of(size, rows[1:]) == "0.68"
+    assert best_of(size, rows[1:2]) == ""
+    assert best_of(size, (rows[1], rows[1], rows[1])) == ""
+    # All that read the same stand out together: a byte more or less is not seen.
+    twin = dataclasses.replace(rows[-1], file_bytes=rows[-1].file_bytes + 1)
+    text = page(dataclasses.replace(sample_comparison(), rows=(*rows, twin)))
+    assert text.count('best" data-v="679254">0.68<') == text.count('best" data-v="679255">0.68<') == 1
     file = io.StringIO()
     print_comparison(sample_comparison(), console=Console(file=file, width=100, force_terminal=True))
     assert "\x1b[1;32m0.68" in file.getvalue()

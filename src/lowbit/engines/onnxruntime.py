@@ -1,6 +1,8 @@
 """ONNX Runtime: the engine that is always there."""
 
 import ctypes
+import json
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from lowbit.graph.model import LightModel
 # Warnings of the runtime (unused initializers, and the like) are of no use to someone who only runs a model; errors are
 # raised as well, and written to standard error with the names that stand in the file.
 FATAL_ONLY = 4
+KERNEL = "_kernel_time"
 # What the runtime calls the float types that inputs are converted to; numpy has no bfloat16 of its own.
 BFLOAT16, BFLOAT16_NUMBER = "tensor(bfloat16)", 16
 FLOATS = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
@@ -61,6 +64,20 @@ class OnnxRuntimeSession:
         return [_array(value) for value in self._session.run_with_ort_values(list(self.output_names), given)]
 
 
+class ProfiledSession(OnnxRuntimeSession):
+    """A session that writes down how long each of its kernels takes."""
+
+    def kernels(self) -> dict[str, list[float]]:
+        """By the name that the runtime gives a kernel, the microseconds of each time that it ran; ends the profile."""
+        path = Path(self._session.end_profiling())
+        times: dict[str, list[float]] = {}
+        for event in json.loads(path.read_text(encoding="utf-8")):
+            if event.get("cat") == "Node" and event["name"].endswith(KERNEL):
+                times.setdefault(event["name"].removesuffix(KERNEL), []).append(event["dur"])
+        path.unlink()
+        return times
+
+
 def _array(value: onnxruntime.OrtValue) -> Array:
     if value.data_type() != BFLOAT16:
         return np.asarray(value.numpy())
@@ -70,6 +87,26 @@ def _array(value: onnxruntime.OrtValue) -> Array:
 
 def open_session(model: bytes | Path | str | LightModel, *, threads: int, optimized_to: Path | None) -> Session:
     """See `lowbit.engines.session.open_session`."""
+    options = _options(threads)
+    if optimized_to is not None:
+        options.optimized_model_filepath = str(optimized_to)
+    return OnnxRuntimeSession(*_opened(model, options))
+
+
+def open_profiled(model: bytes | Path | str, *, threads: int, folder: Path) -> ProfiledSession:
+    """A session whose kernels are timed; its profile lies in `folder` until it is read.
+
+    Raises:
+        EngineError: as `open_session`.
+    """
+    options = _options(threads)
+    options.enable_profiling = True
+    # The runtime adds the second to this name: sessions opened within one would write into one file.
+    options.profile_file_prefix = str(Path(tempfile.mkdtemp(dir=folder)) / "profile")
+    return ProfiledSession(*_opened(model, options))
+
+
+def _options(threads: int) -> onnxruntime.SessionOptions:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = FATAL_ONLY
     options.inter_op_num_threads = 1
@@ -77,8 +114,12 @@ def open_session(model: bytes | Path | str | LightModel, *, threads: int, optimi
         options.intra_op_num_threads = threads
     # Threads that go on spinning after a run steal time from whatever runs next, another session's timing for one.
     options.add_session_config_entry("session.force_spinning_stop", "1")
-    if optimized_to is not None:
-        options.optimized_model_filepath = str(optimized_to)
+    return options
+
+
+def _opened(
+    model: bytes | Path | str | LightModel, options: onnxruntime.SessionOptions
+) -> tuple[onnxruntime.InferenceSession, list[onnxruntime.OrtValue]]:
     weights: list[onnxruntime.OrtValue] = []
     if isinstance(model, LightModel):
         # Pairs of QuantizeLinear and DequantizeLinear in it round activations, and nothing else: the runtime would take
@@ -95,7 +136,7 @@ def open_session(model: bytes | Path | str | LightModel, *, threads: int, optimi
     except Exception as error:
         where = "onnxruntime" if isinstance(model, bytes) else str(model)
         raise EngineError(f"ONNX Runtime refuses the model: {cause(error)}.", where=where) from error
-    return OnnxRuntimeSession(session, weights)
+    return session, weights
 
 
 def version() -> str:

@@ -16,8 +16,9 @@ from lowbit.calibration.divergence import log_probabilities, mean_kl
 from lowbit.certainty.intervals import wilson_interval
 from lowbit.certainty.verdicts import Verdict
 from lowbit.errors import DataError
+from lowbit.measurement.by_class import by_class
 from lowbit.measurement.prediction import Prediction
-from lowbit.measurement.results import OutputRow, finite
+from lowbit.measurement.results import ByClass, OutputRow, finite
 
 PROBABILITY_TOLERANCE = 1e-3
 
@@ -46,6 +47,7 @@ class Score:
     scores: Mapping[str, float] = field(default_factory=dict)
     outputs: tuple[OutputRow, ...] = ()
     verdict: Verdict | None = None
+    by_class: ByClass | None = None
 
 
 def score(prediction: Prediction, *, reference: Prediction | None = None) -> Score:
@@ -63,12 +65,13 @@ def score(prediction: Prediction, *, reference: Prediction | None = None) -> Sco
     broken = int(np.count_nonzero(classes < 0))
     if broken:
         notes.append(f"{broken} of {len(classes)} images gave outputs that are not finite; they count as wrong.")
-    right = accuracy = low = high = loss = None
+    right = accuracy = low = high = loss = counts = None
     if labels is not None:
         right = int(np.count_nonzero(classes == labels))
         accuracy = right / len(classes)
         low, high = wilson_interval(right, len(classes))
         loss = finite(cross_entropy(outputs, labels, probabilities=probabilities))
+        counts = by_class(outputs, classes, labels, probabilities=probabilities)
     agreement = changed = kl = p = lost = gained = None
     if reference is not None:
         if reference.logits.shape != outputs.shape:
@@ -84,7 +87,10 @@ def score(prediction: Prediction, *, reference: Prediction | None = None) -> Sco
             lost = int(np.count_nonzero((before == labels) & (classes != labels)))
             gained = int(np.count_nonzero((before != labels) & (classes == labels)))
             p = mcnemar_p(lost, gained)
-    return Score(len(classes), right, accuracy, low, high, loss, agreement, changed, kl, p, lost, gained, tuple(notes))
+    return Score(
+        len(classes), right, accuracy, low, high, loss, agreement, changed, kl, p, lost, gained, tuple(notes),
+        by_class=counts,
+    )  # fmt: skip
 
 
 def are_probabilities(outputs: NDArray[np.floating]) -> bool:

@@ -24,7 +24,9 @@ from lowbit.measurement.environment import environment
 from lowbit.measurement.examples import examples
 from lowbit.measurement.inputs import as_taken, first_batch
 from lowbit.measurement.judging import case_of, judged
+from lowbit.measurement.layer_times import PROFILER, TURNS, LayerTimes, layer_times
 from lowbit.measurement.memory import Memory, memory
+from lowbit.measurement.network import network
 from lowbit.measurement.prediction import Prediction, Runs, predict
 from lowbit.measurement.reference import check_classes, check_reference, described, image_size, layer_costs
 from lowbit.measurement.results import CLASSIFICATION, Comparison, Environment, Example
@@ -148,7 +150,7 @@ def _measured(subject: Subject, conditions: Conditions, model: Model, progress: 
     check_classes(model, subject.data, conditions.task)
     costs, summary = described(model, subject.data)
     task, scores, shown = _judged(subject, conditions, image_size(model), progress)
-    times, memories = _times_and_memories(subject, conditions, progress)
+    times, memories, by_layer = _costs(subject, conditions, model, progress)
     content = contents(candidates, subject.paths)
     rows = []
     for index, entry in enumerate(runs):
@@ -161,6 +163,7 @@ def _measured(subject: Subject, conditions: Conditions, model: Model, progress: 
             score=scores[index],
             time=times.get(str(index)),
             memory=memories.get(str(index), Memory(None, None)),
+            layer_times=by_layer.get(str(index)),
             examples=shown[index],
         )
         expected = expected_ratio(candidates, entry, runs, times)
@@ -174,6 +177,7 @@ def _measured(subject: Subject, conditions: Conditions, model: Model, progress: 
         layer_costs(costs),
         task=task.name,
         metrics=measured_metrics,
+        network=network(model),
     )
 
 
@@ -207,10 +211,10 @@ def _judged(
     return task, scores, shown
 
 
-def _times_and_memories(
-    subject: Subject, conditions: Conditions, progress: Progress
-) -> tuple[dict[str, Latency], dict[str, Memory]]:
-    """By the index of each row that is not emulated, as text: its latency and its memory, where they are measured."""
+def _costs(
+    subject: Subject, conditions: Conditions, model: Model, progress: Progress
+) -> tuple[dict[str, Latency], dict[str, Memory], dict[str, LayerTimes]]:
+    """By the index of each row that is not emulated: its latency, memory and times of layers, where they are known."""
     real = {str(index): entry for index, entry in enumerate(subject.entries) if not entry.emulated}
     inputs = {
         index: first_batch(as_taken(subject.data, entry.model), conditions.batch) for index, entry in real.items()
@@ -218,13 +222,17 @@ def _times_and_memories(
     engines = {index: entry.engine for index, entry in real.items()}
     models = {index: entry.model for index, entry in real.items()}
     times = latency(models, inputs, conditions, engines=engines, progress=progress) if conditions.runs else {}
+    # A profile takes more runs than a quick look is worth.
+    wanted = conditions.runs >= TURNS
+    profiled = {index: file for index, file in models.items() if engines[index] == PROFILER and wanted}
+    by_layer = layer_times(profiled, inputs, model, threads=conditions.threads, progress=progress) if profiled else {}
     if not conditions.with_memory:
-        return times, {}
+        return times, {}, by_layer
     memories = {
         index: entry.memory or memory(entry.model, inputs[index], engine=entry.engine, threads=conditions.threads)
         for index, entry in progress.track(real.items(), "measuring memory", total=len(real))
     }
-    return times, memories
+    return times, memories, by_layer
 
 
 def _environment(subject: Subject, conditions: Conditions, cpu_share: float | None) -> Environment:

@@ -29,6 +29,7 @@ class LayerRow:
     sqnr_db: float | None = None
     scheme: str = ""
     stays_float: str = ""  # the reason, or empty
+    code_bits: float | None = None  # per weight, without scales, zero points and code books
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,45 @@ class Example:
     float_class: str
     quantized_class: str
     thumbnail: str
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """So many images of one class that a file takes for another, by class number; -1: its outputs are not finite."""
+
+    label: int
+    answer: int
+    images: int
+
+
+@dataclass(frozen=True)
+class ConfidenceBin:
+    """Answers with a confidence between `low` and `high`: how many, their mean confidence, how many are right."""
+
+    low: float
+    high: float
+    images: int
+    confidence: float
+    right: int
+
+
+@dataclass(frozen=True)
+class ByClass:
+    """A classifier's answers; the first three are counts for each class number.
+
+    Attributes:
+        images: labeled as this class.
+        answers: answered as this class.
+        right: both.
+        confusions: wrong answers, the most frequent first, 400 kinds at most.
+        bins: by confidence, those that hold images.
+    """
+
+    images: tuple[int, ...]
+    answers: tuple[int, ...]
+    right: tuple[int, ...]
+    confusions: tuple[Confusion, ...] = ()
+    bins: tuple[ConfidenceBin, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -121,6 +161,9 @@ class Details:
     examples: tuple[Example, ...] = ()
     steps: tuple[Step, ...] = ()
     outputs: tuple[OutputRow, ...] = ()
+    by_class: ByClass | None = None  # of classifiers with labels
+    layer_us: Mapping[str, float] = field(default_factory=dict)  # time of each layer, where the engine tells
+    other_us: float | None = None  # of all other nodes
     notes: tuple[str, ...] = ()  # what was requested and not given, each a full sentence
 
 
@@ -169,6 +212,7 @@ class Row:
     entropy_bits: float | None = None  # empirical entropy of its code
     zstd_bytes: int | None = None  # of the float file, the control
     xz_bytes: int | None = None
+    calibration_error: float | None = None  # of confidence, expected, 0..1
     expected_ratio: float | None = None  # how many times faster it should be, said before anything was timed
     emulated: str = ""  # target whose answers these are, if they are emulated
     fastest_engine: str = ""  # of those that ran the file, if there are several
@@ -197,6 +241,15 @@ class LayerCostRow:
     parameters: int
     weight_bytes: int
     output_shape: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class NetworkNode:
+    """An input, a layer, a node in which branches meet, or an output; `inputs` are places of earlier nodes."""
+
+    name: str
+    op: str
+    inputs: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -255,6 +308,7 @@ class Comparison:
     verdicts: tuple[str, ...] = ()  # what integers were expected to bring, one text per engine
     task: str = CLASSIFICATION
     metrics: tuple[Metric, ...] = ()  # of the task, the most important one first
+    network: tuple[NetworkNode, ...] = ()  # in execution order; empty if there are more nodes than a page can show
 
     @property
     def files(self) -> tuple[Row, ...]:

@@ -15,7 +15,9 @@ from lowbit.formats.opening import file_ledger, file_weights, is_litert
 from lowbit.graph.cost import Cost
 from lowbit.measurement import error
 from lowbit.measurement.accuracy import Score
+from lowbit.measurement.by_class import calibration_error
 from lowbit.measurement.entries import Entry
+from lowbit.measurement.layer_times import LayerTimes
 from lowbit.measurement.memory import Memory
 from lowbit.measurement.outputs import least_agreement, worst
 from lowbit.measurement.results import Details, Example, Histogram, LayerRow, Row, Step, finite
@@ -160,6 +162,7 @@ class Measured:
         score: of its outputs.
         time: of one inference, if that was measured.
         memory: that it needs.
+        layer_times: of its layers, where the engine tells.
         examples: images that it sees differently than float.
     """
 
@@ -171,6 +174,7 @@ class Measured:
     score: Score
     time: Latency | None
     memory: Memory
+    layer_times: LayerTimes | None
     examples: tuple[Example, ...]
 
 
@@ -208,6 +212,7 @@ def row(measured: Measured, *, first: Content, costs: Cost | None) -> Row:
         kl=score.kl,
         flips=score.flips,
         mcnemar_p=score.mcnemar_p,
+        calibration_error=calibration_error(score.by_class.bins) if score.by_class else None,
         verdict=score.verdict.word if score.verdict else "",
         drop_low=finite(score.verdict.low) if score.verdict else None,
         drop_high=finite(score.verdict.high) if score.verdict else None,
@@ -236,6 +241,9 @@ def _details(measured: Measured, costs: Cost | None) -> Details:
         parameter_counts=dict(content.ledger.counts),
         examples=measured.examples,
         outputs=measured.score.outputs,
+        by_class=measured.score.by_class,
+        layer_us=dict(measured.layer_times.layers) if measured.layer_times else {},
+        other_us=measured.layer_times.other if measured.layer_times else None,
         notes=(*measured.score.notes, *measured.entry.notes),
     )
     if not measured.first_row:
@@ -281,6 +289,7 @@ def _layer_rows(
                 sqnr_db=measured.sqnr_db if measured else None,
                 scheme=candidate.schemes.get(layer.node, ""),
                 stays_float=candidate.reasons.get(layer.node, ""),
+                code_bits=8 * layer.code_bytes / max(1, layer.weights),
             )
         )
     return tuple(rows)

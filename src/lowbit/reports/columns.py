@@ -10,6 +10,13 @@ from lowbit.certainty.verdicts import WORDS
 from lowbit.measurement.results import Comparison, Row
 from lowbit.reports import units
 
+SIZE, QUALITY, CHANGES, SPEED = "Size", "Quality", "Against float", "Speed"
+CERTAINTY, WEIGHTS, MEMORY = "Certainty", "Weights", "Loading and memory"
+# In the page's order; the first ones that fit are shown, the others where readers want them.
+GROUPS = (SIZE, QUALITY, CHANGES, SPEED, CERTAINTY, WEIGHTS, MEMORY)
+
+SMALL_FILE = 1_000_000  # bytes; if all are smaller, sizes are in kB
+
 
 @dataclass(frozen=True)
 class Column:
@@ -17,6 +24,7 @@ class Column:
 
     Attributes:
         name: in CSV and JSON.
+        group: of columns that the page shows side by side, one of `GROUPS`.
         title: above the column.
         unit: below the title.
         format: a number as text.
@@ -28,6 +36,7 @@ class Column:
     """
 
     name: str
+    group: str
     title: str
     unit: str
     format: Callable[[float | None], str]
@@ -47,59 +56,64 @@ class Column:
 
 
 COLUMNS = (
-    Column("file_bytes", "size", "MB", units.megabytes, 3, -1, "Size of the whole file, 1 MB = 10⁶ bytes"),
-    Column("file_ratio", "smaller", "×", units.ratio, 0, 1, "Size of the float file over the size of this file"),
-    Column("weight_ratio", "weights", "×", units.ratio, 9, 1,
+    Column("file_bytes", SIZE, "size", "MB", units.megabytes, 3, -1, "Size of the whole file, in decimal units"),
+    Column("file_ratio", SIZE, "smaller", "×", units.ratio, 0, 1, "Size of the float file over the size of this file"),
+    Column("weight_ratio", WEIGHTS, "weights", "×", units.ratio, 9, 1,
            "Bytes of the float weights over the bytes of their codes, scales and code books"),
-    Column("theoretical_ratio", "32/n", "×", units.ratio, 13, 0,
+    Column("theoretical_ratio", WEIGHTS, "32/n", "×", units.ratio, 13, 0,
            "What n bits per weight would give if nothing else were stored"),
-    Column("archive_bytes", "archive", "MB", units.megabytes, 10, -1,
-           "Size of the same file entropy-coded by lowbit pack, 1 MB = 10⁶ bytes"),
-    Column("arena_bytes", "arena", "MB", units.megabytes, 14, -1,
+    Column("archive_bytes", SIZE, "archive", "MB", units.megabytes, 10, -1,
+           "Size of the same file entropy-coded by lowbit pack"),
+    Column("arena_bytes", MEMORY, "arena", "MB", units.megabytes, 14, -1,
            "RAM of the interpreter on a microcontroller, estimated by lowbit export; .tflite files only"),
-    Column("entropy_bits", "entropy", "bits", units.decimal, 13, 0, "Empirical entropy of the codes, per weight"),
-    Column("accuracy", "accuracy", "%", units.percent, 0, 1, "Share of images classified as labeled"),
-    Column("accuracy_low", "95 % interval", "%", units.percent, 6, 0,
+    Column("entropy_bits", WEIGHTS, "entropy", "bits", units.decimal, 13, 0,
+           "Empirical entropy of the codes, per weight"),
+    Column("accuracy", QUALITY, "accuracy", "%", units.percent, 0, 1, "Share of images classified as labeled"),
+    Column("accuracy_low", CERTAINTY, "95 % interval", "%", units.percent, 6, 0,
            "Wilson's interval: where the accuracy on other images of the same kind would lie",
            text=lambda row: units.interval(row.accuracy_low, row.accuracy_high)),
-    Column("agreement", "agreement", "%", units.percent, 14, 1, "Share of images classified as float classifies them"),
-    Column("flips", "flips", "", units.count, 4, -1, "Predictions that differ from float"),
-    Column("mcnemar_p", "p", "", units.p_value, 10, 0,
+    Column("agreement", QUALITY, "agreement", "%", units.percent, 14, 1,
+           "Share of images classified as float classifies them"),
+    Column("flips", CHANGES, "flips", "", units.count, 4, -1, "Predictions that differ from float"),
+    Column("mcnemar_p", CERTAINTY, "p", "", units.p_value, 10, 0,
            "McNemar's exact test: how likely chance alone changes the accuracy this much"),
-    Column("verdict", "verdict", "", units.count, 2, 0,
+    Column("verdict", QUALITY, "verdict", "", units.count, 2, 0,
            "On other samples of this kind: the same as float (at most a point lost), worse, better; or one cannot tell",
            value=lambda row: WORDS.index(row.verdict) if row.verdict in WORDS else None,
            text=lambda row: row.verdict or units.MISSING),
-    Column("drop_high", "at most", "points", lambda value: units.percent(value, 2), 11, 0,
+    Column("drop_high", CERTAINTY, "at most", "points", lambda value: units.percent(value, 2), 11, 0,
            "What the file loses at most on other samples of this kind, with 95 % confidence"),
-    Column("kl", "KL", "nats", units.divergence, 2, -1, "Mean KL divergence of the class probabilities from float's"),
-    Column("loss", "loss", "nats", lambda value: units.decimal(value, 3), 7, -1, "Cross-entropy"),
-    Column("weight_sqnr_db", "SQNR", "dB", lambda value: units.decimal(value, 1), 8, 1,
+    Column("kl", CHANGES, "KL", "nats", units.divergence, 2, -1,
+           "Mean KL divergence of the class probabilities from float's"),
+    Column("calibration_error", QUALITY, "ECE", "%", units.percent, 17, -1,
+           "Expected calibration error: how far confidence and accuracy are apart; not about calibration images"),
+    Column("loss", QUALITY, "loss", "nats", lambda value: units.decimal(value, 3), 7, -1, "Cross-entropy"),
+    Column("weight_sqnr_db", WEIGHTS, "SQNR", "dB", lambda value: units.decimal(value, 1), 8, 1,
            "Signal-to-quantization-noise ratio of all weights",
            text=lambda row: "exact" if row.weight_mse == 0 else units.decimal(row.weight_sqnr_db, 1)),
-    Column("weight_mse", "MSE", "", units.small, 15, -1, "Mean squared error of all weights"),
-    Column("latency_ms", "latency", "ms", units.milliseconds, 5, -1, "Median time of one inference"),
-    Column("latency_ratio", "faster", "×", units.ratio, 1, 1,
+    Column("weight_mse", WEIGHTS, "MSE", "", units.small, 15, -1, "Mean squared error of all weights"),
+    Column("latency_ms", SPEED, "latency", "ms", units.milliseconds, 5, -1, "Median time of one inference"),
+    Column("latency_ratio", SPEED, "faster", "×", units.ratio, 1, 1,
            "Float's time over this file's time, median of the ratios within rounds"),
-    Column("expected_ratio", "expected", "×", units.ratio, 7, 0,
+    Column("expected_ratio", SPEED, "expected", "×", units.ratio, 7, 0,
            "How many times faster it should be: a file of the same plan with made-up ranges, timed beforehand"),
-    Column("load_ms", "ready", "ms", units.milliseconds, 16, -1,
+    Column("load_ms", MEMORY, "ready", "ms", units.milliseconds, 16, -1,
            "Time that a fresh process takes to load the model and unpack its weights, once"),
-    Column("load_memory_bytes", "load", "MB", units.megabytes, 12, -1,
+    Column("load_memory_bytes", MEMORY, "load", "MB", units.megabytes, 12, -1,
            "Memory that a fresh process gains by loading the model"),
-    Column("peak_memory_bytes", "peak", "MB", units.megabytes, 11, -1,
+    Column("peak_memory_bytes", MEMORY, "peak", "MB", units.megabytes, 11, -1,
            "Most memory gained up to the end of one inference"),
 )  # fmt: skip
 
 
 # Where a classifier's divergence does not say it all.
 OUTPUT_COLUMNS = (
-    Column("output_error", "error", "", units.small, 2, -1,
+    Column("output_error", CHANGES, "error", "", units.small, 2, -1,
            "Squared error of the farthest output over the variance of each of its channels, mean over channels"),
-    Column("output_sqnr_db", "output SQNR", "dB", lambda value: units.decimal(value, 1), 6, 1,
+    Column("output_sqnr_db", CHANGES, "output SQNR", "dB", lambda value: units.decimal(value, 1), 6, 1,
            "Signal-to-noise ratio of that output",
            text=lambda row: "exact" if row.output_error == 0 else units.decimal(row.output_sqnr_db, 1)),
-    Column("output_agreement", "same", "%", units.percent, 4, 1,
+    Column("output_agreement", CHANGES, "same", "%", units.percent, 4, 1,
            "Share of integer outputs that are the same as float's, of the output that agrees least"),
 )  # fmt: skip
 
@@ -112,6 +126,9 @@ def columns_of(comparison: Comparison) -> tuple[Column, ...]:
     used = [c for c in known if any(c.number(row) is not None for row in comparison.rows)]
     if not (comparison.classifies or (comparison.metrics and comparison.metrics[0].unit == "%")):
         used = [dataclasses.replace(c, unit="", format=units.figure) if c.name == "drop_high" else c for c in used]
+    if max(row.file_bytes for row in comparison.rows) < SMALL_FILE:
+        small = {"unit": "kB", "format": units.kilobytes}
+        used = [dataclasses.replace(c, **small) if (c.group, c.unit) == (SIZE, "MB") else c for c in used]
     if len({row.engine for row in comparison.rows}) > 1:
         # "Faster" refers to one float row; between engines, people compare milliseconds.
         used = [dataclasses.replace(c, rank=0) if c.name == "latency_ms" else c for c in used]
@@ -125,7 +142,7 @@ def metric_columns(comparison: Comparison) -> tuple[Column, ...]:
     """The columns of the task's metrics; the first one is always shown."""
     return tuple(
         Column(
-            metric.name, metric.title, metric.unit, units.percent if metric.unit == "%" else units.figure,
+            metric.name, QUALITY, metric.title, metric.unit, units.percent if metric.unit == "%" else units.figure,
             9 if comparison.classifies else 3 * place, metric.best, metric.help,
             value=partial(_score, name=metric.name),
         )
@@ -143,10 +160,13 @@ def computed(row: Row) -> dict[str, float | None]:
     return {column.name: column.number(row) for column in COLUMNS if column.name not in known}
 
 
-def best_of(column: Column, rows: Sequence[Row]) -> float | None:
-    """The best value among quantized rows; `None` where most rows share it, or there is nothing to compare."""
-    values = [v for row in rows if (v := column.number(row)) is not None]
-    if not column.best or len(values) < 2:
-        return None
-    best = max(values) if column.best > 0 else min(values)
-    return best if 2 * values.count(best) <= len(values) else None
+def best_of(column: Column, rows: Sequence[Row]) -> str:
+    """The text of the best cells among quantized rows: all that read the same, or none (an empty text) where that is
+    most of them, or there is nothing to compare.
+    """
+    known = [(value, column.cell(row)) for row in rows if (value := column.number(row)) is not None]
+    if not column.best or len(known) < 2:
+        return ""
+    best = max(known) if column.best > 0 else min(known)
+    cells = [cell for _, cell in known]
+    return best[1] if 2 * cells.count(best[1]) <= len(cells) else ""

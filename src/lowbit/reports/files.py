@@ -21,10 +21,12 @@ def write_reports(comparison: Comparison, folder: Path | str) -> tuple[Path, Pat
         OutputError: the folder cannot be written.
     """
     folder = Path(folder)
+    names = {row.file for row in comparison.rows}
+    linked = {name for name in names if name == Path(name).name and (folder / name).is_file()}
     return (
         write_atomically(folder / "results.json", results_json(comparison)),
         write_atomically(folder / "results.csv", results_csv(comparison)),
-        write_atomically(folder / "report.html", page(comparison)),
+        write_atomically(folder / "report.html", page(comparison, linked={*linked, *REPORTS})),
     )
 
 

@@ -39,12 +39,29 @@ def escape(text: str) -> str:
 
 
 def table(heads: Sequence[str], lines: Iterable[Sequence[str]], *, text: tuple[int, ...] = ()) -> Markup:
-    """A table that scrolls sideways where it must; the first cell of a line names it, columns in `text` are words."""
+    """A table that scrolls sideways where it must and that a click on a head sorts; the first cell of a line names it,
+    columns in `text` are words.
+    """
     words = [{"class": "text"} if i in text else {} for i in range(len(heads))]
-    head = [element("th", {"scope": "col", **kind}, cell) for kind, cell in zip(words, heads, strict=True)]
+    head = [sort_head(cell, **kind) for kind, cell in zip(words, heads, strict=True)]
     body = [
-        element("tr", {}, *(element("td" if i else "th", words[i], cell) for i, cell in enumerate(line)))
+        element("tr", {}, element("th", {"scope": "row", **words[0]}, line[0]), *(
+            element("td", kind, cell) for kind, cell in zip(words[1:], line[1:], strict=True)
+        ))
         for line in lines
-    ]
-    whole = element("table", {}, element("thead", {}, element("tr", {}, *head)), element("tbody", {}, *body))
-    return element("div", {"class": "scroll"}, whole)
+    ]  # fmt: skip
+    whole = element(
+        "table", {"class": "sortable"}, element("thead", {}, element("tr", {}, *head)), element("tbody", {}, *body)
+    )
+    return scrolling(whole)
+
+
+def sort_head(title: str, *below: str, help: str = "", **attributes: str) -> Markup:
+    """The head of a column: a click sorts by it. What stands `below` the title is small, such as its unit."""
+    button = element("button", {"type": "button", **({"title": help} if help else {})}, title, *below)
+    return element("th", {"scope": "col", **attributes}, button)
+
+
+def scrolling(whole: Markup) -> Markup:
+    """What may be wider than the page, in a box that scrolls and that the keyboard reaches."""
+    return element("div", {"class": "scroll", "tabindex": "0"}, whole)

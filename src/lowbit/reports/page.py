@@ -1,53 +1,51 @@
-"""The comparison as one HTML page: no network, no library; on a screen, a phone and paper, light and dark."""
+"""The comparison as one HTML page: what readers want to know first, and then section by section."""
 
-import base64
-import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from functools import partial
 from itertools import takewhile
 
 from lowbit.certainty.verdicts import MARGIN
 from lowbit.measurement.results import Comparison, Row
 from lowbit.reports import units
+from lowbit.reports.document import document
 from lowbit.reports.footnotes import complaints
+from lowbit.reports.main_table import all_files
 from lowbit.reports.markup import Markup, element, join
 from lowbit.reports.quality import quality_of
 from lowbit.reports.sections import SECTIONS, title_of
-from lowbit.reports.style import SCRIPT, STYLE
 
 FASTER = 1.05
 AGREEING = 0.05  # how far the ratio of two medians may be from the median of the ratios
 INTEGERS = ("int", "icluster")
 
 
-def page(comparison: Comparison) -> str:
-    """The text of report.html."""
+def page(comparison: Comparison, *, linked: Collection[str] = ()) -> str:
+    """The text of report.html.
+
+    Args:
+        comparison: what was measured.
+        linked: names of files that will lie beside the page, to which it leads.
+    """
+    with_links = {"table": partial(all_files, linked=frozenset(linked))}
     drawn = [
-        (name, title_of(name, title, comparison), body) for name, title, draw in SECTIONS if (body := draw(comparison))
+        (name, title_of(name, title, comparison), body)
+        for name, title, draw in SECTIONS
+        if (body := with_links.get(name, draw)(comparison))
     ]
     links = [element("a", {"href": f"#{name}"}, title) for name, title, _ in drawn]
     sections = [element("section", {"id": name}, element("h2", {}, title), body) for name, title, body in drawn]
-    # Nothing may be fetched from anywhere, and no script runs but the one below, whatever a model file is called.
-    script = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
-    policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{script}'"
-    head = element(
-        "head", {},
-        element("meta", {"charset": "utf-8"}),
-        element("meta", {"http-equiv": "Content-Security-Policy", "content": policy}),
-        element("meta", {"name": "viewport", "content": "width=device-width, initial-scale=1"}),
-        element("title", {}, f"{_name(comparison)}: quantized and measured"),
-        element("style", {}, Markup(STYLE)),
-    )  # fmt: skip
     version = comparison.environment.packages.get("lowbit", "")
-    source = f"Made by lowbit {version}. The same numbers are in results.json and results.csv next to this page."
-    body = element(
-        "body", {},
+    others = [
+        element("a", {"href": name}, name) if name in linked else name for name in ("results.json", "results.csv")
+    ]
+    return document(
+        f"{_name(comparison)}: quantized and measured",
         element("header", {}, _heading(comparison), element("nav", {"aria-label": "Sections"}, *links)),
         element("main", {}, *sections),
-        element("footer", {}, source),
-        element("script", {}, Markup(SCRIPT)),
+        element("footer", {}, f"Made by lowbit {version}. The same numbers are in ", others[0], " and ", others[1],
+                " next to this page."),
     )  # fmt: skip
-    return f"<!doctype html>\n{element('html', {'lang': 'en'}, head, body)}\n"
 
 
 def findings(comparison: Comparison) -> tuple[tuple[str, str, str], ...]:
@@ -99,6 +97,8 @@ def _smallest(comparison: Comparison, quantized: Sequence[Row]) -> tuple[str, st
     ordered = sorted(known, key=lambda row: (row.recipe.startswith(INTEGERS), -row.file_bytes))
     held = list(takewhile(lambda row: (row.drop_high or 0.0) <= MARGIN, ordered))
     undecided = [row for row in ordered[len(held) :] if (row.drop_low or 0.0) <= MARGIN]
+    if not known:
+        return "cannot tell", f"{samples:,} samples are too few for any file"
     if not held and not undecided:
         return "none", f"every file lost more than one point of {quality.word}"
     if not held:

@@ -1,5 +1,5 @@
 """What a search found as one HTML page: the plane of size and quality, in which a point that is clicked shows its
-command, its file and its plan. No script: a click follows a link, and the style sheet shows what it leads to.
+command, its file and its plan: a click follows a link, and the style sheet shows what it leads to, without a script.
 """
 
 import os
@@ -8,14 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lowbit.reports import units
+from lowbit.reports.document import document
 from lowbit.reports.markup import Markup, element, table
 from lowbit.reports.quality import PERCENT, Scale
 from lowbit.reports.searched import answer
-from lowbit.reports.style import STYLE
 from lowbit.reports.svg import both
-from lowbit.reports.trade_off import Point, trade_off
+from lowbit.reports.trade_off import FILE_SIZE, LATENCY, Cost, Point, trade_off
 from lowbit.searching.candidates import Candidate
-from lowbit.searching.limits import LATENCY, SIZE
 from lowbit.searching.result import SearchResult
 
 DISTANCE = Scale("", -1)
@@ -32,9 +31,8 @@ def search_page(result: SearchResult, model: str, source: Sequence[str], folder:
         folder: where the page will lie: links to files begin there.
     """
     words = "Click a point to see its command and its file. Filled points: nothing else is better in both."
-    charts = [
-        element("section", {}, element("h2", {}, "Size and quality"), _chart(result, SIZE), element("p", {}, words))
-    ]
+    note = element("p", {"class": "note"}, words)
+    charts = [element("section", {}, element("h2", {}, "Size and quality"), _chart(result, FILE_SIZE), note)]
     if any(each.latency_ms is not None for each in result.candidates):
         charts.append(element("section", {}, element("h2", {}, "Latency and quality"), _chart(result, LATENCY)))
     details = [_detail(result, each, model, source, folder) for each in result.candidates]
@@ -46,23 +44,12 @@ def search_page(result: SearchResult, model: str, source: Sequence[str], folder:
     if result.certificate is not None:
         lines.append(element("p", {}, f"{result.certificate.sentence()} {result.split}"))
     lines += [element("p", {}, note) for note in result.notes]
-    head = element(
-        "head", {},
-        element("meta", {"charset": "utf-8"}),
-        element("meta", {
-            "http-equiv": "Content-Security-Policy", "content": "default-src 'none'; style-src 'unsafe-inline'",
-        }),
-        element("meta", {"name": "viewport", "content": "width=device-width, initial-scale=1"}),
-        element("title", {}, f"{Path(model).name}: searched"),
-        element("style", {}, Markup(STYLE)),
-    )  # fmt: skip
     everything = element("section", {}, element("h2", {}, "All candidates"), _table(result))
-    body = element(
-        "body", {},
+    return document(
+        f"{Path(model).name}: searched",
         element("header", {}, element("h1", {}, Path(model).name), *lines),
         element("main", {}, *charts, chosen, everything),
-    )  # fmt: skip
-    return f"<!doctype html>\n{element('html', {'lang': 'en'}, head, body)}\n"
+    )
 
 
 def command_of(candidate: Candidate, model: str, source: Sequence[str], plan: Path | None) -> str:
@@ -75,12 +62,12 @@ def command_of(candidate: Candidate, model: str, source: Sequence[str], plan: Pa
     return shlex.join(words)
 
 
-def _chart(result: SearchResult, what: str) -> Markup:
+def _chart(result: SearchResult, cost: Cost) -> Markup:
     counted = result.measure in (ACCURACY, CHANGED)
     points = [
         Point(
             each.name,
-            float(each.bytes) if what == SIZE else 1e-3 * (each.latency_ms or 0.0),
+            float(each.bytes) if cost is FILE_SIZE else each.latency_ms or 0.0,
             each.marks.metric if counted else -each.marks.distance,
             None,
             None,
@@ -88,11 +75,11 @@ def _chart(result: SearchResult, what: str) -> Markup:
             f"#c-{each.name}",
         )
         for each in result.candidates
+        if cost is FILE_SIZE or each.latency_ms
     ]
-    if what == LATENCY:
-        points = [Point(p.name, 1e3 * p.size, p.quality, None, None, p.reference, p.link) for p in points]
     title = "Agreement, %" if result.measure == CHANGED else "Accuracy, %" if counted else "Distance from float"
-    return both(lambda width: trade_off(points, width, title=title, scale=PERCENT if counted else DISTANCE))
+    scale = PERCENT if counted else DISTANCE
+    return both(lambda width: trade_off(points, width, title=title, scale=scale, cost=cost))
 
 
 def _detail(result: SearchResult, candidate: Candidate, model: str, source: Sequence[str], folder: Path) -> Markup:
@@ -119,18 +106,19 @@ def _detail(result: SearchResult, candidate: Candidate, model: str, source: Sequ
 
 def _table(result: SearchResult) -> Markup:
     front = {each.name for each in result.front}
-    heads = ("Candidate", "Bytes", "ms", f"Lost, {result.measure}", "Distance", "Forecast", "On the front")
+    timed = any(each.latency_ms is not None for each in result.candidates)
+    heads = ("Candidate", "Bytes", f"Lost, {result.measure}", "Distance", "Forecast", "On the front")
     return table(
-        heads,
+        (*heads, "ms") if timed else heads,
         (
             (
                 element("a", {"href": f"#c-{each.name}"}, each.name),
                 units.count(each.bytes),
-                units.milliseconds(each.latency_ms),
                 units.decimal(each.marks.drop),
                 units.small(each.marks.distance),
                 units.small(each.forecast or None),
                 "yes" if each.name in front else "",
+                *([units.milliseconds(each.latency_ms)] if timed else ()),
             )
             for each in result.candidates
         ),

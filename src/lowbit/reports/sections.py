@@ -1,68 +1,71 @@
 """The sections of the page, one function each; one that has nothing to show returns nothing."""
 
-import dataclasses
 from collections.abc import Callable, Sequence
 
 from lowbit.measurement.results import Comparison, Row
 from lowbit.reports import units
 from lowbit.reports.charts import layer_costs, layer_errors, ramp
-from lowbit.reports.columns import Column, best_of, columns_of
+from lowbit.reports.classes import answers_by_class, confidence
+from lowbit.reports.distinct import distinct
 from lowbit.reports.figures import example_cards, histogram_tiles, latency_bars, ledger_bars
 from lowbit.reports.footnotes import float_of, footnotes
+from lowbit.reports.layer_time import time_by_layer
+from lowbit.reports.main_table import all_files
 from lowbit.reports.markup import Markup, element, join, table
+from lowbit.reports.network_view import network_view
 from lowbit.reports.quality import quality_of
 from lowbit.reports.svg import both
-from lowbit.reports.trade_off import Point, trade_off
+from lowbit.reports.trade_off import Point, leaves_out, trade_off
 
-PHONE_RANK, PAPER_RANK = 2, 10
 NOTHING = Markup("")
 SAME_SIZE = 0.03  # files whose sizes differ by less than this share are one point
-METHOD = (
-    "Every number comes from the file on disk: written, closed and opened again in the runtime. Accuracy has Wilson's "
-    "95 % interval; p is McNemar's exact test on the images that only one of the two files classifies correctly. KL "
-    "and loss are means in nats. Weight errors are those of the float weights after folding batch norms, over all "
-    "layers. Memory is the growth of a fresh process: after loading the model, and the peak up to the end of one "
-    "inference."
+WRITTEN = "Every number comes from the file on disk: written, closed and opened again in the runtime."
+CLASSIFIED = (
+    "Accuracy has Wilson's 95 % interval; p is McNemar's exact test on the images that only one of the two files "
+    "classifies correctly.",
+    "KL and loss are means in nats.",
+)
+WEIGHTS = "Weight errors are those of the float weights after folding batch norms, over all layers."
+MEMORY = (
+    "Memory is the growth of a fresh process: after loading the model, and the peak up to the end of one inference."
 )
 
 
-def all_files(comparison: Comparison) -> Markup:
-    """The table, sortable, with fewer columns on a phone."""
-    columns = columns_of(comparison)
-    best = [best_of(column, [row for row in comparison.rows if not comparison.is_reference(row)]) for column in columns]
-    heads = [element("th", {"scope": "col"}, "recipe", element("small", {}, ""))]
-    for column in columns:
-        button = element("button", {"type": "button", "title": column.help}, column.title)
-        heads.append(
-            element("th", {"scope": "col", "class": _reach(column)}, button, element("small", {}, column.unit))
-        )
+def distance_of_outputs(comparison: Comparison) -> Markup:
+    """Every output of every file beside float's."""
+    if not comparison.shows_outputs:
+        return NOTHING
     lines = []
-    for place, row in enumerate(comparison.rows):
-        cells = [element("th", {"scope": "row", "title": row.file}, row.name)]
-        tops = [None] * len(columns) if comparison.is_reference(row) else best
-        for column, top in zip(columns, tops, strict=True):
-            value = column.number(row)
-            kind = f"{_reach(column)} best" if top is not None and value == top else _reach(column)
-            known = "" if value is None else repr(value)
-            cells.append(element("td", {"class": kind.strip(), "data-v": known}, column.cell(row)))
-        lines.append(element("tr", {"class": "reference"} if place == 0 else {}, *cells))
-    head = element("thead", {}, element("tr", {}, *heads))
-    parts = [
-        element("div", {"class": "scroll"}, element("table", {"class": "sortable"}, head, element("tbody", {}, *lines)))
-    ]
-    if any(column.rank > PHONE_RANK for column in columns):
-        switch = element("input", {"type": "checkbox", "id": "all"})
-        parts.insert(0, element("label", {"class": "all"}, switch, " all columns"))
-    words = [*footnotes(comparison), "In color: the best of the quantized files. Ratios above 1 are better than float."]
-    note = element("p", {"class": "note"}, " ".join(words))
-    return join([element("div", {"class": "main-table"}, *parts, note), _outputs(comparison)])
+    for file, row in enumerate(comparison.files):
+        for output in row.details.outputs:
+            exact = output.relative_error == 0
+            lines.append(
+                (
+                    row.name,
+                    output.name,
+                    f"{output.type} {output.shape}",
+                    "exact" if exact else units.decimal(output.sqnr_db, 1) if file else "reference",
+                    units.small(output.relative_error),
+                    units.percent(output.agreement),
+                    units.count(output.differing or None),
+                )
+            )
+    if not lines:
+        return NOTHING
+    heads = ("file", "output", "for one sample", "SQNR, dB", "relative error", "same, %", "other shapes")
+    words = (
+        "Distance of every output from float's: signal-to-noise ratio, and squared error over the variance of each "
+        "channel. Of integers: how many are the same. Answers of another shape than float's are counted, not compared."
+    )
+    note = element("p", {"class": "note"}, words)
+    return join([note, table(*_filled(heads, lines), text=(1, 2))])
 
 
 def accuracy_and_size(comparison: Comparison) -> Markup:
     """The trade-off: what the task measures, or the distance from float where that is nothing."""
     quality = quality_of(comparison)
     points = []
-    near = _distinct(
+    near = distinct(
         comparison.files,
         lambda one, other: (
             quality.value(one) == quality.value(other) and abs(one.file_bytes / other.file_bytes - 1) < SAME_SIZE
@@ -77,9 +80,10 @@ def accuracy_and_size(comparison: Comparison) -> Markup:
         return NOTHING
     bars = " Bars are 95 % intervals." if any(p.low is not None for p in points) else ""
     merged = " Files of a recipe that coincide are one point." if len(near) < len(comparison.files) else ""
-    words = f"Filled points on the line: no other file is both smaller and better.{bars} Triangles: below the plot."
-    words += merged
-    return _figure(both(lambda width: trade_off(points, width, title=quality.title, scale=quality.scale)), words)
+    chart = both(lambda width: trade_off(points, width, title=quality.title, scale=quality.scale))
+    below = " Triangles: below the plot." if leaves_out(points, quality.scale) else ""
+    words = f"Filled points on the line: no other file is both smaller and better.{bars}{below}{merged}"
+    return _figure(chart, words)
 
 
 def latency(comparison: Comparison) -> Markup:
@@ -119,12 +123,12 @@ def size(comparison: Comparison) -> Markup:
         return figure
     heads = ("file", "bytes", "as archive", "bits per code", "entropy", "32/n", "smaller", "smaller as archive")
     title = "Entropy-coded, and merely compressed" if made else "Entropy-coded"
-    return join([figure, element("h3", {}, title), table(heads, rows)])
+    return join([figure, element("h3", {}, title), table(*_filled(heads, rows))])
 
 
 def weight_errors(comparison: Comparison) -> Markup:
     """The heat map of SQNR, and the weakest layer of every file."""
-    rows = _distinct(
+    rows = distinct(
         [row for row in comparison.files[1:] if any(layer.sqnr_db is not None for layer in row.details.layers)],
         lambda one, other: _shown_errors(one) == _shown_errors(other),
     )
@@ -148,7 +152,7 @@ def work_and_bytes(comparison: Comparison) -> Markup:
     """MACs and bytes by layer, drawn for float and the smallest file, and as a table for every file."""
     if not comparison.layers:
         return NOTHING
-    quantized = _distinct(
+    quantized = distinct(
         [row for row in comparison.files[1:] if row.details.layers and not comparison.is_reference(row)],
         lambda one, other: (
             [(x.name, x.bytes, x.stays_float) for x in one.details.layers]
@@ -166,7 +170,7 @@ def work_and_bytes(comparison: Comparison) -> Markup:
             reason = mine.stays_float if mine is not None else ""
             line.append(element("abbr", {"title": f"stays float: {reason}"}, f"{text} *") if reason else text)
         lines.append(line)
-    heads = ("", "layer", "MACs", "float bytes", *(row.name for row in quantized))
+    heads = ("no.", "layer", "MACs", "float bytes", *(row.name for row in quantized))
     summary = element("summary", {}, "All layers, with the bytes of their weights in every file")
     star = " Star: weights that stay float." if any("*" in cell for line in lines for cell in line[4:]) else ""
     words = f"Layers in order of execution. 1 MAC is 2 FLOPs.{star}"
@@ -177,16 +181,18 @@ def work_and_bytes(comparison: Comparison) -> Markup:
 def weights(comparison: Comparison) -> Markup:
     """Histograms with the code books drawn in."""
     tiles = histogram_tiles(
-        _distinct(comparison.files, lambda one, other: one.details.histograms == other.details.histograms)
+        distinct(comparison.files, lambda one, other: one.details.histograms == other.details.histograms)
     )
     words = "Gray: the float weights (height: square root of the count). Lines: the values that replace them."
     return join([element("p", {"class": "note"}, words), tiles]) if tiles else NOTHING
 
 
-def misclassified(comparison: Comparison) -> Markup:
-    """Images that float and a file classify differently."""
+def changed_answers(comparison: Comparison) -> Markup:
+    """Images that float and a file answer differently."""
     cards = example_cards(comparison.rows)
-    words = "Images that a file classifies differently than float, up to twelve per file, the most disputed first."
+    words = "Images that a file answers differently than float, up to twelve per file, the most disputed first."
+    if any(example.label is not None for row in comparison.rows for example in row.details.examples):
+        words += " ✓ is right, ✗ is wrong."
     return join([element("p", {"class": "note"}, words), cards]) if cards else NOTHING
 
 
@@ -194,11 +200,11 @@ def making(comparison: Comparison) -> Markup:
     """Steps that ran with what each gained, and the numbers that every file stores."""
     steps = []
     for row in comparison.files:
-        for place, step in enumerate(row.details.steps):
+        for step in row.details.steps:
             name = f"{step.name} ({step.note})" if step.note else step.name
             far = (units.divergence(each) for each in (step.before, step.after, step.fitted))
             change = (step.measure, *far, units.decimal(step.seconds, 1))
-            steps.append(("" if place else row.recipe, name, *change))
+            steps.append((row.recipe, name, *change))
     counted = [row for row in comparison.files if row.details.parameter_counts]
     kinds = list(dict.fromkeys(kind for row in counted for kind, n in row.details.parameter_counts.items() if n))
     counts = []
@@ -241,7 +247,10 @@ def method(comparison: Comparison) -> Markup:
     lines = [
         part for name, value in pairs.items() if value for part in (element("dt", {}, name), element("dd", {}, value))
     ]
-    return join([element("p", {"class": "note"}, METHOD), element("dl", {"class": "pairs"}, *lines)])
+    facts = [WRITTEN, *(CLASSIFIED if comparison.has_labels and comparison.classifies else ()), WEIGHTS]
+    facts += [MEMORY] if any(row.load_memory_bytes is not None for row in comparison.rows) else []
+    notes = element("ul", {"class": "notes"}, *(element("li", {}, fact) for fact in facts))
+    return join([notes, element("dl", {"class": "pairs"}, *lines)])
 
 
 def title_of(name: str, title: str, comparison: Comparison) -> str:
@@ -251,50 +260,14 @@ def title_of(name: str, title: str, comparison: Comparison) -> str:
     return f"{quality_of(comparison).word} against size"
 
 
-def _outputs(comparison: Comparison) -> Markup:
-    """Every output of every file beside float's."""
-    if not comparison.shows_outputs:
-        return NOTHING
-    lines = []
-    for file, row in enumerate(comparison.files):
-        for place, output in enumerate(row.details.outputs):
-            exact = output.relative_error == 0
-            lines.append(
-                (
-                    "" if place else row.name,
-                    output.name,
-                    f"{output.type} {output.shape}",
-                    "exact" if exact else units.decimal(output.sqnr_db, 1) if file else "reference",
-                    units.small(output.relative_error),
-                    units.percent(output.agreement),
-                    units.count(output.differing or None),
-                )
-            )
-    if not lines:
-        return NOTHING
-    heads = ("file", "output", "for one sample", "SQNR, dB", "relative error", "same, %", "other shapes")
-    used = [i for i in range(len(heads)) if i < 4 or any(line[i] != units.MISSING for line in lines)]
-    words = (
-        "Distance of every output from float's: signal-to-noise ratio, and squared error over the variance of each "
-        "channel. Of integers: how many are the same. Answers of another shape than float's are counted, not compared."
-    )
-    chosen = [[line[i] for i in used] for line in lines]
-    note = element("p", {"class": "note"}, words)
-    return join([element("h3", {}, "Distance of outputs"), table([heads[i] for i in used], chosen, text=(1, 2)), note])
+def _filled(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> tuple[list[str], list[list[str]]]:
+    """A table without the columns in which nothing stands."""
+    used = [i for i in range(len(heads)) if any(line[i] != units.MISSING for line in lines)]
+    return [heads[i] for i in used], [[line[i] for i in used] for line in lines]
 
 
 def _shown_errors(row: Row) -> list[tuple[str, str]]:
     return [(layer.name, units.decimal(layer.sqnr_db, 1)) for layer in row.details.layers]
-
-
-def _distinct(rows: Sequence[Row], same: Callable[[Row, Row], bool]) -> list[Row]:
-    """Rows without those that say the same as another of their recipe; one that is left alone bears its name."""
-    kept: list[Row] = []
-    for row in rows:
-        if not any(row.recipe == other.recipe and same(row, other) for other in kept):
-            kept.append(row)
-    recipes = [row.recipe for row in kept]
-    return [dataclasses.replace(row, label="") if recipes.count(row.recipe) == 1 else row for row in kept]
 
 
 def _figure(chart: Markup, caption: str, *after: Markup) -> Markup:
@@ -309,22 +282,21 @@ def _list(*parts: str) -> str:
     return ", ".join(part for part in parts if part)
 
 
-def _reach(column: Column) -> str:
-    """Whether phone and paper leave this column out."""
-    words = [word for word, rank in (("minor", PHONE_RANK), ("rare", PAPER_RANK)) if column.rank > rank]
-    return " ".join(words)
-
-
 # In reading order: (anchor, title, what draws it).
 SECTIONS: tuple[tuple[str, str, Callable[[Comparison], Markup]], ...] = (
     ("table", "All files", all_files),
+    ("outputs", "Distance of outputs", distance_of_outputs),
     ("trade-off", "Accuracy against size", accuracy_and_size),
     ("latency", "Latency", latency),
+    ("layer-time", "Time by layer", time_by_layer),
     ("size", "Where the bytes are", size),
+    ("classes", "Answers by class", answers_by_class),
+    ("confidence", "Confidence and accuracy", confidence),
+    ("examples", "Changed answers", changed_answers),
+    ("network", "Bits in the network", network_view),
     ("weight-errors", "Weight errors", weight_errors),
     ("layers", "Work and bytes by layer", work_and_bytes),
     ("weights", "Weights and what replaces them", weights),
-    ("examples", "Images classified differently", misclassified),
     ("making", "How the files were made", making),
     ("method", "How it was measured", method),
 )

@@ -1,12 +1,16 @@
-"""How the page looks, and the little script that sorts its table."""
+"""How the page looks: on a screen, a phone and paper, light and dark."""
 
 STYLE = """
 :root{color-scheme:light dark;--paper:#fff;--ink:#1b1f24;--soft:#5b6470;--faint:#e6e8eb;--wash:#f5f6f7;--accent:#0b62a8;
---warn:#a8470b;--k-codes:#0b62a8;--k-float:#8c95a1;--k-books:#e09a1a;--k-scales:#c4571b;--k-zero:#b76ea0;--k-bias:#63b0de;
---k-other:#3f8f78;--k-meta:#a9b4c2;--k-graph:#c3c8cf;--k-pad:#e6e8eb}
+--warn:#a8470b;--k-codes:#0b62a8;--k-float:#8c95a1;--k-books:#e09a1a;--k-scales:#c4571b;--k-zero:#b76ea0;
+--k-bias:#63b0de;
+--k-other:#3f8f78;--k-meta:#a9b4c2;--k-graph:#c3c8cf;--k-pad:#e6e8eb;--b2:#b8480f;--b4:#e09a1a;--b6:#4f9f86;
+--b8:#0b62a8;
+--b16:#8fbfe6;--on-dark:#fff;--on-light:#1b1f24}
 @media screen and (prefers-color-scheme:dark){:root{--paper:#14171a;--ink:#e6e9ec;--soft:#9aa4af;--faint:#2b3137;
 --wash:#1b1f23;--accent:#5cb0ee;--warn:#f0a063;--k-codes:#3f97dc;--k-float:#7d8792;--k-books:#e5ab45;--k-scales:#d97941;
---k-zero:#c98bb6;--k-bias:#8fcdf0;--k-other:#5cb79d;--k-meta:#66727f;--k-graph:#4a525b;--k-pad:#30363c}}
+--k-zero:#c98bb6;--k-bias:#8fcdf0;--k-other:#5cb79d;--k-meta:#66727f;--k-graph:#4a525b;--k-pad:#30363c;--b2:#d8692e;
+--b4:#e5ab45;--b6:#5cb79d;--b8:#3f8fd0;--b16:#a9d2f2;--on-dark:#14171a;--on-light:#14171a}}
 *{box-sizing:border-box}
 html{-webkit-text-size-adjust:100%;scroll-behavior:smooth}
 body{margin:0;background:var(--paper);color:var(--ink);font:16px/1.55 -apple-system,BlinkMacSystemFont,"Segoe UI",
@@ -24,6 +28,9 @@ p{margin:0 0 12px}
 .lead{font-size:16px}
 .note,figcaption{font-size:14px;line-height:1.45;max-width:88ch}
 .note{margin:8px 0 12px}
+.notes{margin:14px 0 12px;padding-left:18px;font-size:14px;line-height:1.45;color:var(--soft);columns:2 380px;
+column-gap:40px}
+.notes li{break-inside:avoid;margin-bottom:5px}
 figure{margin:12px 0 0}
 figcaption{margin-top:8px}
 a{color:var(--accent)}
@@ -40,22 +47,40 @@ padding:0}
 .warn{border-left:3px solid var(--warn);padding:2px 0 2px 12px;margin:18px 0 0;font-size:14px}
 .warn ul{margin:4px 0;padding-left:18px}
 .scroll{overflow-x:auto;margin:12px 0 0}
-table{border-collapse:collapse;font-size:14px;line-height:1.35;overflow-wrap:normal}
+.scroll:focus-visible,svg:focus-visible,.track:focus-visible,abbr:focus-visible{outline:2px solid var(--accent);
+outline-offset:3px}
+table{border-collapse:separate;border-spacing:0;font-size:14px;line-height:1.35;overflow-wrap:normal}
 th,td{padding:6px 9px;text-align:right;white-space:nowrap;border-bottom:1px solid var(--faint)}
 thead th{vertical-align:bottom;font-weight:600;border-bottom:1px solid var(--soft);padding-bottom:5px}
-thead small{display:block;font-weight:400;color:var(--soft);font-size:12px;min-height:16px}
-th:first-child,.main-table th:first-child{text-align:left;position:sticky;left:0;background:var(--paper);padding-left:0}
-.main-table table{font-size:13px;width:100%}
+th small{display:block;font-weight:400;color:var(--soft);font-size:12px;min-height:16px}
+th:first-child,.bands td{text-align:left;position:sticky;left:0;z-index:1;background:var(--paper);padding-left:0}
+.more th:first-child,.more .bands td{box-shadow:1px 0 0 var(--faint)}
+.main-table table{font-size:13px;min-width:100%}
 .main-table th,.main-table td{padding-left:6px;padding-right:6px}
+.main-table th:first-child,.main-table .bands td{padding-left:0}
+.main-table .first{padding-left:16px}
+.bands th,.bands td{border-bottom:0;font-size:12px;font-weight:400;color:var(--soft);padding-bottom:0}
+.bands th{text-align:center}
+.bands th::after{content:"";display:block;border-bottom:1px solid var(--faint);margin:3px 0 0 10px}
 tbody th{font-weight:550}
+tbody tr:hover th,tbody tr:hover td{background:var(--wash)}
 tr.reference th,tr.reference td{border-bottom-color:var(--soft)}
 td.best{font-weight:700;color:var(--accent)}
 td.text,th.text{text-align:left;white-space:normal;min-width:9em}
 th button{font:inherit;color:inherit;background:none;border:0;padding:0;margin:0;cursor:pointer;text-align:inherit}
 th button:hover,th button:focus-visible{color:var(--accent)}
-th[aria-sort=ascending] button::after{content:" ↑"}
-th[aria-sort=descending] button::after{content:" ↓"}
-.all{display:none;font-size:14px;margin-top:10px}
+th button:not(:has(small))::after,th button small::after{content:" ↕" / "";color:var(--soft);font-weight:400;
+opacity:.75}
+th[aria-sort=ascending] button::after,th[aria-sort=ascending] small::after{content:" ↑" / "";color:var(--accent);
+opacity:1}
+th[aria-sort=descending] button::after,th[aria-sort=descending] small::after{content:" ↓" / "";color:var(--accent);
+opacity:1}
+th[aria-sort] button:has(small)::after{content:none}
+.choice{border:0;padding:0;margin:10px 0 0;display:flex;flex-wrap:wrap;gap:2px 16px;font-size:14px}
+.choice legend{float:left;padding:0;margin-right:16px;color:var(--soft)}
+.choice label{padding:3px 0;cursor:pointer}
+.choice input{accent-color:var(--accent);margin:0 3px 0 0;vertical-align:-1px}
+.choice .all{display:none}
 details{margin-top:12px;font-size:14px}
 abbr{text-decoration:none;cursor:help}
 summary{cursor:pointer;color:var(--accent)}
@@ -80,10 +105,49 @@ text{fill:var(--ink);font-family:inherit}
 .cell{fill:var(--warn)}
 .cell.exact{fill:none;stroke:var(--faint)}
 .column{fill:var(--accent)}
+.column.float{fill:var(--k-float)}
 .column.soft{fill:var(--k-graph)}
 .area{fill:var(--k-graph)}
 .book{fill:none;stroke:var(--accent);stroke-width:1.5}
 .book.fine{stroke-width:.6;opacity:.75}
+.touch{fill:transparent}
+.shown.touch{fill:var(--ink);fill-opacity:.08}
+.shown:not(.touch,g){stroke:var(--ink);stroke-width:2}
+.few{opacity:.4}
+.over-confident{fill:var(--k-books)}
+.under-confident{fill:var(--k-other)}
+.mark-line{stroke:var(--soft);stroke-dasharray:4 3}
+.hit.right{fill:var(--accent)}
+.hit.wrong{fill:var(--warn)}
+.count.over{fill:var(--paper)}
+.strip{overflow:hidden;width:auto}
+.edge{fill:none;stroke:var(--soft);stroke-width:1.2;opacity:.7}
+.node circle,.join.swatch{fill:var(--soft);background:var(--soft)}
+.node.shown rect,.node.shown circle{stroke:var(--ink);stroke-width:2}
+.b2{--fill:var(--b2);--on:var(--on-dark)}
+.b4{--fill:var(--b4);--on:var(--on-light)}
+.b6{--fill:var(--b6);--on:var(--on-light)}
+.b8{--fill:var(--b8);--on:var(--on-dark)}
+.b16{--fill:var(--b16);--on:var(--on-light)}
+.b32{--fill:var(--k-graph);--on:var(--ink)}
+.node rect{fill:var(--fill)}
+.node .bits{fill:var(--on);font-size:10.5px}
+.tiny{font-size:5px;fill:var(--soft);display:none}
+.near .tiny{display:inline}
+.near .bits{font-size:9px}
+.legend .swatch{background:var(--fill)}
+.legend .join{border-radius:50%;background:var(--soft)}
+.graph .scroll{max-height:70vh;overflow:auto}
+.graph{position:relative}
+.zoom{display:flex;gap:6px;margin-top:8px}
+.zoom button{font:inherit;font-size:14px;min-width:32px;height:30px;color:var(--ink);background:var(--wash);
+border:1px solid
+var(--faint);border-radius:4px;cursor:pointer}
+.zoom button:hover{border-color:var(--soft)}
+.tip{position:fixed;z-index:9;max-width:min(360px,calc(100vw - 16px));padding:5px 9px;border-radius:4px;
+background:var(--ink);
+color:var(--paper);font-size:13px;line-height:1.4;pointer-events:none}
+.tip:empty{visibility:hidden}
 .narrow{display:none}
 .scale{display:flex;align-items:center;gap:8px;font-size:13px;color:var(--soft);margin-top:8px;flex-wrap:wrap}
 .ramp{display:inline-flex;height:12px;width:140px}
@@ -101,7 +165,7 @@ font-size:14px}
 .seg{height:100%;box-shadow:inset -1px 0 0 var(--paper)}
 .legend{display:flex;flex-wrap:wrap;gap:4px 16px;font-size:13px;color:var(--soft);margin-top:12px}
 .legend i{display:inline-block;width:11px;height:11px;margin-right:6px;vertical-align:-1px}
-.tiles{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(220px,100%),1fr));gap:20px 28px;margin-top:8px}
+.tiles{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(214px,100%),1fr));gap:24px 28px;margin-top:8px}
 .tiles figure{margin:0}
 .tiles svg{max-width:320px}
 .tiles figcaption{margin:0 0 4px;font-size:13px;color:var(--soft)}
@@ -127,47 +191,46 @@ section{padding-top:30px}
 .wide{display:none}
 .narrow{display:block}
 .narrow svg{max-width:460px}
-.all{display:block}
+.choice .all{display:block}
 .main-table:not(:has(#all:checked)) .minor{display:none}
 th,td{padding:6px 7px}
+.bands{display:none}
+.main-table .first{padding-left:6px}
+th:first-child{max-width:42vw;overflow:hidden;text-overflow:ellipsis}
+.choice{gap:0 14px}
+.choice label{padding:6px 0}
+.notes{columns:1}
+.two{grid-template-columns:repeat(2,minmax(0,1fr));gap:20px 14px}
 .rows{gap:7px 10px;font-size:13px}
 .pairs{grid-template-columns:minmax(0,1fr);gap:0}
 .pairs dd{margin-bottom:8px}
 }
 @media print{
 @page{margin:14mm}
-body{font-size:11pt;-webkit-print-color-adjust:exact;print-color-adjust:exact}
+body{font-size:10.5pt;-webkit-print-color-adjust:exact;print-color-adjust:exact}
 main,header,footer{max-width:none;padding-left:0;padding-right:0}
 header{padding-top:0}
-svg{font-size:14px}
+footer{margin-top:20px;padding-bottom:0}
 .facts{grid-template-columns:repeat(3,1fr)}
-nav,.all,details:not([open]),th button::after{display:none}
-section{padding-top:22px}
+.facts .big{font-size:15pt}
+.wide svg{font-size:13.5px}
+nav,.choice,.zoom,.tip,details:not([open]){display:none}
+th button small::after,th button:not(:has(small))::after{content:none}
+section{padding-top:20px}
 h2,h3{break-after:avoid}
-figure,.card,tr,.facts div{break-inside:avoid}
-.scroll{overflow:visible}
-th,td{padding:4px 5px;font-size:8.5pt}
-.rare{display:none}
-}
-"""
-
-SCRIPT = """
-for (const table of document.querySelectorAll("table.sortable")) {
-  const body = table.tBodies[0], first = [...body.rows];
-  table.tHead.addEventListener("click", event => {
-    const head = event.target.closest("th");
-    if (!head || !event.target.closest("button")) return;
-    const down = head.getAttribute("aria-sort") === "descending", up = head.getAttribute("aria-sort") === "ascending";
-    for (const other of head.parentNode.cells) other.removeAttribute("aria-sort");
-    const key = row => row.cells[head.cellIndex].dataset.v ?? row.cells[head.cellIndex].textContent;
-    const order = (a, b) => {
-      const x = key(a), y = key(b);
-      if (x === "" || y === "") return (x === "") - (y === "");
-      const sign = down ? 1 : -1;
-      return sign * (isNaN(x) || isNaN(y) ? x.localeCompare(y) : x - y);
-    };
-    if (!up) head.setAttribute("aria-sort", down ? "ascending" : "descending");
-    body.append(...(up ? first : [...first].sort(order)));
-  });
+figure svg,.card,tr,.facts div,.tiles figure,.rows,.warn,.pairs dd,.notes li,.strip{break-inside:avoid}
+section>.note{break-after:avoid}
+thead{display:table-header-group}
+th button{display:contents}
+.more th:first-child,.more .bands td{box-shadow:none}
+.scroll,.graph .scroll{overflow:visible;max-height:none}
+th:first-child,.bands td{position:static}
+th,td{padding:3px 4px;font-size:8pt}
+.main-table th,.main-table td{padding:3px;font-size:7.5pt}
+.main-table th small{font-size:7pt}
+.tiles{grid-template-columns:repeat(4,1fr);gap:14px 18px}
+.cards{grid-template-columns:repeat(2,1fr)}
+.notes{font-size:9pt}
+.note,figcaption{font-size:9pt;max-width:none}
 }
 """

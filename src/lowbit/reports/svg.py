@@ -11,6 +11,7 @@ from lowbit.reports.markup import Markup, element, join
 
 WIDE, NARROW = 960.0, 343.0
 LETTER = 6.6  # mean width of a letter at 12 px
+SLIM, BROAD = frozenset("fijlrtI.,:;|!'-()[] /"), frozenset("mwMW@%…—")
 Box = tuple[float, float, float, float]  # left, top, right, bottom
 
 
@@ -50,6 +51,13 @@ def cut(text: str, room: float) -> str:
     """Text that fits into `room` pixels."""
     most = max(4, int(room / LETTER))
     return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def breadth(text: str) -> float:
+    """Pixels that a text takes at 12 px in the letters of any of the style sheet's fonts, at most."""
+    return sum(
+        5.0 if c in SLIM else 12.0 if c in BROAD or not c.isascii() else 9.2 if c.isupper() else 7.4 for c in text
+    )
 
 
 def linear_ticks(low: float, high: float, most: int) -> list[float]:

@@ -41,9 +41,9 @@ def comparison_table(comparison: Comparison, *, width: int) -> Table:
     quantized = [row for row in rows if not comparison.is_reference(row)]
     best = [best_of(column, quantized) for column in columns]
     for place, row in enumerate(rows):
-        tops = [None] * len(columns) if comparison.is_reference(row) else best
+        tops = [""] * len(columns) if comparison.is_reference(row) else best
         texts = [
-            Text(column.cell(row), style="bold green" if top is not None and column.number(row) == top else "")
+            Text(column.cell(row), style="bold green" if top and column.cell(row) == top else "")
             for column, top in zip(columns, tops, strict=True)
         ]
         table.add_row(Text(row.name, style="" if place else "italic"), *texts, end_section=place == 0)

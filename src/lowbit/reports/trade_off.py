@@ -1,18 +1,18 @@
-"""The chart of quality against file size, with the Pareto front and labels that do not overlap."""
+"""The chart of quality against file size (or latency), with the Pareto front and labels that do not overlap."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from lowbit.reports import units
 from lowbit.reports.markup import Markup, element
 from lowbit.reports.quality import PERCENT, Scale
-from lowbit.reports.svg import LETTER, WIDE, Box, line, linear_ticks, log_ticks, short, svg, text, tooltip
+from lowbit.reports.svg import WIDE, Box, breadth, line, linear_ticks, log_ticks, short, svg, text, tooltip
 
 
 @dataclass(frozen=True)
 class Point:
-    """A file in the plane of size and quality; where smaller values are better, quality is the negative of them.
+    """A file in the plane of size (or latency) and quality; of values of which smaller ones are better the negative.
 
     A `link` is followed when the point is clicked.
     """
@@ -24,6 +24,18 @@ class Point:
     high: float | None
     reference: bool = False
     link: str = ""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What the chart draws from left to right: its name, and a number of it as text."""
+
+    name: str
+    text: Callable[[float], str]
+
+
+FILE_SIZE = Cost("file size", units.size)
+LATENCY = Cost("latency", lambda value: f"{units.milliseconds(value)} ms")
 
 
 @dataclass(frozen=True)
@@ -49,8 +61,10 @@ class Plane:
         return point.quality < self.qualities[0]
 
 
-def trade_off(points: Sequence[Point], width: float, *, title: str, scale: Scale = PERCENT) -> Markup:
-    """Quality against file size (logarithmic), with intervals and the Pareto front."""
+def trade_off(
+    points: Sequence[Point], width: float, *, title: str, scale: Scale = PERCENT, cost: Cost = FILE_SIZE
+) -> Markup:
+    """Quality against cost (logarithmic), with intervals and the Pareto front."""
     height = 400.0 if width == WIDE else 340.0
     plane = _plane(points, (40.0, 30.0, width - 16, height - 42), scale)
     front = pareto(points)
@@ -61,19 +75,25 @@ def trade_off(points: Sequence[Point], width: float, *, title: str, scale: Scale
     )  # fmt: skip
     parts = [
         text(0, 12, title, "axis"),
-        *_axes(plane, height, scale.factor),
+        *_axes(plane, height, scale.factor, cost),
         element("path", {"d": path, "class": "front"}),
     ]
     marks: list[Markup] = []
     for i, point in enumerate(points):
         kind = "reference" if point.reference else "on" if i in front else "off"
-        mark = _mark(point, plane, kind, scale)
+        mark = _mark(point, plane, kind, scale, cost)
         marks.append(element("a", {"href": point.link}, mark) if point.link else mark)
         if not plane.below(point) and point.low is not None and point.high is not None:
             x = plane.x(point.size)
             parts.append(line(x, plane.y(point.low), x, plane.y(point.high), f"bar {kind}"))
     leaders, labels = _labels(points, plane, width, scale)
-    return svg(width, height, f"{title}, against file size", [*parts, *leaders, *marks, *labels])
+    return svg(width, height, f"{title}, against {cost.name}", [*parts, *leaders, *marks, *labels])
+
+
+def leaves_out(points: Sequence[Point], scale: Scale) -> bool:
+    """Whether some points are too bad for the plot."""
+    plane = _plane(points, (0.0, 0.0, 1.0, 1.0), scale)
+    return any(plane.below(point) for point in points)
 
 
 def _plane(points: Sequence[Point], box: Box, scale: Scale) -> Plane:
@@ -88,50 +108,64 @@ def _plane(points: Sequence[Point], box: Box, scale: Scale) -> Plane:
     return Plane((min(p.size for p in points) / 1.3, max(p.size for p in points) * 1.45), qualities, box)
 
 
-def _axes(plane: Plane, height: float, factor: float) -> list[Markup]:
+def _axes(plane: Plane, height: float, factor: float, cost: Cost) -> list[Markup]:
     left, _, right, bottom = plane.box
     parts: list[Markup] = []
     low, high = sorted(factor * end for end in plane.qualities)
     for tick in linear_ticks(low, high, 6):
         y = plane.y(tick / factor)
         parts += [line(left, y, right, y, "grid"), text(left - 8, y + 4, f"{tick:g}", "tick end")]
-    for tick in log_ticks(*plane.sizes):
+    ticks = log_ticks(*plane.sizes)
+    for tick in ticks if len(ticks) > 2 else linear_ticks(*plane.sizes, 5):
         x = plane.x(tick)
-        parts += [line(x, bottom, x, bottom + 5, "rule"), text(x, bottom + 18, short(units.size(tick)), "tick mid")]
+        words = short(cost.text(tick))
+        parts += [
+            line(x, bottom, x, bottom + 5, "rule"),
+            text(min(x, right + 12 - breadth(words) / 2), bottom + 18, words, "tick mid"),
+        ]
     return [
         *parts,
         line(left, bottom, right, bottom, "rule"),
-        text(right, height - 6, "file size, logarithmic", "axis end"),
+        text(right, height - 6, f"{cost.name}, logarithmic", "axis end"),
     ]
 
 
-def _mark(point: Point, plane: Plane, kind: str, scale: Scale) -> Markup:
+def _mark(point: Point, plane: Plane, kind: str, scale: Scale, cost: Cost) -> Markup:
     """A dot, or a triangle at the lower edge."""
     x, y = plane.x(point.size), plane.y(point.quality)
     interval = "" if point.low is None else f" ({units.interval(point.low, point.high)})"
-    hint = f"{point.name}: {scale.text(scale.best * point.quality)}{interval}, {units.size(point.size)}"
+    hint = f"{point.name}: {scale.text(scale.best * point.quality)}{interval}, {cost.text(point.size)}"
     if plane.below(point):
         return element("path", {"d": f"M{x - 5:.1f} {y - 9:.1f}h10l-5 8z", "class": f"dot {kind}"}, tooltip(hint))
     return element("circle", {"cx": x, "cy": y, "r": 4.5, "class": f"dot {kind}"}, tooltip(hint))
 
 
 def _labels(points: Sequence[Point], plane: Plane, width: float, scale: Scale) -> tuple[list[Markup], list[Markup]]:
-    """Names beside their points, the best first, and lines to those that had to move away."""
+    """Names beside their points, and lines to those that had to move away.
+
+    The reference and the front come first; where points crowd, those that find no room show their names on a touch.
+    """
     left, top, _, bottom = plane.box
+    front = {id(points[i]) for i in pareto(points)}
     taken = [(x - 7, y - 7, x + 7, y + 7) for x, y in ((plane.x(p.size), plane.y(p.quality)) for p in points)]
     leaders: list[Markup] = []
     labels: list[Markup] = []
-    for p in sorted(points, key=lambda p: (-p.quality, p.size)):
+    for p in sorted(points, key=lambda p: (not p.reference, id(p) not in front, -p.quality, p.size)):
         below, x, y = plane.below(p), plane.x(p.size), plane.y(p.quality)
         name = f"{p.name} {scale.text(scale.best * p.quality)}" if below else p.name
-        spot = place_label(x, y - (4 if below else 0), LETTER * len(name), taken,
+        spot = place_label(x, y - (4 if below else 0), breadth(name), taken,
                            within=(left + 2, top - 6, width, bottom - 2))  # fmt: skip
+        if spot is None:
+            continue
         taken.append(spot)
-        lx, ly = spot[0], spot[3] - 4
-        near_x, near_y = min(max(x, lx), spot[2]), min(max(y, spot[1] + 2), spot[3] - 2)
+        near_x, near_y = min(max(x, spot[0]), spot[2]), min(max(y, spot[1] + 2), spot[3] - 2)
         if math.hypot(near_x - x, near_y - y) > 12:
             leaders.append(line(x, y, near_x, near_y, "leader"))
-        labels.append(text(lx, ly, name, "label strong" if p.reference else "label"))
+        # The box is as wide as the text can be: it stands where it is nearest to the point.
+        at, anchor = (spot[2], " end") if spot[2] <= x else (spot[0], "")
+        if spot[0] < x < spot[2]:
+            at, anchor = (spot[0] + spot[2]) / 2, " mid"
+        labels.append(text(at, spot[3] - 4, name, f"label{' strong' if p.reference else ''}{anchor}"))
     return leaders, labels
 
 
@@ -144,9 +178,10 @@ def pareto(points: Sequence[Point]) -> list[int]:
     return front
 
 
-def place_label(x: float, y: float, length: float, taken: Sequence[Box], *, within: Box) -> Box:
-    """The nearest free box (left, top, right, bottom) for a label of one line beside the point (x, y)."""
-    best, cost = (x, y, x, y), math.inf
+def place_label(x: float, y: float, length: float, taken: Sequence[Box], *, within: Box) -> Box | None:
+    """The nearest free box (left, top, right, bottom) for a label of one line beside the point (x, y); None if there is
+    no free one within ten lines.
+    """
     for step in range(10):
         reach = 10 + 11 * step
         for angle in (0, 180, 90, 270, 45, 315, 135, 225, 20, 340, 160, 200, 65, 295, 115, 245):
@@ -154,15 +189,12 @@ def place_label(x: float, y: float, length: float, taken: Sequence[Box], *, with
             left = x + reach * cx - length * (0.5 - 0.5 * cx)
             top = y + reach * cy - 8
             box = (left, top, left + length, top + 16)
-            clash = sum(_overlap(box, other) for other in taken)
-            outside = sum(max(0.0, gap) for gap in (
-                within[0] - box[0], within[1] - box[1], box[2] - within[2], box[3] - within[3]))  # fmt: skip
-            total = 20 * clash + 400 * outside + reach
-            if total < cost:
-                best, cost = box, total
-    return best
+            inside = box[0] >= within[0] and box[1] >= within[1] and box[2] <= within[2] and box[3] <= within[3]
+            if inside and not any(overlap(box, other) for other in taken):
+                return box
+    return None
 
 
-def _overlap(a: Box, b: Box) -> float:
-    wide, tall = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
-    return wide * tall if wide > 0 and tall > 0 else 0.0
+def overlap(a: Box, b: Box) -> bool:
+    """Whether two boxes share an area."""
+    return min(a[2], b[2]) > max(a[0], b[0]) and min(a[3], b[3]) > max(a[1], b[1])

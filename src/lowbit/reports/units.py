@@ -18,6 +18,11 @@ def megabytes(value: float | None) -> str:
     return MISSING if value is None else _aligned(value / 1e6)
 
 
+def kilobytes(value: float | None) -> str:
+    """The number of a column headed kB."""
+    return MISSING if value is None else _aligned(value / 1e3)
+
+
 def significant(value: float, digits: int = 3) -> str:
     """`digits` significant digits without an exponent, never fewer than the whole part has."""
     if value == 0:
