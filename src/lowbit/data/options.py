@@ -66,11 +66,17 @@ def with_preprocessing(
         std=_numbers(std, "--std", channels, IMAGENET_STD) or (known.std if known else (1.0,) * channels),
         crop=crop if crop is not None else (known.crop if known else None),
     )
-    note = "" if mean is not None or std is not None else model.preprocessing_note
-    if known is None and (mean is None or std is None):
-        assumed = [f"{name} {value}" for name, value, given in (("mean", 0, mean), ("std", 1, std)) if given is None]
-        note = f"Pixels are taken with {' and '.join(assumed)}, on the scale of 0..1, since nothing else is said."
-    return dataclasses.replace(model, preprocessing=preprocessing, preprocessing_note=note)
+    return dataclasses.replace(model, preprocessing=preprocessing, preprocessing_note=_note(model, mean, std))
+
+
+def _note(model: Model, mean: str | None, std: str | None) -> str:
+    """What is assumed, or who says it, where the options do not."""
+    if model.preprocessing is not None:
+        return model.preprocessing_note if mean is None and std is None else ""
+    assumed = [f"{name} {value}" for name, value, given in (("mean", 0, mean), ("std", 1, std)) if given is None]
+    if not assumed:
+        return ""
+    return f"Pixels are taken with {' and '.join(assumed)}, on the scale of 0..1, since nothing else is said."
 
 
 def _input_of(model: Model, layout: str) -> tuple[int | None, int | None, int]:
