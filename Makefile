@@ -1,6 +1,7 @@
 # Everything sets itself up: only Python >= 3.11 and make are needed. No C compiler: every locked package is a wheel.
 #
 #   make demo        the whole study on the built-in model and images: a table here, files and report in out/demo
+#   make docs        the documentation as a site, in build/site; a warning is an error
 #   make test        lint, types and all tests of the core: what CI runs
 #   make test-train  the tests that need torch or Keras, in an environment of their own
 #   make wheel       sdist and wheel in dist/, the wheel installed by itself and tried; QUICK=--quick tries it less
@@ -8,6 +9,7 @@
 #   make faults      kill commands FAULTS=20 times at each signal; full disks, little memory, odd names
 #   make fuzz        for MINUTES=30 give commands files that are nearly right; finds are kept in out/fuzz
 #   make hostile     give every command every file of FOLDER=..., and show what took too long or ended badly
+#   make newcomer    all examples of README and documentation, in order, as a newcomer would run them
 #   make audit       look for known vulnerabilities in the locked versions
 #   make lock        write requirements/*.txt anew, with the hashes of all files; UPGRADE=--upgrade chooses new versions
 
@@ -28,13 +30,21 @@ PYTHON_IS_NEW = import sys; sys.exit(sys.version_info < (3, 11) and "lowbit need
 LOCK = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --no-emit-find-links \
 	--no-annotate --no-header --generate-hashes $(UPGRADE)
 
-.PHONY: demo test test-train wheel lint mutants faults fuzz hostile audit lock clean
+.PHONY: demo docs test test-train wheel lint newcomer mutants faults fuzz hostile audit lock clean
 
 demo: .venv/.core
 	.venv/bin/lowbit demo --out $(OUT)
 
 test: lint
 	.venv/bin/python -m pytest -n 2 --dist worksteal --durations=10 tests
+
+# Two pages are made from the code: that of the commands before MkDocs begins, that of Python by docs/hooks.py.
+docs: .venv/.core .venv-docs/.docs
+	.venv/bin/python docs/commands_page.py > docs/reference/commands.md
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --quiet
+
+newcomer: demo .venv/.test
+	.venv/bin/python tests/newcomer.py
 
 wheel: .venv/.core
 	.venv/bin/python tests/wheel/run.py $(QUICK)
@@ -85,6 +95,12 @@ test-train: .venv-train/.train
 	.venv-audit/bin/python $(LOCKED) --only-binary :all: -r requirements/audit.txt
 	touch $@
 
+.venv-docs/.docs: requirements/docs.txt
+	$(PYTHON) -c '$(PYTHON_IS_NEW)'
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python $(LOCKED) --only-binary :all: -r requirements/docs.txt
+	touch $@
+
 .venv-train/.train: requirements/train.txt requirements/torch.txt requirements/build.txt pyproject.toml
 	$(PYTHON) -c '$(PYTHON_IS_NEW)'
 	$(PYTHON) -m venv .venv-train
@@ -99,9 +115,10 @@ lock: .venv/.test
 	$(LOCK) pyproject.toml requirements/test.in --output-file requirements/test.txt
 	$(LOCK) requirements/build.in --output-file requirements/build.txt
 	$(LOCK) requirements/audit.in --output-file requirements/audit.txt
+	$(LOCK) requirements/docs.in --constraint requirements/test.txt --output-file requirements/docs.txt
 	$(LOCK) pyproject.toml requirements/train.in --output-file requirements/train.txt
 	awk '/^[^ ]/ {torch = /^(torch|nvidia|cuda|triton)/} !torch' requirements/train.txt > requirements/train.part
 	mv requirements/train.part requirements/train.txt
 
 clean:
-	rm -rf .venv .venv-train .venv-audit out build dist
+	rm -rf .venv .venv-train .venv-audit .venv-docs out build dist
