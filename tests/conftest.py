@@ -11,6 +11,7 @@ import pytest
 
 def pytest_configure(config: pytest.Config) -> None:
     """Give each of several workers a core of its own: their runtimes' threads would wait for each other, spinning."""
+    os.environ.pop("COLUMNS", None)  # which workers have, and what prints into a pipe has not
     worker = os.environ.get("PYTEST_XDIST_WORKER")
     if worker is not None and hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))

@@ -80,7 +80,12 @@ def test_images_show_what_has_too_few_digits():
 
 def test_without_images_sums_powers_and_masks_stay_float32():
     model = network(
-        [make_node("Add", "a mask", "m"), make_node("Softmax", "m", "p"), make_node("LayerNormalization", "p g", "b")],
+        [
+            make_node("Tanh", "a", "t"),
+            make_node("Add", "t mask", "m"),
+            make_node("Softmax", "m", "p"),
+            make_node("LayerNormalization", "p g", "b"),
+        ],
         mask=np.where(np.arange(40) % 5, 0, -1e9).astype(np.float32),
         g=np.ones(40, np.float32),
     )

@@ -17,11 +17,14 @@ class OpenVinoSession:
 
     engine = "openvino"
 
-    def __init__(self, compiled: openvino.CompiledModel, outputs: tuple[str, ...]) -> None:
+    def __init__(self, read: openvino.Model, compiled: openvino.CompiledModel) -> None:
         self._request = compiled.create_infer_request()
-        self.input_names: tuple[str, ...] = tuple(port.get_any_name() for port in compiled.inputs)
-        self.output_names = outputs
-        self._bfloat16 = {port.get_any_name() for port in (*compiled.inputs, *compiled.outputs) if _is_bfloat16(port)}
+        # As they are read: compiled, they may also have the names of tensors that turned out to be the same.
+        self.input_names = tuple(port.get_any_name() for port in read.inputs)
+        self.output_names = tuple(port.get_any_name() for port in read.outputs)
+        names = (*self.input_names, *self.output_names)
+        ports = (*compiled.inputs, *compiled.outputs)
+        self._bfloat16 = {name for name, port in zip(names, ports, strict=True) if _is_bfloat16(port)}
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """All outputs by name; floats become those that the model takes, and bfloat16 outputs float32."""
@@ -58,15 +61,13 @@ def open_session(model: bytes | Path | str, *, threads: int, optimized_to: Path 
         properties["INFERENCE_NUM_THREADS"] = threads
     try:
         read = core.read_model(model=model) if isinstance(model, bytes) else core.read_model(str(model))
-        # Compiled, an output may also have the names of tensors that turned out to be the same.
-        outputs = tuple(port.get_any_name() for port in read.outputs)
         compiled = core.compile_model(read, "CPU", properties)
     except Exception as error:
         where = "openvino" if isinstance(model, bytes) else str(model)
         raise EngineError(f"OpenVINO refuses the model: {cause(error)}.", where=where) from error
     if optimized_to is not None:
         openvino.save_model(compiled.get_runtime_model(), str(optimized_to), compress_to_fp16=False)
-    return OpenVinoSession(compiled, outputs)
+    return OpenVinoSession(read, compiled)
 
 
 def version() -> str:

@@ -429,7 +429,7 @@ def test_shape_arithmetic_is_left_out():
 
 def test_without_the_package_the_error_says_what_to_install(network, monkeypatch):
     monkeypatch.setitem(sys.modules, litert_file.SCHEMA, None)
-    with pytest.raises(EngineError, match="ai-edge-litert") as caught:
+    with pytest.raises(EngineError, match="ai_edge_litert") as caught:
         to_litert(QuantizedGraph(network))
     assert "lowbit[litert]" in caught.value.remedy
 
