@@ -17,10 +17,13 @@ from lowbit.quantization.planning.steps import ROUNDING
 from lowbit.quantization.quantize import follow
 from lowbit.quantization.solving.effort import EFFORTS
 from lowbit.quantization.solving.problem import objective
+from lowbit.searching.candidates import Candidate
 from lowbit.searching.choices import menu, planned
 from lowbit.searching.correction import family_factors
 from lowbit.searching.damage import layer_damages
-from lowbit.searching.marks import marks
+from lowbit.searching.limits import SearchLimits
+from lowbit.searching.marks import Marks, marks
+from lowbit.searching.proposals import Proposals, uniform_choice
 from search_cases import network, samples
 
 RECIPES = ("float", "float16w", "linear8", "linear4", "linear3", "linear2", "cluster4", "cluster2", "int8", "int4")
@@ -108,6 +111,20 @@ def test_factors_of_families_are_found_where_files_show_them():
     factors = family_factors(parts, measured)
     assert factors["linear"] == pytest.approx(2.0, rel=0.3)
     assert factors["cluster"] == pytest.approx(0.5, rel=0.3)
+
+
+def test_uniform_files_teach_the_level_too(model, offered):
+    decision = lowbit.plan(model, "linear4", effort="fast")
+    assert uniform_choice(decision) == {each.tensor: f"linear{each.given.bits}" for each in decision.tensors}
+    assert len(set(uniform_choice(decision).values())) > 1  # small layers get more bits
+    flat = lowbit.plan(model, parse_recipe("linear4", extra_bits=0), effort="fast")
+    seen = Marks(
+        drop=0.0, paired=None, metric=0.0, distance=100 * sum(offered.damage_by_family(uniform_choice(flat)).values())
+    )
+    proposals = Proposals((offered,), SearchLimits(max_drop=1.0))
+    taught = proposals.taught([Candidate("linear4", {}, flat, b"", seen, seen)])
+    assert taught.factors["linear"] == pytest.approx(100, rel=0.1)
+    assert proposals.taught([Candidate("plain", {}, replace(flat, steps=()), b"", seen, seen)]).factors == {}
 
 
 def test_one_file_moves_the_level_of_all_families():

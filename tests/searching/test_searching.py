@@ -63,6 +63,12 @@ def test_the_best_is_the_smallest_that_keeps_the_drop(result):
     assert any(each.marks.drop > LIMIT for each in result.candidates)
 
 
+def test_uniform_recipes_are_tried_by_halves(result):
+    tried = [each for each in result.candidates if each.name in ("linear8", "linear5", "linear3", "linear2")]
+    assert tried[0].name == "linear3"
+    assert [each.name for each in tried[1:2]] == (["linear2"] if tried[0].marks.drop <= LIMIT else ["linear5"])
+
+
 def test_what_is_said_of_a_file_is_true_of_the_file_that_was_kept(result, model, data):
     best = result.best
     path = result.paths[best.name]

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from lowbit.quantization.planning.plan import Plan
 from lowbit.searching.candidates import Candidate
 from lowbit.searching.choices import Menu, Option
 from lowbit.searching.correction import family_factors
@@ -54,18 +55,18 @@ class Proposals:
 
     def taught(self, candidates: Sequence[Candidate]) -> "Proposals":
         """The same with what measured candidates teach."""
-        own = [each for each in candidates if each.choice]
-        if not own:
-            return self
         menu = self.menus[0]
-        known = [each for each in own if all(_offers(menu, each.choice))]
-        parts = [menu.damage_by_family(each.choice) for each in known]
-        factors = family_factors(parts, [each.marks.distance for each in known])
-        extra = max(each.bytes - menu.bytes_of(each.choice) for each in known)
+        choices = [(each, each.choice or uniform_choice(each.plan)) for each in candidates]
+        known = [(each, choice) for each, choice in choices if choice and all(_offers(menu, choice))]
+        if not known:
+            return self
+        parts = [menu.damage_by_family(choice) for _, choice in known]
+        factors = family_factors(parts, [each.marks.distance for each, _ in known])
+        extra = max(each.bytes - menu.bytes_of(choice) for each, choice in known)
         ratios = [
-            1e3 * each.latency_ms / menu.us_of(each.choice)
-            for each in known
-            if each.latency_ms is not None and menu.us_of(each.choice) > 0
+            1e3 * each.latency_ms / menu.us_of(choice)
+            for each, choice in known
+            if each.latency_ms is not None and menu.us_of(choice) > 0
         ]
         slowness = math.exp(sum(map(math.log, ratios)) / len(ratios)) if ratios else self.slowness
         return Proposals(self.menus, self.limits, factors, extra, slowness)
@@ -140,6 +141,17 @@ class Proposals:
 
     def _amount(self, proposal: Proposal, what: str) -> float:
         return {DAMAGE: proposal.damage, SIZE: float(proposal.bytes), LATENCY: proposal.us}[what]
+
+
+def uniform_choice(decision: Plan) -> dict[str, str]:
+    """What a uniform recipe comes to, weight by weight: some get more bits. Empty for plain codes, which lose more."""
+    if not decision.steps:
+        return {}
+    return {
+        tensor.tensor: f"{tensor.recipe.rstrip('0123456789')}{tensor.given.bits}"
+        for tensor in decision.tensors
+        if tensor.given is not None and tensor.recipe
+    }
 
 
 def _offers(menu: Menu, choice: Mapping[str, str]) -> list[bool]:

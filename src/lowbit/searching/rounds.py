@@ -108,8 +108,8 @@ class Rounds:
     def _beside(self, number: int) -> list[tuple[str, Proposal | None, Plan]]:
         """Uniform recipes with all steps that would be better than what there is: the search is never worse than they.
 
-        Within a size the finest of each family that fits, once; within a drop the finest that is smaller than the best
-        so far; where time matters the one in integers.
+        Within a size the finest of each family that fits, once; within a drop the one halfway between those that keep
+        it and those that do not; where time matters the one in integers.
         """
         if not self._in_time(1):
             return []
@@ -120,8 +120,7 @@ class Rounds:
             most: float = self.limits.max_size or 0
             found = [self._finest(family, most) for family in UNIFORM if number == 0]
         else:
-            most = min(self.judge.best(self.candidates).bytes - 1, self.limits.max_size or math.inf)
-            found = [self._finest(UNIFORM[0], most)]
+            found = [self._halfway(UNIFORM[0], self.limits.max_size or math.inf)]
         known = {self.store.key(each.plan) for each in self.candidates}
         return [
             (name, None, decision) for name, decision in filter(None, found) if self.store.key(decision) not in known
@@ -134,6 +133,20 @@ class Rounds:
             if self._uniform_bytes(name) <= most:
                 return name, self._recipe_plan(name)
         return None
+
+    def _halfway(self, family: str, most: float) -> tuple[str, Plan] | None:
+        """The recipe of a family halfway between those that were taken and those that were not; None: none is left."""
+        made = {each.name: self.judge.accepts(each) for each in self.candidates}
+        bits = sorted(
+            each.bits for name, each in self.recipes.items() if name == f"{family}{each.bits}" and each.bits <= 8
+        )
+        least = max((width for width in bits if made.get(f"{family}{width}") is False), default=0)
+        enough = min((width for width in bits if made.get(f"{family}{width}")), default=math.inf)
+        left = [width for width in bits if least < width < enough and self._uniform_bytes(f"{family}{width}") <= most]
+        if not left:
+            return None
+        name = f"{family}{left[(len(left) - 1) // 2]}"
+        return name, self._recipe_plan(name)
 
     def _uniform_bytes(self, name: str) -> int:
         if name not in self._bytes:
