@@ -16,7 +16,8 @@ LINE_BREAK = re.compile(r"\s*\n\s*")
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """A question that names the closest of some names, to begin a remedy with; empty if none is close."""
-    near = difflib.get_close_matches(name, dict.fromkeys(known), n=3, cutoff=0.6)
+    spelled = {each.lower(): each for each in known}
+    near = [spelled[each] for each in difflib.get_close_matches(name.lower(), spelled, n=3, cutoff=0.6)]
     return f"Did you mean {' or '.join(near)}? " if near else ""
 
 

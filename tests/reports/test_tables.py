@@ -74,3 +74,9 @@ def test_without_a_terminal_nothing_is_cut_or_broken(monkeypatch):
     console.print(fitted([words("layer")], [(LONG * 9,)], console.width))
     console.print("word " * 99)
     assert [len(line) > 400 for line in console.file.getvalue().splitlines()] == [True] * 4
+
+
+def test_names_are_cut_where_they_stay_different():
+    names = [f"features.{block}.conv.{place}.0.output" for block in range(1, 18) for place in (0, 1)]
+    shown = lines([words("layer")], [[name] for name in names], 23)
+    assert len({line for line in shown if "…" in line}) == len(names)

@@ -15,7 +15,7 @@ from lowbit.reports.console import Console
 ELLIPSIS = "…"
 GAP = 2  # cells between two columns
 FEWEST = 8  # cells that a column is never cut below
-TAIL = 0.6  # share of a name that is cut which its end gets
+TAILS = (0.6, 0.5, 0.4, 0.3, 0.7, 0.2, 0.8)  # shares of a name that is cut which its end may get, the usual one first
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,9 @@ def fitted(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int,
     )  # fmt: skip
     for column, size in zip(columns, sizes, strict=True):
         made.add_column(column.head, justify="right" if column.right else "left", no_wrap=True, min_width=size)
+    tails = [_telling([row[place] for row in rows], size) for place, size in enumerate(sizes)]
     for place, row in enumerate(rows):
-        cells = (Text(shortened(cell, size)) for cell, size in zip(row, sizes, strict=True))
+        cells = (Text(shortened(cell, size, tail)) for cell, size, tail in zip(row, sizes, tails, strict=True))
         made.add_row(*cells, end_section=total and place == len(rows) - 2)
     return made
 
@@ -92,12 +93,23 @@ def _shared(room: int, wanted: Sequence[int]) -> list[int]:
     return given
 
 
-def shortened(text: str, room: int) -> str:
-    """A text in at most `room` cells: beginning and end, and … for what is left out between them."""
+def _telling(texts: Sequence[str], room: int) -> float:
+    """The share of their ends that leaves most of some texts different from each other once they are cut."""
+    return max(TAILS, key=lambda tail: len({shortened(text, room, tail) for text in texts}))
+
+
+def shortened(text: str, room: int, tail_share: float = TAILS[0]) -> str:
+    """A text in at most `room` cells: beginning and end, and … for what is left out between them.
+
+    Args:
+        text: printable.
+        room: cells.
+        tail_share: of what is left that the end gets.
+    """
     if cell_len(text) <= room:
         return text
     left = max(0, room - 1)
-    tail = _taken(text[::-1], max(1, round(TAIL * left)) if left else 0)[::-1]
+    tail = _taken(text[::-1], max(1, round(tail_share * left)) if left else 0)[::-1]
     return _taken(text, left - cell_len(tail)) + ELLIPSIS * (room > 0) + tail
 
 
