@@ -25,7 +25,7 @@ def all_files(comparison: Comparison, linked: frozenset[str] = frozenset()) -> M
     """
     columns = sorted(columns_of(comparison), key=lambda column: GROUPS.index(column.group))
     groups = {name: list(some) for name, some in groupby(columns, key=lambda column: column.group)}
-    names = _width(["recipe", *(row.name for row in comparison.rows)])
+    names = _width([comparison.named_by, *(row.name for row in comparison.rows)])
     shown = fitting(groups, comparison, ROOM - names)
     bands = [
         element("th", {"scope": "colgroup", "colspan": str(len(some)), "class": _class(name)}, name)
@@ -40,7 +40,7 @@ def all_files(comparison: Comparison, linked: frozenset[str] = frozenset()) -> M
     head = element(
         "thead", {},
         element("tr", {"class": "bands"}, element("td", {}), *bands),
-        element("tr", {}, sort_head("recipe", element("small", {}, "")), *heads),
+        element("tr", {}, sort_head(comparison.named_by, element("small", {}, "")), *heads),
     )  # fmt: skip
     body = element("tbody", {}, *_lines(comparison, columns, groups, linked))
     chosen = element(

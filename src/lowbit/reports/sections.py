@@ -152,7 +152,7 @@ def weight_errors(comparison: Comparison) -> Markup:
         "worth 6 dB. Codes that were chosen for the outputs of a layer may differ from the float weights on purpose: "
         "judge those files by their KL."
     )
-    weakest = table(("recipe", "weakest layer", "its SQNR, dB", "all layers, dB"), lines, text=(1,))
+    weakest = table((comparison.named_by, "weakest layer", "its SQNR, dB", "all layers, dB"), lines, text=(1,))
     return _figure(join([both(lambda width: layer_errors(rows, width)), ramp()]), words, weakest)
 
 
@@ -221,11 +221,11 @@ def making(comparison: Comparison) -> Markup:
         counts.append([row.name, *(f"{n:,}" for n in (*numbers, sum(numbers)))])
     parts = []
     if steps:
-        heads = ("recipe", "step", "measure", "before", "after", "after, where fitted", "seconds")
+        heads = (comparison.named_by, "step", "measure", "before", "after", "after, where fitted", "seconds")
         parts += [element("h3", {}, "Steps, and what each gained"), table(heads, steps, text=(1, 2))]
     if counts:
         names = (kind.replace("_", " ") for kind in kinds)
-        parts += [element("h3", {}, "How many numbers each file stores"), table(("recipe", *names, "all"), counts)]
+        parts += [element("h3", {}, "How many numbers each file stores"), table((comparison.named_by, *names, "all"), counts)]
     return join(parts)
 
 
