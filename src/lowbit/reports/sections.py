@@ -225,7 +225,10 @@ def making(comparison: Comparison) -> Markup:
         parts += [element("h3", {}, "Steps, and what each gained"), table(heads, steps, text=(1, 2))]
     if counts:
         names = (kind.replace("_", " ") for kind in kinds)
-        parts += [element("h3", {}, "How many numbers each file stores"), table((comparison.named_by, *names, "all"), counts)]
+        parts += [
+            element("h3", {}, "How many numbers each file stores"),
+            table((comparison.named_by, *names, "all"), counts),
+        ]
     return join(parts)
 
 
