@@ -11,21 +11,10 @@ from lowbit.certainty.intervals import wilson_interval
 from lowbit.certainty.paired import Paired
 from lowbit.certainty.verdicts import Verdict, verdict
 from lowbit.measurement.by_class import by_class, calibration_error
+from lowbit.measurement.details import ByClass, Details, Example, LayerRow, Step
 from lowbit.measurement.error import weight_histogram
 from lowbit.measurement.examples import thumbnail
-from lowbit.measurement.results import (
-    ByClass,
-    Comparison,
-    Details,
-    Environment,
-    Example,
-    LayerCostRow,
-    LayerRow,
-    ModelSummary,
-    NetworkNode,
-    Row,
-    Step,
-)
+from lowbit.measurement.results import Comparison, Environment, LayerCostRow, ModelSummary, NetworkNode, Row
 from lowbit.measurement.results_file import parse_results
 from lowbit.reports.console import Console
 from lowbit.reports.terminal import print_comparison

@@ -5,8 +5,8 @@ import pytest
 
 from lowbit.measurement.accuracy import score
 from lowbit.measurement.by_class import MOST_CONFUSIONS, by_class, calibration_error
+from lowbit.measurement.details import ConfidenceBin, Confusion
 from lowbit.measurement.prediction import Prediction
-from lowbit.measurement.results import ConfidenceBin, Confusion
 
 
 def test_counts_by_hand():

@@ -13,9 +13,10 @@ from comparison_sample import comparison_text, sample_comparison
 from graphs import make, make_node
 from lowbit.measurement import prediction
 from lowbit.measurement.conditions import Conditions
+from lowbit.measurement.details import OutputRow
 from lowbit.measurement.outputs import least_agreement, output_rows, worst
 from lowbit.measurement.prediction import Answers, Runs, predict
-from lowbit.measurement.results import Metric, OutputRow
+from lowbit.measurement.results import Metric
 from lowbit.measurement.results_file import parse_results
 from lowbit.reports.files import results_json
 from lowbit.reports.page import page

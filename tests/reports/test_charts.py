@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from lowbit.measurement.results import Histogram
+from lowbit.measurement.details import Histogram
 from lowbit.reports.charts import weight_histogram
 from lowbit.reports.markup import Markup, element, join
 from lowbit.reports.svg import breadth, linear_ticks, log_ticks

@@ -8,7 +8,8 @@ from html.parser import HTMLParser
 import pytest
 
 from comparison_sample import HOSTILE, hostile, sample_comparison, without_labels
-from lowbit.measurement.results import Details, LayerCostRow
+from lowbit.measurement.details import Details
+from lowbit.measurement.results import LayerCostRow
 from lowbit.reports.page import findings, page
 from lowbit.reports.sections import SECTIONS
 

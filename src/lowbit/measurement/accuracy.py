@@ -17,8 +17,9 @@ from lowbit.certainty.intervals import wilson_interval
 from lowbit.certainty.verdicts import Verdict
 from lowbit.errors import DataError
 from lowbit.measurement.by_class import by_class
+from lowbit.measurement.details import ByClass, OutputRow
 from lowbit.measurement.prediction import Prediction
-from lowbit.measurement.results import ByClass, OutputRow, finite
+from lowbit.measurement.results import finite
 
 PROBABILITY_TOLERANCE = 1e-3
 

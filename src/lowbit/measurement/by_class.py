@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lowbit.calibration.divergence import log_probabilities
-from lowbit.measurement.results import ByClass, ConfidenceBin, Confusion
+from lowbit.measurement.details import ByClass, ConfidenceBin, Confusion
 
 BINS = 15
 MOST_CONFUSIONS = 400

@@ -18,13 +18,14 @@ from lowbit.graph.cost import cost
 from lowbit.graph.model import Model
 from lowbit.graph.weights import weights_by_name
 from lowbit.measurement.conditions import CompareOptions, Conditions
+from lowbit.measurement.details import Step
 from lowbit.measurement.engine_files import Destination, check_files, refused_by_all, write_files
 from lowbit.measurement.entries import check_emulation
 from lowbit.measurement.forecast import forecast
 from lowbit.measurement.kept import Kept
 from lowbit.measurement.measure import measure
 from lowbit.measurement.reference import check_classes
-from lowbit.measurement.results import Comparison, Environment, Step
+from lowbit.measurement.results import Comparison, Environment
 from lowbit.measurement.roofline import Outlook
 from lowbit.measurement.rows import Candidate
 from lowbit.measurement.tasks.table import check_task

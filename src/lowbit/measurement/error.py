@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lowbit.errors import ModelError
-from lowbit.measurement.results import Histogram
+from lowbit.measurement.details import Histogram
 
 
 @dataclass(frozen=True)

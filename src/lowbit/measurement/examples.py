@@ -11,8 +11,8 @@ from PIL import Image
 from lowbit.data.dataset import Dataset
 from lowbit.graph.preprocessing import Preprocessing
 from lowbit.measurement.accuracy import predicted_classes
+from lowbit.measurement.details import Example
 from lowbit.measurement.prediction import Prediction
-from lowbit.measurement.results import Example
 
 THUMBNAIL_PIXELS = 72
 

@@ -22,8 +22,8 @@ from lowbit.files import sha256_file
 from lowbit.formats.record import tools
 from lowbit.graph.model import Model
 from lowbit.graph.weights import weights_by_name
+from lowbit.measurement.details import Step
 from lowbit.measurement.engine_files import Destination, EngineFile, engine_files
-from lowbit.measurement.results import Step
 from lowbit.measurement.results_file import build
 from lowbit.measurement.rows import Candidate
 from lowbit.quantization.planning.plan import Plan

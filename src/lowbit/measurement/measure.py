@@ -21,6 +21,7 @@ from lowbit.formats.opening import load
 from lowbit.graph.model import Model
 from lowbit.measurement.accuracy import Score
 from lowbit.measurement.conditions import Conditions
+from lowbit.measurement.details import Example
 from lowbit.measurement.entries import Entry, entries, label
 from lowbit.measurement.environment import environment
 from lowbit.measurement.examples import examples
@@ -32,7 +33,7 @@ from lowbit.measurement.memory import Memory, memory
 from lowbit.measurement.network import network
 from lowbit.measurement.prediction import Prediction, Runs, predict
 from lowbit.measurement.reference import check_classes, described, image_size, layer_costs
-from lowbit.measurement.results import CLASSIFICATION, Comparison, Environment, Example
+from lowbit.measurement.results import CLASSIFICATION, Comparison, Environment
 from lowbit.measurement.rows import Candidate, Measured, contents, expected_ratio, row, with_fastest
 from lowbit.measurement.sizes import NO_CONTROL, with_sizes
 from lowbit.measurement.speed import WARMUP, Latency, latency, load_average

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lowbit.calibration.answers import UNRELATED, Answer, by_channel
-from lowbit.measurement.results import OutputRow
+from lowbit.measurement.details import OutputRow
 
 LEAST_VARIANCE = 1e-9  # of a channel, relative to the mean: scores beside boxes in pixels have so little
 

@@ -16,11 +16,12 @@ from lowbit.graph.cost import Cost
 from lowbit.measurement import error
 from lowbit.measurement.accuracy import Score
 from lowbit.measurement.by_class import calibration_error
+from lowbit.measurement.details import Details, Example, Histogram, LayerRow, Step
 from lowbit.measurement.entries import Entry
 from lowbit.measurement.layer_times import LayerTimes
 from lowbit.measurement.memory import Memory
 from lowbit.measurement.outputs import least_agreement, worst
-from lowbit.measurement.results import Details, Example, Histogram, LayerRow, Row, Step, finite
+from lowbit.measurement.results import Row, finite
 from lowbit.measurement.speed import Latency
 
 Array = np.ndarray[Any, np.dtype[Any]]

@@ -3,7 +3,8 @@
 import math
 from collections.abc import Mapping, Sequence
 
-from lowbit.measurement.results import Histogram, LayerCostRow, LayerRow, Row
+from lowbit.measurement.details import Histogram, LayerRow
+from lowbit.measurement.results import LayerCostRow, Row
 from lowbit.reports import units
 from lowbit.reports.markup import Markup, element
 from lowbit.reports.svg import LETTER, WIDE, cut, every, line, linear_ticks, short, svg, text, tooltip

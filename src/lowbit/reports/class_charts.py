@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from lowbit.measurement.results import ByClass
+from lowbit.measurement.details import ByClass
 from lowbit.reports.markup import Markup, element
 from lowbit.reports.svg import LETTER, cut, line, svg, text, tooltip
 

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Sequence
 
-from lowbit.measurement.results import ByClass, Comparison, Row
+from lowbit.measurement.details import ByClass
+from lowbit.measurement.results import Comparison, Row
 from lowbit.reports import units
 from lowbit.reports.class_charts import MOST_CLASSES, confusion_matrix, reliability
 from lowbit.reports.distinct import distinct

@@ -7,7 +7,8 @@ import base64
 import binascii
 from collections.abc import Sequence
 
-from lowbit.measurement.results import Example, Row
+from lowbit.measurement.details import Example
+from lowbit.measurement.results import Row
 from lowbit.reports import units
 from lowbit.reports.charts import weight_histogram
 from lowbit.reports.markup import Markup, element, join, table

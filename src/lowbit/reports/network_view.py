@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 
-from lowbit.measurement.results import Comparison, LayerRow, Row
+from lowbit.measurement.details import LayerRow
+from lowbit.measurement.results import Comparison, Row
 from lowbit.reports import units
 from lowbit.reports.distinct import distinct
 from lowbit.reports.markup import Markup, element, scrolling
