@@ -198,6 +198,23 @@ def test_bad_models_get_one_sentence_and_exit_code_2_and_nothing_is_written(fold
     assert not output.exists()
 
 
+@pytest.mark.parametrize("name", ["truncated.onnx", "truncated.lowbit"])
+@pytest.mark.parametrize(
+    "line", ["inspect FILE", "measure GOOD FILE --data DATA --mean 0.5 --std 0.5", "measure FILE --data DATA"]
+)
+def test_a_truncated_file_is_named_wherever_it_stands(line, name, folder, tmp_path, capsys):
+    whole = tmp_path / "whole.lowbit"
+    assert run("pack", folder / "net.onnx", "-o", whole, capsys=capsys)[0] == 0
+    for source in (folder / "net.onnx", whole):
+        (tmp_path / f"truncated{source.suffix}").write_bytes(source.read_bytes()[:-200])
+    places = {"FILE": tmp_path / name, "GOOD": folder / "net.onnx", "DATA": folder / "test"}
+    code, _, err = run(*(places.get(word, word) for word in line.split()), capsys=capsys)
+    assert code == 2
+    assert err.startswith(f"Error: {tmp_path / name}: ")
+    assert "truncated" in err
+    assert any(word in err for word in ("again.", "Check"))
+
+
 def image_folders(folder, tmp_path):
     """Evaluation folders that are wrong in one way each."""
     source = sorted((folder / "test").rglob("*.png"))[0].read_bytes()

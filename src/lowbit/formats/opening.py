@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 
 from lowbit.engines.litert_reader import read_litert
-from lowbit.errors import ModelError, OutputError
+from lowbit.errors import ArchiveError, ModelError, OutputError
 from lowbit.files import check_has_end
 from lowbit.formats.ledger import NUMBERS, Ledger
 from lowbit.formats.litert.ledger import litert_layer_weights, read_litert_ledger
@@ -66,7 +66,7 @@ def load(
     if isinstance(source, str | os.PathLike):
         path = Path(source)
         if is_archive(path):
-            unpacked = graph_load.load(archive.unpack(path.read_bytes()), input_sizes=input_sizes)
+            unpacked = graph_load.load(unpack_file(path), input_sizes=input_sizes)
             return dataclasses.replace(unpacked, source=str(path))
         if is_foreign(path):
             return _imported(path, given)
@@ -146,15 +146,10 @@ def check_calls(path: Path | str) -> None:
     """Refuse an ONNX file whose functions call each other too often, which a runtime would write out one by one.
 
     Raises:
-        ModelError: it is one. What else may be wrong with a file is left to whoever opens it.
+        ModelError: it is one, or no ONNX file at all. What else may be wrong with it is left to whoever opens it.
     """
-    if is_litert(path):
-        return
-    try:
-        proto = onnx.load(str(path), load_external_data=False)
-    except Exception:  # whatever protobuf finds wrong with it
-        return
-    check_functions(proto, str(path))
+    if not is_litert(path):
+        check_functions(graph_load.read_proto(Path(path), external=False), str(path))
 
 
 def file_rules(path: Path | str) -> tuple[str, ...]:
@@ -194,7 +189,7 @@ def opened(path: Path | str, folder: Path) -> Path:
     """
     path = Path(path)
     if is_archive(path):
-        content = archive.unpack(path.read_bytes())
+        content = unpack_file(path)
     elif not is_litert(path) and is_foreign(path):
         content = load(path).to_bytes()
     else:
@@ -253,7 +248,10 @@ def unpack_file(path: Path | str) -> bytes:
         ModelError: it cannot be read.
         ArchiveError: not an archive, or a damaged one.
     """
-    return archive.unpack(read_file(path))
+    try:
+        return archive.unpack(read_file(path))
+    except ArchiveError as error:
+        raise ArchiveError(error.what, where=str(path), remedy=error.remedy) from error
 
 
 def read_file(path: Path | str) -> bytes:

@@ -77,7 +77,7 @@ def entries(
         progress: told as files are tried.
 
     Raises:
-        ModelError: functions of a file call each other too often.
+        ModelError: a file is no ONNX file, or its functions call each other too often.
         EngineError: no such engine, or one that refuses a file (with `auto`: all of them do).
         SchemeError: no such emulation.
         DataError: no file has anything that emulation would change.
