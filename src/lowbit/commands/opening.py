@@ -35,6 +35,7 @@ def load_model(path: Path, preprocessing: PreprocessingOptions = AS_STORED) -> "
         mean=preprocessing.mean,
         std=preprocessing.std,
         layout=preprocessing.layout,
+        colors=preprocessing.colors,
         crop=preprocessing.crop,
     )
     if loaded.preprocessing_note:

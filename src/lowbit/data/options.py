@@ -6,7 +6,7 @@ import re
 from lowbit.errors import DataError
 from lowbit.graph.exporters import layout_of
 from lowbit.graph.model import Model
-from lowbit.graph.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+from lowbit.graph.preprocessing import IMAGENET_MEAN, IMAGENET_STD, RGB, Preprocessing
 
 
 def with_preprocessing(
@@ -16,6 +16,7 @@ def with_preprocessing(
     mean: str | None = None,
     std: str | None = None,
     layout: str | None = None,
+    colors: str | None = None,
     crop: float | None = None,
 ) -> Model:
     """The model with the given preprocessing; whatever is not given comes from its metadata and its input's shape.
@@ -23,9 +24,10 @@ def with_preprocessing(
     Args:
         model: a loaded model.
         size: "128" or "128x96" (height x width), in pixels.
-        mean: "imagenet", or one number per channel on the scale of 0..1, or one for all.
+        mean: "imagenet", or one number per channel on the scale of 0..1, in the order of the network, or one for all.
         std: likewise.
         layout: "NCHW" or "NHWC".
+        colors: "RGB" or "BGR", the order of the network's channels.
         crop: the share of an image's middle that is taken; see `Preprocessing`.
 
     Returns:
@@ -35,7 +37,7 @@ def with_preprocessing(
         DataError: an invalid value, or one that does not fit the model's input.
     """
     known = model.preprocessing
-    if size is None and mean is None and std is None and layout is None and crop is None:
+    if all(each is None for each in (size, mean, std, layout, colors, crop)):
         return model
     layout = layout.upper() if layout else (known.layout if known else layout_of(model.input.shape))
     height, width, channels = _input_of(model, layout)
@@ -56,14 +58,17 @@ def with_preprocessing(
         height, width = height or known.height, width or known.width
     if not height or not width:
         raise DataError("the model's input has no fixed size.", where=model.source, remedy="Add --image-size HxW.")
+    order = colors.upper() if colors else (known.colors if known else RGB)
+    step = 1 if order == RGB else -1
     preprocessing = Preprocessing(
         height=height,
         width=width,
         channels=channels,
         layout=layout,
         scale=known.scale if known else 1 / 255,
-        mean=_numbers(mean, "--mean", channels, IMAGENET_MEAN) or (known.mean if known else (0.0,) * channels),
-        std=_numbers(std, "--std", channels, IMAGENET_STD) or (known.std if known else (1.0,) * channels),
+        mean=_numbers(mean, "--mean", channels, IMAGENET_MEAN[::step]) or (known.mean if known else (0.0,) * channels),
+        std=_numbers(std, "--std", channels, IMAGENET_STD[::step]) or (known.std if known else (1.0,) * channels),
+        colors=order,
         crop=crop if crop is not None else (known.crop if known else None),
     )
     return dataclasses.replace(model, preprocessing=preprocessing, preprocessing_note=_note(model, mean, std))
