@@ -42,6 +42,7 @@ SOLVED = {"linear": (2, 4, 5, 8), "cluster": (1, 2, 4, 6), "int": (2, 4, 8), "ic
 PER_BIT = math.log(4)  # by which the logarithm of D falls from bit to bit beyond the widths that are solved for
 SPREAD = 4.0  # standard deviations on either side of its mean that the range of an activation reaches
 LEAST = 1e-30
+MOST_JUDGING = 256  # samples that show what errors cost
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -85,13 +86,21 @@ class LayerDamage:
 
 @single_thread_blas()
 def layer_damages(
-    model: Model, data: Dataset, recipes: Mapping[str, Recipe], *, threads: int = 0, progress: Progress = SILENT
+    model: Model,
+    data: Dataset,
+    judging: Dataset,
+    recipes: Mapping[str, Recipe],
+    *,
+    threads: int = 0,
+    progress: Progress = SILENT,
 ) -> tuple[LayerDamage, ...]:
     """The forecast of every layer that has second moments, in execution order.
 
     Args:
         model: the prepared float model.
         data: calibration samples, in runs of the model; labels are not used.
+        judging: samples on which it shows what a layer's errors cost the network: those that candidates are measured on,
+            since a network is surer of samples that it was trained on.
         recipes: by name, those that layers may get.
         threads: that share the samples; 0 takes as many as there are cores.
         progress: told after every layer.
@@ -100,7 +109,7 @@ def layer_damages(
     for layer in layers(model):
         first_reader.setdefault(layer.weight, layer)
     nodes = [layer.node for layer in first_reader.values() if layer.columns <= WIDEST]
-    rest = Rest(model, data, threads or cores())
+    rest = Rest(model, judging, threads or cores(), most=MOST_JUDGING)
     run = LayerwisePass(model, data, nodes, EFFORTS[EFFORT], threads=threads)
     tests: dict[str, Test] = {}
     errors: dict[str, tuple[str, dict[str, float], float]] = {}
