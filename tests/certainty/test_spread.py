@@ -22,7 +22,7 @@ def test_groups_hold_every_sample_once_and_are_of_one_size():
 
 
 def segmented(generator, samples):
-    """Pixels of three classes in each image, right ones of two files: sizes differ much, and few images lose anything."""
+    """Pixels of three classes in each image, right ones of two files: sizes differ much, few images lose anything."""
     union = generator.lognormal(0, 1, (samples, 3)) * (generator.random((samples, 3)) < [0.9, 0.6, 0.3])
     quality = generator.beta(6, 2, (samples, 1)) * [1.0, 0.9, 0.8]
     worse = quality - np.abs(generator.normal(0, 0.08, (samples, 3))) * (generator.random((samples, 1)) < 0.4)

@@ -218,7 +218,6 @@ def test_one_word_turns_the_colors_of_what_a_file_says(place, tmp_path, capsys):
     assert turned.mean == named.mean[::-1] == MEAN  # numbers stay as they are said, `imagenet` is by color
 
 
-
 def test_classes_of_other_numbers_are_noticed(place, tmp_path, capsys):
     labels = np.repeat([1, 2, 3, 0], 8)
     np.save(tmp_path / "labels.npy", labels)

@@ -9,7 +9,7 @@ from PIL import Image
 import doctored
 import lowbit
 from lowbit.data.opening import open_data
-from lowbit.data.options import with_preprocessing
+from lowbit.data.options import ImageWords, with_preprocessing
 from lowbit.diagnosis.calibration_set import samples_needed
 from lowbit.diagnosis.diagnosis import diagnose
 from lowbit.diagnosis.findings import (
@@ -71,7 +71,7 @@ def test_the_order_of_colors_is_cured_by_an_option(subject):
         model = dataclasses.replace(subject.model, preprocessing=how)
         words = found(model, lowbit.open_images((given, labels), how))[ORDER].cure.split()
         options = {name.removeprefix("--"): value for name, value in zip(words[::2], words[1::2], strict=True)}
-        cured = with_preprocessing(model, **options)
+        cured = with_preprocessing(model, ImageWords(**options))
         assert cured.preprocessing == dataclasses.replace(how, colors=said[::-1])
         assert not found(cured, lowbit.open_images((given, labels), cured.preprocessing))
 

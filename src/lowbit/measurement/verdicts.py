@@ -52,7 +52,9 @@ class Judgement:
         if metric is None or metric.name not in float_scores:
             return None
         before = float_scores[metric.name]
-        found = self.spread(answers.named_as(self.reference), metric, metric.best * (before - scored.scores[metric.name]))
+        found = self.spread(
+            answers.named_as(self.reference), metric, metric.best * (before - scored.scores[metric.name])
+        )
         if found is None:
             return Verdict(CANNOT_TELL, -math.inf, math.inf)
         margin = MARGIN if found.share else MARGIN * abs(before)

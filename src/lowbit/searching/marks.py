@@ -20,8 +20,8 @@ class Marks:
     Attributes:
         distance: mean KL divergence in nats, or relative squared error.
         drop: points lost by the task's first metric; percent of predictions changed where a classifier has no labels.
-        evidence: what is known of that drop on other samples: counts of lost and gained images, or the spread of another
-            task's metric; None where neither can be measured.
+        evidence: what is known of that drop on other samples: counts of lost and gained images, or the spread of
+            another task's metric; None where neither can be measured.
         metric: the task's first metric, a share of 1 for classification.
     """
 
