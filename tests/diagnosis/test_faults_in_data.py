@@ -66,6 +66,10 @@ def test_other_preprocessing_is_found_without_labels(subject):
 def test_the_order_of_colors_is_cured_by_an_option(subject):
     """The options that are printed make the model answer as it should, whichever order it was given."""
     images, labels = doctored.pixels(72, seed=2)
+    by_color = dataclasses.replace(doctored.HOW, mean=doctored.HOW.mean[::-1], std=doctored.HOW.std[::-1], colors="BGR")
+    wrong = dataclasses.replace(subject.model, preprocessing=by_color)
+    cure = found(wrong, lowbit.open_images((images, labels), by_color))[ORDER].cure
+    assert cure == "--mean imagenet --std imagenet --colors RGB"
     for said, given in (("RGB", images[..., ::-1]), ("BGR", images)):
         how = dataclasses.replace(doctored.HOW, colors=said)
         model = dataclasses.replace(subject.model, preprocessing=how)

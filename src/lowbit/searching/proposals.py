@@ -13,7 +13,7 @@ from lowbit.searching.limits import LATENCY, SIZE, SearchLimits
 
 DAMAGE = "damage"
 RESOURCES = (DAMAGE, SIZE, LATENCY)
-SPARE = 0.003  # of a size that is left over before a file has shown what it takes beyond its forecast
+SPARE = 0.006  # of a size that is left over before a file has shown what it takes beyond its forecast
 
 
 @dataclass(frozen=True)
