@@ -189,16 +189,16 @@ def _alternatives(model: Model, data: Dataset) -> Iterator[Alternative]:
     if guess is not None:
         wanted |= {name: normalized(how, *each) for name, each in NORMALIZATIONS.items() if has(channels, *each)}
     for name, other in wanted.items():
-        known = not name or _same(other, how)
-        if not known:
+        given = not name or _same(other, how)
+        if not given:
             yield Alternative((NORMALIZATION,), name, prepared(how, other, axis), as_options(other, said=how.colors))
         if channels == 3:
             # Numbers of each color go with it; only those that are given are tried as they are, too.
             turned = in_other_order(other) if name else dataclasses.replace(how, colors=_other(how.colors))
             said = f"the channels in the other order ({turned.colors} for {how.colors})"
             yield Alternative(
-                (ORDER,) if known else (NORMALIZATION, ORDER),
-                said if known else f"{name} and {said}",
+                (ORDER,) if given else (NORMALIZATION, ORDER),
+                said if given else f"{name} and {said}",
                 prepared(how, turned, axis),
                 _cure(how, turned, as_arrays=as_arrays),
             )
