@@ -116,6 +116,8 @@ def open_data(
     data = run(source, model, limit=limit, feeds=feeds, labels=labels)
     if isinstance(data, Images) and data.preprocessing is None and data.needs_preprocessing and len(model.inputs) == 1:
         raise unprepared(model, data.name)
+    if isinstance(data, Images) and data.source.note:
+        say(f"Note: {data.source.note}", error=True)
     return data
 
 
