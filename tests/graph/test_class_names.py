@@ -15,6 +15,7 @@ AB = ("a", "b")
         {"lowbit.classes": '["a", "b"]'},
         {"names": "{0: 'a', 1: 'b'}"},
         {"names": '{"1": "b", "0": "a"}'},
+        {"names": "{0: 'a', 1: \"b\",}"},
         {"names": "['a', 'b']", "lowbit.classes": "[1, 2]"},
     ],
 )
@@ -40,7 +41,26 @@ def test_in_a_file_beside_the_model(tmp_path, file, said):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "[", "3", "{}", "[]", "{0: 'a', 2: 'b'}", "['a', 3]", "['a', '']", '["' + "x" * 201 + '", "b"]', "[" * 9999],
+    [
+        "",
+        "[",
+        "3",
+        "{}",
+        "[]",
+        "{0: 'a', 2: 'b'}",
+        "['a', 3]",
+        "['a', '']",
+        '["' + "x" * 201 + '", "b"]',
+        "[" * 9999,
+        "[1<" * 9,
+        "{0: 'a' 1}",
+    ],
 )
 def test_what_is_no_list_of_names_is_none(text):
     assert class_names({"names": text}, None, None) == ()
+
+
+def test_names_may_hold_quotes():
+    said = ("it's", 'a "b"', "c\\d", "é\n")
+    assert class_names({"names": repr(dict(enumerate(said)))}, None, 4) == said
+    assert class_names({"lowbit.classes": json.dumps(said)}, None, 4) == said

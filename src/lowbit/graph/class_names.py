@@ -6,6 +6,7 @@ Sources: Ultralytics `engine/exporter.py` (`names`), transformers `configuration
 
 import ast
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from lowbit.graph.exporters import beside
 CLASSES_KEY = "lowbit.classes"
 LONGEST_TEXT = 1_000_000  # characters; 21,000 names of ImageNet take fewer
 LONGEST_NAME = 200
+# Names, numbered or not, as Python writes them: nothing nested, so that no parser is led astray.
+LITERAL = re.compile(r"""[\[{]\s*(?:(?:\d+\s*:\s*)?(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")[\s,]*)*[\]}]""")
 FILES = {"config.json": ("id2label", "label_names"), "metadata.json": ("labels",)}
 
 
@@ -50,9 +53,7 @@ def _parsed(text: str) -> object:
     """A list or a mapping, as JSON or as Python writes it."""
     if not 0 < len(text) <= LONGEST_TEXT:
         return None
-    for read in (json.loads, ast.literal_eval):
-        try:
-            return read(text)
-        except (ValueError, SyntaxError, RecursionError, MemoryError):
-            continue
-    return None
+    try:
+        return ast.literal_eval(text) if LITERAL.fullmatch(text) else json.loads(text)
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        return None
