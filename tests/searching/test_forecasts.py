@@ -37,7 +37,7 @@ def model():
 @pytest.fixture(scope="module")
 def damages(model):
     images = as_runs(model, lowbit.open_data(samples(model, 24, seed=3), model))
-    return layer_damages(model, images, images, {name: parse_recipe(name) for name in RECIPES}, threads=1)
+    return layer_damages(model, images, {name: parse_recipe(name) for name in RECIPES}, threads=1)
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,7 @@ def test_output_errors_are_those_of_the_file_where_channels_lie_apart():
     recipe = "linear3"
     model = lowbit.load(networks.depthwise_network())
     images = as_runs(model, lowbit.open_images(networks.inputs(32), None))
-    damages = layer_damages(model, images, images, {recipe: parse_recipe(recipe)}, threads=1)
+    damages = layer_damages(model, images, {recipe: parse_recipe(recipe)}, threads=1)
     errors = {each.node: each.errors[recipe] for each in damages}
     for layer, moments in LayerwisePass(model, images, ["conv1", "conv3", "conv4"], EFFORTS["fast"], threads=1):
         # The layer alone: behind others that are quantized it would make good what they lose.

@@ -8,8 +8,8 @@ Codes are solved as rounding will solve them, on a sample of rows and for a few 
 is interpolated, since a bit divides D by four wherever it was measured (by 2.9 to 5 on ResNet20). Rounded activations
 add noise of their own: step^2 / 12 for each input of a product.
 
-What D costs the network is measured with codes of two widths, each layer alone, on the samples that candidates are
-measured on; between them the logarithm of the cost of one unit is interpolated in that of D. Layers add up. The level
+What D costs the network is measured with codes of two widths, each layer alone, on calibration samples;
+between them the logarithm of the cost of one unit is interpolated in that of D. Layers add up. The level
 is corrected by what measured files lose (`searching.correction`).
 """
 
@@ -44,7 +44,7 @@ SHOWN = ("linear2", "linear4")  # whose codes show what errors cost, the coarser
 PER_BIT = math.log(4)  # by which the logarithm of D falls from bit to bit beyond the widths that are solved for
 SPREAD = 4.0  # standard deviations on either side of its mean that the range of an activation reaches
 LEAST = 1e-30
-MOST_JUDGING = 256  # samples that show what errors cost
+MOST_SHOWING = 256  # samples that show what errors cost
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -96,7 +96,6 @@ class LayerDamage:
 def layer_damages(
     model: Model,
     data: Dataset,
-    judging: Dataset,
     recipes: Mapping[str, Recipe],
     *,
     threads: int = 0,
@@ -107,8 +106,6 @@ def layer_damages(
     Args:
         model: the prepared float model.
         data: calibration samples, in runs of the model; labels are not used.
-        judging: samples on which it shows what errors cost the network: those that candidates are measured on, since
-            a network is surer of samples that it was trained on.
         recipes: by name, those that layers may get.
         threads: that share the samples; 0 takes as many as there are cores.
         progress: told after every layer.
@@ -117,7 +114,7 @@ def layer_damages(
     for layer in layers(model):
         first_reader.setdefault(layer.weight, layer)
     nodes = [layer.node for layer in first_reader.values() if layer.columns <= WIDEST]
-    rest = Rest(model, judging, threads or cores(), most=MOST_JUDGING)
+    rest = Rest(model, data, threads or cores(), most=MOST_SHOWING)
     run = LayerwisePass(model, data, nodes, EFFORTS[EFFORT], threads=threads)
     tests: dict[str, Test] = {}
     found: dict[str, LayerDamage] = {}

@@ -163,8 +163,7 @@ class Rounds:
         model, data = self.bench.model, self.bench.calibration
         assert data is not None
         recipes = self.recipes
-        judging = self.bench.exams[0].data
-        damages = layer_damages(model, data, judging, recipes, threads=self.bench.threads, progress=self.progress)
+        damages = layer_damages(model, data, recipes, threads=self.bench.threads, progress=self.progress)
         kinds = dict.fromkeys(recipe.activations for recipe in recipes.values() if recipe.integer)
         floats = [name for name, recipe in recipes.items() if not recipe.integer]
         menus = []
