@@ -39,7 +39,7 @@ def images(count=12, size=SIZE):
 
 def quantized(proto, x):
     model = lowbit.load(proto)
-    return lowbit.quantize(model, "int8", calibration=lowbit.open_images(list(x), None), effort="fast")
+    return lowbit.quantize(model, "int8", calibration=lowbit.open_images(list(x), None), steps=())
 
 
 def kinds(content, folder):

@@ -72,7 +72,7 @@ def test_other_forms_come_back_too(recipe, options, tmp_path):
 
 def test_integer_and_float_models(model, tmp_path):
     images = lowbit.open_images(list(networks.inputs(8)), None)
-    content = written(model, "int8", tmp_path, calibration=images)[1]
+    content = written(model, "int8", tmp_path, calibration=images, steps=())[1]
     assert unpack(pack(content)) == content
     assert sum(symbols.size for symbols in stored_symbols(content).values()) == 1436, "all weights, no zero points"
     content = networks.residual_network().SerializeToString()
