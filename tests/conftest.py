@@ -3,7 +3,7 @@
 import gc
 import importlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -44,6 +44,18 @@ def quick_measuring(monkeypatch) -> None:
 
     Memory is unknown then, and integers are twice as fast as float.
     """
+    measure_quickly(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def quick_measuring_of_module() -> Iterator[None]:
+    """The same for fixtures of modules, from the first of them to the end of the module."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        measure_quickly(monkeypatch)
+        yield
+
+
+def measure_quickly(monkeypatch) -> None:
     from lowbit.measurement import entries, forecast, measure, peaks
     from lowbit.measurement.memory import Memory
 

@@ -14,6 +14,9 @@ from lowbit.cli import main
 from lowbit.graph.sizes import parse_sizes
 
 
+pytestmark = pytest.mark.usefixtures("quick_measuring")
+
+
 @pytest.fixture
 def folder(tmp_path):
     case = many_inputs.tokens()

@@ -41,6 +41,7 @@ def decibels(wanted, given):
     return 10 * np.log10(np.square(wanted - wanted.mean(axis=0)).sum() / np.square(given - wanted).sum())
 
 
+@pytest.mark.usefixtures("quick_measuring")
 def test_map_of_the_file_is_that_of_float(quantized, test_data, tmp_path):
     pytest.importorskip("pycocotools")
     file = quantized.save(tmp_path / "int8.onnx")
