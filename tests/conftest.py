@@ -19,6 +19,15 @@ def pytest_configure(config: pytest.Config) -> None:
         os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
 
 
+# A minute or half a one each, which leave the other worker idle if they begin last.
+LONGEST = ("test_readme.py", "test_examples.py", "test_document.py", "test_dask.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest tests come first."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Keep what was collected, 300,000 objects, out of garbage collection, which `quantize` asks for after each step.
 
