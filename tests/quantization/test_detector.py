@@ -22,13 +22,13 @@ def model():
 
 @pytest.fixture(scope="module")
 def test_data(model):
-    pictures = hand_pictures("test", 80)
+    pictures = hand_pictures("test", 48)
     return lowbit.open_data(pictures.images, model, labels=pictures.labels)
 
 
 @pytest.fixture(scope="module")
 def quantized(model):
-    return lowbit.quantize(model, "int8", calibration=hand_pictures("calibration", 96).images, effort="fast")
+    return lowbit.quantize(model, "int8", calibration=hand_pictures("calibration", 48).images, effort="fast")
 
 
 def outputs(file, engine, data):
