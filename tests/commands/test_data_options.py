@@ -13,7 +13,6 @@ from graphs import make, make_node
 from lowbit.cli import main
 from lowbit.graph.sizes import parse_sizes
 
-
 pytestmark = pytest.mark.usefixtures("quick_measuring")
 
 

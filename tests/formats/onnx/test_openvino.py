@@ -31,7 +31,9 @@ def pictures(count, seed=0):
 @pytest.fixture(scope="module")
 def int8():
     model = dataclasses.replace(lowbit.load(networks.residual_network(first=16)), preprocessing=HOW)
-    return lowbit.quantize(model, "int8", calibration=[HOW.apply(image) for image in pictures(16, seed=5)], effort="fast")
+    return lowbit.quantize(
+        model, "int8", calibration=[HOW.apply(image) for image in pictures(16, seed=5)], effort="fast"
+    )
 
 
 def given(form, count=48):
@@ -98,7 +100,9 @@ def test_what_differs_from_the_file_for_onnxruntime(int8):
 def test_a_mean_that_no_pixel_has_keeps_one_zero_point(int8):
     how = Preprocessing(SIDE, SIDE, mean=(-0.1, 0.5, 1.2), std=IMAGENET_STD)
     model = dataclasses.replace(int8.model, preprocessing=how)
-    quantized = lowbit.quantize(model, "int8", calibration=[how.apply(image) for image in pictures(16, seed=5)], steps=())
+    quantized = lowbit.quantize(
+        model, "int8", calibration=[how.apply(image) for image in pictures(16, seed=5)], steps=()
+    )
     images = pictures(32, seed=9)
     expected = run(model.to_bytes(), np.stack([how.apply(image) for image in images]), "onnxruntime")
     content = quantized.to_bytes(FileForm("openvino", input="uint8"))
