@@ -386,7 +386,7 @@ def test_litert_files_are_written_and_measured_beside_onnx(folder, tmp_path, cap
 
 
 def test_a_file_for_openvino_differs_and_formats_that_are_none_are_refused(folder, tmp_path, capsys):
-    how = ("-r", "int8", "--calibration", folder / "calibration", *SIZE, "--effort", "fast")
+    how = ("-r", "int8", "--calibration", folder / "calibration", *SIZE, "--steps", "none")
     for name, to in (("a", "onnx"), ("b", "openvino")):
         path = tmp_path / f"{name}.onnx"
         assert run("quantize", folder / "net.onnx", *how, "-o", path, "--to", to, capsys=capsys)[0] == 0
@@ -402,7 +402,7 @@ def pixels_and_floats(folder, tmp_path, recipe, suffix, capsys):
     files = []
     for kind in ("float32", "uint8"):
         files.append(tmp_path / f"{recipe}-{kind}.{suffix}")
-        how = ("-r", recipe, "--calibration", folder / "calibration", *SIZE, "--effort", "fast", "--input", kind)
+        how = ("-r", recipe, "--calibration", folder / "calibration", *SIZE, "--steps", "none", "--input", kind)
         assert run("quantize", folder / "net.onnx", *how, "-o", files[-1], capsys=capsys)[0] == 0
     return files
 
