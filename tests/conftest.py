@@ -1,8 +1,9 @@
 """Fixtures that several rooms share."""
 
+import gc
 import importlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -16,6 +17,29 @@ def pytest_configure(config: pytest.Config) -> None:
     if worker is not None and hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
+
+
+# A minute or half a one each, which leave the other worker idle if they begin last.
+LONGEST = ("test_readme.py", "test_examples.py", "test_document.py", "test_dask.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest tests come first."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[object]:
+    """Keep what is collected, 300,000 objects, out of garbage collections, which `quantize` asks for after each step.
+
+    One took 0.2 seconds of processor time, hardly less than a step on the networks here.
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.fixture(scope="session")
@@ -34,6 +58,18 @@ def quick_measuring(monkeypatch) -> None:
 
     Memory is unknown then, and integers are twice as fast as float.
     """
+    measure_quickly(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def quick_measuring_of_module() -> Iterator[None]:
+    """The same for fixtures of modules, from the first of them to the end of the module."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        measure_quickly(monkeypatch)
+        yield
+
+
+def measure_quickly(monkeypatch) -> None:
     from lowbit.measurement import entries, forecast, measure, peaks
     from lowbit.measurement.memory import Memory
 

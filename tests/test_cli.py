@@ -386,7 +386,7 @@ def test_litert_files_are_written_and_measured_beside_onnx(folder, tmp_path, cap
 
 
 def test_a_file_for_openvino_differs_and_formats_that_are_none_are_refused(folder, tmp_path, capsys):
-    how = ("-r", "int8", "--calibration", folder / "calibration", *SIZE, "--effort", "fast")
+    how = ("-r", "int8", "--calibration", folder / "calibration", *SIZE, "--steps", "none")
     for name, to in (("a", "onnx"), ("b", "openvino")):
         path = tmp_path / f"{name}.onnx"
         assert run("quantize", folder / "net.onnx", *how, "-o", path, "--to", to, capsys=capsys)[0] == 0
@@ -402,13 +402,14 @@ def pixels_and_floats(folder, tmp_path, recipe, suffix, capsys):
     files = []
     for kind in ("float32", "uint8"):
         files.append(tmp_path / f"{recipe}-{kind}.{suffix}")
-        how = ("-r", recipe, "--calibration", folder / "calibration", *SIZE, "--effort", "fast", "--input", kind)
+        how = ("-r", recipe, "--calibration", folder / "calibration", *SIZE, "--steps", "none", "--input", kind)
         assert run("quantize", folder / "net.onnx", *how, "-o", files[-1], capsys=capsys)[0] == 0
     return files
 
 
-@pytest.mark.parametrize("suffix", ["onnx", "tflite"])
-@pytest.mark.parametrize("recipe", ["int8", "linear8", "float"])
+@pytest.mark.parametrize(
+    ("recipe", "suffix"), [("int8", "onnx"), ("int8", "tflite"), ("linear8", "onnx"), ("float", "tflite")]
+)
 def test_files_that_take_image_bytes_stand_beside_those_that_take_floats(folder, tmp_path, recipe, suffix, capsys):
     if suffix == "tflite":
         pytest.importorskip("ai_edge_litert")
@@ -427,7 +428,7 @@ def test_files_that_take_image_bytes_stand_beside_those_that_take_floats(folder,
 @pytest.mark.parametrize("kind", ["int8", "uint8"])
 def test_litert_files_can_take_and_give_codes(folder, tmp_path, kind, capsys):
     pytest.importorskip("ai_edge_litert")
-    how = ("-r", "int8", "--calibration", folder / "calibration", *SIZE, "--effort", "fast")
+    how = ("-r", "int8", "--calibration", folder / "calibration", *SIZE, "--steps", "none")
     files = [tmp_path / "floats.tflite", tmp_path / "codes.tflite"]
     for path, types in ((files[0], ()), (files[1], ("--input", kind, "--output-type", kind))):
         assert run("quantize", folder / "net.onnx", *how, *types, "-o", path, capsys=capsys)[0] == 0
@@ -592,7 +593,7 @@ def test_quantize_says_what_judges_and_which_layers_are_wider(folder, tmp_path, 
 
 def test_quantize_says_beforehand_that_integers_will_not_be_faster(folder, tmp_path, monkeypatch, capsys):
     how = ("quantize", folder / "net.onnx", "-r", "int8", "--calibration", folder / "calibration", *SIZE)
-    how = (*how, "--effort", "fast", "--json", "-o", tmp_path / "a.onnx")
+    how = (*how, "--steps", "none", "--json", "-o", tmp_path / "a.onnx")
     rates = processor.Rates(mac=1e-9, window_mac=1e-9, depthwise_mac=1e-9, output=1e-9, start=1e-6)
     for faster in (False, True):
         integers = processor.Rates(1e-10, 1e-10, 1e-10, 1e-10, 1e-7) if faster else rates

@@ -21,6 +21,7 @@ ROOMS = (
     "files",
     "staging",
     "ending",
+    "switches",
     "progress",
     "processor",
     "graph",

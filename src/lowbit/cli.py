@@ -23,11 +23,11 @@ from lowbit.commands import (
     training,
 )
 from lowbit.commands.groups import Command, flat
-from lowbit.console import DEBUG, VERBOSE, debugging, fail, say, show_traceback
+from lowbit.console import fail, say, show_traceback
 from lowbit.ending import EXIT_INTERRUPTED, ending_quietly
 from lowbit.errors import LowbitError, OutputError
 from lowbit.printable import printable
-from lowbit.progress import QUIET
+from lowbit.switches import DEBUG, QUIET, VERBOSE, is_on, turn_on
 
 # In the order of `lowbit --help`; a command is called what its function is called.
 COMMANDS: tuple[Callable[..., None], ...] = (
@@ -90,13 +90,13 @@ def for_all_commands(
     """Options of all commands; they come before its name."""
     # Processes that a command starts see these too.
     if debug:
-        os.environ[DEBUG] = "1"
+        turn_on(DEBUG)
     if quiet and verbose:
         raise LowbitError("--quiet and --verbose do not go together.", remedy="Leave out one of them.")
     if quiet:
-        os.environ[QUIET] = "1"
+        turn_on(QUIET)
     if verbose:
-        os.environ[VERBOSE] = "1"
+        turn_on(VERBOSE)
     if context.invoked_subcommand is None:
         sys.stdout.write(context.get_help() + "\n")
 
@@ -114,7 +114,7 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without the character shows another one
     sys.excepthook = show_traceback
-    if not debugging():
+    if not is_on(DEBUG):
         # numpy's, of numbers whose squares are beyond float32: what comes of them is judged like all else.
         warnings.simplefilter("ignore", RuntimeWarning)
     with ending_quietly():

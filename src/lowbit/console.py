@@ -1,7 +1,6 @@
 """How commands talk: progress, JSON, and errors in one sentence."""
 
 import json
-import os
 import sys
 from contextlib import AbstractContextManager
 from types import TracebackType
@@ -9,13 +8,10 @@ from typing import TYPE_CHECKING, NoReturn
 
 from lowbit.errors import LowbitError
 from lowbit.printable import printable
-from lowbit.progress import is_quiet
+from lowbit.switches import DEBUG, QUIET, VERBOSE, is_on
 
 if TYPE_CHECKING:
     from lowbit.progress import Progress
-
-
-DEBUG, VERBOSE = "LOWBIT_DEBUG", "LOWBIT_VERBOSE"
 
 
 def fail(error: LowbitError) -> NoReturn:
@@ -23,15 +19,10 @@ def fail(error: LowbitError) -> NoReturn:
     if "--json" in sys.argv:
         body = {"error": type(error).__name__, "what": error.what, "where": error.where, "remedy": error.remedy}
         sys.stdout.write(json.dumps(body) + "\n")
-    if debugging():
+    if is_on(DEBUG):
         show_traceback(type(error), error, error.__traceback__)
     sys.stderr.write(f"Error: {error}\n")
     sys.exit(error.exit_code)
-
-
-def debugging() -> bool:
-    """Whether errors come with where they arose, and with what a runtime said in its own words."""
-    return os.environ.get(DEBUG, "") not in ("", "0")
 
 
 def show_traceback(kind: type[BaseException], error: BaseException, where: TracebackType | None) -> None:
@@ -55,8 +46,8 @@ def progress_bar(quiet: bool) -> "AbstractContextManager[Progress]":
     from lowbit.reports.progress import bar
     from lowbit.reports.verbose import verbose
 
-    told = os.environ.get(VERBOSE, "") not in ("", "0")
-    shown = bar(sys.stderr, quiet=(quiet and not told) or is_quiet())
+    told = is_on(VERBOSE)
+    shown = bar(sys.stderr, quiet=(quiet and not told) or is_on(QUIET))
     return verbose(shown) if told else shown
 
 

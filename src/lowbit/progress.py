@@ -6,15 +6,12 @@ functions show a bar of their own in a terminal and in a notebook, from two seco
 """
 
 import functools
-import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import ParamSpec, Protocol, TypeVar
 
 Item = TypeVar("Item")
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
-
-QUIET = "LOWBIT_QUIET"
 
 
 class Progress(Protocol):
@@ -77,11 +74,6 @@ def shows_progress(function: Callable[Given, Result]) -> Callable[Given, Result]
             return function(*args, **kwargs)
 
     return showing
-
-
-def is_quiet() -> bool:
-    """Whether whoever runs lowbit wants no progress at all."""
-    return os.environ.get(QUIET, "") not in ("", "0")
 
 
 def tell_detail(progress: Progress, text: str) -> None:

@@ -13,6 +13,8 @@ from graphs import make, make_node
 from lowbit.cli import main
 from lowbit.graph.sizes import parse_sizes
 
+pytestmark = pytest.mark.usefixtures("quick_measuring")
+
 
 @pytest.fixture
 def folder(tmp_path):

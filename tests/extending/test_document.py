@@ -18,11 +18,12 @@ DIFF = re.compile(r"```diff\n--- (\S+)\n\+\+\+ b/(\S+)\n(.*?)```", re.DOTALL)
 # Uses every addition once and says so; run by a Python whose lowbit is the changed copy.
 SCRIPT = """
 import json, sys
-import numpy as np, onnx
-import lowbit, networks
+import numpy as np, onnx, pytest
+import conftest, lowbit, networks
 from lowbit.cli import app
 from lowbit.engines import open_session
 
+conftest.measure_quickly(pytest.MonkeyPatch())  # memory by a new engine: test_new_engine
 model, x = lowbit.load(networks.residual_network(first=48)), networks.inputs(24)
 onnx.save(networks.residual_network(first=48), "net.onnx")
 np.savez("seen.npz", x=x)

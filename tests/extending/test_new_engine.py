@@ -90,6 +90,7 @@ def test_files_are_measured_with_it(engine, model, tmp_path):
     assert "reference" in found.environment.engine
 
 
+@pytest.mark.usefixtures("quick_measuring")
 def test_a_comparison_writes_its_file(engine, model, tmp_path):
     found = lowbit.compare(
         model,

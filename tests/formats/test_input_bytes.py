@@ -43,7 +43,7 @@ def encoded(recipe="int8", proto=None, how=HOW):
     proto = proto or networks.residual_network(first=16)
     model = dataclasses.replace(lowbit.load(proto), preprocessing=how)
     images = [how.apply(image) for image in pictures(16, channels=how.channels, seed=5)]
-    return lowbit.quantize(model, recipe, calibration=images).graph
+    return lowbit.quantize(model, recipe, calibration=images, effort="fast").graph
 
 
 @pytest.fixture(scope="module")

@@ -77,7 +77,7 @@ def needs(*engines):
             pytest.skip(f"{name} is not installed")
 
 
-@pytest.mark.parametrize("engine", ["onnxruntime", "openvino", "litert", "litert,onnxruntime", "auto"])
+@pytest.mark.parametrize("engine", ["onnxruntime", "litert", "litert,onnxruntime", "auto"])
 def test_each_engine_runs_the_file_that_is_made_for_it(source, tmp_path, engine):
     names = installed_engines() if engine == "auto" else tuple(engine.split(","))
     needs(*names)

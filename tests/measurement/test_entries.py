@@ -22,6 +22,7 @@ def classifier(*last):
     return load(make(nodes, {"x": [1, 6]}, {names[-1]: [1, 4]}, weights, ir_version=9))
 
 
+@pytest.mark.usefixtures("quick_measuring")
 @pytest.mark.parametrize(("last", "outside"), [((), ()), (("Softmax",), ()), (("LogSoftmax",), ("1 LOG_SOFTMAX",))])
 def test_operators_that_litert_runs_outside_xnnpack_are_named(tmp_path, last, outside):
     pytest.importorskip("ai_edge_litert")

@@ -52,10 +52,14 @@ def test_predictions_are_the_same(files, images):
         np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.usefixtures("quick_measuring")
 def test_floats_and_bytes_stand_in_one_table(files, images):
     rows = measure(files, images, conditions=Conditions(runs=2, with_memory=False)).rows
     assert [row.kl for row in rows[1:]] == [0.0, 0.0]
     assert all(row.latency_ms > 0 for row in rows)
+
+
+def test_memory_is_that_of_a_file_that_takes_bytes(files, images):
     (row,) = measure(files[1:2], images, conditions=Conditions(runs=0)).rows
     assert row.peak_memory_bytes > 0
 

@@ -19,6 +19,8 @@ from lowbit.measurement.engine_files import Destination
 from lowbit.measurement.kept import Kept
 from test_cli import run as command
 
+pytestmark = pytest.mark.usefixtures("quick_measuring")
+
 CONDITIONS = Conditions(runs=0, with_memory=False)
 RECIPES = ("int8", "linear8")
 

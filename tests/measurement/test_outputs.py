@@ -21,6 +21,8 @@ from lowbit.measurement.results_file import parse_results
 from lowbit.reports.files import results_json
 from lowbit.reports.page import page
 
+pytestmark = pytest.mark.usefixtures("quick_measuring")
+
 PLAIN = Conditions(runs=0, with_memory=False)
 RNG = np.random.default_rng(0)
 

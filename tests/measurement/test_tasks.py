@@ -104,7 +104,7 @@ ORACLES = {
 
 
 @pytest.fixture(scope="module", params=[*ORACLES, "detection"])
-def compared(request, tmp_path_factory):
+def compared(request, tmp_path_factory, quick_measuring_of_module):
     name = request.param
     if name == "detection":
         pytest.importorskip("pycocotools")

@@ -22,13 +22,13 @@ def model():
 
 @pytest.fixture(scope="module")
 def test_data(model):
-    pictures = hand_pictures("test", 80)
+    pictures = hand_pictures("test", 48)
     return lowbit.open_data(pictures.images, model, labels=pictures.labels)
 
 
 @pytest.fixture(scope="module")
 def quantized(model):
-    return lowbit.quantize(model, "int8", calibration=hand_pictures("calibration", 96).images, effort="fast")
+    return lowbit.quantize(model, "int8", calibration=hand_pictures("calibration", 48).images, effort="fast")
 
 
 def outputs(file, engine, data):
@@ -41,6 +41,7 @@ def decibels(wanted, given):
     return 10 * np.log10(np.square(wanted - wanted.mean(axis=0)).sum() / np.square(given - wanted).sum())
 
 
+@pytest.mark.usefixtures("quick_measuring")
 def test_map_of_the_file_is_that_of_float(quantized, test_data, tmp_path):
     pytest.importorskip("pycocotools")
     file = quantized.save(tmp_path / "int8.onnx")

@@ -30,7 +30,7 @@ def quality(model, file, data, engine="onnxruntime"):
 def test_files_answer_as_the_float_model_does(name, recipe, tmp_path):
     case = many_inputs.CASES[name]()
     model = lowbit.load(case.model)
-    quantized = lowbit.quantize(model, recipe, calibration=case.samples(60))
+    quantized = lowbit.quantize(model, recipe, calibration=case.samples(60), effort="fast")
     data = as_runs(model, open_data(case.samples(12, seed=9), model))
     for engine in set(installed_engines()) - {"litert"}:
         path = quantized.save(tmp_path / f"{engine}.onnx", to="openvino" if engine == "openvino" else None)
@@ -41,7 +41,7 @@ def test_measuring_takes_several_inputs(tmp_path):
     case = many_inputs.two_images()
     model = lowbit.load(case.model)
     files = [
-        lowbit.quantize(model, recipe, calibration=case.samples(40)).save(tmp_path / f"{recipe}.onnx")
+        lowbit.quantize(model, recipe, calibration=case.samples(40), steps=()).save(tmp_path / f"{recipe}.onnx")
         for recipe in ("float", "int8")
     ]
     data = {**case.samples(12, seed=9), "labels": np.arange(12) % 5}
@@ -51,6 +51,7 @@ def test_measuring_takes_several_inputs(tmp_path):
     assert all(row.latency_ms > 0 and row.peak_memory_bytes > 0 for row in rows)
 
 
+@pytest.mark.usefixtures("quick_measuring")
 @pytest.mark.parametrize("first", [1, 4])
 def test_measuring_fills_fixed_batches(first, tmp_path):
     rows = []

@@ -359,7 +359,12 @@ def test_the_table_has_every_operator():
     assert NOT_BETWEEN & {name.split("/")[0] for name in OPERATORS | STEPS} == set()
 
 
-@pytest.mark.parametrize("name", [*OPERATORS, *STEPS])
+@pytest.fixture(scope="module", params=[*OPERATORS, *STEPS])
+def name(request):
+    """An operator; all tests of it come one after another, so that its network is quantized once."""
+    return request.param
+
+
 def test_integers_run_with_any_operator_between(name, request):
     if name in NOT_YET:
         request.applymarker(pytest.mark.xfail(reason=NOT_YET[name], raises=LowbitError, strict=True))
@@ -375,7 +380,6 @@ def test_integers_run_with_any_operator_between(name, request):
         assert relative_error(given, wanted) < FAR
 
 
-@pytest.mark.parametrize("name", [*OPERATORS, *STEPS])
 def test_openvino_runs_what_it_runs_in_float(name, request):
     pytest.importorskip("openvino")
     if name in NOT_YET | OPENVINO_FAULTS:
@@ -392,7 +396,6 @@ def test_openvino_runs_what_it_runs_in_float(name, request):
         assert relative_error(given, wanted) < FAR
 
 
-@pytest.mark.parametrize("name", [*OPERATORS, *STEPS])
 def test_litert_runs_it_or_says_why_not(name):
     pytest.importorskip("ai_edge_litert")
     if name in NOT_YET:

@@ -55,7 +55,7 @@ def images(count=40):
 def test_sizes_noted_by_an_exporter_are_not_believed(noted, to):
     model = lowbit.load(detector(noted))
     for steps in ((), None):
-        quantized = lowbit.quantize(model, "int8", calibration=images(), steps=steps)
+        quantized = lowbit.quantize(model, "int8", calibration=images(), steps=steps, effort="fast")
         form = lowbit.FileForm(to=to)
         check_runs(model, quantized.to_bytes(form), form)
 
@@ -109,5 +109,5 @@ def test_an_output_that_is_named_twice_is_one(tmp_path):
     proto.graph.output.append(proto.graph.output[0])
     model = lowbit.load(proto)
     assert [output.name for output in model.outputs] == ["logits"]
-    quantized = lowbit.quantize(model, "int8", calibration=networks.inputs(6), effort="fast")
+    quantized = lowbit.quantize(model, "int8", calibration=networks.inputs(6), steps=())
     check_runs(model, quantized.to_bytes(), lowbit.FileForm())

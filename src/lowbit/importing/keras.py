@@ -124,9 +124,7 @@ def _signature(keras: Any, model: "keras.Model", given: Given, source: str) -> A
     # `inputs` of a functional model is flat, and of a sequential one its only input in a list.
     inputs = getattr(model, "_inputs_struct", None)
     inputs = getattr(model, "inputs", None) if inputs is None else inputs
-    if inputs is None or (
-        isinstance(inputs, list) and not inputs
-    ):  # a subclass, which knows its inputs once it was called
+    if inputs is None or inputs == []:  # a subclass, which knows its inputs once it was called
         if given.example is None:
             raise ModelError(
                 "a model of a class of its own needs an example input.",

@@ -20,9 +20,10 @@ from rich.progress import (
 )
 
 from lowbit.printable import printable
-from lowbit.progress import SILENT, Progress, is_quiet
+from lowbit.progress import SILENT, Progress
 from lowbit.reports.console import Console
 from lowbit.reports.markup import element, join
+from lowbit.switches import QUIET, is_on
 
 Item = TypeVar("Item")
 
@@ -161,7 +162,7 @@ def bar(file: TextIO, *, quiet: bool = False) -> Iterator[Progress]:
 def automatic() -> Iterator[Progress]:
     """What a function shows of itself: a bar in a notebook or on a terminal, if it is at work for long."""
     with _alone() as alone:
-        if not alone or is_quiet():
+        if not alone or is_on(QUIET):
             yield SILENT
         elif in_notebook():
             bars = NotebookBars(_cell_output())

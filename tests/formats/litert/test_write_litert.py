@@ -260,7 +260,7 @@ def test_image_bytes_give_what_the_onnx_file_gives(recipe, layout):
     model = dataclasses.replace(load(proto), preprocessing=how)
     pixels = np.repeat(np.random.default_rng(0).integers(0, 256, (16, 16, 4, 3), np.uint8), 4, axis=2)
     images = open_images((pixels, np.zeros(16, np.int64)), how)
-    quantized = quantize(model, recipe, calibration=images, effort="fast")
+    quantized = quantize(model, recipe, calibration=images, steps=())
     encoded = with_byte_input(quantized.graph)
     assert bool(encoded.byte_input.layers) == (recipe == "int8" and layout == "NCHW")
     content = to_litert(encoded)
@@ -342,7 +342,7 @@ def test_what_a_last_product_gives_is_the_same_in_onnx_and_litert(tail, kind):
     nodes += [(op, [names[index]], [names[index + 1]], {}) for index, op in enumerate(tail)]
     model = cases.make(nodes, ["n", 3, 6, 6], weights, outputs=(names[-1],))
     x = cases.normal(rng, 16, 3, 6, 6)
-    encoded = quantize(model, "int8", calibration=list(x), effort="fast").graph
+    encoded = quantize(model, "int8", calibration=list(x), steps=()).graph
     wanted = run(model.to_bytes(), x, "onnxruntime")[names[-1]]
     found = run(to_onnx(encoded), x, "onnxruntime")[names[-1]]
     lite = run(to_litert(encoded, output_type=kind), x, "litert")[names[-1]]

@@ -39,7 +39,7 @@ def images(count=12, size=SIZE):
 
 def quantized(proto, x):
     model = lowbit.load(proto)
-    return lowbit.quantize(model, "int8", calibration=lowbit.open_images(list(x), None), effort="fast")
+    return lowbit.quantize(model, "int8", calibration=lowbit.open_images(list(x), None), steps=())
 
 
 def kinds(content, folder):
@@ -150,6 +150,7 @@ def test_a_pool_that_stays_float_is_as_it_was_in_files_of_weights_only():
     assert "Sum" not in [node.op_type for node in onnx.load_from_string(content).graph.node]
 
 
+@pytest.mark.usefixtures("quick_measuring")
 def test_ones_are_no_weights(tmp_path):
     proto, x = network(**POOLS["padding"]), images()
     onnx.save(proto, tmp_path / "float.onnx")

@@ -35,7 +35,7 @@ def kl(model, content):
     return mean_kl(*(networks.class_scores(each, model, unseen) for each in (model.to_bytes(), content)))
 
 
-@pytest.mark.parametrize("bits", range(2, 9))
+@pytest.mark.parametrize("bits", [2, 4, 8])
 def test_the_rest_of_the_network_does_not_pay_for_them(bits):
     """Channels that are as dead, but have weights of the usual size, are no trouble to anybody."""
 

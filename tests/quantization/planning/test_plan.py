@@ -138,7 +138,7 @@ def test_bounded_codes_are_what_bounded_values_round_to(bounds, tmp_path):
 
     model = with_two_readers(change)
     images = lowbit.open_images(list(networks.inputs(16)), None)
-    quantized = lowbit.quantize(model, "int8", calibration=images, effort="fast")
+    quantized = lowbit.quantize(model, "int8", calibration=images, steps=())
     proto = onnx.load_from_string(quantized.to_bytes())
     (clip,) = [node for node in proto.graph.node if node.op_type == "Clip"]
     proto.graph.output.append(onnx.helper.make_tensor_value_info(clip.input[0], onnx.TensorProto.UINT8, None))
@@ -195,7 +195,7 @@ def test_what_only_a_concat_reads_is_rounded_once_unless_saturation_stands_for_i
     assert set(group) == {"whole", *shared}
     x = networks.inputs(16)
     images = lowbit.open_images(list(x), None)
-    content = lowbit.quantize(model, "int8", calibration=images, effort="fast").to_bytes()
+    content = lowbit.quantize(model, "int8", calibration=images, steps=()).to_bytes()
     exact = open_session(model.to_bytes(), threads=1).run({"x": x})["y"]
     quantized = open_session(content, threads=1).run({"x": x})["y"]
     assert np.sqrt(np.mean((quantized - exact) ** 2)) < 0.03 * np.sqrt(np.mean(exact**2))
@@ -237,7 +237,7 @@ def test_integer_recipes_need_images(model):
 
 def test_a_quantized_model_is_refused(model, tmp_path):
     images = lowbit.open_images(list(networks.inputs(8)), None)
-    path = lowbit.quantize(model, "int8", calibration=images).save(tmp_path / "int8.onnx")
+    path = lowbit.quantize(model, "int8", calibration=images, steps=()).save(tmp_path / "int8.onnx")
     with pytest.raises(ModelError, match="already quantized"):
         lowbit.quantize(path, "linear8")
 
@@ -245,7 +245,7 @@ def test_a_quantized_model_is_refused(model, tmp_path):
 @pytest.mark.parametrize("ranges", RANGE_RULES)
 def test_range_rules_reach_the_file(model, ranges):
     images = lowbit.open_images(list(networks.inputs(16)), None)
-    quantized = lowbit.quantize(model, parse_recipe("int8", ranges=ranges), calibration=images)
+    quantized = lowbit.quantize(model, parse_recipe("int8", ranges=ranges), calibration=images, steps=())
     alone = [group[0] for group in quantized.plan.scale_groups if len(group) == 1]
     assert "x" in alone
     for tensor in alone:
@@ -421,7 +421,7 @@ def test_what_a_detector_gives_is_not_rounded_to_the_steps_of_its_boxes():
         "nothing computes on its codes",
     )
     assert {nodes[name].arithmetic for name in ("t", "boxes", "score", "classes")} == {"integer"}
-    quantized = lowbit.quantize(model, "int8", calibration=networks.inputs(64), effort="fast")
+    quantized = lowbit.quantize(model, "int8", calibration=networks.inputs(64), steps=())
     assert "y" not in quantized.graph.activations
     x = networks.inputs(16, seed=5)
     exact, given = (open_session(each.to_bytes(), threads=1).run({"x": x})["y"] for each in (model, quantized))
@@ -511,7 +511,7 @@ def test_saturation_does_the_work_of_a_clip_whose_bounds_include_zero(bounds):
     model = bounded(*bounds)
     (node,) = [node for node in lowbit.plan(model, "int8").nodes if node.op == "Clip"]
     assert node.arithmetic == "absorbed"
-    content = lowbit.quantize(model, "int8", calibration=networks.inputs(64), effort="fast").to_bytes()
+    content = lowbit.quantize(model, "int8", calibration=networks.inputs(64), steps=()).to_bytes()
     assert decibels(model, content)["y"] > 30
 
 
@@ -519,7 +519,7 @@ def test_nothing_divides_by_the_code_of_zero():
     """The bound is less than half a step of the codes."""
     for after in ("Div", "Div and Conv"):
         model = bounded(0.002, None, after=after)
-        content = lowbit.quantize(model, "int8", calibration=networks.inputs(64), effort="fast").to_bytes()
+        content = lowbit.quantize(model, "int8", calibration=networks.inputs(64), steps=()).to_bytes()
         given = open_session(content, threads=1).run({"x": networks.inputs(16, seed=9)})
         assert all(np.isfinite(array).all() for array in given.values()), after
 

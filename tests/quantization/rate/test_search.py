@@ -1,5 +1,6 @@
 """Dials: goals are kept, archives hold standard files that compute what the codes say, and impossible goals say so."""
 
+import functools
 import os
 import subprocess
 import sys
@@ -44,9 +45,15 @@ def images():
     return lowbit.open_images(networks.inputs(24, seed=5), None)
 
 
+@pytest.fixture(scope="module")
+def packed_to(model, images):
+    """What packs the model to a size; each size once."""
+    return functools.cache(lambda size: pack(model, Goal(size=size), calibration=images, effort="fast"))
+
+
 @pytest.mark.parametrize("size", [2700, 2900])
-def test_the_archive_fits_and_opens_to_the_file_that_computes_its_codes(model, images, size, tmp_path):
-    packed = pack(model, Goal(size=size), calibration=images, effort="fast")
+def test_the_archive_fits_and_opens_to_the_file_that_computes_its_codes(model, packed_to, size, tmp_path):
+    packed = packed_to(size)
     assert (1 - FLOOR) * size <= len(packed.archive) <= size
     assert packed.trials[-1].archive_bytes == len(packed.archive)
     path = packed.save(tmp_path / "m.lowbit")
@@ -67,7 +74,7 @@ def test_the_archive_fits_and_opens_to_the_file_that_computes_its_codes(model, i
     assert {layer.bias for layer in layers(model)} <= set(codes)
 
 
-@pytest.mark.parametrize(("clip", "recipe"), [(None, "linear3"), (6.0, "linear4"), (6.0, "linear3")])
+@pytest.mark.parametrize(("clip", "recipe"), [(None, "linear3"), (6.0, "linear4")])
 def test_at_the_size_of_a_packed_recipe_the_archive_is_as_close(clip, recipe, tmp_path):
     """Channels a hundred apart: with one step of 8 bits for all rows KL was up to 25 times that of the recipe."""
     model = lowbit.load(networks.depthwise_network(clip=clip))
@@ -122,19 +129,18 @@ def test_the_first_pass_already_comes_close(packed_wide, bits):
     assert sum(trial.recipe == "rate" for trial in packed.trials) <= MOST_TRIALS // 2
 
 
-def test_more_bits_hurt_less_and_the_same_call_gives_the_same_bytes(wide, packed_wide, images):
+def test_more_bits_hurt_less(packed_wide):
     few, many = packed_wide.values()
     assert few.trials[-1].bits_per_weight <= 3 < many.trials[-1].bits_per_weight <= 5
     assert many.trials[-1].distance < few.trials[-1].distance
-    assert pack(wide, Goal(bits_per_weight=3.0), calibration=images, effort="fast").archive == few.archive
 
 
 def test_the_bytes_do_not_depend_on_the_process():
     # Nothing may follow the order of a set, which differs from one Python to the next.
     script = (
         "import hashlib, lowbit, networks\n"
-        "packed = lowbit.pack(lowbit.load(networks.residual_network()), lowbit.Goal(bits_per_weight=18),"
-        " calibration=networks.inputs(8), effort='fast')\n"
+        "packed = lowbit.pack(lowbit.load(networks.residual_network()), lowbit.Goal(bits_per_weight=24),"
+        " calibration=networks.inputs(4), effort='fast')\n"
         "print(hashlib.sha256(packed.archive).hexdigest())"
     )
     paths = os.pathsep.join([str(Path(networks.__file__).parent), str(Path(lowbit.__file__).parents[1])])
@@ -151,11 +157,9 @@ def test_the_bytes_do_not_depend_on_the_process():
     assert len(said) == 1
 
 
-def test_short_names_leave_more_room_for_codes(model, images):
-    plain, short = (
-        pack(model, Goal(size=2700), calibration=images, effort="fast", short_names=short) for short in (False, True)
-    )
-    assert short.trials[-1].distance < plain.trials[-1].distance
+def test_short_names_leave_more_room_for_codes(model, images, packed_to):
+    short = pack(model, Goal(size=2700), calibration=images, effort="fast", short_names=True)
+    assert short.trials[-1].distance < packed_to(2700).trials[-1].distance
 
 
 @pytest.fixture(scope="module")

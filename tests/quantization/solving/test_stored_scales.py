@@ -79,6 +79,8 @@ def test_scales_of_few_bits_share_a_table_and_zero_points_their_bytes(recipe, ta
     optimized = tmp_path / "optimized.onnx"
     open_session(path, threads=1, optimized_to=optimized)
     assert not {"Cast", "Mul", "Mod", "Div", "Gather"} & {node.op_type for node in onnx.load(optimized).graph.node}
+    if recipe != "linear4":
+        return  # one is packed in an archive, which takes longest
     assert lowbit.formats.onnx.archive.unpack(lowbit.formats.onnx.archive.pack(path.read_bytes())) == path.read_bytes()
 
 
