@@ -71,7 +71,7 @@ RESULTS = Results("scale", Row, key=("network", "recipe", "images"))
 def work(file: Path, recipe: str, count: int) -> dict[str, object]:
     """All stages in this process."""
     import lowbit
-    from lowbit.data.options import with_preprocessing
+    from lowbit.data.options import ImageWords, with_preprocessing
     from lowbit.engines import open_session
     from lowbit.graph.cost import cost
     from lowbit.measurement.conditions import Conditions
@@ -91,7 +91,7 @@ def work(file: Path, recipe: str, count: int) -> dict[str, object]:
         measured[f"{name}_mb"] = round((status("VmHWM") - before) / 1e6, 1)
 
     with stage("load"):
-        model = with_preprocessing(lowbit.load(file), size=str(IMAGE), mean="imagenet", std="imagenet")
+        model = with_preprocessing(lowbit.load(file), ImageWords(size=str(IMAGE), mean="imagenet", std="imagenet"))
     images = lowbit.open_images(pixels[:count], model.preprocessing)
     with stage("forward"):
         session = open_session(model.to_bytes())

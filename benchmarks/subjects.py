@@ -14,7 +14,7 @@ from lowbit.calibration.answers import float_answers
 from lowbit.data.decode import decode_file
 from lowbit.data.image_list import from_list
 from lowbit.data.images import Images
-from lowbit.data.options import with_preprocessing
+from lowbit.data.options import ImageWords, with_preprocessing
 from lowbit.data.sources import from_folder
 from lowbit.graph.model import Model
 from lowbit.graph.preprocessing import Preprocessing
@@ -119,7 +119,7 @@ def open_subject(name: str, data: Path, *, calibration: int, test: int | None = 
         chosen = tests if test is None else tests.subset(test)
         return Subject(name, path, model, images.subset(calibration, seed=seed), chosen)
     if model.preprocessing is None:
-        model = with_preprocessing(model, mean="imagenet", std="imagenet")
+        model = with_preprocessing(model, ImageWords(mean="imagenet", std="imagenet"))
     images = lowbit.open_images(seen, model.preprocessing, limit=calibration, seed=seed)
     return Subject(name, path, model, images, lowbit.open_images(unseen, model.preprocessing, limit=test))
 

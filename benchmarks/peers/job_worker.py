@@ -76,11 +76,13 @@ def by_lowbit(effort: str, ranges: str, steps: tuple[str, ...] | None = None) ->
     def made(model: str, calibration: str, count: int, out: Path) -> Callable[[], object]:
         # By name, since lowbit imports what a name needs only when it is asked for.
         from lowbit import load, open_images, parse_recipe, quantize
-        from lowbit.data.options import with_preprocessing
+        from lowbit.data.options import ImageWords, with_preprocessing
 
         def job() -> None:
             loaded = load(model)
-            loaded = with_preprocessing(loaded, size=str(loaded.input.shape[2]), mean="imagenet", std="imagenet")
+            loaded = with_preprocessing(
+                loaded, ImageWords(size=str(loaded.input.shape[2]), mean="imagenet", std="imagenet")
+            )
             images = open_images(calibration, loaded.preprocessing, limit=count)
             recipe = parse_recipe("int8", ranges=ranges)
             quantize(loaded, recipe, calibration=images, effort=effort, steps=steps).save(out / "model.onnx")

@@ -196,11 +196,14 @@ def test_labels_follow_the_names_of_the_models_classes(place, tmp_path, capsys):
         (["--mean", "0.5", "--std", "0.5", "-o", "net.onnx"], "is what the command reads"),
         (["--mean", "0.5", "--std", "0", "-o", "OUT.onnx"], "preprocessing std"),
         (["--mean", "0.5", "--std", "0.5", "--crop", "2", "-o", "OUT.onnx"], "preprocessing crop"),
+        (["--mean", "0.5", "--std", "0.5", "--colors", "GBR", "-o", "OUT.onnx"], "preprocessing colors is GBR"),
         (["--mean", "0.5", "--std", "0.5", "--image-size", "9", "-o", "OUT.onnx"], "does not fit"),
         (["--accept-guess", "-o", "OUT.onnx"], "nothing to guess by"),
         (["--data", "test", "-o", "OUT.onnx"], "a guess is written only where it is accepted"),
         (["--data", "test", "--accept-guess"], "a guess is written only where it is accepted"),
         (["--data", "test", "--mean", "0.5", "--std", "1"], "--data is there to find"),
+        (["--data", "test", "--colors", "BGR"], "--data is there to find"),
+        (["--colors", "BGR", "-o", "OUT.onnx"], "does not say how images become its input"),
         (["--data", "test/c0"], "8 images say nothing"),
     ],
 )
@@ -212,21 +215,38 @@ def test_what_cannot_be_done_is_one_sentence(place, monkeypatch, capsys, words, 
     assert sorted(path.name for path in place.iterdir()) == ["net.onnx", "test"]
 
 
-def test_colors_the_other_way_round_are_not_written(place, tmp_path, capsys):
+def test_colors_the_other_way_round_are_written(place, tmp_path, capsys):
     proto = color_network()
     weights = onnx.numpy_helper.to_array(proto.graph.initializer[0])
     proto.graph.initializer[0].CopyFrom(onnx.numpy_helper.from_array(weights[:, ::-1].copy(), "w"))
     onnx.save(proto, tmp_path / "bgr.onnx")
-    words = ("--data", place / "test", "--accept-guess", "-o", tmp_path / "copy.onnx")
-    code, out, err = run("prepare", tmp_path / "bgr.onnx", *words, capsys=capsys)
-    assert code == 2
-    assert "BGR" in out.splitlines()[2]
-    assert "BGR colors" in err
     code, out, _ = run("prepare", tmp_path / "bgr.onnx", "--data", place / "test", capsys=capsys)
     assert code == 0
-    assert "To accept" not in out
-    assert "BGR colors, which a file cannot say" in out.replace("\n", " ")
-    assert not (tmp_path / "copy.onnx").exists()
+    assert "BGR" in out.splitlines()[2]
+    command = shlex.split(out.replace("\n", " ").partition("lowbit prepare ")[2])
+    assert command[command.index("--colors") + 1] == "BGR"
+    command[command.index("-o") + 1] = str(tmp_path / "offered.onnx")
+    assert run("prepare", *command, capsys=capsys)[0] == 0
+    words = ("--data", place / "test", "--accept-guess", "-o", tmp_path / "copy.onnx")
+    code, out, _ = run("prepare", tmp_path / "bgr.onnx", *words, capsys=capsys)
+    assert code == 0
+    assert "BGR order" in out.splitlines()[-1]
+    # The mean and spread of each color go with it.
+    wanted = Preprocessing(SIDE, SIDE, mean=MEAN[::-1], std=STD[::-1], colors="BGR")
+    assert lowbit.load(tmp_path / "copy.onnx").preprocessing == wanted
+    assert lowbit.load(tmp_path / "offered.onnx").preprocessing == wanted
+    out = run("measure", tmp_path / "copy.onnx", "--data", place / "test", "--runs", 0, capsys=capsys)[1]
+    assert "100.0" in out
+
+
+def test_one_word_turns_the_colors_of_what_a_file_says(place, tmp_path, capsys):
+    how = ("prepare", place / "net.onnx", "--mean", "imagenet", "--std", "imagenet")
+    assert run(*how, "-o", tmp_path / "rgb.onnx", capsys=capsys)[0] == 0
+    assert run("prepare", tmp_path / "rgb.onnx", "--colors", "bgr", "-o", tmp_path / "a.onnx", capsys=capsys)[0] == 0
+    assert run(*how, "--colors", "BGR", "-o", tmp_path / "b.onnx", capsys=capsys)[0] == 0
+    turned, named = (lowbit.load(tmp_path / name).preprocessing for name in ("a.onnx", "b.onnx"))
+    assert (turned.colors, named.colors) == ("BGR", "BGR")
+    assert turned.mean == named.mean[::-1] == MEAN  # numbers stay as they are said, `imagenet` is by color
 
 
 def test_classes_of_other_numbers_are_noticed(place, tmp_path, capsys):

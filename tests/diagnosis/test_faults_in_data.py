@@ -9,6 +9,7 @@ from PIL import Image
 import doctored
 import lowbit
 from lowbit.data.opening import open_data
+from lowbit.data.options import ImageWords, with_preprocessing
 from lowbit.diagnosis.calibration_set import samples_needed
 from lowbit.diagnosis.diagnosis import diagnose
 from lowbit.diagnosis.findings import (
@@ -60,6 +61,23 @@ def test_other_preprocessing_is_found_without_labels(subject):
     model = dataclasses.replace(subject.model, preprocessing=wrong)
     test = without_labels(doctored.images(72, seed=2, how=wrong))
     assert found(model, test)[NORMALIZATION].cure == "--mean imagenet --std imagenet"
+
+
+def test_the_order_of_colors_is_cured_by_an_option(subject):
+    """The options that are printed make the model answer as it should, whichever order it was given."""
+    images, labels = doctored.pixels(72, seed=2)
+    by_color = dataclasses.replace(doctored.HOW, mean=doctored.HOW.mean[::-1], std=doctored.HOW.std[::-1], colors="BGR")
+    wrong = dataclasses.replace(subject.model, preprocessing=by_color)
+    cure = found(wrong, lowbit.open_images((images, labels), by_color))[ORDER].cure
+    assert cure == "--mean imagenet --std imagenet --colors RGB"
+    for said, given in (("RGB", images[..., ::-1]), ("BGR", images)):
+        how = dataclasses.replace(doctored.HOW, colors=said)
+        model = dataclasses.replace(subject.model, preprocessing=how)
+        words = found(model, lowbit.open_images((given, labels), how))[ORDER].cure.split()
+        options = {name.removeprefix("--"): value for name, value in zip(words[::2], words[1::2], strict=True)}
+        cured = with_preprocessing(model, ImageWords(**options))
+        assert cured.preprocessing == dataclasses.replace(how, colors=said[::-1])
+        assert not found(cured, lowbit.open_images((given, labels), cured.preprocessing))
 
 
 def test_a_cure_is_on_the_scale_that_the_model_uses(subject):

@@ -236,3 +236,17 @@ def test_codes_of_an_exact_input_are_read_in_float_units(tmp_path):
     found = layer_weights(path)[first]
     trained = given.model.weights[next(layer.weight for layer in layers(given.model) if layer.node == first)]
     assert np.abs(found - trained).max() < 0.02 * np.abs(trained).max()
+
+
+def test_a_file_of_bytes_takes_them_in_the_order_of_the_network(tmp_path):
+    """Blue first, as OpenCV reads them; lowbit turns the images that it reads."""
+    how = dataclasses.replace(HOW, colors="BGR")
+    quantized = encoded(how=how)
+    images = pictures(4, seed=3)
+    floats = run(to_onnx(quantized), np.stack([how.apply(image) for image in images]))
+    content = to_onnx(with_byte_input(quantized))
+    assert relative_error(run(content, np.ascontiguousarray(images[..., ::-1])), floats) < 1e-2
+    (tmp_path / "bytes.onnx").write_bytes(content)
+    model = lowbit.load(tmp_path / "bytes.onnx")
+    batch = next(iter(lowbit.open_data(images, model).batches(4)))
+    np.testing.assert_array_equal(batch.x, images[..., ::-1])

@@ -43,6 +43,8 @@ OLD_VIT = {"do_normalize": True, "do_resize": True, "image_mean": [0.5] * 3, "im
 BYTES = {"do_rescale": False, "do_normalize": True, "image_mean": [127.5] * 3, "image_std": [127.5] * 3, "size": [8, 9]}
 CONVNEXT = {"image_mean": MEAN, "image_std": STD, "size": {"shortest_edge": 224}, "crop_pct": 0.875}
 SCALED = {"do_rescale": True, "do_normalize": False, "size": {"height": 240, "width": 320}, "rescale_factor": 1 / 127.5}
+FLIPPED = {"do_flip_channel_order": True}  # the last that is done: numbers are in the order of the image
+TURNED = {"mean": IMAGENET_MEAN[::-1], "std": IMAGENET_STD[::-1]}
 FLAT_TIMM = {"input_size": [3, 160, 160], "crop_pct": 1.0, "mean": [0.5], "std": [0.5]}
 
 
@@ -57,6 +59,8 @@ FLAT_TIMM = {"input_size": [3, 160, 160], "crop_pct": 1.0, "mean": [0.5], "std":
         ("preprocessor_config.json", CONVNEXT, how(224, 224, crop=0.875, **IMAGENET)),
         ("preprocessor_config.json", CONVNEXT | {"size": {"shortest_edge": 384}}, how(384, 384, **IMAGENET)),
         ("preprocessor_config.json", SCALED, how(240, 320, scale=1 / 127.5)),
+        ("preprocessor_config.json", PROCESSOR | FLIPPED, how(224, 224, crop=0.875, colors="BGR", **TURNED)),
+        ("preprocessor_config.json", SCALED | FLIPPED, how(240, 320, scale=1 / 127.5, colors="BGR")),
         ("metadata.json", MACHINE, how(224, 224, crop=1.0, **HALF)),
     ],
 )
@@ -108,7 +112,6 @@ def test_repositories_keep_models_in_a_folder_below(tmp_path):
         {"crop_size": True},
         {"crop_size": {}},
         {"do_center_crop": False, "size": {"height": 1 << 40, "width": 224.0}},
-        {"do_flip_channel_order": True},
     ],
 )
 def test_what_is_wrong_is_named_and_not_followed(tmp_path, change):

@@ -11,7 +11,7 @@ from onnx import helper
 
 from lowbit.errors import DataError, ModelError
 from lowbit.graph.load import load
-from lowbit.graph.preprocessing import IMAGENET_MEAN, IMAGENET_STD, METADATA_KEY, Preprocessing
+from lowbit.graph.preprocessing import COLORS, IMAGENET_MEAN, IMAGENET_STD, METADATA_KEY, RGB, Preprocessing
 
 finite = st.floats(-1e6, 1e6, width=32)
 positive = st.floats(0.0009765625, 1e6, width=32)
@@ -29,6 +29,7 @@ def rules(draw):
         tuple(draw(finite) for _ in range(channels)),
         tuple(draw(positive) for _ in range(channels)),
         draw(st.none() | st.floats(0.1, 1.0)),
+        draw(st.sampled_from(COLORS if channels == 3 else (RGB,))),
     )
 
 
@@ -37,6 +38,7 @@ def test_json_and_arithmetic(rule, seed):
     assert Preprocessing.from_json(rule.to_json()) == rule
     image = np.random.default_rng(seed).integers(0, 256, rule.image_shape, dtype=np.uint8)
     x = rule.apply(image)
+    image = image if rule.colors == RGB else image[..., ::-1]
     wanted = (image.astype(np.float32) * np.float32(rule.scale) - np.float32(rule.mean)) / np.float32(rule.std)
     np.testing.assert_array_equal(x if rule.layout == "NHWC" else x.transpose(1, 2, 0), wanted)
     assert x.dtype == np.float32
@@ -64,6 +66,7 @@ def test_a_wrong_image_is_named(image):
         {"height": 0}, {"height": 1 << 40}, {"width": -1}, {"width": 8.0}, {"width": True}, {"channels": 5},
         {"layout": "CHWN"}, {"layout": ["NCHW"]}, {"scale": 0}, {"scale": "1"}, {"scale": 1e300}, {"scale": None},
         {"mean": [0, 0]}, {"mean": 0.5}, {"mean": [0, 0, "0"]}, {"std": [1, 1, 0]}, {"std": [1, 1, -1]},
+        {"colors": "GBR"}, {"colors": ["BGR"]}, {"channels": 1, "mean": [0], "std": [1], "colors": "BGR"},
         {"std": [1, 1, 10**400]}, {"std": {"a": 1}}, {"std": [[1], [1], [1]]}, {"name": "x"},
     ],
 )  # fmt: skip
@@ -132,6 +135,15 @@ def test_a_share_that_is_none_is_refused(crop):
         Preprocessing(8, 8, crop=crop)
 
 
-def test_json_without_a_crop_is_as_it_was():
-    assert "crop" not in Preprocessing(8, 8).to_json()
+def test_json_says_only_what_earlier_versions_know_where_that_is_enough():
+    assert not {"crop", "colors"} & json.loads(Preprocessing(8, 8).to_json()).keys()
     assert json.loads(Preprocessing(8, 8, crop=0.875).to_json())["crop"] == 0.875
+    assert json.loads(Preprocessing(8, 8, colors="BGR").to_json())["colors"] == "BGR"
+
+
+def test_blue_first():
+    image = np.random.default_rng(0).integers(0, 256, (2, 3, 3), np.uint8)
+    mean = (103.939 / 255, 116.779 / 255, 123.68 / 255)  # Caffe's, blue first
+    rule = Preprocessing(2, 3, mean=mean, std=(1 / 255,) * 3, colors="BGR")
+    np.testing.assert_allclose(rule.apply(image)[0], image[..., 2] - np.float32(103.939), rtol=1e-4, atol=1e-4)
+    assert str(rule).startswith("2x3 pixels in BGR order, mean 0.4076,0.458,0.485")

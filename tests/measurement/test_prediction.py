@@ -100,5 +100,7 @@ def test_thumbnails_take_the_normalization_back():
             yield Batch({"x": np.moveaxis(x, -1, 0)[None].astype(np.float32)}, None, np.arange(1))
 
     a, b = (Prediction(np.eye(2, dtype=np.float32)[[i]]) for i in (0, 1))
-    ((shown,),) = examples(a, [b], One(), Preprocessing(8, 8, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4)))
-    assert shown.thumbnail == thumbnail(image)
+    for colors, wanted in (("RGB", image), ("BGR", image[..., ::-1])):
+        how = Preprocessing(8, 8, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4), colors=colors)
+        ((shown,),) = examples(a, [b], One(), how)
+        assert shown.thumbnail == thumbnail(wanted)

@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 
 from lowbit.certainty.paired import Paired
+from lowbit.certainty.spread import student
 from lowbit.certainty.verdicts import verdict
 from lowbit.measurement.judging import judged
 from lowbit.measurement.prediction import Answers
 from lowbit.measurement.results import Metric
 from lowbit.measurement.tasks import TASKS, Task
-from lowbit.measurement.verdicts import T_95, Judgement
+from lowbit.measurement.verdicts import Judgement
 
 SAMPLES = 400
 
@@ -54,7 +55,9 @@ def test_of_a_mean_the_spread_is_its_standard_error(scores):
     differences = np.random.default_rng(2).normal(0, 0.3, SAMPLES)
     found = said(task(), scores - differences, scores)
     error = differences.std(ddof=1) / np.sqrt(SAMPLES)
-    assert (found.high - found.low) / 2 == pytest.approx(T_95 * error, rel=0.4)  # from 20 groups: 16 % of one sigma
+    assert (found.high - found.low) / 2 == pytest.approx(
+        student(0.05) * error, rel=0.4
+    )  # from 20 groups: 16 % of one sigma
 
 
 def test_what_so_many_samples_may_hide_is_the_least_that_shares_may_lose(scores):

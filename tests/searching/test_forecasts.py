@@ -42,7 +42,7 @@ def damages(model):
 
 @pytest.fixture(scope="module")
 def offered(model, damages):
-    return menu(model, damages, RECIPES)
+    return menu(model, damages, RECIPES, effort="best")
 
 
 def mixtures(offered, count, names):
@@ -56,7 +56,7 @@ def content_of(model, choice):
 
 @pytest.mark.parametrize("place", range(4))
 def test_bytes_of_a_mixture_are_forecast_within_a_few_hundredths(place, model, damages):
-    offered = menu(model, damages, RECIPES[:-2])
+    offered = menu(model, damages, RECIPES[:-2], effort="best")
     choice = mixtures(offered, 4, RECIPES[:-2])[place]
     assert offered.bytes_of(choice) == pytest.approx(len(content_of(model, choice)), rel=0.03)
 
@@ -85,6 +85,22 @@ def test_output_errors_are_those_of_the_file_where_channels_lie_apart():
         trained, rounded = map(layer.to_matrix, (model.weights[layer.weight], codes.decode()))
         lost = float(objective(trained, rounded, moments.second).sum())
         assert errors[layer.node] == pytest.approx(lost, rel=0.3), layer.node
+
+
+def test_what_an_error_costs_is_what_files_showed(model, damages):
+    """Each layer alone in a file, on the samples that show it."""
+    images = as_runs(model, lowbit.open_data(samples(model, 24, seed=3), model))
+    exam = Exam.of(model, images)
+    for each in damages:
+        for error, lost in each.shown:
+            assert each.cost(error, 1.0) == pytest.approx(lost)
+        (most, high), (least, low) = each.shown
+        assert low < each.cost((most * least) ** 0.5, 1.0) < high
+        assert each.cost(most, -1.0) == pytest.approx(each.cost(least, -1.0) * most / least)
+        decision = replace(planned(model, {each.weight: "linear2"}, "fast"), steps=(ROUNDING,))
+        content = follow(model, decision, images).to_bytes()
+        # The ridge differs, which is that of other bits in the forecast.
+        assert 0.4 < high / marks(exam, content).distance < 2.5
 
 
 def test_every_bit_less_costs_more(offered):
@@ -119,7 +135,7 @@ def test_uniform_files_teach_the_level_too(model, offered):
     assert len(set(uniform_choice(decision).values())) > 1  # small layers get more bits
     flat = lowbit.plan(model, parse_recipe("linear4", extra_bits=0), effort="fast")
     seen = Marks(
-        drop=0.0, paired=None, metric=0.0, distance=100 * sum(offered.damage_by_family(uniform_choice(flat)).values())
+        drop=0.0, evidence=None, metric=0.0, distance=100 * sum(offered.damage_by_family(uniform_choice(flat)).values())
     )
     proposals = Proposals((offered,), SearchLimits(max_drop=1.0))
     taught = proposals.taught([Candidate("linear4", {}, flat, b"", seen, seen)])

@@ -21,7 +21,7 @@ from lowbit.searching import rounds
 from lowbit.searching.candidates import made
 from lowbit.searching.limits import SearchLimits, SearchSettings
 from lowbit.searching.search import search
-from search_cases import QUICK, Told, network, samples
+from search_cases import QUICK, Told, inputs, network, samples
 
 LIMIT = 1.0  # points: less than one of 48 samples
 
@@ -203,6 +203,26 @@ def test_few_samples_certify_with_a_correction_for_all_candidates(result):
     assert result.certificate.images == 48
     assert result.certificate.looks == sum(each.marks.distance > 0 for each in result.candidates)
     assert "48 samples both chose and certify" in result.split
+
+
+def test_a_drop_of_another_task_is_certified_by_its_spread(model, images, tmp_path):
+    x = inputs(80, seed=4)
+    (scores,) = lowbit.open_session(model.to_bytes(), threads=1).run({model.input.name: x}).values()
+    noise = np.random.default_rng(0).normal(size=scores.shape)
+    data = lowbit.open_data({model.input.name: x, "labels": (scores + noise).astype(np.float32)}, model)
+
+    def found(**changes):
+        settings = dataclasses.replace(QUICK, rounds=1, **changes)
+        return search(model, data, SearchLimits(max_drop=5.0), calibration=images, settings=settings, folder=tmp_path)
+
+    result = found()
+    assert result.certificate.holds
+    assert "hundredths of R² are lost, with 95 % confidence" in result.certificate.sentence()
+    spread = result.best.certified.evidence
+    assert 100 * spread.drop == pytest.approx(result.best.marks.drop)
+    assert 0 < spread.error < 0.02
+    assert result.certificate.high == pytest.approx(spread.bounds(0.05 / result.certificate.looks)[1])
+    assert found(resume=True).certificate == result.certificate  # as it was kept
 
 
 def test_without_calibration_samples_some_are_set_apart(model, data):

@@ -14,11 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from lowbit.certainty.bootstrap import mean_bounds, metric_bounds
+from lowbit.certainty.bootstrap import Bounded, mean_bounds, metric_bounds
 from lowbit.certainty.paired import Paired, allowed_error, drop_bounds, spread_at
+from lowbit.certainty.spread import Spread
 from lowbit.errors import DataError
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
+Evidence = Paired | Spread
 
 HOLDS = "holds"
 ACCURACY, CHANGED = "points of accuracy", "percent of predictions"
@@ -77,11 +79,12 @@ class Certificate:
         return f"{text} About {self.needed:,} samples would tell."
 
 
-def certify(paired: Paired, limit: float, *, confidence: float = 0.95, looks: int = 1) -> Certificate:
+def certify(evidence: Evidence, limit: float, *, confidence: float = 0.95, looks: int = 1) -> Certificate:
     """Certify a drop in accuracy; without labels the share of changed predictions, which no drop exceeds.
 
     Args:
-        paired: what was lost and gained, on samples that had no part in making the file.
+        evidence: what was lost and gained, on samples that had no part in making the file; for other tasks than
+            classification how much the drop of their metric varies, which bounds it only about (`Spread`).
         limit: largest drop, a share of 1: 0.005 is half a point.
         confidence: that the certificate is right.
         looks: number of candidates looked at on these samples, from which this one may have been chosen.
@@ -89,11 +92,14 @@ def certify(paired: Paired, limit: float, *, confidence: float = 0.95, looks: in
     Raises:
         DataError: a limit or a confidence that is none.
     """
-    bounds = drop_bounds(paired, confidence=confidence, looks=looks)
-    return certificate(paired, limit, bounds, confidence=confidence, looks=looks)
+    if isinstance(evidence, Spread):
+        bounded = Bounded(evidence.samples, evidence.drop, *evidence.bounds(allowed_error(confidence, looks)))
+        return _of_score(bounded, limit, confidence=confidence, looks=looks, measure=evidence.measure)
+    bounds = drop_bounds(evidence, confidence=confidence, looks=looks)
+    return certificate(evidence, limit, bounds, confidence=confidence, looks=looks)
 
 
-def certify_in_order(candidates: Iterable[Paired], limit: float, *, confidence: float = 0.95) -> list[Certificate]:
+def certify_in_order(candidates: Iterable[Evidence], limit: float, *, confidence: float = 0.95) -> list[Certificate]:
     """Certify candidates one after the other, until one does not hold; the last one that holds may be chosen.
 
     Args:
@@ -102,8 +108,8 @@ def certify_in_order(candidates: Iterable[Paired], limit: float, *, confidence: 
         confidence: that all certificates are right.
     """
     certificates = []
-    for paired in candidates:
-        certificates.append(certify(paired, limit, confidence=confidence))
+    for evidence in candidates:
+        certificates.append(certify(evidence, limit, confidence=confidence))
         if not certificates[-1].holds:
             break
     return certificates
@@ -143,7 +149,6 @@ def certify_scores(
     Raises:
         DataError: too few samples, or a limit or a confidence that is none.
     """
-    _check(limit)
     alpha = allowed_error(confidence, looks)
     if callable(differences):
         if samples is None:
@@ -151,6 +156,12 @@ def certify_scores(
         bounded = metric_bounds(differences, samples, alpha)
     else:
         bounded = mean_bounds(np.asarray(differences, np.float64), alpha)
+    return _of_score(bounded, limit, confidence=confidence, looks=looks, measure=measure)
+
+
+def _of_score(bounded: Bounded, limit: float, *, confidence: float, looks: int, measure: str) -> Certificate:
+    """The certificate that bounds of a score's drop make."""
+    _check(limit)
     bounds = bounded.low, bounded.high
     holds, gap = _settled(bounds, limit), limit - bounded.drop
     needed = None

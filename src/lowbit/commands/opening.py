@@ -27,16 +27,17 @@ AS_STORED = PreprocessingOptions()
 
 def load_model(path: Path, preprocessing: PreprocessingOptions = AS_STORED) -> "Model":
     """A model, with the preprocessing that the options state in place of what its metadata says."""
-    from lowbit.data.options import with_preprocessing
+    from lowbit.data.options import ImageWords, with_preprocessing
 
-    loaded = with_preprocessing(
-        load_sized(path, preprocessing.input_size),
+    said = ImageWords(
         size=preprocessing.image_size,
         mean=preprocessing.mean,
         std=preprocessing.std,
         layout=preprocessing.layout,
+        colors=preprocessing.colors,
         crop=preprocessing.crop,
     )
+    loaded = with_preprocessing(load_sized(path, preprocessing.input_size), said)
     if loaded.preprocessing_note:
         say(f"Note: {loaded.preprocessing_note}", error=True)
     return loaded

@@ -115,6 +115,9 @@ class ImageOptions:
         str | None, typer.Option(help="Per-channel standard deviation, such as 0.229,0.224,0.225, or 'imagenet'.")
     ] = None
     layout: Annotated[str | None, typer.Option(help="Layout of the model's input: NCHW or NHWC.")] = None
+    colors: Annotated[
+        str | None, typer.Option(help="Order of the model's color channels: RGB, or BGR as with OpenCV.")
+    ] = None
     crop: Annotated[
         float | None,
         typer.Option(

@@ -64,18 +64,21 @@ def prepare(
 
 
 def _check_options(images: ImageOptions, guess: GuessOptions, output: Path | None) -> None:
-    stated = images.mean is not None or images.std is not None
+    normalized = images.mean is not None or images.std is not None
+    stated = normalized or images.colors is not None
     if guess.data is None and (guess.accept_guess or guess.labels is not None):
         raise DataError("there is nothing to guess by.", remedy="Add --data with images.")
     if guess.data is None and output is None:
         raise DataError("there is no file to write.", remedy="Add -o FILE.onnx, or --data with images to guess by.")
     if guess.data is not None and stated:
-        raise DataError("--data is there to find --mean and --std.", remedy="Leave out the one or the others.")
+        raise DataError(
+            "--data is there to find --mean, --std and --colors.", remedy="Leave out the one or the others."
+        )
     if guess.data is not None and guess.accept_guess != (output is not None):
         raise DataError(
             "a guess is written only where it is accepted.", remedy="Give --accept-guess and -o FILE.onnx, or neither."
         )
-    if stated and (images.mean is None or images.std is None):
+    if normalized and (images.mean is None or images.std is None):
         raise DataError(
             "--mean and --std belong together.", remedy="Give both, such as --mean imagenet --std imagenet."
         )
@@ -95,13 +98,9 @@ def _stated(path: Path, images: ImageOptions) -> "Model":
 def _guessed(
     path: Path, images: ImageOptions, guess: GuessOptions, *, quiet: bool
 ) -> tuple["Model", list[dict[str, Any]]]:
-    """The model with the way that fits best, and all that were tried; these are shown unless `quiet`.
-
-    Raises:
-        DataError: the best has its colors in an order that files cannot say, and it was to be written.
-    """
+    """The model with the way that fits best, and all that were tried; these are shown unless `quiet`."""
     from lowbit.diagnosis.preprocessing_fit import as_options
-    from lowbit.diagnosis.preprocessing_guess import BGR, RGB, guesses
+    from lowbit.diagnosis.preprocessing_guess import guesses
     from lowbit.reports.guesses import print_guesses
 
     stated = dataclasses.replace(images, mean="0", std="1")
@@ -110,20 +109,10 @@ def _guessed(
         ranking = guesses(loaded, guess.data, labels=guess.labels, progress=progress)
     if not quiet:
         print_guesses(ranking)
-    first, second = ranking[:2]
-    best = next(each for each in ranking if each.order == RGB)
-    if first.order == BGR and (first.sure or best is not second):
-        turned = DataError(
-            f"it fits best with {first.name} and BGR colors, which a file cannot say.",
-            where=str(path),
-            remedy="Turn the colors of its first layer, or export it for RGB.",
-        )
-        if guess.accept_guess:
-            raise turned
-        if not quiet:
-            say(f"Nothing was written. {turned}")
-    elif not guess.accept_guess and not quiet:
-        say(_offer(path, images, best, as_options(best.preprocessing)))
+    best, said = ranking[0], loaded.preprocessing
+    assert said is not None
+    if not guess.accept_guess and not quiet:
+        say(_offer(path, images, best, as_options(best.preprocessing, said=said.colors)))
     return dataclasses.replace(loaded, preprocessing=best.preprocessing), [_as_data(each) for each in ranking]
 
 
@@ -133,7 +122,7 @@ def _offer(model: Path, images: ImageOptions, best: "Guess", options: str) -> st
     words = [f"{name} {value}" for name, value in kept if value is not None]
     name, copy = (shlex.quote(str(path)) for path in (model, model.with_name(f"{model.stem}-prepared.onnx")))
     command = " ".join(("lowbit prepare", name, options, *words, "-o", copy))
-    return f"Nothing was written. To accept {best.name}: {command}"
+    return f"Nothing was written. To accept {best.name} ({best.preprocessing.colors}): {command}"
 
 
 def _as_data(guess: "Guess") -> dict[str, Any]:

@@ -21,7 +21,7 @@ from lowbit.data import decode
 from lowbit.data.sources import Array, Source
 from lowbit.data.targets import understood
 from lowbit.errors import DataError
-from lowbit.graph.preprocessing import Preprocessing
+from lowbit.graph.preprocessing import RGB, Preprocessing
 
 VALUES = ("detect", "bytes", "unit", "model")
 # Interpolated fractions overshoot 1 a little, normalized values rarely pass 3, and photographs are brighter than 8.
@@ -145,7 +145,8 @@ def _meaning(survey: Survey, preprocessing: Preprocessing | None, name: str) -> 
 def _is_identity(preprocessing: Preprocessing, shape: tuple[int, ...]) -> bool:
     """Whether fractions are the model's inputs already, which rounding to 256 levels would only make less precise."""
     p = preprocessing
-    return abs(p.scale * 255 - 1) < 1e-6 and not any(p.mean) and set(p.std) == {1.0} and p.input_shape == shape
+    plain = abs(p.scale * 255 - 1) < 1e-6 and not any(p.mean) and set(p.std) == {1.0} and p.colors == RGB
+    return plain and p.input_shape == shape
 
 
 def _layout(shape: tuple[int, ...], preprocessing: Preprocessing | None, meaning: str, name: str) -> str | None:

@@ -215,7 +215,9 @@ def _bound_images(images: Images, model: Model, feeds: Mapping[str, Feed]) -> Im
     how = images.preprocessing if images.preprocessing is not None else model.preprocessing
     if info.dtype == np.uint8 and images.source.values != "model":
         plain = _byte_images(info)  # whatever normalizes bytes, it is behind that input
-        how = how if plain is None else dataclasses.replace(plain, crop=None if how is None else how.crop)
+        if plain is not None and how is not None:
+            plain = dataclasses.replace(plain, crop=how.crop, colors=how.colors)
+        how = plain or how
     images = dataclasses.replace(images, input=info.name, dtype=info.dtype, preprocessing=how)
     if not feeds:
         return images

@@ -2,71 +2,90 @@
 
 import dataclasses
 import re
+from dataclasses import dataclass
 
 from lowbit.errors import DataError
 from lowbit.graph.exporters import layout_of
 from lowbit.graph.model import Model
-from lowbit.graph.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+from lowbit.graph.preprocessing import IMAGENET_MEAN, IMAGENET_STD, RGB, Preprocessing
 
 
-def with_preprocessing(
-    model: Model,
-    *,
-    size: str | None = None,
-    mean: str | None = None,
-    std: str | None = None,
-    layout: str | None = None,
-    crop: float | None = None,
-) -> Model:
-    """The model with the given preprocessing; whatever is not given comes from its metadata and its input's shape.
+@dataclass(frozen=True)
+class ImageWords:
+    """What is said of images on the command line; None leaves it to the model's metadata and its input's shape.
+
+    Attributes:
+        size: "128" or "128x96" (height x width), in pixels.
+        mean: "imagenet", or one number per channel on the scale of 0..1, in the order of the network, or one for all.
+        std: likewise.
+        layout: "NCHW" or "NHWC".
+        colors: "RGB" or "BGR", the order of the network's channels.
+        crop: the share of an image's middle that is taken; see `Preprocessing`.
+    """
+
+    size: str | None = None
+    mean: str | None = None
+    std: str | None = None
+    layout: str | None = None
+    colors: str | None = None
+    crop: float | None = None
+
+
+def with_preprocessing(model: Model, said: ImageWords) -> Model:
+    """The model with the given preprocessing.
 
     Args:
         model: a loaded model.
-        size: "128" or "128x96" (height x width), in pixels.
-        mean: "imagenet", or one number per channel on the scale of 0..1, or one for all.
-        std: likewise.
-        layout: "NCHW" or "NHWC".
-        crop: the share of an image's middle that is taken; see `Preprocessing`.
+        said: how images become its input.
 
     Returns:
-        The same model if no option is given; if it has no metadata either, it only takes arrays of its own input shape.
+        The same model if nothing is said; without metadata it then only takes arrays of its own input shape.
 
     Raises:
         DataError: an invalid value, or one that does not fit the model's input.
     """
     known = model.preprocessing
-    if size is None and mean is None and std is None and layout is None and crop is None:
+    if said == ImageWords():
         return model
-    layout = layout.upper() if layout else (known.layout if known else layout_of(model.input.shape))
+    layout = said.layout.upper() if said.layout else (known.layout if known else layout_of(model.input.shape))
     height, width, channels = _input_of(model, layout)
-    if size is not None:
-        match = re.fullmatch(r"(\d{1,5})(?:x(\d{1,5}))?", size.strip().lower())
-        if match is None:
-            raise DataError(
-                f"--image-size '{size}' is not an image size.", remedy="Write it as 128 or 128x96 (height x width)."
-            )
-        given = int(match[1]), int(match[2] or match[1])
-        if (height or given[0], width or given[1]) != given:
-            raise DataError(
-                f"--image-size {given[0]}x{given[1]} does not fit the model's input of {height}x{width}.",
-                remedy="Leave --image-size out.",
-            )
-        height, width = given
+    if said.size is not None:
+        height, width = _sides(said.size, height, width)
     if known is not None:
         height, width = height or known.height, width or known.width
     if not height or not width:
         raise DataError("the model's input has no fixed size.", where=model.source, remedy="Add --image-size HxW.")
+    order = said.colors.upper() if said.colors else (known.colors if known else RGB)
+    step = 1 if order == RGB else -1
     preprocessing = Preprocessing(
         height=height,
         width=width,
         channels=channels,
         layout=layout,
         scale=known.scale if known else 1 / 255,
-        mean=_numbers(mean, "--mean", channels, IMAGENET_MEAN) or (known.mean if known else (0.0,) * channels),
-        std=_numbers(std, "--std", channels, IMAGENET_STD) or (known.std if known else (1.0,) * channels),
-        crop=crop if crop is not None else (known.crop if known else None),
+        mean=_numbers(said.mean, "--mean", channels, IMAGENET_MEAN[::step])
+        or (known.mean if known else (0.0,) * channels),
+        std=_numbers(said.std, "--std", channels, IMAGENET_STD[::step]) or (known.std if known else (1.0,) * channels),
+        colors=order,
+        crop=said.crop if said.crop is not None else (known.crop if known else None),
     )
-    return dataclasses.replace(model, preprocessing=preprocessing, preprocessing_note=_note(model, mean, std))
+    return dataclasses.replace(model, preprocessing=preprocessing, preprocessing_note=_note(model, said.mean, said.std))
+
+
+def _sides(size: str, height: int | None, width: int | None) -> tuple[int, int]:
+    """Height and width as they are given, which have to be those of the input where these are fixed."""
+    match = re.fullmatch(r"(\d{1,5})(?:x(\d{1,5}))?", size.strip().lower())
+    if match is None:
+        raise DataError(
+            f"--image-size '{size}' is not an image size.", remedy="Write it as 128 or 128x96 (height x width)."
+        )
+    given = int(match[1]), int(match[2] or match[1])
+    if (height or given[0], width or given[1]) != given:
+        raise DataError(
+            f"--image-size {given[0]}x{given[1]} does not fit the model's input of {height}x{width}.",
+            remedy="Leave --image-size out.",
+        )
+    return given
 
 
 def _note(model: Model, mean: str | None, std: str | None) -> str:

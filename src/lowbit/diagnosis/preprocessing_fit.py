@@ -21,7 +21,7 @@ from lowbit.diagnosis.findings import LAYOUT, NORMALIZATION, ORDER, Finding
 from lowbit.diagnosis.labels import numbering_share
 from lowbit.engines import Session
 from lowbit.graph.model import Model
-from lowbit.graph.preprocessing import IMAGENET_MEAN, IMAGENET_STD, LAYOUTS, Preprocessing
+from lowbit.graph.preprocessing import BGR, IMAGENET_MEAN, IMAGENET_STD, LAYOUTS, RGB, Preprocessing
 from lowbit.progress import SILENT, Progress
 
 SCREENED = 32  # samples that all alternatives are tried on
@@ -37,7 +37,6 @@ NEARLY = 0.01  # by which a simpler alternative may be worse than the best
 RESAMPLED = 200
 FEWEST = 16  # samples that say anything
 
-BGR = "the channels in the other order (BGR for RGB)"
 SWAP = "images = images[..., ::-1]  # channels last: the other way round, as OpenCV reads them"
 
 Numbers = tuple[float, ...]
@@ -186,21 +185,37 @@ def _alternatives(model: Model, data: Dataset) -> Iterator[Alternative]:
     as_arrays = not isinstance(data, Images) or data.source.values == "model"
     guess = known or _as_given(x, channels)
     how = guess or Preprocessing(1, 1, channels, scale=1.0, mean=(0.0,) * channels, std=(1.0,) * channels)
-    wanted = {"": (how, "")}
+    wanted = {"": how}
     if guess is not None:
         wanted |= {name: normalized(how, *each) for name, each in NORMALIZATIONS.items() if has(channels, *each)}
-    for name, (other, options) in wanted.items():
-        if name and not _same(other, how):
-            yield Alternative((NORMALIZATION,), name, prepared(how, other, axis), options)
-        if channels == 3 and (not name or not _same(other, how)):
-            causes = (NORMALIZATION, ORDER) if name else (ORDER,)
-            said = f"{name} and {BGR}" if name else BGR
-            cure = f"{options}, and {SWAP}" if name else SWAP
-            yield Alternative(causes, said, prepared(how, other, axis, swapped=True), cure)
+    for name, other in wanted.items():
+        given = not name or _same(other, how)
+        if not given:
+            yield Alternative((NORMALIZATION,), name, prepared(how, other, axis), as_options(other, said=how.colors))
+        if channels == 3:
+            # Numbers of each color go with it; only those that are given are tried as they are, too.
+            turned = in_other_order(other) if name else dataclasses.replace(how, colors=_other(how.colors))
+            said = f"the channels in the other order ({turned.colors} for {how.colors})"
+            yield Alternative(
+                (ORDER,) if given else (NORMALIZATION, ORDER),
+                said if given else f"{name} and {said}",
+                prepared(how, turned, axis),
+                _cure(how, turned, as_arrays=as_arrays),
+            )
     if as_arrays and channels == 3:
         name = "rows and channels in the other order (NHWC for NCHW)" if axis == 1 else "channels first (NCHW for NHWC)"
         cure = f"images = images.transpose({'0, 3, 1, 2' if axis == 1 else '0, 2, 3, 1'})  # not reshape"
         yield Alternative((LAYOUT,), name, _reread(axis), cure)
+
+
+def _cure(how: Preprocessing, turned: Preprocessing, *, as_arrays: bool) -> str:
+    """What to paste for channels in another order: options, or Python where arrays are used as they are."""
+    same = _same(turned, how)
+    if as_arrays:
+        return SWAP if same else f"{as_options(turned, said=turned.colors)}, and {SWAP}"
+    # Numbers that differ by color are said again: the word `imagenet` is turned with the order.
+    alike = same and _same(in_other_order(how), turned)
+    return f"--colors {turned.colors}" if alike else as_options(turned, said=how.colors)
 
 
 def _layout(shape: Sequence[int]) -> str:
@@ -225,34 +240,50 @@ def has(channels: int, *numbers: float | Numbers) -> bool:
     return all(isinstance(each, float) or len(each) == channels for each in numbers)
 
 
-def normalized(how: Preprocessing, mean: float | Numbers, spread: float | Numbers) -> tuple[Preprocessing, str]:
-    """The same pixels with mean and spread given on the scale of 0..1, on the scale that is used; and as options."""
+def normalized(how: Preprocessing, mean: float | Numbers, spread: float | Numbers) -> Preprocessing:
+    """The same pixels with mean and spread given on the scale of 0..1, on the scale that is used."""
     unit = 255 * how.scale
     means, spreads = (
         tuple(unit * value for value in ((each,) * how.channels if isinstance(each, float) else each))
         for each in (mean, spread)
     )
-    other = dataclasses.replace(how, mean=means, std=spreads)
-    return other, as_options(other)
+    other = dataclasses.replace(how, mean=means, std=spreads, colors=RGB)
+    return other if how.colors == RGB else in_other_order(other)
+
+
+def in_other_order(how: Preprocessing) -> Preprocessing:
+    """The same normalization of each color, with the channels in the other order."""
+    return dataclasses.replace(how, mean=how.mean[::-1], std=how.std[::-1], colors=_other(how.colors))
+
+
+def _other(colors: str) -> str:
+    return BGR if colors == RGB else RGB
 
 
 def _same(one: Preprocessing, other: Preprocessing) -> bool:
     return bool(np.allclose((*one.mean, *one.std), (*other.mean, *other.std), rtol=0.02, atol=1e-3 * min(one.std)))
 
 
-def as_options(how: Preprocessing) -> str:
-    """As the command line takes it."""
-    if how.channels == 3 and np.allclose((*how.mean, *how.std), (*IMAGENET_MEAN, *IMAGENET_STD)):
-        return "--mean imagenet --std imagenet"
+def as_options(how: Preprocessing, *, said: str = RGB) -> str:
+    """As the command line takes it.
+
+    Args:
+        how: with means and spreads in the units of its scale.
+        said: order of the colors that the model says already.
+    """
+    order = "" if how.colors == said else f" --colors {how.colors}"
+    by_color = how if how.colors == RGB else in_other_order(how)
+    if how.channels == 3 and np.allclose((*by_color.mean, *by_color.std), (*IMAGENET_MEAN, *IMAGENET_STD)):
+        return f"--mean imagenet --std imagenet{order}"
     means, spreads = (
         ",".join(f"{value:.6g}" for value in (values[:1] if len(set(values)) == 1 else values))
         for values in (how.mean, how.std)
     )
-    return f"--mean {means} --std {spreads}"
+    return f"--mean {means} --std {spreads}{order}"
 
 
-def prepared(before: Preprocessing, after: Preprocessing, axis: int, *, swapped: bool = False) -> Change:
-    """From one preparation of pixels to another: back to pixels, with channels in the other order, and on again."""
+def prepared(before: Preprocessing, after: Preprocessing, axis: int) -> Change:
+    """From one preparation of pixels to another: back to pixels, into the other order where that differs, and on."""
     shape = [1, 1, 1, 1]
     shape[axis] = before.channels
     old_mean, old_std, new_mean, new_std = (
@@ -261,7 +292,7 @@ def prepared(before: Preprocessing, after: Preprocessing, axis: int, *, swapped:
 
     def change(x: Array) -> Array:
         pixels = x * old_std + old_mean
-        return np.asarray(((np.flip(pixels, axis) if swapped else pixels) - new_mean) / new_std)
+        return np.asarray(((pixels if after.colors == before.colors else np.flip(pixels, axis)) - new_mean) / new_std)
 
     return change
 

@@ -20,6 +20,7 @@ from lowbit.diagnosis.preprocessing_fit import (
     RIGHTER,
     cost,
     has,
+    in_other_order,
     is_better,
     normalized,
     prepared,
@@ -27,10 +28,8 @@ from lowbit.diagnosis.preprocessing_fit import (
 from lowbit.engines import open_session
 from lowbit.errors import DataError
 from lowbit.graph.model import Model
-from lowbit.graph.preprocessing import Preprocessing
+from lowbit.graph.preprocessing import RGB, Preprocessing
 from lowbit.progress import SILENT, Progress
-
-RGB, BGR = "RGB", "BGR"
 
 
 @dataclass(frozen=True)
@@ -39,8 +38,7 @@ class Guess:
 
     Attributes:
         name: of the normalization.
-        order: of the colors: RGB, or BGR, which lowbit does not follow.
-        preprocessing: the same as a value.
+        preprocessing: the same as a value, with the order of the colors.
         information: how far the answers tell samples apart, in nats.
         accuracy: a fraction; None without labels.
         probability: mean of the right class; None without labels.
@@ -48,7 +46,6 @@ class Guess:
     """
 
     name: str
-    order: str
     preprocessing: Preprocessing
     information: float
     accuracy: float | None = None
@@ -71,24 +68,26 @@ def guesses(model: Model, source: object, *, labels: object = None, progress: Pr
     """
     how = model.preprocessing
     assert how is not None
-    plain = dataclasses.replace(how, scale=1 / 255, mean=(0.0,) * how.channels, std=(1.0,) * how.channels)
+    nothing, ones = (0.0,) * how.channels, (1.0,) * how.channels
+    plain = dataclasses.replace(how, scale=1 / 255, mean=nothing, std=ones, colors=RGB)
     data = open_data(source, dataclasses.replace(model, preprocessing=plain), limit=JUDGED, labels=labels)
     _check(data)
     session = open_session(model.light())
     axis = 3 if how.layout == "NHWC" else 1
-    ways = {name: normalized(plain, *each)[0] for name, each in NORMALIZATIONS.items() if has(how.channels, *each)}
-    orders = (RGB, BGR) if how.channels == 3 else (RGB,)
-    tries = [(name, order, way) for name, way in ways.items() for order in orders]
+    ways = {name: normalized(plain, *each) for name, each in NORMALIZATIONS.items() if has(how.channels, *each)}
+    tries = list(ways.items())
+    if how.channels == 3:
+        tries += [(name, in_other_order(way)) for name, way in tries]
     tried: list[tuple[Guess, ClassAnswers]] = []
-    for name, order, way in progress.track(tries, "trying preprocessing", total=len(tries)):
-        answers = class_answers(model, session, data, prepared(plain, way, axis, swapped=order == BGR))
+    for name, way in progress.track(tries, "trying preprocessing", total=len(tries)):
+        answers = class_answers(model, session, data, prepared(plain, way, axis))
         if answers is None:
             raise DataError(
                 "the model gives no scores of classes, by which a preprocessing could be guessed.",
                 where=model.source,
                 remedy="Look up what it was trained with, and give --mean and --std.",
             )
-        guess = Guess(name, order, way, answers.information)
+        guess = Guess(name, way, answers.information)
         if answers.labels is not None:
             guess = dataclasses.replace(guess, accuracy=float(answers.right.mean()), probability=-cost(answers))
         tried.append((guess, answers))

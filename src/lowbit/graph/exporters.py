@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from lowbit.errors import ModelError
-from lowbit.graph.preprocessing import Preprocessing
+from lowbit.graph.preprocessing import BGR, RGB, Preprocessing
 
 LARGEST_JSON = 4_000_000  # bytes; names of 21,000 classes take one million
 LONGEST_LITERAL = 200
-BGR = "its colors are in the order blue, green, red, which lowbit does not follow"
 NEWER_RESIZE = 384  # ConvNeXt's: from this size on images are resized as a whole
 Entries = Mapping[str, Any]
 
@@ -32,6 +31,7 @@ class Stated:
         scale: on bytes.
         mean: one for each channel, or for all.
         std: likewise.
+        colors: see `Preprocessing`.
         crop: see `Preprocessing`.
         but: what lowbit does otherwise, as a sentence; empty if nothing.
     """
@@ -40,6 +40,7 @@ class Stated:
     scale: Any = 1 / 255
     mean: Any = (0.0,)
     std: Any = (1.0,)
+    colors: str = RGB
     crop: Any = None
     but: str = ""
 
@@ -87,13 +88,15 @@ def hugging_face(said: Entries) -> Stated | None:
     """`preprocessor_config.json` of an image processor; those of audio and text have none of these entries."""
     if not {"image_mean", "do_rescale", "rescale_factor"} & said.keys():
         return None
-    if said.get("do_flip_channel_order") is True:
-        raise ModelError(BGR + ".")
     scale = said.get("rescale_factor", 1 / 255) if said.get("do_rescale", True) else 1.0
     plain = not said.get("do_normalize", True) or "image_mean" not in said
     mean, std = ((0.0,), (1.0,)) if plain else (said["image_mean"], said.get("image_std"))
     size, crop, but = _hugging_face_size(said)
-    return Stated(size, scale, mean, std, crop, but)
+    colors = RGB
+    if said.get("do_flip_channel_order") is True:  # the processor does it last, so its numbers are in the order RGB
+        colors = BGR
+        mean, std = (list(v)[::-1] if isinstance(v, list | tuple) else v for v in (mean, std))
+    return Stated(size, scale, mean, std, colors, crop, but)
 
 
 def teachable_machine(said: Entries) -> Stated | None:
@@ -163,6 +166,7 @@ def _fitted(said: Stated, shape: tuple[int | str | None, ...]) -> Preprocessing:
         scale=said.scale,
         mean=_for_all(mean, count),
         std=_for_all(std, count),
+        colors=said.colors,
         crop=said.crop,
     )
 

@@ -18,6 +18,7 @@ METADATA_KEY = "lowbit.preprocessing"
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 LAYOUTS = ("NCHW", "NHWC")
+RGB, BGR = COLORS = ("RGB", "BGR")
 LARGEST_SIDE = 16384
 LONGEST_JSON = 4096
 REMEDY = f"Correct or remove the metadata entry {METADATA_KEY!r}, or give size and normalization as options."
@@ -30,7 +31,7 @@ class Preprocessing:
     Args:
         height: pixels.
         width: pixels.
-        channels: 1 (gray), 3 (RGB) or 4; `mean` and `std` have as many values.
+        channels: 1 (gray), 3 (colors) or 4; `mean` and `std` have as many values.
         layout: "NCHW" or "NHWC".
         scale: factor on the uint8 values, before mean and std.
         mean: subtracted per channel, after scaling.
@@ -38,6 +39,8 @@ class Preprocessing:
         crop: None resizes the whole image, whatever its proportions. A share of 1 or less takes the largest box of the
             input's proportions in the middle of the image, and of its sides this share: 0.875 for networks that were
             evaluated on 256 pixels cropped to 224.
+        colors: order of the network's three channels, "RGB" or "BGR" (OpenCV, Caffe). Images are RGB; `mean` and `std`
+            are in the order of the network.
 
     Raises:
         ModelError: an invalid size, layout or number.
@@ -54,6 +57,7 @@ class Preprocessing:
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)
     std: tuple[float, ...] = (1.0, 1.0, 1.0)
     crop: float | None = None
+    colors: str = RGB
 
     def __post_init__(self) -> None:
         for name, largest in (("height", LARGEST_SIDE), ("width", LARGEST_SIDE), ("channels", 4)):
@@ -62,6 +66,8 @@ class Preprocessing:
                 raise _wrong(name, value, f"an integer from 1 to {largest}")
         if self.layout not in LAYOUTS:
             raise _wrong("layout", self.layout, " or ".join(LAYOUTS))
+        if self.colors not in COLORS or (self.colors == BGR and self.channels != 3):
+            raise _wrong("colors", self.colors, f"{' or '.join(COLORS)} of 3 channels")
         if not _is_finite(self.scale) or self.scale == 0:
             raise _wrong("scale", self.scale, "a finite number other than 0")
         for name in ("mean", "std"):
@@ -102,10 +108,15 @@ class Preprocessing:
         unit = "" if math.isclose(self.scale, 1 / 255, rel_tol=1e-6) else f", times {self.scale:.6g}"
         share = "" if self.crop in (None, 1) else f" {100 * self.crop:.4g} %"
         part = "" if self.crop is None else f", the middle{share} of the image"
-        return f"{self.height}x{self.width} pixels{part}{unit}, mean {_words(self.mean)}, std {_words(self.std)}"
+        order = "" if self.colors == RGB else f" in {self.colors} order"
+        size = f"{self.height}x{self.width} pixels"
+        return f"{size}{order}{part}{unit}, mean {_words(self.mean)}, std {_words(self.std)}"
 
     def apply(self, image: np.ndarray) -> np.ndarray:
         """Turn one uint8 image [H, W, C] into the network's float32 input [C, H, W], or [H, W, C] for NHWC.
+
+        Args:
+            image: of three channels in the order RGB, whatever the order of the network's.
 
         Raises:
             DataError: another shape or dtype.
@@ -115,7 +126,8 @@ class Preprocessing:
                 f"the image is {image.dtype} {list(image.shape)}, the model takes uint8 {list(self.image_shape)}.",
                 remedy="Resize the image and convert its mode first.",
             )
-        x = image.astype(np.float32) * np.float32(self.scale)
+        ordered = image if self.colors == RGB else image[..., ::-1]
+        x = ordered.astype(np.float32, order="C") * np.float32(self.scale)
         x -= np.asarray(self.mean, np.float32)
         x /= np.asarray(self.std, np.float32)
         return np.ascontiguousarray(x.transpose(2, 0, 1)) if self.layout == "NCHW" else x
@@ -123,8 +135,8 @@ class Preprocessing:
     def to_json(self) -> str:
         """One line of JSON; `from_json` returns an equal value."""
         entries = dataclasses.asdict(self)
-        if self.crop is None:  # as before there were any
-            del entries["crop"]
+        usual = {"crop": None, "colors": RGB}  # files say only what differs: earlier versions know neither
+        entries = {name: value for name, value in entries.items() if name not in usual or usual[name] != value}
         return json.dumps(entries, sort_keys=True)
 
     @classmethod

@@ -1,6 +1,7 @@
 """Samples with the float model's answers to them: what many files of one model are judged on, one after the other."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from lowbit.calibration.batches import samples_per_run
 from lowbit.data.dataset import Dataset
@@ -11,6 +12,7 @@ from lowbit.measurement.prediction import Answers, Runs, predict
 from lowbit.measurement.reference import image_size
 from lowbit.measurement.results import CLASSIFICATION
 from lowbit.measurement.tasks import Task, chosen_task
+from lowbit.measurement.verdicts import Judgement
 
 BATCH = 32  # samples a run, where the model takes any number
 
@@ -45,6 +47,11 @@ class Exam:
     def classifies(self) -> bool:
         """Whether images are counted as right or wrong."""
         return self.task.name == CLASSIFICATION
+
+    @cached_property
+    def judgement(self) -> Judgement:
+        """What tells how sure a drop is."""
+        return Judgement(self.task, self.reference, image_size(self.model))
 
     def answers(self, content: bytes) -> Answers:
         """What a file answers."""

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lowbit.data.dataset import Dataset
-from lowbit.graph.preprocessing import Preprocessing
+from lowbit.graph.preprocessing import RGB, Preprocessing
 from lowbit.measurement.accuracy import predicted_classes
 from lowbit.measurement.details import Example
 from lowbit.measurement.prediction import Prediction
@@ -79,7 +79,8 @@ def _thumbnails(images: Dataset, needed: Collection[int], preprocessing: Preproc
         for offset, picture in enumerate(next(iter(batch.inputs.values()))):  # images come before what is fed beside
             if start + offset in needed:
                 x = picture if preprocessing.layout == "NHWC" else np.moveaxis(picture, 0, -1)
-                pictures[start + offset] = thumbnail(np.rint((x * std + mean) / preprocessing.scale))
+                pixels = np.rint((x * std + mean) / preprocessing.scale)
+                pictures[start + offset] = thumbnail(pixels if preprocessing.colors == RGB else pixels[..., ::-1])
         start += len(batch)
     return pictures
 

@@ -1,12 +1,5 @@
 """The verdict of each row: from the counts of a classifier's answers, and for other tasks from how much the metric
-varies.
-
-A metric such as mAP or mIoU is no mean over samples, and measuring it on hundreds of bootstrap samples would take
-longer than everything else. The samples are cut into 20 groups at random, the metric is measured without each, and the
-spread of the differences between the float file and the other gives the standard error (delete-a-group jackknife; Shao
-and Tu 1995, The jackknife and bootstrap, section 2.3):
-
-    variance = (g - 1) / g * sum (d_i - mean d)^2,    bounds = d -+ t * sqrt(variance), t of Student's distribution
+varies (`certainty.spread`): measuring it on hundreds of bootstrap samples would take longer than everything else.
 """
 
 import math
@@ -16,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from lowbit.certainty.certificate import rounded
-from lowbit.certainty.intervals import hidden_share
 from lowbit.certainty.paired import Paired
+from lowbit.certainty.spread import LEAST_SAMPLES, Spread, groups, standard_error
 from lowbit.certainty.verdicts import CANNOT_TELL, CONFIDENCE, MARGIN, Verdict, verdict, word_of
 from lowbit.measurement.accuracy import Score
 from lowbit.measurement.judging import case_of
@@ -26,11 +19,6 @@ from lowbit.measurement.results import Metric
 from lowbit.measurement.tasks import Case, Task
 
 Array = np.ndarray[Any, np.dtype[Any]]
-
-GROUPS = 20
-LEAST_SAMPLES = 2 * GROUPS
-# Student's t with GROUPS - 1 degrees of freedom, at 95 and 97.5 %.
-T_95, T_975 = 1.729133, 2.093024
 
 
 class Judgement:
@@ -64,46 +52,47 @@ class Judgement:
         if metric is None or metric.name not in float_scores:
             return None
         before = float_scores[metric.name]
-        return self._by_groups(answers.named_as(self.reference), metric, before, scored.scores[metric.name])
-
-    def _by_groups(self, answers: Answers, metric: Metric, before: float, after: float) -> Verdict:
-        """The verdict by what a metric is without each group of samples."""
-        share, lost = metric.unit == "%", metric.best * (before - after)
-        margin = MARGIN if share else MARGIN * abs(before)
-        spread = self._spread(answers, metric) if answers.count >= LEAST_SAMPLES else None
-        if spread is None:
+        found = self.spread(
+            answers.named_as(self.reference), metric, metric.best * (before - scored.scores[metric.name])
+        )
+        if found is None:
             return Verdict(CANNOT_TELL, -math.inf, math.inf)
-        halves = []
-        for quantile, alpha in ((T_95, 1 - CONFIDENCE), (T_975, (1 - CONFIDENCE) / 2)):
-            # A score between 0 and 1 may lose as much on samples of a kind that is not among these.
-            hidden = hidden_share(answers.count, alpha) if share else 0.0
-            halves.append(max(quantile * spread, hidden))
-        bounds, surely = ((lost - half, lost + half) for half in halves)
+        margin = MARGIN if found.share else MARGIN * abs(before)
+        bounds, surely = (found.bounds(alpha) for alpha in (1 - CONFIDENCE, (1 - CONFIDENCE) / 2))
         word = word_of(bounds, surely, margin)
-        gap = max(margin - lost, lost)
-        needed = rounded(answers.count * (halves[1] / gap) ** 2, answers.count) if word == CANNOT_TELL else None
+        gap = max(margin - found.drop, found.drop)
+        half = found.half((1 - CONFIDENCE) / 2)
+        needed = rounded(found.samples * (half / gap) ** 2, found.samples) if word == CANNOT_TELL else None
         return Verdict(word, *bounds, needed)
 
-    def _spread(self, answers: Answers, metric: Metric) -> float | None:
-        """Standard error of what is lost; None where the metric cannot be measured without some of the samples."""
+    def spread(self, answers: Answers, metric: Metric, lost: float) -> Spread | None:
+        """How far what a file loses may be from what it loses on other samples; None where that cannot be measured.
+
+        Args:
+            answers: of the file, named as the float model's.
+            metric: of the task.
+            lost: of it, on all samples.
+        """
+        if answers.count < LEAST_SAMPLES:
+            return None
         if metric.name not in self._float_without:
             case = case_of(self.reference, self.reference, self.size)
             self._float_without[metric.name] = self._without(case, metric.name)
         without = self._without(case_of(answers, self.reference, self.size), metric.name)
-        differences = self._float_without[metric.name] - without
-        if not np.isfinite(differences).all():
+        error = standard_error((self._float_without[metric.name] - without).tolist())
+        if not math.isfinite(error):
             return None
-        return math.sqrt((GROUPS - 1) / GROUPS * float(np.square(differences - differences.mean()).sum()))
+        share = metric.unit == "%"
+        return Spread(answers.count, lost, error, share, f"{'points' if share else 'hundredths'} of {metric.title}")
 
     def _without(self, case: Case, name: str) -> Array:
         """A metric without each group; NaN where it cannot be measured."""
-        group = np.random.default_rng(0).permutation(self.reference.count) % GROUPS
+        left_out = groups(self.reference.count)
         if self.task.without is not None:
-            known = self.task.without(case, [np.flatnonzero(group == left_out) for left_out in range(GROUPS)])
-            return np.array([each.get(name, math.nan) for each in known])
+            return np.array([each.get(name, math.nan) for each in self.task.without(case, left_out)])
         values = []
-        for left_out in range(GROUPS):
-            kept = np.flatnonzero(group != left_out)
+        for group in left_out:
+            kept = np.setdiff1d(np.arange(self.reference.count), group)
             chosen, reference = (
                 {output: taken(answer, kept) for output, answer in outputs.items()}
                 for outputs in (case.outputs, case.reference)

@@ -21,7 +21,7 @@ def print_guesses(ranking: Sequence[Guess], *, console: Console | None = None) -
     rows = [
         (
             guess.name,
-            guess.order,
+            guess.preprocessing.colors,
             units.MISSING if guess.accuracy is None else f"{100 * guess.accuracy:.1f} %",
             units.MISSING if guess.probability is None else f"{guess.probability:.3f}",
             f"{guess.information:.3f}",
@@ -37,4 +37,4 @@ def print_guesses(ranking: Sequence[Guess], *, console: Console | None = None) -
 
 
 def _named(guess: Guess) -> str:
-    return f"{guess.name} ({guess.order})"
+    return f"{guess.name} ({guess.preprocessing.colors})"

@@ -83,7 +83,7 @@ class Menu:
     def damage(self, weight: str, option: Option, tilt: float = 0.0) -> float:
         """What an option in one layer is forecast to cost, not corrected."""
         known = self.damages.get(weight)
-        return 0.0 if known is None else known.cost(tilt) * option.error
+        return 0.0 if known is None else known.cost(option.error, tilt)
 
     def damage_by_family(self, choice: Mapping[str, str]) -> dict[str, float]:
         """What all layers are forecast to cost, by family of recipes."""
@@ -93,7 +93,14 @@ class Menu:
         return {family: damage for family, damage in parts.items() if damage > 0}
 
 
-def menu(model: Model, damages: Sequence[LayerDamage], recipes: Sequence[str], times: LayerTimes | None = None) -> Menu:
+def menu(
+    model: Model,
+    damages: Sequence[LayerDamage],
+    recipes: Sequence[str],
+    times: LayerTimes | None = None,
+    *,
+    effort: str,
+) -> Menu:
     """Every recipe of every layer.
 
     Args:
@@ -101,15 +108,16 @@ def menu(model: Model, damages: Sequence[LayerDamage], recipes: Sequence[str], t
         damages: forecasts of layers.
         recipes: names of those that layers may get; float is always one.
         times: of layers, where they matter.
+        effort: that candidates are made with.
     """
     parsed = {name: parse_recipe(name) for name in dict.fromkeys((FLOAT, *recipes))}
-    sizes = {name: recipe_sizes(model, recipe) for name, recipe in parsed.items()}
+    sizes = {name: recipe_sizes(model, recipe, effort) for name, recipe in parsed.items()}
     options = {
         each.weight: tuple(_option(each, recipe, sizes[name], times) for name, recipe in parsed.items())
         for each in damages
     }
     if others := [weight for weight in sizes[FLOAT].weights if weight not in options]:
-        unknown = sizes.get(UNKNOWN) or recipe_sizes(model, parse_recipe(UNKNOWN))
+        unknown = sizes.get(UNKNOWN) or recipe_sizes(model, parse_recipe(UNKNOWN), effort)
         options |= {
             weight: (Option(UNKNOWN, "unknown", unknown.weights[weight], 0.0, 0.0, False),) for weight in others
         }

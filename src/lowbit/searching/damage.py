@@ -4,13 +4,13 @@ For a layer with weights W and second moments H of its inputs, a recipe leaves t
 
     D = tr((W - Q) H (W - Q)^T)
 
-and D times the layer's sensitivity (`passes.sensitivity`) is what the network is forecast to lose; layers add up. Codes
-are solved as rounding will solve them, on a sample of rows and for a few widths; between those the logarithm of D is
-interpolated, since a bit divides D by four wherever it was measured (by 2.9 to 5 on ResNet20). Rounded activations add
-noise of their own: step^2 / 12 for each input of a product.
+Codes are solved as rounding will solve them, on a sample of rows and for a few widths; between those the logarithm of D
+is interpolated, since a bit divides D by four wherever it was measured (by 2.9 to 5 on ResNet20). Rounded activations
+add noise of their own: step^2 / 12 for each input of a product.
 
-The forecast ranks whole networks (Spearman 0.99 over mixtures of ResNet20); its level is corrected by what measured
-files lose (`searching.correction`).
+What D costs the network is measured with codes of two widths, each layer alone, on calibration samples;
+between them the logarithm of the cost of one unit is interpolated in that of D. Layers add up. The level
+is corrected by what measured files lose (`searching.correction`).
 """
 
 import math
@@ -27,11 +27,12 @@ from lowbit.graph.ops import Layer, layers
 from lowbit.processor import cores, single_thread_blas
 from lowbit.progress import SILENT, Progress
 from lowbit.quantization.passes.layerwise import WIDEST, LayerwisePass
-from lowbit.quantization.passes.sensitivity import Rest, Test, combined, tested
+from lowbit.quantization.passes.sensitivity import LEAST_DISTANCE, Rest, Test, combined
 from lowbit.quantization.planning.recipes import Recipe, parse_recipe
 from lowbit.quantization.solving.effort import EFFORTS
 from lowbit.quantization.solving.layer import aim
 from lowbit.quantization.solving.problem import Problem, objective
+from lowbit.quantization.solving.refit import refit_bias
 from lowbit.quantization.solving.ridge import TYPICAL_BITS
 from lowbit.quantization.solving.schemes import row_of
 
@@ -39,9 +40,11 @@ ROWS = 48  # of each group of a layer that codes are solved for
 EFFORT = "fast"
 # Widths that are solved for; linear grids of up to 4 bits have zero points, and are a family of their own.
 SOLVED = {"linear": (2, 4, 5, 8), "cluster": (1, 2, 4, 6), "int": (2, 4, 8), "icluster": (1, 2, 4, 6)}
+SHOWN = ("linear2", "linear4")  # whose codes show what errors cost, the coarser first
 PER_BIT = math.log(4)  # by which the logarithm of D falls from bit to bit beyond the widths that are solved for
 SPREAD = 4.0  # standard deviations on either side of its mean that the range of an activation reaches
 LEAST = 1e-30
+MOST_SHOWING = 256  # samples that show what errors cost
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -53,16 +56,15 @@ class LayerDamage:
     Attributes:
         node: its name.
         weight: its initializer.
-        network: what one unit of output error costs at the network's output, in nats of KL or relative error, as the
-            network showed; see `passes.sensitivity` for both estimates.
-        relative: the same, if every layer may lose the same share of its output.
+        shown: output errors of this layer alone, and what the network lost by each, in nats of KL or relative error.
+        relative: what one unit of output error costs, if every layer may lose the same share of its output.
         errors: output error by recipe, its activations as they are.
         activation_error: output error of inputs that are rounded to 256 levels.
     """
 
     node: str
     weight: str
-    network: float
+    shown: tuple[tuple[float, float], ...]
     relative: float
     errors: Mapping[str, float]
     activation_error: float
@@ -74,18 +76,30 @@ class LayerDamage:
         rounded = self.activation_error * 4.0 ** (8 - recipe.activations.bits) if recipe.integer else 0.0
         return self.errors[recipe.name] + rounded
 
-    def cost(self, tilt: float = 0.0) -> float:
-        """What one unit of output error costs: the geometric mean of both estimates, or towards one of them.
+    def cost(self, error: float, tilt: float = 0.0) -> float:
+        """What an output error costs: the geometric mean of what was shown and the relative estimate, or nearer to one.
 
         Args:
-            tilt: 1 takes the network's, -1 the relative one.
+            error: of the output.
+            tilt: 1 takes what was shown, -1 the relative estimate.
         """
-        return float(self.network ** ((1 + tilt) / 2) * self.relative ** ((1 - tilt) / 2))
+        if error <= 0:
+            return 0.0
+        errors, units = zip(
+            *((math.log(each), math.log(lost / each)) for each, lost in sorted(self.shown)), strict=True
+        )
+        shown = math.exp(float(np.interp(math.log(error), errors, units)))
+        return float(error * shown ** ((1 + tilt) / 2) * self.relative ** ((1 - tilt) / 2))
 
 
 @single_thread_blas()
 def layer_damages(
-    model: Model, data: Dataset, recipes: Mapping[str, Recipe], *, threads: int = 0, progress: Progress = SILENT
+    model: Model,
+    data: Dataset,
+    recipes: Mapping[str, Recipe],
+    *,
+    threads: int = 0,
+    progress: Progress = SILENT,
 ) -> tuple[LayerDamage, ...]:
     """The forecast of every layer that has second moments, in execution order.
 
@@ -100,67 +114,91 @@ def layer_damages(
     for layer in layers(model):
         first_reader.setdefault(layer.weight, layer)
     nodes = [layer.node for layer in first_reader.values() if layer.columns <= WIDEST]
-    rest = Rest(model, data, threads or cores())
+    rest = Rest(model, data, threads or cores(), most=MOST_SHOWING)
     run = LayerwisePass(model, data, nodes, EFFORTS[EFFORT], threads=threads)
     tests: dict[str, Test] = {}
-    errors: dict[str, tuple[str, dict[str, float], float]] = {}
+    found: dict[str, LayerDamage] = {}
     for layer, moments in progress.track(run, "forecasting damage", total=len(run)):
-        weight = np.asarray(model.weights[layer.weight], np.float64)
-        tests[layer.node] = tested(layer, weight, moments, rest)
-        errors[layer.node] = (layer.weight, *_errors(layer, weight, moments, recipes))
+        solver = _Solver(layer, np.asarray(model.weights[layer.weight], np.float64), moments)
+        shown = tuple(solver.shown(parse_recipe(name), rest) for name in SHOWN)
+        tests[layer.node] = Test(shown[-1][1] / shown[-1][0], 1 / max(LEAST, solver.power), 0.0, ())
+        activations = solver.activation_error
+        found[layer.node] = LayerDamage(layer.node, layer.weight, shown, 0.0, solver.errors(recipes), activations)
     costs = combined(model, tests)
-    found = []
-    for node, (name, by_recipe, activations) in errors.items():
-        cost = costs[node].cost
-        network = tests[node].network_cost or cost
-        found.append(LayerDamage(node, name, network, cost**2 / network, by_recipe, activations))
-    return tuple(found)
-
-
-def _errors(
-    layer: Layer, weight: Array, moments: Moments, recipes: Mapping[str, Recipe]
-) -> tuple[dict[str, float], float]:
-    """Output error of each recipe, and of inputs rounded to 256 levels, in units of the layer's output power."""
-    matrix = layer.to_matrix(weight)
-    variance = np.einsum("gkk->gk", moments.second).astype(np.float64)
-    step = 2 * SPREAD * math.sqrt(float(variance.mean())) / 255
-    activations = step**2 / 12 * float(np.square(matrix).sum())
-    diagonal = np.einsum("gkk->gk", moments.second).copy()
-    target, second = aim(matrix, moments, TYPICAL_BITS)
-    rows = slice(None, None, max(1, -(-matrix.shape[1] // ROWS)))
-    target, trained = target[:, rows], matrix[:, rows]
-    problem = Problem.of(target, second)
-    np.einsum("gkk->gk", moments.second)[...] = diagonal
-    share = matrix.shape[1] / target.shape[1]
-    groups, count, columns = target.shape
-    sample = replace(
-        layer, op="Gemm" if layer.geometry is None else "Conv", weight_shape=(groups * count, columns), channel_axis=0
+    return tuple(
+        replace(each, relative=costs[node].cost ** 2 / tests[node].network_cost) for node, each in found.items()
     )
 
-    def lost(recipe: Recipe) -> float:
-        row = row_of(recipe.weights) if recipe.weights is not None else None
-        if row is None or recipe.weights is None:
-            return 0.0
-        if row.solve is None:
-            rounded = recipe.weights.encode(target.astype(np.float32), 1).decode()
-        else:
-            solution: Any = row.solve(problem, recipe.weights, EFFORTS[EFFORT])
-            rounded = solution.to_codes(sample, recipe.weights).decode().reshape(target.shape)
-        # The solver's own error counts the ridge too, which is many times the output of a layer whose inputs are small.
-        return float(share * objective(trained, rounded, moments.second).sum())
 
-    known: dict[str, float] = {}
-    for name, recipe in recipes.items():
-        family = family_of(name)
-        if family not in SOLVED:
-            known[name] = lost(recipe)
-    for family, most in SOLVED.items():
-        names = [name for name in recipes if family_of(name) == family]
-        asked = sorted({recipes[name].bits for name in names})
-        widths = most if len(asked) > len(most) else asked
-        solved = {bits: max(LEAST, lost(parse_recipe(f"{family}{bits}"))) for bits in widths}
-        known |= {name: _between(solved, recipes[name].bits) for name in names}
-    return known, activations
+class _Solver:
+    """Codes of one layer, as rounding will solve them, and the output errors that they leave.
+
+    Args:
+        layer: with its weight.
+        weight: trained values.
+        moments: of its inputs.
+    """
+
+    def __init__(self, layer: Layer, weight: Array, moments: Moments) -> None:
+        self.layer, self.moments = layer, moments
+        self.trained = layer.to_matrix(weight)
+        self.power = float(objective(self.trained, 0.0, moments.second).sum())
+        variance = np.einsum("gkk->gk", moments.second).astype(np.float64)
+        step = 2 * SPREAD * math.sqrt(float(variance.mean())) / 255
+        self.activation_error = step**2 / 12 * float(np.square(self.trained).sum())
+        diagonal = np.einsum("gkk->gk", moments.second).copy()
+        self._target, second = aim(self.trained, moments, TYPICAL_BITS)
+        every = slice(None, None, max(1, -(-self.trained.shape[1] // ROWS)))
+        self._sample = self.trained[:, every], self._target[:, every]
+        self._problems = Problem.of(self._target, second), Problem.of(self._sample[1], second)
+        np.einsum("gkk->gk", moments.second)[...] = diagonal
+
+    def shown(self, recipe: Recipe, rest: Rest) -> tuple[float, float]:
+        """The output error of codes for the whole layer, and what the network loses by them alone."""
+        rounded = self._rounded(recipe, self._target, self._problems[0])
+        values = {self.layer.weight: self.layer.from_matrix(rounded.astype(np.float32))}
+        if self.layer.bias is not None:
+            bias = refit_bias(rounded.astype(np.float64), self.moments)
+            values[self.layer.bias] = bias.reshape(rest.model.weights[self.layer.bias].shape).astype(np.float32)
+        error = float(objective(self.trained, rounded, self.moments.second).sum())
+        return max(LEAST, error), max(LEAST_DISTANCE, rest.distance_with(self.layer, values))
+
+    def errors(self, recipes: Mapping[str, Recipe]) -> dict[str, float]:
+        """Output error of each recipe, its activations as they are."""
+        known: dict[str, float] = {}
+        for name, recipe in recipes.items():
+            family = family_of(name)
+            if family not in SOLVED:
+                known[name] = self._lost(recipe)
+        for family, most in SOLVED.items():
+            names = [name for name in recipes if family_of(name) == family]
+            asked = sorted({recipes[name].bits for name in names})
+            widths = most if len(asked) > len(most) else asked
+            solved = {bits: max(LEAST, self._lost(parse_recipe(f"{family}{bits}"))) for bits in widths}
+            known |= {name: _between(solved, recipes[name].bits) for name in names}
+        return known
+
+    def _lost(self, recipe: Recipe) -> float:
+        """Output error of a recipe, by a sample of rows."""
+        if recipe.weights is None or row_of(recipe.weights) is None:
+            return 0.0
+        trained, target = self._sample
+        rounded = self._rounded(recipe, target, self._problems[1])
+        # The solver's own error counts the ridge too, which is many times the output of a layer whose inputs are small.
+        share = self.trained.shape[1] / target.shape[1]
+        return float(share * objective(trained, rounded, self.moments.second).sum())
+
+    def _rounded(self, recipe: Recipe, target: Array, problem: Problem) -> Array:
+        """Rows as a recipe for which there is a solver decodes them [groups, rows, columns]."""
+        scheme: Any = recipe.weights
+        row: Any = row_of(scheme)
+        if row.solve is None:
+            return np.asarray(scheme.encode(target.astype(np.float32), 1).decode())
+        groups, count, columns = target.shape
+        op = "Gemm" if self.layer.geometry is None else "Conv"
+        flat = replace(self.layer, op=op, weight_shape=(groups * count, columns), channel_axis=0)
+        solution: Any = row.solve(problem, scheme, EFFORTS[EFFORT])
+        return np.asarray(solution.to_codes(flat, scheme).decode().reshape(target.shape))
 
 
 def family_of(name: str) -> str:

@@ -79,10 +79,10 @@ class Judge:
         Where other samples certify, those that choose have to be as sure as they: what is only just within the limit
         would mostly not be certified.
         """
-        most, paired = self.limits.max_drop, candidate.marks.paired
-        if most is None or paired is None or not self.apart:
+        most, evidence = self.limits.max_drop, candidate.marks.evidence
+        if most is None or evidence is None or not self.apart:
             return self.keeps(candidate)
-        return bool(certify(paired, most / PERCENT, confidence=self.limits.confidence).holds)
+        return bool(certify(evidence, most / PERCENT, confidence=self.limits.confidence).holds)
 
     def best(self, candidates: Sequence[Candidate]) -> Candidate:
         """The one to show first: of those that keep all limits the least, else the nearest to keeping them."""
@@ -112,16 +112,16 @@ class Judge:
         """
         best = self.best(candidates)
         most = self.limits.max_drop
-        if most is None or best.certified.paired is None or most >= PERCENT:
+        if most is None or best.certified.evidence is None or most >= PERCENT:
             return best, None
         limit, confidence = most / PERCENT, self.limits.confidence
         if not self.apart:
-            looks = sum(each.marks.paired is not None and each.marks.distance > 0 for each in candidates)
-            return best, certify(best.certified.paired, limit, confidence=confidence, looks=max(1, looks))
+            looks = sum(each.marks.evidence is not None and each.marks.distance > 0 for each in candidates)
+            return best, certify(best.certified.evidence, limit, confidence=confidence, looks=max(1, looks))
         keeping = [each for each in candidates if self.fits(each) and self.keeps(each)]
         order = sorted(keeping, key=lambda each: -amount(each, self.limits.least)) or [best]
-        pairs = [each.certified.paired for each in order if each.certified.paired is not None]
-        certificates = certify_in_order(pairs, limit, confidence=confidence)
+        known = [(each, seen) for each in order if (seen := each.certified.evidence) is not None]
+        certificates = certify_in_order([seen for _, seen in known], limit, confidence=confidence)
         held = [place for place, each in enumerate(certificates) if each.holds]
         place = held[-1] if held else 0
-        return order[place], certificates[place]
+        return known[place][0], certificates[place]

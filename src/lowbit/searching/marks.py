@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from lowbit.calibration.answers import distances
-from lowbit.certainty.paired import Paired, counted
+from lowbit.certainty.certificate import Evidence
+from lowbit.certainty.paired import counted
 from lowbit.measurement.accuracy import predicted_classes
 from lowbit.measurement.exam import Exam
 from lowbit.measurement.results import Metric
@@ -19,13 +20,14 @@ class Marks:
     Attributes:
         distance: mean KL divergence in nats, or relative squared error.
         drop: points lost by the task's first metric; percent of predictions changed where a classifier has no labels.
-        paired: counts of lost and gained images; None for tasks other than classification.
+        evidence: what is known of that drop on other samples: counts of lost and gained images, or the spread of
+            another task's metric; None where neither can be measured.
         metric: the task's first metric, a share of 1 for classification.
     """
 
     distance: float
     drop: float
-    paired: Paired | None
+    evidence: Evidence | None
     metric: float
 
 
@@ -45,8 +47,10 @@ def marks(exam: Exam, content: bytes) -> Marks:
         return Marks(distance, 100 * distance, None, distance)
     wanted, given = (exam.score(each).scores.get(metric.name, math.nan) for each in (exam.reference, answers))
     sign = -1.0 if metric.best < 0 else 1.0
-    drop = 100 * sign * (wanted - given)
-    return Marks(distance, drop if math.isfinite(drop) else math.inf, None, given)
+    lost = sign * (wanted - given)
+    if not math.isfinite(lost):
+        return Marks(distance, math.inf, None, given)
+    return Marks(distance, 100 * lost, exam.judgement.spread(answers, metric, lost), given)
 
 
 def metric_of(exam: Exam) -> Metric | None:
@@ -62,4 +66,6 @@ def drop_measure(exam: Exam) -> str:
     if exam.classifies:
         return "points of accuracy" if exam.data.labels is not None else "percent of predictions"
     metric = metric_of(exam)
-    return "percent of relative error" if metric is None else f"hundredths of {metric.title}"
+    if metric is None:
+        return "percent of relative error"
+    return f"{'points' if metric.unit == '%' else 'hundredths'} of {metric.title}"

@@ -13,7 +13,7 @@ from lowbit.searching.limits import LATENCY, SIZE, SearchLimits
 
 DAMAGE = "damage"
 RESOURCES = (DAMAGE, SIZE, LATENCY)
-SPARE = 0.015  # of a size that is left over before a file has shown what it takes beyond its forecast
+SPARE = 0.006  # of a size that is left over before a file has shown what it takes beyond its forecast
 
 
 @dataclass(frozen=True)
@@ -43,14 +43,14 @@ class Proposals:
         menus: one for each kind of activations.
         limits: that every proposal keeps.
         factors: of forecasts, by family; see `correction`.
-        extra_bytes: what files took more than was forecast.
+        extra_bytes: what mixtures took more than was forecast; None before there is one.
         slowness: measured over forecast time.
     """
 
     menus: Sequence[Menu]
     limits: SearchLimits
     factors: Mapping[str, float] = field(default_factory=dict)
-    extra_bytes: int = 0
+    extra_bytes: int | None = None
     slowness: float = 1.0
 
     def taught(self, candidates: Sequence[Candidate]) -> "Proposals":
@@ -62,7 +62,8 @@ class Proposals:
             return self
         parts = [menu.damage_by_family(choice) for _, choice in known]
         factors = family_factors(parts, [each.marks.distance for each, _ in known])
-        extra = max(each.bytes - menu.bytes_of(choice) for each, choice in known)
+        # Uniform recipes of few bits keep zero points where small layers get more bits, which mixtures do not.
+        extra = max((each.bytes - menu.bytes_of(choice) for each, choice in known if each.choice), default=None)
         ratios = [
             1e3 * each.latency_ms / menu.us_of(choice)
             for each, choice in known
@@ -89,7 +90,9 @@ class Proposals:
             DAMAGE: within.get(DAMAGE, math.inf),
         }
         room = {
-            SIZE: asked[SIZE] * (1.0 if self.factors else 1.0 - SPARE) - menu.rest - self.extra_bytes,
+            SIZE: asked[SIZE] * (1.0 - SPARE if self.extra_bytes is None else 1.0)
+            - menu.rest
+            - (self.extra_bytes or 0),
             LATENCY: 1e3 * asked[LATENCY] / self.slowness - menu.rest_us,
             DAMAGE: asked[DAMAGE],
         }
@@ -130,7 +133,7 @@ class Proposals:
             weight: menu.options[weight][pick].recipe for weight, pick in zip(weights, packing.picks, strict=True)
         }
         damage = sum(used(weight, option, DAMAGE) for weight, option in menu.picked(choice).items())
-        size = menu.bytes_of(choice) + self.extra_bytes
+        size = menu.bytes_of(choice) + (self.extra_bytes or 0)
         return Proposal(choice, size, damage, self.slowness * menu.us_of(choice), packing.gap)
 
     @property

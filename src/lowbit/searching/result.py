@@ -22,7 +22,7 @@ class SearchResult:
     Attributes:
         best: the file that was asked for, or the nearest to it.
         met: whether it keeps all limits on the samples it was measured on.
-        certificate: of its drop; None without a limit on the drop, or for tasks whose drop is no count of images.
+        certificate: of its drop; None without a limit on the drop, or where nothing tells how far it varies.
         candidates: all that were measured, in the order in which they were made.
         limits: that were asked for.
         measure: what a drop is counted in.

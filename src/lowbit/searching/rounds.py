@@ -36,7 +36,7 @@ from lowbit.searching.workers import Alone, Cluster, Processes
 FIRST_DISTANCES = (0.01, 0.05)  # nats or relative error for each point that may be lost, where the search begins
 FARTHER = (4.0, 16.0)  # times as far, where the first ones were all within the limit, or all beyond it
 CLOSE = 1.015  # ratio of two sizes between which nothing more is looked for
-TILTS = ((0.0, 1.0), (-1.0, 0.5), (-0.5, 1.5))
+TILTS = ((0.0, 0.5), (-0.5, 1.0), (-1.0, 0.25))
 A_LITTLE = 0.985  # of the least so far, which another forecast has to do with
 TIMED_RUNS = 60
 UNIFORM = ("linear", "cluster")  # families whose uniform recipes are tried beside
@@ -169,7 +169,7 @@ class Rounds:
         menus = []
         for kind in kinds or (None,):
             of_kind = [name for name, recipe in recipes.items() if recipe.integer and recipe.activations == kind]
-            menus.append(menu(model, damages, [*floats, *of_kind], self.times))
+            menus.append(menu(model, damages, [*floats, *of_kind], self.times, effort=self.settings.effort))
         if menus[0].unknown:
             names = ", ".join(menus[0].unknown[:3])
             self.notes.append(

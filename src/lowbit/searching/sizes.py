@@ -22,6 +22,7 @@ from lowbit.quantization.planning.deciding import plan
 from lowbit.quantization.planning.plan import Plan
 from lowbit.quantization.planning.recipes import Recipe
 from lowbit.quantization.planning.tensors import TensorPlan
+from lowbit.quantization.solving.effort import EFFORTS
 from lowbit.quantization.solving.stored_scales import HALF_BITS, narrow_bias, with_narrow_scales
 from lowbit.schemes.clusters import Clusters
 from lowbit.schemes.codes import Codes
@@ -43,14 +44,15 @@ class RecipeSizes:
     rest: int
 
 
-def recipe_sizes(model: Model, recipe: Recipe) -> RecipeSizes:
+def recipe_sizes(model: Model, recipe: Recipe, effort: str) -> RecipeSizes:
     """The bytes that a recipe takes in each weight of a model, and what else the file holds.
 
     Args:
         model: the prepared float model.
         recipe: that every weight gets, small ones too.
+        effort: that codes are chosen with.
     """
-    content = to_onnx(weighed(model, plan(model, recipe, rules=lambda layer: recipe, effort="fast")))
+    content = to_onnx(weighed(model, plan(model, recipe, rules=lambda layer: recipe, effort=effort)))
     of_nodes = bytes_by_weight(content)
     weights: dict[str, int] = {}
     for user in all_weights(model):
@@ -60,7 +62,8 @@ def recipe_sizes(model: Model, recipe: Recipe) -> RecipeSizes:
 
 def weighed(model: Model, decision: Plan) -> QuantizedGraph:
     """What a plan's file will be, but for what codes and scales say."""
-    codes = {tensor.tensor: _codes(model, tensor) for tensor in decision.quantized}
+    widest = EFFORTS[decision.effort].widest
+    codes = {tensor.tensor: _codes(model, tensor, widest) for tensor in decision.quantized}
     coarse = {tensor.tensor for tensor in decision.quantized if tensor.given and tensor.given.bits <= HALF_BITS}
     readers = [layer for layer in layers(model) if layer.weight in coarse & decision.decoded]
     floats = {layer.bias: narrow_bias(model.weights[layer.bias]) for layer in readers if layer.bias is not None}
@@ -71,12 +74,14 @@ def weighed(model: Model, decision: Plan) -> QuantizedGraph:
     return assembled(model, decision, codes, floats, Statistics({}, 0, ""), activations=steps)
 
 
-def _codes(model: Model, tensor: TensorPlan) -> Codes:
+def _codes(model: Model, tensor: TensorPlan, widest: int) -> Codes:
     """Codes of the right size for a tensor; those of two tensors differ, since a file stores equal constants once."""
     scheme, weight = tensor.given, model.weights[tensor.tensor]
     assert scheme is not None
     if not isinstance(scheme, Clusters | IntegerClusters):
-        return with_narrow_scales(scheme.encode(weight, tensor.axis), weight)
+        codes = scheme.encode(weight, tensor.axis)
+        # Rounding leaves codes that it does not search for on the scales that they have.
+        return codes if scheme.bits > widest else with_narrow_scales(codes, weight)
     random = np.random.default_rng(zlib.crc32(tensor.tensor.encode()))
     levels = 1 << scheme.bits
     indices = random.integers(0, levels, tensor.shape, np.uint8)

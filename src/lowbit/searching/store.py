@@ -12,7 +12,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from lowbit.certainty.certificate import Evidence
 from lowbit.certainty.paired import Paired
+from lowbit.certainty.spread import Spread
 from lowbit.errors import LowbitError
 from lowbit.files import write_atomically
 from lowbit.graph.model import Model
@@ -101,5 +103,7 @@ class Store:
 
 
 def _marks(data: Mapping[str, Any]) -> Marks:
-    paired = None if data["paired"] is None else Paired(**data["paired"])
-    return Marks(float(data["distance"]), float(data["drop"]), paired, float(data["metric"]))
+    evidence: Evidence | None = None
+    if (known := data["evidence"]) is not None:
+        evidence = Paired(**known) if "lost" in known else Spread(**known)
+    return Marks(float(data["distance"]), float(data["drop"]), evidence, float(data["metric"]))

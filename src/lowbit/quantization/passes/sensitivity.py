@@ -168,13 +168,20 @@ class Rest:
         data: samples; labels are not used.
         threads: that share them.
         grids: grids that single tensors can be rounded to.
+        most: samples that are run.
     """
 
     def __init__(
-        self, model: Model, data: Dataset, threads: int, *, grids: Mapping[str, ActivationGrid] | None = None
+        self,
+        model: Model,
+        data: Dataset,
+        threads: int,
+        *,
+        grids: Mapping[str, ActivationGrid] | None = None,
+        most: int = VALIDATION_IMAGES,
     ) -> None:
         self.model = model
-        batches = list(Batches(model, data.subset(min(VALIDATION_IMAGES, data.count)), BATCH_SIZE))
+        batches = list(Batches(model, data.subset(min(most, data.count)), BATCH_SIZE))
         self._sizes = [len(batch) for batch in batches]
         self._frontier = Frontier(Subgraphs(model), (), threads=threads, grids=grids)
         self._frontier.keep(0, (batch.inputs for batch in batches))

@@ -78,7 +78,7 @@ class Trials:
             raise SchemeError(
                 "points lost are counted by class scores [samples, classes], and the network has other outputs.",
                 where=self.model.source,
-                remedy="Ask for a size or for bits per weight.",
+                remedy="Ask for a size or for bits per weight, or let `lowbit search --out FILE.lowbit` find one.",
             )
 
     def content(self, graph: QuantizedGraph) -> bytes:

@@ -67,6 +67,10 @@ MEASURING = {
     "row of a comparison": "one file on one engine",
     "run": "one execution of a model: of one sample, a batch, or as many samples as it fixes",
     "sample": "what a model answers to once: an array for each input",
+    "spread": (
+        "of a drop that is no count of images: its standard error, by what it is without each of twenty groups of "
+        "samples"
+    ),
     "SQNR": (
         "signal-to-quantization-noise ratio: weights, or an output, over their error, in decibels. 6 dB more is half "
         "the error, which one more bit brings; 8-bit weights have about 40 dB, 4-bit ones about 20"

@@ -27,8 +27,8 @@ NETWORKS = {
     "parameters": "values that training set: weights, biases, batch-norm scale and shift; not running statistics",
     "position": "one place of an output, such as a pixel; the number of a node in execution order where that is said",
     "preprocessing": (
-        "what turns an image into the model's input: the part that is taken, size, layout, scale, mean, standard "
-        "deviation"
+        "what turns an image into the model's input: the part that is taken, size, layout, order of the colors, scale, "
+        "mean, standard deviation"
     ),
     "row of a layer": (
         "the weights of one output channel. A layer is `matrix @ columns + bias`, rows by columns, for each group"
