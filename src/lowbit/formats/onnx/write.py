@@ -27,6 +27,7 @@ from lowbit.formats.onnx.integer_weights import write_integer_weights
 from lowbit.formats.onnx.integers import absorb_activations, write_conversions
 from lowbit.formats.onnx.lines import write_lines_as_images
 from lowbit.formats.onnx.openvino import for_openvino
+from lowbit.formats.onnx.softmaxes import write_softmaxes
 from lowbit.formats.onnx.zero_points import without_zero_points
 from lowbit.formats.quantized_graph import UINT8, QuantizedGraph
 from lowbit.graph.model import serialize
@@ -106,8 +107,8 @@ GRAPH_REWRITES: Mapping[str, tuple[Rewrite, ...]] = {
         *(write_float_types, *ENDING),
     ),
     "onnx": (
-        *(write_float_values, *INTEGERS, *CONVERSIONS, pad_first_layers, write_dynamic, write_block_kernels),
-        *(*CODES, write_float_types, *ENDING),
+        *(write_float_values, *INTEGERS, write_softmaxes, *CONVERSIONS, pad_first_layers, write_dynamic),
+        *(write_block_kernels, *CODES, write_float_types, *ENDING),
     ),
     "openvino": (
         *(write_float_values, *INTEGERS, write_lines_as_images, *CONVERSIONS, write_compressed, *CODES),
