@@ -1,5 +1,6 @@
 """What is published: versions agree, imports are declared, extras are named where they miss, workflows are sound."""
 
+import importlib.util
 import re
 import subprocess
 import sys
@@ -138,3 +139,21 @@ def test_contributors_are_told_of_targets_that_exist():
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     told = {word for line in re.findall(r"(?:^    |`)make ([a-z -]+)", text, re.MULTILINE) for word in line.split()}
     assert {"test", "wheel"} < told <= targets
+
+
+def test_links_of_the_page_on_an_index_lead_to_the_version():
+    spec = importlib.util.spec_from_file_location("wheel_run", ROOT / "tests" / "wheel" / "run.py")
+    made = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(made)
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    published = ("https://example.org/someone/lowbit", "v1.2.3")
+    page = made.with_links(readme, *published)
+    links = re.findall(r"(!?)\[[^]]*\]\(([^)]+)\)", page)
+    assert len(links) > 10
+    for picture, link in links:
+        kind, _, path = link.removeprefix("https://example.org/someone/lowbit/").partition("/v1.2.3/")
+        assert kind == ("raw" if picture else "blob")
+        assert (ROOT / path.partition("#")[0]).exists(), link
+    urls = tomllib.loads(made.with_urls((ROOT / "pyproject.toml").read_text(encoding="utf-8"), *published))
+    assert urls["project"]["urls"]["Repository"] == published[0]
+    assert urls["project"] == PROJECT | {"urls": urls["project"]["urls"]}

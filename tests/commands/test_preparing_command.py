@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -153,6 +154,36 @@ def test_what_an_exporter_says_is_kept_and_named(place, tmp_path, capsys):
     assert "Hugging Face" in err
     (tmp_path / "preprocessor_config.json").unlink()
     assert lowbit.load(tmp_path / "kept.onnx").preprocessing == Preprocessing(SIDE, SIDE, mean=MEAN, std=STD)
+
+
+def test_labels_follow_the_names_of_the_models_classes(place, tmp_path, capsys):
+    onnx.save(color_network(), tmp_path / "net.onnx")
+    (tmp_path / "config.json").write_text(json.dumps({"id2label": {0: "C0", 1: "c1", 2: "c2", 3: "c3"}}))
+    prepared = ("prepare", tmp_path / "net.onnx", "--mean", "imagenet", "--std", "imagenet")
+    assert run(*prepared, "-o", tmp_path / "kept.onnx", capsys=capsys)[0] == 0
+    (tmp_path / "config.json").unlink()
+    assert "Classes: C0, c1, c2, c3." in run("inspect", tmp_path / "kept.onnx", capsys=capsys)[1]
+    test = shutil.copytree(place / "test", tmp_path / "test")
+    (test / "c0").rename(test / "red"), (test / "c1").rename(test / "Green")
+    measure = ("measure", tmp_path / "kept.onnx", "--data", test, "--runs", 0, "--json")
+    code, out, err = run(*measure, capsys=capsys)
+    assert (code, json.loads(out)["rows"][0]["accuracy"]) == (0, 0.0)  # Green, c2, c3, red
+    assert "calls its classes C0, c1, c2, c3, the images Green, c2, c3, red" in err.replace("\n", " ")
+
+    proto = onnx.load(tmp_path / "kept.onnx")
+    onnx.helper.set_model_props(
+        proto, {e.key: e.value for e in proto.metadata_props} | {"lowbit.classes": '["red", "green", "c2", "c3"]'}
+    )
+    onnx.save(proto, tmp_path / "kept.onnx")
+    code, out, err = run(*measure, capsys=capsys)
+    result = json.loads(out)
+    assert (code, result["rows"][0]["accuracy"]) == (0, 1.0)
+    assert result["model"]["classes"] == ["red", "green", "c2", "c3"]
+    assert "Classes count in the model's order: red, green, c2, c3." in err.replace("\n", " ")
+    shutil.rmtree(test / "c2")  # without names, a folder of some of the classes is refused
+    assert json.loads(run(*measure, capsys=capsys)[1])["rows"][0]["accuracy"] == 1.0
+    int8 = lowbit.quantize(tmp_path / "kept.onnx", "linear8").save(tmp_path / "int8.onnx")
+    assert lowbit.load(int8).class_names == ("red", "green", "c2", "c3")
 
 
 @pytest.mark.parametrize(

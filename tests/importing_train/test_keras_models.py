@@ -14,7 +14,6 @@ from answers import assert_same  # noqa: E402
 from lowbit import load, quantize  # noqa: E402
 from lowbit.errors import ModelError  # noqa: E402
 from lowbit.formats.opening import opened  # noqa: E402
-from lowbit.importing.keras import _keras  # noqa: E402
 from lowbit.quantization.planning.deciding import plan  # noqa: E402
 from lowbit.quantization.planning.recipes import parse_recipe  # noqa: E402
 
@@ -216,10 +215,24 @@ def test_what_is_no_model_is_said(tmp_path):
         load(path)
 
 
-def test_another_backend_is_told(monkeypatch):
-    monkeypatch.setattr(keras.backend, "backend", lambda: "tensorflow")
-    with pytest.raises(ModelError, match=r"Keras runs on tensorflow.*KERAS_BACKEND=torch before keras is imported"):
-        _keras("model.keras")
+def test_on_another_backend_another_process_exports(monkeypatch):
+    model = classifier()
+    wanted = load(model)
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    found = load(model)
+    assert found.to_bytes() == wanted.to_bytes()
+
+    class Own(L.Layer):
+        def __init__(self, factor):
+            super().__init__()
+            self.factor = factor
+
+        def call(self, x):
+            return self.factor * x
+
+    own = keras.Sequential([L.Input((4,)), Own(2), L.Dense(2)])
+    with pytest.raises(ModelError, match=r"Keras runs on jax.*it cannot be saved.*KERAS_BACKEND=torch before keras"):
+        load(own)
 
 
 def test_without_keras(monkeypatch, tmp_path):

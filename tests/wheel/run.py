@@ -19,6 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 MOST_PACKAGES = 30  # lowbit itself counted, pip not
 BUILD = "import sys; from setuptools import build_meta as b; print(getattr(b, 'build_' + sys.argv[1])(sys.argv[2]))"
+LINK = re.compile(r"(!?)(\[[^]]*\]\()(?!https?://|#)([^)]+\))")
 QUICK = ("--recipes", "linear8", "--runs", "0")
 
 
@@ -28,8 +29,24 @@ def built(kind: str, source: Path, folder: Path) -> Path:
     return folder / done.stdout.splitlines()[-1]
 
 
-def from_tree(folder: Path) -> tuple[Path, Path]:
-    """The sdist of the tree, and the wheel of what is in the sdist."""
+def with_links(page: str, repository: str, tag: str) -> str:
+    """A page whose links to files of the repository work outside of it too, such as on the page of a package index."""
+    return LINK.sub(lambda m: f"{m[1]}{m[2]}{repository}/{'raw' if m[1] else 'blob'}/{tag}/{m[3]}", page)
+
+
+def with_urls(project: str, repository: str, tag: str) -> str:
+    """The text of pyproject.toml with the addresses of the project."""
+    urls = f'[project.urls]\nRepository = "{repository}"\nChangelog = "{repository}/blob/{tag}/CHANGELOG.md"\n\n'
+    return project.replace("[project.scripts]", f"{urls}[project.scripts]", 1)
+
+
+def from_tree(folder: Path, published: tuple[str, str] | None = None) -> tuple[Path, Path]:
+    """The sdist of the tree, and the wheel of what is in the sdist.
+
+    Args:
+        folder: to write them to.
+        published: address of the repository, and the tag of this version there, which links lead to then.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="lowbit-build-") as place:
         # A copy: what lies about in the tree does not come along, and building leaves nothing in it.
@@ -39,6 +56,8 @@ def from_tree(folder: Path) -> tuple[Path, Path]:
             if (ROOT / name).is_file():
                 (copy / name).parent.mkdir(parents=True, exist_ok=True)
                 (copy / name).write_bytes((ROOT / name).read_bytes())
+        for name, changed in (("README.md", with_links), ("pyproject.toml", with_urls)) if published else ():
+            (copy / name).write_text(changed((ROOT / name).read_text("utf-8"), *published), "utf-8")
         sdist = built("sdist", copy, folder)
         with tarfile.open(sdist) as archive:
             archive.extractall(place, filter="data")
@@ -91,10 +110,13 @@ def main() -> None:
     parser.add_argument("--dist", type=Path, default=ROOT / "dist", help="folder for sdist and wheel")
     parser.add_argument("--wheel", type=Path, help="try this wheel, and build none")
     parser.add_argument("--build-only", action="store_true", help="do not try the wheel")
+    parser.add_argument(
+        "--published", nargs=2, metavar=("REPOSITORY", "TAG"), help="where links of the page on an index lead to"
+    )
     parser.add_argument("--quick", action="store_true", help="a demo of one recipe, without timing")
     options = parser.parse_args()
     if options.wheel is None:
-        sdist, wheel = from_tree(options.dist.resolve())
+        sdist, wheel = from_tree(options.dist.resolve(), options.published)
         say(f"Built {sdist} and {wheel.name}.")
     else:
         wheel = options.wheel.resolve()

@@ -59,6 +59,7 @@ def flat(command: Callable[..., None]) -> Callable[..., None]:
 
 def _fields_of(group: Any) -> list[inspect.Parameter]:  # noqa: ANN401 - a dataclass
     hints = typing.get_type_hints(group, include_extras=True)
+    own = inspect.get_annotations(group)  # before those of the group that it extends
     return [
         inspect.Parameter(
             field.name,
@@ -66,7 +67,7 @@ def _fields_of(group: Any) -> list[inspect.Parameter]:  # noqa: ANN401 - a datac
             default=inspect.Parameter.empty if field.default is MISSING else field.default,
             annotation=hints[field.name],
         )
-        for field in fields(group)
+        for field in sorted(fields(group), key=lambda field: field.name not in own)
     ]
 
 

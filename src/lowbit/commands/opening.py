@@ -116,6 +116,8 @@ def open_data(
     data = run(source, model, limit=limit, feeds=feeds, labels=labels)
     if isinstance(data, Images) and data.preprocessing is None and data.needs_preprocessing and len(model.inputs) == 1:
         raise unprepared(model, data.name)
+    if isinstance(data, Images) and data.source.note:
+        say(f"Note: {data.source.note}", error=True)
     return data
 
 
@@ -136,7 +138,8 @@ def unprepared(model: "Model", where: str) -> DataError:
         "the model does not say how images become its input.",
         where=where,
         remedy=f"Say it once: `lowbit prepare {name} --mean imagenet --std imagenet{size} -o {copy}`, with what the "
-        f"model was trained with; `lowbit prepare {name} --data IMAGES{size}` tries the usual values.",
+        "model was trained with: imagenet is usual in PyTorch, mean 0 and std 1 in detectors, 0.5 and 0.5 in Keras' "
+        f"MobileNets; `lowbit prepare {name} --data IMAGES{size}` tries the usual values.",
     )
 
 

@@ -8,6 +8,7 @@ from typing import cast
 import numpy as np
 
 from lowbit.data import items, npz
+from lowbit.data.class_order import by_name
 from lowbit.data.constants import Array, Constant, constant
 from lowbit.data.dataset import Dataset
 from lowbit.data.images import BUILTIN, Images, open_images
@@ -47,6 +48,9 @@ def open_data(
             the path of a COCO .json, of a folder of YOLO text files or masks, of a .npy or a .npz
             (`lowbit.data.label_files`).
 
+    Labels that are names, such as those of class folders, are matched with the model's own names of its classes, if it
+    has some.
+
     Raises:
         DataError: missing, empty, unreadable or ambiguous data, or arrays that do not fit the inputs.
 
@@ -70,6 +74,7 @@ def open_data(
         data = _labeled(data, labels)
     if isinstance(data, Images):
         _check_places(data)
+        data = dataclasses.replace(data, source=by_name(data.source, model.class_names))
     return data if limit is None else data.subset(limit, seed=seed)
 
 

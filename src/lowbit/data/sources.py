@@ -46,6 +46,7 @@ class Source:
         resizable: whether images may have any size and are scaled; others must have the model's size.
         parallel: whether `read` may be called from several threads at once.
         targets: what each image should give, where that is no class number.
+        note: what whoever gave them should know of the labels.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Source:
     resizable: bool = True
     parallel: bool = True
     targets: Targets | None = None
+    note: str = ""
 
     def where(self, place: Place) -> str:
         """How an error message names one image."""

@@ -12,8 +12,8 @@ from lowbit.formats.opening import is_archive, load
 from lowbit.graph.external_data import load_external_data
 from lowbit.graph.load import parse
 from lowbit.graph.model import Model, serialize
-from lowbit.graph.preprocessing import METADATA_KEY, Preprocessing
-from lowbit.graph.save import save
+from lowbit.graph.preprocessing import Preprocessing
+from lowbit.graph.save import own_metadata, save
 
 
 def prepare(model: "Model | str | os.PathLike[str] | bytes | onnx.ModelProto", preprocessing: Preprocessing) -> Model:
@@ -45,7 +45,7 @@ def prepare(model: "Model | str | os.PathLike[str] | bytes | onnx.ModelProto", p
 
 
 def write_prepared(model: Model, source: Path, output: Path) -> Path:
-    """Write the file that `model` was loaded from with the preprocessing of `model` in its metadata.
+    """Write the file that `model` was loaded from with the preprocessing and the classes of `model` in its metadata.
 
     An ONNX file is copied: nodes, weights and names stay, so that its outputs stay the same to the bit; weights in
     other files come into it. Any other file becomes the ONNX file that `save` writes.
@@ -63,9 +63,6 @@ def write_prepared(model: Model, source: Path, output: Path) -> Path:
         return save(model, output)
     proto = parse(source.read_bytes(), str(source))
     load_external_data(proto, source.parent, str(source))
-    assert model.preprocessing is not None
-    others = [entry for entry in proto.metadata_props if entry.key != METADATA_KEY]
-    del proto.metadata_props[:]
-    proto.metadata_props.extend(others)
-    proto.metadata_props.add(key=METADATA_KEY, value=model.preprocessing.to_json())
+    said = {entry.key: entry.value for entry in proto.metadata_props} | own_metadata(model)
+    onnx.helper.set_model_props(proto, said)
     return write_atomically(output, serialize(proto, str(source)))

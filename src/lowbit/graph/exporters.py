@@ -126,7 +126,7 @@ def stated_preprocessing(
         None where nobody says anything, and an empty sentence; or a sentence on why what is said cannot be followed.
     """
     for exporter in EXPORTERS:
-        where, entries = ("the model's metadata", metadata) if not exporter.file else _beside(folder, exporter.file)
+        where, entries = ("the model's metadata", metadata) if not exporter.file else beside(folder, exporter.file)
         try:
             said = exporter.read(entries)
             if said is not None:
@@ -211,8 +211,8 @@ def _literal(text: object) -> Any:  # noqa: ANN401 - `_fitted` checks it
         return text
 
 
-def _beside(folder: Path | None, name: str) -> tuple[str, Entries]:
-    """A JSON file beside a model, and its entries; repositories keep models in a folder `onnx` below it."""
+def beside(folder: Path | None, name: str) -> tuple[str, Entries]:
+    """Path of a JSON file beside a model, and its entries; repositories keep models in a folder `onnx` below it."""
     if folder is None:
         return name, {}
     for place in (folder, folder.parent) if folder.name == "onnx" else (folder,):

@@ -13,6 +13,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from lowbit.errors import ModelError
 from lowbit.graph.checks import check_graph, check_tensors, check_versions
+from lowbit.graph.class_names import class_names
 from lowbit.graph.exporters import stated_preprocessing
 from lowbit.graph.external_data import load_external_data
 from lowbit.graph.model import LARGEST_BYTES, MEMORY, Model
@@ -117,6 +118,8 @@ def from_proto(
             if model.quantized
             else "Give a trained network whose weights are constants in the file.",
         )
+    count = model.classes if len(model.outputs) == 1 and len(model.outputs[0].shape) == 2 else None
+    model = replace(model, class_names=class_names(metadata, folder, count))
     if own is None and len(model.inputs) == 1 and len(model.input.shape) == 4 and model.input.dtype.kind == "f":
         stated, note = stated_preprocessing(metadata, folder, model.input.shape)
         return replace(model, preprocessing=stated, preprocessing_note=note)

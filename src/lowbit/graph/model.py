@@ -69,6 +69,7 @@ class Model:
         precision: the float type that it had before it was prepared.
         preprocessing_note: which exporter says what of the preprocessing, or why that cannot be followed; empty where
             lowbit's own metadata or the user says it, or nobody.
+        class_names: in the order of its outputs, from the metadata `lowbit.classes` or its exporter; empty if unknown.
 
     >>> model = lowbit.load("model.onnx")
     >>> model.inputs[0].shape, model.outputs[0].name
@@ -82,6 +83,7 @@ class Model:
     remarks: tuple[str, ...] = ()
     precision: Precision = FLOAT32_NETWORK
     preprocessing_note: str = ""
+    class_names: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         ends = " -> ".join(listed(info.name for info in some) for some in (self.inputs, self.outputs))

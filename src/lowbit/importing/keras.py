@@ -1,7 +1,7 @@
 """Keras 3: `.keras` and `.h5` files and `keras.Model` objects, through Keras' own export to ONNX; without TensorFlow.
 
 The export, on Keras' torch backend, traces the network on one sample. So what comes out is run beside Keras on two
-random samples, and refused if it answers otherwise.
+random samples, and refused if it answers otherwise. Where Keras runs on another backend, another process exports.
 
 Files are opened with `safe_mode`: what would run code that is stored in the file, such as a Lambda layer, is refused.
 Source: the Keras API, `Model.export` and `keras.models.load_model`.
@@ -21,6 +21,7 @@ import onnx
 from lowbit.errors import ModelError
 from lowbit.graph.model import LARGEST_BYTES
 from lowbit.importing.imported import Array, Given, Imported, check_answers, first_line, quoted, require
+from lowbit.importing.keras_process import exported_on_torch
 from lowbit.importing.names import name_layers, rename
 from lowbit.importing.torch import silent, with_open_batch
 
@@ -68,28 +69,23 @@ def import_keras(model: "keras.Model", given: Given, source: str = "") -> Import
     samples = _samples(keras, signature, given.example)
     with quoted("Keras could not run it", source, "Check that the model can be called on such inputs."):
         wanted = [_array(keras, one) for one in keras.tree.flatten(model(samples, training=False))]
-    proto = _exported(keras, model, signature, samples, source)
-    _name(keras, proto, model, signature)
+    if keras.backend.backend() == BACKEND:
+        proto = _exported(keras, model, signature, samples, source)
+        _name(keras, proto, model, signature)
+    else:
+        proto = exported_on_torch(model, given.sizes, source)
     check_answers(proto, [_array(keras, one) for one in keras.tree.flatten(samples)], wanted, source)
     trained = sum(int(np.prod(weight.shape)) for weight in model.weights if weight.name not in STATISTICS)
     return Imported(proto, source, trained)
 
 
 def _keras(source: str) -> Any:  # noqa: ANN401 - a module without types
-    """Keras on torch, from where it exports without TensorFlow."""
+    """Keras, on torch unless the process has chosen: from there it exports without TensorFlow."""
     require(("keras", "torch", "onnxscript"), EXTRA, source)
     if "keras" not in sys.modules:
         os.environ["KERAS_BACKEND"] = BACKEND
     import keras
 
-    backend = keras.backend.backend()
-    if backend != BACKEND:
-        raise ModelError(
-            f"Keras runs on {backend} in this process, and lowbit needs its export on torch.",
-            where=source,
-            remedy="Set the environment variable KERAS_BACKEND=torch before keras is imported; or save the model, and "
-            "give lowbit the .keras file in another process.",
-        )
     return keras
 
 

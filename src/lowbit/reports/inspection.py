@@ -6,6 +6,7 @@ from typing import Any
 from lowbit.formats.ledger import Ledger
 from lowbit.graph.cost import Cost
 from lowbit.graph.model import Model
+from lowbit.printable import listed
 from lowbit.reports import units
 from lowbit.reports.console import Console
 from lowbit.reports.tables import fitted, numbers, words
@@ -53,7 +54,8 @@ def print_inspection(model: Model, cost: Cost, ledger: Ledger, *, console: Conso
         f"{units.amount(cost.flops)} FLOPs for one sample (1 MAC = 2 FLOPs).",
         highlight=False,
     )
-    for remark in filter(None, (*model.remarks, model.preprocessing_note or _images_of(model))):
+    classes = f"Classes: {listed(model.class_names, 10)}." if model.class_names else ""
+    for remark in filter(None, (*model.remarks, model.preprocessing_note or _images_of(model), classes)):
         console.print(remark, markup=False, highlight=False)
     console.print("`lowbit explain bits` says what a heading means.", style="dim", highlight=False)
 
@@ -101,6 +103,7 @@ def inspection_json(model: Model, cost: Cost, ledger: Ledger) -> dict[str, Any]:
         "remarks": list(model.remarks),
         "preprocessing": model.preprocessing and asdict(model.preprocessing),
         "preprocessing_note": model.preprocessing_note,
+        "class_names": list(model.class_names),
         "inputs": [{"name": info.name, "shape": list(info.shape), "dtype": info.dtype.name} for info in model.inputs],
         "trained_parameters": cost.trained_parameters,
         "parameters": cost.parameters,

@@ -17,12 +17,12 @@ import onnx.numpy_helper
 from torch import nn
 
 import lowbit
+from lowbit.graph.class_names import CLASSES_KEY
 from lowbit.graph.preprocessing import METADATA_KEY, Preprocessing
 from lowbit.training.mobilenet import InvertedResidual, MobileNetV2
 
 OPSET = 17
 IR_VERSION = 8
-CLASSES_KEY = "lowbit.classes"
 
 
 def to_onnx(
