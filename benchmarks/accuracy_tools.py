@@ -18,6 +18,7 @@ import lowbit
 from lowbit.calibration.batches import samples_per_run
 from lowbit.files import write_atomically
 from lowbit.formats.onnx.write import to_onnx
+from lowbit.measurement.prediction import Runs, predict
 from lowbit.progress import SILENT
 from lowbit.quantization.passes.candidate import plain_candidate
 
@@ -70,12 +71,20 @@ NNCF = tuple(
         ("mixed, accurate bias correction", ("--mixed", "--accurate")),
     )
 )
+# lowbit's recipe and ai-edge-quantizer's, each as .tflite; the answers are LiteRT's
+LITERT = {
+    "int8": "int8",
+    "a16w8": "int16x8",
+    "dynamic8": "dynamic",
+    "linear8": "weights",
+    "float16w": "float16",
+}
 AIMET = (
     "not run: pip install --dry-run aimet-onnx (2.42.0) brings torch 2.15.0 with CUDA packages (14 nvidia-*, triton); "
     "not tried with a torch for CPUs"
 )
 QUICK = ("int8", "linear4", "cluster4", "minmax, per channel", "int8 default, OpenVINO")
-TOOLS = ("float", "lowbit", "plain", "onnxruntime", "onnxconverter", "nncf", "aimet")
+TOOLS = ("float", "lowbit", "plain", "onnxruntime", "onnxconverter", "nncf", "litert", "aimet")
 
 
 @dataclass(frozen=True)
@@ -135,6 +144,10 @@ def candidates(tools: Sequence[str] = TOOLS, efforts: Iterable[str] = ("balanced
     if "nncf" in tools:
         for name, options in NNCF:
             yield Candidate("NNCF", name, "", partial(by_nncf, options=options))
+    if "litert" in tools:
+        for recipe, kind in LITERT.items():
+            yield Candidate("lowbit", f"{recipe}, .tflite", "", partial(by_lowbit_for_litert, recipe=recipe))
+            yield Candidate("ai-edge-quantizer", kind, "", partial(by_ai_edge, kind=kind))
     if "aimet" in tools:
         yield Candidate("AIMET", "AdaRound", "", lambda subject, folder: Made(0.0, note=AIMET))
 
@@ -188,6 +201,29 @@ def by_onnxconverter(subject: Subject, folder: Path) -> Made:
     """onnxconverter-common's `convert_float_to_float16`; inputs and outputs stay float32."""
     line = run([peer("onnxconverter"), HERE / "peers" / "onnxconverter_float16.py", subject.path, folder])
     return Made(json.loads(line)["seconds"], folder / "model.onnx")
+
+
+def by_lowbit_for_litert(subject: Subject, folder: Path, recipe: str) -> Made:
+    """lowbit's .tflite file of a recipe."""
+    started = time.perf_counter()
+    quantized = lowbit.quantize(subject.model, recipe, calibration=subject.calibration)
+    path = quantized.save(folder / "model.tflite")
+    return answered_by_litert(path, subject, time.perf_counter() - started)
+
+
+def by_ai_edge(subject: Subject, folder: Path, kind: str) -> Made:
+    """ai-edge-quantizer on the float .tflite file that lowbit writes: without torch it has no other way from ONNX."""
+    start = lowbit.quantize(subject.model, "float").save(folder / "float.tflite")
+    images = arrays(subject, folder)
+    line = run([peer("litert"), HERE / "peers" / "litert_quantizer.py", start, images[0], folder, kind])
+    for path in images:
+        path.unlink()
+    return answered_by_litert(folder / "model.tflite", subject, json.loads(line)["seconds"])
+
+
+def answered_by_litert(path: Path, subject: Subject, seconds: float) -> Made:
+    logits = predict(path, subject.test, engine="litert", runs=Runs(BATCH)).class_scores().logits
+    return Made(seconds, logits=logits, file_bytes=path.stat().st_size, note="measured in LiteRT")
 
 
 def by_nncf(subject: Subject, folder: Path, options: Sequence[str]) -> Made:

@@ -16,21 +16,16 @@ failed rows stay.
 """
 
 import dataclasses
-import json
-import os
-import subprocess
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from latency_files import FLOAT, TOOLS, Candidate, make_files
-from machine import ForeignLoad, stamp
-from peer_tools import last_line, why
+from machine import stamp
 from plot import Bar, bars
-from rows import HERE, Results, argument_parser, by_model, cell, escaped, heading, line
+from rows import Results, argument_parser, by_model, cell, escaped, heading, line
 from subjects import FOLDERS, open_subject
+from turns import Turns, gathered
 
 from lowbit.files import write_atomically
 
@@ -38,7 +33,6 @@ CALIBRATION = 128
 ROUNDS = {1: 160, 32: 40}
 CALLS = {1: 10, 32: 3}  # a turn, the first included
 STARTS = 4
-PAUSE = 0.04  # seconds between turns, where threads could keep spinning
 BYTES, NORMALIZED = "lowbit int8, bytes in", "lowbit int8, normalized in numpy"
 CODES = "lowbit int8, int8 in and out"  # as the files of LiteRT's own tools
 
@@ -72,90 +66,15 @@ class Row:
 RESULTS = Results("latency", Row, key=("model", "batch", "threads", "engine", "tool"))
 
 
-class Runner:
-    """A candidate's process, which runs when it has its turn."""
-
-    def __init__(self, candidate: Candidate, batch: int, threads: int) -> None:
-        self.errors = (RESULTS.build / "errors.log").open("w+")
-        command = [candidate.python, HERE / "peers" / "runner.py", candidate.runtime, candidate.path, batch, threads]
-        # A thread that keeps spinning would take the processor from the next candidate (see `PAUSE`).
-        settings = {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}
-        self.process = subprocess.Popen(
-            [str(part) for part in command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors,
-            text=True, env={**os.environ, **settings},
-        )  # fmt: skip
-
-    def answer(self) -> object:
-        assert self.process.stdout is not None
-        while line := self.process.stdout.readline():
-            # Some packages print while they load.
-            if line.startswith(("{", "[")):
-                return json.loads(line)
-        self.process.wait()
-        raise RuntimeError(last_line(Path(self.errors.name).read_text())[:200])
-
-    def turn(self, calls: int) -> tuple[int, float, int]:
-        """Nanoseconds of the first call, of the median of the others, and of the processor for all."""
-        assert self.process.stdin is not None
-        self.process.stdin.write(f"{calls}\n")
-        self.process.stdin.flush()
-        (first, *others), cpu = self.answer()  # type: ignore[misc]
-        return first, float(np.median(others)), cpu
-
-    def close(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        self.errors.close()
-
-
 def measure(setting: tuple[str, int, int], candidates: Sequence[Candidate], rounds: int, starts: int) -> list[Row]:
     """All candidates in one setting: model, batch size and threads."""
-    _, batch, threads = setting
-    base = [Row(*setting, one.engine, one.tool, note=one.note, **stamp()) for one in candidates]
-    walls, foreign = [], []
-    for _ in range(starts):
-        runners: dict[int, Runner] = {}
-        try:
-            for place, candidate in enumerate(candidates):
-                if not base[place].note:
-                    base[place] = started(base[place], candidate, runners, place)
-            pause = PAUSE if threads > 1 else 0.0
-            wall, other = taken_in_turns(list(runners.values()), rounds // starts, CALLS.get(batch, 5), pause)
-        finally:
-            for runner in runners.values():
-                runner.close()
-        full = np.full((2, wall.shape[1], len(candidates)), np.nan)
-        full[:, :, list(runners)] = wall
-        walls.append(full)
-        foreign.append(other)
-    known = [load for load in foreign if load is not None]
-    cold, warm = np.concatenate(walls, axis=1)
-    return summarized(base, cold, warm, float(np.mean(known)) if known else None)
-
-
-def started(row: Row, candidate: Candidate, runners: dict[int, Runner], place: int) -> Row:
-    """The row with the runtime's version, its runner added to `runners`; or with the reason why there is none."""
-    runner = Runner(candidate, row.batch, row.threads)
-    try:
-        version = runner.answer()
-    except RuntimeError as error:
-        runner.close()
-        return dataclasses.replace(row, note=f"not run: {why(error)}")
-    runners[place] = runner
-    assert isinstance(version, dict)
-    return dataclasses.replace(row, version=version["version"])
-
-
-def taken_in_turns(runners: Sequence[Runner], rounds: int, calls: int, pause: float) -> tuple[np.ndarray, float | None]:
-    """Nanoseconds [first call or the others, rounds, runners], and the processors that others kept busy."""
-    wall, cpu = np.zeros((2, rounds, len(runners))), np.zeros((rounds, len(runners)))
-    load, own = ForeignLoad(), time.process_time()
-    order = np.random.default_rng(0)
-    for turn in range(rounds):
-        for at in order.permutation(len(runners)):
-            wall[0, turn, at], wall[1, turn, at], cpu[turn, at] = runners[at].turn(calls)
-            time.sleep(pause)
-    return wall, load.mean(cpu.sum() / 1e9 + time.process_time() - own)
+    model, batch, threads = setting
+    found = gathered(candidates, Turns(batch, threads, CALLS.get(batch, 5), rounds, starts), RESULTS.build)
+    base = [
+        Row(model, batch, threads, one.engine, one.tool, version=version, note=note, **stamp())
+        for one, version, note in zip(candidates, found.versions, found.notes, strict=True)
+    ]
+    return summarized(base, found.cold, found.warm, found.foreign)
 
 
 def summarized(base: Sequence[Row], cold: np.ndarray, wall: np.ndarray, foreign: float | None) -> list[Row]:

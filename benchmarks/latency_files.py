@@ -31,7 +31,10 @@ STATIC = {
 
 @dataclass(frozen=True)
 class Candidate:
-    """A file in a runtime (of `peers/runner.py`) and the Python that runs it; `note` says why there is none."""
+    """A file in a runtime (of `peers/runner.py`) and the Python that runs it; `note` says why there is none.
+
+    `feeds` are inputs by name (.npz); without them the only input is random.
+    """
 
     engine: str
     tool: str
@@ -39,6 +42,7 @@ class Candidate:
     path: Path | str = ""
     python: Path = Path(sys.executable)
     note: str = ""
+    feeds: Path | str = ""
 
 
 def make_files(subject: Subject, folder: Path, *, tools: Sequence[str]) -> Iterator[Candidate]:

@@ -66,6 +66,13 @@ PREPARED = {
     ),
 }
 NETWORKS = (*MODELS, *PREPARED)
+KERAS = "keras"  # of random weights: it can be timed, not judged
+PREPARED[KERAS] = Prepared(
+    "keras/mobilenet_v2.onnx",
+    "rps128/train",
+    "rps128/test",
+    Preprocessing(128, 128, layout="NHWC", scale=1.0, mean=(127.5,) * 3, std=(127.5,) * 3),
+)
 PIXELS_KEPT = 512  # decoded images of each set: 77 MB at 224x224
 
 

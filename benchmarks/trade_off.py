@@ -12,7 +12,7 @@ these by more than `CLEAR`. What no file dominates is the Pareto front.
 
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -31,10 +31,11 @@ from lowbit.measurement.conditions import Conditions
 from lowbit.measurement.speed import Latency, latency
 
 CALIBRATION = 250
-RUNS = 150
-MODELS = ("builtin", "mobilenet_v2_035")
+RUNS = 20, 1000  # rounds, however much time there is
+MODELS = ("rps128", "mobilenet_v2_035")
 ENGINES = ("onnxruntime", "openvino")
 TOOLS = ("lowbit", "onnxruntime", "onnxconverter", "nncf")
+FILES = ("model.onnx", "model.xml")
 # Beside the rows of `accuracy.py`: lowbit's other recipes.
 OTHERS = ("int7", "int6", "int5", "int3", "int2", *(f"icluster{bits}" for bits in range(1, 8)), "linear16", "linear6")
 QUICK = ("int8", "int4 (W4A8)", "linear4", "icluster2", "minmax, per channel")
@@ -84,59 +85,96 @@ def every_candidate(tools: Sequence[str]) -> list[Candidate]:
     return found
 
 
-def made(subject: Subject, one: Candidate, reference: np.ndarray) -> tuple[Row, Path | None]:
-    """The file of a tool, with its size and divergence; a tool that fails, or gives no ONNX file, says so."""
+@dataclass(frozen=True)
+class Files:
+    """A folder of files, and the rows of those that were made, still without times."""
+
+    folder: Path
+
+    @property
+    def rows(self) -> Path:
+        return self.folder / "made.csv"
+
+    def place(self, row: Row) -> Path:
+        return self.folder / row.model / re.sub(r"\W+", "-", row.name)
+
+    def file(self, row: Row) -> Path | None:
+        """The file of a row if it was made: ONNX, or OpenVINO's own form."""
+        return next((path for name in FILES if (path := self.place(row) / name).exists()), None)
+
+
+def made(subject: Subject, one: Candidate, reference: np.ndarray, files: Files) -> Row:
+    """The row of a tool's file, without times; one that fails, or gives none, says so. A file that is there stays."""
     row = Row(subject.name, "", one.tool, one.recipe, version=lowbit.__version__, **stamp())
-    folder = RESULTS.build / subject.name / re.sub(r"\W+", "-", f"{one.tool} {one.recipe}")
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    folder = files.place(row)
     try:
-        path = one.make(subject, folder).path
+        if files.file(row) is None:
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+            one.make(subject, folder)
+        path = files.file(row)
         if path is None:
-            return replace(row, note="its file is not ONNX"), None
-        answers = replies(path.read_bytes(), subject, subject.test)
-        size = read_ledger(path).total
+            return replace(row, note="no file that is timed here")
+        if path.suffix == ".onnx":
+            size, answers = read_ledger(path).total, replies(path.read_bytes(), subject, subject.test)
+        else:
+            size = path.stat().st_size + path.with_suffix(".bin").stat().st_size
+            answers = np.load(folder / "logits.npy").reshape(len(reference), -1)
     # Whatever a peer raises belongs in its row: the others still have to be measured.
     except Exception as error:
-        return replace(row, note=f"failed: {why(error)}"), None
+        return replace(row, note=f"failed: {why(error)}")
     if not np.isfinite(answers).all():
-        return replace(row, note="failed: its answers are not finite"), None
-    return replace(row, file_bytes=size, kl=float(mean_kl(reference, answers))), path
+        return replace(row, note="failed: its answers are not finite")
+    return replace(row, file_bytes=size, kl=float(mean_kl(reference, answers)))
 
 
-def measure_network(subject: Subject, chosen: Sequence[Candidate], engines: Sequence[str], runs: int) -> list[Row]:
-    """All files of a network, then their times, engine by engine."""
+def make_files(subject: Subject, chosen: Sequence[Candidate], files: Files) -> None:
+    """All files of a network that are not there yet; each row, still without times, is written at once."""
     reference = replies(subject.path.read_bytes(), subject, subject.test)
+    known = {row.name for row in RESULTS.read(files.rows) if row.model == subject.name and files.file(row)}
     start = Row(subject.name, "", "float", FLOAT, read_ledger(subject.path).total, 0.0, **stamp())
-    files: list[tuple[Row, Path | None]] = [(start, subject.path)]
+    RESULTS.add([start], files.rows)
     for index, one in enumerate(chosen, 1):
-        files.append(made(subject, one, reference))
-        row = files[-1][0]
+        if f"{one.tool} {one.recipe}" in known:
+            continue
+        row = made(subject, one, reference, files)
+        RESULTS.add([row], files.rows)
         figures = row.note if row.kl is None else f"{row.file_bytes:,} bytes, KL {row.kl:.5f}"
         print(f"{subject.name} {index}/{len(chosen)} {row.name}: {figures}", flush=True)
+
+
+def time_files(
+    subject: Subject, chosen: Sequence[Candidate], engines: Sequence[str], seconds: float, files: Files
+) -> Iterator[list[Row]]:
+    """The rows of the files that are there, with their times, engine by engine."""
+    names = {f"{one.tool} {one.recipe}" for one in chosen} | {f"float {FLOAT}"}
+    rows = [row for row in RESULTS.read(files.rows) if row.model == subject.name and row.name in names]
+    rows.sort(key=lambda row: row.tool != "float")  # ratios are those to the first
+    paths = [(row, subject.path if row.tool == "float" else files.file(row)) for row in rows]
     x = next(iter(subject.test.batches(1))).x
-    rows: list[Row] = []
     for engine in engines:
-        rows += with_dominators(timed(files, engine, x, runs))
-    return rows
+        yield with_dominators(timed(paths, engine, x, seconds))
 
 
-def timed(files: Sequence[tuple[Row, Path | None]], engine: str, x: np.ndarray, runs: int) -> list[Row]:
-    """Times of all files that an engine opens."""
+def timed(files: Sequence[tuple[Row, Path | None]], engine: str, x: np.ndarray, seconds: float) -> list[Row]:
+    """Times of all files that an engine opens, in as many rounds as `seconds` have room for."""
     opened = {row.name: path for row, path in files if path is not None}
     refused: dict[str, str] = {}
+    round_ms = 0.0
     for name, path in tuple(opened.items()):
         try:
-            latency({name: path}, x, Conditions(engine=engine, runs=1), warmup=0)
+            once = latency({name: path}, x, Conditions(engine=engine, runs=3), warmup=1)
+            round_ms += once[name].median_ms
         except Exception as error:
             refused[name] = f"not run: {why(error)}"
             del opened[name]
+    runs = int(np.clip(1e3 * seconds / max(round_ms, 1e-3), *RUNS))
     load = ForeignLoad()
     times: dict[str, Latency] = latency(opened, x, Conditions(engine=engine, runs=runs)) if opened else {}
     busy = load.mean(sum(time.median_ms * time.cpu_share * runs for time in times.values()) / 1e3)
     rows = []
     for row, _ in files:
-        row = replace(row, engine=engine, foreign_load=busy, note=refused.get(row.name, row.note))
+        row = replace(row, engine=engine, foreign_load=busy, note=refused.get(row.name, row.note), **stamp())
         if row.name in times:
             time = times[row.name]
             spread = (time.high_ms - time.low_ms) / time.median_ms
@@ -208,18 +246,30 @@ def main() -> None:
     parser = argument_parser(__doc__, models=NETWORKS, default=MODELS)
     parser.add_argument("--tools", nargs="+", choices=TOOLS, default=TOOLS)
     parser.add_argument("--engines", nargs="+", choices=ENGINES, default=ENGINES)
+    parser.add_argument("--recipes", nargs="+", help="only these, as the table spells them")
+    parser.add_argument("--seconds", type=float, default=120.0, help="of timing, for each network and engine")
+    step = parser.add_mutually_exclusive_group()
+    step.add_argument("--only-make", action="store_true", help="make files that are not there, and time nothing")
+    step.add_argument("--only-time", action="store_true", help="time the files that are there")
     arguments = parser.parse_args()
     if arguments.table:
         RESULTS.fill_readmes(markdown)
         return
-    images, tests, runs = (32, 64, 5) if arguments.quick else (CALIBRATION, None, RUNS)
-    chosen = [one for one in every_candidate(arguments.tools) if not arguments.quick or one.recipe in QUICK]
+    images, tests = (32, 64) if arguments.quick else (CALIBRATION, None)
+    seconds = 1.0 if arguments.quick else arguments.seconds
+    wanted = arguments.recipes or (QUICK if arguments.quick else None)
+    chosen = [one for one in every_candidate(arguments.tools) if wanted is None or one.recipe in wanted]
+    files = Files(RESULTS.build / "quick" if arguments.quick else RESULTS.build)
     for name in arguments.models:
         if sentence := missing(name, arguments.data):
             print(sentence)
             continue
         subject = open_subject(name, arguments.data, calibration=images, test=tests)
-        RESULTS.add(measure_network(subject, chosen, arguments.engines, runs), RESULTS.path(quick=arguments.quick))
+        if not arguments.only_time:
+            make_files(subject, chosen, files)
+        if not arguments.only_make:
+            for rows in time_files(subject, chosen, arguments.engines, seconds, files):
+                RESULTS.add(rows, RESULTS.path(quick=arguments.quick))
 
 
 if __name__ == "__main__":

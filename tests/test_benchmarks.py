@@ -86,6 +86,7 @@ def test_only_what_stands_between_the_markers_changes(accuracy, rows):
 
 BENCHMARKS = (
     "latency",
+    "latency_all",
     "trade_off",
     "job",
     "scale",
@@ -215,6 +216,27 @@ def test_plots_in_the_repository_are_those_of_the_csv(benchmark):
     for name in dict.fromkeys(row.model for row in rows):
         drawn = benchmark.RESULTS.csv.with_name(f"latency-{name}.svg").read_text(encoding="utf-8")
         assert drawn == benchmark.drawing(rows, name), "run python benchmarks/latency.py --table"
+
+
+@pytest.mark.parametrize("benchmark", ["latency_all"], indirect=True)
+def test_shares_above_the_wanted_one_are_bold(benchmark):
+    given = {"model": "resnet20", "batch": 1, "threads": 1, "note": ""}
+    ours = example(benchmark, **given, engine="onnxruntime", tool=benchmark.LOWBIT, faster_than_float=1.9)
+    peer = dataclasses.replace(ours, tool="quantize_static", lowbit_of_it=0.98)
+    other = dataclasses.replace(ours, engine="openvino", tool="NNCF", lowbit_of_it=0.9, note="")
+    assert "| resnet20 | 1/1 |  | 1.90 | **0.98** |  | 0.90 |  |" in benchmark.markdown([ours, peer, other])
+
+
+@pytest.mark.parametrize("benchmark", ["trade_off"], indirect=True)
+def test_a_file_is_dominated_by_one_that_is_better_in_all(benchmark):
+    row = example(benchmark, model="m", engine="e", tool="lowbit", recipe="a", dominated_by="", note="")
+    small = dataclasses.replace(row, file_bytes=100, kl=0.01, time_of_float=0.5)
+    rows = [
+        small,
+        dataclasses.replace(small, recipe="b", file_bytes=200),
+        dataclasses.replace(small, recipe="c", file_bytes=300, kl=0.001),
+    ]
+    assert [row.dominated_by for row in benchmark.with_dominators(rows)] == ["", "lowbit a", ""]
 
 
 def test_networks_of_the_scale_benchmark_are_as_large_as_they_claim(monkeypatch):

@@ -47,8 +47,8 @@ ROOMS = (
 # The same inside the rooms that are cut into stages.
 STAGES = {
     "formats": (
-        ("quantized_graph", "names", "ledger"), ("input_bytes", "devices", "record"), ("onnx", "litert"),
-        ("opening", "size_report", "micro"), ("file_form", "preparing", "running", "shortcuts"),
+        ("quantized_graph", "names", "ledger", "device_operators"), ("input_bytes", "devices", "record"),
+        ("onnx", "litert"), ("opening", "size_report", "micro"), ("file_form", "preparing", "running", "shortcuts"),
     ),
     "quantization": (
         ("solving", "equalizing"), ("planning",), ("passes",), ("quantized", "trial"), ("quantize",), ("rate",),

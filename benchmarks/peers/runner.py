@@ -1,9 +1,10 @@
 """Loads one network into one runtime, in whatever environment this is run by, and runs it whenever it is told to.
 
-    runner.py RUNTIME FILE BATCH THREADS     then on standard input, for each turn, how often to run
+    runner.py RUNTIME FILE BATCH THREADS [FEEDS]     then on standard input, for each turn, how often to run
 
 A runtime with `-normalized` behind its name takes image bytes, normalizes them in numpy and answers with classes; files
-that take bytes themselves answer with classes too. Inputs are random. Prints one JSON line when it is ready and, for
+that take bytes themselves answer with classes too. Inputs are random, or by name in FEEDS (.npz), repeated to a batch;
+ONNX Runtime and OpenVINO take these. Prints one JSON line when it is ready and, for
 every turn, one with the nanoseconds that each run took and those of processor time for all of them. It knows nothing of
 the others: `benchmarks/latency.py` makes them take turns.
 """
@@ -46,7 +47,10 @@ def onnxruntime_session(path: str, batch: int, threads: int) -> Session:
     value = session.get_inputs()[0]
     dtype = "uint8" if value.type == "tensor(uint8)" else "float32"
     return Session(
-        lambda x: session.run(None, {value.name: x})[0], (batch, *value.shape[1:]), dtype, onnxruntime.__version__
+        lambda x: session.run(None, x if isinstance(x, dict) else {value.name: x})[0],
+        (batch, *value.shape[1:]),
+        dtype,
+        onnxruntime.__version__,
     )
 
 
@@ -56,10 +60,10 @@ def openvino_session(path: str, batch: int, threads: int, **more: str | bool) ->
     settings = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY", "ENABLE_CPU_PINNING": False, **more}
     compiled = openvino.Core().compile_model(path, "CPU", settings)
     request, port = compiled.create_infer_request(), compiled.inputs[0]
-    shape = (batch, *(dim.get_length() for dim in list(port.partial_shape)[1:]))
+    shape = (batch, *(dim.get_length() if dim.is_static else 1 for dim in list(port.partial_shape)[1:]))
     dtype = "uint8" if port.element_type == openvino.Type.u8 else "float32"
     return Session(
-        lambda x: request.infer([x], share_inputs=True, share_outputs=True)[0],
+        lambda x: request.infer(x if isinstance(x, dict) else [x], share_inputs=True, share_outputs=True)[0],
         shape,
         dtype,
         openvino.__version__.split("-")[0],
@@ -149,7 +153,12 @@ RUNTIMES: dict[str, Callable[[str, int, int], Session]] = {
 }
 
 
-def main(runtime: str, path: str, batch: str, threads: str) -> None:
+def repeated(feeds: str, batch: int) -> dict[str, np.ndarray]:
+    """A batch of samples, from the first ones of a file on."""
+    return {name: x[np.arange(batch) % len(x)] for name, x in np.load(feeds).items()}
+
+
+def main(runtime: str, path: str, batch: str, threads: str, feeds: str = "") -> None:
     session = RUNTIMES[runtime.removesuffix("-normalized")](path, int(batch), int(threads))
     takes_bytes = session.dtype == "uint8" or runtime.endswith("-normalized")
     once: Callable[[Any], Any] = session.run
@@ -160,6 +169,8 @@ def main(runtime: str, path: str, batch: str, threads: str) -> None:
 
         def once(pixels: Any) -> Any:
             return session.run(normalized(pixels, channels_last=channels_last))
+    elif feeds:
+        x, takes_bytes = repeated(feeds, int(batch)), False
     else:
         x = random(session.shape, session.dtype)
 

@@ -1,5 +1,7 @@
 """Recipes whose activations are held in other ways: each on small networks, against the real runtimes as oracles."""
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import pytest
@@ -8,10 +10,12 @@ import lowbit
 import networks
 from graphs import make, make_node
 from lowbit.engines import open_session
+from lowbit.engines.litert_operators import NAMES
 from lowbit.errors import ModelError, SchemeError
 from lowbit.formats.devices import DEVICES, LITERT_FILE
 from lowbit.formats.file_form import LITERT, OPENVINO, FileForm
 from lowbit.formats.litert.device_rules import violations as litert_violations
+from lowbit.formats.onnx.device_rules import beside as onnx_beside
 from lowbit.formats.onnx.device_rules import violations as onnx_violations
 from lowbit.formats.onnx.ledger import read_ledger
 from lowbit.formats.onnx.read import layer_weights
@@ -192,6 +196,51 @@ def test_rules_find_what_breaks_them(model, images):
     assert any("a float bias" in sentence for sentence in floats)
     with pytest.raises(ModelError, match="is not an ONNX file"):
         onnx_violations(b"no file", DEVICES["qnn"])
+
+
+def test_what_runs_on_the_cpu_beside_a_device_is_named(images, tmp_path):
+    """Operators that are on no list; on lists of LiteRT's operators ONNX nodes are not looked for."""
+    weight = np.random.default_rng(0).normal(size=(4, 3, 3, 3)).astype(np.float32)
+    nodes = [make_node("Conv", "x w", "a"), make_node("Erf", "a", "b"), make_node("Conv", "b v", "c")]
+    nodes += [make_node("MaxPool", "c", "d", kernel_shape=[2, 2]), make_node("Softmax", "d", "y", axis=1)]
+    constants = {"w": weight, "v": weight[:, :1].repeat(4, 1)}
+    network = lowbit.load(make(nodes, {"x": ["n", 3, 16, 16]}, ["y"], constants))
+    data = lowbit.open_images(list(networks.inputs(16)), None, values="model")
+
+    def said(device, name):
+        quantized = lowbit.quantize(network, lowbit.parse_recipe("int8", target=device), calibration=data, steps=[])
+        return [note for note in quantized.notes_on(quantized.save(tmp_path / name)) if note.startswith("Target")]
+
+    on_list, sizes = said("qnn", "qnn.onnx")
+    assert on_list == "Target qnn: the CPU runs 1 Erf: not on the compiler's list of operators."
+    assert sizes.startswith("Target qnn: the compiler takes fixed sizes only, and x has open ones")
+    assert "the CPU runs 1 Softmax: ST's table" in said("stm32n6", "st.onnx")[0]
+    assert said("tensorrt", "rt.onnx") == []
+    assert "2 DEQUANTIZE" in said("ethos-u", "ethos.tflite")[0]
+    fixed = onnx.load(tmp_path / "qnn.onnx")
+    fixed.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+    assert onnx_beside(fixed.SerializeToString(), DEVICES["qnn"]) == (on_list.removeprefix("Target qnn: ")[:-1],)
+
+
+def test_operators_that_are_not_on_a_devices_list_stay_float(model, monkeypatch):
+    name = next(str(node.name) for node in model.graph if node.op_type == "ReduceMean")
+    row = replace(DEVICES["qnn"], operators=DEVICES["qnn"].operators - {"ReduceMean"})
+    monkeypatch.setitem(DEVICES, "qnn", row)
+    decision = lowbit.plan(model, lowbit.parse_recipe("int8", target="qnn"))
+    (node,) = (node for node in decision.nodes if node.node == name)
+    assert (node.arithmetic, node.reason) == ("float", "not on the compiler's list of operators")
+
+
+def test_lists_of_operators_are_spelled_as_their_formats_do():
+    for row in DEVICES.values():
+        known = frozenset(NAMES) if row.files == (LITERT_FILE,) else frozenset(onnx_operators())
+        assert row.operators <= known
+        assert row.on_cpu.keys() <= known
+
+
+def onnx_operators():
+    # Named by the execution provider's list, in ONNX only by their contributed or future forms.
+    return {schema.name for schema in onnx.defs.get_all_schemas()} | {"Inverse", "RotaryEmbedding", "Upsample"}
 
 
 def test_devices_refuse_what_they_do_not_take(model, images):

@@ -10,9 +10,11 @@ from lowbit.files import write_atomically
 from lowbit.formats.devices import DEVICES
 from lowbit.formats.file_form import LITERT, ONNX, FileForm
 from lowbit.formats.input_bytes import with_byte_input
+from lowbit.formats.litert.device_rules import beside as litert_beside
 from lowbit.formats.litert.device_rules import violations as litert_violations
 from lowbit.formats.litert.layers import takes_half_bytes
 from lowbit.formats.litert.write import check_litert, to_litert
+from lowbit.formats.onnx.device_rules import beside as onnx_beside
 from lowbit.formats.onnx.device_rules import violations as onnx_violations
 from lowbit.formats.onnx.minify import shortened
 from lowbit.formats.onnx.write import to_onnx
@@ -70,9 +72,13 @@ class Quantized:
         return self.graph.model
 
     def notes_on(self, path: Path | str) -> tuple[str, ...]:
-        """`notes`, and what a file of this name does not hold as planned."""
+        """`notes`, what a file of this name does not hold as planned, and what a device needs of it if it is there."""
         types = type_note(self.model, self.plan.recipe, litert=is_litert(path))
         said = [types] if types else []
+        if self.plan.target in DEVICES and Path(path).exists():
+            beside = litert_beside if is_litert(path) else onnx_beside
+            found = beside(Path(path).read_bytes(), DEVICES[self.plan.target])
+            said += [f"Target {self.plan.target}: {sentence}." for sentence in found]
         if not is_litert(path):
             return (*self.notes, *said)
         of_layers = {layer.weight: layer for layer in layers(self.model)}

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from kernel_cases import CASES, SCALE, Case, conversion
 
+from lowbit.engines.litert_operators import NAMES
 from lowbit.engines.litert_reader import read_litert
-from lowbit.formats.micro.kernels import CUSTOM, CUSTOM_KERNELS, KERNELS, NAMES
+from lowbit.formats.micro.kernels import CUSTOM, CUSTOM_KERNELS, KERNELS
 from lowbit.formats.micro.operators import needed_operators
 
 pytest.importorskip("ai_edge_litert")

@@ -1,19 +1,14 @@
 """What is wrong with a .tflite file by the rules of a device: the finished file is read, whoever made it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import numpy as np
 
+from lowbit.engines.litert_operators import NAMES
 from lowbit.engines.litert_reader import LiteRtFile, StoredGraph, StoredOperator, StoredTensor, read_litert
-from lowbit.formats.devices import Device
+from lowbit.formats.devices import LITERT_FILE, Device, on_cpu
 from lowbit.formats.litert.ledger import BYTES, LAYERS
 
-# Numbers of operators in the schema's BuiltinOperator.
-CODES: Mapping[str, int] = {
-    "AVERAGE_POOL_2D": 1, "CONCATENATION": 2, "MAX_POOL_2D": 17, "RESHAPE": 22, "RESIZE_BILINEAR": 23,
-    "SPACE_TO_DEPTH": 26, "PAD": 34, "GATHER": 36, "TRANSPOSE": 39, "STRIDED_SLICE": 45, "SPLIT": 49, "MAXIMUM": 55,
-    "MINIMUM": 57, "PADV2": 60, "SLICE": 65,
-}  # fmt: skip
 INTEGERS = ("int8", "int16")
 
 
@@ -34,11 +29,27 @@ def violations(content: bytes, device: Device) -> tuple[str, ...]:
     )
 
 
+def beside(content: bytes, device: Device) -> tuple[str, ...]:
+    """What a device needs of a file that it takes: operators that the CPU runs beside it.
+
+    Args:
+        content: a .tflite file.
+        device: a row of `DEVICES`.
+
+    Raises:
+        ModelError: not a .tflite file, or damaged.
+    """
+    # A list of ONNX operators says nothing of these.
+    if device.files != (LITERT_FILE,):
+        return ()
+    operators = (operator for graph in read_litert(content, "memory").graphs for operator in graph.operators)
+    return on_cpu((operator.custom or NAMES[operator.code] for operator in operators), device)
+
+
 class _Rules:
     def __init__(self, file: LiteRtFile, device: Device) -> None:
         self.file = file
         self.device = device
-        self.sharing = {CODES[name]: name for name in device.sharing if name in CODES}
         self.types = {f"int{bits}" for bits in device.kinds}
 
     def broken(self, graph: StoredGraph, operator: StoredOperator) -> Iterator[str]:
@@ -51,8 +62,8 @@ class _Rules:
             yield from self._activation(tensor, name)
         if operator.code in LAYERS:
             yield from self._layer(graph, operator, name)
-        if operator.code in self.sharing and given[0].dtype in INTEGERS:
-            yield from self._sharing([*read, *given], f"{name}: {self.sharing[operator.code]}")
+        if (called := NAMES[operator.code]) in self.device.sharing and given[0].dtype in INTEGERS:
+            yield from self._sharing([*read, *given], f"{name}: {called}")
 
     def _activation(self, tensor: StoredTensor, name: str) -> Iterator[str]:
         if tensor.dtype not in INTEGERS or self.file.buffers[tensor.buffer].size:

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from lowbit.engines.litert_operators import NAMES
 from lowbit.engines.litert_reader import LiteRtFile, StoredGraph, StoredOperator, StoredTensor
 from lowbit.formats.micro.kernels import (
     CASTS,
@@ -17,7 +18,6 @@ from lowbit.formats.micro.kernels import (
     CUSTOM_KERNELS,
     KERNELS,
     LAYERS,
-    NAMES,
     NARROW,
     QUANTIZES,
     WEIGHTS,

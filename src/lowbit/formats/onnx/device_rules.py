@@ -7,7 +7,7 @@ import onnx
 from onnx import NodeProto, TensorProto, numpy_helper
 
 from lowbit.errors import ModelError
-from lowbit.formats.devices import FLOAT_BIAS, WEIGHTED, Device
+from lowbit.formats.devices import FLOAT_BIAS, WEIGHTED, Device, on_cpu, unfixed
 from lowbit.graph.load import parse
 from lowbit.graph.model import MEMORY
 from lowbit.graph.ops import OPS
@@ -28,6 +28,31 @@ def violations(content: bytes, device: Device) -> tuple[str, ...]:
         ModelError: not an ONNX file.
     """
     return tuple(_Rules(parse(content, MEMORY).graph, device).broken())
+
+
+def beside(content: bytes, device: Device) -> tuple[str, ...]:
+    """What a device needs of a file that it takes: operators that the CPU runs beside it, and inputs of open sizes.
+
+    Args:
+        content: an ONNX file.
+        device: a row of `DEVICES`.
+
+    Raises:
+        ModelError: not an ONNX file.
+    """
+    graph = parse(content, MEMORY).graph
+    constants = {tensor.name for tensor in graph.initializer}
+    running = []
+    for node in graph.node:
+        if all(name in constants for name in node.input if name):
+            constants.update(node.output)  # folded before anything runs
+        else:
+            running.append(node.op_type)
+    given = [value for value in graph.input if value.name not in constants]
+    open_inputs = [
+        value.name for value in given if not all(size.dim_value for size in value.type.tensor_type.shape.dim)
+    ]
+    return (*on_cpu(running, device), *unfixed(open_inputs, device))
 
 
 class _Rules:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from lowbit.errors import SchemeError
-from lowbit.formats.devices import DEVICES
+from lowbit.formats.devices import DEVICES, ONNX_FILE
 from lowbit.formats.input_bytes import reads_bytes
 from lowbit.formats.opening import load
 from lowbit.formats.quantized_graph import UINT8
@@ -136,8 +136,16 @@ def _with_kind(recipe: Recipe, used: Sequence[Recipe]) -> Recipe:
 
 def device_floats(model: Model, target: str) -> dict[str, str]:
     """Nodes that stay float on a target because of their operators, and why."""
-    floats = DEVICES[target].floats if target in DEVICES else {}
-    return {str(node.name): floats[node.op_type] for node in model.graph if node.op_type in floats}
+    if target not in DEVICES:
+        return {}
+    device = DEVICES[target]
+    # A list of LiteRT's operators says nothing of ONNX nodes, which become several of these.
+    reasons = {
+        str(node.name): device.floats.get(node.op_type)
+        or (device.cpu_reason(node.op_type) if ONNX_FILE in device.files else "")
+        for node in model.graph
+    }
+    return {name: reason for name, reason in reasons.items() if reason}
 
 
 def without_integers(decision: Plan, users: WeightUsers) -> Plan:

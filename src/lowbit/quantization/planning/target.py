@@ -11,7 +11,7 @@ import platform
 from collections.abc import Collection
 from dataclasses import replace
 
-from lowbit.errors import SchemeError
+from lowbit.errors import SchemeError, did_you_mean
 from lowbit.formats.devices import DEVICES
 from lowbit.formats.litert.graph import LANES
 from lowbit.formats.quantized_graph import ActivationKind
@@ -56,7 +56,8 @@ def resolved(target: str) -> str:
         return target_of(platform.machine(), processor()[1])
     if target not in TARGETS:
         raise SchemeError(
-            f"unknown target '{target}'.", remedy=f"Choose one of: {NATIVE} (this machine), {', '.join(TARGETS)}."
+            f"unknown target '{target}'.",
+            remedy=f"{did_you_mean(target, TARGETS)}Choose one of: {NATIVE} (this machine), {', '.join(TARGETS)}.",
         )
     return target
 
