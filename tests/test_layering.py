@@ -20,6 +20,8 @@ ROOMS = (
     "leftovers",
     "files",
     "staging",
+    "typed_json",
+    "keeping",
     "ending",
     "progress",
     "processor",

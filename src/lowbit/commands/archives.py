@@ -59,6 +59,14 @@ class GoalOptions:
     strict: Annotated[
         bool, typer.Option("--strict", help="Fail if the drop is not certified, instead of saying so.")
     ] = False
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Keep finished trials beside the archive until it is written, and take those that a run with this "
+            "option left there when it was stopped.",
+        ),
+    ] = False
 
     @property
     def given(self) -> bool:
@@ -82,13 +90,15 @@ def pack(
     """
     from lowbit.files import check_ending
     from lowbit.formats.size_report import sizes
+    from lowbit.keeping import KEPT, called, forget
     from lowbit.quantization.pack import pack as run
     from lowbit.quantization.rate.packed import ARCHIVES
     from lowbit.reports.packed import packed_json, print_packed, unmet
 
     check_ending(output, ARCHIVES)
+    kept = output.with_name(f"{KEPT}-{called(output.name)[:8]}") if goal.resume else None
     if goal.given:
-        packed = _quantized(model, images, goal, preprocessing, short_names, as_json)
+        packed = _quantized(model, images, goal, preprocessing, short_names, kept, as_json)
     else:
         for option, value in (
             ("--calibration", images.calibration),
@@ -97,6 +107,7 @@ def pack(
             ("--target", goal.target),
             ("--confidence", goal.confidence),
             ("--strict", goal.strict or None),
+            ("--resume", goal.resume or None),
         ):
             if value is not None:
                 raise SchemeError(
@@ -112,6 +123,8 @@ def pack(
         original = file.read_bytes() if goal.given else None
     counted = sizes(packed.archive, against=original, coded=True, control=control)
     packed.save(output)
+    if kept is not None:
+        forget(kept)
     if as_json:
         print_json(packed_json(packed, output, counted, source_bytes=source_bytes))
     else:
@@ -124,6 +137,7 @@ def _quantized(
     goal: GoalOptions,
     preprocessing: PreprocessingOptions,
     short_names: bool,
+    kept: Path | None,
     quiet: bool,
 ) -> "Packed":
     """The archive of the model that was quantized for a goal."""
@@ -156,6 +170,7 @@ def _quantized(
             short_names=short_names,
             effort=goal.effort,
             progress=progress,
+            kept=kept,
         )
 
 
