@@ -1,7 +1,7 @@
 """Finished pieces of work, kept until all of it is done: with `--resume` a run that was stopped is taken up after them.
 
-A piece is a folder, called by all that it depends on. An index with a hash of each of its files is written last, so what
-is torn, damaged, or made of something else counts as not there.
+A piece is a folder, called by all that it depends on. An index with a hash of each of its files is written last, so
+what is torn, damaged, or made of something else counts as not there.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""Dataclasses read back from JSON, every field checked against its annotation: files may be damaged, or a stranger's."""
+"""Dataclasses read back from JSON, each field checked against its annotation: files may be damaged, or a stranger's."""
 
 import dataclasses
 import math

@@ -74,7 +74,7 @@ class Search:
     threads: int
     progress: Progress
     target: str = ""
-    kept: KeptPasses = KeptPasses()
+    kept: KeptPasses = field(default_factory=KeptPasses)
     _judged: dict[bytes, Distances] = field(default_factory=dict, init=False)  # by archive
 
     def __post_init__(self) -> None:
