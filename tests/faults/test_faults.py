@@ -29,6 +29,7 @@ FIRST = int(os.environ.get("FIRST", "0"))
 LONG = "FAULTS" in os.environ
 SEED = int(os.environ.get("SEED", "0"))
 OUTPUTS = {"quantize": "out.onnx", "pack": "out.lowbit", "compare": "out", "search": "out.onnx"}
+PATIENCE = 1200 if LONG else 120  # seconds: others may use the machine too
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 KILLS = (
     [(name, number) for name in OUTPUTS for number in SIGNALS]
@@ -63,7 +64,7 @@ def command(name, inputs, output):
 
 
 def ended(line, **options):
-    return subprocess.run(line, capture_output=True, text=True, check=False, timeout=120, **options)
+    return subprocess.run(line, capture_output=True, text=True, check=False, timeout=PATIENCE, **options)
 
 
 def contents(place):
@@ -121,7 +122,7 @@ def test_a_killed_run_leaves_the_old_or_the_new(inputs, duration, name, number, 
     # Half of the times near the end, where files are written.
     time.sleep(duration(name) * (rng.uniform(0.7, 1.05) if rng.random() < 0.5 else rng.random()))
     process.send_signal(number)
-    _, error = process.communicate(timeout=120)
+    _, error = process.communicate(timeout=PATIENCE)
     assert "Traceback" not in error
     found = contents(output)
     hidden = [path.name for path in tmp_path.rglob(".*") if not path.name.startswith(KEPT)]
