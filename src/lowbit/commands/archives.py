@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,6 +24,8 @@ from lowbit.console import print_json, progress_bar, say
 from lowbit.errors import DowngradeError, SchemeError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from lowbit.quantization.rate.packed import Packed
 
 
@@ -98,7 +101,8 @@ def pack(
     check_ending(output, ARCHIVES)
     kept = output.with_name(f"{KEPT}-{called(output.name)[:8]}") if goal.resume else None
     if goal.given:
-        packed = _quantized(model, images, goal, preprocessing, short_names, kept, as_json)
+        how = partial(run, short_names=short_names, kept=kept)
+        packed = _quantized(how, model, images, goal, preprocessing, as_json)
     else:
         for option, value in (
             ("--calibration", images.calibration),
@@ -132,16 +136,14 @@ def pack(
 
 
 def _quantized(
+    pack: "Callable[..., Packed]",
     model: Path,
     images: CalibrationOptions,
     goal: GoalOptions,
     preprocessing: PreprocessingOptions,
-    short_names: bool,
-    kept: Path | None,
     quiet: bool,
 ) -> "Packed":
     """The archive of the model that was quantized for a goal."""
-    from lowbit.quantization.pack import pack
     from lowbit.quantization.planning.target import NATIVE
     from lowbit.quantization.rate.goal import CONFIDENCE, Goal
 
@@ -167,10 +169,8 @@ def _quantized(
                 CONFIDENCE if goal.confidence is None else goal.confidence,
             ),
             calibration=calibration,
-            short_names=short_names,
             effort=goal.effort,
             progress=progress,
-            kept=kept,
         )
 
 

@@ -176,7 +176,7 @@ def test_the_command_takes_up_what_a_stopped_run_left_and_removes_it_when_the_ar
     monkeypatch.setattr(module.Search, "fixed", stopped)
     code, _, error = command(*line, "--resume", capsys=capsys)
     assert code == 130
-    assert "nothing was written; --resume goes on with what is finished" in error
+    assert "; --resume goes on with what is finished" in error
     (kept,) = tmp_path.glob(".*")
     assert kept.name.startswith(".lowbit-resume-")
     monkeypatch.setattr(module.Search, "fixed", fixed)
