@@ -6,7 +6,7 @@
 #   make test-train  the tests that need torch or Keras, in an environment of their own
 #   make wheel       sdist and wheel in dist/, the wheel installed by itself and tried; QUICK=--quick tries it less
 #   make mutants     break the code in MUTANTS=20 places, one at a time, and see whether tests notice
-#   make faults      kill commands FAULTS=20 times at each signal; full disks, little memory, odd names
+#   make faults      kill commands FAULTS=20 times at each signal, FIRST=10 on; full disks, little memory, odd names
 #   make fuzz        for MINUTES=30 give commands files that are nearly right; finds are kept in out/fuzz
 #   make hostile     give every command every file of FOLDER=..., and show what took too long or ended badly
 #   make newcomer    all examples of README and documentation, in order, as a newcomer would run them
@@ -17,6 +17,7 @@ PYTHON ?= python3
 OUT ?= out/demo
 MUTANTS ?= 20
 FAULTS ?= 20
+FIRST ?= 0
 MINUTES ?= 30
 SEED ?= 0
 UPGRADE ?=
@@ -53,7 +54,7 @@ mutants: .venv/.test
 	.venv/bin/python tests/mutation/run.py --count $(MUTANTS) --seed $(SEED)
 
 faults: .venv/.test
-	FAULTS=$(FAULTS) SEED=$(SEED) .venv/bin/python -m pytest tests/faults
+	FAULTS=$(FAULTS) FIRST=$(FIRST) SEED=$(SEED) .venv/bin/python -m pytest tests/faults
 
 fuzz: .venv/.test
 	.venv/bin/python tests/fuzz/run.py --minutes $(MINUTES) --seed $(SEED)

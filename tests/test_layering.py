@@ -2,6 +2,7 @@
 
 import ast
 import re
+import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -20,6 +21,8 @@ ROOMS = (
     "leftovers",
     "files",
     "staging",
+    "typed_json",
+    "keeping",
     "ending",
     "switches",
     "progress",
@@ -231,3 +234,9 @@ def test_every_dependency_is_locked_wherever_the_core_is_installed(lock):
     locked = {line.split("==")[0] for line in (root / "requirements" / f"{lock}.txt").read_text().splitlines()}
     missing = {re.split("[<>=~]", name)[0] for name in wanted} - locked
     assert not missing, "run make lock"
+
+
+def test_opening_a_file_does_not_import_what_edits_one():
+    """Every file is measured in a process of its own, and these packages take longer to import than all else."""
+    code = "import lowbit.engines, sys; sys.exit(len({'onnx', 'onnx_ir', 'sympy'} & sys.modules.keys()))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

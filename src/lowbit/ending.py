@@ -5,9 +5,10 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from types import FrameType
 
-from lowbit import files
+from lowbit import files, keeping
 from lowbit.printable import printable
 
 EXIT_INTERRUPTED = 130
@@ -54,4 +55,5 @@ def ending_quietly() -> Iterator[None]:
 def _written() -> str:
     # What was to become a part of whole results has gone with them.
     there = [str(path) for path in files.written if path.exists()]
-    return f"already written: {', '.join(there)}" if there else "nothing was written"
+    said = f"already written: {', '.join(there)}" if there else "nothing was written"
+    return f"{said}; --resume goes on with what is finished" if any(map(Path.exists, keeping.kept)) else said

@@ -5,7 +5,10 @@ A failed or interrupted run leaves an existing file untouched and no fragment be
 
 import contextlib
 import hashlib
+import lzma
 import os
+import zipfile
+import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -15,6 +18,8 @@ from lowbit.leftovers import make_part
 CHUNK_BYTES = 1 << 20
 # What this process has written whole so far: who interrupts it is told.
 written: list[Path] = []
+# What zipfile raises of an archive that is cut, damaged, encrypted, or packed in a way that it does not know.
+ZIP_DAMAGES = (OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
 OTHER_NAME = "Choose another name for the output."
 
 
@@ -43,16 +48,36 @@ def write_atomically(path: Path | str, data: bytes | str) -> Path:
         written.append(path)
         aside = None
     except OSError as error:
-        raise OutputError(
-            f"cannot write: {error.strerror or error}.",
-            where=str(path),
-            remedy="Choose an output folder that is writable and has space.",
-        ) from error
+        raise _unwritable(path, error) from error
     finally:
         if aside is not None:
             with contextlib.suppress(OSError):
                 os.unlink(aside)
     return path
+
+
+def check_writable(path: Path | str) -> None:
+    """Refuse, before the work, a file that could not be written after it.
+
+    Raises:
+        OutputError: as `write_atomically`.
+    """
+    place = replaceable(path)
+    try:
+        # Folders that are missing will be made.
+        handle, aside = make_part(next(folder for folder in place.absolute().parents if folder.exists()))
+        os.close(handle)
+        aside.unlink()
+    except OSError as error:
+        raise _unwritable(place, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> OutputError:
+    return OutputError(
+        f"cannot write: {error.strerror or error}.",
+        where=str(path),
+        remedy="Choose an output folder that is writable and has space.",
+    )
 
 
 def replaceable(path: Path | str) -> Path:

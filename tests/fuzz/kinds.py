@@ -5,6 +5,8 @@ import dataclasses
 import io
 import json
 import random
+import shutil
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +14,23 @@ from typing import Any
 
 from fuzz.mutants import npz_mutant, onnx_mutant, tflite_mutant
 from fuzz.pictures import picture_mutant
-from fuzz.texts import json_mutant, lines_mutant
+from fuzz.texts import json_mutant, lines_mutant, program_mutant
+
+# Of `litert_cases`, a small model each.
+LITERT_CASES = (
+    "ConvTranspose", "attention", "squeeze-excite", "Split", "MaxPool", "AveragePool", "ReduceMean", "Softmax", "Pad",
+    "Resize", "Slice", "Gather", "Transpose", "DepthToSpace", "PRelu", "Pow",
+)  # fmt: skip
+# What exporters write beside a model.
+SAID = (
+    {"image_mean": [0.5, 0.4, 0.3], "image_std": [0.2, 0.2, 0.2], "do_normalize": True, "do_rescale": True,
+     "rescale_factor": 0.00392, "size": {"shortest_edge": 18}, "crop_size": {"height": 16, "width": 16},
+     "do_center_crop": True},
+    {"pretrained_cfg": {"input_size": [3, 16, 16], "mean": [0.5, 0.5, 0.5], "std": [0.2, 0.2, 0.2], "crop_pct": 0.9}},
+    {"imageSize": 16, "labels": ["cat", "dog"]},
+    {"author": "Ultralytics", "task": "detect", "imgsz": "[16, 16]", "names": "{0: 'cat'}", "stride": "32"},
+)  # fmt: skip
+SHAPES = (("n", 3, 16, 16), (1, 16, 16, 3), ("n", 1 << 31, 16, 16), ("n", None, "h", "w"))
 
 MODELS = (
     "inspect FILE --coded",
@@ -24,6 +42,14 @@ MODELS = (
     "quantize FILE -r dynamic8 -o OUT.onnx",
     "quantize FILE -r linear8 -o OUT.tflite",
     "quantize FILE -r int8 --calibration DATA --effort fast -o OUT.onnx",
+    "pack FILE -o OUT.lowbit",
+)
+IMPORTED = (
+    "plan FILE -r int8",
+    "prepare FILE --mean 0.5 --std 0.25 -o OUT.onnx",
+    "quantize FILE -r linear4 -o OUT.onnx",
+    "quantize FILE -r float16 -o OUT.onnx",
+    "quantize FILE -r linear8 -o OUT.tflite",
     "pack FILE -o OUT.lowbit",
 )
 MEASURED = "measure FILE --data DATA --runs 0"  # which starts a process for each file
@@ -48,6 +74,9 @@ KINDS = {
     "onnx": Kind("mutant.onnx", onnx_mutant, 4 * MODELS + (MEASURED,)),
     "npz": Kind("mutant.npz", npz_mutant, ("quantize MODEL -r int8 --calibration FILE --effort fast -o OUT.onnx",)),
     "tflite": Kind("mutant.tflite", tflite_mutant, 40 * ("LEDGER FILE", "export FILE --json") + (MEASURED,)),
+    "float tflite": Kind("float.tflite", tflite_mutant, IMPORTED),
+    "program": Kind("program.pt2", program_mutant, ("PROGRAM FILE",)),
+    "beside": Kind("beside/said.json", json_mutant, ("BESIDE FILE",)),
     "picture": Kind("pictures/a.png", picture_mutant, ("IMAGES PICTURES",)),
     "mask": Kind("labels/a.png", picture_mutant, ("LABELS PICTURES LABELFOLDER",)),
     "boxes": Kind("labels/a.txt", lines_mutant, ("LABELS PICTURES LABELFOLDER",)),
@@ -95,12 +124,59 @@ def seeds(folder: Path) -> Seeds:
     litert = quantized.save(folder / "quantized.tflite").read_bytes()
     nets = [first, networks.depthwise_network(), speech_network(), sequences().model, tokens().model]
     nets.append(onnx.load_model_from_string(written))
+    onnx.helper.set_model_props(nets[0], {"author": "Ultralytics", "task": "classify", "imgsz": "[16, 16]"})
     plans = []
     for recipe, rules in (("int8", ["depthwise=linear8"]), ("linear4", ["last=cluster3"])):
         lowbit.write_plan(lowbit.plan(loaded, recipe, rules=rules), loaded, folder / "plan.json")
         plans.append((folder / "plan.json").read_bytes())
     files = {"onnx": nets, "npz": [data.read_bytes()], "tflite": [litert], "plan": plans}
-    return Seeds(files | _pictures() | _texts(), model, data)
+    return Seeds(files | _pictures() | _texts() | _foreign(), model, data)
+
+
+def _foreign() -> dict[str, list[bytes]]:
+    """Models of LiteRT with many operators; and what torch and Keras write, as far as lowbit itself reads it."""
+    import numpy as np
+
+    import litert_cases
+    import lowbit
+    import networks
+    from lowbit.formats.litert.write import to_litert
+    from lowbit.formats.quantized_graph import QuantizedGraph
+
+    random = np.random.default_rng(0)
+    loaded = [lowbit.load(networks.residual_network()), *(litert_cases.CASES[name](random) for name in LITERT_CASES)]
+    size = {"as_expr": {"expr_str": "Symbol('s77', positive=True, integer=True)", "hint": {"as_int": 2}}}
+    node = {
+        "target": "torch.ops.aten.conv2d.default",
+        "inputs": [{"name": "input", "arg": {"as_tensor": {"name": "x"}}, "kind": 1}],
+        "outputs": [{"as_tensor": {"name": "y"}}],
+        "metadata": {"stack_trace": "net.py"},
+    }
+    tensors = {"x": {"dtype": 7, "sizes": [size, {"as_int": 3}], "device": {"type": "cpu", "index": None}}}
+    graph = {"graph_module": {"graph": {"nodes": [node], "tensor_values": tensors}}, "opset_version": {"aten": 10}}
+    weights = {"config": {"w": {"path_name": "weight_0", "is_param": True, "use_pickle": False}}}
+    keras = {"class_name": "Sequential", "config": {"layers": [{"class_name": "Dense", "config": {"units": 4}}]}}
+    archives = [
+        {
+            "m/models/model.json": graph,
+            "m/data/weights/model_weights_config.json": weights,
+            "m/data/weights/weight_0": {},
+        },
+        {"config.json": keras, "metadata.json": {"keras_version": "3.12.0"}, "model.weights.h5": {}},
+        {"m/constants.pkl": {}, "m/code/__torch__.py": {}, "m/data/0": {}},
+    ]
+    return {
+        "float tflite": [to_litert(QuantizedGraph(each)) for each in loaded],
+        "program": list(map(_archive, archives)),
+    }
+
+
+def _archive(members: dict[str, Any]) -> bytes:
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, json.dumps(content))
+    return made.getvalue()
 
 
 def _pictures() -> dict[str, list[bytes]]:
@@ -160,12 +236,13 @@ def _texts() -> dict[str, list[bytes]]:
         "boxes": [boxes],
         "list": list(lists),
         "results": [results.to_json().encode()],
+        "beside": [json.dumps(each).encode() for each in SAID],
     }
 
 
 def prepare(folder: Path, made: Seeds) -> dict[str, str]:
     """Lay out what commands read besides the file; which path each word of their lines stands for."""
-    for name in ("pictures", "labels"):
+    for name in ("pictures", "labels", "beside"):
         (folder / name).mkdir(exist_ok=True)
     (folder / "pictures" / "b.png").write_bytes(made.files["picture"][0])
     (folder / "pictures" / "a.png").write_bytes(made.files["picture"][0])
@@ -232,4 +309,34 @@ def _results(path: str) -> None:
     lowbit.read_results(path).to_json()
 
 
-CALLS = {"LEDGER": _ledger, "IMAGES": _images, "LABELS": _labels, "RESULTS": _results}
+def _program(path: str) -> None:
+    """What lowbit itself reads of an archive, whatever its name, before it asks torch or Keras."""
+    from lowbit.importing import keras, torch_files
+
+    torch_files._names(Path(path))
+    keras._check_archive(Path(path).with_suffix(".keras"))
+    torch_files._check_program(Path(path))
+
+
+def _beside(path: str) -> None:
+    from lowbit.graph.exporters import EXPORTERS, stated_preprocessing
+
+    place = Path(path)
+    for name in {exporter.file for exporter in EXPORTERS} - {""}:
+        shutil.copyfile(place, place.with_name(name))
+    try:
+        entries = json.loads(place.read_bytes())
+    except (ValueError, RecursionError):
+        entries = {}
+    for shape in SHAPES:
+        stated_preprocessing(entries if isinstance(entries, dict) else {}, place.parent, shape)
+
+
+CALLS = {
+    "PROGRAM": _program,
+    "BESIDE": _beside,
+    "LEDGER": _ledger,
+    "IMAGES": _images,
+    "LABELS": _labels,
+    "RESULTS": _results,
+}

@@ -161,8 +161,7 @@ def flipped(data: bytes, rng: random.Random) -> bytes:
 
 def npz_mutant(data: bytes, rng: random.Random) -> bytes:
     """An .npz with other headers, other members, or a damaged zip around them."""
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        members = {name: archive.read(name) for name in archive.namelist()}
+    members = unzipped(data)
     for _ in range(changes(rng)):
         name = rng.choice(sorted(members))
         content = members[name]
@@ -177,6 +176,17 @@ def npz_mutant(data: bytes, rng: random.Random) -> bytes:
             members[rng.choice(("y.npy", "x.npy", "labels.npy", "../x.npy", "x", "\x1b.npy"))] = members.pop(name)
         else:
             members[name] = _bytes(content, rng)
+    return zipped(members, rng)
+
+
+def unzipped(data: bytes) -> dict[str, bytes]:
+    """The members of a zip archive by name."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def zipped(members: dict[str, bytes], rng: random.Random) -> bytes:
+    """A zip archive; one in five is damaged itself."""
     made = io.BytesIO()
     with zipfile.ZipFile(made, "w", rng.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED))) as archive:
         for name, content in members.items():

@@ -17,7 +17,7 @@ from fuzz.kinds import KINDS
 
 COUNTS = {
     "onnx": 50, "npz": 8, "tflite": 100, "picture": 150, "mask": 50, "boxes": 100, "coco": 150, "list": 100,
-    "plan": 12, "results": 50,
+    "plan": 12, "results": 50, "float tflite": 40, "program": 100, "beside": 100,
 }  # fmt: skip
 
 

@@ -4,7 +4,7 @@ import json
 import random
 from typing import Any
 
-from fuzz.mutants import FLOATS, INTEGERS, TEXTS, changes, flipped
+from fuzz.mutants import FLOATS, INTEGERS, TEXTS, changes, flipped, unzipped, zipped
 
 DEEP = 3000  # levels of lists, more than Python's own stack has
 
@@ -16,7 +16,10 @@ def json_mutant(data: bytes, rng: random.Random) -> bytes:
         return flipped(data, rng)
     if how < 0.12:
         return b"[" * DEEP + b"]" * DEEP
-    tree = json.loads(data)
+    try:
+        tree = json.loads(data)
+    except (ValueError, RecursionError):  # it was changed before
+        return flipped(data, rng)
     for _ in range(changes(rng)):
         places = list(_places(tree))
         if not places:
@@ -24,6 +27,25 @@ def json_mutant(data: bytes, rng: random.Random) -> bytes:
         holder, key = rng.choice(places)
         _change(holder, key, places, rng)
     return json.dumps(tree).encode()  # NaN and Infinity too, which Python reads
+
+
+def program_mutant(data: bytes, rng: random.Random) -> bytes:
+    """A zip archive of JSON and other members, as torch and Keras write them: one to three members changed."""
+    members = unzipped(data)
+    for _ in range(changes(rng)):
+        name = rng.choice(sorted(members))
+        how = rng.randrange(6)
+        if how == 0:
+            del members[name]
+        elif how == 1:
+            members[rng.choice((*TEXTS[1:], name.upper(), f"../{name}", "code/x.py"))] = members.pop(name)
+        elif name.endswith(".json"):
+            members[name] = json_mutant(members[name], rng)
+        else:
+            members[name] = flipped(members[name], rng)
+        if not members:
+            break
+    return zipped(members, rng)
 
 
 def _places(tree: Any) -> list[tuple[Any, Any]]:

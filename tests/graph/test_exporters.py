@@ -121,6 +121,12 @@ def test_what_is_wrong_is_named_and_not_followed(tmp_path, change):
     assert len(note) < 600
 
 
+def test_a_model_of_a_billion_channels_takes_no_memory(tmp_path):
+    said = PROCESSOR | {"image_mean": [0.5], "image_std": [0.5]}
+    found, note = beside(tmp_path, "preprocessor_config.json", said, shape=("n", 1 << 40, 16, 16))
+    assert (found, "channels" in note) == (None, True)
+
+
 @pytest.mark.parametrize(
     "imgsz", ["[640", "[[[" * 60, "__import__('os').abort()", "640 " * 500, "{1: 2}", "[1, 2, 3]", ""]
 )

@@ -151,6 +151,14 @@ def test_a_batch_norm_that_cannot_fold_stays(reason):
     assert "BatchNormalization" in operators(loaded)
 
 
+@pytest.mark.filterwarnings("error")
+def test_an_infinite_bias_times_zero_is_no_warning():
+    weights = {"w": normal(1, 4, 3, 3, 3), "b": np.array([np.inf, 0, 1, 1], np.float32), "a": np.zeros((4, 1, 1), "f4")}
+    nodes = [("Conv", ["x", "w", "b"], ["c"], {}), ("Mul", ["c", "a"], ["y"], {})]
+    with pytest.raises(ModelError, match="infinite"):
+        load(make(nodes, {"x": ["n", 3, 8, 8]}, ["y"], weights))
+
+
 def test_a_negative_variance_is_named():
     weights = {"w": normal(1, 4, 3, 3, 3)} | norm(4) | {"v": np.full(4, -1, np.float32)}
     nodes = [("Conv", ["x", "w"], ["c"], {}), ("BatchNormalization", ["c", *NORM], ["y"], {})]

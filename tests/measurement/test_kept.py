@@ -84,10 +84,10 @@ def test_what_was_made_of_something_else_is_not_taken(run, other):
 
 
 DAMAGE = {
-    "a torn index": lambda place: cut(place / "recipe.json"),
-    "no index": lambda place: (place / "recipe.json").unlink(),
-    "not an object": lambda place: (place / "recipe.json").write_text("[]"),
-    "nested": lambda place: (place / "recipe.json").write_text("[" * 3000 + "]" * 3000),
+    "a torn index": lambda place: cut(place / "index.json"),
+    "no index": lambda place: (place / "index.json").unlink(),
+    "not an object": lambda place: (place / "index.json").write_text("[]"),
+    "nested": lambda place: (place / "index.json").write_text("[" * 3000 + "]" * 3000),
     "a number for text": lambda place: change(place, target=1),
     "a file cut": lambda place: cut(place / "memory-int8.onnx"),
     "a file gone": lambda place: (place / "memory-int8.onnx").unlink(),
@@ -102,15 +102,16 @@ def cut(path):
 
 
 def change(place, **values):
-    (place / "recipe.json").write_text(json.dumps(json.loads((place / "recipe.json").read_text()) | values))
+    index = json.loads((place / "index.json").read_text())
+    (place / "index.json").write_text(json.dumps({**index, "known": index["known"] | values}))
 
 
 def objects(place):
     """A pickle, as a stranger would put it there, with the hash that the index names."""
     np.savez(place / "weights.npz", np.array([object()], object))
-    files = json.loads((place / "recipe.json").read_text())["files"]
-    files = [{**each, "sha256": sha256_file(place / each["name"])} for each in files]
-    change(place, files=files)
+    index = json.loads((place / "index.json").read_text())
+    index["files"] = {name: sha256_file(place / name) for name in index["files"]}
+    (place / "index.json").write_text(json.dumps(index))
 
 
 def test_what_is_damaged_is_made_again(run, model, tmp_path):

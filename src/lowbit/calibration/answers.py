@@ -17,7 +17,8 @@ from lowbit.calibration.batches import Batches
 from lowbit.calibration.divergence import BATCH_SIZE, kl_by_image
 from lowbit.data.dataset import Batch, Dataset
 from lowbit.engines import fed, open_session
-from lowbit.graph.model import LightModel, Model
+from lowbit.graph.light_model import LightModel
+from lowbit.graph.model import Model
 
 LEAST_VARIANCE = 0.01  # of a channel, relative to the mean of its output's channels
 UNRELATED = 1.0  # relative error of an answer that has another shape than the wanted one: as if it always said the mean

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,6 +24,8 @@ from lowbit.console import print_json, progress_bar, say
 from lowbit.errors import DowngradeError, SchemeError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from lowbit.quantization.rate.packed import Packed
 
 
@@ -59,6 +62,14 @@ class GoalOptions:
     strict: Annotated[
         bool, typer.Option("--strict", help="Fail if the drop is not certified, instead of saying so.")
     ] = False
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Keep finished trials beside the archive until it is written, and take those that a run with this "
+            "option left there when it was stopped.",
+        ),
+    ] = False
 
     @property
     def given(self) -> bool:
@@ -82,13 +93,16 @@ def pack(
     """
     from lowbit.files import check_ending
     from lowbit.formats.size_report import sizes
+    from lowbit.keeping import KEPT, called, forget
     from lowbit.quantization.pack import pack as run
     from lowbit.quantization.rate.packed import ARCHIVES
     from lowbit.reports.packed import packed_json, print_packed, unmet
 
     check_ending(output, ARCHIVES)
+    kept = output.with_name(f"{KEPT}-{called(output.name)[:8]}") if goal.resume else None
     if goal.given:
-        packed = _quantized(model, images, goal, preprocessing, short_names, as_json)
+        how = partial(run, short_names=short_names, kept=kept)
+        packed = _quantized(how, model, images, goal, preprocessing, as_json)
     else:
         for option, value in (
             ("--calibration", images.calibration),
@@ -97,6 +111,7 @@ def pack(
             ("--target", goal.target),
             ("--confidence", goal.confidence),
             ("--strict", goal.strict or None),
+            ("--resume", goal.resume or None),
         ):
             if value is not None:
                 raise SchemeError(
@@ -112,6 +127,8 @@ def pack(
         original = file.read_bytes() if goal.given else None
     counted = sizes(packed.archive, against=original, coded=True, control=control)
     packed.save(output)
+    if kept is not None:
+        forget(kept)
     if as_json:
         print_json(packed_json(packed, output, counted, source_bytes=source_bytes))
     else:
@@ -119,15 +136,14 @@ def pack(
 
 
 def _quantized(
+    pack: "Callable[..., Packed]",
     model: Path,
     images: CalibrationOptions,
     goal: GoalOptions,
     preprocessing: PreprocessingOptions,
-    short_names: bool,
     quiet: bool,
 ) -> "Packed":
     """The archive of the model that was quantized for a goal."""
-    from lowbit.quantization.pack import pack
     from lowbit.quantization.planning.target import NATIVE
     from lowbit.quantization.rate.goal import CONFIDENCE, Goal
 
@@ -153,7 +169,6 @@ def _quantized(
                 CONFIDENCE if goal.confidence is None else goal.confidence,
             ),
             calibration=calibration,
-            short_names=short_names,
             effort=goal.effort,
             progress=progress,
         )

@@ -53,10 +53,13 @@ def diagnose(
 ) -> None:
     """Say which layers, samples or settings do harm, why, and what helps, measured on the files written."""
     from lowbit.diagnosis.diagnosis import diagnose as run
-    from lowbit.quantization.planning.plan_file import write_plan
+    from lowbit.files import check_ending
+    from lowbit.quantization.planning.plan_file import PLANS, write_plan
     from lowbit.reports.diagnosis import print_diagnosis
 
     source = check_data(images)
+    if doctor.out is not None:
+        check_ending(doctor.out, PLANS)
     if recipe.plan is not None or (doctor.against is not None and (doctor.out is not None or recipe.given)):
         raise SchemeError(
             "a plan cannot be diagnosed." if recipe.plan is not None else "--against compares two files as they are.",

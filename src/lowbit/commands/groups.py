@@ -14,6 +14,7 @@ together are written once, whatever number of commands take them. Typer has no s
 import functools
 import importlib
 import inspect
+import os
 import re
 import typing
 from collections.abc import Callable, Iterator, Mapping
@@ -23,10 +24,11 @@ from typing import Any
 
 from typer.core import TyperArgument, TyperCommand, TyperOption
 
-from lowbit.files import check_apart, check_has_end
+from lowbit.files import check_apart, check_has_end, check_writable
 
-# Parameters that name what is written.
-OUTPUTS = ("output", "out", "c_array", "resolver")
+# Parameters that name what is written: a file, or a folder where the metavar is DIR.
+OUTPUTS = ("output", "out", "c_array", "resolver", "report")
+FOLDER = "DIR"
 # What stands behind an option in a help text, by the type of its value.
 METAVARS = {"int": "N", "float": "X", "Path": "PATH"}
 # In a help text: the rows of a table, as {module:NAME}.
@@ -72,7 +74,7 @@ def _fields_of(group: Any) -> list[inspect.Parameter]:  # noqa: ANN401 - a datac
 
 
 class Command(TyperCommand):
-    """A command that writes over nothing that it reads.
+    """A command that writes over nothing that it reads, and knows before the work that it can write.
 
     Its help texts may name tables, which are only imported when this command's help is shown.
     """
@@ -82,14 +84,17 @@ class Command(TyperCommand):
 
         Raises:
             DataError: an input is a device or a pipe, which may have no end.
-            OutputError: an output is one, or is what is read.
+            OutputError: an output is one, or is what is read, or a file that cannot be written.
         """
-        outputs = [ctx.params[name] for name in OUTPUTS if ctx.params.get(name) is not None]
-        read = list(_read_files(ctx.params, with_weights=any(output.exists() for output in outputs)))
+        outputs = {name: ctx.params[name] for name in OUTPUTS if ctx.params.get(name) is not None}
+        read = list(_read_files(ctx.params, with_weights=any(map(os.path.exists, outputs.values()))))
         for path in read:
             check_has_end(path)
-        for output in outputs:
+        folders = {parameter.name for parameter in self.params if getattr(parameter, "metavar", None) == FOLDER}
+        for name, output in outputs.items():
             check_apart(output, read)
+            if name not in folders:
+                check_writable(output)
         return super().invoke(ctx)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401 - typer brings a click of its own

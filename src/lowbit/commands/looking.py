@@ -136,9 +136,12 @@ def plan(
 ) -> None:
     """Show what a recipe will do to each tensor and node, and why, before anything is changed."""
     from lowbit.commands.opening import decided, load_sized
-    from lowbit.quantization.planning.plan_file import plan_with_model, write_plan
+    from lowbit.files import check_ending
+    from lowbit.quantization.planning.plan_file import PLANS, plan_with_model, write_plan
     from lowbit.reports.plans import print_plan
 
+    if out is not None:
+        check_ending(out, PLANS)
     loaded = load_sized(model, input_size)
     decision = decided(loaded, recipe, search, with_images=True)
     if as_json:

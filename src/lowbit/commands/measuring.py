@@ -41,9 +41,6 @@ if TYPE_CHECKING:
     from lowbit.quantization.planning.recipes import Recipe
 
 
-KEPT = ".lowbit-resume"  # in the output folder: finished recipes of a comparison that is not
-
-
 @dataclass(frozen=True)
 class StudyOptions:
     """Which files are made, and how."""
@@ -68,6 +65,7 @@ class StudyOptions:
     def options(self, rules: RuleOptions) -> "CompareOptions":
         """The same as the library takes it."""
         from lowbit.formats.file_form import FileForm
+        from lowbit.keeping import KEPT
         from lowbit.measurement.conditions import CompareOptions
 
         form = FileForm(input=self.input, layout=self.input_layout.upper())
@@ -115,8 +113,8 @@ def compare(
     as_json: JsonOption = False,
 ) -> None:
     """Quantize by every recipe and measure all files: a table, results.json, results.csv and report.html."""
+    from lowbit.keeping import KEPT, forget
     from lowbit.measurement.compare import compare as run
-    from lowbit.measurement.kept import forget
 
     source = check_data(images)
     loaded = load_model(model, preprocessing)

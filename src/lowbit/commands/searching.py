@@ -124,17 +124,15 @@ def search(
 
     Every finished candidate is kept with its plan in the folder FILE.search; --resume goes on with them.
     """
-    from lowbit.files import check_apart, check_ending, replaceable, write_atomically
+    from lowbit.files import check_ending, write_atomically
     from lowbit.quantization.rate.packed import ARCHIVES
     from lowbit.reports.search_page import search_page
     from lowbit.searching.search import search as run
 
     out, report = written.out, written.report
     check_ending(out, (".onnx", *ARCHIVES))
-    replaceable(out)
     if report is not None:
         check_ending(report, (".html",))
-        check_apart(replaceable(report), [model])
     source = check_data(images)
     wanted = limits.limits()
     chosen = settings.settings(archive=out.suffix in ARCHIVES)

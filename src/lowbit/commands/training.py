@@ -54,7 +54,9 @@ def train(
     import dataclasses
 
     from lowbit.extras import missing
+    from lowbit.files import check_ending
 
+    check_ending(output, (".onnx",))
     try:
         from lowbit.training.recipes import FINE_TUNING, FROM_SCRATCH
         from lowbit.training.train import TrainingData

@@ -8,7 +8,6 @@ claimed sizes and the compression ratio have been checked; objects (pickle) are 
 import contextlib
 import math
 import zipfile
-import zlib
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -18,6 +17,7 @@ import numpy as np
 from lowbit.data import arrays
 from lowbit.data.sources import Array, Source
 from lowbit.errors import DataError
+from lowbit.files import ZIP_DAMAGES
 from lowbit.graph.preprocessing import Preprocessing
 
 IMAGE_KEYS = ("images", "x")
@@ -86,7 +86,7 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
     try:
         with zipfile.ZipFile(path) as archive:
             yield archive
-    except (zipfile.BadZipFile, OSError, ValueError, EOFError, NotImplementedError, RuntimeError, zlib.error) as e:
+    except ZIP_DAMAGES as e:
         reason = getattr(e, "strerror", None) or e
         raise DataError(f"cannot read the .npz file: {reason}.", where=str(path), remedy="Save it again.") from e
 

@@ -13,7 +13,7 @@ import onnxruntime
 from lowbit.engines.messages import cause
 from lowbit.engines.session import Array, Session
 from lowbit.errors import EngineError
-from lowbit.graph.model import LightModel
+from lowbit.graph.light_model import LightModel
 
 # Warnings of the runtime (unused initializers, and the like) are of no use to someone who only runs a model; errors are
 # raised as well, and written to standard error with the names that stand in the file.

@@ -14,7 +14,7 @@ import numpy as np
 
 from lowbit.errors import EngineError
 from lowbit.extras import imported, missing
-from lowbit.graph.model import LightModel
+from lowbit.graph.light_model import LightModel
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lowbit.errors import ModelError
-from lowbit.graph.preprocessing import BGR, RGB, Preprocessing
+from lowbit.graph.preprocessing import BGR, MOST_CHANNELS, RGB, Preprocessing
 
 LARGEST_JSON = 4_000_000  # bytes; names of 21,000 classes take one million
 LONGEST_LITERAL = 200
@@ -179,7 +179,9 @@ def layout_of(shape: tuple[int | str | None, ...]) -> str:
 def _for_all(values: Any, channels: int) -> Any:  # noqa: ANN401 - `Preprocessing` checks it
     if isinstance(values, int | float):
         values = [values]
-    return tuple(values) * (channels if len(values) == 1 else 1) if isinstance(values, list) else values
+    if not isinstance(values, list):
+        return values
+    return tuple(values) * (min(channels, MOST_CHANNELS) if len(values) == 1 else 1)
 
 
 def _hugging_face_size(said: Entries) -> tuple[Any, Any, str]:

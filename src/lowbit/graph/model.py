@@ -3,7 +3,7 @@
 import copy
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -11,6 +11,7 @@ import onnx
 import onnx_ir as ir
 
 from lowbit.errors import ModelError
+from lowbit.graph.light_model import LightModel
 from lowbit.graph.precision import FLOAT32_NETWORK, Precision
 from lowbit.graph.preprocessing import Preprocessing
 from lowbit.printable import brief, listed, several
@@ -37,22 +38,6 @@ class ValueInfo:
     name: str
     shape: tuple[int | str | None, ...]
     dtype: np.dtype
-
-
-@dataclass(frozen=True, eq=False)
-class LightModel:
-    """An ONNX file that only names its large weights, with the weights beside it, where the runtime reads them.
-
-    Serialized weights are copied into the message, its bytes, and the runtime's own message and tensors: four times the
-    weights for a moment, and half of that for as long as the session lives.
-
-    Args:
-        content: the file.
-        weights: float32, contiguous, by initializer name; treat as read-only.
-    """
-
-    content: bytes = field(repr=False)
-    weights: Mapping[str, np.ndarray] = field(repr=False)
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,6 +20,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 LAYOUTS = ("NCHW", "NHWC")
 RGB, BGR = COLORS = ("RGB", "BGR")
 LARGEST_SIDE = 16384
+MOST_CHANNELS = 4
 LONGEST_JSON = 4096
 REMEDY = f"Correct or remove the metadata entry {METADATA_KEY!r}, or give size and normalization as options."
 
@@ -60,7 +61,7 @@ class Preprocessing:
     colors: str = RGB
 
     def __post_init__(self) -> None:
-        for name, largest in (("height", LARGEST_SIDE), ("width", LARGEST_SIDE), ("channels", 4)):
+        for name, largest in (("height", LARGEST_SIDE), ("width", LARGEST_SIDE), ("channels", MOST_CHANNELS)):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= largest:
                 raise _wrong(name, value, f"an integer from 1 to {largest}")

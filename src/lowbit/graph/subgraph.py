@@ -13,7 +13,8 @@ import onnx
 from onnx import numpy_helper
 
 from lowbit.errors import ModelError
-from lowbit.graph.model import LightModel, Model, is_large, named_only, serialize
+from lowbit.graph.light_model import LightModel
+from lowbit.graph.model import Model, is_large, named_only, serialize
 
 CONTRIBUTED = "com.microsoft"  # ONNX Runtime's own operators, whose conversions take 16 bits in every operator set
 

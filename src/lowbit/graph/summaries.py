@@ -16,7 +16,8 @@ import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
 from lowbit.errors import ModelError
-from lowbit.graph.model import LightModel, Model
+from lowbit.graph.light_model import LightModel
+from lowbit.graph.model import Model
 
 LOW, HIGH, SAMPLE = "lowest of ", "highest of ", "sample of "
 # Operators whose outputs are never below zero.

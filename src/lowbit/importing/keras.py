@@ -19,6 +19,7 @@ import numpy as np
 import onnx
 
 from lowbit.errors import ModelError
+from lowbit.files import ZIP_DAMAGES
 from lowbit.graph.model import LARGEST_BYTES
 from lowbit.importing.imported import Array, Given, Imported, check_answers, first_line, quoted, require
 from lowbit.importing.keras_process import exported_on_torch
@@ -97,7 +98,7 @@ def _check_archive(path: Path) -> None:
                 size = sum(entry.file_size for entry in archive.infolist())
             if size > LARGEST_BYTES:
                 raise ModelError(f"unpacks to {size} bytes, the maximum is {LARGEST_BYTES}.", where=str(path))
-    except (OSError, zipfile.BadZipFile) as error:
+    except ZIP_DAMAGES as error:
         raise ModelError(f"cannot be read: {first_line(error)}.", where=str(path), remedy="Copy it again.") from error
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from lowbit.errors import ModelError
+from lowbit.files import ZIP_DAMAGES
 from lowbit.graph.model import LARGEST_BYTES
 from lowbit.importing.imported import Given, Imported, first_line, quoted
 from lowbit.importing.torch import import_exported_program, import_script, needed_torch
@@ -91,7 +92,7 @@ def _names(path: Path) -> list[str]:
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.namelist()
-    except (OSError, zipfile.BadZipFile):
+    except ZIP_DAMAGES:
         return []
 
 
@@ -114,8 +115,7 @@ def _check_program(path: Path) -> None:
                     raise ModelError(f"its {entry.filename} has {entry.file_size} bytes.", where=source)
                 for what in _unsafe(json.loads(archive.read(entry))):
                     raise ModelError(f"{what}, which lowbit does not hand to Python.", where=source, remedy=again)
-    except (OSError, zipfile.BadZipFile, ValueError, RecursionError, RuntimeError, NotImplementedError) as error:
-        # An entry can be encrypted or compressed in unknown ways.
+    except (*ZIP_DAMAGES, RecursionError) as error:
         raise ModelError(f"cannot be read: {first_line(error)}.", where=source, remedy="Copy it again.") from error
 
 

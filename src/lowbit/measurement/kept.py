@@ -1,14 +1,10 @@
-"""Finished recipes of a comparison, kept until all of it is done: a run that was stopped is taken up after them.
+"""Finished recipes of a comparison, kept until all of it is done (`lowbit.keeping`).
 
-A recipe's files stand in a folder that is called by all that they depend on: model, preprocessing, data, plan, form,
-engines, versions and processor. An index with a hash of each file is written last, so what is torn or damaged counts as
-not there. Measurements are not kept: times of one comparison belong to one run.
+What a recipe's files depend on: model, preprocessing, data, plan, form, engines, versions and processor. Measurements
+are not kept: times of one comparison belong to one run.
 """
 
-import contextlib
 import dataclasses
-import hashlib
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,27 +13,19 @@ from pathlib import Path
 import numpy as np
 
 from lowbit.data.dataset import Dataset, digest_of
-from lowbit.errors import LowbitError, ModelError, OutputError
-from lowbit.files import sha256_file
+from lowbit.errors import LowbitError, ModelError
 from lowbit.formats.record import tools
 from lowbit.graph.model import Model
 from lowbit.graph.weights import weights_by_name
+from lowbit.keeping import DAMAGES, called, keeping, known_of
 from lowbit.measurement.details import Step
 from lowbit.measurement.engine_files import Destination, EngineFile, engine_files
-from lowbit.measurement.results_file import build
 from lowbit.measurement.rows import Candidate
 from lowbit.quantization.planning.plan import Plan
+from lowbit.typed_json import build
 
-INDEX, WEIGHTS = "recipe.json", "weights.npz"
+WEIGHTS = "weights.npz"
 Finished = tuple[list[Candidate], Mapping[str, ModelError], str]
-
-
-@dataclass(frozen=True)
-class KeptFile:
-    """A file's name and content."""
-
-    name: str
-    sha256: str
 
 
 @dataclass(frozen=True)
@@ -53,7 +41,7 @@ class Refusal:
 class KeptRecipe:
     """What `compare` knows of a recipe once its files are written; see `rows.Candidate`."""
 
-    files: tuple[KeptFile, ...]
+    files: tuple[str, ...]
     refused: tuple[Refusal, ...]
     target: str
     bits: int | None
@@ -81,20 +69,18 @@ class Kept:
         """A recipe that an earlier run finished, its files put in their places; None if there is none."""
         place = self._place(decision, engines)
         try:
-            with (place / INDEX).open("rb") as file:
-                known = build(KeptRecipe, json.load(file))
+            known = build(KeptRecipe, known_of(place))
             files = {self.destination.path(decision, file): file for file in engine_files(decision, engines)}
-            hashes = {file.name: file.sha256 for file in known.files}
-            written = [(path, file) for path, file in files.items() if path.name in hashes]
-            if not written or any(sha256_file(place / name) != sha256 for name, sha256 in hashes.items()):
+            written = [(path, file) for path, file in files.items() if path.name in known.files]
+            if not written:
                 return None
             weights = weights_by_name(self.destination.model)
-            if WEIGHTS in hashes:
+            if (place / WEIGHTS).exists():
                 with np.load(place / WEIGHTS, allow_pickle=False) as arrays:
                     weights = dict(zip(weights, (arrays[name] for name in arrays.files), strict=True))
             for path, _ in written:
                 shutil.copyfile(place / path.name, path)
-        except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError, LowbitError):
+        except (*DAMAGES, LowbitError):
             return None
         refused = {each.name: ModelError(each.what, where=each.where) for each in known.refused}
         return _candidates(decision, known, written, weights), refused, known.target
@@ -108,38 +94,28 @@ class Kept:
         candidates, refused, target = finished
         if not candidates:
             return
+        first = candidates[0]
+        known = KeptRecipe(
+            tuple(candidate.path.name for candidate in candidates),
+            tuple(Refusal(name, error.what, error.where) for name, error in refused.items()),
+            *(target, first.bits, first.schemes, first.reasons, first.notes, first.steps),
+        )
         place = self._place(decision, engines)
-        try:
-            if self.folder.is_symlink():
-                raise OSError("it is a link, which is not followed")
-            place.mkdir(parents=True, exist_ok=True)
-            (place / INDEX).unlink(missing_ok=True)
+        with keeping(place, dataclasses.asdict(known)):
             for candidate in candidates:
                 shutil.copyfile(candidate.path, place / candidate.path.name)
-            names = [candidate.path.name for candidate in candidates]
-            if (weights := candidates[0].float_weights) and not _same(weights, self.destination.model):
+            if (weights := first.float_weights) and not _same(weights, self.destination.model):
                 np.savez(place / WEIGHTS, *weights.values())
-                names.append(WEIGHTS)
-            first = candidates[0]
-            known = KeptRecipe(
-                tuple(KeptFile(name, sha256_file(place / name)) for name in names),
-                tuple(Refusal(name, error.what, error.where) for name, error in refused.items()),
-                *(target, first.bits, first.schemes, first.reasons, first.notes, first.steps),
-            )
-            (place / INDEX).write_text(json.dumps(dataclasses.asdict(known)))
-        except OSError as error:
-            remedy = "Choose an output folder that is writable and has space, or leave --resume out."
-            raise OutputError(f"cannot write: {error.strerror or error}.", where=str(place), remedy=remedy) from error
 
     def _place(self, decision: Plan, engines: Sequence[str]) -> Path:
         model, data = self.destination.model, self.calibration
         how = model.preprocessing
         others = {} if data is None else {name: digest_of(each.array) for name, each in data.others.items()}
-        depends = [
+        name = called(
             *(model.source, model.sha256, how and how.to_json(), decision.to_json(), list(engines)),
             *(dataclasses.asdict(self.destination.form), data and data.fingerprint(), others, tools()),
-        ]
-        return self.folder / hashlib.sha256(json.dumps(depends).encode()).hexdigest()[:32]
+        )
+        return self.folder / name
 
 
 def _candidates(
@@ -168,11 +144,3 @@ def _same(weights: Mapping[str, np.ndarray], model: Model) -> bool:
     """Whether no channel was rescaled before its weights were encoded."""
     own = weights_by_name(model)
     return weights.keys() == own.keys() and all(np.array_equal(weights[name], own[name]) for name in own)
-
-
-def forget(folder: Path) -> None:
-    """Remove what was kept, now that all is done."""
-    if folder.is_symlink():
-        return
-    with contextlib.suppress(OSError):
-        shutil.rmtree(folder)

@@ -15,16 +15,18 @@ from pathlib import Path
 from typing import Any
 
 from lowbit.calibration.batches import as_runs
-from lowbit.data.dataset import Dataset, overlap
+from lowbit.data.dataset import Dataset, digest_of, overlap
 from lowbit.data.opening import open_data
 from lowbit.errors import DataError
 from lowbit.formats.onnx import archive
 from lowbit.formats.onnx.minify import shortened
 from lowbit.formats.opening import load, pack_file
+from lowbit.formats.record import tools
 from lowbit.graph.model import Model
 from lowbit.processor import single_thread_blas
 from lowbit.progress import IF_LONG, Progress, shows_progress
 from lowbit.quantization.rate.goal import Goal
+from lowbit.quantization.rate.kept import KeptPasses
 from lowbit.quantization.rate.packed import Packed
 from lowbit.quantization.rate.search import Search
 from lowbit.quantization.solving.effort import effort_called
@@ -41,6 +43,7 @@ def pack(
     effort: str = "balanced",
     threads: int = 0,
     progress: Progress = IF_LONG,
+    kept: Path | str | None = None,
 ) -> Packed:
     """Put a model into an archive; with a goal, quantize it to the best that meets the goal.
 
@@ -53,6 +56,8 @@ def pack(
         effort: a row of `EFFORTS`: images and positions that codes are chosen on.
         threads: threads of the runtime; 0 leaves it to the runtime.
         progress: told as the work goes on.
+        kept: folder where finished passes are kept, and taken from if an earlier call with the same arguments was
+            stopped; its caller's to remove. None keeps none.
 
     Raises:
         SchemeError: no such effort, or a goal that cannot be reached.
@@ -81,12 +86,25 @@ def pack(
             remedy="Keep them apart: what was fitted to an image cannot be judged on it.",
         )
     target = goal.target if goal.in_integers else ""
-    search = Search(model, images, data, limits, short_names, threads, progress, target)
+    passes = KeptPasses()
+    if kept is not None:
+        settings = (goal.size, goal.bits_per_weight, goal.max_drop, goal.confidence, target, short_names, effort)
+        passes = KeptPasses(Path(kept), (*settings, *_depends(model, images, data)))
+    search = Search(model, images, data, limits, short_names, threads, progress, target, passes)
     if goal.max_drop is not None:
         return search.to_drop(goal.max_drop, confidence=goal.confidence)
     if goal.size is not None:
         return search.to_size(int(goal.size))
     return search.to_size(int((goal.bits_per_weight or 0) * search.trials.weights / 8))
+
+
+def _depends(model: Model, *data: Dataset | None) -> list[object]:
+    """What an archive depends on besides the settings of its search."""
+    sets = [
+        each and [each.fingerprint(), {name: digest_of(one.array) for name, one in each.others.items()}]
+        for each in data
+    ]
+    return [model.sha256, model.preprocessing and model.preprocessing.to_json(), *sets, tools()]
 
 
 def _as_it_stands(model: Model | str | Path, short_names: bool) -> Packed:

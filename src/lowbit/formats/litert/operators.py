@@ -231,6 +231,8 @@ def batch_norm(graph: FileGraph, node: Node) -> None:
 def softmax(graph: FileGraph, node: Node) -> None:
     """Softmax and LogSoftmax over one axis, which must be the last that is stored."""
     rank = len(graph.input_shape(node))
+    if rank == 0:
+        raise graph.refuse(node, "has no axis to run over")
     modern = graph.model.ir.opset_imports.get("", 13) >= 13
     axis = node.attributes.get_int("axis", -1 if modern else 1) % rank
     if not modern and axis != rank - 1:

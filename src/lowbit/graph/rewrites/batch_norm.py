@@ -105,7 +105,8 @@ def _possible(node: ir.Node) -> _Fold | None:
     if factor is None or mean is None or shift is None or (bias_value is not None and not is_bias(bias, channels)):
         return None
     old = np.zeros(channels) if bias is None else bias.astype(np.float64).ravel()
-    new = (old - mean) * factor + shift
+    with np.errstate(over="ignore", invalid="ignore"):  # `_apply` refuses what comes of it
+        new = (old - mean) * factor + shift
     if bias_index is None and (new.any() or node.op_type in ("Add", "Sub")):
         return None
     return _Fold(node, value, layer, holder, bias_index, np.asarray(factor), np.asarray(new))
@@ -152,10 +153,10 @@ def _apply(graph: ir.Graph, folds: Sequence[_Fold | None]) -> bool:
     weight = constant(weight_value)
     if first is None or weight is None or weight_value is None or weight_value.is_graph_output() or None in folds:
         return False
-    scaled = _scale_channels(first.layer, weight, first.factor)
-    if scaled is None:
-        return False
     with np.errstate(over="ignore", invalid="ignore"):
+        scaled = _scale_channels(first.layer, weight, first.factor)
+        if scaled is None:
+            return False
         new_weight = scaled.astype(np.float32)
         biases = [fold.bias.astype(np.float32) for fold in folds if fold is not None]
     if not all(np.isfinite(array).all() for array in (new_weight, *biases)):

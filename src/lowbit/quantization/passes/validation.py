@@ -26,7 +26,8 @@ from lowbit.calibration.batches import samples_per_run
 from lowbit.data.dataset import Dataset
 from lowbit.formats.onnx.write import to_onnx
 from lowbit.formats.quantized_graph import QuantizedGraph
-from lowbit.graph.model import LightModel, Model
+from lowbit.graph.light_model import LightModel
+from lowbit.graph.model import Model
 from lowbit.graph.subgraph import Subgraphs
 from lowbit.processor import give_back_memory
 from lowbit.quantization.passes.candidate import DecodedWeights

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lowbit.errors import ModelError, SchemeError, did_you_mean
-from lowbit.files import write_atomically
+from lowbit.files import check_ending, write_atomically
 from lowbit.formats.opening import load
 from lowbit.formats.record import tools
 from lowbit.graph.model import Model
@@ -31,6 +31,7 @@ from lowbit.quantization.solving.effort import effort_called
 from lowbit.schemes.linear import Linear
 
 MOST_BYTES = 64 << 20  # of a plan: a thousand times that of the study's network
+PLANS = (".json",)  # how their files end
 DECISIONS = ("recipe", "rules", "effort", "steps", "target", "tensors", "nodes")
 
 
@@ -45,11 +46,12 @@ def write_plan(plan: Plan, model: Model | str | Path, path: Path | str) -> Path:
     """Write a plan as JSON, a line for each tensor and each node.
 
     Raises:
-        OutputError: the folder is not writable, or the disk is full.
+        OutputError: its name does not end in .json, the folder is not writable, or the disk is full.
 
     >>> lowbit.write_plan(lowbit.plan("model.onnx", "int8"), "model.onnx", "plan.json").name
     'plan.json'
     """
+    check_ending(path, PLANS)
     parts = []
     for key, value in plan_with_model(plan, load(model)).items():
         whole = json.dumps(value)

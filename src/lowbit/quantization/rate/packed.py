@@ -45,7 +45,7 @@ class Packed:
     Attributes:
         archive: the content of the `.lowbit` file.
         content: the ONNX file in it.
-        quantized: plan and codes; None if a file was packed as it stood.
+        quantized: plan and codes; None if a file was packed as it stood, or taken up from an earlier run.
         trials: every pass that was tried; the last one is that of the archive. Empty without a dial.
 
     >>> packed = lowbit.pack("model.onnx", short_names=True)

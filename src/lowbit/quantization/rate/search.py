@@ -12,8 +12,10 @@
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
+
+import numpy as np
 
 from lowbit.data.dataset import Dataset
 from lowbit.errors import SchemeError
@@ -34,6 +36,7 @@ from lowbit.quantization.rate.allocation import Allocation
 from lowbit.quantization.rate.beginning import in_float, in_integers
 from lowbit.quantization.rate.control import Forecast, RateControl, bits_for
 from lowbit.quantization.rate.fixed import recipe_filling
+from lowbit.quantization.rate.kept import KeptPasses, Tried
 from lowbit.quantization.rate.packed import Packed
 from lowbit.quantization.rate.trials import Trials
 from lowbit.quantization.solving.effort import EFFORTS, Effort
@@ -59,6 +62,7 @@ class Search:
         threads: that share the images; 0 takes as many as there are cores.
         progress: told after every layer.
         target: processor that files compute in integers for; empty where only weights become codes.
+        kept: passes that an earlier run finished, and those of this one.
         trials: what is measured, and all trials so far.
     """
 
@@ -70,6 +74,8 @@ class Search:
     threads: int
     progress: Progress
     target: str = ""
+    kept: KeptPasses = field(default_factory=KeptPasses)
+    _judged: dict[bytes, Distances] = field(default_factory=dict, init=False)  # by archive
 
     def __post_init__(self) -> None:
         self.fitting, self.judging = fitting_and_judging(self.model, self.images)
@@ -88,8 +94,8 @@ class Search:
         nodes = [layer.node for layer in layers(begin.base) if layer.weight in names]
         nodes = [node for node in nodes if node not in begin.byte_layers]
         effort = EFFORTS[SENSITIVITY_EFFORT]
-        sensitivity = sensitivities(
-            begin.base, self.fitting, nodes, effort, threads=self.threads, progress=self.progress
+        sensitivity = self.kept.sensitivities(
+            lambda: sensitivities(begin.base, self.fitting, nodes, effort, threads=self.threads, progress=self.progress)
         )
         return Allocation(begin, sensitivity)
 
@@ -160,8 +166,10 @@ class Search:
         return best
 
     def _distances(self, packed: Packed) -> Distances:
-        assert packed.quantized is not None
-        return self.validation.distances(packed.quantized.graph)
+        if packed.archive not in self._judged:
+            assert packed.quantized is not None
+            self._judged[packed.archive] = self.validation.distances(packed.quantized.graph)
+        return self._judged[packed.archive]
 
     def steered(self, most: int, least: int, effort: Effort) -> Packed:
         """The largest archive of at most so many bytes whose bits are allocated.
@@ -216,10 +224,7 @@ class Search:
             recipe = recipe_filling(family, room, self.trials.weights, size_of)
             if recipe is None:
                 return None
-            quantized = follow(
-                self.model, self.planned(recipe), self.images, threads=self.threads, progress=self.progress
-            )
-            packed = self.trials.measured(quantized, None)
+            packed = self.fixed_trial(self.planned(recipe))
             if len(packed.archive) <= most:
                 return packed
             room = min(room * most / len(packed.archive), size_of(recipe) - 1)
@@ -267,8 +272,40 @@ class Search:
         own = best.trials[0]
         return replace(best, trials=(*(trial for trial in self.trials.records if trial is not own), own))
 
+    def fixed_trial(self, decision: Plan) -> Packed:
+        """The network by a plan: written, weighed and measured."""
+        settings = decision.to_json()
+        if (found := self._taken(settings)) is not None:
+            return found[0]
+        quantized = follow(self.model, decision, self.images, threads=self.threads, progress=self.progress)
+        packed = self.trials.measured(quantized, None)
+        self.kept.keep(packed, self._tried(packed), settings)
+        return packed
+
     def trial(self, control: RateControl, effort: Effort) -> Packed:
         """The network as it is steered: written, weighed and measured."""
+        settings = (effort.name, control.multiplier, control.goal, control.ratio)
+        if (found := self._taken(*settings)) is not None:
+            packed, tried = found
+            control.multiplier, control.ratio = tried.multiplier or 0.0, tried.ratio or 0.0
+            return packed
         _ = self.trials.reference  # before the pass, whose memory it would come on top of
         graph = self.allocation.solve(control, self.fitting, effort, self.threads, self.progress)
-        return self.trials.measured(Quantized(self.allocation.given(graph), graph), control.mean_multiplier)
+        packed = self.trials.measured(Quantized(self.allocation.given(graph), graph), control.mean_multiplier)
+        tried = replace(self._tried(packed), multiplier=control.multiplier, ratio=control.ratio)
+        self.kept.keep(packed, tried, *settings)
+        return packed
+
+    def _taken(self, *settings: object) -> tuple[Packed, Tried] | None:
+        found = self.kept.take(*settings)
+        if found is not None:
+            packed, tried = found
+            self.trials.records.append(tried.trial)
+            self._judged[packed.archive] = Distances(np.array(tried.distances))
+        return found
+
+    def _tried(self, packed: Packed) -> Tried:
+        """What is kept of a trial: its distances too, since an archive that was taken up has no codes to judge."""
+        if self.kept.folder is None or self.trials.max_drop is not None:
+            return Tried(packed.trials[0], ())
+        return Tried(packed.trials[0], tuple(self._distances(packed).values.tolist()))
