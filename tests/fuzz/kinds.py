@@ -310,12 +310,14 @@ def _results(path: str) -> None:
 
 
 def _program(path: str) -> None:
-    """What lowbit itself reads of an archive, whatever its name, before it asks torch or Keras."""
+    """What lowbit itself reads of an archive before it asks torch or Keras."""
     from lowbit.importing import keras, torch_files
 
-    torch_files._names(Path(path))
-    keras._check_archive(Path(path).with_suffix(".keras"))
-    torch_files._check_program(Path(path))
+    archive = Path(path).rename(Path(path).with_suffix(".keras"))  # the reader for Keras goes by the name
+    keras._check_archive(archive)
+    names = torch_files._names(archive)
+    if not names or any("/models/" in name for name in names):
+        torch_files._check_program(archive)
 
 
 def _beside(path: str) -> None:
