@@ -10,13 +10,14 @@ from lowbit.formats.litert.write import to_litert
 from lowbit.formats.quantized_graph import QuantizedGraph
 
 
-@pytest.mark.parametrize("operator", ["Softmax", "LogSoftmax"])
-def test_a_softmax_of_a_number_is_refused(operator):
+@pytest.mark.parametrize("operator", ["Softmax", "LogSoftmax", "PRelu"])
+def test_an_operator_that_needs_an_axis_is_refused_of_a_number(operator):
     nodes = [
         make_node("MatMul", "x w", "a"),
         make_node("ReduceSum", "a", "b", keepdims=0),
-        make_node(operator, "b", "y"),
+        make_node(operator, "b slope" if operator == "PRelu" else "b", "y"),
     ]
-    model = lowbit.load(make(nodes, {"x": [1, 4]}, {"y": []}, {"w": np.ones((4, 4), np.float32)}))
+    weights = {"w": np.ones((4, 4), np.float32), "slope": np.float32([0.5])}
+    model = lowbit.load(make(nodes, {"x": [1, 4]}, {"y": []}, weights))
     with pytest.raises(ModelError, match="no axis"):
         to_litert(QuantizedGraph(model))

@@ -14,6 +14,7 @@ from graphs import make, make_node, relative_error, run
 from lowbit import FileForm
 from lowbit.engines import installed_engines
 from lowbit.errors import OutputError
+from lowbit.formats.onnx.openvino import for_openvino
 from lowbit.formats.onnx.write import to_onnx
 from lowbit.graph.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 
@@ -186,3 +187,50 @@ def test_a_class_token_keeps_its_values():
     made = lowbit.quantize(lowbit.load(proto), "int8", calibration=list(x), steps=())
     expected = run(proto.SerializeToString(), x[:1], "onnxruntime")
     assert relative_error(run(made.to_bytes(FOR_OPENVINO), x[:1], "openvino"), expected) < 0.02
+
+
+FUNCTIONS = {
+    "SiLU": [make_node("Sigmoid", "a", "s"), make_node("Mul", "a s", "f")],
+    "Mish": [make_node("Softplus", "a", "p"), make_node("Tanh", "p", "t"), make_node("Mul", "a t", "f")],
+    "GELU": [
+        make_node("Div", "a root", "d"),
+        make_node("Erf", "d", "e"),
+        make_node("Add", "e one", "o"),
+        make_node("Mul", "a o", "m"),
+        make_node("Mul", "m half", "f"),
+    ],
+    "Sigmoid": [make_node("Sigmoid", "a", "f")],
+}
+NUMBERS = {"root": np.float32(np.sqrt(2)), "one": np.float32(1), "half": np.float32(0.5)}
+
+
+def with_function(nodes, *, last="f w2"):
+    rng = np.random.default_rng(2)
+    weights = {name: rng.normal(size=(8, 8 if name == "w2" else 3, 3, 3)).astype(np.float32) for name in ("w1", "w2")}
+    used = " ".join(" ".join(node.input) for node in nodes).split()
+    numbers = {name: np.array(value) for name, value in NUMBERS.items() if name in used}
+    every = [make_node("Conv", "x w1", "a", name="first"), *nodes, make_node("Conv", last, "y", name="last")]
+    return lowbit.load(make(every, {"x": ["n", 3, 10, 10]}, ["y"], weights | numbers))
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_function_of_what_a_layer_gives_is_computed_in_its_kernel(name):
+    pytest.importorskip("openvino")
+    model = with_function(FUNCTIONS[name])
+    x = np.random.default_rng(3).normal(size=(16, 3, 10, 10)).astype(np.float32)
+    quantized = lowbit.quantize(model, "int8", calibration=x, steps=())
+    usual, made = quantized.to_bytes(), quantized.to_bytes(FOR_OPENVINO)
+    rounded = [onnx.load_from_string(content).graph.node for content in (usual, made)]
+    counts = [sum(node.op_type == "QuantizeLinear" for node in nodes) for nodes in rounded]
+    assert counts[0] > counts[1] == 3  # of the input, of the output, and behind the function
+    expected = run(model.to_bytes(), x, "onnxruntime")
+    errors = [relative_error(run(content, x, "openvino"), expected) for content in (usual, made)]
+    assert errors[1] < 1.05 * errors[0]
+
+
+def test_what_others_read_inside_a_function_keeps_its_codes():
+    model = with_function([*FUNCTIONS["SiLU"], make_node("Mul", "f s", "g")], last="s w2")
+    x = np.random.default_rng(3).normal(size=(16, 3, 10, 10)).astype(np.float32)
+    quantized = lowbit.quantize(model, "int8", calibration=x, steps=()).graph
+    assert "s" in for_openvino(quantized).activations
+    assert "a" not in for_openvino(quantized).activations

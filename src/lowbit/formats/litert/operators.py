@@ -200,6 +200,8 @@ def prelu(graph: FileGraph, node: Node) -> None:
     slope = graph.array(node.inputs[1])
     x = graph.read(node.inputs[0])
     rank = len(x.order)
+    if rank == 0:
+        raise graph.refuse(node, "has no axis for its slope")
     if slope is None or x.flat or x.order[0] != 0 or (slope.ndim == rank and slope.shape[0] != 1):
         raise graph.refuse(node, "has a slope that is computed, or differs between images")
     wide = slope.reshape((1,) * (rank - slope.ndim) + slope.shape).transpose(x.order)[0]

@@ -40,7 +40,7 @@ def write_softmaxes(draft: Draft) -> Draft:
 
 def _axis(node: ir.Node, given: ir.Value) -> int | None:
     """The axis of a Softmax if values of one sum lie apart in memory."""
-    if given.shape is None:
+    if not given.shape:  # unknown, or that of a single number
         return None
     rank = len(given.shape)
     axis = node.attributes.get_int("axis", -1) % rank
