@@ -20,10 +20,12 @@ from latency_all_files import FLOAT, LOWBIT, NETWORKS, PEERS, ZOO, kept, make_fi
 from latency_files import Candidate
 from machine import stamp
 from rows import Results, argument_parser, cell, escaped, heading, line
+from subjects import DETECTOR
 from turns import Turns, gathered
 
 SETTINGS = ("1/1", "16/1", "1/2", "16/2")
-SMALL = ("1/1",)  # settings of the zoo's networks
+ONE = ("1/1", "1/2")  # settings of a network that takes one sample at a time
+SMALL = ("1/1",)  # of those of the zoo
 MOST = 2000  # rounds, however short a call is
 WANTED = 0.97  # of a peer's time
 
@@ -139,7 +141,8 @@ def main() -> None:
         if not candidates:
             print(f"{model} is skipped: none of its files were made.")
             continue
-        for setting in [one for one in arguments.settings if model not in ZOO or one in SMALL]:
+        possible = SMALL if model in ZOO else ONE if model == DETECTOR else SETTINGS
+        for setting in [one for one in arguments.settings if one in possible]:
             rows = measured(model, setting, candidates, seconds, starts)
             RESULTS.add(rows, RESULTS.path(quick=arguments.quick))
             shares = [f"{row.lowbit_of_it:.2f} of {row.tool}" for row in rows if row.lowbit_of_it is not None]
