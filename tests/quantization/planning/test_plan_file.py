@@ -235,6 +235,7 @@ BAD = {
     "target": (lambda d, t, n: d.update(target="abacus"), "unknown target 'abacus'"),
     "ranges": (lambda d, t, n: d.update(recipe={"recipe": "int8", "ranges": "magic"}), "unknown range rule 'magic'"),
     "recipe option": (lambda d, t, n: d.update(recipe={"recipe": "int8", "bits": 3}), "has no bits = 3"),
+    "share": (lambda d, t, n: t["fc"].update(share=10**400), "not a valid plan: OverflowError"),
     "no model": (lambda d, t, n: d.pop("model"), "not a valid plan"),
 }
 

@@ -35,7 +35,7 @@ def readable() -> Iterator[None]:
         yield
     except LowbitError:
         raise
-    except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
         raise SchemeError(f"not a valid plan: {type(error).__name__}: {error}.", remedy=REMEDY) from error
 
 
