@@ -19,7 +19,7 @@ from latency import CALLS
 from latency_all_files import FLOAT, LOWBIT, NETWORKS, PEERS, ZOO, kept, make_files
 from latency_files import Candidate
 from machine import stamp
-from rows import Results, argument_parser, cell, escaped, heading, line
+from rows import Results, add_steps, argument_parser, cell, escaped, heading, line
 from subjects import DETECTOR
 from turns import Turns, gathered
 
@@ -124,9 +124,7 @@ def main() -> None:
     parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=SETTINGS, help="batch size/threads")
     parser.add_argument("--seconds", type=float, default=12.0, help="of turns in each setting, starts not counted")
     parser.add_argument("--starts", type=int, default=2, help="how often all processes are started anew")
-    step = parser.add_mutually_exclusive_group()
-    step.add_argument("--only-make", action="store_true", help="make files that are not there, and time nothing")
-    step.add_argument("--only-time", action="store_true", help="time the files that are there")
+    add_steps(parser)
     arguments = parser.parse_args()
     if arguments.table:
         RESULTS.fill_readmes(markdown)

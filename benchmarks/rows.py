@@ -207,3 +207,10 @@ def argument_parser(
     if table is not None:
         parser.add_argument("--table", action="store_true", help=table)
     return parser
+
+
+def add_steps(parser: argparse.ArgumentParser) -> None:
+    """The options of a benchmark that makes files first, on any machine, and times them on a quiet one."""
+    step = parser.add_mutually_exclusive_group()
+    step.add_argument("--only-make", action="store_true", help="make files that are not there, and time nothing")
+    step.add_argument("--only-time", action="store_true", help="time the files that are there")

@@ -21,7 +21,7 @@ import numpy as np
 from accuracy_tools import Candidate, by_lowbit, candidates
 from machine import ForeignLoad, stamp
 from peer_tools import why
-from rows import Results, argument_parser, by_model, cell, escaped, failed, heading, line, position
+from rows import Results, add_steps, argument_parser, by_model, cell, escaped, failed, heading, line, position
 from subjects import NETWORKS, Subject, missing, open_subject, replies
 
 import lowbit
@@ -248,9 +248,7 @@ def main() -> None:
     parser.add_argument("--engines", nargs="+", choices=ENGINES, default=ENGINES)
     parser.add_argument("--recipes", nargs="+", help="only these, as the table spells them")
     parser.add_argument("--seconds", type=float, default=120.0, help="of timing, for each network and engine")
-    step = parser.add_mutually_exclusive_group()
-    step.add_argument("--only-make", action="store_true", help="make files that are not there, and time nothing")
-    step.add_argument("--only-time", action="store_true", help="time the files that are there")
+    add_steps(parser)
     arguments = parser.parse_args()
     if arguments.table:
         RESULTS.fill_readmes(markdown)
