@@ -22,7 +22,7 @@ RGB, BGR = COLORS = ("RGB", "BGR")
 LARGEST_SIDE = 16384
 MOST_CHANNELS = 4
 LONGEST_JSON = 4096
-REMEDY = f"Correct or remove the metadata entry {METADATA_KEY!r}, or give size and normalization as options."
+REMEDY = f"Correct the option, or the model's metadata entry {METADATA_KEY!r}, that says so."
 
 
 @dataclass(frozen=True)
