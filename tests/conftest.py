@@ -7,7 +7,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
+import hypothesis
 import pytest
+
+# No test is timed: another process may have the processor.
+hypothesis.settings.register_profile("lowbit", deadline=None)
+hypothesis.settings.load_profile("lowbit")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -49,7 +49,7 @@ def test_wilson_interval_refuses_no_images():
         wilson_interval(0, 0)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(CASES, st.integers(1, 99))
 def test_the_binomial_tail_is_that_of_exact_fractions(case, hundredths):
     count, total = case
@@ -84,7 +84,7 @@ def test_clopper_pearson_as_printed_in_tables():
     assert clopper_pearson(8, 10) == pytest.approx((0.443905, 0.974789), abs=1e-6)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(CASES, st.sampled_from([0.1, 0.05, 0.025, 0.001]))
 def test_clopper_pearson_solves_its_equation(case, alpha):
     count, total = case

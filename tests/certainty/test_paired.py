@@ -41,7 +41,7 @@ def test_bounds_are_wrong_in_at_most_one_of_twenty_cases(shares):
     assert wrong_high <= 0.05 + 1e-3
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(COUNTS)
 def test_bounds_enclose_what_was_seen_and_turn_with_the_files(case):
     paired = Paired(*case)
@@ -51,7 +51,7 @@ def test_bounds_enclose_what_was_seen_and_turn_with_the_files(case):
     assert turned == pytest.approx((-high, -low), abs=1e-12)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(COUNTS)
 def test_more_confidence_and_more_looks_cost_width(case):
     paired = Paired(*case)

@@ -60,7 +60,7 @@ def one_convolution(channels, *, pads, bias=True, seed=0, outputs=16):
     return make(nodes, {"x": ["n", channels, SIDE, SIDE]}, ["y"], weights)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     channels=st.sampled_from([1, 3, 4]),
     pads=st.lists(st.integers(0, 2), min_size=4, max_size=4),

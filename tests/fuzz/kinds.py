@@ -175,7 +175,7 @@ def _archive(members: dict[str, Any]) -> bytes:
     made = io.BytesIO()
     with zipfile.ZipFile(made, "w") as archive:
         for name, content in members.items():
-            archive.writestr(name, json.dumps(content))
+            archive.writestr(zipfile.ZipInfo(name), json.dumps(content))  # without the time of day
     return made.getvalue()
 
 

@@ -190,7 +190,7 @@ def zipped(members: dict[str, bytes], rng: random.Random) -> bytes:
     made = io.BytesIO()
     with zipfile.ZipFile(made, "w", rng.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED))) as archive:
         for name, content in members.items():
-            archive.writestr(name, content)
+            archive.writestr(zipfile.ZipInfo(name), content, archive.compression)  # without the time of day
     return flipped(made.getvalue(), rng) if rng.random() < 0.2 else made.getvalue()
 
 

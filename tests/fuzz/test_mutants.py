@@ -86,7 +86,8 @@ def test_what_goes_wrong_is_found_and_kept(what, made, monkeypatch, tmp_path):
             exec(FAULTY[what], {"os": os})
 
     monkeypatch.setattr(run, "attempt", attempt)
-    monkeypatch.setattr(run, "SECONDS", 2.0)
+    if what == "Slow at":  # the others may take their time: another process may have the processor
+        monkeypatch.setattr(run, "SECONDS", 2.0)
     tried, found = run.fuzz("coco", 5, seed=0, made=made, finds=tmp_path)
     assert tried == 5
     assert [bool(re.match(what, key)) for key in found] == [True]

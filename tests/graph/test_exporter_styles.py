@@ -160,7 +160,7 @@ UNARY = ("Relu", "Sigmoid", "Tanh", "Abs", "Transpose", "Transpose back", "Pad",
 JOINT = ("Add", "Mul", "Concat", "Sub", "Constant")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.tuples(st.sampled_from((*UNARY, *JOINT, "Conv")), st.integers(0, 30), st.integers(0, 30)), max_size=14)
 )

@@ -71,7 +71,7 @@ def test_something_else_altogether():
 
 
 @given(st.integers(0, len(GOOD) - 1), st.integers(0, 255))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_one_wrong_byte_is_harmless(position, value):
     damaged = bytearray(GOOD)
     damaged[position] = value
@@ -88,7 +88,7 @@ def test_a_text_that_is_none_is_refused(text):
 
 
 @given(st.integers(0, len(GOOD) - 1))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_any_truncation_is_harmless(length):
     refused(GOOD[:length], "is truncated|is empty|is not an ONNX file|names no ONNX operator set")
 

@@ -72,14 +72,14 @@ def one_node(op, case):
     return make([(op, ["x", *weights], ["y"], attributes)], {"x": input_shape}, ["y"], weights), input_shape
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(geometries(transposed=False))
 def test_convolution(case):
     model, shape = one_node("Conv", case)
     check(model, {"x": normal(3, *shape)})
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(geometries(transposed=True))
 def test_transposed_convolution(case):
     model, shape = one_node("ConvTranspose", case)

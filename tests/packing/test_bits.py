@@ -16,7 +16,7 @@ def draw(bits: int, count: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 1 << bits, count).astype(np.uint16 if bits > 8 else np.uint8)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(1, 16), st.data())
 def test_unpack_inverts_pack(bits: int, data: st.DataObject) -> None:
     codes = np.array(data.draw(st.lists(st.integers(0, (1 << bits) - 1), max_size=70)), np.uint16)

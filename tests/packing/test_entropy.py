@@ -60,7 +60,7 @@ def coded(symbols: np.ndarray, layout: Layout, coding: Coding) -> bytes:
 sizes = st.integers(1, 9)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     st.builds(Layout, st.integers(1, 40), sizes, st.integers(1, 4), st.integers(1, 4)),
     st.sampled_from([2, 3, 4, 16, 15, 255, 1024]),

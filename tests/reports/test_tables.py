@@ -59,7 +59,7 @@ def test_a_thousand_layers():
     assert len(set(shown)) > 1000  # the end of a name tells layers apart
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.text(max_size=60), st.integers(0, 70))
 def test_what_is_cut_takes_no_more_cells_than_there_are(text, room):
     short = shortened(text, room)

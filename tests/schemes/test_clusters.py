@@ -25,7 +25,7 @@ def book_of_each_value(codes: ClusterCodes) -> np.ndarray:
     return codes.code_books[blocks.from_rows(which)]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     hnp.arrays(
         np.float32,
@@ -83,7 +83,7 @@ def test_half_precision_assigns_anew() -> None:
     np.testing.assert_array_equal(codes.decode(), np.float32([1, 1, 2048, 2050]))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     hnp.arrays(np.float32, st.tuples(st.integers(1, 6), st.integers(1, 6)), elements=st.floats(-1e3, 1e3, width=32)),
     st.sampled_from([1, 2, 4, 8]),

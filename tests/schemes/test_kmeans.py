@@ -81,7 +81,7 @@ def test_depthwise_rows_equal_brute_force() -> None:
         assert squared_error(row, book, index) <= least_error(row, 4) * (1 + 1e-9)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     hnp.arrays(np.float32, st.integers(1, 300), elements=st.floats(-1e6, 1e6, width=32)),
     st.integers(1, 40),
@@ -106,7 +106,7 @@ def test_any_values(values: np.ndarray, k: int, random: object) -> None:
     np.testing.assert_array_equal(moved, indices[shuffled])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 12), st.integers(5, 400))
 def test_integer_weights_mean_repetition(seed: int, k: int, count: int) -> None:
     rng = np.random.default_rng(seed)

@@ -36,7 +36,7 @@ def broadcast(codes: LinearCodes, values: np.ndarray) -> np.ndarray:
     return blocks.from_rows(np.broadcast_to(blocks.spread(values), (blocks.rows, blocks.columns)))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(tensors, st.sampled_from(SCHEMES), st.data())
 def test_any_tensor(x: np.ndarray, scheme: Linear, data: st.DataObject) -> None:
     axis = data.draw(st.integers(-x.ndim, x.ndim - 1))

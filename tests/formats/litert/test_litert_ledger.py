@@ -95,7 +95,7 @@ def read_everything(data, path):
     litert_layer_weights(path)
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_damaged_files_give_an_error_or_are_read_but_nothing_else(content, tmp_path, data):
     damaged = bytearray(content)

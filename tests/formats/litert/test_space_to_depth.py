@@ -41,7 +41,7 @@ def answer(content, x):
     return open_session(content, engine="litert", threads=1).run({"x": x})["y"]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(data=st.data(), seed=st.integers(0, 1000))
 def test_pixels_taken_together_give_the_same_bits(tmp_path_factory, data, seed):
     rng = np.random.default_rng(seed)

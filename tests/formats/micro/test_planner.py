@@ -31,7 +31,7 @@ LIVES = st.tuples(st.integers(1, 64), st.integers(0, 12), st.integers(0, 12)).ma
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(LIVES, max_size=24))
 def test_what_lives_together_never_overlaps_and_no_plan_is_below_the_bound(buffers):
     places = offsets(buffers)

@@ -63,7 +63,7 @@ def by_loop(x, weights, *, zero_point, strides, pads, group):
     return result
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     channels=st.integers(1, 5),
     group=st.sampled_from([1, 2]),

@@ -135,7 +135,7 @@ def test_a_bias_that_cannot_hold_it_stays(monkeypatch):
     )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(data=st.data(), seed=st.integers(0, 99))
 def test_any_network_of_convolutions_and_sums_stays_as_near_to_float(data, seed):
     layers, readable = {"t0": ("Conv", "x", 1, 1.0)}, ["t0"]

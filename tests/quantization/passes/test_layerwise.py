@@ -12,7 +12,7 @@ from lowbit.engines import open_session
 from lowbit.graph.load import load
 from lowbit.graph.ops import layers
 from lowbit.graph.subgraph import ActivationGrid, Subgraphs
-from lowbit.quantization.passes import layerwise
+from lowbit.quantization.passes import frontier, layerwise
 from lowbit.quantization.passes.layerwise import WIDEST, LayerwisePass
 from lowbit.quantization.solving.effort import EFFORTS
 from lowbit.quantization.solving.layer import solve_layer
@@ -108,6 +108,54 @@ def test_memory_changes_the_way_and_not_the_result(monkeypatch):
     assert ample.keys() == none.keys()
     for name, value in ample.items():
         np.testing.assert_allclose(value, none[name], rtol=1e-5, atol=1e-6, err_msg=name)
+
+
+def test_what_is_kept_in_half_precision_changes_far_less_than_quantizing(monkeypatch):
+    model, x = network(), pictures(40)
+    exact = outputs(model, quantized(model, Linear(8), x), x)
+    monkeypatch.setattr(LayerwisePass, "_compact", lambda run, cut: True)
+    compact, wanted = outputs(model, quantized(model, Linear(8), x), x), outputs(model, {}, x)
+    assert not np.array_equal(compact, exact)
+    errors = [np.square(found - wanted).mean() for found in (compact, exact)]
+    assert 0.9 < errors[0] / errors[1] < 1.1
+
+
+def test_a_cut_that_fits_in_fewer_bytes_only_is_kept_in_them(monkeypatch):
+    model, x = network(), pictures(40)
+    kept = []
+    monkeypatch.setattr(layerwise, "compacted", lambda *given: kept.append(None) or frontier.compacted(*given))
+    quantized(model, Linear(4), x)
+    assert not kept
+    run = run_over(model, x, ["pointwise"])
+    sizes = [run._bytes_at(cut, compact=False) for cut in range(1, 6)]
+    monkeypatch.setattr(layerwise, "MEMORY", min(sizes) / 2)
+    quantized(model, Linear(4), x)
+    assert kept
+
+
+@pytest.mark.parametrize("exponent", [-140, -30, 0, 100])
+def test_a_tensor_of_any_size_is_kept_to_eleven_bits(exponent):
+    x = np.ldexp(np.random.default_rng(0).uniform(0.5, 1, 1000), exponent).astype(np.float32)
+    kept = frontier.Compact.of(x, None)
+    assert kept.nbytes == 2 * x.size
+    np.testing.assert_allclose(kept.restored(), x, rtol=2.0**-11, atol=2.0**-149)
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_a_tensor_on_a_grid_is_kept_exactly(bits):
+    grid = ActivationGrid(0.037, 113, bits)
+    x = grid.rounded(np.random.default_rng(0).normal(0, 3, 1000).astype(np.float32))
+    kept = frontier.Compact.of(x, grid)
+    assert kept.nbytes == x.size * bits // 8
+    assert np.array_equal(kept.restored(), x)
+
+
+def test_what_is_no_number_or_no_float_is_kept():
+    x = np.array([np.nan, np.inf, 1.0], np.float32)
+    np.testing.assert_array_equal(frontier.Compact.of(x, None).restored(), x)
+    indices = np.arange(3)
+    assert frontier.Compact.of(indices, None) is indices
+    assert np.array_equal(frontier.Compact.of(np.zeros(3, np.float32), None).restored(), np.zeros(3))
 
 
 def test_a_weight_that_is_read_again_is_not_forgotten():

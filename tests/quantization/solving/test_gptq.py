@@ -40,7 +40,7 @@ def uniform(weights, bits=3, *, blocks=1):
     return UniformGrid(scale, np.full_like(scale, half), block, 0, 2 * half - 1)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     seed=st.integers(0, 10**6),
     groups=st.sampled_from([1, 3]),

@@ -70,7 +70,7 @@ def test_its_bits_are_those_that_the_coder_writes(found, node):
     assert coded_bits(layer, solution.codes) <= 1.02 * solution.bits + 64
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(st.floats(-7, 1), st.integers(0, 99))
 def test_a_higher_multiplier_takes_fewer_bits_and_more_distortion(found, exponent, seed):
     layer = found["back"]

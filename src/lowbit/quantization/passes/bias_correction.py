@@ -31,7 +31,7 @@ from lowbit.graph.ops import Layer, layers
 from lowbit.graph.subgraph import ActivationGrid, Subgraphs
 from lowbit.graph.summaries import MEAN, with_channel_means
 from lowbit.processor import cores, give_back_memory, in_order
-from lowbit.quantization.passes.frontier import Frontier, Tensors, on_grids
+from lowbit.quantization.passes.frontier import Frontier, Kept, Tensors, on_grids
 
 MOST_IMAGES = 64
 MEMORY = 32 << 20  # bytes of activations kept between layers
@@ -116,7 +116,7 @@ def _advance_with_mean(
     # The layer's own output is wanted before it is rounded.
     run = frontier.runner(tuple(dict.fromkeys((y, *following))), weights=weights, exact=(y,))
 
-    def run_with_mean(tensors: Tensors) -> tuple[Tensors, Array]:
+    def run_with_mean(tensors: Kept) -> tuple[Tensors, Array]:
         computed = run(tensors)
         return computed, _channel_mean(layer, computed[y])
 

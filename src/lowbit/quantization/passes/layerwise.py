@@ -3,7 +3,8 @@
 Two networks run side by side over the calibration images: the float one says what a layer's output should be (t), the
 quantized one what the layer gets (x). What their tensors held at the last cut is kept for all images, and each layer's
 inputs are computed from there. Where a cut is small enough it becomes the next place to start from; where cuts are
-large (the wide tensors inside a MobileNet block), several layers are computed from the last small one. The float
+large (the wide tensors inside a MobileNet block), several layers are computed from the last small one. A cut that is
+small enough only as codes or in half precision is kept so: EfficientNet-Lite0 is run half as long for it. The float
 network does not wait for solutions: one run of it from cut to cut gives the targets of all layers between, at the
 positions that are looked at and no others. So the whole pass costs one run of the float network and two or three of the
 quantized one. With many images even small cuts may not fit: then the images themselves stay the cut, and memory is
@@ -33,7 +34,7 @@ from lowbit.graph.model import Model
 from lowbit.graph.ops import Layer, layers, single_consumer
 from lowbit.graph.subgraph import ActivationGrid, Subgraphs
 from lowbit.processor import cores, give_back_memory, in_order
-from lowbit.quantization.passes.frontier import Frontier, Tensors, on_grids
+from lowbit.quantization.passes.frontier import Frontier, Kept, Tensors, compact_share, compacted, on_grids
 from lowbit.quantization.solving.effort import Effort
 
 WIDEST = 4608  # columns whose second moment is worth its memory (162 MB in float64)
@@ -95,7 +96,7 @@ class LayerwisePass:
         self._targets: dict[str, list[Targets]] = {}  # of each batch, by node
         self._bias_readers = Counter(layer.bias for layer in layers(model))
         give_back_memory()
-        grids = grids or {}
+        self._grids = grids = grids or {}
         self._float = Frontier(self._pieces, _Inputs(self._batches, {}), threads=self._threads)
         self._quantized = Frontier(self._pieces, _Inputs(self._batches, grids), threads=self._threads, grids=grids)
 
@@ -139,7 +140,7 @@ class LayerwisePass:
         names = [layer.input] + ([shortcut] if shortcut else [])
         run = self._quantized.runner(names, weights=self._replaced)
 
-        def columns_and_rows(batch: tuple[int, Tensors]) -> tuple[Array, Array]:
+        def columns_and_rows(batch: tuple[int, Kept]) -> tuple[Array, Array]:
             number, kept = batch
             tensors, target = run(kept), targets_of[number]
             t = target.rows - rows_at(layer, tensors[shortcut], target.keep) if shortcut else target.rows
@@ -166,7 +167,7 @@ class LayerwisePass:
         """Move the quantized network to the layer's cut, and the float one to the next cut, with targets on the way."""
         cut = self._cut(layer)
         if cut > self._quantized.position:
-            self._quantized.advance(cut, weights=self._replaced)
+            self._quantized.advance(cut, weights=self._replaced, compact=self._compact(cut))
             read = self._pieces.read_from(cut)
             self._replaced = {name: value for name, value in self._replaced.items() if name in read}
         first = self.todo.index(layer)
@@ -186,13 +187,13 @@ class LayerwisePass:
 
     def _run_float(self, stretch: Sequence[Layer], following: int) -> None:
         """Run the float network up to a cut, and keep the targets of the layers on the way."""
-        moves = following > self._float.position
+        moves, compact = following > self._float.position, self._compact(following)
         kept_names = self._pieces.crossing(following) if moves else ()
         shortcuts = {layer.node: self._shortcut(layer) for layer in stretch}
         outputs = [layer.output for layer in stretch] + [name for name in shortcuts.values() if name]
         run = self._float.runner([*outputs, *kept_names])
 
-        def targets_and_kept(batch: tuple[int, Tensors]) -> tuple[list[Targets], Tensors]:
+        def targets_and_kept(batch: tuple[int, Kept]) -> tuple[list[Targets], Kept]:
             number, kept = batch
             tensors = run(kept)
             result = []
@@ -201,11 +202,12 @@ class LayerwisePass:
                 generator = np.random.default_rng((SEED, number))
                 t = t + tensors[shortcut] if shortcut else t
                 result.append(targets(layer, t, share=self._share(layer), generator=generator))
-            return result, {name: tensors[name] for name in kept_names}
+            at_cut = {name: tensors[name] for name in kept_names}
+            return result, compacted(at_cut, {}) if compact else at_cut
 
         self._targets = {layer.node: [] for layer in stretch}
         batches = enumerate(self._float.batches(last=moves))
-        kept_at_cut: deque[Tensors] = deque()
+        kept_at_cut: deque[Kept] = deque()
         for batch_targets, kept in in_order(targets_and_kept, batches, threads=self._threads):
             for layer, target in zip(stretch, batch_targets, strict=True):
                 self._targets[layer.node].append(target)
@@ -241,10 +243,20 @@ class LayerwisePass:
     def _cut(self, layer: Layer) -> int:
         """The last cut up to the layer that fits into memory; where there is none, the one that is kept already."""
         for cut in range(self._pieces.position(layer.node), self._quantized.position, -1):
-            size = sum(self._bytes.get(name, 0) for name in self._pieces.crossing(cut))
-            if 2 * size * len(self._batches) <= MEMORY:
+            if self._bytes_at(cut, compact=True) <= MEMORY:
                 return cut
         return self._quantized.position
+
+    def _compact(self, cut: int) -> bool:
+        """Whether what both networks keep at a cut fits into memory in fewer bytes only."""
+        return self._bytes_at(cut, compact=False) > MEMORY
+
+    def _bytes_at(self, cut: int, *, compact: bool) -> float:
+        """Bytes that both networks keep at a cut."""
+        names = self._pieces.crossing(cut)
+        shares = (compact_share(None) + compact_share(self._grids.get(name)) if compact else 2.0 for name in names)
+        sizes = (self._bytes.get(name, 0) for name in names)
+        return len(self._batches) * sum(share * size for share, size in zip(shares, sizes, strict=True))
 
     def _tensor_bytes(self) -> dict[str, int]:
         """Bytes of each computed tensor for one batch, by running the float network on the first sample or run."""

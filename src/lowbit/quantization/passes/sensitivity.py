@@ -32,7 +32,7 @@ from lowbit.graph.subgraph import ActivationGrid, Subgraphs
 from lowbit.packing.entropy import entropy_bits
 from lowbit.processor import cores, in_order
 from lowbit.progress import SILENT, Progress
-from lowbit.quantization.passes.frontier import Frontier, on_grids
+from lowbit.quantization.passes.frontier import Frontier, on_grids, restored
 from lowbit.quantization.passes.layerwise import WIDEST, LayerwisePass
 from lowbit.quantization.solving.effort import Effort
 from lowbit.quantization.solving.gptq import gptq
@@ -228,7 +228,7 @@ class Rest:
             return self._reference
         grids = {name: grid for name, grid in frontier.grids.items() if name in rounded}
         rest = frontier.runner(names, weights=weights, exact=[name for name in frontier.grids if name not in grids])
-        batches = (on_grids(tensors, grids) for tensors in frontier.batches())
+        batches = (on_grids(restored(kept), grids) for kept in frontier.batches())
         outputs = list(in_order(rest, batches, threads=frontier.threads))
         floats = [name for name in names if outputs[0][name].dtype.kind == "f"] or names
         answers = per_image({name: [output[name] for output in outputs] for name in floats}, self._sizes)
