@@ -87,20 +87,20 @@ def test_output_errors_are_those_of_the_file_where_channels_lie_apart():
         assert errors[layer.node] == pytest.approx(lost, rel=0.3), layer.node
 
 
-def test_what_an_error_costs_is_what_files_showed(model, damages):
+def test_what_an_error_costs_is_what_files_show(model, damages):
     """Each layer alone in a file, on the samples that show it."""
     images = as_runs(model, lowbit.open_data(samples(model, 24, seed=3), model))
     exam = Exam.of(model, images)
+    ratios = []
     for each in damages:
-        for error, lost in each.shown:
-            assert each.cost(error, 1.0) == pytest.approx(lost)
-        (most, high), (least, low) = each.shown
-        assert low < each.cost((most * least) ** 0.5, 1.0) < high
-        assert each.cost(most, -1.0) == pytest.approx(each.cost(least, -1.0) * most / least)
-        decision = replace(planned(model, {each.weight: "linear2"}, "fast"), steps=(ROUNDING,))
-        content = follow(model, decision, images).to_bytes()
-        # The ridge differs, which is that of other bits in the forecast.
-        assert 0.4 < high / marks(exam, content).distance < 2.5
+        for recipe in ("linear2", "linear3", "linear4"):
+            decision = replace(planned(model, {each.weight: recipe}, "fast"), steps=(ROUNDING,))
+            content = follow(model, decision, images).to_bytes()
+            if recipe in each.errors:
+                ratios.append(each.cost.of(each.errors[recipe]) / marks(exam, content).distance)
+    # One test is off by a third to a half, and the ridge is that of other bits.
+    assert 0.8 < np.exp(np.mean(np.log(ratios))) < 1.25
+    assert all(0.25 < ratio < 4 for ratio in ratios)
 
 
 def test_every_bit_less_costs_more(offered):
@@ -137,7 +137,7 @@ def test_uniform_files_teach_the_level_too(model, offered):
     seen = Marks(
         drop=0.0, evidence=None, metric=0.0, distance=100 * sum(offered.damage_by_family(uniform_choice(flat)).values())
     )
-    proposals = Proposals((offered,), SearchLimits(max_drop=1.0))
+    proposals = Proposals((offered,), SearchLimits(max_drop=1.0), offered.bytes_of)
     taught = proposals.taught([Candidate("linear4", {}, flat, b"", seen, seen)])
     assert taught.factors["linear"] == pytest.approx(100, rel=0.1)
     assert proposals.taught([Candidate("plain", {}, replace(flat, steps=()), b"", seen, seen)]).factors == {}
