@@ -13,7 +13,7 @@ from lowbit.searching.limits import LATENCY, SIZE, SearchLimits
 
 DAMAGE = "damage"
 RESOURCES = (DAMAGE, SIZE, LATENCY)
-SPARE = 0.004  # of a size that is left over before a file has shown what it takes beyond what was weighed
+SPARE = 0.006  # of a size that is left over before a file has shown what it takes beyond what was weighed
 WEIGHED = 5  # times that a choice is weighed, and its size put right
 ENOUGH = 0.001  # of a size that may be left over
 
