@@ -5,9 +5,9 @@ In a test k one layer l is rounded alone, loses a share s of the power of its ou
     log d[l, k] = level[l] + (1 + slope) log s[l, k] + noise
 
 A classifier has few outputs, and the errors of one layer push them in few directions: however many samples a test runs
-on, it is off by a third to a half. So there are several tests, each with codes and samples of its own. The slope
-is that of all layers. Noise is seen in what remains, and a level is pulled to the mean of all as far as noise explains
-that it lies apart (empirical Bayes; Efron and Morris 1975, "Data analysis using Stein's estimator").
+on, it is off by a third to a half. So there are several tests, each with codes of its own. The slope is that of all
+layers. Noise is seen in what remains, and a level is pulled to the mean of all as far as noise explains that it lies
+apart (empirical Bayes; Efron and Morris 1975, "Data analysis using Stein's estimator").
 """
 
 from collections.abc import Mapping, Sequence

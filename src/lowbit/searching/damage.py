@@ -8,9 +8,10 @@ Codes are solved as rounding will solve them, on a sample of rows and for a few 
 is interpolated, since a bit divides D by four wherever it was measured (by 2.9 to 5 on ResNet20). Rounded activations
 add noise of their own: step^2 / 12 for each input of a product.
 
-What D costs the network is measured with codes of several widths, each layer alone and each width on calibration
-samples of its own (`searching.costs`); a classifier's logits are softened, for it is sure of the samples that it was
-trained on. Layers add up. The level is corrected by what measured files lose (`searching.correction`).
+What D costs the network is measured with codes of several widths, each layer alone (`searching.costs`), on calibration
+samples that no codes were fitted to: a layer of a thousand inputs that is seen once a sample fits those that it saw. A
+classifier's logits are softened, for it is sure of the samples that it was trained on. Layers add up. The level is
+corrected by what measured files lose (`searching.correction`).
 """
 
 import math
@@ -29,6 +30,7 @@ from lowbit.processor import cores, single_thread_blas
 from lowbit.progress import SILENT, Progress
 from lowbit.quantization.passes.layerwise import WIDEST, LayerwisePass
 from lowbit.quantization.passes.sensitivity import LEAST_DISTANCE, Rest
+from lowbit.quantization.passes.validation import fitting_and_judging
 from lowbit.quantization.planning.recipes import Recipe, parse_recipe
 from lowbit.quantization.solving.effort import EFFORTS
 from lowbit.quantization.solving.layer import aim
@@ -46,7 +48,8 @@ SHOWN = ("linear2", "linear3", "linear4", "linear5")  # whose codes show what er
 PER_BIT = math.log(4)  # by which the logarithm of D falls from bit to bit beyond the widths that are solved for
 SPREAD = 4.0  # standard deviations on either side of its mean that the range of an activation reaches
 LEAST = 1e-30
-FEWEST_SHOWING, MOST_SHOWING = 16, 64  # samples of each test; where there are fewer, tests share them
+GROUPS = 2  # of the samples that tests run on
+FEWEST_SHOWING = 8  # samples of a group; where there are fewer, all tests share them
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -99,8 +102,10 @@ def layer_damages(
     for layer in layers(model):
         first_reader.setdefault(layer.weight, layer)
     nodes = [layer.node for layer in first_reader.values() if layer.columns <= WIDEST]
-    rests = [Rest(model, part, threads or cores(), softened=True) for part in _parts(model, data)]
-    run = LayerwisePass(model, data, nodes, EFFORTS[EFFORT], threads=threads)
+    fitting, judging = fitting_and_judging(model, data)
+    groups = [Rest(model, part, threads or cores(), softened=True) for part in _groups(model, judging)]
+    rests = [groups[place % len(groups)] for place in range(len(SHOWN))]
+    run = LayerwisePass(model, fitting, nodes, EFFORTS[EFFORT], threads=threads)
     shown: dict[str, list[tuple[float, float]]] = {}
     powers: dict[str, float] = {}
     errors: dict[str, tuple[Mapping[str, float], float]] = {}
@@ -114,17 +119,11 @@ def layer_damages(
     return tuple(LayerDamage(node, weights[node], costs[node], *errors[node]) for node in shown)
 
 
-def _parts(model: Model, data: Dataset) -> list[Dataset]:
-    """Samples for each of the tests, of its own where there are enough."""
+def _groups(model: Model, data: Dataset) -> list[Dataset]:
+    """Samples for tests, in groups where there are enough."""
     batch = samples_per_run(model, data) or 1
-    count = min(MOST_SHOWING, data.count // len(SHOWN)) // batch * batch
-    if count < FEWEST_SHOWING:
-        return [data.subset(min(MOST_SHOWING, data.count))] * len(SHOWN)
-    parts, left = [], data
-    for _ in SHOWN[1:]:
-        left, part = left.apart(count)
-        parts.append(part)
-    return [left.subset(min(count, left.count)), *parts]
+    count = data.count // GROUPS // batch * batch
+    return [data] if count < FEWEST_SHOWING else list(data.apart(count))
 
 
 class _Solver:
