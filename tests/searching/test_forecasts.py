@@ -17,6 +17,7 @@ from lowbit.quantization.planning.steps import ROUNDING
 from lowbit.quantization.quantize import follow
 from lowbit.quantization.solving.effort import EFFORTS
 from lowbit.quantization.solving.problem import objective
+from lowbit.searching import damage
 from lowbit.searching.candidates import Candidate
 from lowbit.searching.choices import menu, planned
 from lowbit.searching.correction import family_factors
@@ -149,3 +150,49 @@ def test_one_file_moves_the_level_of_all_families():
     assert factors["linear"] == pytest.approx(factors["cluster"])
     assert factors["linear"] == pytest.approx(3.0, rel=0.05)
     assert family_factors([{"linear": 0.1}], [float("inf")]) == {"linear": 1.0}
+
+
+@pytest.mark.parametrize("share", [0.85, 1.1])
+def test_what_files_take_is_weighed_and_the_size_is_filled(share, offered):
+    size = offered.bytes_of(dict.fromkeys(offered.options, "linear3"))
+    asked = []
+
+    def weigh(choice):
+        asked.append(choice)
+        return round(share * offered.bytes_of(choice))
+
+    limits = SearchLimits(max_size=size)
+    found = Proposals((offered,), limits, weigh).least("damage", {})
+    believed = Proposals((offered,), limits, offered.bytes_of).least("damage", {})
+    assert 0.95 * size < found.bytes <= size
+    assert (found.damage < believed.damage) == (share < 1)
+    assert 1 < len(asked) <= 5
+
+
+def test_without_a_limit_on_bytes_nothing_is_solved_twice(offered):
+    asked = []
+    proposals = Proposals((offered,), SearchLimits(max_drop=1.0), lambda choice: asked.append(choice) or 1)
+    assert proposals.least("size", {"damage": 0.01}).bytes == 1
+    assert len(asked) == 1
+
+
+def test_samples_that_show_costs_are_not_those_that_codes_are_fitted_to(model, monkeypatch):
+    fitted, shown = set(), []
+    images = as_runs(model, lowbit.open_data(samples(model, 60, seed=3), model))
+
+    class Told(LayerwisePass):
+        def __init__(self, model, data, *more, **options):
+            fitted.update(data.digests)
+            super().__init__(model, data, *more, **options)
+
+    class ToldRest(damage.Rest):
+        def __init__(self, model, data, *more, **options):
+            shown.append(set(data.digests))
+            super().__init__(model, data, *more, **options)
+
+    monkeypatch.setattr(damage, "LayerwisePass", Told)
+    monkeypatch.setattr(damage, "Rest", ToldRest)
+    layer_damages(model, images, {"linear4": parse_recipe("linear4")}, threads=1)
+    assert len(shown) == 2
+    assert all(group and not group & fitted for group in shown)
+    assert not shown[0] & shown[1]
