@@ -113,7 +113,8 @@ def layer_damages(
         solver = _Solver(layer, np.asarray(model.weights[layer.weight], np.float64), moments)
         shown[layer.node] = [solver.shown(parse_recipe(name), rest) for name, rest in zip(SHOWN, rests, strict=True)]
         powers[layer.node] = solver.power
-        errors[layer.node] = solver.errors(recipes), solver.activation_error
+        known = {name: error for name, (error, _) in zip(SHOWN, shown[layer.node], strict=True)}
+        errors[layer.node] = solver.errors(recipes, known), solver.activation_error
     costs = fitted_costs(shown, powers)
     weights = {layer.node: layer.weight for layer in first_reader.values()}
     return tuple(LayerDamage(node, weights[node], costs[node], *errors[node]) for node in shown)
@@ -159,8 +160,8 @@ class _Solver:
         error = float(objective(self.trained, rounded, self.moments.second).sum())
         return max(LEAST, error), max(LEAST_DISTANCE, rest.distance_with(self.layer, values))
 
-    def errors(self, recipes: Mapping[str, Recipe]) -> dict[str, float]:
-        """Output error of each recipe, its activations as they are."""
+    def errors(self, recipes: Mapping[str, Recipe], shown: Mapping[str, float]) -> dict[str, float]:
+        """Output error of each recipe, its activations as they are; of those that tests have shown it is known."""
         known: dict[str, float] = {}
         for name, recipe in recipes.items():
             family = family_of(name)
@@ -170,7 +171,9 @@ class _Solver:
             names = [name for name in recipes if family_of(name) == family]
             asked = sorted({recipes[name].bits for name in names})
             widths = most if len(asked) > len(most) else asked
-            solved = {bits: max(LEAST, self._lost(parse_recipe(f"{family}{bits}"))) for bits in widths}
+            solved = {recipes[name].bits: shown[name] for name in names if name in shown}
+            rest = [parse_recipe(f"{family}{bits}") for bits in widths if bits not in solved]
+            solved |= {recipe.bits: max(LEAST, self._lost(recipe)) for recipe in rest}
             known |= {name: _between(solved, recipes[name].bits) for name in names}
         return known
 

@@ -108,8 +108,8 @@ class Rounds:
     def _beside(self, number: int) -> list[tuple[str, Proposal | None, Plan]]:
         """Uniform recipes with all steps that would be better than what there is: the search is never worse than they.
 
-        Within a size the finest of each family that fits, once; within a drop the one halfway between those that keep
-        it and those that do not; where time matters the one in integers.
+        Within a size the finest of each family that fits, once; within a drop the one of each family halfway between
+        those that keep it and those that do not, if smaller than the best; where time matters the one in integers.
         """
         if not self._in_time(1):
             return []
@@ -120,7 +120,8 @@ class Rounds:
             most: float = self.limits.max_size or 0
             found = [self._finest(family, most) for family in UNIFORM if number == 0]
         else:
-            found = [self._halfway(UNIFORM[0], self.limits.max_size or math.inf)]
+            least = min((each.bytes for each in self.candidates if self.judge.accepts(each)), default=math.inf)
+            found = [self._halfway(family, min(self.limits.max_size or math.inf, least)) for family in UNIFORM]
         known = {self.store.key(each.plan) for each in self.candidates}
         return [
             (name, None, decision) for name, decision in filter(None, found) if self.store.key(decision) not in known
