@@ -1,4 +1,4 @@
-"""The search beside uniform recipes, mixtures of one family, and a plain greedy search: bytes, KL, drop and time.
+"""The search beside uniform recipes, mixtures of one family, a greedy search and NNCF's accuracy control.
 
     python benchmarks/search.py --data ../shared/data [--models resnet20 mobilenet_v2_035] [--time 300]
     python benchmarks/search.py --table
@@ -6,17 +6,23 @@
 Test images are halved: one half is what searches may look at, all figures are of the other. At the size of a uniform
 recipe the search looks for the file closest to float, from all families and from one alone; within a drop, for the
 smallest. The greedy search lowers one layer after the other, the largest first, as far as the drop on the first half
-allows, with plain codes; its file is then made with all steps. Each row is written at once.
+allows, with plain codes; its file is then made with all steps. NNCF's `quantize_with_accuracy_control` keeps layers in
+float until the drop on the first half is kept; it answers in OpenVINO, and its row is made where its environment is
+there (`--install-peers` makes it). Each row is written at once.
 """
 
 import dataclasses
+import json
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from machine import stamp
-from rows import Results, argument_parser, by_model, cell, failed, heading, line
+from peer_tools import installed, peer, run
+from rows import HERE, Results, argument_parser, by_model, cell, failed, heading, line
 from subjects import NETWORKS, Subject, missing, open_subject, replies
 
 import lowbit
@@ -25,6 +31,9 @@ from lowbit.calibration.divergence import mean_kl
 from lowbit.data.images import Images
 from lowbit.formats.onnx.write import to_onnx
 from lowbit.graph.ops import layers
+from lowbit.measurement.conditions import Conditions
+from lowbit.measurement.inputs import first_batch
+from lowbit.measurement.speed import latency
 from lowbit.quantization.passes.candidate import plain_graph
 from lowbit.quantization.quantize import follow
 from lowbit.searching.choices import planned
@@ -35,6 +44,9 @@ SIZES = ("linear4", "linear3")  # recipes whose sizes are searched at
 FAMILIES = {"all families": (), "linear only": ("float", "linear"), "clusters only": ("float", "cluster", "linear8")}
 MAX_DROP = 0.5
 WIDTHS = (8, 6, 5, 4, 3, 2)
+BATCH = 32
+ACCURACY_CONTROL = "NNCF, accuracy control"
+TIMED_RUNS = 200
 
 
 @dataclass(frozen=True)
@@ -50,6 +62,7 @@ class Row:
     seconds: float | None = None
     candidates: int = 1
     forecast: float | None = None
+    latency_ms: float | None = None
     cpu: str = ""
     date: str = ""
     note: str = ""
@@ -70,41 +83,112 @@ class Halves:
         """KL and drop on the images that nothing was chosen on."""
         files = (self.subject.model.to_bytes(), content)
         reference, answers = (replies(each, self.subject, self.unseen) for each in files)
+        return self.lost(reference, answers)
+
+    def lost(self, reference: np.ndarray, answers: np.ndarray) -> tuple[float, float]:
+        """KL and drop of answers to these images."""
         labels = self.unseen.labels
         lost = float((reference.argmax(1) == labels).mean() - (answers.argmax(1) == labels).mean())
         return mean_kl(reference, answers), 100 * lost
 
 
-def rows(halves: Halves, seconds: float, rounds: int) -> Iterator[Row]:
-    """All rows of a network, the uniform ones first."""
-    subject = halves.subject
-    model, images = subject.model, as_runs(subject.model, subject.calibration)
-    uniform: dict[str, int] = {}
+@dataclass(frozen=True)
+class Bench:
+    """One network, and how rows of it are made.
 
-    def row(what: str, at: str, content: bytes, started: float, **more: object) -> Row:
-        taken = time.monotonic() - started
-        kl, drop = halves.judged(content)
-        return dataclasses.replace(
-            Row(subject.name, what, at, len(content), kl, drop, round(taken, 1), **stamp()), **more
+    Attributes:
+        halves: its images.
+        seconds: of each search.
+        rounds: likewise.
+        families: names of `FAMILIES` that are searched at sizes.
+        only: what rows are made for, such as `uniform` or `drop 0.5`; empty for all.
+    """
+
+    halves: Halves
+    seconds: float
+    rounds: int
+    families: Sequence[str] = tuple(FAMILIES)
+    only: Sequence[str] = ()
+
+    def wants(self, at: str) -> bool:
+        return not self.only or at in self.only
+
+    def row(self, what: str, at: str, content: bytes, seconds: float, **more: object) -> Row:
+        kl, drop = self.halves.judged(content)
+        row = Row(self.halves.subject.name, what, at, len(content), kl, drop, round(seconds, 1), **stamp())
+        return dataclasses.replace(row, **more)
+
+    def made(self, recipe: str) -> bytes:
+        model = self.halves.subject.model
+        images = as_runs(model, self.halves.subject.calibration)
+        return follow(model, lowbit.plan(model, recipe), images).to_bytes()
+
+    def searched(self, at: str, limit: lowbit.SearchLimits, what: str) -> tuple[Row, bytes]:
+        """The row of a search, and its file."""
+        subject = self.halves.subject
+        settings = lowbit.SearchSettings(recipes=FAMILIES[what], rounds=self.rounds)
+        started = time.monotonic()
+        result = lowbit.search(
+            subject.model, self.halves.seen, limit, calibration=subject.calibration, settings=settings
         )
-
-    for recipe in UNIFORM:
-        started = time.monotonic()
-        content = follow(model, lowbit.plan(model, recipe), images).to_bytes()
-        uniform[recipe] = len(content)
-        yield row(recipe, "uniform", content, started)
-    limits = [(recipe, lowbit.SearchLimits(max_size=uniform[recipe], seconds=seconds)) for recipe in SIZES]
-    asked = [(f"size of {recipe}", limit, what) for recipe, limit in limits for what in FAMILIES]
-    asked.append((f"drop {MAX_DROP:g}", lowbit.SearchLimits(max_drop=MAX_DROP, seconds=seconds), "all families"))
-    for at, limit, what in asked:
-        started = time.monotonic()
-        settings = lowbit.SearchSettings(recipes=FAMILIES[what], rounds=rounds)
-        result = lowbit.search(model, halves.seen, limit, calibration=subject.calibration, settings=settings)
+        seconds = time.monotonic() - started
         more = {"candidates": len(result.candidates), "forecast": result.best.forecast}
-        yield row(f"searched, {what}", at, result.best.content, started, **more)
+        return self.row(f"searched, {what}", at, result.best.content, seconds, **more), result.best.content
+
+
+def rows(bench: Bench) -> Iterator[Row]:
+    """All rows of a network, the uniform ones first."""
+    for recipe in UNIFORM if bench.wants("uniform") else ():
+        started = time.monotonic()
+        content = bench.made(recipe)
+        yield bench.row(recipe, "uniform", content, time.monotonic() - started)
+    for recipe in SIZES:
+        if bench.wants(at := f"size of {recipe}"):
+            limit = lowbit.SearchLimits(max_size=len(bench.made(recipe)), seconds=bench.seconds)
+            for what in bench.families:
+                yield bench.searched(at, limit, what)[0]
+    if bench.wants(at := f"drop {MAX_DROP:g}"):
+        limit = lowbit.SearchLimits(max_drop=MAX_DROP, seconds=bench.seconds)
+        yield bench.searched(at, limit, "all families")[0]
+        started = time.monotonic()
+        content, tried = greedy(bench.halves, MAX_DROP)
+        yield bench.row("greedy, linear only", at, content, time.monotonic() - started, candidates=tried)
+    if bench.wants(ACCURACY_CONTROL) and installed("nncf"):
+        yield accuracy_control(bench.halves, MAX_DROP)
+    if bench.wants(at := f"latency within {MAX_DROP:g}"):
+        yield from fastest(bench, at)
+
+
+def fastest(bench: Bench, at: str) -> Iterator[Row]:
+    """The fastest file within a drop beside int8, timed in turns."""
+    limit = lowbit.SearchLimits(max_drop=MAX_DROP, minimize="latency", seconds=bench.seconds)
+    row, content = bench.searched(at, limit, "all families")
     started = time.monotonic()
-    content, tried = greedy(halves, MAX_DROP)
-    yield row("greedy, linear only", f"drop {MAX_DROP:g}", content, started, candidates=tried)
+    int8 = bench.made("int8")
+    other = bench.row("int8", at, int8, time.monotonic() - started)
+    conditions = Conditions(runs=TIMED_RUNS)
+    inputs = first_batch(bench.halves.seen, conditions.batch)
+    times = latency({"searched": content, "int8": int8}, dict.fromkeys(("searched", "int8"), inputs), conditions)
+    for each, name in ((row, "searched"), (other, "int8")):
+        yield dataclasses.replace(each, latency_ms=times[name].median_ms)
+
+
+def accuracy_control(halves: Halves, most: float) -> Row:
+    """What NNCF comes to with the same images; seconds are those of its own work."""
+    subject = halves.subject
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for part, images in (("calibration", subject.calibration), ("seen", halves.seen), ("unseen", halves.unseen)):
+            np.save(folder / f"{part}.npy", np.concatenate([batch.x for batch in images.batches(BATCH)]))
+        np.save(folder / "labels.npy", halves.seen.labels)
+        script = HERE / "peers" / "nncf_accuracy_control.py"
+        run([peer("nncf"), script, subject.path, folder, folder, "--max-drop", most / 100])
+        found = json.loads((folder / "result.json").read_text())
+        reference = replies(subject.model.to_bytes(), subject, halves.unseen)
+        kl, drop = halves.lost(reference, np.load(folder / "logits.npy").reshape(reference.shape))
+    of_file = {"bytes": found["file_bytes"], "kl": kl, "drop": drop, "seconds": round(found["seconds"], 1)}
+    of_file |= {"candidates": found["measured"], "note": "measured in OpenVINO"}
+    return Row(subject.name, ACCURACY_CONTROL, f"drop {most:g}", **of_file, **stamp())
 
 
 def greedy(halves: Halves, most: float) -> tuple[bytes, int]:
@@ -129,7 +213,7 @@ def greedy(halves: Halves, most: float) -> tuple[bytes, int]:
     return follow(model, planned(model, choice, "balanced"), images).to_bytes(), tried + 1
 
 
-COLUMNS = ("KB", "KL", "drop, points", "files made", "s")
+COLUMNS = ("KB", "KL", "drop, points", "files made", "s", "ms")
 
 
 def markdown(rows: Sequence[Row], model: str | None = None) -> str:
@@ -142,7 +226,7 @@ def markdown(rows: Sequence[Row], model: str | None = None) -> str:
                 parts.append(failed((row.what, row.at), row.note, len(COLUMNS)))
                 continue
             numbers = (f"{row.bytes / 1e3:.1f}", cell(row.kl, ".2g"), cell(row.drop, "+.2f"), str(row.candidates))
-            parts.append(line((row.what, row.at, *numbers, cell(row.seconds, ".0f"))))
+            parts.append(line((row.what, row.at, *numbers, cell(row.seconds, ".0f"), cell(row.latency_ms, ".2f"))))
         parts.append("")
     return "\n".join(parts)
 
@@ -151,17 +235,22 @@ def main() -> None:
     parser = argument_parser(__doc__, models=NETWORKS, default=("resnet20", "mobilenet_v2_035", "rps128"))
     parser.add_argument("--time", type=float, default=300.0, help="seconds of each search")
     parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--families", nargs="+", choices=FAMILIES, default=tuple(FAMILIES))
+    parser.add_argument("--only", nargs="+", default=(), help="what rows are made for, such as 'size of linear4'")
+    parser.add_argument("--install-peers", action="store_true", help="make NNCF's environment if it is not there")
     given = parser.parse_args()
     if given.table:
         RESULTS.fill_readmes(markdown)
         return
+    if given.install_peers:
+        peer("nncf")
     for name in given.models:
         if note := missing(name, given.data):
             print(note)
             continue
         subject = open_subject(name, given.data, calibration=CALIBRATION, test=64 if given.quick else TEST)
         seen, unseen = subject.test.apart(subject.test.count // 2)
-        for row in rows(Halves(subject, seen, unseen), given.time, given.rounds):
+        for row in rows(Bench(Halves(subject, seen, unseen), given.time, given.rounds, given.families, given.only)):
             print(row, flush=True)
             RESULTS.add([row], RESULTS.path(quick=given.quick))
     RESULTS.fill_readmes(markdown)

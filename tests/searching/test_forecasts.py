@@ -17,6 +17,7 @@ from lowbit.quantization.planning.steps import ROUNDING
 from lowbit.quantization.quantize import follow
 from lowbit.quantization.solving.effort import EFFORTS
 from lowbit.quantization.solving.problem import objective
+from lowbit.searching import damage
 from lowbit.searching.candidates import Candidate
 from lowbit.searching.choices import menu, planned
 from lowbit.searching.correction import family_factors
@@ -87,20 +88,21 @@ def test_output_errors_are_those_of_the_file_where_channels_lie_apart():
         assert errors[layer.node] == pytest.approx(lost, rel=0.3), layer.node
 
 
-def test_what_an_error_costs_is_what_files_showed(model, damages):
+def test_what_an_error_costs_is_what_files_show(model, damages):
     """Each layer alone in a file, on the samples that show it."""
     images = as_runs(model, lowbit.open_data(samples(model, 24, seed=3), model))
     exam = Exam.of(model, images)
+    ratios = []
     for each in damages:
-        for error, lost in each.shown:
-            assert each.cost(error, 1.0) == pytest.approx(lost)
-        (most, high), (least, low) = each.shown
-        assert low < each.cost((most * least) ** 0.5, 1.0) < high
-        assert each.cost(most, -1.0) == pytest.approx(each.cost(least, -1.0) * most / least)
-        decision = replace(planned(model, {each.weight: "linear2"}, "fast"), steps=(ROUNDING,))
-        content = follow(model, decision, images).to_bytes()
-        # The ridge differs, which is that of other bits in the forecast.
-        assert 0.4 < high / marks(exam, content).distance < 2.5
+        for recipe in ("linear2", "linear3", "linear4"):
+            decision = replace(planned(model, {each.weight: recipe}, "fast"), steps=(ROUNDING,))
+            content = follow(model, decision, images).to_bytes()
+            if recipe in each.errors:
+                ratios.append(each.cost.of(each.errors[recipe]) / marks(exam, content).distance)
+    # One test is off by a third to a half, and the ridge is that of other bits.
+    off = np.log(ratios)
+    assert abs(off.mean()) < 0.25
+    assert np.median(abs(off)) < 0.4
 
 
 def test_every_bit_less_costs_more(offered):
@@ -137,7 +139,7 @@ def test_uniform_files_teach_the_level_too(model, offered):
     seen = Marks(
         drop=0.0, evidence=None, metric=0.0, distance=100 * sum(offered.damage_by_family(uniform_choice(flat)).values())
     )
-    proposals = Proposals((offered,), SearchLimits(max_drop=1.0))
+    proposals = Proposals((offered,), SearchLimits(max_drop=1.0), offered.bytes_of)
     taught = proposals.taught([Candidate("linear4", {}, flat, b"", seen, seen)])
     assert taught.factors["linear"] == pytest.approx(100, rel=0.1)
     assert proposals.taught([Candidate("plain", {}, replace(flat, steps=()), b"", seen, seen)]).factors == {}
@@ -148,3 +150,49 @@ def test_one_file_moves_the_level_of_all_families():
     assert factors["linear"] == pytest.approx(factors["cluster"])
     assert factors["linear"] == pytest.approx(3.0, rel=0.05)
     assert family_factors([{"linear": 0.1}], [float("inf")]) == {"linear": 1.0}
+
+
+@pytest.mark.parametrize("share", [0.85, 1.1])
+def test_what_files_take_is_weighed_and_the_size_is_filled(share, offered):
+    size = offered.bytes_of(dict.fromkeys(offered.options, "linear3"))
+    asked = []
+
+    def weigh(choice):
+        asked.append(choice)
+        return round(share * offered.bytes_of(choice))
+
+    limits = SearchLimits(max_size=size)
+    found = Proposals((offered,), limits, weigh).least("damage", {})
+    believed = Proposals((offered,), limits, offered.bytes_of).least("damage", {})
+    assert 0.95 * size < found.bytes <= size
+    assert (found.damage < believed.damage) == (share < 1)
+    assert 1 < len(asked) <= 5
+
+
+def test_without_a_limit_on_bytes_nothing_is_solved_twice(offered):
+    asked = []
+    proposals = Proposals((offered,), SearchLimits(max_drop=1.0), lambda choice: asked.append(choice) or 1)
+    assert proposals.least("size", {"damage": 0.01}).bytes == 1
+    assert len(asked) == 1
+
+
+def test_samples_that_show_costs_are_not_those_that_codes_are_fitted_to(model, monkeypatch):
+    fitted, shown = set(), []
+    images = as_runs(model, lowbit.open_data(samples(model, 60, seed=3), model))
+
+    class Told(LayerwisePass):
+        def __init__(self, model, data, *more, **options):
+            fitted.update(data.digests)
+            super().__init__(model, data, *more, **options)
+
+    class ToldRest(damage.Rest):
+        def __init__(self, model, data, *more, **options):
+            shown.append(set(data.digests))
+            super().__init__(model, data, *more, **options)
+
+    monkeypatch.setattr(damage, "LayerwisePass", Told)
+    monkeypatch.setattr(damage, "Rest", ToldRest)
+    layer_damages(model, images, {"linear4": parse_recipe("linear4")}, threads=1)
+    assert len(shown) == 2
+    assert all(group and not group & fitted for group in shown)
+    assert not shown[0] & shown[1]

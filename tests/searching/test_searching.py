@@ -13,7 +13,7 @@ import pytest
 
 import lowbit
 import networks
-from lowbit.calibration.answers import distances
+from lowbit.calibration.answers import distances, fair_temperature
 from lowbit.errors import DataError, SchemeError
 from lowbit.formats.onnx.read import layer_weights
 from lowbit.graph.ops import layers
@@ -63,10 +63,22 @@ def test_the_best_is_the_smallest_that_keeps_the_drop(result):
     assert any(each.marks.drop > LIMIT for each in result.candidates)
 
 
-def test_uniform_recipes_are_tried_by_halves(result):
-    tried = [each for each in result.candidates if each.name in ("linear8", "linear5", "linear3", "linear2")]
-    assert tried[0].name == "linear3"
-    assert [each.name for each in tried[1:2]] == (["linear2"] if tried[0].marks.drop <= LIMIT else ["linear5"])
+def test_uniform_recipes_are_tried_by_halves_where_they_would_be_the_smallest(result):
+    uniform = [
+        place
+        for place, each in enumerate(result.candidates)
+        if each.name in ("linear8", "linear5", "linear3", "linear2")
+    ]
+    assert result.candidates[uniform[0]].name == "linear3"
+    for place in uniform:
+        before = [each.bytes for each in result.candidates[:place] if each.marks.drop <= LIMIT]
+        assert result.candidates[place].bytes < min(before)
+
+
+def test_cluster_recipes_are_tried_by_halves_too(model, data, images):
+    settings = dataclasses.replace(QUICK, recipes=("linear8", "cluster"), rounds=1)
+    result = search(model, data, SearchLimits(max_drop=LIMIT), calibration=images, settings=settings)
+    assert {"cluster3", "cluster4"} & {each.name for each in result.candidates}  # halfway, of those small enough
 
 
 def test_what_is_said_of_a_file_is_true_of_the_file_that_was_kept(result, model, data):
@@ -76,7 +88,8 @@ def test_what_is_said_of_a_file_is_true_of_the_file_that_was_kept(result, model,
     reference, answers = (lowbit.open_session(content, threads=1) for content in (model.to_bytes(), path))
     batch = next(data.batches(data.count)).inputs
     wanted, given = reference.run(batch), answers.run(batch)
-    assert distances(wanted, given).mean() == pytest.approx(best.marks.distance, rel=1e-3)
+    measured = distances(wanted, given, temperature=fair_temperature(wanted)).mean()
+    assert measured == pytest.approx(best.marks.distance, rel=1e-3)
     changed = sum(a.argmax(axis=1) != b.argmax(axis=1) for a, b in zip(wanted.values(), given.values(), strict=True))
     assert 100 * np.count_nonzero(changed) / data.count == pytest.approx(best.marks.drop)
 

@@ -160,6 +160,22 @@ def distances(wanted: Mapping[str, Answer], given: Mapping[str, Answer], *, temp
     return kl_by_image(logits / temperature, other.reshape(logits.shape) / temperature)
 
 
+def fair_temperature(answers: Mapping[str, Answer]) -> float:
+    """What a classifier's logits are divided by so that every image has a say: their mean standard deviation.
+
+    A network is sure of the images that it was trained on, and softmax then hides all but the grossest errors
+    (temperature; Hinton et al. 2015, "Distilling the knowledge in a neural network").
+
+    Returns:
+        At least 1; 1 for any other network.
+    """
+    if not are_classes(answers):
+        return 1.0
+    logits = np.asarray(next(iter(answers.values())))
+    spread = logits.reshape(len(logits), -1).std(axis=1, dtype=np.float64)  # logits may be as large as 1e30
+    return max(1.0, float(spread.mean()))
+
+
 def relative_errors(wanted: Mapping[str, Answer], given: Mapping[str, Answer]) -> Doubles:
     """Squared error of all outputs, each relative to its channels' variance, in the mean over outputs [samples].
 

@@ -83,7 +83,7 @@ class Menu:
     def damage(self, weight: str, option: Option, tilt: float = 0.0) -> float:
         """What an option in one layer is forecast to cost, not corrected."""
         known = self.damages.get(weight)
-        return 0.0 if known is None else known.cost(option.error, tilt)
+        return 0.0 if known is None else known.cost.of(option.error, tilt)
 
     def damage_by_family(self, choice: Mapping[str, str]) -> dict[str, float]:
         """What all layers are forecast to cost, by family of recipes."""

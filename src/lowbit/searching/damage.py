@@ -8,9 +8,10 @@ Codes are solved as rounding will solve them, on a sample of rows and for a few 
 is interpolated, since a bit divides D by four wherever it was measured (by 2.9 to 5 on ResNet20). Rounded activations
 add noise of their own: step^2 / 12 for each input of a product.
 
-What D costs the network is measured with codes of two widths, each layer alone, on calibration samples;
-between them the logarithm of the cost of one unit is interpolated in that of D. Layers add up. The level
-is corrected by what measured files lose (`searching.correction`).
+What D costs the network is measured with codes of several widths, each layer alone (`searching.costs`), on calibration
+samples that no codes were fitted to: a layer of a thousand inputs that is seen once a sample fits those that it saw. A
+classifier's logits are softened, for it is sure of the samples that it was trained on. Layers add up. The level is
+corrected by what measured files lose (`searching.correction`).
 """
 
 import math
@@ -20,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from lowbit.calibration.batches import samples_per_run
 from lowbit.calibration.moments import Moments
 from lowbit.data.dataset import Dataset
 from lowbit.graph.model import Model
@@ -27,7 +29,8 @@ from lowbit.graph.ops import Layer, layers
 from lowbit.processor import cores, single_thread_blas
 from lowbit.progress import SILENT, Progress
 from lowbit.quantization.passes.layerwise import WIDEST, LayerwisePass
-from lowbit.quantization.passes.sensitivity import LEAST_DISTANCE, Rest, Test, combined
+from lowbit.quantization.passes.sensitivity import LEAST_DISTANCE, Rest
+from lowbit.quantization.passes.validation import fitting_and_judging
 from lowbit.quantization.planning.recipes import Recipe, parse_recipe
 from lowbit.quantization.solving.effort import EFFORTS
 from lowbit.quantization.solving.layer import aim
@@ -35,16 +38,18 @@ from lowbit.quantization.solving.problem import Problem, objective
 from lowbit.quantization.solving.refit import refit_bias
 from lowbit.quantization.solving.ridge import TYPICAL_BITS
 from lowbit.quantization.solving.schemes import row_of
+from lowbit.searching.costs import Cost, fitted_costs
 
 ROWS = 48  # of each group of a layer that codes are solved for
 EFFORT = "fast"
 # Widths that are solved for; linear grids of up to 4 bits have zero points, and are a family of their own.
 SOLVED = {"linear": (2, 4, 5, 8), "cluster": (1, 2, 4, 6), "int": (2, 4, 8), "icluster": (1, 2, 4, 6)}
-SHOWN = ("linear2", "linear4")  # whose codes show what errors cost, the coarser first
+SHOWN = ("linear2", "linear3", "linear4", "linear5")  # whose codes show what errors cost
 PER_BIT = math.log(4)  # by which the logarithm of D falls from bit to bit beyond the widths that are solved for
 SPREAD = 4.0  # standard deviations on either side of its mean that the range of an activation reaches
 LEAST = 1e-30
-MOST_SHOWING = 256  # samples that show what errors cost
+GROUPS = 2  # of the samples that tests run on
+FEWEST_SHOWING = 8  # samples of a group; where there are fewer, all tests share them
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -56,16 +61,14 @@ class LayerDamage:
     Attributes:
         node: its name.
         weight: its initializer.
-        shown: output errors of this layer alone, and what the network lost by each, in nats of KL or relative error.
-        relative: what one unit of output error costs, if every layer may lose the same share of its output.
+        cost: of its output error.
         errors: output error by recipe, its activations as they are.
         activation_error: output error of inputs that are rounded to 256 levels.
     """
 
     node: str
     weight: str
-    shown: tuple[tuple[float, float], ...]
-    relative: float
+    cost: Cost
     errors: Mapping[str, float]
     activation_error: float
 
@@ -75,21 +78,6 @@ class LayerDamage:
             return 0.0
         rounded = self.activation_error * 4.0 ** (8 - recipe.activations.bits) if recipe.integer else 0.0
         return self.errors[recipe.name] + rounded
-
-    def cost(self, error: float, tilt: float = 0.0) -> float:
-        """What an output error costs: the geometric mean of what was shown and the relative estimate, or nearer to one.
-
-        Args:
-            error: of the output.
-            tilt: 1 takes what was shown, -1 the relative estimate.
-        """
-        if error <= 0:
-            return 0.0
-        errors, units = zip(
-            *((math.log(each), math.log(lost / each)) for each, lost in sorted(self.shown)), strict=True
-        )
-        shown = math.exp(float(np.interp(math.log(error), errors, units)))
-        return float(error * shown ** ((1 + tilt) / 2) * self.relative ** ((1 - tilt) / 2))
 
 
 @single_thread_blas()
@@ -114,20 +102,29 @@ def layer_damages(
     for layer in layers(model):
         first_reader.setdefault(layer.weight, layer)
     nodes = [layer.node for layer in first_reader.values() if layer.columns <= WIDEST]
-    rest = Rest(model, data, threads or cores(), most=MOST_SHOWING)
-    run = LayerwisePass(model, data, nodes, EFFORTS[EFFORT], threads=threads)
-    tests: dict[str, Test] = {}
-    found: dict[str, LayerDamage] = {}
+    fitting, judging = fitting_and_judging(model, data)
+    groups = [Rest(model, part, threads or cores(), softened=True) for part in _groups(model, judging)]
+    rests = [groups[place % len(groups)] for place in range(len(SHOWN))]
+    run = LayerwisePass(model, fitting, nodes, EFFORTS[EFFORT], threads=threads)
+    shown: dict[str, list[tuple[float, float]]] = {}
+    powers: dict[str, float] = {}
+    errors: dict[str, tuple[Mapping[str, float], float]] = {}
     for layer, moments in progress.track(run, "forecasting damage", total=len(run)):
         solver = _Solver(layer, np.asarray(model.weights[layer.weight], np.float64), moments)
-        shown = tuple(solver.shown(parse_recipe(name), rest) for name in SHOWN)
-        tests[layer.node] = Test(shown[-1][1] / shown[-1][0], 1 / max(LEAST, solver.power), 0.0, ())
-        activations = solver.activation_error
-        found[layer.node] = LayerDamage(layer.node, layer.weight, shown, 0.0, solver.errors(recipes), activations)
-    costs = combined(model, tests)
-    return tuple(
-        replace(each, relative=costs[node].cost ** 2 / tests[node].network_cost) for node, each in found.items()
-    )
+        shown[layer.node] = [solver.shown(parse_recipe(name), rest) for name, rest in zip(SHOWN, rests, strict=True)]
+        powers[layer.node] = solver.power
+        known = {name: error for name, (error, _) in zip(SHOWN, shown[layer.node], strict=True)}
+        errors[layer.node] = solver.errors(recipes, known), solver.activation_error
+    costs = fitted_costs(shown, powers)
+    weights = {layer.node: layer.weight for layer in first_reader.values()}
+    return tuple(LayerDamage(node, weights[node], costs[node], *errors[node]) for node in shown)
+
+
+def _groups(model: Model, data: Dataset) -> list[Dataset]:
+    """Samples for tests, in groups where there are enough."""
+    batch = samples_per_run(model, data) or 1
+    count = data.count // GROUPS // batch * batch
+    return [data] if count < FEWEST_SHOWING else list(data.apart(count))
 
 
 class _Solver:
@@ -163,8 +160,8 @@ class _Solver:
         error = float(objective(self.trained, rounded, self.moments.second).sum())
         return max(LEAST, error), max(LEAST_DISTANCE, rest.distance_with(self.layer, values))
 
-    def errors(self, recipes: Mapping[str, Recipe]) -> dict[str, float]:
-        """Output error of each recipe, its activations as they are."""
+    def errors(self, recipes: Mapping[str, Recipe], shown: Mapping[str, float]) -> dict[str, float]:
+        """Output error of each recipe, its activations as they are; of those that tests have shown it is known."""
         known: dict[str, float] = {}
         for name, recipe in recipes.items():
             family = family_of(name)
@@ -174,7 +171,9 @@ class _Solver:
             names = [name for name in recipes if family_of(name) == family]
             asked = sorted({recipes[name].bits for name in names})
             widths = most if len(asked) > len(most) else asked
-            solved = {bits: max(LEAST, self._lost(parse_recipe(f"{family}{bits}"))) for bits in widths}
+            solved = {recipes[name].bits: shown[name] for name in names if name in shown}
+            rest = [parse_recipe(f"{family}{bits}") for bits in widths if bits not in solved]
+            solved |= {recipe.bits: max(LEAST, self._lost(recipe)) for recipe in rest}
             known |= {name: _between(solved, recipes[name].bits) for name in names}
         return known
 

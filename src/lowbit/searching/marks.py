@@ -5,12 +5,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lowbit.calibration.answers import distances
+from lowbit.calibration.answers import distances, fair_temperature
 from lowbit.certainty.certificate import Evidence
 from lowbit.certainty.paired import counted
 from lowbit.measurement.accuracy import predicted_classes
 from lowbit.measurement.exam import Exam
 from lowbit.measurement.results import Metric
+
+MEASURE = "softened"  # what distances are: those of candidates that an older version measured count no more
 
 
 @dataclass(frozen=True)
@@ -18,7 +20,7 @@ class Marks:
     """What a file was found to be.
 
     Attributes:
-        distance: mean KL divergence in nats, or relative squared error.
+        distance: mean KL divergence of softened answers in nats (`fair_temperature`), or relative squared error.
         drop: points lost by the task's first metric; percent of predictions changed where a classifier has no labels.
         evidence: what is known of that drop on other samples: counts of lost and gained images, or the spread of
             another task's metric; None where neither can be measured.
@@ -34,7 +36,9 @@ class Marks:
 def marks(exam: Exam, content: bytes) -> Marks:
     """What a file is found to be."""
     answers = exam.answers(content)
-    values = distances(exam.reference.outputs, answers.outputs)
+    wanted = exam.reference.outputs
+    # A few samples that the network is unsure of make most of the KL itself, and chance decides between two files.
+    values = distances(wanted, answers.outputs, temperature=fair_temperature(wanted))
     distance = float(np.where(np.isfinite(values), values, np.inf).mean())
     if exam.classifies:
         before, after = (predicted_classes(each.class_scores().logits) for each in (exam.reference, answers))
@@ -45,9 +49,9 @@ def marks(exam: Exam, content: bytes) -> Marks:
     metric = metric_of(exam)
     if metric is None:
         return Marks(distance, 100 * distance, None, distance)
-    wanted, given = (exam.score(each).scores.get(metric.name, math.nan) for each in (exam.reference, answers))
+    unharmed, given = (exam.score(each).scores.get(metric.name, math.nan) for each in (exam.reference, answers))
     sign = -1.0 if metric.best < 0 else 1.0
-    lost = sign * (wanted - given)
+    lost = sign * (unharmed - given)
     if not math.isfinite(lost):
         return Marks(distance, math.inf, None, given)
     return Marks(distance, 100 * lost, exam.judgement.spread(answers, metric, lost), given)

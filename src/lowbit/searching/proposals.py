@@ -1,8 +1,8 @@
 """From a menu to whole networks: the knapsack, with what measured candidates taught."""
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from lowbit.quantization.planning.plan import Plan
 from lowbit.searching.candidates import Candidate
@@ -13,7 +13,9 @@ from lowbit.searching.limits import LATENCY, SIZE, SearchLimits
 
 DAMAGE = "damage"
 RESOURCES = (DAMAGE, SIZE, LATENCY)
-SPARE = 0.006  # of a size that is left over before a file has shown what it takes beyond its forecast
+SPARE = 0.006  # of a size that is left over before a file has shown what it takes beyond what was weighed
+WEIGHED = 5  # times that a choice is weighed, and its size put right
+ENOUGH = 0.001  # of a size that may be left over
 
 
 @dataclass(frozen=True)
@@ -42,13 +44,15 @@ class Proposals:
     Attributes:
         menus: one for each kind of activations.
         limits: that every proposal keeps.
+        weigh: bytes of the file of a choice, but for what its codes say.
         factors: of forecasts, by family; see `correction`.
-        extra_bytes: what mixtures took more than was forecast; None before there is one.
+        extra_bytes: what mixtures took more than was weighed; None before there is one.
         slowness: measured over forecast time.
     """
 
     menus: Sequence[Menu]
     limits: SearchLimits
+    weigh: Callable[[Mapping[str, str]], int]
     factors: Mapping[str, float] = field(default_factory=dict)
     extra_bytes: int | None = None
     slowness: float = 1.0
@@ -63,14 +67,14 @@ class Proposals:
         parts = [menu.damage_by_family(choice) for _, choice in known]
         factors = family_factors(parts, [each.marks.distance for each, _ in known])
         # Uniform recipes of few bits keep zero points where small layers get more bits, which mixtures do not.
-        extra = max((each.bytes - menu.bytes_of(choice) for each, choice in known if each.choice), default=None)
+        extra = max((each.bytes - self.weigh(choice) for each, choice in known if each.choice), default=None)
         ratios = [
             1e3 * each.latency_ms / menu.us_of(choice)
             for each, choice in known
             if each.latency_ms is not None and menu.us_of(choice) > 0
         ]
         slowness = math.exp(sum(map(math.log, ratios)) / len(ratios)) if ratios else self.slowness
-        return Proposals(self.menus, self.limits, factors, extra, slowness)
+        return replace(self, factors=factors, extra_bytes=extra, slowness=slowness)
 
     def least(self, what: str, within: Mapping[str, float], *, tilt: float = 0.0) -> Proposal | None:
         """The network with the least of one thing within limits on others, and within those of the search.
@@ -78,23 +82,36 @@ class Proposals:
         Args:
             what: `damage`, `size` or `latency`.
             within: limits on the others, in nats or relative error, bytes, and milliseconds.
-            tilt: see `LayerDamage.cost`.
+            tilt: see `Cost.of`.
         """
-        found = [proposal for menu in self.menus if (proposal := self._least(menu, what, within, tilt)) is not None]
+        found = [proposal for menu in self.menus if (proposal := self._weighed(menu, what, within, tilt)) is not None]
         return min(found, key=lambda each: self._amount(each, what), default=None)
 
+    def _weighed(self, menu: Menu, what: str, within: Mapping[str, float], tilt: float) -> Proposal | None:
+        """The least whose file fits, once weighed, and leaves little over: menus are right to a few hundredths."""
+        most = min(within.get(SIZE, math.inf), self.limits.max_size or math.inf)
+        most *= 1.0 - SPARE if self.extra_bytes is None else 1.0
+        room = most - (self.extra_bytes or 0)
+        found: list[Proposal] = []
+        while len(found) < WEIGHED and (proposal := self._least(menu, what, {**within, SIZE: room}, tilt)) is not None:
+            found.append(proposal)
+            if not math.isfinite(most) or -ENOUGH * most <= proposal.bytes - most <= 0:
+                break
+            room -= proposal.bytes - most
+        fitting = [each for each in found if each.bytes <= most]
+        return min(
+            fitting,
+            key=lambda each: self._amount(each, what),
+            default=min(found, key=lambda each: each.bytes, default=None),
+        )
+
     def _least(self, menu: Menu, what: str, within: Mapping[str, float], tilt: float) -> Proposal | None:
-        asked = {
-            SIZE: min(within.get(SIZE, math.inf), self.limits.max_size or math.inf),
-            LATENCY: min(within.get(LATENCY, math.inf), self.limits.max_latency_ms or math.inf),
-            DAMAGE: within.get(DAMAGE, math.inf),
-        }
+        """The least of a menu within limits, by its own bytes."""
         room = {
-            SIZE: asked[SIZE] * (1.0 - SPARE if self.extra_bytes is None else 1.0)
-            - menu.rest
-            - (self.extra_bytes or 0),
-            LATENCY: 1e3 * asked[LATENCY] / self.slowness - menu.rest_us,
-            DAMAGE: asked[DAMAGE],
+            SIZE: within[SIZE] - menu.rest,
+            LATENCY: 1e3 * min(within.get(LATENCY, math.inf), self.limits.max_latency_ms or math.inf) / self.slowness
+            - menu.rest_us,
+            DAMAGE: within.get(DAMAGE, math.inf),
         }
         if min(room.values()) <= 0:
             return None
@@ -133,7 +150,7 @@ class Proposals:
             weight: menu.options[weight][pick].recipe for weight, pick in zip(weights, packing.picks, strict=True)
         }
         damage = sum(used(weight, option, DAMAGE) for weight, option in menu.picked(choice).items())
-        size = menu.bytes_of(choice) + (self.extra_bytes or 0)
+        size = self.weigh(choice) + (self.extra_bytes or 0)
         return Proposal(choice, size, damage, self.slowness * menu.us_of(choice), packing.gap)
 
     @property

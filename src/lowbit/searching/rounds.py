@@ -9,7 +9,7 @@ other of their two estimates (`LayerDamage.cost`), and whichever serves this net
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from lowbit.formats.onnx.write import to_onnx
@@ -33,10 +33,10 @@ from lowbit.searching.speed import LayerTimes
 from lowbit.searching.store import Store
 from lowbit.searching.workers import Alone, Cluster, Processes
 
-FIRST_DISTANCES = (0.01, 0.05)  # nats or relative error for each point that may be lost, where the search begins
+FIRST_DISTANCES = (0.005, 0.02)  # nats or relative error for each point that may be lost, where the search begins
 FARTHER = (4.0, 16.0)  # times as far, where the first ones were all within the limit, or all beyond it
 CLOSE = 1.015  # ratio of two sizes between which nothing more is looked for
-TILTS = ((0.0, 0.5), (-0.5, 1.0), (-1.0, 0.25))
+TILTS = ((0.0, 0.2), (0.0, 0.4), (0.1, 0.6))
 A_LITTLE = 0.985  # of the least so far, which another forecast has to do with
 TIMED_RUNS = 60
 UNIFORM = ("linear", "cluster")  # families whose uniform recipes are tried beside
@@ -72,7 +72,7 @@ class Rounds:
     candidates: list[Candidate] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     started: float = field(default_factory=time.monotonic)
-    _bytes: dict[str, int] = field(default_factory=dict)  # of uniform recipes' files
+    _bytes: dict[Hashable, int] = field(default_factory=dict)  # of files that were weighed
 
     def run(self) -> None:
         """Search until nothing more is to be won, or the time is over; candidates so far stay where that is stopped."""
@@ -80,7 +80,7 @@ class Rounds:
         if time.monotonic() - self.started > self.limits.seconds:
             self.notes.append("Time was over before anything was forecast: give more of it.")
             return
-        proposals = Proposals(self._menus(), self.limits)
+        proposals = Proposals(self._menus(), self.limits, self._weigh)
         for number in range(self.settings.rounds):
             self._add(self._beside(number))
             wanted = self._next(proposals.taught(self.candidates), number)
@@ -108,8 +108,8 @@ class Rounds:
     def _beside(self, number: int) -> list[tuple[str, Proposal | None, Plan]]:
         """Uniform recipes with all steps that would be better than what there is: the search is never worse than they.
 
-        Within a size the finest of each family that fits, once; within a drop the one halfway between those that keep
-        it and those that do not; where time matters the one in integers.
+        Within a size the finest of each family that fits, once; within a drop the one of each family halfway between
+        those that keep it and those that do not, if smaller than the best; where time matters the one in integers.
         """
         if not self._in_time(1):
             return []
@@ -120,7 +120,8 @@ class Rounds:
             most: float = self.limits.max_size or 0
             found = [self._finest(family, most) for family in UNIFORM if number == 0]
         else:
-            found = [self._halfway(UNIFORM[0], self.limits.max_size or math.inf)]
+            least = min((each.bytes for each in self.candidates if self.judge.accepts(each)), default=math.inf)
+            found = [self._halfway(family, min(self.limits.max_size or math.inf, least)) for family in UNIFORM]
         known = {self.store.key(each.plan) for each in self.candidates}
         return [
             (name, None, decision) for name, decision in filter(None, found) if self.store.key(decision) not in known
@@ -149,10 +150,16 @@ class Rounds:
         return name, self._recipe_plan(name)
 
     def _uniform_bytes(self, name: str) -> int:
-        if name not in self._bytes:
-            graph = weighed(self.bench.model, self._recipe_plan(name))
-            self._bytes[name] = len(file_content(self.bench, to_onnx(graph)))
-        return self._bytes[name]
+        return self._bytes_of((name,), lambda: self._recipe_plan(name))
+
+    def _weigh(self, choice: Mapping[str, str]) -> int:
+        """Bytes of the file of a choice, but for what its codes say."""
+        return self._bytes_of(tuple(choice.items()), lambda: self._plan(choice))
+
+    def _bytes_of(self, key: Hashable, decided: Callable[[], Plan]) -> int:
+        if key not in self._bytes:
+            self._bytes[key] = len(file_content(self.bench, to_onnx(weighed(self.bench.model, decided()))))
+        return self._bytes[key]
 
     def _recipe_plan(self, name: str) -> Plan:
         decision = plan(self.bench.model, parse_recipe(name), effort=self.settings.effort)

@@ -22,7 +22,7 @@ from lowbit.searching.choices import INTEGER, WEIGHT_ONLY
 from lowbit.searching.held import held
 from lowbit.searching.judge import Division, Judge, divided
 from lowbit.searching.limits import SearchLimits, SearchSettings
-from lowbit.searching.marks import drop_measure
+from lowbit.searching.marks import MEASURE, drop_measure
 from lowbit.searching.result import SearchResult
 from lowbit.searching.rounds import Rounds
 from lowbit.searching.speed import layer_times
@@ -81,7 +81,7 @@ def search(
     exams = tuple(Exam.of(model, each) for each in sets)
     bench = Bench(model, images, exams, settings.archive, settings.short_names, settings.threads)
     circumstances = "".join(each.fingerprint() for each in (images, *sets))
-    circumstances += f"{settings.archive}{settings.short_names}{settings.threads}"
+    circumstances += f"{MEASURE}{settings.archive}{settings.short_names}{settings.threads}"
     ending = ".lowbit" if settings.archive else ".onnx"
     store = Store(None if folder is None else Path(folder), model, circumstances, resume=settings.resume, ending=ending)
     times = layer_times(model, measure_peaks(engine=settings.engine)) if limits.timed else None

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from lowbit.calibration.answers import Answer, are_classes, per_image, relative_errors
+from lowbit.calibration.answers import Answer, are_classes, fair_temperature, per_image, relative_errors
 from lowbit.calibration.batches import Batches
 from lowbit.calibration.divergence import BATCH_SIZE, mean_kl
 from lowbit.calibration.moments import Moments
@@ -169,6 +169,7 @@ class Rest:
         threads: that share them.
         grids: grids that single tensors can be rounded to.
         most: samples that are run.
+        softened: whether a classifier's logits are softened, so that every sample has a say; see `fair_temperature`.
     """
 
     def __init__(
@@ -179,6 +180,7 @@ class Rest:
         *,
         grids: Mapping[str, ActivationGrid] | None = None,
         most: int = VALIDATION_IMAGES,
+        softened: bool = False,
     ) -> None:
         self.model = model
         batches = list(Batches(model, data.subset(min(most, data.count)), BATCH_SIZE))
@@ -187,6 +189,7 @@ class Rest:
         self._frontier.keep(0, (batch.inputs for batch in batches))
         self._reference: dict[str, Answer] = {}
         self._reference = self._answers({})
+        self._temperature = fair_temperature(self._reference) if softened else 1.0
 
     def distance_with(self, layer: Layer, weights: Mapping[str, Array], *, rounded: Collection[str] = ()) -> float:
         """Mean distance from the float answers with other values for weights of a layer; layers in execution order.
@@ -202,8 +205,8 @@ class Rest:
         answers = self._answers(weights, rounded)
         if are_classes(self._reference):
             ((name, reference),) = self._reference.items()
-            rows = (len(reference), -1)
-            return mean_kl(np.asarray(reference).reshape(rows), np.asarray(answers[name]).reshape(rows))
+            logits, others = (np.asarray(each).reshape(len(reference), -1) for each in (reference, answers[name]))
+            return mean_kl(logits / self._temperature, others / self._temperature)
         return float(relative_errors(self._reference, answers).mean())
 
     def _move_to(self, layer: Layer) -> None:

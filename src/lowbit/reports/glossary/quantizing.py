@@ -92,7 +92,7 @@ SEARCHING = {
     "knapsack": "choosing one option for each layer, so that a total is least and limits are kept",
     "menu": "all options of all layers, for one kind of activations",
     "round": "two candidates that are made side by side",
-    "tilt": "towards which of its two estimates a sensitivity leans",
+    "tilt": "how far the forecast cost of each layer leans towards one that all layers share",
 }
 
 ARCHIVES = {
