@@ -180,3 +180,33 @@ def test_lines_stay_images_between_convolutions():
     wanted = run(proto.SerializeToString(), lines)
     for engine in sorted({"onnxruntime", "openvino"} & set(installed_engines())):
         assert relative_error(run(content, lines, engine), wanted) < 0.03, engine
+
+
+@pytest.mark.parametrize("op", ["GlobalAveragePool", "ReduceMean", "AveragePool"])
+def test_a_mean_that_is_the_answer_is_float(op):
+    how = {"ReduceMean": {"axes": [2, 3], "keepdims": 0}, "AveragePool": {"kernel_shape": [2, 2]}}.get(op, {})
+    rng = np.random.default_rng(2)
+    weights = {"w1": rng.normal(scale=0.2, size=(8, 3, 3, 3)), "w2": rng.normal(scale=0.2, size=(8, 8, 3, 3))}
+    nodes = [make_node("Conv", "x w1", "a"), make_node("Conv", "a w2", "c"), make_node(op, "c", "y", **how)]
+    proto = make(nodes, {"x": ["n", 3, 12, 12]}, ["y"], weights, opset=13)
+    made = quantized(proto)
+    assert operators(made.to_bytes(FOR_OPENVINO)).count("QuantizeLinear") == 2  # of what the convolutions read
+    check(made, proto)
+
+
+def test_a_mean_of_lines_whose_codes_only_moved():
+    rng = np.random.default_rng(2)
+    weights = {"w1": rng.normal(scale=0.2, size=(8, 3, 3)), "v": rng.normal(size=(8, 4))}
+    nodes = [
+        make_node("Conv", "x w1", "a"),
+        make_node("MaxPool", "a", "p", kernel_shape=[2], strides=[2]),
+        make_node("GlobalAveragePool", "p", "g"),
+        make_node("Flatten", "g", "f"),
+        make_node("MatMul", "f v", "y"),
+    ]
+    proto = make(nodes, {"x": ["n", 3, 24]}, ["y"], weights)
+    lines = rng.normal(size=(16, 3, 24)).astype(np.float32)
+    made = lowbit.quantize(lowbit.load(proto), "int8", calibration=list(lines), steps=())
+    wanted = run(proto.SerializeToString(), lines)
+    for engine in sorted({"onnxruntime", "openvino"} & set(installed_engines())):
+        assert relative_error(run(made.to_bytes(FOR_OPENVINO), lines, engine), wanted) < 0.05, engine
