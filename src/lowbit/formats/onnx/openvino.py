@@ -7,7 +7,7 @@
   twice more (21 dB of output SQNR become 28).
 - What only moves codes has no pair of its own, so that OpenVINO can merge such nodes (ResNet20's shortcuts: 1 %).
 - What no layer reads in the end is float, outputs of the network included: rounding it would only add kernels.
-- Parts of a Concat have its scale if that is near their own, and what is joined has no pair then
+- Parts of a Concat get one scale where theirs are near, and what is joined has no pair then
   (`formats/onnx/joined_scales.py`).
 - The image has its own colors only, each with its own zero point: no channel is added for the kernel's sake. For
   OpenVINO adding it is work (MobileNetV2, batch 32: 1.3 % of the time); for ONNX Runtime it saves more than that.
