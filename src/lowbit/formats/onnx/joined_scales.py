@@ -3,8 +3,8 @@
 A part that something else reads as well, such as what a block of a YOLO splits and joins again, keeps the scale that
 suits it, and is rounded to that of the Concat on its way there. For OpenVINO each such rounding is a kernel of its own.
 Where the range of both is little larger than that of each, both get it, and what is joined keeps its error: FastestDet,
-a chain of such blocks, takes 0.95 of the time. The skip of a U-Net, which is never negative, would lose a bit to what it
-is joined with (0.6 dB of its output), so that it keeps its own.
+a chain of such blocks, takes 0.95 of the time. The skip of a U-Net, which is never negative, would lose a bit to what
+it is joined with (0.6 dB of its output), so that it keeps its own.
 
 Biases are in units of the activations that layers read, so they are rounded again. Saturation may no longer stand for a
 Relu or Clip in the new range: the node is written, and OpenVINO computes it inside the layer before it.
