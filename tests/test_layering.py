@@ -51,7 +51,8 @@ ROOMS = (
 STAGES = {
     "formats": (
         ("quantized_graph", "names", "ledger", "device_operators"), ("input_bytes", "devices", "record"),
-        ("onnx", "litert"), ("opening", "size_report", "micro"), ("file_form", "preparing", "running", "shortcuts"),
+        ("onnx", "litert"), ("opening", "size_report", "micro"), ("stored_cost",),
+        ("file_form", "preparing", "running", "shortcuts"),
     ),
     "quantization": (
         ("solving", "equalizing"), ("planning",), ("passes",), ("quantized", "trial"), ("quantize",), ("rate",),

@@ -12,7 +12,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 from ai_edge_quantizer import Quantizer, qtyping, recipe
 from ai_edge_quantizer.recipe import AlgorithmName, TFLOperationName
@@ -26,20 +25,12 @@ RECIPES = {
 }
 
 
-def signed(model: str, out: Path) -> str:
-    """The same file with a signature and names, without which ai-edge-quantizer reads none: input `x`, output `y`."""
+def named(model: str, out: Path) -> str:
+    """The same file with a name for every tensor, without which ai-edge-quantizer reads none."""
     content = read_model(model)
-    graph = content.subgraphs[0]
-    for index, tensor in enumerate(graph.tensors):
+    for index, tensor in enumerate(content.subgraphs[0].tensors):
         tensor.name = tensor.name or f"tensor_{index}".encode()
-    signature = schema.SignatureDefT()
-    signature.signatureKey, signature.subgraphIndex = "serving_default", 0
-    for field, name, index in (("inputs", "x", graph.inputs[0]), ("outputs", "y", graph.outputs[0])):
-        tensor = schema.TensorMapT()
-        tensor.name, tensor.tensorIndex = name, index
-        setattr(signature, field, [tensor])
-    content.signatureDefs = [signature]
-    path = out / "signed.tflite"
+    path = out / "named.tflite"
     write_model(content, str(path))
     return str(path)
 
@@ -59,8 +50,9 @@ def halves(quantizer: Quantizer) -> None:
 
 def main(model: str, calibration: str, out: str, kind: str) -> None:
     images = np.load(calibration)
-    model = signed(model, Path(out))
+    model = named(model, Path(out))
     runtime = Interpreter(model_path=model)
+    (name,) = runtime.get_signature_list()["serving_default"]["inputs"]
     if runtime.get_input_details()[0]["shape"][-1] == images.shape[1]:
         images = np.ascontiguousarray(images.transpose(0, 2, 3, 1))
     started = time.perf_counter()
@@ -70,7 +62,7 @@ def main(model: str, calibration: str, out: str, kind: str) -> None:
     else:
         quantizer = Quantizer(model, RECIPES[kind]())
     found = (
-        quantizer.calibrate({"serving_default": [{"x": image[None]} for image in images]}) if "int" in kind else None
+        quantizer.calibrate({"serving_default": [{name: image[None]} for image in images]}) if "int" in kind else None
     )
     result = quantizer.quantize(found)
     seconds = time.perf_counter() - started

@@ -59,6 +59,7 @@ def inspect(
     """Show shapes, parameters, MACs, FLOPs, bytes and weight ranges per layer and in total; or the expected speed."""
     from lowbit.commands.opening import load_sized
     from lowbit.errors import EngineError
+    from lowbit.formats.stored_cost import with_stored_weights
     from lowbit.graph.cost import cost
     from lowbit.reports.inspection import inspection_json, print_inspection, print_ledger
     from lowbit.reports.sizes import print_sizes, sizes_json
@@ -72,6 +73,7 @@ def inspect(
     counted = cost(loaded)
     with onnx_form(model, loaded) as file:
         ledger = read_file_ledger(file)
+        counted = with_stored_weights(counted, file, ledger)
         sizes = _sizes(file, ledger, size, as_json)
     if as_json:
         print_json({**inspection_json(loaded, counted, ledger), "sizes": sizes and sizes_json(sizes)})

@@ -23,6 +23,8 @@ class StoredLayer:
         code_bytes: bytes of its codes, or of its float weights.
         side_bytes: bytes of its scales, zero points and code books.
         initializers: names of the stored tensors that its weight is computed from.
+        type: what one weight is: a float type, such as "float16"; "int4" for numbers of so many bits, or "4-bit book"
+            for places in a code book; empty if it is not known.
     """
 
     node: str
@@ -31,6 +33,7 @@ class StoredLayer:
     code_bytes: int
     side_bytes: int
     initializers: tuple[str, ...]
+    type: str = ""
 
     @property
     def bits_per_weight(self) -> float:

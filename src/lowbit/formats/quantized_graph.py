@@ -174,6 +174,10 @@ class ByteInput:
     border: Border = Border()
 
 
+# Operators that only move codes: the output keeps the scale of the input.
+DATA_MOVEMENT = frozenset(
+    ("MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Slice", "Gather", "Split")
+) | frozenset(("DepthToSpace", "SpaceToDepth", "Expand", "Pad", "Resize"))
 # Operators with kernels that take integers in and give float out.
 FLOAT_OUTPUT = frozenset(("Gemm", "MatMul"))
 

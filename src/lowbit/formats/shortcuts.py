@@ -1,9 +1,11 @@
 """What is asked of a loaded model, asked of a file as well."""
 
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from lowbit.formats.opening import load
+from lowbit.formats.opening import file_ledger, is_foreign, load, opened
+from lowbit.formats.stored_cost import with_stored_weights
 from lowbit.graph import cost as graph_cost
 from lowbit.graph import save as graph_save
 from lowbit.graph.cost import Cost
@@ -20,11 +22,17 @@ def cost(model: Model | str | Path, *, batch: int = 1, shapes: Mapping[str, Sequ
 
     Raises:
         ModelError: a dimension is neither fixed nor given, or a layer's shape cannot be inferred.
+        EngineError: ONNX Runtime cannot compute weights that a file stores as codes.
 
     >>> lowbit.cost("model.onnx")
     <Cost of 7 layers: 1,549 parameters, 81,824 MACs>
     """
-    return graph_cost.cost(load(model), batch=batch, shapes=shapes)
+    loaded = load(model)
+    counted = graph_cost.cost(loaded, batch=batch, shapes=shapes)
+    if isinstance(model, Model) or is_foreign(model):
+        return counted
+    with tempfile.TemporaryDirectory(prefix="lowbit-") as folder:
+        return with_stored_weights(counted, model, file_ledger(model, opened(model, Path(folder))))
 
 
 def save(model: Model | str | Path, path: Path | str) -> Path:

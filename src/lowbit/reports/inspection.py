@@ -3,8 +3,8 @@
 from dataclasses import asdict
 from typing import Any
 
-from lowbit.formats.ledger import Ledger
-from lowbit.graph.cost import Cost
+from lowbit.formats.ledger import Ledger, StoredLayer
+from lowbit.graph.cost import Cost, LayerCost
 from lowbit.graph.model import Model
 from lowbit.printable import listed
 from lowbit.reports import units
@@ -47,7 +47,7 @@ def print_inspection(model: Model, cost: Cost, ledger: Ledger, *, console: Conso
             f"{kept.bits_per_weight:.2f}" if kept else units.MISSING,
         ]
         values = f"{layer.weight_min:.3g} to {layer.weight_max:.3g}" if layer.weight_shape else units.MISSING
-        rows.append([*row, *((units.count(layer.parameters), layer.dtype, values) if wide else ())])
+        rows.append([*row, *((units.count(layer.parameters), _type(layer, kept), values) if wide else ())])
     console.print(fitted(columns, rows, console.width))
     console.print(
         f"{model.source}: {_inputs(model)}, {_parameters(cost)}, {units.amount(cost.macs)} MACs = "
@@ -58,6 +58,11 @@ def print_inspection(model: Model, cost: Cost, ledger: Ledger, *, console: Conso
     for remark in filter(None, (*model.remarks, model.preprocessing_note or _images_of(model), classes)):
         console.print(remark, markup=False, highlight=False)
     console.print("`lowbit explain bits` says what a heading means.", style="dim", highlight=False)
+
+
+def _type(layer: LayerCost, kept: StoredLayer | None) -> str:
+    """What a weight is in the file, of two activations what they are."""
+    return kept.type if kept is not None and kept.type else layer.dtype
 
 
 def _parameters(cost: Cost) -> str:
@@ -126,6 +131,7 @@ def inspection_json(model: Model, cost: Cost, ledger: Ledger) -> dict[str, Any]:
                 if layer.node in stored
                 else layer.weight_bytes,
                 "dtype": layer.dtype,
+                "stored_as": _type(layer, stored.get(layer.node)),
                 "weight_min": layer.weight_min,
                 "weight_max": layer.weight_max,
             }

@@ -25,6 +25,7 @@ SCHEMA = "ai_edge_litert.schema_py_generated"
 SCHEMA_VERSION = 3
 IDENTIFIER = b"TFL3"
 ALIGNMENT = 16
+SIGNATURE = "serving_default"  # by the name that TensorFlow's converter gives it
 # Offsets in a flatbuffer are signed 32-bit numbers.
 LARGEST_BYTES = 2**31 - 1
 # Codes above this do not fit the schema's first, one-byte field.
@@ -162,6 +163,7 @@ class _Writer:
         description = self.builder.CreateSharedString("lowbit")
         buffers = self.offsets([self.buffer(data) for data in self.buffers])
         fields = {"Metadata": kept} if kept is not None else {}
+        fields["SignatureDefs"] = self.offsets([self.signature(tensors, inputs, outputs)])
         root = self.table(
             "Model",
             Version=SCHEMA_VERSION,
@@ -173,6 +175,18 @@ class _Writer:
         )
         self.builder.Finish(root, file_identifier=IDENTIFIER)
         return bytes(self.builder.Output())
+
+    def signature(self, tensors: Sequence[FileTensor], inputs: Sequence[int], outputs: Sequence[int]) -> int:
+        """What callers name inputs and outputs by (`Interpreter.get_signature_runner`); names are stored once."""
+        maps = [
+            self.offsets(
+                self.table("TensorMap", Name=self.builder.CreateSharedString(tensors[at].name), TensorIndex=at)
+                for at in dict.fromkeys(ends)
+            )
+            for ends in (inputs, outputs)
+        ]
+        key = self.builder.CreateSharedString(SIGNATURE)
+        return self.table("SignatureDef", Inputs=maps[0], Outputs=maps[1], SignatureKey=key, SubgraphIndex=0)
 
     def table(self, name: str, **fields: int | bool) -> int:
         """A table of the schema with these fields, whose vectors and tables are written already."""

@@ -130,9 +130,15 @@ def _write_convolution(graph: ir.Graph, node: ir.Node, window: _Window, activati
         factor = _dequantized(codes, np.float32(size / least), names, zero_point=names.constant(np.uint8(0)))
         average = convolution.outputs[0]
         average.name, average.dtype, average.shape = names.fresh("p"), ir.DataType.FLOAT, node.outputs[0].shape
-        activations[average.name] = activations[str(node.outputs[0].name)]
+        _give_codes(activations, average, node.outputs[0])
         new += [factor, ir.node("Mul", [average, factor.outputs[0]], name=f"{node.name}.border")]
     put_in_place(graph, node, new)
+
+
+def _give_codes(activations: Activations, new: ir.Value, of: ir.Value) -> None:
+    """Let a new tensor have the codes of another, if that has some: in files for OpenVINO not all do."""
+    if of.name in activations:
+        activations[str(new.name)] = activations[str(of.name)]
 
 
 def _dequantized(codes: ir.Value, scale: np.float32, names: Names, *, zero_point: ir.Value | None = None) -> ir.Node:
@@ -150,7 +156,7 @@ def _write_global(graph: ir.Graph, node: ir.Node, activations: Activations, name
         pooled = pool.outputs[0]
         pooled.name = names.fresh("p")
         pooled.dtype = ir.DataType.FLOAT
-        activations[pooled.name] = activations[str(output.name)]
+        _give_codes(activations, pooled, output)
         new.append(ir.node("Flatten", [pooled], attributes={"axis": 1}))
     put_in_place(graph, node, new)
 
@@ -166,9 +172,9 @@ def _write_as_image(graph: ir.Graph, node: ir.Node, activations: Activations, na
     axis = names.constant(np.array([RANK_OF_LINES]))
     wide = ir.node("Unsqueeze", [given, axis])
     pool = ir.node("GlobalAveragePool", [wide.outputs[0]], name=node.name)
-    for made, codes in ((wide, activations[str(given.name)]), (pool, activations[str(output.name)])):
+    for made, of in ((wide, given), (pool, output)):
         made.outputs[0].name, made.outputs[0].dtype = names.fresh("p"), ir.DataType.FLOAT
-        activations[str(made.outputs[0].name)] = codes
+        _give_codes(activations, made.outputs[0], of)
     put_in_place(graph, node, [wide, pool, ir.node("Squeeze", [pool.outputs[0], axis])])
 
 

@@ -16,6 +16,7 @@ from onnx import TensorProto, numpy_helper
 from lowbit.errors import ModelError
 from lowbit.formats.ledger import KINDS, Ledger, StoredLayer
 from lowbit.formats.onnx.stored import NARROW, StoredGraph, WeightRead, fields_of_table
+from lowbit.formats.onnx.stored_products import BITS as BLOCK_BITS
 from lowbit.formats.onnx.stored_products import BLOCKS, stored_products
 from lowbit.graph.load import read_proto
 
@@ -70,6 +71,7 @@ def count_bytes(proto: onnx.ModelProto, file_bytes: int, external: Mapping[str, 
                 code_bytes=sum(payload_bytes(stored[name]) for name in codes),
                 side_bytes=sum(payload_bytes(stored[name]) for name in side),
                 initializers=tuple(names),
+                type=_type_of(read, names, graph, in_a_byte),
             )
         )
     outside = sum(payload_bytes(tensor) for tensor in stored.values() if _is_external(tensor))
@@ -207,6 +209,19 @@ def _weights_of(
             return int(extents.prod())
         name = producer.input[1 if producer.op_type == "Gather" else 0]
     return sum(_elements(stored[part]) for part, kind in names.items() if kind in ("codes", "float_weights"))
+
+
+def _type_of(read: WeightRead, names: Mapping[str, str], graph: StoredGraph, in_a_byte: Mapping[str, int]) -> str:
+    """What one weight is: codes of several planes of bits have those of all, what is stored as float its own type."""
+    types = {name: onnx.helper.tensor_dtype_to_np_dtype(graph.tensors[name].data_type) for name in names}
+    bits = sum(
+        BLOCK_BITS if read.node.op_type == BLOCKS else types[name].itemsize * 8 // in_a_byte.get(name, 1)
+        for name, kind in names.items()
+        if kind == "codes"
+    )
+    if not bits:
+        return next((str(types[name]) for name, kind in names.items() if kind == "float_weights"), "")
+    return f"{bits}-bit book" if "code_books" in names.values() else f"int{bits}"
 
 
 def _external_files(proto: onnx.ModelProto, folder: Path) -> dict[str, int]:

@@ -6,8 +6,9 @@
   inside the layer's kernel, where pairs would make kernels of their own (a small YOLO: 0.83 of the time) and round
   twice more (21 dB of output SQNR become 28).
 - What only moves codes has no pair of its own, so that OpenVINO can merge such nodes (ResNet20's shortcuts: 1 %).
-- What only float nodes read comes from its layer as float.
-- Parts of a Concat outside of images have no pair of their own if they share its scale.
+- What no layer reads in the end is float, outputs of the network included: rounding it would only add kernels.
+- Parts of a Concat get one scale where theirs are near, and what is joined has no pair then
+  (`formats/onnx/joined_scales.py`).
 - The image has its own colors only, each with its own zero point: no channel is added for the kernel's sake. For
   OpenVINO adding it is work (MobileNetV2, batch 32: 1.3 % of the time); for ONNX Runtime it saves more than that.
 
@@ -18,28 +19,32 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from lowbit.formats.input_bytes import with_byte_input
-from lowbit.formats.quantized_graph import QuantizedGraph
+from lowbit.formats.onnx.joined_scales import with_joined_scales
+from lowbit.formats.quantized_graph import DATA_MOVEMENT, QuantizedGraph
 from lowbit.graph.model import Node, Value
 
 
 def for_openvino(quantized: QuantizedGraph) -> QuantizedGraph:
     """The same integers, as OpenVINO runs them fastest."""
+    quantized = with_joined_scales(quantized)
     given = quantized.byte_input
     if given is not None and given.layers:
         by_color = with_byte_input(quantized, preprocessing=given.preprocessing, layout=given.layout, by_color=True)
         assert by_color.byte_input is not None
         quantized = replace(by_color, byte_input=replace(by_color.byte_input, takes_floats=given.takes_floats))
-    fused = {*_fused(quantized), *_moved(quantized), *_joined(quantized), *_for_floats(quantized)}
-    fused |= _inside_functions(quantized)
+    unread = _unread(quantized)
+    plain = {*_fused(quantized), *_moved(quantized), *_joined(quantized), *_inside_functions(quantized), *unread}
+    # Where there are no codes any more, saturation stands for nothing.
+    written = {str(node.name) for node in quantized.model.graph if node.outputs[0].name in unread}
     return replace(
-        quantized, activations={name: codes for name, codes in quantized.activations.items() if name not in fused}
+        quantized,
+        activations={name: codes for name, codes in quantized.activations.items() if name not in plain},
+        absorbed=quantized.absorbed - written,
     )
 
 
-# Operators that OpenVINO moves dequantization past.
-MOVES = frozenset(("Slice", "Pad", "Reshape", "Flatten", "Squeeze", "Unsqueeze"))
-IMAGE_RANK = 4
-LAYERS = frozenset(("Conv", "ConvTranspose", "Gemm", "MatMul"))
+PRODUCTS = frozenset(("Gemm", "MatMul"))
+LAYERS = PRODUCTS | {"Conv", "ConvTranspose"}
 # Operators that functions of one tensor are made of: the first make a function, the others go with them.
 FUNCTIONS = frozenset(("Elu", "Erf", "Gelu", "HardSigmoid", "HardSwish", "Mish", "Sigmoid", "Softplus", "Tanh"))
 POINTWISE = FUNCTIONS | {"Add", "Div", "Mul", "Sub"}
@@ -51,45 +56,54 @@ def _moved(quantized: QuantizedGraph) -> set[str]:
     """Tensors that only moved, unless something needs their codes as a tensor."""
     moved: set[str] = set()
     for node in reversed(quantized.model.graph):
-        value = node.outputs[0]
-        codes = quantized.activations.get(str(value.name))
-        integer = node.op_type in MOVES and node.name in quantized.integer
-        if not integer or codes is None or value.is_graph_output():
+        if node.op_type not in DATA_MOVEMENT or node.name not in quantized.integer:
             continue
-        if node.op_type == "Pad" and codes.zero_point:
-            # OpenVINO 2026.4 would give the zero point one value per channel, and then refuse the network.
-            continue
-        users = [user for user, _ in value.uses() if user.op_type in ON_CODES and user.name in quantized.integer]
-        if all(user.outputs[0].name in moved for user in users):
-            moved.add(str(value.name))
+        for value in node.outputs:
+            codes = quantized.activations.get(str(value.name))
+            if codes is None or value.is_graph_output():
+                continue
+            if node.op_type == "Pad" and codes.zero_point:
+                # OpenVINO 2026.4 would give the zero point one value per channel, and then refuse the network.
+                continue
+            users = [user for user, _ in value.uses() if user.op_type in ON_CODES and user.name in quantized.integer]
+            if all(user.outputs[0].name in moved for user in users):
+                moved.add(str(value.name))
     return moved
 
 
-def _for_floats(quantized: QuantizedGraph) -> set[str]:
-    """What convolutions give and only float nodes read, on the way moved or not: OpenVINO's give float as well.
+def _unread(quantized: QuantizedGraph) -> set[str]:
+    """Tensors whose codes no layer reads, be it through sums, pools, joins and moves: they stay float.
 
-    With a pair OpenVINO 2026.4 would round more than that: of a Concat in float all parts to the codes of one, such as
-    the class token of a transformer to those of its patches.
+    Some stay rounded nevertheless: what only moves the columns of a MatMul, whose scales not all moves take, and parts
+    of a Concat, of which OpenVINO 2026.4 would round more than that: all parts to the codes of one, such as the class
+    token of a transformer to those of its patches.
     """
-    floats: set[str] = set()
+    integer = quantized.integer | quantized.absorbed
+    read: set[str] = set()
+    unread: set[str] = set()
     for node in reversed(quantized.model.graph):
-        value = node.outputs[0]
-        if node.name not in quantized.integer or value.is_graph_output() or not _from_convolution(node):
-            continue
-        users = [user for user, _ in value.uses()]
-        if node.op_type not in MOVES | {"Transpose"} and any(user.op_type == "Concat" for user in users):
-            continue  # whose constant parts OpenVINO would round to the scales of the layer's channels
-        if all(
-            user.outputs[0].name in floats if user.name in quantized.integer else user.name not in quantized.absorbed
-            for user in users
-        ):
-            floats.add(str(value.name))
-    return floats
+        for value in node.outputs:
+            users = [user for user, _ in value.uses()]
+            moves = any(user.op_type in DATA_MOVEMENT for user in users)
+            if node.op_type in DATA_MOVEMENT:
+                kept = not _from_convolution(node)
+            else:
+                kept = any(user.op_type == "Concat" for user in users) or (node.op_type in PRODUCTS and moves)
+            by_layer = any(
+                user.op_type in LAYERS or any(output.name in read for output in user.outputs)
+                for user in users
+                if user.name in integer
+            )
+            if kept or by_layer:
+                read.add(str(value.name))
+            elif value.name in quantized.activations:
+                unread.add(str(value.name))
+    return unread
 
 
 def _from_convolution(node: Node) -> bool:
-    """Whether a node is a convolution or moves what one gives; not all moves take the scales of a MatMul's columns."""
-    while node.op_type in MOVES | {"Transpose"}:
+    """Whether a node is a convolution or moves what one gives."""
+    while node.op_type in DATA_MOVEMENT:
         producer = node.inputs[0].producer() if node.inputs[0] is not None else None
         if producer is None:
             return False
@@ -98,23 +112,16 @@ def _from_convolution(node: Node) -> bool:
 
 
 def _joined(quantized: QuantizedGraph) -> Iterator[str]:
-    """Parts of a Concat in its own scale that nothing else computes on: they are rounded behind it, as well as before.
-
-    OpenVINO 2026.4 would take that second rounding out and give the zero point one value for each part; a MatMul behind
-    it then refuses the network. Convolutions of images can have such zero points.
-    """
+    """What a Concat joins whose parts all have its codes already: it is on their grid."""
     for node in quantized.model.graph:
-        shape = node.outputs[0].shape
-        if node.op_type != "Concat" or node.name not in quantized.integer or shape is None or len(shape) == IMAGE_RANK:
+        value = node.outputs[0]
+        if node.op_type != "Concat" or node.name not in quantized.integer or value.is_graph_output():
             continue
-        codes = quantized.activations.get(str(node.outputs[0].name))
-        for value in node.inputs:
-            producer = value.producer() if value is not None else None
-            if value is None or producer is None or value.is_graph_output() or producer.name in quantized.absorbed:
-                continue
-            alone = all(user is node or user.name not in quantized.integer for user, _ in value.uses())
-            if alone and producer.op_type not in ON_CODES and quantized.activations.get(str(value.name)) == codes:
-                yield str(value.name)
+        codes = quantized.activations.get(str(value.name))
+        parts = [None if part is None else quantized.activations.get(str(part.name)) for part in node.inputs]
+        on_codes = any(user.op_type in ON_CODES and user.name in quantized.integer for user, _ in value.uses())
+        if codes is not None and all(part == codes for part in parts) and not on_codes:
+            yield str(value.name)
 
 
 def _fused(quantized: QuantizedGraph) -> Iterator[str]:

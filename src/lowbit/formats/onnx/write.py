@@ -24,6 +24,7 @@ from lowbit.formats.onnx.draft import Draft, Rewrite, begin, write_tables
 from lowbit.formats.onnx.dynamic import write_compressed, write_dynamic
 from lowbit.formats.onnx.float_islands import write_float_islands
 from lowbit.formats.onnx.float_types import write_float_types, write_float_types_for_openvino
+from lowbit.formats.onnx.float_zero_points import write_float_zero_points
 from lowbit.formats.onnx.integer_weights import write_integer_weights
 from lowbit.formats.onnx.integers import absorb_activations, write_conversions
 from lowbit.formats.onnx.lines import write_lines_as_images
@@ -136,7 +137,15 @@ GRAPH_REWRITES: Mapping[str, tuple[Rewrite, ...]] = {
         *(write_block_kernels, *CODES, write_float_types, *ENDING),
     ),
     "openvino": (
-        *(write_float_values, *INTEGERS, write_lines_as_images, *CONVERSIONS, write_compressed, *CODES),
+        *(
+            write_float_values,
+            *INTEGERS,
+            write_lines_as_images,
+            *CONVERSIONS,
+            write_float_zero_points,
+            write_compressed,
+            *CODES,
+        ),
         *(write_float_types_for_openvino, *ENDING),
     ),
 }

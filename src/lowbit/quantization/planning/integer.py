@@ -7,13 +7,12 @@ and the plan gives the reason.
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
-from lowbit.formats.quantized_graph import FLOAT_OUTPUT
+from lowbit.formats.quantized_graph import DATA_MOVEMENT, FLOAT_OUTPUT
 from lowbit.graph.model import Model, Node, Value
 from lowbit.graph.ops import Layer, layers
 from lowbit.quantization.planning.kernels import (
     BETTER_LAST_IN_FLOAT,
     CLAMPS,
-    DATA_MOVEMENT,
     NOT_IN_ONNXRUNTIME,
     ORDER_ONLY,
     OWN_SCALE,

@@ -13,11 +13,7 @@ from lowbit.formats.onnx.averages import float_reason
 from lowbit.graph.edit import constant
 from lowbit.graph.model import Node, Value
 
-# Operators that only move codes: the output keeps the scale of the input.
-DATA_MOVEMENT = frozenset(
-    ("MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Slice", "Gather", "Split")
-) | frozenset(("DepthToSpace", "SpaceToDepth", "Expand", "Pad", "Resize"))
-# Of these, what keeps all values and changes their order or shape at most: as cheap in float.
+# Of operators that only move codes, what keeps all values and changes their order or shape at most: as cheap in float.
 ORDER_ONLY = frozenset(("Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze"))
 # Where no saturation does their work they clamp the codes themselves, in the scale of the input: results stay on its
 # grid. In float between two conversions they took 3 to 6 times as long.
