@@ -6,7 +6,7 @@ compared with the float model's; where the file would only unpack weights, the n
 - A classifier (one output [images, classes]) is judged by the mean KL divergence of its answers. It is sure of the
   images that it was trained on, and its softmax then hides all but the grossest errors: logits are first divided by
   their mean standard deviation, so that every image has a say (temperature; Hinton et al. 2015, "Distilling the
-  knowledge in a neural network").
+  knowledge in a neural network"). Where it gives probabilities, its logits are their logarithms.
 - Any other network is judged by the squared error of all its float outputs, relative to the variance of each channel of
   each output, in the mean: of a detector scores count as much as boxes, though these are a hundred times larger.
 
@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lowbit.calibration.answers import Answer, are_classes, distances, float_answers
+from lowbit.calibration.answers import Answer, are_classes, distances, float_answers, spread_of_logits
 from lowbit.calibration.batches import samples_per_run
 from lowbit.data.dataset import Dataset
 from lowbit.formats.onnx.write import to_onnx
@@ -116,9 +116,7 @@ class Validation:
         if not self._reference:
             self.measure = NOT_JUDGED
         elif are_classes(self._reference):
-            logits = np.asarray(next(iter(self._reference.values())))
-            spread = logits.reshape(len(logits), -1).std(axis=1, dtype=np.float64)  # logits may be as large as 1e30
-            self.measure, self._temperature = KL, max(1.0, float(spread.mean()))
+            self.measure, self._temperature = KL, max(1.0, spread_of_logits(self._reference))
 
     def distances(self, graph: QuantizedGraph) -> Distances:
         """From the answers of the file that a graph would be written as."""
