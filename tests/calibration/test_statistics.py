@@ -1,11 +1,13 @@
 """One pass, the same whatever the batch, in memory that does not grow."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 import pytest
+from onnx import TensorProto
 
 import lowbit
 import networks
@@ -120,3 +122,25 @@ def test_behind_a_relu_nothing_below_zero_is_looked_for(x, histograms):
 def test_summaries_of_nothing_there(model):
     with pytest.raises(ModelError, match="no tensor named 'nowhere'"):
         with_summaries(model, ["nowhere"], {})
+
+
+@pytest.mark.parametrize(("recipe", "ranges"), [("a16w8", None), ("int8", "minmax")])
+def test_a_network_may_answer_with_integers_beside_floats(recipe, ranges):
+    """A text encoder that hands its token numbers on: they are no floats to look for NaN in."""
+    table = np.random.default_rng(0).normal(size=(20, 8)).astype(np.float32)
+    weight = np.random.default_rng(1).normal(size=(8, 8)).astype(np.float32)
+    nodes = [
+        make_node("Identity", "ids", "same"),
+        make_node("Gather", "table ids", "words"),
+        make_node("MatMul", "words w", "y"),
+    ]
+    kinds = dict.fromkeys(("ids", "same"), TensorProto.INT64)
+    shapes = {"same": ["n", 6], "y": ["n", 6, 8]}
+    model = lowbit.load(make(nodes, {"ids": ["n", 6]}, shapes, {"table": table, "w": weight}, types=kinds))
+    ids = np.random.default_rng(2).integers(0, 20, (30, 6))
+    asked = recipe if ranges is None else replace(lowbit.parse_recipe(recipe), ranges=ranges)
+    quantized = lowbit.quantize(model, asked, calibration={"ids": ids}, steps=[])
+    found = open_session(quantized.to_bytes()).run({"ids": ids})
+    np.testing.assert_array_equal(found["same"], ids)
+    wanted = table[ids] @ weight
+    assert np.square(found["y"] - wanted).mean() < 1e-3 * wanted.var()

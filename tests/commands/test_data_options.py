@@ -77,6 +77,8 @@ def open_sizes(tmp_path):
 def test_open_height_and_width_are_set(open_sizes, capsys):
     path = open_sizes / "open.onnx"
     assert run("inspect", path) == 2
+    assert "Give it, such as --input-size x=1x3x224x224, " in capsys.readouterr().err
+    assert run("inspect", path, "--input-size", "x=1x3x224x224") == 0
     capsys.readouterr()
     assert run("inspect", path, "--input-size", "1x3x32x48", "--json") == 0
     inspected = json.loads(capsys.readouterr().out)

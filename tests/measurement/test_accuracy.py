@@ -8,14 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lowbit.calibration.divergence import are_probabilities, log_probabilities, mean_kl
 from lowbit.errors import DataError
 from lowbit.measurement.accuracy import (
-    are_probabilities,
     cross_entropy,
     flips,
-    log_probabilities,
     mcnemar_p,
-    mean_kl,
     predicted_classes,
     score,
 )

@@ -180,3 +180,23 @@ def test_the_number_of_threads_changes_nothing(images, recipe, monkeypatch):
         monkeypatch.setattr(f"lowbit.quantization.passes.{module}.cores", lambda: 3)
     assert follow(model, decision, images, threads=2).to_bytes() == one
     assert lowbit.quantize(model, decision, calibration=images).to_bytes() == one
+
+
+@pytest.mark.parametrize("recipe", ["int8", "int4", "linear4", "dynamic8"])
+@pytest.mark.parametrize("shape", [(6,), (1, 6), (1, 1, 6)])
+def test_the_bias_of_a_product_may_have_axes_of_one(recipe, shape):
+    generator = np.random.default_rng(0)
+    arrays = {
+        "w": generator.normal(size=(16, 6)), "b": generator.normal(size=shape), "v": generator.normal(size=(6, 3))
+    }  # fmt: skip
+    nodes = [
+        make_node("MatMul", "x w", "product"),
+        make_node("Add", "product b", "sum"),
+        make_node("Relu", "sum", "positive"),
+        make_node("MatMul", "positive v", "y"),
+    ]
+    model = lowbit.load(make(nodes, {"x": ["n", 4, 16]}, {"y": ["n", 4, 3]}, arrays))
+    x = generator.normal(size=(96, 4, 16)).astype(np.float32)
+    quantized = lowbit.quantize(model, recipe, calibration=x, steps=["rounding"])
+    wanted, found = (run(each.to_bytes(), x) for each in (model, quantized))
+    assert relative_error(found, wanted) < (0.1 if "4" in recipe else 0.03)

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lowbit.calibration.batches import Batches
-from lowbit.calibration.divergence import BATCH_SIZE, kl_by_image
+from lowbit.calibration.divergence import BATCH_SIZE, are_probabilities, as_logits, kl_by_image
 from lowbit.data.dataset import Batch, Dataset
 from lowbit.engines import fed, open_session
 from lowbit.graph.light_model import LightModel
@@ -145,7 +145,7 @@ def distances(wanted: Mapping[str, Answer], given: Mapping[str, Answer], *, temp
     Args:
         wanted: the float model's answers.
         given: those to compare, by the same names; one that is missing is infinitely far.
-        temperature: what logits are divided by.
+        temperature: what logits are divided by; of a network that gives probabilities these are their logarithms.
 
     Returns:
         KL divergence in nats for a classifier, else `relative_errors`.
@@ -153,11 +153,13 @@ def distances(wanted: Mapping[str, Answer], given: Mapping[str, Answer], *, temp
     if not are_classes(wanted):
         return relative_errors(wanted, given)
     ((name, reference),) = wanted.items()
-    logits = np.asarray(reference).reshape(len(reference), -1)
+    scores = np.asarray(reference).reshape(len(reference), -1)
     other = given.get(name)
-    if not isinstance(other, np.ndarray) or other.size != logits.size:
-        return np.full(len(logits), math.inf)
-    return kl_by_image(logits / temperature, other.reshape(logits.shape) / temperature)
+    if not isinstance(other, np.ndarray) or other.size != scores.size:
+        return np.full(len(scores), math.inf)
+    probabilities = are_probabilities(scores)
+    logits, others = (as_logits(each, probabilities=probabilities) for each in (scores, other.reshape(scores.shape)))
+    return kl_by_image(logits / temperature, others / temperature)
 
 
 def fair_temperature(answers: Mapping[str, Answer]) -> float:
@@ -171,9 +173,10 @@ def fair_temperature(answers: Mapping[str, Answer]) -> float:
     """
     if not are_classes(answers):
         return 1.0
-    logits = np.asarray(next(iter(answers.values())))
-    spread = logits.reshape(len(logits), -1).std(axis=1, dtype=np.float64)  # logits may be as large as 1e30
-    return max(1.0, float(spread.mean()))
+    (answer,) = answers.values()
+    scores = np.asarray(answer).reshape(len(answer), -1)
+    logits = as_logits(scores, probabilities=are_probabilities(scores))
+    return max(1.0, float(logits.std(axis=1, dtype=np.float64).mean()))  # logits may be as large as 1e30
 
 
 def relative_errors(wanted: Mapping[str, Answer], given: Mapping[str, Answer]) -> Doubles:

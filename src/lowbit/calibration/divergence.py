@@ -7,9 +7,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 PROBABILITY_FLOOR = float(np.finfo(np.float32).tiny)
+PROBABILITY_TOLERANCE = 1e-3
 BATCH_SIZE = 4  # larger batches are no faster and take more memory
 
 Array = np.ndarray[Any, np.dtype[Any]]
+
+
+def are_probabilities(outputs: NDArray[np.floating]) -> bool:
+    """Whether every row is non-negative and sums to 1 (to 0.001): then the model ends in a softmax of its own."""
+    if not np.isfinite(outputs).all() or (outputs < 0).any():
+        return False
+    sums = outputs.sum(axis=1, dtype=np.float64)
+    return bool((np.abs(sums - 1) <= PROBABILITY_TOLERANCE).all())
+
+
+def as_logits(outputs: NDArray[np.floating], *, probabilities: bool) -> NDArray[np.floating]:
+    """Class scores [n, classes] that a softmax makes probabilities of: the log of what a softmax has made already."""
+    return log_probabilities(outputs, probabilities=True) if probabilities else outputs
 
 
 def log_probabilities(outputs: NDArray[np.floating], *, probabilities: bool) -> NDArray[np.float64]:

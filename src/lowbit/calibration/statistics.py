@@ -122,9 +122,8 @@ def calibrate(
     large = {name: sample_stride(size) for name in inside if (size := image_size(model, name)) > SAMPLES_PER_IMAGE}
     small = [name for name in inside if name not in large]
     # The runtime's minimum and maximum skip NaN; where no sample would show one, the model's outputs must.
-    checked_outputs = (
-        [] if histograms and inside else [value.name for value in model.outputs if value.name not in names]
-    )
+    unseen = [value.name for value in model.outputs if value.name not in names and value.dtype == np.float32]
+    checked_outputs = [] if histograms and inside else unseen
     threads = threads or cores()
     concurrent = min(threads, MAX_CONCURRENT_BATCHES)
     summaries = with_summaries(model, [*small, *checked_outputs], large, samples=histograms)

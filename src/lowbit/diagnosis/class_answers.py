@@ -14,12 +14,11 @@ import numpy.typing as npt
 
 from lowbit.calibration.answers import by_sample, is_class_scores
 from lowbit.calibration.batches import Batches
-from lowbit.calibration.divergence import log_probabilities
+from lowbit.calibration.divergence import are_probabilities, log_probabilities
 from lowbit.data.dataset import Array, Dataset
 from lowbit.data.sources import Labels
 from lowbit.engines import Session
 from lowbit.graph.model import Model
-from lowbit.measurement.accuracy import are_probabilities
 
 Doubles = npt.NDArray[np.float64]
 Change = Callable[[Array], Array]

@@ -23,6 +23,8 @@ from lowbit.graph.prepare import settle_sizes
 from lowbit.graph.weights import BIAS_INPUTS, RECURRENT, WEIGHT_INPUTS, is_factor, weight_name
 from lowbit.printable import several
 
+OPEN_SIDE, OPEN_LENGTH = 224, 128  # that errors name where a size is open
+
 
 @dataclass(frozen=True)
 class LayerCost:
@@ -143,14 +145,22 @@ def _input_sizes(model: Model, batch: int, shapes: Mapping[str, Sequence[int]]) 
         else:
             first = [batch if not isinstance(dim, int) else dim for dim in info.shape[:1]]
             if not all(isinstance(dim, int) for dim in info.shape[1:]):
+                example = _example(info.shape)
+                size = f"{info.name}={'x'.join(map(str, example))}"
                 raise ModelError(
                     f"input {info.name!r} is {_text(info.shape)}: its size is not fixed.",
                     where=model.source,
-                    remedy=f"Give its full shape: cost(model, shapes={{{info.name!r}: (1, 3, 224, 224)}}).",
+                    remedy=f"Give it, such as --input-size {size}, or shapes={{{info.name!r}: {example}}} in Python.",
                 )
             given = (*first, *(dim for dim in info.shape[1:] if isinstance(dim, int)))
         sizes[info.name] = given
     return sizes
+
+
+def _example(shape: Sequence[int | str | None]) -> tuple[int, ...]:
+    """A shape with these fixed sizes: of an image, if it has the axes of one."""
+    side = OPEN_SIDE if len(shape) == 4 else OPEN_LENGTH
+    return tuple(dim if isinstance(dim, int) else (1 if place == 0 else side) for place, dim in enumerate(shape))
 
 
 def _with_shapes(model: Model, sizes: Mapping[str, tuple[int, ...]]) -> ir.Graph:

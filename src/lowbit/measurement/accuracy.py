@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from lowbit.calibration.divergence import log_probabilities, mean_kl
+from lowbit.calibration.divergence import are_probabilities, log_probabilities, mean_kl
 from lowbit.certainty.intervals import wilson_interval
 from lowbit.certainty.verdicts import Verdict
 from lowbit.errors import DataError
@@ -20,8 +20,6 @@ from lowbit.measurement.by_class import by_class
 from lowbit.measurement.details import ByClass, OutputRow
 from lowbit.measurement.prediction import Prediction
 from lowbit.measurement.results import finite
-
-PROBABILITY_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -92,14 +90,6 @@ def score(prediction: Prediction, *, reference: Prediction | None = None) -> Sco
         len(classes), right, accuracy, low, high, loss, agreement, changed, kl, p, lost, gained, tuple(notes),
         by_class=counts,
     )  # fmt: skip
-
-
-def are_probabilities(outputs: NDArray[np.floating]) -> bool:
-    """Whether every row is non-negative and sums to 1 (to 0.001): then the model ends in a softmax of its own."""
-    if not np.isfinite(outputs).all() or (outputs < 0).any():
-        return False
-    sums = outputs.sum(axis=1, dtype=np.float64)
-    return bool((np.abs(sums - 1) <= PROBABILITY_TOLERANCE).all())
 
 
 def predicted_classes(outputs: NDArray[np.floating]) -> NDArray[np.int64]:

@@ -127,9 +127,8 @@ def _followed(model: Model, decision: Plan, data: Dataset | None, threads: int, 
         notes = _notes(model, decision, plain.graph)
         return Quantized(decision, plain.graph, calibration=plain.statistics, notes=notes)
     fitting, judging = fitting_and_judging(model, data)
-    selection = Selection(
-        model, plain_candidate(model, decision, fitting, threads, progress), fitting, judging, threads
-    )
+    plain = plain_candidate(model, decision, fitting, threads, progress)
+    selection = Selection(model, plain, fitting, judging, threads, every=data)
     for name in decision.steps:
         selection.take(name, progress)
         gc.collect()  # scaled weights that were not kept go with their graph, whose parts point at each other

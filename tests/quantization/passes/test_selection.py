@@ -8,6 +8,7 @@ import pytest
 import lowbit
 import networks
 from lowbit.progress import SILENT
+from lowbit.quantization.passes import steps
 from lowbit.quantization.passes.candidate import plain_candidate
 from lowbit.quantization.passes.selection import Selection
 from lowbit.quantization.passes.steps import STEPS, Step
@@ -136,3 +137,26 @@ def test_rounding_of_an_equalized_network_is_tried_without_equalization_too():
     steps = lowbit.quantize(model, "linear4", calibration=images_of(64), effort="best").steps
     assert next(step for step in steps if step.name == EQUALIZATION).kept
     assert [step.note for step in steps if step.name == ROUNDING][-1] == "best, without equalization"
+
+
+def test_how_far_channels_reach_is_taken_from_all_samples_and_ranges_from_those_that_fit(model, monkeypatch):
+    """Few samples do not show it, and it is no answer that could be learnt by heart."""
+    looked_at = {}
+
+    def noting(name):
+        measure = getattr(steps, name)
+
+        def noted(model, *arguments, **options):
+            looked_at[name] = next(each for each in arguments if hasattr(each, "digests"))
+            return measure(model, *arguments, **options)
+
+        monkeypatch.setattr(steps, name, noted)
+
+    noting("channel_statistics")
+    noting("measured_ranges")
+    ill_scaled = lowbit.load(networks.depthwise_network())
+    quantized = lowbit.quantize(ill_scaled, "int8", calibration=images_of(60), steps=["equalization"])
+    assert "channels" in quantized.steps[0].note, "it was tried"
+    fitting, judging = fitting_and_judging(ill_scaled, images_of(60))
+    assert set(looked_at["channel_statistics"].digests) == {*fitting.digests, *judging.digests}
+    assert set(looked_at["measured_ranges"].digests) == set(fitting.digests)

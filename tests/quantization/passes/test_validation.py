@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from onnx import numpy_helper
 
 import lowbit
 import networks
@@ -14,6 +15,8 @@ from graphs import make, make_node
 from lowbit.calibration.answers import per_image
 from lowbit.engines import open_session
 from lowbit.formats.quantized_graph import QuantizedGraph
+from lowbit.graph.ops import layers
+from lowbit.quantization.passes.sensitivity import sensitivities
 from lowbit.quantization.passes.steps import STEPS, Step
 from lowbit.quantization.passes.validation import (
     FEWEST_IMAGES,
@@ -26,6 +29,7 @@ from lowbit.quantization.passes.validation import (
     fitting_and_judging,
 )
 from lowbit.quantization.planning.steps import BIAS
+from lowbit.quantization.solving.effort import EFFORTS
 
 POSITIVE = st.floats(1e-9, 1e3)
 PAIRS = st.lists(st.tuples(POSITIVE, POSITIVE), min_size=1, max_size=20)
@@ -284,3 +288,35 @@ def test_answers_that_are_no_numbers_are_infinitely_far(form):
     found = Validation(model, images_of(8)).distances(broken)
     assert np.isinf(found.values).all()
     assert len(found.values) == 8
+
+
+def sharp(*, probabilities):
+    """A classifier that is sure of every image, as trained ones are; and the same one with a Softmax behind."""
+    proto = networks.residual_network()
+    for weight in proto.graph.initializer:
+        if weight.name.startswith("fc."):
+            weight.CopyFrom(numpy_helper.from_array(10 * numpy_helper.to_array(weight), weight.name))
+    if probabilities:
+        proto.graph.node.append(make_node("Softmax", "logits", "p", axis=-1))
+        proto.graph.output[0].name = "p"
+    return lowbit.load(proto)
+
+
+@pytest.mark.parametrize("recipe", ["int8", "int4", "linear4"])
+def test_a_softmax_behind_the_logits_changes_no_verdict(recipe):
+    logits, probabilities = (
+        lowbit.quantize(sharp(probabilities=each), recipe, calibration=networks.inputs(64)) for each in (False, True)
+    )
+    assert len(logits.steps) > 1
+    for one, other in zip(logits.steps, probabilities.steps, strict=True):
+        assert (one.name, one.kept, one.measure) == (other.name, other.kept, other.measure)
+        np.testing.assert_allclose([other.before, other.after], [one.before, one.after], rtol=2e-3)
+
+
+def test_a_softmax_behind_the_logits_changes_no_sensitivity():
+    logits, probabilities = (
+        sensitivities(each, images_of(32), [layer.node for layer in layers(each)], EFFORTS["fast"], threads=1)
+        for each in (sharp(probabilities=False), sharp(probabilities=True))
+    )
+    for node, one in logits.items():
+        assert probabilities[node].cost == pytest.approx(one.cost, rel=1e-2)

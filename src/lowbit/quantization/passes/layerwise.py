@@ -120,11 +120,12 @@ class LayerwisePass:
         Args:
             layer: the layer that the pass has come to.
             weight: decoded, in the stored shape.
-            bias: corrected; None leaves it, and so does a bias that other layers read too.
+            bias: corrected [output channels]; None leaves it, and so does a bias that other layers read too.
         """
         self._replaced[layer.weight] = weight
         if bias is not None and layer.bias is not None and self._owns_bias(layer):
-            self._replaced[layer.bias] = self.biases[layer.bias] = bias
+            stored = bias.reshape(self.model.weights[layer.bias].shape)  # an Add takes [1, 1, channels] as well
+            self._replaced[layer.bias] = self.biases[layer.bias] = stored
 
     def _owns_bias(self, layer: Layer) -> bool:
         return layer.bias is not None and self._bias_readers[layer.bias] == 1

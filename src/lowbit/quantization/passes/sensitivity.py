@@ -20,9 +20,9 @@ from typing import Any
 
 import numpy as np
 
-from lowbit.calibration.answers import Answer, are_classes, fair_temperature, per_image, relative_errors
+from lowbit.calibration.answers import Answer, distances, fair_temperature, per_image
 from lowbit.calibration.batches import Batches
-from lowbit.calibration.divergence import BATCH_SIZE, mean_kl
+from lowbit.calibration.divergence import BATCH_SIZE
 from lowbit.calibration.moments import Moments
 from lowbit.data.dataset import Dataset
 from lowbit.errors import ModelError
@@ -203,11 +203,7 @@ class Rest:
         if not self._reference:
             return SHARE  # nothing to judge by: every layer may lose the same share
         answers = self._answers(weights, rounded)
-        if are_classes(self._reference):
-            ((name, reference),) = self._reference.items()
-            logits, others = (np.asarray(each).reshape(len(reference), -1) for each in (reference, answers[name]))
-            return mean_kl(logits / self._temperature, others / self._temperature)
-        return float(relative_errors(self._reference, answers).mean())
+        return float(distances(self._reference, answers, temperature=self._temperature).mean())
 
     def _move_to(self, layer: Layer) -> None:
         """Begin just before a layer, if what is read from there on takes little memory."""

@@ -5,6 +5,7 @@ compared with the float model's; where the file would only unpack weights, the n
 
 - A classifier (one output [images, classes]) is judged by the mean KL divergence of its answers, its logits first
   divided by their mean standard deviation, so that every image has a say (`calibration.answers.fair_temperature`).
+  Where it gives probabilities, its logits are their logarithms.
 - Any other network is judged by the squared error of all its float outputs, relative to the variance of each channel of
   each output, in the mean: of a detector scores count as much as boxes, though these are a hundred times larger.
 
