@@ -37,8 +37,11 @@ def keeping(place: Path, known: Mapping[str, Any]) -> Iterator[None]:
     try:
         if place.parent.is_symlink():
             raise OSError("it is a link, which is not followed")
-        place.mkdir(parents=True, exist_ok=True)
-        (place / INDEX).unlink(missing_ok=True)
+        # What lies there is damaged, or somebody else's: links in it would lead what is written elsewhere.
+        if place.is_symlink():
+            place.unlink()
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir(parents=True)
         yield
         files = {path.name: sha256_file(path) for path in sorted(place.iterdir())}
         (place / INDEX).write_text(json.dumps({"files": files, "known": known}))
@@ -54,12 +57,19 @@ def known_of(place: Path) -> Mapping[str, Any]:
     Raises:
         One of `DAMAGES`: it is not there, or not whole.
     """
-    index = json.loads((place / INDEX).read_bytes())
+    index = json.loads(_regular(place / INDEX).read_bytes())
     for name, sha256 in index["files"].items():
-        if sha256_file(place / Path(name).name) != sha256:
+        if sha256_file(_regular(place / Path(name).name)) != sha256:
             raise ValueError(f"{name} is damaged")
     known: Mapping[str, Any] = index["known"]
     return known
+
+
+def _regular(path: Path) -> Path:
+    """A file, which ends when it is read; a pipe may not."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is no file")
+    return path
 
 
 def forget(folder: Path) -> None:

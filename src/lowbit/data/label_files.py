@@ -170,10 +170,7 @@ def _array(path: Path) -> Array:
         if found is None:
             raise DataError("there is no array 'labels' or 'y'.", where=str(path), remedy=REMEDY)
         return found
-    try:
-        return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"cannot read the array: {error}.", where=str(path), remedy=REMEDY) from error
+    return npz.read_npy(path)
 
 
 def _json(path: Path) -> Mapping[str, Any]:

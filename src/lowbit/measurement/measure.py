@@ -17,7 +17,7 @@ from lowbit.data.opening import open_data
 from lowbit.engines import engine_version
 from lowbit.errors import DataError, EngineError
 from lowbit.files import sha256_file
-from lowbit.formats.opening import load
+from lowbit.formats.opening import check_memory, load
 from lowbit.graph.model import Model
 from lowbit.measurement.accuracy import Score
 from lowbit.measurement.conditions import Conditions
@@ -84,6 +84,9 @@ def measure(
         data, per_run = _runs(model, open_data(data, model), conditions)
         conditions = dataclasses.replace(conditions, batch=per_run or conditions.batch)
         made_for = [candidate.engines for candidate in candidates]
+        for path, own in zip(paths[1:], made_for[1:], strict=True):
+            if not own:
+                check_memory(path, model)
         chosen, notes = entries(paths, data, conditions, made_for=made_for, progress=progress)
         kept = sorted({entry.file for entry in chosen})
         if not kept or candidates[kept[0]].recipe != candidates[0].recipe:
