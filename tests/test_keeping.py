@@ -13,8 +13,11 @@ def test_links_that_somebody_planted_are_not_followed(tmp_path):
     place.mkdir(parents=True)
     for name in ("weights", INDEX):
         (place / name).symlink_to(victim)
+    os.link(victim, place / "also")
+    os.mkfifo(place / "pipe")
     with keeping(place, {"known": 1}):
-        (place / "weights").write_text("new")
+        for name in ("weights", "also", "pipe"):
+            (place / name).write_text("new")
     assert victim.read_text() == "precious"
     assert known_of(place) == {"known": 1}
     away = tmp_path / "away"

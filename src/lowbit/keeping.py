@@ -37,11 +37,14 @@ def keeping(place: Path, known: Mapping[str, Any]) -> Iterator[None]:
     try:
         if place.parent.is_symlink():
             raise OSError("it is a link, which is not followed")
-        # What lies there is damaged, or somebody else's: links in it would lead what is written elsewhere.
         if place.is_symlink():
             place.unlink()
-        shutil.rmtree(place, ignore_errors=True)
-        place.mkdir(parents=True)
+        place.mkdir(parents=True, exist_ok=True)
+        (place / INDEX).unlink(missing_ok=True)
+        for path in place.iterdir():
+            # What somebody else put there would lead elsewhere; another run's own files stay, as it may be at work.
+            if path.is_symlink() or not path.is_file() or path.stat().st_nlink > 1:
+                path.unlink()
         yield
         files = {path.name: sha256_file(path) for path in sorted(place.iterdir())}
         (place / INDEX).write_text(json.dumps({"files": files, "known": known}))
