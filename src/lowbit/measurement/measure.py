@@ -18,6 +18,7 @@ from lowbit.engines import engine_version
 from lowbit.errors import DataError, EngineError
 from lowbit.files import sha256_file
 from lowbit.formats.opening import check_memory, load
+from lowbit.graph.memory import samples_that_fit
 from lowbit.graph.model import Model
 from lowbit.measurement.accuracy import Score
 from lowbit.measurement.conditions import Conditions
@@ -92,7 +93,10 @@ def measure(
         if not kept or candidates[kept[0]].recipe != candidates[0].recipe:
             raise EngineError("no installed engine runs the first file.", where=str(paths[0]), remedy=" ".join(notes))
         rows_of = [dataclasses.replace(entry, file=kept.index(entry.file)) for entry in chosen]
-        subject = Subject([candidates[file] for file in kept], [paths[file] for file in kept], rows_of, data, per_run)
+        together = min(Runs.size, samples_that_fit(model.ir))
+        subject = Subject(
+            [candidates[file] for file in kept], [paths[file] for file in kept], rows_of, data, per_run, together
+        )
         comparison = _measured(subject, conditions, model, progress)
         rows = with_sizes(
             comparison.rows,
@@ -133,6 +137,7 @@ class Subject:
         entries: the rows: which file on which engine.
         data: evaluation samples.
         per_run: how many of them go into a run, where the model decides that.
+        together: how many do where it does not.
     """
 
     candidates: Sequence[Candidate]
@@ -140,6 +145,7 @@ class Subject:
     entries: Sequence[Entry]
     data: Dataset
     per_run: int | None
+    together: int
 
     @property
     def labels(self) -> list[str]:
@@ -192,7 +198,7 @@ def _judged(
     Outputs can be large: besides the float model's only those of one file are there at a time, and of classifiers the
     scores of all.
     """
-    runs = Runs(subject.per_run or 32, exactly=subject.per_run is not None)
+    runs = Runs(subject.per_run or subject.together, exactly=subject.per_run is not None)
     scores: list[Score] = []
     predictions: list[Prediction] = []
     reference, task, judgement = None, None, None
