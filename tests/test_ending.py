@@ -58,6 +58,50 @@ def test_what_was_written_is_said(tmp_path):
     assert done.stderr == f"Interrupted; already written: {tmp_path / 'done'}.\n"
 
 
+# A loop without end in ONNX Runtime, where Python hears of no signal.
+BUSY = """
+import sys, tempfile
+from pathlib import Path
+import numpy as np
+from onnx import TensorProto, helper
+from lowbit.ending import ending_quietly
+from lowbit.engines import open_session
+from lowbit.staging import staged_folder
+value = helper.make_tensor_value_info
+body = helper.make_graph(
+    [helper.make_node("Identity", ["go"], ["on"]), helper.make_node("Sqrt", ["a"], ["b"])], "body",
+    [value("i", TensorProto.INT64, []), value("go", TensorProto.BOOL, []), value("a", TensorProto.FLOAT, [1])],
+    [value("on", TensorProto.BOOL, []), value("b", TensorProto.FLOAT, [1])],
+)
+loop = helper.make_node("Loop", ["", "yes", "x"], ["y"], body=body)
+graph = helper.make_graph(
+    [loop], "g", [value("x", TensorProto.FLOAT, [1])], [value("y", TensorProto.FLOAT, [1])],
+    [helper.make_tensor("yes", TensorProto.BOOL, [], [True])],
+)
+model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+folder = Path(sys.argv[1])
+with ending_quietly(), tempfile.TemporaryDirectory(dir=folder), staged_folder(folder):
+    session = open_session(model.SerializeToString(), threads=1)
+    print("ready", flush=True)
+    session.run({"x": np.ones(1, np.float32)})
+"""
+
+
+def test_a_runtime_that_never_comes_back_is_left(tmp_path):
+    """As in a Loop without end: the second signal ends what the first could not."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", BUSY, str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGTERM)
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=30)
+    assert (process.returncode, error) == (130, "Interrupted; nothing was written.\n")
+    assert list(tmp_path.iterdir()) == []
+
+
 LIBRARY = """
 import os, signal, time
 from lowbit.ending import ending_quietly

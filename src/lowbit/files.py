@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from lowbit.errors import DataError, OutputError
+from lowbit.errors import DataError, ModelError, OutputError
 from lowbit.leftovers import make_part
 
 CHUNK_BYTES = 1 << 20
@@ -20,6 +20,7 @@ CHUNK_BYTES = 1 << 20
 written: list[Path] = []
 # What zipfile raises of an archive that is cut, damaged, encrypted, or packed in a way that it does not know.
 ZIP_DAMAGES = (OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
+LARGEST_FILE = (1 << 31) - 1  # of a model: what protobuf and flatbuffers can hold
 OTHER_NAME = "Choose another name for the output."
 
 
@@ -124,6 +125,26 @@ def check_has_end(path: Path) -> None:
         return
     if endless:
         raise DataError("is a device or a pipe.", where=str(path), remedy="Give a file or a folder.")
+
+
+def read_model_file(path: Path | str) -> bytes:
+    """The bytes of a file that holds a model, of whatever format.
+
+    Raises:
+        ModelError: it cannot be read, or is too large for any of them.
+        DataError: it is a device or a pipe.
+    """
+    check_has_end(Path(path))
+    try:
+        with Path(path).open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > LARGEST_FILE:
+                what = f"has {size:,} bytes, the maximum is {LARGEST_FILE:,}."
+                raise ModelError(what, where=str(path), remedy="Networks over 2 GB are not supported.")
+            return file.read(size)
+    except (OSError, ValueError) as error:
+        what = f"cannot be read: {getattr(error, 'strerror', None) or error}."
+        raise ModelError(what, where=str(path), remedy="Check the path.") from error
 
 
 def check_apart(output: Path, inputs: Iterable[Path]) -> None:

@@ -37,8 +37,14 @@ def keeping(place: Path, known: Mapping[str, Any]) -> Iterator[None]:
     try:
         if place.parent.is_symlink():
             raise OSError("it is a link, which is not followed")
+        if place.is_symlink():
+            place.unlink()
         place.mkdir(parents=True, exist_ok=True)
         (place / INDEX).unlink(missing_ok=True)
+        for path in place.iterdir():
+            # What somebody else put there would lead elsewhere; another run's own files stay, as it may be at work.
+            if path.is_symlink() or not path.is_file() or path.stat().st_nlink > 1:
+                path.unlink()
         yield
         files = {path.name: sha256_file(path) for path in sorted(place.iterdir())}
         (place / INDEX).write_text(json.dumps({"files": files, "known": known}))
@@ -54,12 +60,19 @@ def known_of(place: Path) -> Mapping[str, Any]:
     Raises:
         One of `DAMAGES`: it is not there, or not whole.
     """
-    index = json.loads((place / INDEX).read_bytes())
+    index = json.loads(_regular(place / INDEX).read_bytes())
     for name, sha256 in index["files"].items():
-        if sha256_file(place / Path(name).name) != sha256:
+        if sha256_file(_regular(place / Path(name).name)) != sha256:
             raise ValueError(f"{name} is damaged")
     known: Mapping[str, Any] = index["known"]
     return known
+
+
+def _regular(path: Path) -> Path:
+    """A file, which ends when it is read; a pipe may not."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is no file")
+    return path
 
 
 def forget(folder: Path) -> None:

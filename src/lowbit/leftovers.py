@@ -25,6 +25,7 @@ PREFIX = ".lowbit-"
 PART, WHOLE = ".part", ".whole"
 # In a folder the lock is on this file: the folder's own lock is for those who write into it.
 OWNER = ".owner"
+stages: set[Path] = set()  # of this process: who ends it from elsewhere removes them
 NAME = re.compile(rf"{re.escape(PREFIX)}[a-z0-9_]{{8}}({re.escape(PART)}|{re.escape(WHOLE)})?")
 
 
@@ -71,10 +72,12 @@ def made_stage(folder: Path) -> Iterator[Path]:
     """A new folder in a folder that is `held`; it is locked until the block ends, and stays."""
     stage = Path(tempfile.mkdtemp(prefix=PREFIX, dir=folder))
     handle = os.open(stage / OWNER, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+    stages.add(stage)
     try:
         lock(handle)
         yield stage
     finally:
+        stages.discard(stage)
         os.close(handle)
 
 

@@ -39,7 +39,7 @@ def staged_folder(path: Path | str, names: Sequence[str] = ()) -> Iterator[Path]
             files that were finished, if there are any.
     """
     path = Path(path)
-    new = not path.exists()
+    new = [folder for folder in (path, *path.parents) if not folder.exists()]
     try:
         with contextlib.ExitStack() as stack:
             with _told(path):
@@ -60,9 +60,9 @@ def staged_folder(path: Path | str, names: Sequence[str] = ()) -> Iterator[Path]
                     keep(error, _files(stage))
                 raise
     finally:
-        if new:
+        for folder in new:
             with contextlib.suppress(OSError):  # not empty: the run succeeded, or something else uses it
-                path.rmdir()
+                folder.rmdir()
 
 
 def keep(error: OutputError, files: Iterable[Path] = ()) -> Path | None:

@@ -76,6 +76,11 @@ COMMANDS = (
     "pack {net} -o {out}.lowbit",
     "pack {odd} -o {out}.lowbit",
     "unpack {net} -o {out}.onnx",
+    "prepare {net} --mean 0.5 --std 0.5 -o {out}.onnx",
+    "diagnose {net} --data {data} -r linear4",
+    "search {net} --data {data} --max-drop 9 --time 1s --recipes linear8 -o {out}.onnx",
+    "export {net}",
+    "explain unpack{evil}",
     "inspect {missing}",
     "inspect {net} --nothing{evil}",
 )
@@ -87,7 +92,9 @@ def test_no_command_prints_control_characters(folder, command, tmp_path, capfd):
     given |= {"data": folder / "data.npz", "labels": folder / "labels.npz", "missing": f"no{EVIL}", "evil": EVIL}
     words = [word.format(out=tmp_path / f"out{EVIL.replace('/', '')}", **given) for word in command.split()]
     code, out, error = run(*words, capsys=capfd)  # runtimes write below Python
-    assert code == (0 if re.search("{net}|pack {odd}", command) and not re.search("nothing|unpack", command) else 2)
+    assert code == (
+        0 if re.search("{net}|pack {odd}", command) and not re.search("nothing|unpack|export", command) else 2
+    )
     said = STYLES.sub("", out + error)
     assert printable(said, keep="\n") == said
     assert not any(line.startswith("Error: forged") for line in said.splitlines())

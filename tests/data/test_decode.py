@@ -151,6 +151,14 @@ def test_missing_file_is_named(tmp_path):
         decode_file(tmp_path / "gone.png")
 
 
+def test_a_file_of_few_bytes_and_many_pixels_is_a_bomb(tmp_path):
+    """Below pillow's limit; two of them at a time took 2 GB."""
+    path = save(Image.new("1", (4100, 4100)), tmp_path / "blank.png")
+    with pytest.raises(DataError, match=r"blank\.png.*bytes unpack to 4100x4100"):
+        decode_file(path)
+    assert decode_file(save(Image.new("1", (4000, 4000)), path)).shape == (4000, 4000, 3)
+
+
 @pytest.mark.parametrize("side", [150, 1000])  # a little over the limit (pillow warns), and far over (pillow raises)
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_decompression_bombs_are_refused_by_name(tmp_path, monkeypatch, side):

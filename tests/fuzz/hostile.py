@@ -59,7 +59,7 @@ class Ending:
             return "traceback"
         if self.code not in (0, 2, 3, 4) or (self.code and not self.words.strip()):
             return f"exit code {self.code}"
-        if self.code and self.words.count("Error: ") != 1:
+        if self.code and sum(line.startswith("Error: ") for line in self.words.splitlines()) != 1:
             return "not one sentence"
         if self.seconds > SECONDS:
             return f"{self.seconds:.0f} s"

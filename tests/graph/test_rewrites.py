@@ -140,6 +140,20 @@ CASES = {
         ["Relu", "Neg", "Add"],
         ["Relu", "Add"],
     ),
+    "fold_reduced_constants": (
+        lambda: onnx.shape_inference.infer_shapes(
+            after(
+                ("Tile", ["w", "t"], ["n"], {}),
+                ("ReduceSum", ["n"], ["s"], {"keepdims": 0}),
+                ("Add", ["r", "s"], ["y"], {}),
+                w=normal(1, 4),
+                t=np.array([1 << 15]),
+            )
+        ),
+        operators,
+        ["Relu", "Tile", "ReduceSum", "Add"],
+        ["Relu", "Tile", "Add"],
+    ),
     "write_all_axes": (
         lambda: make(
             [("Pad", ["x", "by", "", "at"], ["y"], {})],

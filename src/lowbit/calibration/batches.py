@@ -17,6 +17,7 @@ from lowbit.data.opening import bound
 from lowbit.data.samples import Samples
 from lowbit.engines import open_session
 from lowbit.errors import DataError, EngineError
+from lowbit.graph.memory import samples_that_fit
 from lowbit.graph.model import Model
 from lowbit.graph.rows import keeps_samples_apart
 
@@ -46,7 +47,7 @@ class Batches:
         self.data = bound(data, model)
         fixed = samples_per_run(model, self.data)
         self.fixed = fixed is not None
-        self.size = fixed or size
+        self.size = fixed or min(size, samples_that_fit(model.ir))
         self.limit = data.count if limit is None else min(limit, data.count)
         self.count = self.limit // self.size if self.fixed else -(-self.limit // self.size)
         if self.count == 0:

@@ -1,7 +1,7 @@
 """`pack` and `unpack`: entropy-coded archives of ONNX files."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -112,6 +112,9 @@ def pack(
             ("--confidence", goal.confidence),
             ("--strict", goal.strict or None),
             ("--resume", goal.resume or None),
+            ("--limit", images.limit),
+            ("--effort", None if goal.effort == GoalOptions.effort else goal.effort),
+            *((f"--{name.replace('_', '-')}", value) for name, value in asdict(preprocessing).items()),
         ):
             if value is not None:
                 raise SchemeError(

@@ -109,12 +109,12 @@ def _sizes(model: Path, ledger: "Ledger", size: SizeOptions, quiet: bool) -> "Si
         ModelError: coding was asked for, and the weights are in another file.
     """
     from lowbit.errors import ModelError
-    from lowbit.formats.opening import read_file
+    from lowbit.files import read_model_file
     from lowbit.formats.size_report import sizes
 
-    data = read_file(model)
+    data = read_model_file(model)
     if len(data) == ledger.total:
-        original = None if size.against is None else read_file(size.against)
+        original = None if size.against is None else read_model_file(size.against)
         with progress_bar(quiet) as progress:
             return sizes(data, against=original, coded=size.coded, control=size.control, progress=progress)
     if size.coded or size.control or size.against is not None:

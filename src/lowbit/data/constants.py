@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lowbit.data import npz
 from lowbit.errors import DataError
 from lowbit.graph.model import ValueInfo
 
@@ -79,13 +80,7 @@ def parse_feed(text: str) -> tuple[str, float | Array]:
     if value in FILLS:
         return name, FILLS[value]
     if value.endswith(".npy"):
-        try:
-            array = np.load(Path(value), allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise DataError(f"cannot read the array: {error}.", where=value, remedy=REMEDY) from error
-        if not isinstance(array, np.ndarray) or array.dtype.kind not in "iufb":
-            raise DataError("this is no array of numbers.", where=value, remedy=REMEDY)
-        return name, array
+        return name, npz.read_npy(Path(value))
     try:
         return name, float(value)
     except ValueError as error:

@@ -17,7 +17,7 @@ import numpy as np
 from lowbit.data import arrays
 from lowbit.data.sources import Array, Source
 from lowbit.errors import DataError
-from lowbit.files import ZIP_DAMAGES
+from lowbit.files import ZIP_DAMAGES, check_has_end
 from lowbit.graph.preprocessing import Preprocessing
 
 IMAGE_KEYS = ("images", "x")
@@ -79,6 +79,28 @@ def read(path: Path, keys: Collection[str] | None = None) -> dict[str, Array]:
     with _opened(path) as archive:
         members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
         return {key: _array(archive, member, path) for key, member in members.items() if keys is None or key in keys}
+
+
+def read_npy(path: Path) -> Array:
+    """The array of a .npy file, which stays in it.
+
+    Raises:
+        DataError: a device or a pipe, unreadable, damaged, or of another type than numbers.
+    """
+    check_has_end(path)
+    try:
+        with path.open("rb") as file:
+            shape, fortran, dtype = _header(file, str(path))
+            offset = file.tell()
+        missing = offset + math.prod(shape) * dtype.itemsize - path.stat().st_size
+        if missing > 0:
+            raise DataError(f"ends {missing} bytes too early.", where=str(path), remedy="Save it again.")
+        if 0 in shape:
+            return np.empty(shape, dtype)
+        return np.memmap(path, dtype=dtype, mode="r", offset=offset, shape=shape, order="F" if fortran else "C")
+    except (OSError, ValueError, EOFError) as error:
+        what = f"cannot read the array: {getattr(error, 'strerror', None) or error}."
+        raise DataError(what, where=str(path), remedy="Save it with np.save.") from error
 
 
 @contextlib.contextmanager

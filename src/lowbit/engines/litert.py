@@ -22,6 +22,7 @@ from lowbit.engines.litert_reader import LiteRtFile, read_litert
 from lowbit.engines.messages import cause
 from lowbit.engines.session import Array, Session
 from lowbit.errors import EngineError
+from lowbit.files import read_model_file
 
 CHANNELS_LAST = (0, 2, 3, 1)
 # Written by `lowbit.formats.litert.write`: {"inputs": {name: axes}, "outputs": ...}; stored axis i holds axis axes[i].
@@ -142,7 +143,7 @@ def open_session(model: bytes | Path | str, *, threads: int, optimized_to: Path 
     """See `lowbit.engines.session.open_session`; what is written to `optimized_to` is a list of operators."""
     where = "litert" if isinstance(model, bytes) else str(model)
     try:
-        content = model if isinstance(model, bytes) else Path(model).read_bytes()
+        content = model if isinstance(model, bytes) else read_model_file(model)
         layout = _layout(read_litert(content, where))
         with _quiet():
             runtime = litert.Interpreter(model_content=content, num_threads=threads or None)

@@ -36,7 +36,8 @@ import numpy as np
 import onnx
 
 from lowbit.engines.litert_reader import read_litert
-from lowbit.errors import ModelError
+from lowbit.errors import LowbitError, ModelError
+from lowbit.files import read_model_file
 from lowbit.formats.quantized_graph import BiasCodes, ByteInput, ByteLayer, QuantizedGraph
 from lowbit.graph.model import Model
 from lowbit.graph.ops import Layer, layers
@@ -240,8 +241,8 @@ def byte_layout(model: bytes | Path | str) -> str | None:
     """
     if not isinstance(model, bytes) and Path(model).suffix == ".tflite":
         try:
-            return "NHWC" if FACTORS_KEY in read_litert(Path(model).read_bytes(), str(model)).metadata else None
-        except (OSError, ModelError):
+            return "NHWC" if FACTORS_KEY in read_litert(read_model_file(model), str(model)).metadata else None
+        except LowbitError:
             return None
     try:
         proto = (

@@ -12,7 +12,7 @@ import onnx
 
 from lowbit.engines.litert_reader import read_litert
 from lowbit.errors import ArchiveError, ModelError, OutputError
-from lowbit.files import check_has_end
+from lowbit.files import read_model_file
 from lowbit.formats.ledger import NUMBERS, Ledger
 from lowbit.formats.litert.ledger import litert_layer_weights, read_litert_ledger
 from lowbit.formats.onnx import archive
@@ -152,6 +152,16 @@ def check_calls(path: Path | str) -> None:
         check_functions(graph_load.read_proto(Path(path), external=False), str(path))
 
 
+def check_memory(path: Path | str, model: Model) -> None:
+    """Refuse an ONNX file that is to run beside a model, and would fill the memory.
+
+    Raises:
+        ModelError: it is one, or no ONNX file at all.
+    """
+    if not is_litert(path):
+        graph_load.check_file_memory(Path(path), model)
+
+
 def file_rules(path: Path | str) -> tuple[str, ...]:
     """The rules by which a file was quantized, as it says itself; empty if it does not, or cannot be read."""
     rules = _said(path, RULES_KEY)
@@ -168,7 +178,7 @@ def _said(path: Path | str, key: str) -> object:
     """What a file's metadata say under a key, read as JSON; None if they say nothing of the kind."""
     try:
         if is_litert(path):
-            said = read_litert(Path(path).read_bytes(), str(path)).text(key)
+            said = read_litert(read_model_file(path), str(path)).text(key)
         else:
             entries = onnx.load(str(path), load_external_data=False).metadata_props
             said = next((entry.value for entry in entries if entry.key == key), None)
@@ -214,7 +224,7 @@ def file_ledger(path: Path | str, onnx_path: Path) -> Ledger:
     path = Path(path)
     if not is_archive(path):
         return inside
-    data = path.read_bytes()
+    data = read_model_file(path)
     sections = section_bytes(data)
     spent = dict.fromkeys(inside.bytes, 0)
     spent["codes"] = sections["codes"]
@@ -233,7 +243,7 @@ def pack_file(path: Path | str) -> bytes:
         raise ModelError("is an archive already.", where=str(path), remedy="Give the ONNX file.")
     if is_foreign(path):
         return archive.pack(load(path).to_bytes())
-    data = read_file(path)
+    data = read_model_file(path)
     graph_load.parse(data, str(path))  # which knows how to say what is wrong with it
     try:
         return archive.pack(data)
@@ -249,22 +259,6 @@ def unpack_file(path: Path | str) -> bytes:
         ArchiveError: not an archive, or a damaged one.
     """
     try:
-        return archive.unpack(read_file(path))
+        return archive.unpack(read_model_file(path))
     except ArchiveError as error:
         raise ArchiveError(error.what, where=str(path), remedy=error.remedy) from error
-
-
-def read_file(path: Path | str) -> bytes:
-    """The bytes of a model file.
-
-    Raises:
-        ModelError: it cannot be read.
-        DataError: it is a device or a pipe.
-    """
-    check_has_end(Path(path))
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise ModelError(
-            f"cannot be read: {error.strerror or error}.", where=str(path), remedy="Check the path."
-        ) from error

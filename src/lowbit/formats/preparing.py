@@ -7,7 +7,7 @@ from pathlib import Path
 import onnx
 
 from lowbit.errors import ModelError
-from lowbit.files import write_atomically
+from lowbit.files import read_model_file, write_atomically
 from lowbit.formats.opening import is_archive, load
 from lowbit.graph.external_data import load_external_data
 from lowbit.graph.load import parse
@@ -61,7 +61,7 @@ def write_prepared(model: Model, source: Path, output: Path) -> Path:
     """
     if source.suffix != ".onnx" or is_archive(source):
         return save(model, output)
-    proto = parse(source.read_bytes(), str(source))
+    proto = parse(read_model_file(source), str(source))
     load_external_data(proto, source.parent, str(source))
     said = {entry.key: entry.value for entry in proto.metadata_props} | own_metadata(model)
     onnx.helper.set_model_props(proto, said)

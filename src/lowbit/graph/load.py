@@ -12,13 +12,14 @@ import onnx_ir as ir
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from lowbit.errors import ModelError
-from lowbit.graph.checks import check_graph, check_tensors, check_versions
+from lowbit.graph.checks import byte_count, check_graph, check_tensors, check_versions, tensors
 from lowbit.graph.class_names import class_names
 from lowbit.graph.exporters import stated_preprocessing
 from lowbit.graph.external_data import load_external_data
+from lowbit.graph.memory import STORED, check_memory
 from lowbit.graph.model import LARGEST_BYTES, MEMORY, Model
 from lowbit.graph.precision import noted
-from lowbit.graph.prepare import prepare
+from lowbit.graph.prepare import infer_shapes, inline_functions, lift_constants, prepare
 from lowbit.graph.preprocessing import METADATA_KEY, Preprocessing
 from lowbit.graph.sizes import Sizes, set_sizes
 from lowbit.graph.versions import to_supported_opset
@@ -95,20 +96,11 @@ def from_proto(
     metadata = {entry.key: entry.value for entry in proto.metadata_props}
     own = metadata.get(METADATA_KEY)
     preprocessing = None if own is None else Preprocessing.from_json(own)
-    proto = to_supported_opset(proto, source)
-    try:
-        graph = ir.from_proto(proto)
-    except Exception as error:  # onnx_ir wraps errors, the innermost cause last
-        cause: BaseException = error
-        while cause.__cause__ is not None:
-            cause = cause.__cause__
-        raise ModelError(
-            f"has an invalid part: {str(cause).splitlines()[0] if str(cause) else type(cause).__name__}.",
-            where=source,
-            remedy="Copy or export the model again.",
-        ) from error
+    graph = _as_ir(to_supported_opset(proto, source), source)
     del proto
     trained = prepare(graph, source, trained_parameters=trained_parameters)
+    if not sizes:  # which are the user's own then
+        check_memory(graph, source)
     model = Model(graph, trained, preprocessing, source, remarks, noted(graph))
     if not all_weights(model):
         raise ModelError(
@@ -124,6 +116,37 @@ def from_proto(
         stated, note = stated_preprocessing(metadata, folder, model.input.shape)
         return replace(model, preprocessing=stated, preprocessing_note=note)
     return model
+
+
+def _as_ir(proto: onnx.ModelProto, source: str) -> ir.Model:
+    """A checked message as a graph that can be changed, with the bytes of its tensors noted beside it."""
+    try:
+        graph = ir.from_proto(proto)
+    except Exception as error:  # onnx_ir wraps errors, the innermost cause last
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        raise ModelError(
+            f"has an invalid part: {str(cause).splitlines()[0] if str(cause) else type(cause).__name__}.",
+            where=source,
+            remedy="Copy or export the model again.",
+        ) from error
+    graph.meta[STORED] = sum(byte_count(tensor, source) for tensor in tensors(proto))
+    return graph
+
+
+def check_file_memory(path: Path, model: Model) -> None:
+    """Refuse an ONNX file, of whoever made it, whose tensors would fill the memory where those of a model do not.
+
+    Raises:
+        ModelError: so it is, or it is no ONNX file.
+    """
+    proto = read_proto(path, external=False)
+    graph = _as_ir(proto, str(path))
+    del proto
+    for rewrite in (inline_functions, lift_constants, infer_shapes):
+        rewrite(graph)
+    check_memory(graph, str(path), beside=model.ir)
 
 
 def _remarks(proto: onnx.ModelProto) -> tuple[str, ...]:

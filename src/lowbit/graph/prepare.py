@@ -28,6 +28,7 @@ from lowbit.graph.rewrites.noted_sizes import forget_named_sizes
 from lowbit.graph.rewrites.other_floats import to_float32
 from lowbit.graph.rewrites.pads import fold_pads
 from lowbit.graph.rewrites.products import fold_gemm_factors, write_biases, write_gemms
+from lowbit.graph.rewrites.reduced_constants import fold_reduced_constants
 from lowbit.graph.rewrites.refusals import check_finite, check_inference
 from lowbit.graph.rewrites.reshapes import merge_reshapes, merge_slices
 from lowbit.graph.rewrites.rounded_up_pools import count_no_padding
@@ -114,6 +115,8 @@ def infer_shapes(model: ir.Model) -> None:
 
     They are inferred from the inputs anew: a symbol that an earlier run made up would stay for ever.
     """
+    inferred = INFERRED in model.meta
+    few = inferred and values_are_few(model.graph)
     noted = {
         output: output.shape
         for node in model.graph
@@ -126,7 +129,12 @@ def infer_shapes(model: ir.Model) -> None:
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=values_are_few(model.graph))(model)
+        if not inferred:  # without following values: which of them are vectors, and how long, is known only then
+            common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=False)(model)
+            model.meta[INFERRED] = True
+            few = values_are_few(model.graph)
+        if few or inferred:
+            common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=few)(model)
     finally:
         logger.setLevel(level)
     for output, shape in noted.items():
@@ -137,21 +145,30 @@ def infer_shapes(model: ir.Model) -> None:
 def values_are_few(graph: ir.Graph) -> bool:
     """Whether onnx may follow values, to know shapes that are computed: Concat makes more of them than there are.
 
-    It follows scalars and vectors alone, through the operators of `PROPAGATING`.
+    It follows scalars and vectors alone, through the operators of `PROPAGATING`; those that it does not know too, as
+    unknown numbers.
     """
     counts: dict[ir.Value, int] = {}
-    for value in graph.initializers.values():
-        if value.const_value is not None and len(value.const_value.shape) <= 1:
-            counts[value] = value.const_value.size
+    for value in (*graph.initializers.values(), *graph.inputs):
+        counts[value] = _length(value)
     total = 0
     for node in graph:
         sizes = [counts.get(value, 0) for value in node.inputs if value is not None]
-        if node.op_type not in PROPAGATING:
-            continue
-        size = sum(sizes) if node.op_type == "Concat" else max(sizes, default=0)
-        counts.update(dict.fromkeys(node.outputs, size))
-        total += size
+        size = 0
+        if node.op_type in PROPAGATING:
+            size = sum(sizes) if node.op_type == "Concat" else max(sizes, default=0)
+            total += size
+        counts.update((value, max(size, _length(value))) for value in node.outputs)
     return total <= MOST_PROPAGATED
+
+
+def _length(value: ir.Value) -> int:
+    """How many numbers there are to follow in a scalar or vector; 0 where that is not known, or it has more axes."""
+    if value.const_value is not None:
+        return value.const_value.size if len(value.const_value.shape) <= 1 else 0
+    if value.shape is None or len(value.shape) > 1:
+        return 0
+    return next((dim for dim in value.shape if isinstance(dim, int)), 1)
 
 
 def _open(shape: ir.Shape) -> int:
@@ -197,6 +214,7 @@ REWRITES: tuple[tuple[Rewrite, ...], ...] = (
         remove_no_ops,
         write_known_sizes,
         fold_constants,
+        fold_reduced_constants,
         write_all_axes,
         count_no_padding,
         remove_unused_nodes,
@@ -226,6 +244,7 @@ MOST_ROUNDS = 16
 PROPAGATING = frozenset(
     ("Add", "Cast", "Concat", "Gather", "Identity", "Mul", "Reshape", "Slice", "Squeeze", "Sub", "Unsqueeze")
 )
+INFERRED = "lowbit.inferred"  # beside a model whose shapes were inferred here, not noted by a stranger
 MOST_PROPAGATED = 1 << 20  # numbers; each takes a hundred bytes while shapes are inferred
 
 

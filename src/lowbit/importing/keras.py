@@ -24,6 +24,7 @@ from lowbit.graph.model import LARGEST_BYTES
 from lowbit.importing.imported import Array, Given, Imported, check_answers, first_line, quoted, require
 from lowbit.importing.keras_process import exported_on_torch
 from lowbit.importing.names import name_layers, rename
+from lowbit.importing.room import bounded_memory
 from lowbit.importing.torch import silent, with_open_batch
 
 if TYPE_CHECKING:
@@ -44,13 +45,14 @@ def read_keras(path: Path, given: Given) -> Imported:
     source = str(path)
     _check_archive(path)
     keras = _keras(source)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            model = keras.models.load_model(path, compile=False, safe_mode=True)
-    except Exception as error:  # whatever a file makes Keras raise
-        raise _refusal(error, source) from error
-    return import_keras(model, given, source)
+    with bounded_memory(path):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                model = keras.models.load_model(path, compile=False, safe_mode=True)
+        except Exception as error:  # whatever a file makes Keras raise
+            raise _refusal(error, source) from error
+        return import_keras(model, given, source)
 
 
 def import_keras(model: "keras.Model", given: Given, source: str = "") -> Imported:

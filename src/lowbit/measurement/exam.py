@@ -5,6 +5,7 @@ from functools import cached_property
 
 from lowbit.calibration.batches import samples_per_run
 from lowbit.data.dataset import Dataset
+from lowbit.graph.memory import samples_that_fit
 from lowbit.graph.model import Model
 from lowbit.measurement.accuracy import Score
 from lowbit.measurement.judging import case_of, judged
@@ -64,4 +65,4 @@ class Exam:
 
 def _predicted(content: bytes, model: Model, data: Dataset) -> Answers:
     fixed = samples_per_run(model, data)
-    return predict(content, data, runs=Runs(fixed or BATCH, exactly=fixed is not None))
+    return predict(content, data, runs=Runs(fixed or min(BATCH, samples_that_fit(model.ir)), exactly=fixed is not None))

@@ -17,7 +17,8 @@ from lowbit.data.opening import open_data
 from lowbit.engines import engine_version
 from lowbit.errors import DataError, EngineError
 from lowbit.files import sha256_file
-from lowbit.formats.opening import load
+from lowbit.formats.opening import check_memory, load
+from lowbit.graph.memory import samples_that_fit
 from lowbit.graph.model import Model
 from lowbit.measurement.accuracy import Score
 from lowbit.measurement.conditions import Conditions
@@ -84,12 +85,18 @@ def measure(
         data, per_run = _runs(model, open_data(data, model), conditions)
         conditions = dataclasses.replace(conditions, batch=per_run or conditions.batch)
         made_for = [candidate.engines for candidate in candidates]
+        for path, own in zip(paths[1:], made_for[1:], strict=True):
+            if not own:
+                check_memory(path, model)
         chosen, notes = entries(paths, data, conditions, made_for=made_for, progress=progress)
         kept = sorted({entry.file for entry in chosen})
         if not kept or candidates[kept[0]].recipe != candidates[0].recipe:
             raise EngineError("no installed engine runs the first file.", where=str(paths[0]), remedy=" ".join(notes))
         rows_of = [dataclasses.replace(entry, file=kept.index(entry.file)) for entry in chosen]
-        subject = Subject([candidates[file] for file in kept], [paths[file] for file in kept], rows_of, data, per_run)
+        together = min(Runs.size, samples_that_fit(model.ir))
+        subject = Subject(
+            [candidates[file] for file in kept], [paths[file] for file in kept], rows_of, data, per_run, together
+        )
         comparison = _measured(subject, conditions, model, progress)
         rows = with_sizes(
             comparison.rows,
@@ -130,6 +137,7 @@ class Subject:
         entries: the rows: which file on which engine.
         data: evaluation samples.
         per_run: how many of them go into a run, where the model decides that.
+        together: how many do where it does not.
     """
 
     candidates: Sequence[Candidate]
@@ -137,6 +145,7 @@ class Subject:
     entries: Sequence[Entry]
     data: Dataset
     per_run: int | None
+    together: int
 
     @property
     def labels(self) -> list[str]:
@@ -189,7 +198,7 @@ def _judged(
     Outputs can be large: besides the float model's only those of one file are there at a time, and of classifiers the
     scores of all.
     """
-    runs = Runs(subject.per_run or 32, exactly=subject.per_run is not None)
+    runs = Runs(subject.per_run or subject.together, exactly=subject.per_run is not None)
     scores: list[Score] = []
     predictions: list[Prediction] = []
     reference, task, judgement = None, None, None

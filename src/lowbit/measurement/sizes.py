@@ -9,7 +9,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from lowbit.formats.opening import is_litert, read_file
+from lowbit.files import read_model_file
+from lowbit.formats.opening import is_litert
 from lowbit.formats.size_report import CONTROLS, Sizes, compressed, sizes
 from lowbit.measurement.results import Row
 from lowbit.progress import SILENT, Progress
@@ -44,7 +45,7 @@ def with_sizes(
         size = path.stat().st_size
         alone = first.file_bytes == size
         compress = control and index == 0 and alone
-        data = read_file(path) if alone and (compress or size <= LARGEST) else None
+        data = read_model_file(path) if alone and (compress or size <= LARGEST) else None
         known = None if data is None or is_litert(path) else sizes(data, coded=size <= LARGEST)
         whole = not first.details.ledger.get("codes") if known is None else known.float_bytes is not None
         measured.append((known, compressed(data) if compress and data is not None and whole else {}))

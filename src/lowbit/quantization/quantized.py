@@ -6,7 +6,7 @@ from pathlib import Path
 from lowbit.calibration.statistics import Statistics
 from lowbit.engines import ENGINES, chosen_engines
 from lowbit.errors import ModelError, SchemeError
-from lowbit.files import write_atomically
+from lowbit.files import read_model_file, write_atomically
 from lowbit.formats.devices import DEVICES
 from lowbit.formats.file_form import LITERT, ONNX, FileForm
 from lowbit.formats.input_bytes import with_byte_input
@@ -77,7 +77,7 @@ class Quantized:
         said = [types] if types else []
         if self.plan.target in DEVICES and Path(path).exists():
             beside = litert_beside if is_litert(path) else onnx_beside
-            found = beside(Path(path).read_bytes(), DEVICES[self.plan.target])
+            found = beside(read_model_file(path), DEVICES[self.plan.target])
             said += [f"Target {self.plan.target}: {sentence}." for sentence in found]
         if not is_litert(path):
             return (*self.notes, *said)

@@ -64,6 +64,10 @@ class Store:
         path, plan_path = self.path(candidate.plan), self.plan_path(candidate.plan)
         if path is None or plan_path is None or self.folder is None:
             return
+        record_path = self.folder / f"{self.key(candidate.plan)}.json"
+        for written in (path, plan_path, record_path):
+            if written.is_symlink():  # nobody gave it this name but who knows how candidates are called
+                written.unlink()
         write_atomically(path, candidate.content)
         write_plan(candidate.plan, self._model, plan_path)
         record = {
@@ -73,7 +77,7 @@ class Store:
             "latency_ms": candidate.latency_ms,
             "seconds": candidate.seconds,
         }
-        write_atomically(self.folder / f"{self.key(candidate.plan)}.json", json.dumps(record, indent=1) + "\n")
+        write_atomically(record_path, json.dumps(record, indent=1) + "\n")
 
     def find(self, name: str, choice: Mapping[str, str], decision: Plan) -> Candidate | None:
         """The candidate of a plan that was finished before; None without `resume`, or if anything of it is amiss."""
@@ -82,7 +86,7 @@ class Store:
             return None
         try:
             place = self.folder / f"{self.key(decision)}.json"
-            if place.stat().st_size > MOST_RECORD:
+            if not (place.is_file() and path.is_file()) or place.stat().st_size > MOST_RECORD:
                 return None
             record: dict[str, Any] = json.loads(place.read_text(encoding="utf-8"))
             content = path.read_bytes()

@@ -86,6 +86,14 @@ def test_the_chosen_re_fit_holds_on_positions_never_seen(positions_per_column, m
     assert errors["chosen"] < 1.2 * min(errors.values())
 
 
+def test_no_re_fit_wins_where_squares_are_beyond_float32():
+    weights, positions = layer()
+    x, t = positions(100)
+    with np.errstate(all="ignore"):
+        moments = moments_of(1e25 * x, 1e25 * t)
+        assert chosen(weights, moments) is None
+
+
 def test_where_no_re_fit_wins_on_the_other_half_the_trained_weights_stay():
     """Half of the batches want what the other half does not."""
     generator = np.random.default_rng(2)

@@ -16,6 +16,7 @@ import numpy as np
 
 from lowbit.engines.litert_reader import LiteRtFile, StoredGraph, StoredOperator, StoredTensor, read_litert
 from lowbit.errors import ModelError
+from lowbit.files import read_model_file
 from lowbit.formats.input_bytes import FACTORS_KEY, in_float_units
 from lowbit.formats.ledger import KINDS, Ledger, StoredLayer
 from lowbit.formats.litert.space_to_depth import NOTE as PIXELS
@@ -158,11 +159,7 @@ def decoded(file: LiteRtFile, tensor: StoredTensor, source: str) -> Array:
 
 
 def _read(path: Path) -> LiteRtFile:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise ModelError(f"cannot be read: {error.strerror or error}.", where=str(path)) from error
-    return read_litert(content, str(path))
+    return read_litert(read_model_file(path), str(path))
 
 
 def _weights(file: LiteRtFile, graph: StoredGraph) -> Iterator[WeightUse]:

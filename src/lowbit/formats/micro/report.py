@@ -7,7 +7,7 @@ from typing import Any
 
 from lowbit.engines.litert_reader import IDENTIFIER, LiteRtFile, StoredTensor, read_litert
 from lowbit.errors import ModelError, OutputError, did_you_mean
-from lowbit.files import check_has_end
+from lowbit.files import read_model_file
 from lowbit.formats.litert.ledger import read_litert_ledger
 from lowbit.formats.micro.arena import CMSIS_NN, REFERENCE, Arena, arena_of
 from lowbit.formats.micro.boards import BOARDS, BoardFit, board_fit
@@ -126,11 +126,7 @@ def micro_report(path: Path | str, *, kernels: str = CMSIS_NN) -> MicroReport:
             f"no kernels are called '{kernels}'.", remedy=f"{did_you_mean(kernels, known)}Choose {' or '.join(known)}."
         )
     path = Path(path)
-    check_has_end(path)
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise ModelError(f"cannot be read: {error.strerror or error}.", where=str(path)) from error
+    content = read_model_file(path)
     if content[4:8] != IDENTIFIER:
         raise ModelError("is not a .tflite file.", where=str(path), remedy=f"Write one first: `{WRITE_ONE}`.")
     file = read_litert(content, str(path))

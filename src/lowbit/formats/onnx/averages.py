@@ -26,7 +26,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from lowbit.formats.names import Names
-from lowbit.formats.onnx.draft import Draft, put_in_place
+from lowbit.formats.onnx.draft import Draft, give_instead, put_in_place
 from lowbit.formats.quantized_graph import ActivationCodes
 
 HIGHEST = 255
@@ -187,7 +187,7 @@ def _keep_float(graph: ir.Graph, node: ir.Node, names: Names) -> None:
         if user is not kept:
             user.replace_input_with(index, value)
     if output.is_graph_output():
-        graph.outputs[list(graph.outputs).index(output)] = value
+        give_instead(graph, output, value)
     value.shape, value.dtype = output.shape, ir.DataType.FLOAT
     value.name, output.name = output.name, names.fresh("p")
     graph.insert_after(node, kept)

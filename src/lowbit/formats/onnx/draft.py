@@ -68,12 +68,19 @@ def put_in_place(graph: ir.Graph, node: ir.Node, new: Sequence[ir.Node]) -> None
     take_over(graph, node, new[-1].outputs[0])
 
 
+def give_instead(graph: ir.Graph, output: ir.Value, value: ir.Value) -> None:
+    """Let `value` be what the graph gives in place of an output, which may be there more than once."""
+    for index, other in enumerate(tuple(graph.outputs)):
+        if other is output:
+            graph.outputs[index] = value
+
+
 def take_over(graph: ir.Graph, node: ir.Node, value: ir.Value) -> None:
     """Let `value`, which is in the graph, have name, uses and shape of what `node` gave, which leaves the graph."""
     (output,) = node.outputs
     value.shape, value.dtype = output.shape, ir.DataType.FLOAT
     if output.is_graph_output():
-        graph.outputs[list(graph.outputs).index(output)] = value
+        give_instead(graph, output, value)
     for user, index in tuple(output.uses()):
         user.replace_input_with(index, value)
     name = output.name

@@ -17,7 +17,7 @@ import onnx
 import onnx_ir as ir
 
 from lowbit.formats.onnx.decode_nodes import HALF_FROM
-from lowbit.formats.onnx.draft import Draft
+from lowbit.formats.onnx.draft import Draft, give_instead
 from lowbit.formats.quantized_graph import QuantizedGraph
 from lowbit.graph.edit import constant
 from lowbit.graph.model import Model
@@ -115,8 +115,8 @@ class _TypedGraph:
                 self._become(node.outputs[index], FLOATS[self.kind])
             if outputs and node.op_type == "Cast":
                 node.attributes["to"] = ir.AttrInt64("to", int(FLOATS[self.kind]))
-        for index, end in enumerate(tuple(self.graph.outputs)):
-            self._end(index, end)
+        for end in dict.fromkeys(self.graph.outputs):  # each once
+            self._end(end)
         self._store_constants()
 
     def _places(self, node: ir.Node) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
@@ -194,7 +194,7 @@ class _TypedGraph:
             self.types[result] = kind
         return node
 
-    def _end(self, index: int, value: ir.Value) -> None:
+    def _end(self, value: ir.Value) -> None:
         """Give an output of the file its type, under its name."""
         now = self.types.get(value, value.dtype)
         kind = FLOATS[self.ends.get(str(value.name), "float32")]
@@ -206,7 +206,7 @@ class _TypedGraph:
         cast = self._cast(value, kind)
         cast.outputs[0].name = name
         self.graph.insert_after(maker, cast)
-        self.graph.outputs[index] = cast.outputs[0]
+        give_instead(self.graph, value, cast.outputs[0])
 
     def _store_constants(self) -> None:
         """Constants of a network in half precision that are computed with in float32: stored in their own type."""

@@ -12,7 +12,7 @@ import numpy as np
 import onnx_ir as ir
 
 from lowbit.formats.names import Names
-from lowbit.formats.onnx.draft import Draft
+from lowbit.formats.onnx.draft import Draft, give_instead
 from lowbit.formats.quantized_graph import ActivationCodes, float_outputs
 
 WIDE_OPSET = 21  # from which on QuantizeLinear gives 16 bits
@@ -31,7 +31,7 @@ def absorb_activations(draft: Draft) -> Draft:
         assert before is not None
         codes = activations.pop(name, None)
         if after.is_graph_output():
-            graph.outputs[list(graph.outputs).index(after)] = before
+            give_instead(graph, after, before)
         for user, index in tuple(after.uses()):
             user.replace_input_with(index, before)
         graph.remove(node, safe=True)
@@ -112,7 +112,7 @@ def _insert_pair(
     for user, index in users:
         user.replace_input_with(index, output)
     if value.is_graph_output():
-        graph.outputs[list(graph.outputs).index(value)] = output
+        give_instead(graph, value, output)
         value.name, output.name = output.name, name
         quantized[name] = codes
 

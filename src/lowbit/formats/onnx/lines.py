@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 import onnx_ir as ir
 
-from lowbit.formats.onnx.draft import Draft
+from lowbit.formats.onnx.draft import Draft, give_instead
 from lowbit.graph.ops import layers
 
 AXIS = 2  # that is added
@@ -53,7 +53,7 @@ def write_lines_as_images(draft: Draft) -> Draft:
             if user is not squeezed:
                 user.replace_input_with(index, result)
         if output.is_graph_output():
-            graph.outputs[list(graph.outputs).index(output)] = result
+            give_instead(graph, output, result)
         result.name, output.name, output.shape = output.name, names.fresh("p"), None
         if result.name in activations:
             activations[str(output.name)] = activations[result.name]

@@ -175,6 +175,23 @@ def _evaluate(node: ir.Node, inputs: Arrays, opset: int, room: int) -> list[np.n
             return None
         if elements * 8 > room or (node.op_type in PRODUCTS and elements > largest and not _is_added(node, elements)):
             return None
+    except Exception:  # shapes that do not fit, inputs that are missing
+        return None
+    return _results(node, inputs, opset)
+
+
+def evaluated(node: ir.Node, inputs: Arrays, opset: int, most: int) -> list[np.ndarray] | None:
+    """The outputs that are read of a node of `RESULT_SIZE`; None if they have more than `most` values, or it fails."""
+    try:
+        if RESULT_SIZE[node.op_type](inputs) > most:
+            return None
+    except Exception:  # as above
+        return None
+    return _results(node, inputs, opset)
+
+
+def _results(node: ir.Node, inputs: Arrays, opset: int) -> list[np.ndarray] | None:
+    try:
         with np.errstate(all="ignore"):
             results = _reference(node, inputs, opset)
     except Exception:  # the reference evaluator raises all kinds of errors on invalid nodes

@@ -16,7 +16,7 @@ from onnx import helper
 from lowbit.engines import open_session
 from lowbit.engines.litert_reader import LiteRtFile, StoredTensor, read_litert
 from lowbit.errors import LowbitError, ModelError
-from lowbit.files import check_has_end
+from lowbit.files import read_model_file
 from lowbit.graph.preprocessing import METADATA_KEY
 from lowbit.importing.imported import Array, Given, Imported, first_line
 from lowbit.importing.tflite.data_movement import identity_of_type
@@ -37,12 +37,7 @@ def read_tflite(path: Path, given: Given) -> Imported:
         ModelError: damaged, quantized, or with an operator that cannot become ONNX; names it.
     """
     source = str(path)
-    check_has_end(path)
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise ModelError(f"cannot be read: {first_line(error)}.", where=source, remedy="Check the path.") from error
-    file = read_litert(content, source)
+    file = read_litert(read_model_file(path), source)
     _check_float(file, source)
     inputs = [file.graphs[0].tensors[index] for index in file.graphs[0].inputs]
     proto = _translated(file, source, open_batch=True) if _may_be_open(inputs) else None

@@ -14,6 +14,8 @@ from lowbit.quantization.solving.ridge import DAMPING, ridged, rounding_ridge, t
 from lowbit.quantization.solving.schemes import row_of
 from lowbit.schemes.codes import Codes, Scheme
 
+LARGEST_SQUARE = 1e30  # sums of them have to fit into float32 too
+
 
 @dataclass(frozen=True)
 class LayerSolution:
@@ -50,11 +52,12 @@ def solve_layer(
         effort: how long to search.
         least_scale: no channel may have a smaller scale [output channels]; None where nothing asks for more.
     """
-    if moments.second.size == 0:  # too wide for second moments: plain codes, and the bias that goes with them
-        codes = scheme.encode(np.asarray(weight, np.float32), layer.channel_axis)
-        return LayerSolution(codes, _bias(layer, codes, moments), 0.0, 0.0)
     # The ridge goes where H is, and is taken off before errors are counted: a copy of a wide layer's H takes 85 MB.
     diagonal = np.einsum("gkk->gk", moments.second).copy()
+    # Too wide for second moments, or outputs whose squares float32 does not hold: plain codes, and the bias with them.
+    if moments.second.size == 0 or not _holds_squares(weight, diagonal):
+        codes = scheme.encode(np.asarray(weight, np.float32), layer.channel_axis)
+        return LayerSolution(codes, _bias(layer, codes, moments), 0.0, 0.0)
     target, second = aim(layer.to_matrix(np.asarray(weight, np.float64)), moments, scheme.bits)
     row = row_of(scheme)
     searched = row.solve is not None and _pays(scheme, effort) and rows_are_channels(layer)
@@ -91,6 +94,12 @@ def aim(weights: Floats, moments: Moments, bits: int) -> tuple[Floats, Single]:
     target = refit_weights(weights, moments, typical)
     ridge = rounding_ridge(target, moments, typical, bits)
     return target, ridged(moments.second, ridge, typical, damping=DAMPING, in_place=True)
+
+
+def _holds_squares(weight: npt.NDArray[np.floating], moments: npt.NDArray[np.float32]) -> bool:
+    """Whether float32 holds the inputs' second moments, the weights' squares, and their products."""
+    power, square = float(moments.max()), float(np.abs(weight).max()) ** 2
+    return max(power, square, power * square) < LARGEST_SQUARE
 
 
 def _pays(scheme: Scheme, effort: Effort) -> bool:

@@ -17,6 +17,8 @@ The right r differs a thousandfold from the first layers to the last. It is foun
 judging on the rest, and the other way round.
 """
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 
@@ -84,7 +86,7 @@ def refit_ridge(weights: Floats, moments: Moments, typical: Doubles) -> float | 
             transposed = np.asarray(missing[fitted].transpose(0, 2, 1), np.float32)
             step = np.linalg.solve(second, transposed).transpose(0, 2, 1)
             total += float((step * (2 * missing[judge] - step @ moments.halves[judge].second)).sum())
-        return total
+        return total if math.isfinite(total) else -math.inf  # of values whose squares are beyond float32
 
     gains = list(in_order(gain, RIDGES, threads=cores()))
     best = max(gains)

@@ -1,0 +1,27 @@
+"""A framework that reads a small file may take a gigabyte for it, and no more."""
+
+import sys
+
+import numpy as np
+import pytest
+
+from lowbit.errors import ModelError
+from lowbit.importing.room import LEAST_BYTES, bounded_memory
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such limits")
+
+
+def test_allocations_beyond_the_limit_are_a_sentence(tmp_path):
+    resource = pytest.importorskip("resource")
+    path = tmp_path / "small.keras"
+    path.write_bytes(b"x")
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    with bounded_memory(path):
+        np.zeros(LEAST_BYTES // 16, np.uint8)
+    with pytest.raises(ModelError, match="far more memory than a file of its size"), bounded_memory(path):
+        np.zeros(2 * LEAST_BYTES, np.uint8)
+    with pytest.raises(ModelError, match="far more"), bounded_memory(path):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8000000000 bytes.")
+    with pytest.raises(ValueError, match="other"), bounded_memory(path):
+        raise ValueError("other")
+    assert resource.getrlimit(resource.RLIMIT_AS) == before
