@@ -8,6 +8,8 @@ import pytest
 import lowbit
 from lowbit.errors import ModelError
 
+pytest.importorskip("keras", reason="keras is not installed")
+
 
 def test_a_keras_archive_of_a_kilobyte_that_asks_for_gigabytes(tmp_path):
     inputs = {"batch_shape": [None, 100_000], "dtype": "float32", "name": "x"}

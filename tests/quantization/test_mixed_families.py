@@ -63,13 +63,14 @@ def test_every_runtime_gives_what_the_file_decodes_to(model, images, mix):
     base, rules, integers = MIXES[mix]
     quantized = lowbit.quantize(model, base, rules=rules, calibration=images, steps=[])
     assert " ".join(node.node for node in quantized.plan.nodes if node.arithmetic == "integer") == integers
-    content, x = quantized.to_bytes(), networks.inputs(4, seed=7)
-    wanted = decoded(content, x)
+    x = networks.inputs(4, seed=7)
     exact = answers(model.to_bytes(), "onnxruntime", x)
-    assert relative_error(wanted, exact) < 0.5
-    for to, engine in ENGINES[:2]:
+    for to, engine in ENGINES[1::-1]:  # OpenVINO's file rounds less, so that each is held against its own
+        content = quantized.to_bytes(FileForm(to))
+        wanted = decoded(content, x)
+        assert relative_error(wanted, exact) < 0.5
         # A code may fall to the other side where sums are added in another order.
-        assert relative_error(answers(quantized.to_bytes(FileForm(to)), engine, x), wanted) < 0.02, engine
+        assert relative_error(answers(content, engine, x), wanted) < 0.01, engine
     litert = all(tensor.given is None or tensor.given.bits == 8 for tensor in quantized.plan.tensors)
     if litert and all(rule.partition("=")[2] in ("float", "int8", "linear8") for rule in rules):
         pytest.importorskip("ai_edge_litert")

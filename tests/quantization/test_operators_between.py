@@ -300,7 +300,6 @@ STEPS = {
 # Where OpenVINO computes something else on graphs of integers, or refuses them.
 OPENVINO_FAULTS = {
     "ReduceMin": "OpenVINO 2026.4 gives 0 for a minimum behind an integer product",
-    "Concat/constant": "OpenVINO 2026.4 gives rows of a Concat a zero point each, and refuses the product behind it",
 }
 NOT_YET = dict.fromkeys(
     ("SequenceAt", "ConcatFromSequence"), "shape inference takes a sequence of tensors for a tensor"

@@ -91,7 +91,10 @@ def test_inputs_of_gigabytes_are_not_drawn(monkeypatch):
     proto = networks.residual_network()
     proto.graph.input[0].type.tensor_type.shape.dim[3].dim_value = 1 << 40
     del proto.graph.value_info[:]
-    model = lowbit.load(proto)
+    model = lowbit.load(
+        proto,
+        input_sizes={"x": tuple(dim.dim_value or None for dim in proto.graph.input[0].type.tensor_type.shape.dim)},
+    )
     monkeypatch.setattr(trial, "open_session", lambda *_, **__: pytest.fail("it is run"))
     check_runs(model, model.to_bytes(), lowbit.FileForm())
     with pytest.raises(ModelError, match="too large"):
