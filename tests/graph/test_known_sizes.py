@@ -92,6 +92,21 @@ def test_a_batch_that_is_not_that_of_the_tensor_stays_computed():
     assert count(simplified(proto, FEEDS | {"z": normal(1, 4, 1)}))["Shape"] == 1
 
 
+def test_a_sum_is_folded_into_a_convolution_whose_shape_is_read():
+    """The shape stays what it was; read by anything else, the convolution keeps its values."""
+    NUMBERS["row"] = normal(5, 1, 4, 1, 1)
+    nodes = [
+        *BATCH,
+        ("Concat", ["n1", "one", "one", "one"], ["t"], {"axis": 0}),
+        ("Cast", ["n1"], ["size"], {"to": onnx.TensorProto.FLOAT}),
+        ("Expand", ["size", "t"], ["e"], {}),
+        ("Add", ["c", "row"], ["a"], {}),
+    ]
+    assert count(simplified(network(*nodes, ("Mul", ["a", "e"], ["y"], {})), FEEDS))["Add"] == 0
+    nodes = [*nodes, ("Mul", ["a", "e"], ["m"], {}), ("Mul", ["m", "c"], ["y"], {})]
+    assert count(simplified(network(*nodes), FEEDS))["Add"] == 1
+
+
 def test_what_a_caller_decides_stays():
     proto = network(("Reshape", ["c", "t"], ["y"], {}), inputs=X | {"t": [2]})
     proto.graph.input[1].type.tensor_type.elem_type = onnx.TensorProto.INT64

@@ -21,11 +21,6 @@ LEAST = {"float": 90.0, "int8": 10.0, "linear8": 22.0, "cluster4": 2.0}
 SAMPLES = 32, 16
 # Half precision is not what the file computes: its float32 form is compared with it.
 HALF = 40.0
-# OpenVINO computes something else on these graphs of integers, which it does with other tools' files too.
-OPENVINO_FAULTS = {
-    "captcha": "OpenVINO 2026.4: a GRU in both directions behind integers",
-    "bytes_input": "OpenVINO 2026.4: a Gather with computed indices behind integers",
-}
 
 
 @pytest.fixture(scope="module", params=ZOO)
@@ -48,8 +43,6 @@ def test_a_recipe_runs_in_every_engine(network, recipe):
             continue  # its files hold weights of 8 bits
         if engine == "litert" and (refusal := _refused(made)):
             assert refusal.remedy
-            continue
-        if engine == "openvino" and recipe == "int8" and name in OPENVINO_FAULTS:
             continue
         content = written(made, engine)
         found = sqnrs(wanted, answers(content, few, engine))

@@ -89,8 +89,11 @@ def test_what_differs_from_the_file_for_onnxruntime(int8):
     graph = onnx.load_from_string(int8.to_bytes(FOR_OPENVINO)).graph
     weights = {tensor.name: tensor for tensor in graph.initializer}
     producers = {name: node for node in graph.node for name in node.output}
-    (total,) = (node for node in graph.node if node.op_type == "Add")
-    assert {producers[name].op_type for name in total.input} == {"Conv", "DequantizeLinear"}
+    sums = [{producers[name].op_type for name in node.input} for node in graph.node if node.op_type == "Add"]
+    biases = [parts for parts in sums if parts == {"Conv", "DequantizeLinear"}]
+    # One operand comes from a convolution and its bias directly, as float.
+    assert [parts for parts in sums if parts not in biases] == [{"Add", "DequantizeLinear"}]
+    assert len(biases) == sum(node.op_type == "Conv" for node in graph.node)
     first = next(node for node in graph.node if node.op_type == "Conv")
     image = producers[first.input[0]]
     assert list(weights[producers[first.input[1]].input[0]].dims)[1] == 3

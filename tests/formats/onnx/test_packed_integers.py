@@ -49,6 +49,12 @@ def shared():
     return model_of(nodes, (6, 7, 7), w=weight)
 
 
+def pair(between, channels):
+    """Two convolutions, with something between them that has no codes of its own in OpenVINO's file."""
+    nodes = [("Conv", "x w b", "c", {}), between, ("Conv", "p v d", "y", {})]
+    return model_of(nodes, (5, 8, 8), w=normal(32, 5, 3, 3), b=normal(32), v=normal(32, channels, 3, 3), d=normal(32))
+
+
 CASES = {
     "lines": lambda: convolution((5, 9), (7, 5, 3)),
     "images": lambda: convolution((16, 7, 7), (32, 16, 3, 3)),
@@ -64,6 +70,8 @@ CASES = {
         [("Transpose", "w", "t", {"perm": [1, 0]}), ("MatMul", "x t", "y", {})], (12,), w=normal(9, 12)
     ),
     "shared": shared,
+    "pooled": lambda: pair(("MaxPool", "c", "p", {"kernel_shape": [2, 2]}), 32),
+    "joined": lambda: pair(("Concat", "c c", "p", {"axis": 1}), 64),
 }
 
 

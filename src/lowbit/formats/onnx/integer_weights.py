@@ -27,10 +27,11 @@ from lowbit.formats.onnx.decode_nodes import (
     stored_levels,
 )
 from lowbit.formats.onnx.draft import Draft
-from lowbit.formats.quantized_graph import UINT8, BiasCodes, Floats
+from lowbit.formats.quantized_graph import DATA_MOVEMENT, UINT8, BiasCodes, Floats
 from lowbit.graph.ops import OPS, Layer, layers
 from lowbit.schemes.codes import integer_codes
 
+MOVING = DATA_MOVEMENT | {"Concat"}
 INT8, INT16, INT32 = np.iinfo(np.int8), np.iinfo(np.int16), np.iinfo(np.int32)
 
 
@@ -111,12 +112,23 @@ class _Stored:
             return Pair(names.constant(bias.codes, "b"), names.constant(scale, "s"), scale.shape)
         chain = _counted(bias, names)
         codes = names.constant(bias.codes, "b") if chain is None else self._before(node, chain, "int32")
-        step = np.float32(self.draft.quantized.activations[layer.input].scale)
+        step = self._step(layer.input)
         of_weight = integer_codes(self.draft.quantized.weights[layer.weight]).scale
-        if scale.ndim and np.array_equal(step * of_weight.reshape(-1), scale):
+        if step is not None and scale.ndim and np.array_equal(step * of_weight.reshape(-1), scale):
             product = NodeChain(self.weight(layer, node).scale, names).then("Mul", step)
             return Pair(codes, self._before(node, product, "float32"), scale.shape)
         return Pair(codes, names.constant(scale, "s"), scale.shape)
+
+    def _step(self, name: str) -> np.float32 | None:
+        """The step of a tensor's codes; what only moved or was joined may have those of its source."""
+        activations, values = self.draft.quantized.activations, self.draft.quantized.model.values
+        while name not in activations:
+            before = values[name].producer()
+            source = before.inputs[0] if before is not None and before.op_type in MOVING else None
+            if source is None:
+                return None
+            name = str(source.name)
+        return np.float32(activations[name].scale)
 
     def _before(self, node: ir.Node, chain: NodeChain, dtype: str) -> ir.Value:
         """What a chain computes, in front of a node."""

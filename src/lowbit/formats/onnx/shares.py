@@ -9,7 +9,6 @@ from collections.abc import Iterator
 import onnx
 
 from lowbit.formats.onnx.stored import StoredGraph
-from lowbit.graph.weights import BIAS_INPUTS
 
 FIELD_BYTES = 4  # of the tag and the length in front of a node or tensor of a usual size
 
@@ -20,9 +19,7 @@ def bytes_by_weight(content: bytes) -> dict[str, int]:
     graph = StoredGraph(proto.graph)
     parts: dict[str, set[str]] = {}
     for read in graph.weights():
-        place = BIAS_INPUTS.get(read.node.op_type)
-        bias = read.node.input[place] if place is not None and place < len(read.node.input) else ""
-        parts.setdefault(read.name, set()).update(_behind(graph, read.value, bias))
+        parts.setdefault(read.name, set()).update(_behind(graph, read.value, graph.bias(read.node)))
     readers: dict[str, int] = {}
     for names in parts.values():
         for name in names:

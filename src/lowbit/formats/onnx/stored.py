@@ -16,6 +16,7 @@ from lowbit.graph.weights import BIAS_INPUTS, MOVING, WEIGHT_INPUTS, weight_name
 NARROW = frozenset((TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.FLOAT, TensorProto.DOUBLE))
 # Operators whose result has the type of an input other than the first.
 TYPE_FROM = {"DequantizeLinear": 1, "Where": 1}
+CONVOLUTIONS = ("Conv", "ConvTranspose")
 
 
 @dataclass(frozen=True)
@@ -128,10 +129,16 @@ class StoredGraph:
 
     def biases(self) -> Iterator[str]:
         """The tensors that layers add."""
-        for node in self.nodes:
-            place = BIAS_INPUTS.get(node.op_type)
-            if place is not None and place < len(node.input) and node.input[place]:
-                yield node.input[place]
+        yield from filter(None, map(self.bias, self.nodes))
+
+    def bias(self, node: NodeProto) -> str:
+        """What a layer adds, itself or by the one node that reads it (`formats/onnx/separate_biases.py`), or ""."""
+        place = BIAS_INPUTS.get(node.op_type)
+        if place is None or (place < len(node.input) and node.input[place]):
+            return "" if place is None else node.input[place]
+        readers = self.readers.get(node.output[0], ()) if node.op_type in CONVOLUTIONS else ()
+        added = readers[0].input if len(readers) == 1 and readers[0].op_type == "Add" else ()
+        return next((name for name in added if name in self.tensors or name in self.producers), "")
 
     def _is_weight(self, name: str) -> bool:
         if name in self.tensors:

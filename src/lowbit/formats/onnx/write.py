@@ -29,6 +29,7 @@ from lowbit.formats.onnx.integer_weights import write_integer_weights
 from lowbit.formats.onnx.integers import absorb_activations, write_conversions
 from lowbit.formats.onnx.lines import write_lines_as_images
 from lowbit.formats.onnx.openvino import for_openvino
+from lowbit.formats.onnx.separate_biases import write_separate_biases
 from lowbit.formats.onnx.softmaxes import write_softmaxes
 from lowbit.formats.onnx.zero_points import without_zero_points
 from lowbit.formats.quantized_graph import UINT8, QuantizedGraph
@@ -146,7 +147,7 @@ GRAPH_REWRITES: Mapping[str, tuple[Rewrite, ...]] = {
             write_compressed,
             *CODES,
         ),
-        *(write_float_types_for_openvino, *ENDING),
+        *(write_separate_biases, write_float_types_for_openvino, *ENDING),
     ),
 }
 

@@ -82,7 +82,7 @@ def _possible(node: ir.Node) -> _Fold | None:
     if affine is None:
         return None
     value = affine.value
-    holder = value.producer() if only_use(value) else None
+    holder = value.producer() if _only_values(value) else None
     layer, bias_index = _layer_of(holder) if holder is not None else (None, None)
     weight = constant(layer.inputs[1]) if layer is not None else None
     if holder is None or layer is None or weight is None or holder.graph is not node.graph:
@@ -110,6 +110,12 @@ def _possible(node: ir.Node) -> _Fold | None:
     if bias_index is None and (new.any() or node.op_type in ("Add", "Sub")):
         return None
     return _Fold(node, value, layer, holder, bias_index, np.asarray(factor), np.asarray(new))
+
+
+def _only_values(value: ir.Value) -> bool:
+    """Whether one node reads a tensor, and others nothing but its shape, which folding leaves as it is."""
+    readers = [user for user, _ in value.uses() if user.op_type != "Shape" or not is_standard(user)]
+    return len(readers) == 1 and not value.is_graph_output()
 
 
 def _twins(fold: _Fold) -> list[_Fold | None]:
