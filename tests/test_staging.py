@@ -219,3 +219,10 @@ def test_without_locks_nothing_is_taken_for_a_leftover(tmp_path, monkeypatch):
     with staged_folder(tmp_path) as stage:
         (stage / "results.json").write_text("{}")
     assert sorted(path.name for path in tmp_path.iterdir()) == [".lowbit-abcdefgh", "results.json"]
+
+
+def test_a_folder_is_not_standard_output(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(OutputError, match="several files"), staged_folder("-"):
+        pytest.fail("there is no such folder")
+    assert not list(tmp_path.iterdir())

@@ -38,6 +38,8 @@ def staged_folder(path: Path | str, names: Sequence[str] = ()) -> Iterator[Path]
         OutputError: `path` is a file, not writable, or the disk is full; then `kept` is a folder elsewhere with the
             files that were finished, if there are any.
     """
+    if str(path) == "-":  # elsewhere a word for standard output
+        raise OutputError("'-' is no folder, and results are several files.", remedy="Give the folder another name.")
     path = Path(path)
     new = [folder for folder in (path, *path.parents) if not folder.exists()]
     try:
