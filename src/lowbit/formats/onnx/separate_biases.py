@@ -12,7 +12,7 @@ import numpy as np
 import onnx_ir as ir
 
 from lowbit.formats.names import Names
-from lowbit.formats.onnx.draft import Draft
+from lowbit.formats.onnx.draft import Draft, give_instead
 from lowbit.graph.ops import layers
 
 BIAS = 2  # the input
@@ -40,7 +40,7 @@ def write_separate_biases(draft: Draft) -> Draft:
             if user is not total:
                 user.replace_input_with(index, result)
         if output.is_graph_output():
-            graph.outputs[list(graph.outputs).index(output)] = result
+            give_instead(graph, output, result)
         result.shape, result.dtype, result.name = output.shape, ir.DataType.FLOAT, output.name
         # A runtime infers it: 40 bytes a layer.
         output.shape, output.type, output.name = None, None, names.fresh("p")
