@@ -32,19 +32,18 @@ def in_float(model: Model, effort: Effort) -> Candidate:
 
 
 def in_integers(
-    model: Model, plain: Candidate, images: tuple[Dataset, Dataset, Dataset], threads: int, progress: Progress
+    model: Model, plain: Candidate, images: tuple[Dataset, Dataset], threads: int, progress: Progress
 ) -> Candidate:
     """The network with 8-bit activations.
 
     Args:
         model: the trained network.
         plain: by the int8 recipe, without any steps taken.
-        images: that scales are fitted to, those that judge, and all of them.
+        images: that scales are fitted to, and that judge.
         threads: threads of the runtime; 0 leaves it to the runtime.
         progress: told as the work goes on.
     """
-    fitting, judging, every = images
-    selection = Selection(model, plain, fitting, judging, threads, every=every)
+    selection = Selection(model, plain, *images, threads)
     for step in plain.plan.steps:
         if step not in (BIAS, ROUNDING, EQUALIZATION):
             selection.take(step, progress)

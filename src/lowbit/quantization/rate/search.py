@@ -111,8 +111,7 @@ class Search:
         if not self.target:
             begin = in_float(self.model, self.effort)
         else:
-            images = (self.fitting, self.judging, self.images)
-            begin = in_integers(self.model, self.plain, images, self.threads, self.progress)
+            begin = in_integers(self.model, self.plain, (self.fitting, self.judging), self.threads, self.progress)
         return replace(begin, graph=recorded(begin.graph, self.record))
 
     @cached_property
