@@ -3,8 +3,8 @@
 Every round makes two whole files whose plans follow from the rounds before it, so what is found does not depend on how
 many workers there are, nor on which of them is quicker. While the least size (or latency) within a drop is looked for,
 a round cuts the interval between the least that keeps the drop and the most that does not in three. In the end, and
-where only size or latency is limited, it is the forecast that is varied: sensitivities lean towards one or the
-other of their two estimates (`LayerDamage.cost`), and whichever serves this network best wins.
+where only size or latency is limited, it is the forecast that is varied: the cost of each layer leans more or less
+towards one that all layers share (`Cost.of`), and whichever serves this network best wins.
 """
 
 import math

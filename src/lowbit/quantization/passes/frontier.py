@@ -29,10 +29,10 @@ class Compact:
     """A float tensor in fewer bytes: on its grid as codes, exactly; else in float16 (11 bits, errors of -77 dB).
 
     Attributes:
-        values: codes less the zero point's offset (uint8, uint16), or float16, in the tensor's shape.
+        values: codes (uint8, uint16), or float16, in the tensor's shape.
         scale: what a step of `values` is worth; a power of two where they are floats, so that no tensor is too large or
             too small for float16.
-        zero_point: the value that stands for 0.0.
+        zero_point: the code that stands for 0.0; 0 for float16.
     """
 
     values: Array

@@ -8,7 +8,7 @@ from lowbit.data.dataset import Dataset
 from lowbit.graph.model import Model
 from lowbit.progress import Progress, tell_detail
 from lowbit.quantization.passes.candidate import Candidate
-from lowbit.quantization.passes.steps import STEPS, Samples, StepResult
+from lowbit.quantization.passes.steps import STEPS, StepData, StepResult
 from lowbit.quantization.passes.validation import Validation
 
 THOROUGH = ("balanced", "best")  # efforts of a search at effort `best`: it never ends with less than `balanced` gives
@@ -42,7 +42,7 @@ class Selection:
     ) -> None:
         self.current = self._unequalized = first
         self.results: list[StepResult] = []
-        self._model, self._samples, self._threads = model, Samples(fitting, every or fitting), threads
+        self._model, self._data, self._threads = model, StepData(fitting, every or fitting), threads
         self._validation = Validation(model, judging, threads=threads)
         self._fitted = self._validation if judging is fitting else Validation(model, fitting, threads=threads)
         self._distances = self._validation.distances(first.graph)
@@ -51,7 +51,7 @@ class Selection:
         """Take a step, and keep what it makes if it is closer to float."""
         for place, begin in enumerate(self._beginnings(name)):
             started = time.monotonic()
-            candidate = STEPS[name].take(begin, self._samples, self._threads, progress)
+            candidate = STEPS[name].take(begin, self._data, self._threads, progress)
             self._judge(name, candidate, started, doubt=place == 0)
             tell_detail(progress, _told(self.results[-1]))
 

@@ -84,7 +84,7 @@ class StepResult:
 
 
 @dataclass(frozen=True)
-class Samples:
+class StepData:
     """What steps may look at.
 
     Attributes:
@@ -109,7 +109,7 @@ class Step:
             what a lower effort gives, and from the trained network where that was equalized.
     """
 
-    take: Callable[[Candidate, Samples, int, Progress], Candidate]
+    take: Callable[[Candidate, StepData, int, Progress], Candidate]
     tolerance: Callable[[Plan], float]
     searches: bool = False
 
@@ -122,7 +122,7 @@ class Step:
         return math.isinf(tolerance) or after.closer_than(before, tolerance=tolerance)
 
 
-def narrow(before: Candidate, samples: Samples, threads: int, progress: Progress) -> Candidate:
+def narrow(before: Candidate, data: StepData, threads: int, progress: Progress) -> Candidate:
     """The other range rule, which clips what is rare."""
     plan = replace(before.plan, recipe=replace(before.plan.recipe, ranges=OTHER_RANGES))
     graph = assembled(before.base, plan, before.graph.weights, {}, before.statistics)
@@ -131,12 +131,12 @@ def narrow(before: Candidate, samples: Samples, threads: int, progress: Progress
     return replace(before, plan=plan, graph=graph, note=f"range rule {OTHER_RANGES}")
 
 
-def take_bytes(before: Candidate, samples: Samples, threads: int, progress: Progress) -> Candidate:
+def take_bytes(before: Candidate, data: StepData, threads: int, progress: Progress) -> Candidate:
     """The float input taken as the image bytes that it was made from."""
     return replace(before, graph=with_exact_input(before.graph), note="")
 
 
-def equalize(before: Candidate, samples: Samples, threads: int, progress: Progress) -> Candidate:
+def equalize(before: Candidate, data: StepData, threads: int, progress: Progress) -> Candidate:
     """The plainly encoded network with rescaled channels."""
     model, plan = before.base, before.plan
     schemes = {tensor.tensor: tensor.given for tensor in plan.quantized if tensor.given is not None}
@@ -146,21 +146,21 @@ def equalize(before: Candidate, samples: Samples, threads: int, progress: Progre
         return equalize_network(model, channels, schemes, plan.scale_groups)
 
     # Each channel is given all of the range that its tensor has: one that reaches farther on other images is clipped.
-    few = samples.every.subset(min(POWER_IMAGES, samples.every.count))
+    few = data.every.subset(min(POWER_IMAGES, data.every.count))
     equalized = equalized_on(few)
     forecast = f"{equalized.noise_ratio:.2g} of the noise expected"
     if equalized.noise_ratio >= EQUALIZATION_GAIN:
         return replace(before, note=forecast)
-    if plan.integer and few.count < samples.every.count:
-        equalized = equalized_on(samples.every)  # where activations are rounded, the largest values matter
-    statistics = measured_ranges(equalized.model, plan, samples.fitting, threads, progress)
+    if plan.integer and few.count < data.every.count:
+        equalized = equalized_on(data.every)  # where activations are rounded, the largest values matter
+    statistics = measured_ranges(equalized.model, plan, data.fitting, threads, progress)
     codes = plain_codes(equalized.model, plan, progress)
     graph = on_bytes(assembled(equalized.model, plan, codes, {}, statistics), plan)
     note = f"{equalized.rescaled_channels} of {equalized.total_channels} channels, {forecast}"
     return Candidate(plan, equalized.model, graph, statistics, note)
 
 
-def round_weights(before: Candidate, samples: Samples, threads: int, progress: Progress) -> Candidate:
+def round_weights(before: Candidate, data: StepData, threads: int, progress: Progress) -> Candidate:
     """Codes and biases solved layer by layer on what the quantized layers before give, rounded activations included."""
     model, plan, effort = before.base, before.plan, EFFORTS[before.plan.effort]
     schemes = {tensor.tensor: tensor.given for tensor in plan.quantized if tensor.given is not None}
@@ -172,7 +172,7 @@ def round_weights(before: Candidate, samples: Samples, threads: int, progress: P
     in_bytes = {layer.weight for layer in layers(model) if layer.node in passed}
     decoded = plan.decoded
     nodes = [layer.node for layer in solved_here]
-    run = LayerwisePass(model, samples.fitting, nodes, effort, grids=before.grids, threads=threads)
+    run = LayerwisePass(model, data.fitting, nodes, effort, grids=before.grids, threads=threads)
     run.begin_with({name: item.decode() for name, item in codes.items() if name not in in_bytes})
     for layer, moments in progress.track(run, "rounding", total=len(run)):
         scheme, least = schemes[layer.weight], least_scale(layer, before)
@@ -194,7 +194,7 @@ def least_scale(layer: Layer, before: Candidate) -> npt.NDArray[np.float32] | No
     return (BIAS_ROOM * least_scales(bias, read, bias_limit(before.plan))).astype(np.float32)
 
 
-def correct_biases(before: Candidate, samples: Samples, threads: int, progress: Progress) -> Candidate:
+def correct_biases(before: Candidate, data: StepData, threads: int, progress: Progress) -> Candidate:
     """The codes as they are, with biases that give each channel its float mean."""
     base, plan, graph, passed = before.base, before.plan, before.graph, before.byte_layers
     biases = {layer.bias: graph.model.weights[layer.bias] for layer in layers(base) if layer.bias is not None}
@@ -202,7 +202,7 @@ def correct_biases(before: Candidate, samples: Samples, threads: int, progress: 
     coded = {name: codes for name, codes in graph.weights.items() if name not in in_bytes}
     values = biases | dict(graph.float_values)
     corrections = corrected_biases(
-        base, samples.fitting, DecodedWeights(values, coded), grids=before.grids, passed=passed, threads=threads
+        base, data.fitting, DecodedWeights(values, coded), grids=before.grids, passed=passed, threads=threads
     )
     total = len(correctable(base, passed))
     corrected = dict(progress.track(corrections, "correcting biases", total=total))
