@@ -152,11 +152,11 @@ def test_missing_file_is_named(tmp_path):
 
 
 def test_a_file_of_few_bytes_and_many_pixels_is_a_bomb(tmp_path):
-    """Below pillow's limit; two of them at a time took 2 GB."""
-    path = save(Image.new("1", (4100, 4100)), tmp_path / "blank.png")
-    with pytest.raises(DataError, match=r"blank\.png.*bytes unpack to 4100x4100"):
+    """Below pillow's limit; two of them at a time took 2 GB. A page of A4 at 600 dpi, almost blank, is none."""
+    path = save(Image.new("1", (6400, 6400)), tmp_path / "blank.png")
+    with pytest.raises(DataError, match=r"blank\.png.*bytes unpack to 6400x6400"):
         decode_file(path)
-    assert decode_file(save(Image.new("1", (4000, 4000)), path)).shape == (4000, 4000, 3)
+    assert decode_file(save(Image.new("1", (4961, 7016)), path)).shape == (7016, 4961, 3)
 
 
 @pytest.mark.parametrize("side", [150, 1000])  # a little over the limit (pillow warns), and far over (pillow raises)

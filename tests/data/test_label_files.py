@@ -1,6 +1,7 @@
 """Labels beside the images: COCO JSON, YOLO text, masks and arrays, and one test for each malformed file."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from PIL import Image
 
 import lowbit
 from graphs import make, make_node
+from lowbit.data import label_files
 from lowbit.data.images import open_images
 from lowbit.data.opening import open_data
 from lowbit.errors import DataError
@@ -161,6 +163,15 @@ def test_masks_that_are_missing_or_pictures(images, model, tmp_path):
     (tmp_path / "masks" / "a.png").write_bytes(b"no picture")
     with pytest.raises(DataError, match="cannot read the mask"):
         opened(images, model, tmp_path / "masks")
+
+
+def test_a_large_mask_of_a_single_class_is_no_bomb(tmp_path):
+    """Masks are small however many pixels they have; those of aerial pictures have tens of millions."""
+    Image.new("L", (8000, 6000), 3).save(tmp_path / "a.png")
+    mask = label_files._mask(tmp_path, Path("a.jpg"))
+    assert mask.shape == (6000, 8000)
+    assert mask.dtype == np.int32
+    assert mask[-1, -1] == 3
 
 
 def test_other_files_and_other_samples(images, model, tmp_path):

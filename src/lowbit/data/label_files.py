@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from lowbit.data import decode, npz
+from lowbit.data import npz
 from lowbit.data.sources import Array, Labels, Target, Targets
 from lowbit.data.targets import understood
 from lowbit.errors import DataError
@@ -155,11 +155,6 @@ def _mask(folder: Path, image: Path) -> Array:
         with Image.open(path) as picture:
             if picture.width * picture.height > MOST_PIXELS:
                 raise DataError("the mask has more than 100 million pixels.", where=str(path))
-            if decode.is_bomb(picture, path):
-                what = (
-                    f"{path.stat().st_size} bytes unpack to {picture.width}x{picture.height} (a decompression bomb?)."
-                )
-                raise DataError(what, where=str(path), remedy="Scale the masks down, with their images.")
             if picture.mode not in ("1", "L", "P", "I", "I;16"):
                 what = f"a mask has one class number for each pixel, this is a picture of mode {picture.mode}."
                 raise DataError(what, where=str(path), remedy="Save class numbers as gray values or palette indices.")
