@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lowbit.errors import ModelError
-from lowbit.importing.room import LEAST_BYTES, bounded_memory
+from lowbit.importing.memory_limit import LEAST_BYTES, bounded_memory
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such limits")
 

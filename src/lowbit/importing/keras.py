@@ -23,8 +23,8 @@ from lowbit.files import ZIP_DAMAGES
 from lowbit.graph.model import LARGEST_BYTES
 from lowbit.importing.imported import Array, Given, Imported, check_answers, first_line, quoted, require
 from lowbit.importing.keras_process import exported_on_torch
+from lowbit.importing.memory_limit import bounded_memory
 from lowbit.importing.names import name_layers, rename
-from lowbit.importing.room import bounded_memory
 from lowbit.importing.torch import silent, with_open_batch
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from lowbit.errors import ModelError
 from lowbit.files import ZIP_DAMAGES
 from lowbit.graph.model import LARGEST_BYTES
 from lowbit.importing.imported import Given, Imported, first_line, quoted
-from lowbit.importing.room import bounded_memory
+from lowbit.importing.memory_limit import bounded_memory
 from lowbit.importing.torch import import_exported_program, import_script, needed_torch
 
 SAFE = (
