@@ -19,8 +19,9 @@ from lowbit.graph.external_data import load_external_data
 from lowbit.graph.memory import STORED, check_memory
 from lowbit.graph.model import LARGEST_BYTES, MEMORY, Model
 from lowbit.graph.precision import noted
-from lowbit.graph.prepare import infer_shapes, inline_functions, lift_constants, prepare
+from lowbit.graph.prepare import inline_functions, lift_constants, prepare
 from lowbit.graph.preprocessing import METADATA_KEY, Preprocessing
+from lowbit.graph.rewrites.shape_inference import infer_shapes
 from lowbit.graph.sizes import Sizes, set_sizes
 from lowbit.graph.versions import to_supported_opset
 from lowbit.graph.weights import all_weights

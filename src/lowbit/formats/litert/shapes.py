@@ -8,7 +8,7 @@ import onnx
 
 from lowbit.errors import ModelError
 from lowbit.graph.model import Model
-from lowbit.graph.prepare import values_are_few
+from lowbit.graph.rewrites.shape_inference import values_are_few
 
 # A batch that hardly any other dimension is a multiple of, to tell what depends on it.
 PROBE = 97
