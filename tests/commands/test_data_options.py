@@ -1,7 +1,6 @@
 """--feed, --input-size and arrays for several inputs on the command line."""
 
 import json
-import sys
 
 import numpy as np
 import onnx
@@ -9,8 +8,8 @@ import pytest
 
 import lowbit
 import many_inputs
+from command_line import run
 from graphs import make, make_node
-from lowbit.cli import main
 from lowbit.graph.sizes import parse_sizes
 
 pytestmark = pytest.mark.usefixtures("quick_measuring")
@@ -23,13 +22,6 @@ def folder(tmp_path):
     np.savez(tmp_path / "train.npz", **case.samples(40))
     np.savez(tmp_path / "test.npz", **case.samples(12, seed=9), labels=np.arange(12) % 4)
     return tmp_path
-
-
-def run(*words):
-    sys.argv = ["lowbit", *map(str, words)]
-    with pytest.raises(SystemExit) as ended:
-        main()
-    return ended.value.code or 0
 
 
 def test_arrays_for_two_inputs(folder, capsys):

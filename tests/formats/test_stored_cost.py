@@ -1,14 +1,13 @@
 """What weights are in files that store them as codes: shapes, values, parameters and true bits, as `inspect` shows."""
 
 import json
-import sys
 
 import numpy as np
 import pytest
 
 import lowbit
+from command_line import run
 from graphs import make, make_node
-from lowbit.cli import main
 from lowbit.graph.ops import layers
 
 SIDE = 10
@@ -35,13 +34,6 @@ def written(model, tmp_path_factory):
         quantized = lowbit.quantize(model, recipe, calibration=list(x), steps=())
         made[recipe] = quantized, quantized.save(folder / f"{recipe}.onnx")
     return made
-
-
-def run(*words):
-    sys.argv = ["lowbit", *map(str, words)]
-    with pytest.raises(SystemExit) as ended:
-        main()
-    return ended.value.code or 0
 
 
 def inspected(path, capsys):

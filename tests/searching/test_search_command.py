@@ -2,22 +2,14 @@
 
 import json
 import re
-import sys
 
 import numpy as np
 import pytest
 
 import lowbit
-from lowbit.cli import main
+from command_line import run
 from lowbit.graph.save import save
 from search_cases import inputs, network
-
-
-def run(*words):
-    sys.argv = ["lowbit", *map(str, words)]
-    with pytest.raises(SystemExit) as ended:
-        main()
-    return ended.value.code or 0
 
 
 @pytest.fixture(scope="module")
