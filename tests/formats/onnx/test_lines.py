@@ -55,6 +55,23 @@ CASES = {
     "dilated": lambda: network(conv(3, dilations=[2])[0], mean=False, **conv(3)[1]),
     "depthwise": lambda: network([make_node("Conv", "c w", "d", pads=[2, 2], group=16)], mean=False, w=(16, 1, 8)),
     "both": lambda: network(conv()[0], **conv()[1]),
+    "a function between": lambda: network(
+        [make_node("LeakyRelu", "c", "l", alpha=0.2), make_node("Conv", "l w", "d")], mean=False, w=(24, 16, 3)
+    ),
+    "functions between, of which one is read twice": lambda: network(
+        [
+            *(make_node("LeakyRelu", "c", "l", alpha=0.2), make_node("Tanh", "l", "t")),
+            *(make_node("Conv", "t w", "e", pads=[1, 1]), make_node("Add", "e t", "d")),
+        ],
+        mean=False,
+        w=(16, 16, 3),
+    ),
+    "transposed": lambda: network(
+        [make_node("ConvTranspose", "c t", "d", strides=[3], pads=[1, 2], output_padding=[1])], t=(16, 8, 5), mean=False
+    ),
+    "transposed to a length": lambda: network(
+        [make_node("ConvTranspose", "c t", "d", strides=[2], output_shape=[130])], t=(16, 8, 4), mean=False
+    ),
 }  # fmt: skip
 
 

@@ -203,6 +203,7 @@ FUNCTIONS = {
         make_node("Mul", "m half", "f"),
     ],
     "Sigmoid": [make_node("Sigmoid", "a", "f")],
+    "LeakyRelu": [make_node("LeakyRelu", "a", "f", alpha=0.1)],
 }
 NUMBERS = {"root": np.float32(np.sqrt(2)), "one": np.float32(1), "half": np.float32(0.5)}
 
@@ -237,3 +238,56 @@ def test_what_others_read_inside_a_function_keeps_its_codes():
     quantized = lowbit.quantize(model, "int8", calibration=x, steps=()).graph
     assert "s" in for_openvino(quantized).activations
     assert "a" not in for_openvino(quantized).activations
+
+
+COPIES = {
+    "reflected": [make_node("Pad", "r pads", "f", mode="reflect")],
+    "zeros around": [make_node("Pad", "r pads", "f")],
+    "zeros said": [make_node("Pad", "r pads zero", "f")],
+    "ones around": [make_node("Pad", "r pads one", "f")],
+    "larger": [make_node("Resize", "r  scales", "f", mode="nearest")],
+    "both": [make_node("Resize", "r  scales", "u", mode="nearest"), make_node("Pad", "u pads", "f", mode="edge")],
+    "linear": [make_node("Resize", "r  scales", "f", mode="linear")],
+    "read twice": [
+        make_node("Pad", "r pads", "p", mode="edge"),
+        make_node("Pad", "r pads", "q", mode="reflect"),
+        make_node("Add", "p q", "f"),
+    ],
+}
+GIVEN = {
+    "pads": np.array([0, 0, 1, 1, 0, 0, 1, 1]),
+    "scales": np.array([1, 1, 2, 2], np.float32),
+    "zero": np.float32(0),
+    "one": np.float32(1),
+}
+
+
+def with_copies(name):
+    """A norm that stays float, and what copies its values, in front of a convolution."""
+    rng = np.random.default_rng(2)
+    weights = {key: rng.normal(size=(8, 8 if key == "w2" else 3, 3, 3)).astype(np.float32) for key in ("w1", "w2")}
+    used = " ".join(" ".join(node.input) for node in COPIES[name]).split()
+    constants = {key: np.array(value) for key, value in GIVEN.items() if key in used}
+    constants |= {"ones": np.ones(8, np.float32), "shift": rng.normal(size=8).astype(np.float32)}
+    nodes = [
+        make_node("Conv", "x w1", "a"),
+        make_node("InstanceNormalization", "a ones shift", "b"),
+        make_node("Relu", "b", "r"),
+        *COPIES[name],
+        make_node("Conv", "f w2", "y"),
+    ]
+    return lowbit.load(make(nodes, {"x": ["n", 3, 10, 10]}, ["y"], weights | constants))
+
+
+@pytest.mark.parametrize("name", COPIES)
+def test_floats_are_rounded_before_they_are_copied(name):
+    model = with_copies(name)
+    x = np.random.default_rng(3).normal(size=(16, 3, 10, 10)).astype(np.float32)
+    quantized = lowbit.quantize(model, "int8", calibration=x, steps=())
+    usual, made = quantized.to_bytes(), quantized.to_bytes(FOR_OPENVINO)
+    rounded = {node.input[0] for node in onnx.load_from_string(made).graph.node if node.op_type == "QuantizeLinear"}
+    assert ("r" in rounded) == (name not in ("ones around", "linear", "read twice"))
+    expected = run(model.to_bytes(), x, "onnxruntime")
+    for engine in {"onnxruntime", "openvino"} & set(installed_engines()):
+        errors = [relative_error(run(content, x, engine), expected) for content in (usual, made)]
+        assert errors[1] < 1.1 * errors[0] + 0.002

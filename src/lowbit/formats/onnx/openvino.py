@@ -6,6 +6,8 @@
   inside the layer's kernel, where pairs would make kernels of their own (a small YOLO: 0.83 of the time) and round
   twice more (21 dB of output SQNR become 28).
 - What only moves codes has no pair of its own, so that OpenVINO can merge such nodes (ResNet20's shortcuts: 1 %).
+- What a Pad or a Resize copies is rounded before it is copied: the rounding is done in the kernel in front, and the
+  copies are bytes (style transfer with reflected borders: 0.93 of the time).
 - What no layer reads in the end is float, outputs of the network included: rounding it would only add kernels.
 - Parts of a Concat get one scale where theirs are near, and what is joined has no pair then
   (`formats/onnx/joined_scales.py`).
@@ -20,13 +22,13 @@ from dataclasses import replace
 
 from lowbit.formats.input_bytes import with_byte_input
 from lowbit.formats.onnx.joined_scales import with_joined_scales
-from lowbit.formats.quantized_graph import DATA_MOVEMENT, QuantizedGraph
+from lowbit.formats.quantized_graph import DATA_MOVEMENT, ActivationCodes, QuantizedGraph
 from lowbit.graph.model import Node, Value
 
 
 def for_openvino(quantized: QuantizedGraph) -> QuantizedGraph:
     """The same integers, as OpenVINO runs them fastest."""
-    quantized = with_joined_scales(quantized)
+    quantized = _rounded_before_copies(with_joined_scales(quantized))
     given = quantized.byte_input
     if given is not None and given.layers:
         by_color = with_byte_input(quantized, preprocessing=given.preprocessing, layout=given.layout, by_color=True)
@@ -46,10 +48,28 @@ def for_openvino(quantized: QuantizedGraph) -> QuantizedGraph:
 PRODUCTS = frozenset(("Gemm", "MatMul"))
 LAYERS = PRODUCTS | {"Conv", "ConvTranspose"}
 # Operators that functions of one tensor are made of: the first make a function, the others go with them.
-FUNCTIONS = frozenset(("Elu", "Erf", "Gelu", "HardSigmoid", "HardSwish", "Mish", "Sigmoid", "Softplus", "Tanh"))
+FUNCTIONS = frozenset(
+    ("Elu", "Erf", "Gelu", "HardSigmoid", "HardSwish", "LeakyRelu", "Mish", "Sigmoid", "Softplus", "Tanh")
+)
 POINTWISE = FUNCTIONS | {"Add", "Div", "Mul", "Sub"}
+# Operators whose output holds values of their input, some of them often.
+COPIES = frozenset(("Pad", "Resize"))
 # Operators that are written on codes, so that these must be there (`formats/onnx/write.py`).
 ON_CODES = frozenset(("Pad", "Relu", "Clip"))
+
+
+def _rounded_before_copies(quantized: QuantizedGraph) -> QuantizedGraph:
+    """Codes of what only a Pad or a Resize of floats reads, which then copies codes: fewer values are rounded."""
+    activations, integer = dict(quantized.activations), set(quantized.integer)
+    for node in reversed(quantized.model.graph):
+        x, codes = node.inputs[0] if node.inputs else None, activations.get(str(node.outputs[0].name))
+        if node.op_type not in COPIES or node.name in integer or x is None or codes is None:
+            continue
+        if x.producer() is None or x.is_graph_output() or len(x.uses()) > 1 or not _copies_exactly(node, codes):
+            continue
+        activations[str(x.name)] = codes
+        integer.add(str(node.name))
+    return replace(quantized, activations=activations, integer=frozenset(integer))
 
 
 def _moved(quantized: QuantizedGraph) -> set[str]:
@@ -69,6 +89,17 @@ def _moved(quantized: QuantizedGraph) -> set[str]:
             if all(user.outputs[0].name in moved for user in users):
                 moved.add(str(value.name))
     return moved
+
+
+def _copies_exactly(node: Node, codes: ActivationCodes) -> bool:
+    """Whether all that a node gives is what it reads, or a zero that has a code."""
+    if node.op_type == "Resize":
+        frame = node.attributes.get_string("coordinate_transformation_mode", "half_pixel")
+        return node.attributes.get_string("mode", "nearest") == "nearest" and frame != "tf_crop_and_resize"
+    mode = node.attributes.get_string("mode", "constant")
+    filler = node.inputs[2] if len(node.inputs) > 2 else None
+    zero = filler is None or (filler.const_value is not None and not filler.const_value.numpy().any())
+    return codes.zero_point == 0 and (mode != "constant" or zero)
 
 
 def _unread(quantized: QuantizedGraph) -> set[str]:

@@ -23,7 +23,7 @@ def write_separate_biases(draft: Draft) -> Draft:
     """Take the bias out of each convolution that runs in integers, and add it behind."""
     graph, names = draft.graph, draft.names
     axes = {
-        layer.node: max(IMAGE, len(layer.kernel)) if layer.op == "Conv" else len(layer.kernel)
+        layer.node: max(IMAGE, len(layer.kernel))
         for layer in layers(draft.quantized.model)
         if layer.geometry is not None and layer.node in draft.quantized.integer
     }
