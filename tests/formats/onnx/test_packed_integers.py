@@ -58,7 +58,7 @@ def pair(between, channels):
 CASES = {
     "lines": lambda: convolution((5, 9), (7, 5, 3)),
     "images": lambda: convolution((16, 7, 7), (32, 16, 3, 3)),
-    "volumes": lambda: convolution((4, 5, 5, 5), (6, 4, 3, 3, 3)),
+    "volumes": lambda: convolution((9, 5, 5, 5), (6, 9, 3, 3, 3)),
     "colors": lambda: convolution((3, 8, 8), (16, 3, 3, 3)),
     "groups": lambda: convolution((6, 7, 7), (9, 2, 3, 3), group=3),
     "depthwise": lambda: convolution((40, 7, 7), (40, 1, 3, 3), group=40),

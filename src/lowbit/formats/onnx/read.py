@@ -12,6 +12,7 @@ from lowbit.formats.input_bytes import FACTORS_KEY, in_float_units
 from lowbit.formats.onnx.block_kernels import TURNED_KEY
 from lowbit.formats.onnx.stored import StoredGraph
 from lowbit.formats.onnx.stored_products import stored_products
+from lowbit.formats.onnx.wider_groups import narrow_again
 from lowbit.graph.load import read_proto
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -86,10 +87,11 @@ def _named(tensor: TensorProto, name: str) -> TensorProto:
 def _constant_weights(graph: StoredGraph) -> dict[str, str]:
     """The tensor of each weight.
 
-    Channels of zeros and an axis of one are there for the runtime, no part of it: Pads and a last Unsqueeze are passed
-    over (`formats/onnx/channel_padding.py`, `formats/onnx/lines.py`).
+    Channels of zeros and an axis of one are there for the runtime, no part of it: Pads, zeros between groups and a last
+    Unsqueeze are passed over (`formats/onnx/channel_padding.py`, `wider_groups.py`, `lines.py`).
     """
     padded = {name: node.input[0] for name, node in graph.producers.items() if node.op_type == "Pad"}
+    padded |= narrow_again(graph.producers)
     readers: tuple[NodeProto, ...] = tuple(graph.producers.values())
     for node in readers:
         for position, name in enumerate(node.input):

@@ -24,6 +24,7 @@ from lowbit.formats.onnx.draft import Draft, Rewrite, begin, write_tables
 from lowbit.formats.onnx.dynamic import write_compressed, write_dynamic
 from lowbit.formats.onnx.float_islands import write_float_islands
 from lowbit.formats.onnx.float_types import write_float_types, write_float_types_for_openvino
+from lowbit.formats.onnx.float_volumes import with_float_volumes
 from lowbit.formats.onnx.float_zero_points import write_float_zero_points
 from lowbit.formats.onnx.integer_weights import write_integer_weights
 from lowbit.formats.onnx.integers import absorb_activations, write_conversions
@@ -31,6 +32,7 @@ from lowbit.formats.onnx.lines import write_lines_as_images
 from lowbit.formats.onnx.openvino import for_openvino
 from lowbit.formats.onnx.separate_biases import write_separate_biases
 from lowbit.formats.onnx.softmaxes import write_softmaxes
+from lowbit.formats.onnx.wider_groups import write_wider_groups
 from lowbit.formats.onnx.zero_points import without_zero_points
 from lowbit.formats.quantized_graph import UINT8, QuantizedGraph
 from lowbit.graph.model import serialize
@@ -120,7 +122,7 @@ ASSUMED = {"strides": 1, "dilations": 1, "pads": 0, "group": 1}
 # By `FileForm.to`, first to last: what is done to the integers before anything is written,
 INTEGER_REWRITES: Mapping[str, tuple[Callable[[QuantizedGraph], QuantizedGraph], ...]] = {
     AS_PLANNED: (),
-    "onnx": (without_zero_points,),
+    "onnx": (with_float_volumes, without_zero_points),
     "openvino": (without_zero_points, for_openvino),
 }
 # and to the graph that becomes the file.
@@ -134,8 +136,8 @@ GRAPH_REWRITES: Mapping[str, tuple[Rewrite, ...]] = {
         *(write_float_types, fill_scans, drop_unused, drop_names),
     ),
     "onnx": (
-        *(write_float_values, *INTEGERS, write_softmaxes, *CONVERSIONS, pad_first_layers, write_dynamic),
-        *(write_block_kernels, *CODES, write_float_types, *ENDING),
+        *(write_float_values, *INTEGERS, write_softmaxes, *CONVERSIONS, pad_first_layers),
+        *(write_wider_groups, write_dynamic, write_block_kernels, *CODES, write_float_types, *ENDING),
     ),
     "openvino": (
         *(
