@@ -56,6 +56,9 @@ def command_of(candidate: Candidate, model: str, source: Sequence[str], plan: Pa
     """The command that makes a candidate's file again."""
     if candidate.name == "float":
         return ""
+    if candidate.rate is not None:
+        words = ["lowbit", "pack", model, "--size", str(candidate.bytes), "--effort", candidate.rate.effort]
+        return shlex.join([*words, *source, "-o", "FILE"])
     if plan is None:
         return f"lowbit quantize {shlex.quote(model)} -r {candidate.plan.recipe.name} -o FILE"
     words = ["lowbit", "quantize", model, "--plan", str(plan), *(source if candidate.plan.steps else ()), "-o", "FILE"]

@@ -18,7 +18,10 @@ from lowbit.printable import brief
 from lowbit.progress import SILENT, Progress
 from lowbit.quantization.planning.plan import Plan
 from lowbit.quantization.quantize import follow
+from lowbit.quantization.rate.search import Search
+from lowbit.quantization.solving.effort import EFFORTS
 from lowbit.searching.marks import Marks, marks
+from lowbit.searching.rates import Rate
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,16 @@ class Bench:
     archive: bool = False
     short_names: bool = False
     threads: int = 0
+    _allocating: dict[str, Search] = field(default_factory=dict, repr=False, compare=False)  # by effort
+
+    def allocating(self, effort: str, progress: Progress = SILENT) -> Search:
+        """What allocates the bits of archives: what layers' errors cost is measured once for all of them."""
+        if effort not in self._allocating:
+            assert self.calibration is not None
+            self._allocating[effort] = Search(
+                self.model, self.calibration, None, EFFORTS[effort], self.short_names, self.threads, progress
+            )
+        return self._allocating[effort]
 
     def packed(self) -> "Parcel":
         """The same as plain data, for workers."""
@@ -57,7 +70,7 @@ class Candidate:
     Attributes:
         name: what it is called, such as `linear8` or `03`.
         choice: recipe by weight; of a uniform recipe empty.
-        plan: as it was made.
+        plan: as it was made; of an archive whose bits were allocated, the widths that came out.
         content: of the file.
         marks: on the samples that choose.
         certified: on the samples that certify; the same marks where all samples do both.
@@ -65,6 +78,7 @@ class Candidate:
         forecast: of the distance; 0 likewise.
         latency_ms: median, None where times do not matter.
         seconds: what making and measuring it took.
+        rate: what was asked for in place of a plan, where bits were allocated.
     """
 
     name: str
@@ -77,6 +91,7 @@ class Candidate:
     forecast: float = 0.0
     latency_ms: float | None = None
     seconds: float = 0.0
+    rate: Rate | None = None
 
     def __repr__(self) -> str:
         return f"<Candidate {brief(self.name)}: {self.bytes:,} bytes, distance {self.marks.distance:.2g}>"
@@ -86,6 +101,16 @@ class Candidate:
         """Of the file."""
         return len(self.content)
 
+    @property
+    def own(self) -> bool:
+        """Whether the search composed it: no uniform recipe."""
+        return bool(self.choice) or self.rate is not None
+
+    @property
+    def asked(self) -> Plan | Rate:
+        """What it was made from."""
+        return self.rate or self.plan
+
 
 @dataclass(frozen=True)
 class Made:
@@ -93,6 +118,7 @@ class Made:
 
     content: bytes
     marks: tuple[Marks, ...]
+    plan: Plan | None = None  # of allocated bits: the widths that came out
 
 
 @dataclass(frozen=True)
@@ -111,8 +137,14 @@ class Parcel:
         return Bench(model, self.calibration, tuple(Exam(model, *paper) for paper in self.papers), *self.options)
 
 
-def made(bench: Bench, decision: Plan, progress: Progress = SILENT) -> Made:
-    """Follow a plan, write the file and measure it."""
+def made(bench: Bench, decision: Plan | Rate, progress: Progress = SILENT) -> Made:
+    """Follow a plan, or allocate bits, write the file and measure it."""
+    if isinstance(decision, Rate):
+        allocating = bench.allocating(decision.effort, progress)
+        packed = allocating.allocated(decision.most, EFFORTS[decision.effort], filled=decision.filled)
+        assert packed.quantized is not None
+        found = tuple(marks(exam, packed.content) for exam in bench.exams)
+        return Made(packed.archive, found, packed.quantized.plan)
     data = bench.calibration if decision.steps or decision.integer else None
     quantized = follow(bench.model, decision, data, threads=bench.threads, progress=progress)
     content = quantized.to_bytes(FileForm(short_names=bench.short_names))
@@ -126,6 +158,6 @@ def file_content(bench: Bench, content: bytes) -> bytes:
     return archive.pack(content) if bench.archive else content
 
 
-def made_from(parcel: Parcel, decision: Plan) -> Made:
+def made_from(parcel: Parcel, decision: Plan | Rate) -> Made:
     """The same on a worker."""
     return made(parcel.opened(), decision)

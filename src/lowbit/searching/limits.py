@@ -78,7 +78,7 @@ class SearchSettings:
         rounds: at most; each makes two candidates.
         workers: number of processes, or the address of a Dask scheduler, such as tcp://10.0.0.1:8786.
         seed: of the choice of samples.
-        archive: weigh and write entropy-coded archives.
+        archive: write entropy-coded archives, their bits allocated unless recipes are named.
         short_names: rename inner tensors; see `formats.onnx.minify`.
         engine: runtime that latency is measured on.
         threads: that a candidate may use; 0 takes as many as there are cores.

@@ -60,7 +60,7 @@ class Proposals:
     def taught(self, candidates: Sequence[Candidate]) -> "Proposals":
         """The same with what measured candidates teach."""
         menu = self.menus[0]
-        choices = [(each, each.choice or uniform_choice(each.plan)) for each in candidates]
+        choices = [(each, each.choice or uniform_choice(each.plan)) for each in candidates if each.rate is None]
         known = [(each, choice) for each, choice in choices if choice and all(_offers(menu, choice))]
         if not known:
             return self

@@ -21,16 +21,19 @@ from lowbit.quantization.planning.deciding import plan
 from lowbit.quantization.planning.plan import Plan
 from lowbit.quantization.planning.plan_file import followable
 from lowbit.quantization.planning.recipes import Recipe, parse_recipe
+from lowbit.quantization.rate.search import CLOSE_ENOUGH, Search
 from lowbit.searching.candidates import Bench, Candidate, Made, file_content
 from lowbit.searching.choices import FLOAT, Menu, menu, planned
 from lowbit.searching.damage import layer_damages
 from lowbit.searching.judge import Judge
 from lowbit.searching.limits import DISTANCE, SearchLimits, SearchSettings
 from lowbit.searching.proposals import DAMAGE, Proposal, Proposals
+from lowbit.searching.rates import FILLED, Rate, can_be_allocated, next_sizes
 from lowbit.searching.result import amount
 from lowbit.searching.sizes import weighed
 from lowbit.searching.speed import LayerTimes
 from lowbit.searching.store import Store
+from lowbit.searching.uniform import UNIFORM, finest, halfway
 from lowbit.searching.workers import Alone, Cluster, Processes
 
 FIRST_DISTANCES = (0.005, 0.02)  # nats or relative error for each point that may be lost, where the search begins
@@ -39,7 +42,6 @@ CLOSE = 1.015  # ratio of two sizes between which nothing more is looked for
 TILTS = ((0.0, 0.2), (0.0, 0.4), (0.1, 0.6))
 A_LITTLE = 0.985  # of the least so far, which another forecast has to do with
 TIMED_RUNS = 60
-UNIFORM = ("linear", "cluster")  # families whose uniform recipes are tried beside
 
 
 @dataclass
@@ -79,7 +81,48 @@ class Rounds:
         self._add(self._uniform())
         if time.monotonic() - self.started > self.limits.seconds:
             self.notes.append("Time was over before anything was forecast: give more of it.")
-            return
+        elif self.allocates:
+            self._archives()
+        else:
+            self._mixtures()
+
+    @property
+    def allocates(self) -> bool:
+        """Whether archives are searched whose bits are allocated, which are closer than mixtures of the same size."""
+        settings = self.settings
+        return settings.archive and not settings.recipes and self.times is None and can_be_allocated(self.bench.model)
+
+    def _archives(self) -> None:
+        """Archives whose bits are allocated, and uniform recipes that would be smaller or are as small."""
+        allocating = self.bench.allocating(self.settings.effort, self.progress)
+        for number in range(self.settings.rounds):
+            filled = CLOSE_ENOUGH if self.limits.least == DISTANCE else FILLED
+            rates = [Rate(most, self.settings.effort, filled) for most in self._sizes(allocating, number)]
+            known = {self.store.key(each.asked) for each in self.candidates}
+            new = [rate for rate in rates if self.store.key(rate) not in known]
+            if not new:
+                break
+            if not self._in_time(len(new)):
+                self._out_of_time(number)
+                break
+            self._add([(f"{len(self.candidates) + place:02d}", None, rate) for place, rate in enumerate(new)])
+            self._add(self._beside(number))
+
+    def _sizes(self, allocating: Search, number: int) -> list[int]:
+        """Bytes of the archives that come next."""
+        most = self.limits.max_size
+        if self.limits.least == DISTANCE:
+            return [] if most is None or number or most < allocating.least else [most]
+        good = min((each.bytes for each in self.candidates if self.judge.accepts(each)), default=None)
+        own = {each.bytes: self.judge.accepts(each) for each in self.candidates if each.rate is not None}
+        sizes = next_sizes(good, own, least=allocating.least, weights=allocating.trials.weights)
+        return list(dict.fromkeys(size if most is None else max(allocating.least, min(size, most)) for size in sizes))
+
+    def _out_of_time(self, number: int) -> None:
+        self.notes.append(f"Time was over after {number} rounds; more might be found with more of it.")
+
+    def _mixtures(self) -> None:
+        """Mixtures of recipes, forecast and composed by the knapsack."""
         proposals = Proposals(self._menus(), self.limits, self._weigh)
         for number in range(self.settings.rounds):
             self._add(self._beside(number))
@@ -90,7 +133,7 @@ class Rounds:
                     break
                 continue
             if not self._in_time(len(plans)):
-                self.notes.append(f"Time was over after {number} rounds; more might be found with more of it.")
+                self._out_of_time(number)
                 break
             self._add([(f"{len(self.candidates) + place:02d}", *each) for place, each in enumerate(plans)])
 
@@ -114,40 +157,23 @@ class Rounds:
         if not self._in_time(1):
             return []
         if self.times is not None:
-            names = [name for name in ("int8",) if name in self.recipes and number == 0]
-            return [(name, None, self._recipe_plan(name)) for name in names]
-        if self.limits.least == DISTANCE:
-            most: float = self.limits.max_size or 0
-            found = [self._finest(family, most) for family in UNIFORM if number == 0]
+            names: list[str | None] = [name for name in ("int8",) if name in self.recipes and number == 0]
+        elif self.limits.least == DISTANCE:
+            room: float = self.limits.max_size or 0
+            names = [finest(self._widths(family), room, self._uniform_bytes) for family in UNIFORM if number == 0]
         else:
-            least = min((each.bytes for each in self.candidates if self.judge.accepts(each)), default=math.inf)
-            found = [self._halfway(family, min(self.limits.max_size or math.inf, least)) for family in UNIFORM]
-        known = {self.store.key(each.plan) for each in self.candidates}
-        return [
-            (name, None, decision) for name, decision in filter(None, found) if self.store.key(decision) not in known
-        ]
+            taken = {each.name: self.judge.accepts(each) for each in self.candidates}
+            least = min((each.bytes for each in self.candidates if taken[each.name]), default=math.inf)
+            room = min(self.limits.max_size or math.inf, least)
+            names = [halfway(self._widths(family), room, self._uniform_bytes, taken) for family in UNIFORM]
+        known = {self.store.key(each.asked) for each in self.candidates}
+        found = [(name, None, self._recipe_plan(name)) for name in names if name is not None]
+        return [each for each in found if self.store.key(each[-1]) not in known]
 
-    def _finest(self, family: str, most: float) -> tuple[str, Plan] | None:
-        """The recipe of a family with the most bits whose file is small enough; None if none is, or none is allowed."""
-        names = [name for name, recipe in self.recipes.items() if recipe.bits <= 8 and name == f"{family}{recipe.bits}"]
-        for name in sorted(names, key=lambda name: -self.recipes[name].bits):
-            if self._uniform_bytes(name) <= most:
-                return name, self._recipe_plan(name)
-        return None
-
-    def _halfway(self, family: str, most: float) -> tuple[str, Plan] | None:
-        """The recipe of a family halfway between those that were taken and those that were not; None: none is left."""
-        made = {each.name: self.judge.accepts(each) for each in self.candidates}
-        bits = sorted(
-            each.bits for name, each in self.recipes.items() if name == f"{family}{each.bits}" and each.bits <= 8
-        )
-        least = max((width for width in bits if made.get(f"{family}{width}") is False), default=0)
-        enough = min((width for width in bits if made.get(f"{family}{width}")), default=math.inf)
-        left = [width for width in bits if least < width < enough and self._uniform_bytes(f"{family}{width}") <= most]
-        if not left:
-            return None
-        name = f"{family}{left[(len(left) - 1) // 2]}"
-        return name, self._recipe_plan(name)
+    def _widths(self, family: str) -> list[str]:
+        """Recipes of a family with at most 8 bits, the narrowest first."""
+        own = [each for name, each in self.recipes.items() if name == f"{family}{each.bits}" and each.bits <= 8]
+        return [each.name for each in sorted(own, key=lambda each: each.bits)]
 
     def _uniform_bytes(self, name: str) -> int:
         return self._bytes_of((name,), lambda: self._recipe_plan(name))
@@ -204,8 +230,8 @@ class Rounds:
         return _some(proposals.least(DAMAGE, {what: A_LITTLE * high}, tilt=tilt) for tilt in tilts if tilt)
 
     def _interval(self, what: str) -> tuple[Candidate | None, Candidate | None]:
-        """Of what the knapsack proposed, the least that keeps the drop, and the most below that which does not."""
-        own = [each for each in self.candidates if each.choice]
+        """Of what the search composed, the least that keeps the drop, and the most below that which does not."""
+        own = [each for each in self.candidates if each.own]
         good = min(
             (each for each in own if self.judge.accepts(each)), key=lambda each: amount(each, what), default=None
         )
@@ -222,7 +248,7 @@ class Rounds:
 
     def _new(self, proposals: Sequence[Proposal]) -> list[tuple[Proposal, Plan]]:
         """Those that were not made yet, as plans."""
-        known = {self.store.key(each.plan) for each in self.candidates}
+        known = {self.store.key(each.asked) for each in self.candidates}
         found = []
         for each in proposals:
             decision = self._plan(each.choice)
@@ -237,7 +263,7 @@ class Rounds:
 
     # What was made
 
-    def _add(self, wanted: Sequence[tuple[str, Proposal | None, Plan]]) -> None:
+    def _add(self, wanted: Sequence[tuple[str, Proposal | None, Plan | Rate]]) -> None:
         """Make and measure candidates, those that were finished before taken from the store."""
         found = {
             name: self.store.find(name, {} if proposal is None else proposal.choice, decision)
@@ -257,7 +283,10 @@ class Rounds:
             self.candidates.append(candidate)
             self._tell(candidate)
 
-    def _candidate(self, name: str, proposal: Proposal | None, decision: Plan, made: Made) -> Candidate:
+    def _candidate(self, name: str, proposal: Proposal | None, decision: Plan | Rate, made: Made) -> Candidate:
+        if isinstance(decision, Rate):
+            assert made.plan is not None
+            return Candidate(name, {}, made.plan, made.content, made.marks[0], made.marks[-1], rate=decision)
         choice = {} if proposal is None else proposal.choice
         forecast = (0, 0.0) if proposal is None else (proposal.bytes, proposal.damage)
         return Candidate(name, choice, decision, made.content, made.marks[0], made.marks[-1], *forecast)
@@ -284,7 +313,7 @@ class Rounds:
 
     def _in_time(self, count: int) -> bool:
         """Whether another round can be expected to end in time."""
-        own = [each.seconds for each in self.candidates if each.choice]
+        own = [each.seconds for each in self.candidates if each.own]
         left = self.limits.seconds - (time.monotonic() - self.started)
         return left > 0 if not own else left > max(own) * count
 

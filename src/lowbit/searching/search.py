@@ -150,7 +150,7 @@ def _result(rounds: Rounds, division: Division, *, interrupted: bool) -> SearchR
     notes = list(rounds.notes)
     if not met:
         notes.append(_needed(rounds))
-    paths = {each.name: path for each in rounds.candidates if (path := rounds.store.path(each.plan)) is not None}
+    paths = {each.name: path for each in rounds.candidates if (path := rounds.store.path(each.asked)) is not None}
     return SearchResult(
         best,
         met,

@@ -19,9 +19,10 @@ from lowbit.errors import LowbitError
 from lowbit.files import write_atomically
 from lowbit.graph.model import Model
 from lowbit.quantization.planning.plan import Plan
-from lowbit.quantization.planning.plan_file import write_plan
+from lowbit.quantization.planning.plan_file import read_plan, write_plan
 from lowbit.searching.candidates import Candidate
 from lowbit.searching.marks import Marks
+from lowbit.searching.rates import Rate
 
 KEY_DIGITS = 12
 MOST_RECORD = 1 << 20  # bytes of a record: one that is larger is none of ours
@@ -42,16 +43,16 @@ class Store:
         self.folder, self.ending = folder, ending
         self._model, self._circumstances, self._resume = model, circumstances, resume
 
-    def key(self, decision: Plan) -> str:
+    def key(self, decision: Plan | Rate) -> str:
         """What a plan's candidate is called."""
         text = json.dumps(decision.to_json(), sort_keys=True) + self._model.sha256 + self._circumstances
         return hashlib.sha256(text.encode()).hexdigest()[:KEY_DIGITS]
 
-    def path(self, decision: Plan) -> Path | None:
+    def path(self, decision: Plan | Rate) -> Path | None:
         """Where a plan's file is, or will be."""
         return None if self.folder is None else self.folder / f"{self.key(decision)}{self.ending}"
 
-    def plan_path(self, decision: Plan) -> Path | None:
+    def plan_path(self, decision: Plan | Rate) -> Path | None:
         """Where the plan itself is."""
         return None if self.folder is None else self.folder / f"{self.key(decision)}.plan.json"
 
@@ -61,10 +62,10 @@ class Store:
         Raises:
             OutputError: the folder is not writable, or the disk is full.
         """
-        path, plan_path = self.path(candidate.plan), self.plan_path(candidate.plan)
+        path, plan_path = self.path(candidate.asked), self.plan_path(candidate.asked)
         if path is None or plan_path is None or self.folder is None:
             return
-        record_path = self.folder / f"{self.key(candidate.plan)}.json"
+        record_path = self.folder / f"{self.key(candidate.asked)}.json"
         for written in (path, plan_path, record_path):
             if written.is_symlink():  # nobody gave it this name but who knows how candidates are called
                 written.unlink()
@@ -79,7 +80,7 @@ class Store:
         }
         write_atomically(record_path, json.dumps(record, indent=1) + "\n")
 
-    def find(self, name: str, choice: Mapping[str, str], decision: Plan) -> Candidate | None:
+    def find(self, name: str, choice: Mapping[str, str], decision: Plan | Rate) -> Candidate | None:
         """The candidate of a plan that was finished before; None without `resume`, or if anything of it is amiss."""
         path = self.path(decision)
         if not self._resume or path is None or self.folder is None:
@@ -92,18 +93,28 @@ class Store:
             content = path.read_bytes()
             if hashlib.sha256(content).hexdigest() != record["sha256"]:
                 return None
+            rate = decision if isinstance(decision, Rate) else None
             return Candidate(
                 name,
                 choice,
-                decision,
+                self._plan(decision),
                 content,
                 _marks(record["marks"]),
                 _marks(record["certified"]),
                 latency_ms=record["latency_ms"],
                 seconds=float(record["seconds"]),
+                rate=rate,
             )
         except (OSError, ValueError, KeyError, TypeError, LowbitError):
             return None
+
+    def _plan(self, decision: Plan | Rate) -> Plan:
+        """The plan of a candidate: what it was made from, or the widths that came out."""
+        if not isinstance(decision, Rate):
+            return decision
+        path = self.plan_path(decision)
+        assert path is not None
+        return read_plan(path, self._model)
 
 
 def _marks(data: Mapping[str, Any]) -> Marks:

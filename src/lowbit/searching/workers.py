@@ -1,7 +1,8 @@
 """Candidates made side by side: in this process, in processes of this machine, or on a Dask cluster.
 
-What is made does not depend on where: a candidate follows from its plan, and candidates are asked for in rounds, whose
-answers come in the order in which they were asked for. A worker that dies leaves its candidate to the others.
+What is made does not depend on where: a candidate follows from its plan (or the size that its bits are allocated for),
+and candidates are asked for in rounds, whose answers come in the order in which they were asked for. A worker that
+dies leaves its candidate to the others.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,6 +15,7 @@ from lowbit.extras import imported
 from lowbit.progress import SILENT, Progress
 from lowbit.quantization.planning.plan import Plan
 from lowbit.searching.candidates import Bench, Made, made, made_from
+from lowbit.searching.rates import Rate
 
 CLUSTER = ("tcp://", "tls://", "ucx://", "ws://", "wss://", "inproc://")
 RETRIES = 3  # of a candidate whose worker died
@@ -26,7 +28,7 @@ class Alone:
     bench: Bench
     progress: Progress = SILENT
 
-    def make(self, plans: Sequence[Plan]) -> Iterator[Made]:
+    def make(self, plans: Sequence[Plan | Rate]) -> Iterator[Made]:
         """What plans come to, in their order."""
         for plan in plans:
             yield made(self.bench, plan, self.progress)
@@ -39,7 +41,7 @@ class Processes:
     bench: Bench
     count: int
 
-    def make(self, plans: Sequence[Plan]) -> Iterator[Made]:
+    def make(self, plans: Sequence[Plan | Rate]) -> Iterator[Made]:
         """What plans come to, in their order."""
         from joblib import Parallel, delayed
 
@@ -55,7 +57,7 @@ class Cluster:
     client: Any
     parcel: Any  # where it is kept on the cluster
 
-    def make(self, plans: Sequence[Plan]) -> Iterator[Made]:
+    def make(self, plans: Sequence[Plan | Rate]) -> Iterator[Made]:
         """What plans come to, in their order."""
         futures = [self.client.submit(made_from, self.parcel, plan, pure=False, retries=RETRIES) for plan in plans]
         for future in futures:

@@ -130,15 +130,14 @@ class Search:
         Raises:
             SchemeError: no archive is that small.
         """
-        least = self.trials.size(self.allocation.emptied())
-        if most < least:
-            zero = "every weight of a layer" if self.allocation.others else "every weight"
+        steered = [self.allocated(most, effort) for effort in self.efforts]
+        if any(len(packed.archive) > most for packed in steered):
             raise SchemeError(
-                f"{most:,} bytes are impossible: with {zero} zero the archive still takes {least:,}.",
+                f"no archive of at most {most:,} bytes was found; the smallest tried takes "
+                f"{min(trial.archive_bytes for trial in self.trials.records):,}.",
                 where=self.model.source,
-                remedy="Ask for more" + ("." if self.short_names else ", or for short names, which take less."),
+                remedy="Ask for a little more.",
             )
-        steered = [self.steered(most, least, effort) for effort in self.efforts]
         fixed = [packed for family in self.families if (packed := self.fixed(family, most)) is not None]
         return self.done(self.closest([*steered, *fixed]))
 
@@ -171,28 +170,43 @@ class Search:
             self._judged[packed.archive] = self.validation.distances(packed.quantized.graph)
         return self._judged[packed.archive]
 
-    def steered(self, most: int, least: int, effort: Effort) -> Packed:
-        """The largest archive of at most so many bytes whose bits are allocated.
+    @cached_property
+    def least(self) -> int:
+        """Bytes that the archive takes with every weight zero."""
+        return self.trials.size(self.allocation.emptied())
+
+    def allocated(self, most: int, effort: Effort, *, filled: float = CLOSE_ENOUGH) -> Packed:
+        """The largest archive of at most so many bytes whose bits are allocated; if none was found, the smallest tried.
 
         Args:
             most: bytes.
-            least: bytes that the archive takes with every weight zero.
             effort: of the passes.
+            filled: share of the bytes from which an archive is taken.
 
         Raises:
-            SchemeError: no archive is that small.
+            SchemeError: no archive can be that small.
         """
-        wanted = most * (1 + CLOSE_ENOUGH) / 2
-        best, aim = None, wanted
+        least = self.least
+        if most < least:
+            zero = "every weight of a layer" if self.allocation.others else "every weight"
+            raise SchemeError(
+                f"{most:,} bytes are impossible: with {zero} zero the archive still takes {least:,}.",
+                where=self.model.source,
+                remedy="Ask for more" + ("." if self.short_names else ", or for short names, which take less."),
+            )
+        wanted = most * (1 + filled) / 2
+        best, smallest, aim = None, None, wanted
         known: list[tuple[float, int]] = [(0.0, least)]  # bits that were aimed at, bytes of the archive
         bits = bits_for(known, wanted)
         control = RateControl.towards(self.forecast, bits)
         for number in range(MOST_TRIALS):
             packed = self.trial(control, effort)
             taken = len(packed.archive)
+            if smallest is None or taken < len(smallest.archive):
+                smallest = packed
             if taken <= most and (best is None or taken > len(best.archive)):
                 best = packed
-            if CLOSE_ENOUGH * most <= taken <= most or (taken <= most and self.forecast.is_finest(control.multiplier)):
+            if filled * most <= taken <= most or (taken <= most and self.forecast.is_finest(control.multiplier)):
                 break
             if best is not None and taken in {size for _, size in known}:
                 break  # sizes of small networks have gaps
@@ -203,14 +217,9 @@ class Search:
                 aim = max(least, aim - (taken - wanted))
             bits = bits_for(known, aim)
             control = RateControl.towards(self.forecast, bits, control.ratio)
-        if best is None:
-            raise SchemeError(
-                f"no archive of at most {most:,} bytes was found; the smallest tried takes "
-                f"{min(trial.archive_bytes for trial in self.trials.records):,}.",
-                where=self.model.source,
-                remedy="Ask for a little more.",
-            )
-        return best
+        found = best or smallest
+        assert found is not None
+        return found
 
     def fixed(self, family: str, most: int) -> Packed | None:
         """The archive of the recipe that fills a size; None if there is none that small."""

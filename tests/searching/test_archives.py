@@ -1,0 +1,148 @@
+"""Searches for archives allocate bits: closer than recipes of fixed width, kept and made again like any candidate."""
+
+import dataclasses
+
+import pytest
+
+import lowbit
+from lowbit.errors import SchemeError
+from lowbit.formats.onnx import archive
+from lowbit.measurement.exam import Exam
+from lowbit.reports.search_page import command_of
+from lowbit.searching.candidates import Bench, made, made_from
+from lowbit.searching.held import held
+from lowbit.searching.limits import SearchLimits, SearchSettings
+from lowbit.searching.rates import FIRST_BITS, Rate, can_be_allocated, next_sizes
+from lowbit.searching.search import search
+from search_cases import network, samples
+
+LIMIT = 1.0  # points: less than one of 48 samples
+QUICK = SearchSettings(effort="fast", rounds=3, threads=1, archive=True)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return network()
+
+
+@pytest.fixture(scope="module")
+def data(model):
+    return samples(model, 48, seed=2, labels=True)
+
+
+@pytest.fixture(scope="module")
+def images(model):
+    return samples(model, 24, seed=3)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("archives")
+
+
+@pytest.fixture(scope="module")
+def result(model, data, images, folder):
+    return search(model, data, SearchLimits(max_drop=LIMIT), calibration=images, settings=QUICK, folder=folder)
+
+
+def test_the_best_is_the_smallest_archive_that_keeps_the_drop(result):
+    keeping = [each for each in result.candidates if each.marks.drop <= LIMIT]
+    assert result.met
+    assert result.best.bytes == min(each.bytes for each in keeping)
+    assert any(each.rate and each.marks.drop > LIMIT for each in result.candidates)
+
+
+def test_archives_are_no_larger_than_was_asked_for(result):
+    rates = [each for each in result.candidates if each.rate is not None]
+    assert len(rates) >= QUICK.rounds
+    assert all(each.bytes <= each.rate.most for each in rates)
+
+
+def test_at_the_size_of_a_recipe_it_is_closer(model, data, images):
+    settings = dataclasses.replace(QUICK, rounds=1)
+    recipe = lowbit.quantize(model, "linear3", calibration=images, effort="fast").to_bytes()
+    most = len(archive.pack(recipe))
+    result = search(model, data, SearchLimits(max_size=most), calibration=images, settings=settings)
+    others = [each for each in result.candidates if each.bytes <= most and each is not result.best]
+    assert result.best.rate == Rate(most, "fast", 0.98)
+    assert "linear3" in {each.name for each in others}
+    assert all(result.best.marks.distance < 0.7 * each.marks.distance for each in others)
+
+
+def test_resume_makes_nothing_twice(result, model, data, images, folder, monkeypatch):
+    def unexpected(*_, **__):
+        raise AssertionError("made again")
+
+    monkeypatch.setattr("lowbit.searching.workers.made", unexpected)
+    settings = dataclasses.replace(QUICK, resume=True)
+    again = search(model, data, SearchLimits(max_drop=LIMIT), calibration=images, settings=settings, folder=folder)
+    assert [(each.content, each.marks, each.rate) for each in again.candidates] == [
+        (each.content, each.marks, each.rate) for each in result.candidates
+    ]
+    assert again.plan == result.plan
+
+
+def test_a_worker_makes_the_same(result, model, data, images):
+    bench = Bench(model, held(lowbit.open_data(images, model)), (Exam.of(model, held(data)),), archive=True, threads=1)
+    found = next(each for each in result.candidates if each.rate is not None)
+    assert made_from(bench.packed(), found.rate) == made(bench, found.rate)
+    assert made(bench, found.rate).content == found.content
+
+
+def test_its_command_packs(result, model, images):
+    found = next(each for each in result.candidates if each.rate is not None)
+    command = command_of(found, "model.onnx", ("--calibration", "photos"), None)
+    assert command == f"lowbit pack model.onnx --size {found.bytes} --effort fast --calibration photos -o FILE"
+    packed = lowbit.pack(model, lowbit.Goal(size=found.bytes), calibration=images, effort="fast")
+    assert 0.9 * found.bytes < len(packed.archive) <= found.bytes
+
+
+def test_recipes_that_are_named_are_mixed(model, data, images):
+    settings = dataclasses.replace(QUICK, recipes=("linear8", "linear3"), rounds=1)
+    result = search(model, data, SearchLimits(max_drop=LIMIT), calibration=images, settings=settings)
+    assert any(each.choice for each in result.candidates)
+    assert not any(each.rate for each in result.candidates)
+
+
+def test_a_size_below_what_zeros_take_is_not_tried(model, data, images):
+    settings = dataclasses.replace(QUICK, rounds=1)
+    result = search(model, data, SearchLimits(max_size=500), calibration=images, settings=settings)
+    assert not result.met
+    assert not any(each.rate for each in result.candidates)
+    assert any("The smallest that was made" in note for note in result.notes)
+
+
+def test_where_no_archive_fits_the_smallest_that_was_tried_is_a_candidate(model, data, images, monkeypatch):
+    monkeypatch.setattr("lowbit.quantization.rate.search.MOST_TRIALS", 1)
+    monkeypatch.setattr("lowbit.quantization.rate.search.bits_for", lambda known, aim: 16.0 * aim)
+    settings = dataclasses.replace(QUICK, rounds=1)
+    result = search(model, data, SearchLimits(max_size=6000), calibration=images, settings=settings)
+    assert any(each.rate and each.bytes > 6000 for each in result.candidates)
+    with pytest.raises(SchemeError, match="no archive of at most 6,000 bytes"):
+        lowbit.pack(model, lowbit.Goal(size=6000), calibration=images, effort="fast")
+
+
+def test_layers_that_are_too_wide_have_to_have_recipes(model, monkeypatch):
+    assert can_be_allocated(model)
+    monkeypatch.setattr("lowbit.searching.rates.WIDEST", 100)  # a layer of the network has 128 inputs
+    assert not can_be_allocated(model)
+
+
+def test_sizes_begin_at_bits_per_weight_and_close_in():
+    room = {"least": 1000, "weights": 8000}
+    assert next_sizes(None, {}, **room) == [1000 + 1000 * round(bits) for bits in FIRST_BITS]
+    assert next_sizes(None, {3000: False, 4000: False}, **room) == [5400, 7200]
+    smaller = next_sizes(3000, {3000: True, 4000: True}, **room)
+    assert len(smaller) == 2
+    assert all(1000 < size < 3000 for size in smaller)
+    assert next_sizes(4000, {2000: False, 4000: True}, **room) == [2520, 3175]
+    assert next_sizes(2050, {2000: False, 2050: True}, **room) == []
+    assert next_sizes(1001, {1001: True}, **room) == []
+
+
+def test_nothing_larger_than_a_recipe_that_keeps_the_drop_is_tried():
+    room = {"least": 1000, "weights": 8000}
+    assert next_sizes(3500, {}, **room) == [3000]
+    assert next_sizes(2500, {}, **room) == [1750]
+    assert all(2000 < size < 2500 for size in next_sizes(2500, {2000: False, 3000: True}, **room))
+    assert all(1000 < size < 2500 for size in next_sizes(2500, {3000: True, 2800: False}, **room))
