@@ -5,10 +5,11 @@
 
 Test images are halved: one half is what searches may look at, all figures are of the other. At the size of a uniform
 recipe the search looks for the file closest to float, from all families and from one alone; within a drop, for the
-smallest. The greedy search lowers one layer after the other, the largest first, as far as the drop on the first half
-allows, with plain codes; its file is then made with all steps. NNCF's `quantize_with_accuracy_control` keeps layers in
-float until the drop on the first half is kept; it answers in OpenVINO, and its row is made where its environment is
-there (`--install-peers` makes it). Each row is written at once.
+smallest, and for the smallest archive, whose bits are allocated, or with a family named, mixed. The greedy search
+lowers one layer after the other, the largest first, as far as the drop on the first half allows, with plain codes; its
+file is then made with all steps. NNCF's `quantize_with_accuracy_control` keeps layers in float until the drop on the
+first half is kept; it answers in OpenVINO, and its row is made where its environment is there (`--install-peers` makes
+it). Each row is written at once.
 """
 
 import dataclasses
@@ -29,11 +30,13 @@ import lowbit
 from lowbit.calibration.batches import as_runs
 from lowbit.calibration.divergence import mean_kl
 from lowbit.data.images import Images
+from lowbit.formats.onnx import archive
 from lowbit.formats.onnx.write import to_onnx
 from lowbit.graph.ops import layers
 from lowbit.measurement.conditions import Conditions
 from lowbit.measurement.inputs import first_batch
 from lowbit.measurement.speed import latency
+from lowbit.packing.container import is_archive
 from lowbit.quantization.passes.candidate import plain_graph
 from lowbit.quantization.quantize import follow
 from lowbit.searching.choices import planned
@@ -114,7 +117,7 @@ class Bench:
         return not self.only or at in self.only
 
     def row(self, what: str, at: str, content: bytes, seconds: float, **more: object) -> Row:
-        kl, drop = self.halves.judged(content)
+        kl, drop = self.halves.judged(archive.unpack(content) if is_archive(content) else content)
         row = Row(self.halves.subject.name, what, at, len(content), kl, drop, round(seconds, 1), **stamp())
         return dataclasses.replace(row, **more)
 
@@ -123,10 +126,10 @@ class Bench:
         images = as_runs(model, self.halves.subject.calibration)
         return follow(model, lowbit.plan(model, recipe), images).to_bytes()
 
-    def searched(self, at: str, limit: lowbit.SearchLimits, what: str) -> tuple[Row, bytes]:
+    def searched(self, at: str, limit: lowbit.SearchLimits, what: str, *, archived: bool = False) -> tuple[Row, bytes]:
         """The row of a search, and its file."""
         subject = self.halves.subject
-        settings = lowbit.SearchSettings(recipes=FAMILIES[what], rounds=self.rounds)
+        settings = lowbit.SearchSettings(recipes=FAMILIES[what], rounds=self.rounds, archive=archived)
         started = time.monotonic()
         result = lowbit.search(
             subject.model, self.halves.seen, limit, calibration=subject.calibration, settings=settings
@@ -141,7 +144,9 @@ def rows(bench: Bench) -> Iterator[Row]:
     for recipe in UNIFORM if bench.wants("uniform") else ():
         started = time.monotonic()
         content = bench.made(recipe)
-        yield bench.row(recipe, "uniform", content, time.monotonic() - started)
+        seconds = time.monotonic() - started
+        yield bench.row(recipe, "uniform", content, seconds)
+        yield bench.row(recipe, "uniform, archived", archive.pack(content), seconds)
     for recipe in SIZES:
         if bench.wants(at := f"size of {recipe}"):
             limit = lowbit.SearchLimits(max_size=len(bench.made(recipe)), seconds=bench.seconds)
@@ -153,6 +158,10 @@ def rows(bench: Bench) -> Iterator[Row]:
         started = time.monotonic()
         content, tried = greedy(bench.halves, MAX_DROP)
         yield bench.row("greedy, linear only", at, content, time.monotonic() - started, candidates=tried)
+    if bench.wants(at := f"archive, drop {MAX_DROP:g}"):
+        limit = lowbit.SearchLimits(max_drop=MAX_DROP, seconds=bench.seconds)
+        for what in bench.families:
+            yield bench.searched(at, limit, what, archived=True)[0]
     if bench.wants(ACCURACY_CONTROL) and installed("nncf"):
         yield accuracy_control(bench.halves, MAX_DROP)
     if bench.wants(at := f"latency within {MAX_DROP:g}"):
