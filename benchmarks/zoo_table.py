@@ -32,7 +32,6 @@ sys.path.insert(0, str(ROOT / "tests"))
 from zoo.trial import CALIBRATION, EVALUATION, answers, quantize_static, quantized, sqnrs, written
 
 RECIPES = ("float", "int8", "int4", "linear8", "linear4", "linear2", "cluster4")
-BALANCED = ("int8",)  # recipes with the effort that users get; the others are tried quickly
 IN_LITERT = ("float", "int8", "linear8")  # its files hold weights of 8 bits
 OTHER_ANSWERS = 3.0  # decibels behind ONNX Runtime on the same codes, from which an engine's answers are a fault
 SAMPLES = 128, 64  # that calibrate, and that evaluate
@@ -97,8 +96,7 @@ def measure(name: str, recipes: Sequence[str], folder: Path) -> list[Row]:
 
 def measured(row: Row, model: lowbit.Model, many: Any, few: Any, reference: Any) -> Row:
     """A row with what each engine makes of the file."""
-    effort = "balanced" if row.recipe in BALANCED else "fast"
-    made = quantized(model, row.recipe, many, effort=effort)
+    made = quantized(model, row.recipe, many, effort="balanced")
     # Float16 networks become float32, inputs included.
     few = {name: x.astype(np.float32) if x.dtype == np.float16 else x for name, x in few.items()}
     values: dict[str, Any] = {"integer_share": integer_share(made, few)} if made.plan.integer else {}
