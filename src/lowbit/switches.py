@@ -4,6 +4,7 @@ import os
 
 DEBUG = "LOWBIT_DEBUG"  # errors come with where they arose, and with what a runtime said in its own words
 QUIET = "LOWBIT_QUIET"  # no progress at all
+LARGE = "LOWBIT_LARGE"  # models that ask for far more memory or time than their size explains are meant
 VERBOSE = "LOWBIT_VERBOSE"  # each part of the work when it is done
 
 

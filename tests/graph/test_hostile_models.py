@@ -14,9 +14,12 @@ from onnx import helper, numpy_helper
 
 import lowbit
 from lowbit.errors import ModelError
+from lowbit.formats.file_form import FileForm
 from lowbit.formats.litert.shapes import static_shapes
+from lowbit.formats.onnx.ledger import read_ledger
 from lowbit.graph.load import load
 from lowbit.graph.save import save
+from runaways import sequence
 
 
 def refused(source, match, **options):
@@ -433,3 +436,30 @@ def test_save_and_load_again(tmp_path):
     assert load(path).to_bytes() == model.to_bytes() == path.read_bytes()
     assert load(path).source == str(path)
     assert load(model) is model
+
+
+def test_a_node_without_inputs_is_quantized_around():
+    """SequenceEmpty has none."""
+    assert lowbit.quantize(load(sequence()), "linear4").to_bytes()
+
+
+def test_an_output_of_no_type_is_counted():
+    proto = conv_model()
+    proto.graph.output[0].type.tensor_type.elem_type = 0
+    with contextlib.suppress(ModelError):
+        assert load(proto)
+
+
+def test_a_transpose_that_does_not_name_each_axis_once_is_refused_for_litert():
+    nodes = [("Conv", ["x", "w"], ["c"], {}), ("Transpose", ["c"], ["y"], {"perm": [1, 0, 2]})]
+    proto = make(nodes, {"x": ["n", 3, 8, 8]}, ["y"], {"w": normal(1, 4, 3, 3, 3)})
+    with pytest.raises(ModelError, match="does not name each axis once"):
+        lowbit.quantize(load(proto), "linear8").to_bytes(FileForm("litert"))
+
+
+def test_a_weight_of_an_unknown_type_is_named_by_the_ledger(tmp_path):
+    proto = onnx.load_from_string(lowbit.quantize(load(conv_model()), "linear8").to_bytes())
+    codes = next(tensor for tensor in proto.graph.initializer if tensor.data_type == onnx.TensorProto.INT8)
+    codes.data_type = 1 << 15
+    with pytest.raises(ModelError, match="has the unknown data type 32768"):
+        read_ledger(file(tmp_path, proto.SerializeToString()))

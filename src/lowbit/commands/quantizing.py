@@ -103,6 +103,7 @@ def quantize(
 
 def _verdict(model: "Model", decision: "Plan", output: Path) -> tuple[str, bool]:
     """What integers will bring on this processor, and whether they are worth it; no verdict where that is unknown."""
+    from lowbit.engines.bounds import ExcessError
     from lowbit.errors import ModelError
     from lowbit.formats.opening import is_litert
     from lowbit.measurement.forecast import forecast
@@ -112,6 +113,8 @@ def _verdict(model: "Model", decision: "Plan", output: Path) -> tuple[str, bool]
         return "", True
     try:
         expected = forecast(model, decision)
+    except ExcessError:
+        raise
     except ModelError:
         # No sizes, or nothing to quantize: the work itself says what is wrong with the model.
         return "", True

@@ -10,9 +10,10 @@ import ml_dtypes
 import numpy as np
 import onnxruntime
 
+from lowbit.engines.bounds import Bounds, bounded_loops, bounded_memory, bounds_of, is_repeated
 from lowbit.engines.messages import cause
 from lowbit.engines.session import Array, Session
-from lowbit.errors import EngineError
+from lowbit.errors import EngineError, LowbitError
 from lowbit.graph.light_model import LightModel
 
 # Warnings of the runtime (unused initializers, and the like) are of no use to someone who only runs a model; errors are
@@ -29,8 +30,11 @@ class OnnxRuntimeSession:
 
     engine = "onnxruntime"
 
-    def __init__(self, session: onnxruntime.InferenceSession, weights: Sequence[onnxruntime.OrtValue] = ()) -> None:
+    def __init__(
+        self, session: onnxruntime.InferenceSession, bounds: Bounds, weights: Sequence[onnxruntime.OrtValue] = ()
+    ) -> None:
         self._session = session
+        self._bounds = bounds
         self._weights = weights  # must live as long as the session, which reads them where they are
         self.input_names: tuple[str, ...] = tuple(value.name for value in session.get_inputs())
         self.output_names: tuple[str, ...] = tuple(value.name for value in session.get_outputs())
@@ -40,10 +44,27 @@ class OnnxRuntimeSession:
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """All outputs by name; floats become those that the model takes, and bfloat16 outputs float32."""
         try:
-            outputs = self._run_bfloat16(inputs) if self._bfloat16 else self._session.run(None, self._typed(inputs))
+            outputs = self._run(inputs, None) if is_repeated() else self._bounded(inputs)
+        except LowbitError:
+            raise
         except Exception as error:
-            raise EngineError(f"the model does not run: {cause(error)}.", where="onnxruntime") from error
+            raise EngineError(f"the model does not run: {cause(error)}.", where=self.engine) from error
         return {name: np.asarray(output) for name, output in zip(self.output_names, outputs, strict=True)}
+
+    def _bounded(self, inputs: Mapping[str, Array]) -> list[Array]:
+        with bounded_memory(self._bounds.bytes(inputs), self.engine) as most:
+            if not self._bounds.loops:
+                return self._run(inputs, None)
+            options = onnxruntime.RunOptions()
+            options.log_severity_level = FATAL_ONLY
+            seconds = self._bounds.seconds(inputs)
+            with bounded_loops(seconds, most, lambda: setattr(options, "terminate", True), self.engine):
+                return self._run(inputs, options)
+
+    def _run(self, inputs: Mapping[str, Array], options: onnxruntime.RunOptions | None) -> list[Array]:
+        if self._bfloat16:
+            return self._run_bfloat16(inputs, options)
+        return list(self._session.run(None, self._typed(inputs), options))
 
     def _typed(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         wanted = {
@@ -51,7 +72,7 @@ class OnnxRuntimeSession:
         }
         return {name: x if (to := wanted[name]) is None else x.astype(to, copy=False) for name, x in inputs.items()}
 
-    def _run_bfloat16(self, inputs: Mapping[str, Array]) -> list[Array]:
+    def _run_bfloat16(self, inputs: Mapping[str, Array], options: onnxruntime.RunOptions | None) -> list[Array]:
         """The runtime's Python interface passes bfloat16 as the bits of a value of its own only."""
         given = {
             name: onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(
@@ -61,7 +82,8 @@ class OnnxRuntimeSession:
             else onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(x))
             for name, x in self._typed(inputs).items()
         }
-        return [_array(value) for value in self._session.run_with_ort_values(list(self.output_names), given)]
+        values = self._session.run_with_ort_values(list(self.output_names), given, options)
+        return [_array(value) for value in values]
 
 
 class ProfiledSession(OnnxRuntimeSession):
@@ -119,7 +141,8 @@ def _options(threads: int) -> onnxruntime.SessionOptions:
 
 def _opened(
     model: bytes | Path | str | LightModel, options: onnxruntime.SessionOptions
-) -> tuple[onnxruntime.InferenceSession, list[onnxruntime.OrtValue]]:
+) -> tuple[onnxruntime.InferenceSession, Bounds, list[onnxruntime.OrtValue]]:
+    bounds = bounds_of(model)
     weights: list[onnxruntime.OrtValue] = []
     if isinstance(model, LightModel):
         # Pairs of QuantizeLinear and DequantizeLinear in it round activations, and nothing else: the runtime would take
@@ -136,7 +159,7 @@ def _opened(
     except Exception as error:
         where = "onnxruntime" if isinstance(model, bytes) else str(model)
         raise EngineError(f"ONNX Runtime refuses the model: {cause(error)}.", where=where) from error
-    return session, weights
+    return session, bounds, weights
 
 
 def version() -> str:

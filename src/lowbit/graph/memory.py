@@ -19,6 +19,7 @@ PER_BYTE = 256  # bytes of tensors for each byte of the file
 STORED = "lowbit.stored"  # bytes of the file, noted beside the model
 BESIDE = 4  # times as many as the float network's, of a file that was made of it
 FLOAT_BYTES = 4
+UNSIZED = (None, ir.DataType.UNDEFINED, ir.DataType.STRING)  # counted as floats
 UNTHINKABLE = 10**9 - 1  # MB: more are not counted
 
 
@@ -101,5 +102,5 @@ def _bytes(value: ir.Value) -> int:
     dims = extents(value)
     if dims is None:
         return 0
-    size = FLOAT_BYTES if value.dtype is None or value.dtype == ir.DataType.STRING else value.dtype.itemsize
+    size = FLOAT_BYTES if value.dtype in UNSIZED else value.dtype.itemsize
     return math.ceil(math.prod(dim for dim in dims if isinstance(dim, int)) * size)

@@ -23,7 +23,7 @@ from lowbit.files import ZIP_DAMAGES
 from lowbit.graph.model import LARGEST_BYTES
 from lowbit.importing.imported import Array, Given, Imported, check_answers, first_line, quoted, require
 from lowbit.importing.keras_process import exported_on_torch
-from lowbit.importing.memory_limit import bounded_memory
+from lowbit.importing.memory_limit import bounded_by_file
 from lowbit.importing.names import name_layers, rename
 from lowbit.importing.torch import silent, with_open_batch
 
@@ -45,7 +45,7 @@ def read_keras(path: Path, given: Given) -> Imported:
     source = str(path)
     _check_archive(path)
     keras = _keras(source)
-    with bounded_memory(path):
+    with bounded_by_file(path):
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")

@@ -1,41 +1,17 @@
 """How much memory a framework may take for a file: a small one can ask for layers of any size."""
 
-import contextlib
-import importlib
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-from lowbit.errors import ModelError
+from lowbit.engines.bounds import bounded_memory
 
-LEAST_BYTES, PER_BYTE = 1 << 30, 32  # addresses beyond those in use; bytes of them for each byte of the file
-# What frameworks say of an allocation that the system refuses.
-REFUSED = ("memory", "alloc")
+LEAST_BYTES, PER_BYTE = 1 << 30, 32  # beyond those in use; bytes of memory for each byte of the file
 
 
-@contextlib.contextmanager
-def bounded_memory(path: Path) -> Iterator[None]:
+def bounded_by_file(path: Path) -> AbstractContextManager[int | None]:
     """Inside, the process may grow by so much only, where the system has such limits.
 
     Raises:
         ModelError: it was not enough.
     """
-    try:
-        resource = importlib.import_module("resource")
-        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
-    except (ImportError, OSError, ValueError, IndexError):  # no Linux
-        yield
-        return
-    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    most = pages * resource.getpagesize() + max(LEAST_BYTES, PER_BYTE * path.stat().st_size)
-    unlimited = resource.RLIM_INFINITY
-    resource.setrlimit(resource.RLIMIT_AS, (most if soft == unlimited else min(soft, most), hard))
-    try:
-        yield
-    except Exception as error:
-        if isinstance(error, MemoryError) or any(word in str(error).lower() for word in REFUSED):
-            raise ModelError(
-                "asks for far more memory than a file of its size should.", where=str(path), remedy="Is it damaged?"
-            ) from error
-        raise
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+    return bounded_memory(max(LEAST_BYTES, PER_BYTE * path.stat().st_size), str(path))

@@ -23,7 +23,7 @@ from lowbit.errors import ModelError
 from lowbit.files import ZIP_DAMAGES
 from lowbit.graph.model import LARGEST_BYTES
 from lowbit.importing.imported import Given, Imported, first_line, quoted
-from lowbit.importing.memory_limit import bounded_memory
+from lowbit.importing.memory_limit import bounded_by_file
 from lowbit.importing.torch import import_exported_program, import_script, needed_torch
 
 SAFE = (
@@ -54,7 +54,7 @@ def read_script(path: Path, given: Given) -> Imported:
     if not any("/code/" in name for name in names) or not any(name.endswith("/constants.pkl") for name in names):
         raise refused_pickle(path)
     torch = needed_torch(source)
-    with bounded_memory(path):
+    with bounded_by_file(path):
         with quoted("torch could not load it", source, "Save it again."), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             module = torch.jit.load(path, map_location="cpu")
@@ -70,7 +70,7 @@ def read_exported_program(path: Path, given: Given) -> Imported:
     source = str(path)
     _check_program(path)
     torch = needed_torch(source)
-    with bounded_memory(path):
+    with bounded_by_file(path):
         with quoted("torch could not load it", source, "Export it again with this version of torch."), _weights_only():
             program = torch.export.load(path)
         return import_exported_program(program, given, source)

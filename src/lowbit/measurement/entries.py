@@ -17,6 +17,8 @@ from lowbit.progress import SILENT, Progress
 # Targets whose answers can be emulated elsewhere, and which processors those are.
 EMULATED = {"x86": "x86 without VNNI"}
 DEADLY = "it ends the process of the runtime that opens it"
+TOO_LONG = "SIGXCPU"  # the signal that ends a process after the seconds of the processor that it may take
+ENDLESS = "it asks for far more time than a file of its size should."
 # The runtime whose kernels are emulated.
 EMULATED_ENGINE = "onnxruntime"
 
@@ -92,7 +94,11 @@ def entries(
         if not own:
             check_calls(path)
         memories = {} if own else {name: _tried(path, name, data, conditions) for name in reading}
-        refusals = {name: f"{DEADLY} ({one.killed})." for name, one in memories.items() if one.killed}
+        refusals = {
+            name: ENDLESS if one.killed == TOO_LONG else f"{DEADLY} ({one.killed})."
+            for name, one in memories.items()
+            if one.killed
+        }
         if refusals and conditions.engine != AUTO:
             raise EngineError(next(iter(refusals.values())), where=str(path), remedy="Copy or make the file again.")
         if conditions.engine == AUTO:

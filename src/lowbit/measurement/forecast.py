@@ -15,6 +15,7 @@ import numpy as np
 
 from lowbit.data.opening import open_data
 from lowbit.engines import ENGINES, Session, fed, open_session
+from lowbit.engines.bounds import ExcessError, repeated
 from lowbit.errors import LowbitError
 from lowbit.formats.file_form import LITERT, FileForm
 from lowbit.formats.litert.write import to_litert
@@ -78,7 +79,10 @@ def rehearse(model: Model, decision: Plan, *, engine: str, threads: int, batch: 
         inputs = made_up_inputs(model, batch)
         floats, integers = _files(model, decision, inputs, engine)
         sessions = [open_session(content, engine=engine, threads=threads) for content in (floats, integers)]
-        return _timed(sessions, [fed(session, inputs) for session in sessions])
+        with repeated():
+            return _timed(sessions, [fed(session, inputs) for session in sessions])
+    except ExcessError:
+        raise
     except LowbitError:
         return None  # quantizing itself says what is wrong
 

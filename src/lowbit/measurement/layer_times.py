@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lowbit.engines import fed
+from lowbit.engines.bounds import repeated
 from lowbit.engines.onnxruntime import ProfiledSession, open_profiled
 from lowbit.graph.edit import constant
 from lowbit.graph.model import Model, Node
@@ -60,10 +61,11 @@ def layer_times(
         sessions = {name: open_profiled(file, threads=threads, folder=Path(folder)) for name, file in files.items()}
         feeds = {name: fed(session, inputs[name]) for name, session in sessions.items()}
         order = list(sessions)
-        for turn in progress.track(range(WARMUP + TURNS), "timing layers", total=WARMUP + TURNS):
-            for place in range(len(order)):
-                name = order[(place + turn) % len(order)]
-                sessions[name].run(feeds[name])
+        with repeated():
+            for turn in progress.track(range(WARMUP + TURNS), "timing layers", total=WARMUP + TURNS):
+                for place in range(len(order)):
+                    name = order[(place + turn) % len(order)]
+                    sessions[name].run(feeds[name])
         owners = layers_by_name(model)
         found = {name: attributed(_per_run(session), owners) for name, session in sessions.items()}
     return {name: times for name, times in found.items() if times is not None}

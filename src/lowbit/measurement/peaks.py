@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lowbit.engines import ENGINES, Session, engine_version, open_session
+from lowbit.engines.bounds import repeated
 from lowbit.measurement.microkernels import KERNELS, Kernel, kernel
 from lowbit.progress import IF_LONG, Progress, shows_progress
 
@@ -105,12 +106,13 @@ def _seconds(item: Kernel, *, engine: str, threads: int) -> tuple[float, float]:
     ]
     x = np.random.default_rng(0).normal(size=item.x).astype(np.float32)
     times = np.zeros((ROUNDS, 2))
-    for turn in range(-3, ROUNDS):
-        for place, session in enumerate(sessions):
-            start = time.perf_counter()
-            session.run({session.input_names[0]: x})
-            if turn >= 0:
-                times[turn, place] = time.perf_counter() - start
+    with repeated():
+        for turn in range(-3, ROUNDS):
+            for place, session in enumerate(sessions):
+                start = time.perf_counter()
+                session.run({session.input_names[0]: x})
+                if turn >= 0:
+                    times[turn, place] = time.perf_counter() - start
     floats, integers = np.percentile(times, 25, axis=0)
     return float(floats), float(integers)
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from lowbit.data.dataset import ONLY
 from lowbit.engines import Session, fed, open_session
+from lowbit.engines.bounds import repeated
 from lowbit.errors import DataError
 from lowbit.measurement.conditions import Conditions
 from lowbit.progress import SILENT, Progress
@@ -81,7 +82,8 @@ def latency(
     else:
         given = {name: {ONLY: np.ascontiguousarray(inputs[:batch])} for name in candidates}
     feeds = [fed(session, given[name]) for session, name in zip(sessions, candidates, strict=True)]
-    wall, cpu = _timed(sessions, feeds, progress.track(range(-warmup, runs), "timing", total=warmup + runs))
+    with repeated():
+        wall, cpu = _timed(sessions, feeds, progress.track(range(-warmup, runs), "timing", total=warmup + runs))
     return summarize(list(candidates), wall[warmup:], cpu[warmup:])
 
 

@@ -213,6 +213,8 @@ def transpose(graph: FileGraph, node: Node) -> None:
     x = graph.read_axes(node)
     rank = len(x.order)
     steps = list(node.attributes.get_ints("perm", list(range(rank))[::-1]))
+    if sorted(steps) != list(range(rank)):
+        raise graph.refuse(node, "does not name each axis once")
     graph.adopt(str(node.outputs[0].name), StoredValue(x.tensor, tuple(steps.index(axis) for axis in x.order), x.codes))
 
 

@@ -24,9 +24,11 @@ def absorb_activations(draft: Draft) -> Draft:
     graph, floats, given = draft.graph, float_outputs(draft.quantized), draft.quantized.activations
     activations = {name: codes for name, codes in draft.activations.items() if name not in floats}
     for node in tuple(graph):
+        if node.name not in draft.quantized.absorbed:
+            continue
         before, after = node.inputs[0], node.outputs[0]
         name = str(after.name)
-        if node.name not in draft.quantized.absorbed or (name in given and not given[name].kind.saturates):
+        if name in given and not given[name].kind.saturates:
             continue  # where codes reach below zero the compiler of the device makes one kernel of both
         assert before is not None
         codes = activations.pop(name, None)

@@ -8,6 +8,7 @@ lines sum to the bytes on disk, to the last one.
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -213,7 +214,7 @@ def _weights_of(
 
 def _type_of(read: WeightRead, names: Mapping[str, str], graph: StoredGraph, in_a_byte: Mapping[str, int]) -> str:
     """What one weight is: codes of several planes of bits have those of all, what is stored as float its own type."""
-    types = {name: onnx.helper.tensor_dtype_to_np_dtype(graph.tensors[name].data_type) for name in names}
+    types = {name: _type(graph.tensors[name]) for name in names}
     bits = sum(
         BLOCK_BITS if read.node.op_type == BLOCKS else types[name].itemsize * 8 // in_a_byte.get(name, 1)
         for name, kind in names.items()
@@ -250,4 +251,15 @@ def _elements(tensor: TensorProto) -> int:
 
 
 def _item_bytes(tensor: TensorProto) -> int:
-    return int(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
+    return int(_type(tensor).itemsize)
+
+
+def _type(tensor: TensorProto) -> np.dtype[Any]:
+    try:
+        return onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+    except KeyError as error:
+        raise ModelError(
+            f"has the unknown data type {tensor.data_type}.",
+            where=f"tensor {tensor.name!r}",
+            remedy="Copy or export the model again.",
+        ) from error

@@ -1,0 +1,150 @@
+"""What only a run knows has bounds: small files that grow or go on for ever end in a sentence, honest ones do not."""
+
+import sys
+import threading
+import time
+
+import numpy as np
+import onnx
+import pytest
+
+import lowbit
+from lowbit.data.opening import open_data
+from lowbit.engines import bounds, open_session
+from lowbit.errors import ModelError
+from lowbit.measurement.conditions import Conditions
+from lowbit.measurement.entries import entries
+from lowbit.switches import LARGE
+from runaways import DOUBLE, ENDLESS, GROWING, RELU, body, loop, network
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such limits")
+resource = pytest.importorskip("resource")
+X = {"x": np.ones((1, 3, 16, 16), np.float32)}
+MEMORY, TIME = (f"asks for far more {what} than a file of its size should" for what in ("memory", "time"))
+
+
+@pytest.fixture(autouse=True)
+def _short(monkeypatch):
+    monkeypatch.setattr(bounds, "LEAST_SECONDS", 1.0)
+
+
+def forget_peak():
+    with open("/proc/self/clear_refs", "w") as file:
+        file.write("5")
+
+
+def peak():
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) << 10 for line in file if line.startswith("VmHWM"))
+
+
+@pytest.mark.parametrize("name", GROWING)
+def test_what_grows_while_it_runs_is_refused(name):
+    session = open_session(GROWING[name].SerializeToString(), threads=1)
+    forget_peak()
+    began, before = time.process_time(), peak()
+    limit = resource.getrlimit(resource.RLIMIT_DATA)
+    with pytest.raises(ModelError, match=f"{MEMORY}|{TIME}" if name == "a sequence" else MEMORY) as caught:
+        session.run(X)
+    assert LARGE in caught.value.remedy
+    assert peak() - before < 600 << 20
+    assert time.process_time() - began < 5
+    assert resource.getrlimit(resource.RLIMIT_DATA) == limit
+
+
+@pytest.mark.parametrize("name", ENDLESS)
+def test_what_goes_on_for_ever_is_ended(name):
+    session = open_session(ENDLESS[name].SerializeToString(), threads=1)
+    began = time.process_time()
+    with pytest.raises(ModelError, match=TIME):
+        session.run(X)
+    assert time.process_time() - began < 4
+
+
+def test_commands_say_it_once(tmp_path):
+    for name, proto in {"grows": GROWING["a Loop that doubles"], "ever": ENDLESS["a Loop"]}.items():
+        onnx.save(proto, tmp_path / f"{name}.onnx")
+        model = lowbit.load(tmp_path / f"{name}.onnx")
+        began = time.process_time()
+        with pytest.raises(ModelError, match="asks for far more"):
+            lowbit.quantize(model, "int8", calibration=X["x"], effort="fast")
+        with pytest.raises(ModelError, match="asks for far more"):
+            lowbit.measure([model], X["x"], runs=0)
+        assert time.process_time() - began < 8
+
+
+def test_other_runtimes_run_out_of_memory_in_a_sentence_too():
+    pytest.importorskip("openvino")
+    session = open_session(GROWING["a Loop that doubles"].SerializeToString(), engine="openvino", threads=1)
+    with pytest.raises(ModelError, match=MEMORY):
+        session.run(X)
+
+
+def test_a_loop_that_another_runtime_never_leaves_ends_its_process(tmp_path):
+    pytest.importorskip("openvino")
+    path = tmp_path / "ever.onnx"
+    onnx.save(ENDLESS["a Loop"], path)
+    data = open_data(X["x"], lowbit.load(network(make_relu())))
+    with pytest.raises(lowbit.EngineError, match=TIME):
+        entries([path], data, Conditions(engine="openvino"))
+
+
+def make_relu():
+    return onnx.helper.make_node("Relu", ["c"], ["z"])
+
+
+def test_honest_loops_run_as_ever(tmp_path):
+    """Two rounds of doubling, 2,000 turns; the same answers as without bounds."""
+    for proto in (network(loop(body(DOUBLE)), trips=2), network(loop(body(RELU)), trips=2000)):
+        session = open_session(proto.SerializeToString(), threads=1)
+        bounded = session.run(X)
+        with bounds.repeated():
+            free = session.run(X)
+        assert {name: each.tobytes() for name, each in bounded.items()} == {
+            name: each.tobytes() for name, each in free.items()
+        }
+
+
+def test_who_says_so_has_no_bounds(monkeypatch):
+    proto = network(loop(body(DOUBLE)), trips=16)
+    monkeypatch.setattr(bounds, "LEAST_BYTES", 1 << 20)
+    session = open_session(proto.SerializeToString(), threads=1)
+    with pytest.raises(ModelError, match=MEMORY):
+        session.run(X)
+    monkeypatch.setenv(LARGE, "1")
+    assert session.run(X)["y"].size == 1
+
+
+def test_what_explains_a_run(tmp_path):
+    """Inputs, the file, and files with weights beside it."""
+    proto = network(loop(body(RELU)), trips=1, big=np.zeros(1 << 14, np.float32))
+    whole = bounds.bounds_of(proto.SerializeToString())
+    onnx.save(proto, tmp_path / "a.onnx", save_as_external_data=True, location="a.data", size_threshold=1024)
+    external = bounds.bounds_of(tmp_path / "a.onnx")
+    assert external.loops
+    assert external.stored == pytest.approx(whole.stored, abs=1000)
+    assert not bounds.bounds_of(network(make_relu()).SerializeToString()).loops
+    large = {"x": np.zeros((1, 3, 1000, 1000), np.float32)}
+    assert whole.bytes(large) > 256 * large["x"].nbytes > whole.bytes(X) == bounds.LEAST_BYTES
+    assert whole.seconds(large) == pytest.approx(whole.seconds(X) + 12, abs=0.1)
+
+
+def test_limits_of_several_threads_do_not_outlive_them():
+    limit = resource.getrlimit(resource.RLIMIT_DATA)
+    started, go = threading.Barrier(3), threading.Event()
+
+    def work(seconds):
+        with bounds.bounded_memory(1 << 30, "here"):
+            started.wait()
+            go.wait()
+            time.sleep(seconds)
+
+    threads = [threading.Thread(target=work, args=(seconds,)) for seconds in (0.0, 0.2)]
+    for thread in threads:
+        thread.start()
+    started.wait()
+    assert resource.getrlimit(resource.RLIMIT_DATA) != limit
+    go.set()
+    for thread in threads:
+        thread.join()
+    assert resource.getrlimit(resource.RLIMIT_DATA) == limit
