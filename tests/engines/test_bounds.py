@@ -73,19 +73,13 @@ def test_commands_say_it_once(tmp_path):
         assert time.process_time() - began < 8
 
 
-def test_other_runtimes_run_out_of_memory_in_a_sentence_too():
+@pytest.mark.parametrize(("proto", "said"), [(ENDLESS["a Loop"], TIME), (GROWING["a Loop that doubles"], MEMORY)])
+def test_another_runtime_is_tried_in_a_process_of_its_own(proto, said, tmp_path):
     pytest.importorskip("openvino")
-    session = open_session(GROWING["a Loop that doubles"].SerializeToString(), engine="openvino", threads=1)
-    with pytest.raises(ModelError, match=MEMORY):
-        session.run(X)
-
-
-def test_a_loop_that_another_runtime_never_leaves_ends_its_process(tmp_path):
-    pytest.importorskip("openvino")
-    path = tmp_path / "ever.onnx"
-    onnx.save(ENDLESS["a Loop"], path)
+    path = tmp_path / "file.onnx"
+    onnx.save(proto, path)
     data = open_data(X["x"], lowbit.load(network(make_relu())))
-    with pytest.raises(lowbit.EngineError, match=TIME):
+    with pytest.raises(lowbit.EngineError, match=said):
         entries([path], data, Conditions(engine="openvino"))
 
 

@@ -1,5 +1,8 @@
 """What a run may take that only a run knows: memory for sizes that are computed from values, time in loops.
 
+ONNX Runtime is bounded in every run. OpenVINO answers with numbers from nowhere where memory is refused, and leaves no
+loop, so files of unknown origin are tried in a process of their own first, which `watched_process` ends.
+
 What can be counted from shapes is, before anything runs (`lowbit.graph.memory`). A Loop whose tensor doubles, an Expand
 to a size that is computed, a Scan in a Loop in a Loop look small until they run, so the system refuses memory beyond
 what the file and its inputs explain, and loops that go on too long are ended.
@@ -28,6 +31,8 @@ from lowbit.switches import LARGE, is_on
 LEAST_BYTES, PER_BYTE = 1 << 29, 256
 # Seconds that a run with loops may take; and bytes of the file and of the inputs that each explain another second.
 LEAST_SECONDS, PER_SECOND = 4.0, 10**6
+OPENING = 1.5  # times as long may it take to open a file and run it: a runtime may run loops when it opens it, too
+EXIT_CODES = {"memory": 77, "time": 78}  # of a process that asked for too much
 POLL = 0.05  # seconds between two looks at the clock
 # Operators that may go on for ever, and names of other files with weights, as they stand in a file: length, then text.
 LOOPS = (b'"\x04Loop', b'"\x04Scan')
@@ -162,6 +167,24 @@ def bounded_memory(room: int, where: str) -> Iterator[int | None]:
                 before = _limits.pop()
                 if not _limits:
                     limit.resource.setrlimit(limit.resource.RLIMIT_DATA, before)
+
+
+def watched_process(bounds: Bounds, inputs: Mapping[str, np.ndarray[Any, Any]]) -> None:
+    """End this process once it took more memory than a run on these inputs may, or more time where there are loops."""
+    if is_on(LARGE) or not Path("/proc/self/statm").exists():
+        return
+    most = _in_use()[1] + bounds.bytes(inputs)
+    seconds = time.process_time() + OPENING * bounds.seconds(inputs)
+
+    def watch() -> None:
+        while True:
+            if _in_use()[1] > most:
+                os._exit(EXIT_CODES["memory"])
+            if bounds.loops and time.process_time() > seconds:
+                os._exit(EXIT_CODES["time"])
+            time.sleep(POLL)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 @functools.cache

@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import interpreter as litert
 
-from lowbit.engines.bounds import Bounds, bounded_memory, bounds_of, is_repeated
 from lowbit.engines.litert_reader import LiteRtFile, read_litert
 from lowbit.engines.messages import cause
 from lowbit.engines.session import Array, Session
@@ -39,9 +38,8 @@ class LiteRtSession:
 
     engine = "litert"
 
-    def __init__(self, runtime: Any, layout: Mapping[str, Mapping[str, tuple[int, ...]]], bounds: Bounds) -> None:  # noqa: ANN401
+    def __init__(self, runtime: Any, layout: Mapping[str, Mapping[str, tuple[int, ...]]]) -> None:  # noqa: ANN401
         self._runtime = runtime
-        self._bounds = bounds
         self._inputs = {str(detail["name"]): detail for detail in runtime.get_input_details()}
         self._outputs = {str(detail["name"]): detail for detail in runtime.get_output_details()}
         self._layout = layout
@@ -51,19 +49,13 @@ class LiteRtSession:
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """All outputs by name."""
         try:
-            if is_repeated():
-                return self._run(inputs)
-            with bounded_memory(self._bounds.bytes(inputs), self.engine):
-                return self._run(inputs)
+            stored = {name: self._turned(name, np.asarray(array)) for name, array in inputs.items()}
+            if self._resize(stored):
+                return self._invoke(stored)
+            count = max(array.shape[0] for array in stored.values())
+            pieces = [self._invoke({name: array[i : i + 1] for name, array in stored.items()}) for i in range(count)]
         except (ValueError, RuntimeError, KeyError, IndexError, MemoryError) as error:
             raise EngineError(f"the model does not run: {cause(error)}.", where="litert") from error
-
-    def _run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        stored = {name: self._turned(name, np.asarray(array)) for name, array in inputs.items()}
-        if self._resize(stored):
-            return self._invoke(stored)
-        count = max(array.shape[0] for array in stored.values())
-        pieces = [self._invoke({name: array[i : i + 1] for name, array in stored.items()}) for i in range(count)]
         return {name: np.concatenate([piece[name] for piece in pieces]) for name in self.output_names}
 
     def _turned(self, name: str, x: Array) -> Array:
@@ -160,7 +152,7 @@ def open_session(model: bytes | Path | str, *, threads: int, optimized_to: Path 
         raise EngineError(f"LiteRT refuses the model: {cause(error)}.", where=where) from error
     if optimized_to is not None:
         optimized_to.write_text("".join(f"{name}\n" for name in executed(runtime)))
-    return LiteRtSession(runtime, layout, bounds_of(model))
+    return LiteRtSession(runtime, layout)
 
 
 def version() -> str:

@@ -2,16 +2,14 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import ml_dtypes
 import numpy as np
 import openvino
 
-from lowbit.engines.bounds import Bounds, bounded_memory, bounds_of, is_repeated
 from lowbit.engines.messages import cause
 from lowbit.engines.session import Array, Session
-from lowbit.errors import EngineError, LowbitError
+from lowbit.errors import EngineError
 
 
 class OpenVinoSession:
@@ -19,8 +17,7 @@ class OpenVinoSession:
 
     engine = "openvino"
 
-    def __init__(self, read: openvino.Model, compiled: openvino.CompiledModel, bounds: Bounds) -> None:
-        self._bounds = bounds
+    def __init__(self, read: openvino.Model, compiled: openvino.CompiledModel) -> None:
         self._request = compiled.create_infer_request()
         # As they are read: compiled, they may also have the names of tensors that turned out to be the same.
         self.input_names = tuple(port.get_any_name() for port in read.inputs)
@@ -34,20 +31,11 @@ class OpenVinoSession:
         if self._bfloat16:
             inputs = {name: x.astype(ml_dtypes.bfloat16) if name in self._bfloat16 else x for name, x in inputs.items()}
         try:
-            if is_repeated():
-                results = self._infer(inputs)
-            else:
-                with bounded_memory(self._bounds.bytes(inputs), self.engine):
-                    results = self._infer(inputs)
-        except LowbitError:
-            raise
+            # Shared, not copied: the arrays live until the outputs are copied out below.
+            results = self._request.infer(dict(inputs), share_inputs=True, share_outputs=True)
         except Exception as error:
             raise EngineError(f"the model does not run: {cause(error)}.", where="openvino") from error
         return {name: self._output(name, results[place]) for place, name in enumerate(self.output_names)}
-
-    def _infer(self, inputs: Mapping[str, Array]) -> Any:  # noqa: ANN401 - a dict of OpenVINO's own
-        # Shared, not copied: the arrays live until the outputs are copied out.
-        return self._request.infer(dict(inputs), share_inputs=True, share_outputs=True)
 
     def _output(self, name: str, array: Array) -> Array:
         # OpenVINO calls bfloat16 float16 in numpy: the bits are right.
@@ -79,7 +67,7 @@ def open_session(model: bytes | Path | str, *, threads: int, optimized_to: Path 
         raise EngineError(f"OpenVINO refuses the model: {cause(error)}.", where=where) from error
     if optimized_to is not None:
         openvino.save_model(compiled.get_runtime_model(), str(optimized_to), compress_to_fp16=False)
-    return OpenVinoSession(read, compiled, bounds_of(model))
+    return OpenVinoSession(read, compiled)
 
 
 def version() -> str:

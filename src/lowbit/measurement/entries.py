@@ -6,6 +6,7 @@ from pathlib import Path
 
 from lowbit.data.dataset import Dataset
 from lowbit.engines import AUTO, ENGINES, chosen_engines, fed, open_session, remarks
+from lowbit.engines.bounds import too_much
 from lowbit.errors import DataError, EngineError, SchemeError
 from lowbit.formats.onnx.saturation import saturating
 from lowbit.formats.opening import check_calls, is_litert
@@ -17,8 +18,6 @@ from lowbit.progress import SILENT, Progress
 # Targets whose answers can be emulated elsewhere, and which processors those are.
 EMULATED = {"x86": "x86 without VNNI"}
 DEADLY = "it ends the process of the runtime that opens it"
-TOO_LONG = "SIGXCPU"  # the signal that ends a process after the seconds of the processor that it may take
-ENDLESS = "it asks for far more time than a file of its size should."
 # The runtime whose kernels are emulated.
 EMULATED_ENGINE = "onnxruntime"
 
@@ -95,9 +94,9 @@ def entries(
             check_calls(path)
         memories = {} if own else {name: _tried(path, name, data, conditions) for name in reading}
         refusals = {
-            name: ENDLESS if one.killed == TOO_LONG else f"{DEADLY} ({one.killed})."
+            name: too_much(one.excess, "").what if one.excess else f"{DEADLY} ({one.killed})."
             for name, one in memories.items()
-            if one.killed
+            if one.killed or one.excess
         }
         if refusals and conditions.engine != AUTO:
             raise EngineError(next(iter(refusals.values())), where=str(path), remedy="Copy or make the file again.")

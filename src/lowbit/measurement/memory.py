@@ -21,6 +21,8 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
+from lowbit.engines.bounds import EXIT_CODES
+
 PROBE = "lowbit.measurement.memory_probe"
 
 
@@ -33,6 +35,7 @@ class Memory:
         peak_bytes: the most until the first answers were there.
         note: why it is not known, or what else a reader should know.
         killed: name of the signal that the process died of, which is how runtimes end on some damaged files.
+        excess: of what it asked for far more than a file of its size should: memory or time.
         load_ms: how long it took until the file was ready: reading, unpacking weights, preparing kernels.
     """
 
@@ -40,6 +43,7 @@ class Memory:
     peak_bytes: int | None
     note: str = ""
     killed: str = ""
+    excess: str = ""
     load_ms: float | None = None
 
 
@@ -88,4 +92,6 @@ def _parse(code: int, out: str, err: str) -> Memory:
     except (ValueError, KeyError, IndexError, TypeError):
         lines = err.strip().splitlines() or ["no answer"]
         killed = signal.Signals(-code).name if code < 0 else ""
-        return Memory(None, None, f"memory was not measured: {killed or lines[-1]}", killed)
+        excess = next((what for what, ended in EXIT_CODES.items() if code == ended), "")
+        note = f"memory was not measured: {killed or excess or lines[-1]}"
+        return Memory(None, None, note, killed, excess)

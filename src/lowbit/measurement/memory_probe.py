@@ -11,10 +11,7 @@ from urllib.parse import unquote
 import numpy as np
 
 from lowbit.engines import engine_version, fed, open_session
-from lowbit.engines.bounds import bounds_of
-from lowbit.switches import LARGE, is_on
-
-OPENING = 1.5  # times as long as a run with loops may take: a runtime may run them when it opens a file, too
+from lowbit.engines.bounds import bounds_of, watched_process
 
 
 def main(model: str, engine: str, threads: int, inputs: str) -> dict[str, int | float | str | None]:
@@ -22,9 +19,7 @@ def main(model: str, engine: str, threads: int, inputs: str) -> dict[str, int | 
     with np.load(inputs, allow_pickle=False) as archive:
         arrays = {unquote(name): archive[name] for name in archive.files}
     engine_version(engine)  # imports the runtime, which is not part of the model's memory
-    bounds = bounds_of(Path(model))
-    if bounds.loops and not is_on(LARGE):
-        _limit_seconds(OPENING * bounds.seconds(arrays))
+    watched_process(bounds_of(Path(model)), arrays)
     exact = _forget_peak()
     start = resident()
     begun = time.perf_counter()
@@ -43,14 +38,6 @@ def main(model: str, engine: str, threads: int, inputs: str) -> dict[str, int | 
     note = "" if exact else "the peak may include importing the runtime"
     grown = {"load_bytes": max(0, loaded - start), "peak_bytes": max(0, top - start)}
     return {**grown, "load_ms": load_ms, "note": note}
-
-
-def _limit_seconds(seconds: float) -> None:
-    """Have the system end this process once it took so much more of the processor, where it can."""
-    with contextlib.suppress(ImportError, ValueError, OSError):
-        resource = importlib.import_module("resource")
-        hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
-        resource.setrlimit(resource.RLIMIT_CPU, (int(time.process_time() + seconds) + 1, hard))
 
 
 def resident() -> int | None:
