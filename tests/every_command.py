@@ -1,5 +1,11 @@
 """A command line that works for each command, on small files; tests that all commands must pass go through these."""
 
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -66,3 +72,64 @@ def words_of(line: str, files: dict[str, str], out: Path) -> list[str]:
     return [
         files.get(word, word.replace("OUT", str(out), 1) if word.startswith("OUT/") else word) for word in line.split()
     ]
+
+
+TRACED = (
+    "connect,socket,openat,creat,mkdir,mkdirat,rename,renameat,renameat2,link,linkat,symlink,symlinkat,mknod,mknodat"
+)
+CALL = re.compile(r'(?:\d+ +)?(\w+)\((?:AT_FDCWD, )?"?([^",]*)')
+WRITES = re.compile("O_WRONLY|O_RDWR|O_CREAT|^(?:creat|mkdir|mkdirat|rename\\w*|link\\w*|symlink\\w*|mknod\\w*)$")
+ELSEWHERE = ("/dev/null", "/proc/self/clear_refs", "/dev/shm/")  # the last: locks of the pools that work in parallel
+ALL_LINES = """
+import json, os, sys
+from lowbit import cli
+for number, words in enumerate(json.loads(sys.argv[1])):
+    sys.argv = ["lowbit", *words]
+    try:
+        cli.main()
+    except SystemExit as stop:
+        code = stop.code or 0
+    print(words[0], code)
+"""
+
+
+def traced(lines: Sequence[Sequence[str]], folder: Path) -> tuple[list[list[str]], set[str]]:
+    """Run commands under strace, in one process, with a home and a temporary folder of their own.
+
+    Args:
+        lines: words of each, which may write into `folder / "out"`.
+        folder: that is empty.
+
+    Returns:
+        Command and exit code of each line, and what was written.
+
+    Raises:
+        AssertionError: a connection, a file elsewhere, or one that is left over.
+    """
+    home, temporary, out, trace = (folder / name for name in ("home", "temporary", "out", "trace"))
+    for each in (home, temporary, out):
+        each.mkdir()
+    kept = {name: value for name, value in os.environ.items() if name not in ("CI", "ORT_DISABLE_TELEMETRY")}
+    own = {"HOME": home, "XDG_CACHE_HOME": home / "cache", "TMPDIR": temporary, "PYTHONDONTWRITEBYTECODE": 1}
+    tracer = ["strace", "-f", "-qq", "-e", f"trace={TRACED}", "-o", trace]
+    done = subprocess.run(
+        [*tracer, sys.executable, "-c", ALL_LINES, json.dumps(lines)],
+        env=kept | {name: str(value) for name, value in own.items()},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    ended = [line.split() for line in done.stdout.splitlines() if re.fullmatch(rf"({'|'.join(LINES)}) \d+", line)]
+    assert len(ended) == len(lines), done.stderr
+    calls = trace.read_text(errors="replace").splitlines()
+    assert any("openat(" in line for line in calls)
+    assert [line for line in calls if "AF_INET" in line or "sin_port" in line] == []
+    written = set()
+    for line in calls:
+        call = CALL.match(line)
+        if call and (WRITES.search(call[1]) or (call[1] == "openat" and re.search(r"O_(WRONLY|RDWR|CREAT)\b", line))):
+            written.add(call[2])
+    assert {path for path in written if not path.startswith((str(out), str(temporary), *ELSEWHERE))} == set()
+    assert [path for each in (home, temporary) for path in each.rglob("*") if path.is_file()] == []
+    assert [path.name for path in out.rglob(".lowbit-*")] == []
+    return ended, written

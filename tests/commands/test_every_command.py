@@ -1,12 +1,8 @@
 """What no command does: wait for a pipe, read a device without end, send anything, or write elsewhere."""
 
-import json
 import os
-import re
 import shutil
 import signal
-import subprocess
-import sys
 
 import pytest
 import typer
@@ -70,53 +66,10 @@ def test_no_option_waits_for_a_pipe(name, files, tmp_path, capsys):
     assert [path.name for path in tmp_path.iterdir()] == ["pipe.npy"]
 
 
-TRACED = (
-    "connect,socket,openat,creat,mkdir,mkdirat,rename,renameat,renameat2,link,linkat,symlink,symlinkat,mknod,mknodat"
-)
-CALL = re.compile(r'(?:\d+ +)?(\w+)\((?:AT_FDCWD, )?"?([^",]*)')
-WRITES = re.compile("O_WRONLY|O_RDWR|O_CREAT|^(?:creat|mkdir|mkdirat|rename\\w*|link\\w*|symlink\\w*|mknod\\w*)$")
-ELSEWHERE = ("/dev/null", "/proc/self/clear_refs", "/dev/shm/")  # the last: locks of the pools that work in parallel
-ALL_LINES = """
-import json, os, sys
-from lowbit import cli
-for number, words in enumerate(json.loads(sys.argv[1])):
-    sys.argv = ["lowbit", *words]
-    try:
-        cli.main()
-    except SystemExit as stop:
-        code = stop.code or 0
-    print(words[0], code)
-"""
-
-
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
 def test_no_command_opens_a_connection_or_writes_elsewhere(files, tmp_path):
-    home, temporary, out, trace = (tmp_path / name for name in ("home", "temporary", "out", "trace"))
-    for folder in (home, temporary, out):
-        folder.mkdir()
+    out = tmp_path / "out"
     lines = [words_of(line, files, out) for name in LINES for line in LINES[name]]
-    kept = {name: value for name, value in os.environ.items() if name not in ("CI", "ORT_DISABLE_TELEMETRY")}
-    own = {"HOME": home, "XDG_CACHE_HOME": home / "cache", "TMPDIR": temporary, "PYTHONDONTWRITEBYTECODE": 1}
-    tracer = ["strace", "-f", "-qq", "-e", f"trace={TRACED}", "-o", trace]
-    done = subprocess.run(
-        [*tracer, sys.executable, "-c", ALL_LINES, json.dumps(lines)],
-        env=kept | {name: str(value) for name, value in own.items()},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    ended = [line.split() for line in done.stdout.splitlines() if re.fullmatch(rf"({'|'.join(LINES)}) \d+", line)]
-    assert ended == [[words[0], "2" if words[0] in REFUSED else "0"] for words in lines], done.stderr
-    calls = trace.read_text(errors="replace").splitlines()
-    assert any("openat(" in line for line in calls)
-    assert [line for line in calls if "AF_INET" in line or "sin_port" in line] == []
-    written = set()
-    for line in calls:
-        call = CALL.match(line)
-        if call and (WRITES.search(call[1]) or (call[1] == "openat" and re.search(r"O_(WRONLY|RDWR|CREAT)\b", line))):
-            written.add(call[2])
-    allowed = (str(out), str(temporary), *ELSEWHERE)
-    assert {path for path in written if not path.startswith(allowed)} == set()
+    ended, written = traced(lines, tmp_path)
+    assert ended == [[words[0], "2" if words[0] in REFUSED else "0"] for words in lines]
     assert any(path.startswith(str(out)) for path in written)
-    assert [path for folder in (home, temporary) for path in folder.rglob("*") if path.is_file()] == []
-    assert [path.name for path in out.rglob(".lowbit-*")] == []

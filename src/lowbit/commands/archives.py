@@ -19,6 +19,7 @@ from lowbit.commands.options import (
     PreprocessingOptions,
     ShortNamesOption,
     TargetOption,
+    refuse_idle,
 )
 from lowbit.console import print_json, progress_bar, say
 from lowbit.errors import DowngradeError, SchemeError
@@ -104,23 +105,19 @@ def pack(
         how = partial(run, short_names=short_names, kept=kept)
         packed = _quantized(how, model, images, goal, preprocessing, as_json)
     else:
-        for option, value in (
+        idle = (
             ("--calibration", images.calibration),
             ("--data", goal.data),
             ("--activations", goal.activations),
             ("--target", goal.target),
             ("--confidence", goal.confidence),
-            ("--strict", goal.strict or None),
-            ("--resume", goal.resume or None),
+            ("--strict", goal.strict),
+            ("--resume", goal.resume),
             ("--limit", images.limit),
             ("--effort", None if goal.effort == GoalOptions.effort else goal.effort),
             *((f"--{name.replace('_', '-')}", value) for name, value in asdict(preprocessing).items()),
-        ):
-            if value is not None:
-                raise SchemeError(
-                    f"{option} has no effect without a goal.",
-                    remedy=f"Add --size, --bits-per-weight or --max-drop, or leave {option} out.",
-                )
+        )
+        refuse_idle(idle, "a goal", "--size, --bits-per-weight or --max-drop")
         packed = run(model, short_names=short_names)
     if goal.strict and packed.certificate is not None and not packed.certificate.holds:
         raise DowngradeError(unmet(packed), where=str(model), remedy="Or leave --strict out.")
@@ -150,9 +147,12 @@ def _quantized(
     from lowbit.quantization.planning.target import NATIVE
     from lowbit.quantization.rate.goal import CONFIDENCE, Goal
 
-    for option, given in (("--confidence", goal.confidence is not None), ("--strict", goal.strict)):
-        if given and goal.max_drop is None:
-            raise SchemeError(f"{option} has no effect without a drop.", remedy="Add --max-drop, or leave it out.")
+    if goal.max_drop is None:
+        refuse_idle((("--confidence", goal.confidence), ("--strict", goal.strict)), "a drop", "--max-drop")
+    if images.calibration is None:
+        refuse_idle((("--limit", images.limit),), "calibration samples", "--calibration")
+        if goal.data is None:
+            refuse_idle((("--feed", preprocessing.feed),), "samples", "--calibration or --data")
     size = None if goal.size is None else bytes_of(goal.size)
     with progress_bar(quiet) as progress:
         loaded = load_model(model, preprocessing)

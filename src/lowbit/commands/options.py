@@ -9,6 +9,8 @@ import typer
 from lowbit.errors import SchemeError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from lowbit.measurement.conditions import Conditions
     from lowbit.quantization.planning.recipes import Recipe
 
@@ -267,6 +269,22 @@ class ConditionOptions:
         from lowbit.measurement.conditions import Conditions
 
         return Conditions(**asdict(self))
+
+
+def refuse_idle(options: "Iterable[tuple[str, object]]", without: str, add: str) -> None:
+    """Refuse options that are given and would do nothing.
+
+    Args:
+        options: names and values; None, False and nothing are what is not given.
+        without: what they need, such as "a goal".
+        add: options that bring it.
+
+    Raises:
+        SchemeError: one is given.
+    """
+    for option, value in options:
+        if value is not None and value is not False and value != []:
+            raise SchemeError(f"{option} has no effect without {without}.", remedy=f"Add {add}, or leave {option} out.")
 
 
 def words(text: str) -> list[str]:

@@ -18,6 +18,7 @@ from lowbit.commands.options import (
     RecipeOptions,
     SearchOptions,
     ShortNamesOption,
+    refuse_idle,
 )
 from lowbit.console import print_json, progress_bar, say
 
@@ -70,6 +71,8 @@ def quantize(
     from lowbit.reports.written import print_written, written_json
 
     file_form = form.form()
+    if images.calibration is None:
+        refuse_idle((("--limit", images.limit), ("--feed", preprocessing.feed)), "calibration samples", "--calibration")
     with progress_bar(as_json) as progress:
         loaded = load_model(model, preprocessing)
         decision = decided(loaded, recipe, search, with_images=images.calibration is not None)

@@ -16,6 +16,7 @@ from lowbit.commands.options import (
     ModelArgument,
     PreprocessingOptions,
     ShortNamesOption,
+    refuse_idle,
     words,
 )
 from lowbit.console import print_json, progress_bar
@@ -37,11 +38,11 @@ class LimitOptions:
         float | None,
         typer.Option(help="Maximum loss of accuracy, in points; without labels, percent of predictions that change."),
     ] = None
-    minimize: Annotated[str, typer.Option(help="What is to be least: size or latency.")] = "size"
+    minimize: Annotated[str | None, typer.Option(help="What is to be least: size (the default) or latency.")] = None
     max_size: Annotated[str | None, typer.Option(help="Maximum size of the file, such as 900KB or 1.5MB.")] = None
     max_latency: Annotated[str | None, typer.Option(help="Maximum time of one inference, such as 1ms.")] = None
     time: Annotated[str, typer.Option(help="How long to search, such as 90s or 5m.")] = "5m"
-    confidence: Annotated[float, typer.Option(help="Confidence of the certificate.")] = 0.95
+    confidence: Annotated[float | None, typer.Option(help="Confidence of the certificate; by default 0.95.")] = None
 
     def limits(self) -> "SearchLimits":
         """The same as the library takes it."""
@@ -50,11 +51,11 @@ class LimitOptions:
 
         return SearchLimits(
             self.max_drop,
-            self.minimize,
+            self.minimize or SearchLimits.minimize,
             None if self.max_size is None else bytes_of(self.max_size, "--max-size"),
             None if self.max_latency is None else amount_of(self.max_latency, MILLISECONDS, "--max-latency"),
             amount_of(self.time, SECONDS, "--time"),
-            self.confidence,
+            SearchLimits.confidence if self.confidence is None else self.confidence,
         )
 
 
@@ -75,7 +76,9 @@ class SettingOptions:
         False
     )
     short_names: ShortNamesOption = False
-    engine: Annotated[str, typer.Option(help="Runtime that latency is measured on.")] = "onnxruntime"
+    engine: Annotated[str | None, typer.Option(help="Runtime that latency is measured on; by default onnxruntime.")] = (
+        None
+    )
 
     def settings(self, *, archive: bool) -> "SearchSettings":
         """The same as the library takes it."""
@@ -88,7 +91,7 @@ class SettingOptions:
             seed=self.seed,
             archive=archive,
             short_names=self.short_names,
-            engine=self.engine,
+            engine=self.engine or SearchSettings.engine,
             resume=self.resume,
         )
 
@@ -135,6 +138,10 @@ def search(
         check_ending(report, (".html",))
     source = check_data(images)
     wanted = limits.limits()
+    if not wanted.timed:
+        refuse_idle((("--engine", settings.engine),), "a latency", "--max-latency or --minimize latency")
+    if wanted.max_drop is None:
+        refuse_idle((("--minimize", limits.minimize), ("--confidence", limits.confidence)), "a drop", "--max-drop")
     chosen = settings.settings(archive=out.suffix in ARCHIVES)
     folder = out.with_name(f"{out.stem}.search")
     with progress_bar(as_json) as progress:

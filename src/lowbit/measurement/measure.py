@@ -23,6 +23,7 @@ from lowbit.graph.model import Model
 from lowbit.measurement.accuracy import Score
 from lowbit.measurement.conditions import Conditions
 from lowbit.measurement.details import Example
+from lowbit.measurement.engine_gaps import gaps_between_engines
 from lowbit.measurement.entries import Entry, entries, label
 from lowbit.measurement.environment import environment
 from lowbit.measurement.examples import examples
@@ -107,7 +108,7 @@ def measure(
         )
         if conditions.control and rows[0].zstd_bytes is None:
             notes = (*notes, NO_CONTROL)
-        return dataclasses.replace(comparison, rows=rows, notes=notes)
+        return dataclasses.replace(comparison, rows=rows, notes=(*notes, *gaps_between_engines(rows)))
 
 
 def _runs(model: Model, data: Dataset, conditions: Conditions) -> tuple[Dataset, int | None]:

@@ -1,0 +1,80 @@
+"""Commands on files of torch and Keras: no connection, and nothing written but what was asked for."""
+
+import os
+import shutil
+
+import numpy as np
+import pytest
+
+os.environ["KERAS_BACKEND"] = "torch"
+torch = pytest.importorskip("torch", reason="torch is not installed")
+keras = pytest.importorskip("keras", reason="keras is not installed")
+
+from every_command import traced  # noqa: E402
+
+pytestmark = [
+    pytest.mark.filterwarnings("default"),
+    pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed"),
+]
+# Each command that takes a model.
+COMMANDS = (
+    "inspect MODEL",
+    "plan MODEL -r int8 -o OUT/a.json",
+    "prepare MODEL --mean 0.5 --std 0.5 -o OUT/a.onnx",
+    "quantize MODEL -r linear8 -o OUT/b.onnx",
+    "quantize MODEL -r int8 --effort fast --calibration DATA -o OUT/c.onnx",
+    "measure MODEL OUT/b.onnx --engine auto --data DATA --runs 1 --out OUT/d",
+    "compare MODEL --data DATA --recipes linear8 --runs 1 --out OUT/e",
+    "diagnose MODEL --data DATA -r linear4 --apply OUT/f.json",
+    "search MODEL --data DATA --max-drop 9 --time 1s --recipes linear8 -o OUT/g.onnx",
+    "pack MODEL -o OUT/h.lowbit",
+)
+
+
+def torch_network():
+    torch.manual_seed(0)
+    nn = torch.nn
+    layers = (nn.Conv2d(3, 6, 3, stride=2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 3))
+    return nn.Sequential(*layers).eval()
+
+
+def script(path):
+    torch.jit.trace(torch_network(), torch.zeros(1, 3, 12, 12)).save(path)
+
+
+def program(path):
+    batch = torch.export.Dim("n", min=1, max=64)
+    torch.export.save(
+        torch.export.export(torch_network(), (torch.zeros(2, 3, 12, 12),), dynamic_shapes=({0: batch},)), path
+    )
+
+
+def keras_file(path):
+    keras.utils.set_random_seed(0)
+    layers = keras.layers
+    pooled = [keras.Input((12, 12, 3)), layers.Conv2D(6, 3, activation="relu"), layers.GlobalAveragePooling2D()]
+    keras.Sequential([*pooled, layers.Dense(3)]).save(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "shape", "sized"),
+    [
+        ("net.pt", script, (24, 3, 12, 12), True),
+        ("net.pt2", program, (24, 3, 12, 12), False),
+        ("net.keras", keras_file, (24, 12, 12, 3), False),
+    ],
+)
+def test_no_connection_and_no_file_elsewhere(name, write, shape, sized, tmp_path):
+    model, data, place = tmp_path / name, tmp_path / "data.npy", tmp_path / "run"
+    write(model)
+    np.save(data, np.random.default_rng(0).standard_normal(shape).astype(np.float32))
+    place.mkdir()
+    names = {"MODEL": str(model), "DATA": str(data)}
+    lines = [[names.get(word, word.replace("OUT", str(place / "out"))) for word in line.split()] for line in COMMANDS]
+    if sized:  # a script does not say the sizes of its inputs
+        size = ["--input-size", "-x3x12x12"]
+        lines = [
+            line if line[0] == "prepare" else [*line, *size] for line in lines if line[0] not in ("prepare", "pack")
+        ]
+    ended, _ = traced(lines, place)
+    assert ended == [[line[0], "0"] for line in lines]
