@@ -123,13 +123,16 @@ def traced(lines: Sequence[Sequence[str]], folder: Path) -> tuple[list[list[str]
     assert len(ended) == len(lines), done.stderr
     calls = trace.read_text(errors="replace").splitlines()
     assert any("openat(" in line for line in calls)
-    assert [line for line in calls if "AF_INET" in line or "sin_port" in line] == []
+    sent = [line for line in calls if "AF_INET" in line or "sin_port" in line]
+    assert not sent, sent
     written = set()
     for line in calls:
         call = CALL.match(line)
         if call and (WRITES.search(call[1]) or (call[1] == "openat" and re.search(r"O_(WRONLY|RDWR|CREAT)\b", line))):
             written.add(call[2])
-    assert {path for path in written if not path.startswith((str(out), str(temporary), *ELSEWHERE))} == set()
-    assert [path for each in (home, temporary) for path in each.rglob("*") if path.is_file()] == []
+    elsewhere = {path for path in written if not path.startswith((str(out), str(temporary), *ELSEWHERE))}
+    assert not elsewhere, elsewhere
+    left = [path for each in (home, temporary) for path in each.rglob("*") if path.is_file()]
+    assert not left, left
     assert [path.name for path in out.rglob(".lowbit-*")] == []
     return ended, written

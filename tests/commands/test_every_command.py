@@ -7,7 +7,7 @@ import signal
 import pytest
 import typer
 
-from every_command import LINES, REFUSED, small_files, words_of
+from every_command import LINES, REFUSED, small_files, traced, words_of
 from lowbit import cli
 from test_cli import run
 

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 from lowbit.measurement.results import Row
 
-# Of 234 files of the zoo the farthest apart are 4.8 dB; two that an engine computed wrongly were 21 and 27 dB (decision 085).
+# Of 234 recipes of the zoo the farthest apart are 4.8 dB; two that an engine computed wrongly were 21 and 27
+# (decision 085).
 USUAL_DB = 10.0
 CLOSE_DB = 40.0  # from float, beyond which it makes no difference to anyone
 
