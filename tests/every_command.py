@@ -79,7 +79,12 @@ TRACED = (
 )
 CALL = re.compile(r'(?:\d+ +)?(\w+)\((?:AT_FDCWD, )?"?([^",]*)')
 WRITES = re.compile("O_WRONLY|O_RDWR|O_CREAT|^(?:creat|mkdir|mkdirat|rename\\w*|link\\w*|symlink\\w*|mknod\\w*)$")
-ELSEWHERE = ("/dev/null", "/proc/self/clear_refs", "/dev/shm/")  # the last: locks of the pools that work in parallel
+ELSEWHERE = (
+    "/tmp/torchinductor_",
+    "/dev/null",
+    "/proc/self/clear_refs",
+    "/dev/shm/",
+)  # locks of pools
 ALL_LINES = """
 import json, os, sys
 from lowbit import cli

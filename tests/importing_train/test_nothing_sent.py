@@ -65,15 +65,15 @@ def keras_file(path):
     ],
 )
 def test_no_connection_and_no_file_elsewhere(name, write, shape, sized, tmp_path):
-    model, data, place = tmp_path / name, tmp_path / "data.npy", tmp_path / "run"
+    model, data, place = tmp_path / name, tmp_path / "data.npz", tmp_path / "run"
     write(model)
-    np.save(data, np.random.default_rng(0).standard_normal(shape).astype(np.float32))
+    np.savez(data, x=np.random.default_rng(0).standard_normal(shape).astype(np.float32))
     place.mkdir()
     names = {"MODEL": str(model), "DATA": str(data)}
     lines = [[names.get(word, word.replace("OUT", str(place / "out"))) for word in line.split()] for line in COMMANDS]
-    if sized:  # a script does not say the sizes of its inputs; these two do not take any
+    if sized:  # a script does not say the sizes of its inputs; these take none, or of all files
         size = ["--input-size", "-x3x12x12"]
-        lines = [[*line, *size] for line in lines if line[0] not in ("prepare", "pack")]
+        lines = [[*line, *size] for line in lines if line[0] not in ("prepare", "pack", "measure")]
     ended, _ = traced(lines, place)
     wrong = [line for line, (_, code) in zip(lines, ended, strict=True) if code != "0"]
     assert not wrong

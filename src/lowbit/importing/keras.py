@@ -7,11 +7,13 @@ Files are opened with `safe_mode`: what would run code that is stored in the fil
 Source: the Keras API, `Model.export` and `keras.models.load_model`.
 """
 
+import contextlib
 import os
 import sys
 import tempfile
 import warnings
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,9 +89,24 @@ def _keras(source: str) -> Any:  # noqa: ANN401 - a module without types
     require(("keras", "torch", "onnxscript"), EXTRA, source)
     if "keras" not in sys.modules:
         os.environ["KERAS_BACKEND"] = BACKEND
-    import keras
+    with _nothing_kept():
+        import keras
 
     return keras
+
+
+@contextlib.contextmanager
+def _nothing_kept() -> Iterator[None]:
+    """Inside, importing Keras writes no settings into the user's home, nor matplotlib, which it imports, its fonts."""
+    with tempfile.TemporaryDirectory(prefix="lowbit-") as folder:
+        kept = {} if (Path.home() / ".keras" / "keras.json").exists() else {"KERAS_HOME": folder}
+        given = {name: value for name, value in (kept | {"MPLCONFIGDIR": folder}).items() if name not in os.environ}
+        os.environ.update(given)
+        try:
+            yield
+        finally:
+            for name in given:
+                del os.environ[name]
 
 
 def _check_archive(path: Path) -> None:
