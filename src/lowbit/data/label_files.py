@@ -159,6 +159,8 @@ def _mask(folder: Path, image: Path) -> Array:
                 what = f"a mask has one class number for each pixel, this is a picture of mode {picture.mode}."
                 raise DataError(what, where=str(path), remedy="Save class numbers as gray values or palette indices.")
             return np.asarray(picture).astype(np.int32)
+    except MemoryError as error:  # a compressed note in it, say, besides its pixels
+        raise DataError("there is not enough memory for the mask.", where=str(path)) from error
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError(f"cannot read the mask: {error}.", where=str(path)) from error
 
