@@ -114,8 +114,18 @@ def test_rows_too_large_for_a_code_do_not_make_the_others_coarser(found):
     before, after = row_errors(alone, target)[:, others].sum(), row_errors(solution, large)[:, others].sum()
     assert after < 1.3 * before
     # The large row has nearly all of its eight bits.
-    assert np.abs(solution.codes[:, 1]).max() > LARGEST / 2
+    assert np.abs(solution.codes[:, 1]).max() > 0.9 * LARGEST
     assert row_errors(solution, large)[:, 1].max() < 1e-3 * np.square(large[:, 1]).sum() * np.abs(second).max()
+
+
+def test_rows_that_a_finer_scale_would_clip_get_little_more_than_they_need(found):
+    layer = found["back"]
+    target, _ = problem(layer, 6)
+    needed = np.abs(target).max(axis=2) / LARGEST
+    wanted = float(np.median(needed))
+    ratio = row_scales(layer, target, wanted) / np.maximum(needed, wanted)
+    assert np.all(ratio >= 1 - 1e-6)
+    assert 1.01 < ratio.max() <= 2 ** (1 / 8) + 1e-6
 
 
 def test_rows_that_are_no_channels_of_the_weight_share_a_scale():

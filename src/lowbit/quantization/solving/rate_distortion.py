@@ -21,8 +21,8 @@ The coder's tables depend on the codes, so tables and codes are found in turn. A
 come out by themselves. At last the scale is fitted to the codes in closed form.
 
 A code has 8 bits, for some integer kernels 7 (`Limits`). Where a row has weights that are too large for them, its
-levels lie a power of two farther apart, and the other rows keep the scale that the slope asks for: rows of depthwise
-layers, whose weights took in batch norms, may be a hundred times larger than their neighbors.
+levels lie farther apart, and the others keep the scale that the slope asks for: rows of depthwise layers, whose weights
+took in batch norms, may be a hundred times larger than their neighbors. An octave has `STEPS` scales for such rows.
 
 Sources: Sullivan 1996, "Efficient scalar quantization of exponential and Laplacian random variables"; rate-distortion
 optimized quantization as in video coding (Karczewicz et al. 2008, VCEG-AH21); error feedback: Frantar et al. 2022,
@@ -43,6 +43,7 @@ from lowbit.quantization.solving.rates import Rates, WholeNumbers
 
 LARGEST = 127  # a code is at most 8 bits wide in the ONNX file
 LARGER = 1.2
+STEPS = 8  # of an octave; in steps of whole octaves rows that are too large had twice the error
 ROUNDS = 1  # how often codes and the coder's tables are found in turn
 SWEEPS = 2
 BEAM_WIDTH = 8
@@ -94,7 +95,7 @@ def high_rate_scale(factor: Single, multiplier: float) -> float:
 
 
 def row_scales(layer: Layer, target: Floats, wanted: float, limits: Limits = Limits()) -> Single:
-    """The scale that is wanted, for rows that are too large for it times the least power of two [groups, rows].
+    """The scale that is wanted; for rows that are too large for it the least that holds them [groups, rows].
 
     Args:
         layer: where the weight belongs; all rows have the same scale where rows are not channels of the weight.
@@ -107,8 +108,9 @@ def row_scales(layer: Layer, target: Floats, wanted: float, limits: Limits = Lim
         least = np.maximum(least, limits.least_scale.reshape(least.shape))
     if limits.one_scale or not rows_are_channels(layer):
         least = np.full_like(least, least.max())
-    wanted = max(wanted, float(least.min(where=least > 0, initial=least.max())), SMALLEST)
-    return np.asarray(wanted * 2.0 ** np.ceil(np.log2(np.maximum(least / wanted, 1.0))), np.float32)
+    finest = max(float(least.min(where=least > 0, initial=least.max())), SMALLEST)
+    steps = np.ceil(STEPS * np.log2(np.maximum(least / finest, 1.0)))
+    return np.asarray(np.maximum(finest * 2.0 ** (steps / STEPS), wanted), np.float32)
 
 
 def solve_rate(
@@ -177,7 +179,6 @@ class _Problem:
         spent[0] = 0
         kept = np.empty((columns, beam_width, groups, rows), np.int8)
         parents = np.empty(kept.shape, np.int8)
-        scale = self.scale
         own = np.arange(groups * rows)
         for start in range(0, columns, BLOCK):
             stop = min(start + BLOCK, columns)
@@ -198,7 +199,7 @@ class _Problem:
                     block[at:] = _taken(block[at:], source)
                     errors[:at] = _taken(errors[:at], source)
                     origin = origin.take(source)
-                errors[at] = (block[at] - codes * scale) / inverse
+                errors[at] = (block[at] - codes * self.scale) / inverse
                 block[at + 1 :] -= corner[:, at, at + 1 :].T[:, None, :, None] * errors[at]
             if stop < columns:
                 if beam_width > 1:
@@ -269,7 +270,7 @@ class _Problem:
         return codes
 
     def _best(
-        self, values: Single, curve: Single, rates: Rates, column: int, now: npt.NDArray[np.int32] | None = None
+        self, values: Single, curve: Single, rates: Rates, column: int, now: npt.NDArray[np.int32]
     ) -> Single:
         """The code of each value [groups, rows] that is best for `curve * error^2 + multiplier * bits`.
 
@@ -277,14 +278,11 @@ class _Problem:
         """
         nearest = self._nearest(values)
         inwards = np.sign(nearest)
-        tried = [nearest, nearest - inwards, nearest - np.minimum(np.abs(nearest), 2) * inwards, np.zeros_like(nearest)]
-        if now is not None:
-            tried.insert(0, now.astype(np.float32))
-        candidates = np.stack(tried)
+        two = nearest - np.minimum(np.abs(nearest), 2) * inwards
+        candidates = np.stack([now.astype(np.float32), nearest, nearest - inwards, two, np.zeros_like(nearest)])
         error = values - candidates * self.scale
         cost = curve * error * error + np.float32(self.multiplier) * rates.at(candidates, column)
-        if now is not None:
-            cost[0] *= np.float32(1 - LEAST_GAIN)
+        cost[0] *= np.float32(1 - LEAST_GAIN)
         return np.asarray(np.take_along_axis(candidates, cost.argmin(axis=0)[None], axis=0)[0], np.float32)
 
     def fitted_scale(self, codes: WholeNumbers) -> Single:
