@@ -8,6 +8,7 @@ from graphs import make, make_node
 from lowbit.calibration.channels import channel_statistics
 from lowbit.engines import open_session
 from lowbit.graph.preprocessing import Preprocessing
+from lowbit.quantization.equalizing import objective
 from lowbit.quantization.equalizing.channel_groups import find_channel_groups
 from lowbit.quantization.equalizing.equalization import (
     equalizable,
@@ -222,6 +223,19 @@ def test_the_minimum_is_found_from_anywhere(images):
         least.append(evaluate(terms, minimize(terms, *factor_limits(model, channel_groups)))[0])
     assert max(least) < 1.05 * min(least)
     assert max(least) < 0.2 * evaluate(noise(model, images, "int8", per="tensor")[1], np.zeros(channel_groups.count))[0]
+
+
+@pytest.mark.parametrize(
+    ("network", "turns"),
+    [(networks.depthwise_network, objective.ITERATIONS), (networks.residual_network, objective.LOOK_AT + 1)],
+)
+def test_where_little_is_to_be_won_the_minimum_is_not_pursued(images, monkeypatch, network, turns):
+    channel_groups, terms = noise(lowbit.load(network()), images, "int8")
+    limits = factor_limits(lowbit.load(network()), channel_groups)
+    seen = []
+    monkeypatch.setattr(objective, "evaluate", lambda *given: seen.append(evaluate(*given)) or seen[-1])
+    minimize(terms, *limits)
+    assert len(seen) == turns
 
 
 def test_inputs_and_outputs_keep_their_scale(model, images):

@@ -249,6 +249,20 @@ def test_hostile_second_moments_give_finite_codes(kind):
         assert np.square(decoded - weights).sum() <= np.square(plain.reshape(weights.shape) - weights).sum()
 
 
+def test_rows_of_a_middling_layer_are_solved_in_two_parts(monkeypatch):
+    solve, rows = linear_rounding.solve_linear, []
+
+    def noted(problem, scheme, effort):
+        rows.append(problem.weights.shape[1])
+        return solve(problem, scheme, effort)
+
+    monkeypatch.setattr(linear_rounding, "solve_linear", noted)
+    for size in (linear_rounding.TWO_PARTS_FROM - 32, linear_rounding.TWO_PARTS_FROM):
+        weights, second = problem(8, groups=1, rows=size // 32, columns=32)
+        solve(Problem.of(weights, second.astype(np.float32)), Linear(4), EFFORTS["fast"])
+    assert rows == [512, 512]
+
+
 @pytest.mark.parametrize(
     ("scheme", "parts"),
     [(Linear(3, symmetric=False), 4), (Linear(2, per="group", group_size=5), 4), (Linear(4, per="tensor"), 1)],

@@ -71,6 +71,18 @@ def test_the_ridge_of_the_re_fit_grows_as_positions_become_few(seed):
     assert ridges[0] < 0.1 * ridges[-1]
 
 
+@pytest.mark.parametrize(("count", "all_tried"), [(200, True), (1, False)])
+def test_ridges_weaker_than_one_that_loses_are_not_tried(monkeypatch, count, all_tried):
+    weights, positions = layer(0)
+    moments, solve, solved = moments_of(*positions(count * COLUMNS)), np.linalg.solve, []
+    monkeypatch.setattr(ridge, "cores", lambda: 1)
+    monkeypatch.setattr(np.linalg, "solve", lambda *given: solved.append(1) or solve(*given))
+    tried = chosen(weights, moments)
+    assert (len(solved) == 2 * len(RIDGES)) == all_tried
+    assert tried >= RIDGES[0]
+    assert (tried > RIDGES[0]) or all_tried
+
+
 @pytest.mark.parametrize("positions_per_column", [1, 2])
 def test_the_chosen_re_fit_holds_on_positions_never_seen(positions_per_column, monkeypatch):
     weights, positions = layer()

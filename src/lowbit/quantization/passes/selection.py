@@ -9,7 +9,7 @@ from lowbit.graph.model import Model
 from lowbit.progress import Progress, tell_detail
 from lowbit.quantization.passes.candidate import Candidate
 from lowbit.quantization.passes.steps import STEPS, StepData, StepResult
-from lowbit.quantization.passes.validation import Validation
+from lowbit.quantization.passes.validation import Validation, runnable
 
 THOROUGH = ("balanced", "best")  # efforts of a search at effort `best`: it never ends with less than `balanced` gives
 
@@ -72,8 +72,13 @@ class Selection:
     def _judge(self, name: str, candidate: Candidate, started: float, *, doubt: bool) -> None:
         before, step = self._distances, STEPS[name]
         tried = candidate.graph is not self.current.graph
-        after = self._validation.distances(candidate.graph) if tried else before
-        fitted = self._fitted.distances(candidate.graph) if tried and self._fitted is not self._validation else after
+        after = fitted = before
+        if tried:
+            content = runnable(candidate.graph)
+            after = fitted = self._validation.distances_of(content)
+            if self._fitted is not self._validation:
+                fitted = self._fitted.distances_of(content)
+            del content  # as large as the network
         kept = tried and step.keeps(candidate.plan, before, after, doubt=doubt)
         note = candidate.note
         if candidate.base is self._model and self.current.base is not self._model:

@@ -182,7 +182,8 @@ def round_weights(before: Candidate, data: StepData, threads: int, progress: Pro
         # Integer biases are made from these later; float ones are stored.
         bias = narrow_bias(solution.bias) if layer.weight in decoded else solution.bias
         run.replace(layer, solved.decode(), bias)
-    graph = assembled(model, plan, codes, run.biases, before.statistics)
+    activations = before.graph.activations or None
+    graph = assembled(model, plan, codes, run.biases, before.statistics, activations=activations)
     return replace(before, graph=on_bytes(graph, plan), note=effort.name)
 
 

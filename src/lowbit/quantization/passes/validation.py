@@ -119,9 +119,13 @@ class Validation:
 
     def distances(self, graph: QuantizedGraph) -> Distances:
         """From the answers of the file that a graph would be written as."""
+        return self.distances_of(runnable(graph))
+
+    def distances_of(self, content: bytes | LightModel) -> Distances:
+        """From the answers of what is `runnable`, which may be judged by several."""
         if self.measure == NOT_JUDGED:
             return Distances(np.zeros(0))
-        answers = self._answers(_runnable(graph))
+        answers = self._answers(content)
         values = distances(self._reference, answers, temperature=self._temperature)
         return Distances(np.where(np.isfinite(values), values, math.inf))
 
@@ -131,7 +135,7 @@ class Validation:
         return answers
 
 
-def _runnable(graph: QuantizedGraph) -> bytes | LightModel:
+def runnable(graph: QuantizedGraph) -> bytes | LightModel:
     """What answers as the file does: the file, or, where it only unpacks weights, the float graph with these weights.
 
     Runtimes unpack such a file into the same floats while they load it, and hold what is in between as well: 1.9 GB for

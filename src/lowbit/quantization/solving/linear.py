@@ -37,6 +37,8 @@ NARROWEST = 0.45
 NUDGES = (0.97, 1.03, 0.94, 1.06, 0.985, 1.015)  # factors on the scale that the highest effort tries in the end
 CANDIDATE_CELLS = 1 << 23  # weights of all candidates that are rounded together: 32 MB
 PART_CELLS = 1 << 19  # weights of a layer's rows that one thread solves by themselves
+# From so many on there are two parts: each goes through all columns, so more take longer than they save.
+TWO_PARTS_FROM = 1 << 15
 EXACT_COLUMNS = 16
 EXACT_LEVELS = 16
 SMALLEST = np.float32(1e-30)
@@ -84,7 +86,7 @@ def solve_linear(problem: Problem, scheme: Linear, effort: Effort) -> LinearSolu
         scheme: bits, and what shares a scale.
         effort: how long to search.
     """
-    parts = [problem] if scheme.per == "tensor" else problem.parts(PART_CELLS)
+    parts = [problem] if scheme.per == "tensor" else problem.parts(PART_CELLS, two_from=TWO_PARTS_FROM)
     if len(parts) > 1:
         solutions = in_order(lambda part: solve_linear(part, scheme, effort), parts, threads=cores())
         return LinearSolution.joined(list(solutions))

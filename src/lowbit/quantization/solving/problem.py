@@ -52,10 +52,10 @@ class Problem:
         least = np.zeros(matrix.shape[:2], np.float32) if least_scale is None else least_scale.reshape(matrix.shape[:2])
         return Problem(matrix, ordered, inverse_factor(ordered), order, matrix.shape[1], least)
 
-    def parts(self, cells: int) -> list["Problem"]:
-        """Its rows a part at a time, each of about `cells` weights; the same on any machine."""
-        rows = self.weights.shape[1]
-        count = min(rows, max(1, self.weights.size // cells)) if rows == self.layer_rows else 1
+    def parts(self, cells: int, *, two_from: int) -> list["Problem"]:
+        """Its rows a part at a time, each of about `cells` weights, in two from `two_from`; the same on any machine."""
+        rows, size = self.weights.shape[1], self.weights.size
+        count = min(rows, max(size // cells, 2 if size >= two_from else 1)) if rows == self.layer_rows else 1
         bounds = np.linspace(0, rows, count + 1).astype(int)
         return [
             replace(self, weights=self.weights[:, first:last], least_scale=self.least_scale[:, first:last])

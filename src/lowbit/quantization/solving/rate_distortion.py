@@ -269,9 +269,7 @@ class _Problem:
                 break
         return codes
 
-    def _best(
-        self, values: Single, curve: Single, rates: Rates, column: int, now: npt.NDArray[np.int32]
-    ) -> Single:
+    def _best(self, values: Single, curve: Single, rates: Rates, column: int, now: npt.NDArray[np.int32]) -> Single:
         """The code of each value [groups, rows] that is best for `curve * error^2 + multiplier * bits`.
 
         Tried are the nearest, the next two towards zero, zero, and `now`, which stays unless another is really better.

@@ -88,11 +88,14 @@ def refit_ridge(weights: Floats, moments: Moments, typical: Doubles) -> float | 
             total += float((step * (2 * missing[judge] - step @ moments.halves[judge].second)).sum())
         return total if math.isfinite(total) else -math.inf  # of values whose squares are beyond float32
 
-    gains = list(in_order(gain, RIDGES, threads=cores()))
-    best = max(gains)
-    if best <= 0:
-        return None
-    return max(ridge for ridge, won in zip(RIDGES, gains, strict=True) if won >= ENOUGH * best)
+    gains: dict[float, float] = {}
+    best = 0.0
+    strongest_first = RIDGES[::-1]
+    for ridge, won in zip(strongest_first, in_order(gain, strongest_first, threads=cores(), ahead=0), strict=True):
+        gains[ridge], best = won, max(best, won)
+        if best > 0 and won < ENOUGH * best:
+            break  # it is too weak, and so are the others
+    return max((ridge for ridge, won in gains.items() if won > 0 and won >= ENOUGH * best), default=None)
 
 
 def rounding_ridge(target: Floats, moments: Moments, typical: Doubles, bits: int) -> float:
