@@ -136,7 +136,29 @@ def test_rounding_of_an_equalized_network_is_tried_without_equalization_too():
     model = lowbit.load(networks.depthwise_network(seed=1, spread=20.0))
     steps = lowbit.quantize(model, "linear4", calibration=images_of(64), effort="best").steps
     assert next(step for step in steps if step.name == EQUALIZATION).kept
-    assert [step.note for step in steps if step.name == ROUNDING][-1] == "best, without equalization"
+    # What takes longest begins from the better of the two alone.
+    assert [step.note for step in steps if step.name == ROUNDING] == [
+        "balanced",
+        "balanced, without equalization",
+        "best",
+    ]
+
+
+@pytest.mark.parametrize("off", [0.0, 50.0])
+def test_where_equalization_was_not_clearly_worse_rounding_begins_from_both(monkeypatch, off):
+    model = lowbit.load(networks.depthwise_network(seed=1, spread=20.0))
+    equalize = STEPS[EQUALIZATION].take
+
+    def equalize_badly(*given):
+        after = equalize(*given)
+        bias = after.base.weights["fc.bias"] + np.float32([off, 0, 0, 0, 0])
+        return replace(after, graph=replace(after.graph, float_values={"fc.bias": bias}))
+
+    monkeypatch.setitem(STEPS, EQUALIZATION, Step(equalize_badly, lambda plan: 1e-6))  # which none reaches
+    steps = lowbit.quantize(model, "linear4", calibration=images_of(64)).steps
+    assert not next(step for step in steps if step.name == EQUALIZATION).kept
+    rounded = [(step.note, step.kept) for step in steps if step.name == ROUNDING]
+    assert rounded == [("balanced", True), ("balanced, with equalization", True)][: 1 if off else 2]
 
 
 def test_how_far_channels_reach_is_taken_from_all_samples_and_ranges_from_those_that_fit(model, monkeypatch):

@@ -10,6 +10,7 @@ from lowbit.progress import Progress, tell_detail
 from lowbit.quantization.passes.candidate import Candidate
 from lowbit.quantization.passes.steps import STEPS, StepData, StepResult
 from lowbit.quantization.passes.validation import Validation, runnable
+from lowbit.quantization.planning.steps import EQUALIZATION
 
 THOROUGH = ("balanced", "best")  # efforts of a search at effort `best`: it never ends with less than `balanced` gives
 
@@ -40,7 +41,9 @@ class Selection:
         *,
         every: Dataset | None = None,
     ) -> None:
-        self.current = self._unequalized = first
+        self.current = first
+        self._other: Candidate | None = None  # equalized where `current` is not, or the other way round
+        self._undecided = False  # which of the two is to be gone on with
         self.results: list[StepResult] = []
         self._model, self._data, self._threads = model, StepData(fitting, every or fitting), threads
         self._validation = Validation(model, judging, threads=threads)
@@ -62,12 +65,14 @@ class Selection:
             yield before
             return
         effort = before.plan.effort
-        equalized = before.base is not self._model
-        for each in THOROUGH if effort == THOROUGH[-1] else (effort,):
-            yield _at(before, each)
-            # What equalization wins before rounding it may lose behind it.
-            if equalized and (each == THOROUGH[-1] or self.current is before):
-                yield _at(self._unequalized, each)
+        first = THOROUGH[0] if effort == THOROUGH[-1] else effort
+        yield _at(before, first)
+        # What equalization wins before rounding it may lose behind it, and the other way round.
+        other = self._other
+        if other is not None and (self._undecided or effort != first or self.current is before):
+            yield _at(other, first)
+        if effort != first:
+            yield _at(before if other is None or self.current.base is before.base else other, effort)
 
     def _judge(self, name: str, candidate: Candidate, started: float, *, doubt: bool) -> None:
         before, step = self._distances, STEPS[name]
@@ -83,6 +88,8 @@ class Selection:
         note = candidate.note
         if candidate.base is self._model and self.current.base is not self._model:
             note = f"{note}, without equalization"
+        elif name != EQUALIZATION and candidate.base is not self._model and self.current.base is self._model:
+            note = f"{note}, with equalization"
         self.results.append(
             StepResult(
                 name,
@@ -95,10 +102,11 @@ class Selection:
                 note,
             )
         )
+        if name == EQUALIZATION and tried:
+            self._undecided = not kept and not before.closer_than(after)
+            self._other = self.current if kept else candidate if self._undecided else None
         if kept:
             self.current, self._distances = _at(candidate, self.current.plan.effort), after
-            if candidate.base is self._model:
-                self._unequalized = self.current
 
 
 def _at(candidate: Candidate, effort: str) -> Candidate:
