@@ -18,6 +18,7 @@ from lowbit.errors import ModelError
 from lowbit.formats.input_bytes import (
     FACTORS_KEY,
     byte_layout,
+    computed_values,
     in_float_units,
     reads_bytes,
     with_byte_input,
@@ -94,6 +95,28 @@ def test_folding_is_exact_in_the_corners_too(channels, pads, bias, mean, std, sc
     # Terms of thousands may cancel where the normalization is extreme: the error is relative to them.
     size = np.abs(layer.weight.decode()).sum(axis=(1, 2, 3)).max() * 255 + np.abs(expected).max()
     np.testing.assert_allclose(result, expected, atol=3e-5 * size)
+
+
+@pytest.mark.parametrize("mean", [IMAGENET_MEAN, (0.0,) * 3])
+def test_what_a_convolution_on_pixels_computes_is_known_in_units_of_the_float_network(mean):
+    """Coarse codes, so that what they compute is far from the trained layer."""
+    how = dataclasses.replace(HOW, mean=mean)
+    model = dataclasses.replace(lowbit.load(one_convolution(3, pads=[0] * 4)), preprocessing=how)
+    codes = Linear(4, per="channel").encode(model.weights["w"])
+    whole = lowbit.formats.quantized_graph.QuantizedGraph(model, weights={"w": codes}, integer=frozenset({"c"}))
+    found = with_byte_input(whole, layout="NCHW").byte_input
+    own = found.layers["c"]
+    image = pictures(1, seed=1)
+    wide = np.full((1, own.weight.codes.shape[1], SIDE, SIDE), float(found.fill))
+    wide[:, :3] = image.transpose(0, 3, 1, 2)
+    values = {"w": own.weight.decode(), "b": own.bias.decode()}
+    proto = change_weights(one_convolution(wide.shape[1], pads=[0] * 4), ..., values)
+    expected = run(proto.SerializeToString(), (wide - found.zero_point).astype(np.float32))
+    told = computed_values(found, layers(model)[0])
+    floats = how.apply(image[0])[None]
+    result = run(model.with_weights(told).to_bytes(), floats)
+    assert relative_error(result, expected) < 1e-5
+    assert relative_error(run(model.to_bytes(), floats), expected) > 1e-2
 
 
 def test_bytes_in_answers_out(int8, tmp_path):

@@ -222,6 +222,28 @@ def _byte_layer(
     return ByteLayer(codes, BiasCodes(corrected, codes.scale), tuple(_affine(how, zero_point)[0].tolist()))
 
 
+def computed_values(byte_input: ByteInput, layer: Layer) -> dict[str, Array]:
+    """What a convolution on pixels computes with, as values of the float model's weight and bias, by initializer name.
+
+    Exact but for the border, where the constant channel is not the whole of what the bias holds here.
+
+    Args:
+        byte_input: with a constant channel.
+        layer: one of its convolutions, as the float model has it.
+    """
+    own = byte_input.layers[layer.node]
+    factor, offset = _affine(byte_input.preprocessing, byte_input.zero_point)
+    colors, exact = len(factor), own.weight.decode().astype(np.float64)
+    weight = exact[:, :colors] / factor.reshape(1, -1, *[1] * (exact.ndim - 2))
+    values = {layer.weight: weight.astype(np.float32)}
+    if layer.bias is not None:
+        taps = exact.reshape(*exact.shape[:2], -1).sum(axis=2)
+        constant = taps[:, colors:].sum(axis=1) * (byte_input.fill - byte_input.zero_point)
+        bias = own.bias.codes * own.bias.scale.astype(np.float64) + constant - taps[:, :colors] @ (offset / factor)
+        values[layer.bias] = bias.astype(np.float32)
+    return values
+
+
 def byte_metadata(byte_input: ByteInput) -> dict[str, str]:
     """What the file says of itself: the units of its first weights, and that it takes images as they are if so."""
     factors = {node: layer.factors for node, layer in byte_input.layers.items()}

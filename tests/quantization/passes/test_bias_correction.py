@@ -1,14 +1,19 @@
 """Bias correction by itself: means come out as in the float network, at the cost of a few runs, by its own switch."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 import lowbit
 import networks
+from graphs import run
 from lowbit.data.images import open_images
 from lowbit.engines import open_session
 from lowbit.errors import DataError, SchemeError
+from lowbit.formats.onnx.write import to_onnx
 from lowbit.graph.ops import layers
+from lowbit.graph.preprocessing import Preprocessing
 from lowbit.graph.subgraph import ActivationGrid, Subgraphs
 from lowbit.quantization.passes import bias_correction as bias
 from lowbit.quantization.passes.bias_correction import corrected_biases
@@ -122,3 +127,22 @@ def test_steps_that_make_no_sense_are_refused(model):
             plan(model, recipe, steps=[step])
     with pytest.raises(DataError, match="steps bias look at what the network computes"):
         lowbit.quantize(model, "linear4", steps=["bias"])
+
+
+def test_layers_behind_one_that_reads_bytes_make_up_for_its_rounding():
+    """A stem of one scale whose channels are far apart, and black as the mean color, of which nothing is corrected."""
+    side = networks.SIDE
+    how = Preprocessing(side, side, mean=(0.0,) * 3, std=(1.0,) * 3)
+    trained = lowbit.load(networks.residual_network(first=16))
+    spread = trained.weights["stem.weight"] * np.geomspace(1, 60, 16, dtype=np.float32).reshape(-1, 1, 1, 1)
+    model = dataclasses.replace(trained.with_weights({"stem.weight": spread}), preprocessing=how)
+    images = np.random.default_rng(4).integers(0, 256, (24, 3, side, side)).astype(np.float32) / 255
+    recipe = lowbit.parse_recipe("int8", per="tensor")
+
+    def shift(steps):
+        found = lowbit.quantize(model, recipe, calibration=images, steps=steps)
+        answers = run(to_onnx(found.graph), images)
+        return np.abs(answers.mean(axis=0) - wanted.mean(axis=0)).max() / wanted.std()
+
+    wanted = run(model.to_bytes(), images)
+    assert shift(["exact-input", "bias"]) < 0.2 * shift(["exact-input"])

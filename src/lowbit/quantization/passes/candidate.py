@@ -10,7 +10,7 @@ import numpy as np
 from lowbit.calibration.statistics import Statistics, calibrate
 from lowbit.data.dataset import Dataset
 from lowbit.formats.devices import DEVICES, FLOAT_BIAS
-from lowbit.formats.input_bytes import with_exact_input
+from lowbit.formats.input_bytes import computed_values, with_exact_input
 from lowbit.formats.onnx.block_kernels import has_kernel
 from lowbit.formats.opening import RULES_KEY
 from lowbit.formats.quantized_graph import ActivationCodes, QuantizedGraph
@@ -58,8 +58,20 @@ class Candidate:
 
     @property
     def byte_layers(self) -> frozenset[str]:
-        """Nodes that read image bytes: their codes are in other units, so passes run them in float."""
+        """Nodes that read image bytes: their codes are in other units and are not solved."""
         return frozenset(self.graph.byte_input.layers if self.graph.byte_input is not None else ())
+
+    @property
+    def byte_values(self) -> dict[str, Array]:
+        """What these compute with in the units of the float network, by initializer name, where nothing else reads it.
+
+        So all that is fitted behind them sees what their rounding costs.
+        """
+        values: dict[str, Array] = {}
+        for layer in layers(self.base):
+            if self.graph.byte_input is not None and layer.node in self.byte_layers:
+                values |= computed_values(self.graph.byte_input, layer)
+        return {name: value for name, value in values.items() if len(self.base.values[name].uses()) == 1}
 
 
 class DecodedWeights(Mapping[str, Array]):

@@ -173,7 +173,7 @@ def round_weights(before: Candidate, data: StepData, threads: int, progress: Pro
     decoded = plan.decoded
     nodes = [layer.node for layer in solved_here]
     run = LayerwisePass(model, data.fitting, nodes, effort, grids=before.grids, threads=threads)
-    run.begin_with({name: item.decode() for name, item in codes.items() if name not in in_bytes})
+    run.begin_with({name: item.decode() for name, item in codes.items() if name not in in_bytes} | before.byte_values)
     for layer, moments in progress.track(run, "rounding", total=len(run)):
         scheme, least = schemes[layer.weight], least_scale(layer, before)
         solution = solve_layer(layer, model.weights[layer.weight], moments, scheme, effort, least)
@@ -202,9 +202,8 @@ def correct_biases(before: Candidate, data: StepData, threads: int, progress: Pr
     in_bytes = {layer.weight for layer in layers(base) if layer.node in passed}
     coded = {name: codes for name, codes in graph.weights.items() if name not in in_bytes}
     values = biases | dict(graph.float_values)
-    corrections = corrected_biases(
-        base, data.fitting, DecodedWeights(values, coded), grids=before.grids, passed=passed, threads=threads
-    )
+    given = DecodedWeights(values | before.byte_values, coded)
+    corrections = corrected_biases(base, data.fitting, given, grids=before.grids, passed=passed, threads=threads)
     total = len(correctable(base, passed))
     corrected = dict(progress.track(corrections, "correcting biases", total=total))
     decoded = {layer.bias for layer in layers(base) if layer.weight in plan.decoded}

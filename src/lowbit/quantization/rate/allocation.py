@@ -134,7 +134,7 @@ class Allocation:
         codes: dict[str, Codes] = self.others | self.of_bytes
         rounded = _Biases(self, codes)
         run = LayerwisePass(self.model, images, list(self.sensitivity), effort, grids=self.begin.grids, threads=threads)
-        run.begin_with({name: item.decode() for name, item in self.others.items()})
+        run.begin_with({name: item.decode() for name, item in self.others.items()} | self.begin.byte_values)
         for layer, moments in progress.track(run, "allocating bits", total=len(run)):
             cost, taken = self.sensitivity[layer.node].cost, 0.0
             if layer.weight not in codes:
