@@ -125,7 +125,7 @@ class Step:
 def narrow(before: Candidate, data: StepData, threads: int, progress: Progress) -> Candidate:
     """The other range rule, which clips what is rare."""
     plan = replace(before.plan, recipe=replace(before.plan.recipe, ranges=OTHER_RANGES))
-    graph = assembled(before.base, plan, before.graph.weights, {}, before.statistics)
+    graph = on_bytes(assembled(before.base, plan, before.graph.weights, {}, before.statistics), plan)
     if graph.activations == before.graph.activations:
         return replace(before, note="it gives the same ones")
     return replace(before, plan=plan, graph=graph, note=f"range rule {OTHER_RANGES}")
@@ -182,8 +182,10 @@ def round_weights(before: Candidate, data: StepData, threads: int, progress: Pro
         # Integer biases are made from these later; float ones are stored.
         bias = narrow_bias(solution.bias) if layer.weight in decoded else solution.bias
         run.replace(layer, solved.decode(), bias)
+    of_bytes = {layer.bias for layer in layers(model) if layer.node in passed and layer.bias is not None}
+    biases = {name: before.graph.model.weights[name] for name in of_bytes} | run.biases
     activations = before.graph.activations or None
-    graph = assembled(model, plan, codes, run.biases, before.statistics, activations=activations)
+    graph = assembled(model, plan, codes, biases, before.statistics, activations=activations)
     return replace(before, graph=on_bytes(graph, plan), note=effort.name)
 
 
@@ -197,15 +199,18 @@ def least_scale(layer: Layer, before: Candidate) -> npt.NDArray[np.float32] | No
 
 def correct_biases(before: Candidate, data: StepData, threads: int, progress: Progress) -> Candidate:
     """The codes as they are, with biases that give each channel its float mean."""
-    base, plan, graph, passed = before.base, before.plan, before.graph, before.byte_layers
+    base, plan, graph, of_bytes = before.base, before.plan, before.graph, before.byte_values
     biases = {layer.bias: graph.model.weights[layer.bias] for layer in layers(base) if layer.bias is not None}
-    in_bytes = {layer.weight for layer in layers(base) if layer.node in passed}
-    coded = {name: codes for name, codes in graph.weights.items() if name not in in_bytes}
+    in_bytes = {layer.node: layer.weight for layer in layers(base) if layer.node in before.byte_layers}
+    passed = {node for node, weight in in_bytes.items() if weight not in of_bytes}
+    coded = {name: codes for name, codes in graph.weights.items() if name not in in_bytes.values()}
     values = biases | dict(graph.float_values)
-    given = DecodedWeights(values | before.byte_values, coded)
+    given = DecodedWeights(values | of_bytes, coded)
     corrections = corrected_biases(base, data.fitting, given, grids=before.grids, passed=passed, threads=threads)
     total = len(correctable(base, passed))
     corrected = dict(progress.track(corrections, "correcting biases", total=total))
+    # Of a layer on bytes the trained bias moves as far: the file's follows it.
+    corrected |= {name: values[name] + (corrected[name] - of_bytes[name]) for name in of_bytes.keys() & corrected.keys()}
     decoded = {layer.bias for layer in layers(base) if layer.weight in plan.decoded}
     corrected = {name: narrow_bias(value) if name in decoded else value for name, value in corrected.items()}
     activations = graph.activations or None
@@ -215,9 +220,9 @@ def correct_biases(before: Candidate, data: StepData, threads: int, progress: Pr
 
 # In the order in which they are taken.
 STEPS: dict[str, Step] = {
-    RANGES: Step(narrow, lambda plan: NARROWING_GAIN),
     EXACT_INPUT: Step(take_bytes, lambda plan: math.inf),
     EQUALIZATION: Step(equalize, lambda plan: 1.0 if plan.integer else EQUALIZATION_GAIN),
+    RANGES: Step(narrow, lambda plan: NARROWING_GAIN),
     BIAS: Step(correct_biases, lambda plan: BIAS_CORRECTION_TOLERANCE),
     ROUNDING: Step(round_weights, lambda plan: ROUNDING_TOLERANCE, searches=True),
 }

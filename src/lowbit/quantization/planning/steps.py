@@ -11,16 +11,16 @@ from lowbit.quantization.planning.recipes import AUTO_RANGES, Recipe
 from lowbit.schemes.half import Half
 
 # In the order in which they are taken.
-RANGES = "narrower ranges"
 EXACT_INPUT = "input as image bytes"
 EQUALIZATION = "equalization"
+RANGES = "narrower ranges"
 BIAS = "bias correction"
 ROUNDING = "rounding and bias correction"
 # What `--steps` calls them -> what the plan calls them, in the same order.
 STEP_NAMES: dict[str, str] = {
-    "ranges": RANGES,
     "exact-input": EXACT_INPUT,
     "equalization": EQUALIZATION,
+    "ranges": RANGES,
     "bias": BIAS,
     "rounding": ROUNDING,
 }
@@ -52,8 +52,8 @@ def _default_steps(recipe: Recipe, effort: str) -> tuple[str, ...]:
     if effort == "fast":
         # With one scale per tensor a single layer whose channels differ widely can ruin the network.
         equalization = (EQUALIZATION,) if recipe.weights.per == "tensor" else ()
-        return (*ranges, *exact, *equalization, BIAS)
-    return (*ranges, *exact, EQUALIZATION, BIAS, ROUNDING)
+        return (*exact, *equalization, *ranges, BIAS)
+    return (*exact, EQUALIZATION, *ranges, BIAS, ROUNDING)
 
 
 def named_steps(recipes: Sequence[Recipe], names: Sequence[str]) -> tuple[str, ...]:

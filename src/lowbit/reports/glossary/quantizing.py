@@ -27,7 +27,7 @@ DECIDING = {
     ),
     "rule": "another recipe for some layers: `PATTERN=RECIPE`",
     "step": (
-        "what is tried between plain codes and the file: narrower ranges, exact input, equalization, bias correction, "
+        "what is tried between plain codes and the file: exact input, equalization, narrower ranges, bias correction, "
         "rounding"
     ),
     "target": "the processor that an integer file is made for",
