@@ -1,5 +1,8 @@
 """The rule that looks at the extremes of each image: nothing rare is clipped, and one image does not decide."""
 
+import dataclasses
+import math
+
 import numpy as np
 import pytest
 
@@ -9,6 +12,8 @@ from graphs import make, make_node
 from lowbit.calibration.ranges import RANGE_RULES, extremes, minmax, output
 from lowbit.calibration.statistics import calibrate
 from lowbit.engines import open_session
+from lowbit.graph.preprocessing import Preprocessing
+from lowbit.quantization.passes import steps
 
 SIDE = 40  # of a tensor that is sampled
 
@@ -134,3 +139,13 @@ def test_the_largest_numbers_have_a_range_too():
     low, high = extremes(statistics(pictures(40) * np.float32(1e38)), 256)
     assert low == pytest.approx(-3e38, rel=0.01)
     assert high == pytest.approx(3e38, rel=0.01)
+
+
+def test_narrower_ranges_leave_the_image_bytes_of_the_input(monkeypatch):
+    monkeypatch.setattr(steps, "NARROWING_GAIN", math.inf)  # kept, whatever it brings
+    how = Preprocessing(networks.SIDE, networks.SIDE)
+    model = dataclasses.replace(lowbit.load(networks.residual_network(first=16)), preprocessing=how)
+    quantized = lowbit.quantize(model, "int8", calibration=networks.inputs(16), steps=["ranges", "exact-input"])
+    assert [step.name for step in quantized.steps] == ["input as image bytes", "narrower ranges"]
+    assert quantized.plan.range_rule == "output"
+    assert quantized.graph.byte_input is not None

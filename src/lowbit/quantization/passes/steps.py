@@ -210,7 +210,9 @@ def correct_biases(before: Candidate, data: StepData, threads: int, progress: Pr
     total = len(correctable(base, passed))
     corrected = dict(progress.track(corrections, "correcting biases", total=total))
     # Of a layer on bytes the trained bias moves as far: the file's follows it.
-    corrected |= {name: values[name] + (corrected[name] - of_bytes[name]) for name in of_bytes.keys() & corrected.keys()}
+    corrected |= {
+        name: values[name] + (corrected[name] - of_bytes[name]) for name in of_bytes.keys() & corrected.keys()
+    }
     decoded = {layer.bias for layer in layers(base) if layer.weight in plan.decoded}
     corrected = {name: narrow_bias(value) if name in decoded else value for name, value in corrected.items()}
     activations = graph.activations or None
