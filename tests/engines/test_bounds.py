@@ -44,7 +44,8 @@ def test_what_grows_while_it_runs_is_refused(name):
     forget_peak()
     began, before = time.process_time(), peak()
     limit = resource.getrlimit(resource.RLIMIT_DATA)
-    with pytest.raises(ModelError, match=f"{MEMORY}|{TIME}" if name == "a sequence" else MEMORY) as caught:
+    # What comes first depends on the machine where many small pieces add up.
+    with pytest.raises(ModelError, match=f"{MEMORY}|{TIME}" if name in ("a sequence", "texts") else MEMORY) as caught:
         session.run(X)
     assert LARGE in caught.value.remedy
     assert peak() - before < 600 << 20
@@ -79,7 +80,7 @@ def test_another_runtime_is_tried_in_a_process_of_its_own(proto, said, tmp_path)
     path = tmp_path / "file.onnx"
     onnx.save(proto, path)
     data = open_data(X["x"], lowbit.load(network(make_relu())))
-    with pytest.raises(lowbit.EngineError, match=said):
+    with pytest.raises(ModelError, match=said):
         entries([path], data, Conditions(engine="openvino"))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from lowbit.data.dataset import Dataset
 from lowbit.engines import AUTO, ENGINES, chosen_engines, fed, open_session, remarks
 from lowbit.engines.bounds import too_much
-from lowbit.errors import DataError, EngineError, SchemeError
+from lowbit.errors import DataError, EngineError, LowbitError, SchemeError
 from lowbit.formats.onnx.saturation import saturating
 from lowbit.formats.opening import check_calls, is_litert
 from lowbit.measurement.conditions import Conditions
@@ -93,13 +93,10 @@ def entries(
         if not own:
             check_calls(path)
         memories = {} if own else {name: _tried(path, name, data, conditions) for name in reading}
-        refusals = {
-            name: too_much(one.excess, "").what if one.excess else f"{DEADLY} ({one.killed})."
-            for name, one in memories.items()
-            if one.killed or one.excess
-        }
-        if refusals and conditions.engine != AUTO:
-            raise EngineError(next(iter(refusals.values())), where=str(path), remedy="Copy or make the file again.")
+        refused = {name: refusal for name, one in memories.items() if (refusal := _ended(one, path))}
+        if refused and conditions.engine != AUTO:
+            raise next(iter(refused.values()))
+        refusals = {name: error.what for name, error in refused.items()}
         if conditions.engine == AUTO:
             sound = [name for name in reading if name not in refusals]
             refusals |= {name: text for name in sound if (text := _refusal(path, name, data, conditions.batch))}
@@ -148,6 +145,15 @@ def _reading(path: Path, names: Sequence[str]) -> tuple[str, ...]:
             remedy=f"Add {others}, or use --engine auto.",
         )
     return reading
+
+
+def _ended(trial: Memory, path: Path) -> LowbitError | None:
+    """Why a file's trial came to no end; None if it did."""
+    if trial.excess:
+        return too_much(trial.excess, str(path))
+    if trial.killed:
+        return EngineError(f"{DEADLY} ({trial.killed}).", where=str(path), remedy="Copy or make the file again.")
+    return None
 
 
 def _tried(path: Path, engine: str, data: Dataset, conditions: Conditions) -> Memory:
