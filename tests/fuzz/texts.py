@@ -1,5 +1,6 @@
 """Texts that are nearly right: values of JSON, words of lines changed, left out, doubled, or taken from elsewhere."""
 
+import contextlib
 import json
 import random
 from typing import Any
@@ -74,7 +75,8 @@ def _change(holder: Any, key: Any, places: list[tuple[Any, Any]], rng: random.Ra
         if elsewhere in other if isinstance(other, dict) else elsewhere < len(other):
             holder[key] = json.loads(json.dumps(other[elsewhere]))
     elif how == 4 and isinstance(holder[key], int | float):
-        holder[key] += rng.choice((1, -1, 0.5))
+        with contextlib.suppress(OverflowError):  # of a number that no float can be
+            holder[key] += rng.choice((1, -1, 0.5))
     else:
         holder[key] = rng.choice((None, True, [], {}, [[]], *INTEGERS, *FLOATS, *TEXTS, 10**400))
 

@@ -111,6 +111,8 @@ def test_repositories_keep_models_in_a_folder_below(tmp_path):
         {"crop_size": [1, 2, 3]},
         {"crop_size": True},
         {"crop_size": {}},
+        {"crop_size": []},
+        {"crop_size": 10**400},
         {"do_center_crop": False, "size": {"height": 1 << 40, "width": 224.0}},
     ],
 )
@@ -119,6 +121,13 @@ def test_what_is_wrong_is_named_and_not_followed(tmp_path, change):
     assert found is None
     assert note.startswith("What Hugging Face says in")
     assert len(note) < 600
+
+
+@pytest.mark.parametrize("size", [[], 10**400, {"shortest_edge": 10**400}, {"longest_edge": 256}])
+def test_without_a_size_to_crop_from_all_is_taken(tmp_path, size):
+    found, _ = beside(tmp_path, "preprocessor_config.json", PROCESSOR | {"size": size})
+    assert found is not None
+    assert found.crop == 1.0
 
 
 def test_a_model_of_a_billion_channels_takes_no_memory(tmp_path):

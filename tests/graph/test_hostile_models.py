@@ -443,11 +443,14 @@ def test_a_node_without_inputs_is_quantized_around():
     assert lowbit.quantize(load(sequence()), "linear4").to_bytes()
 
 
-def test_an_output_of_no_type_is_counted():
-    proto = conv_model()
-    proto.graph.output[0].type.tensor_type.elem_type = 0
-    with contextlib.suppress(ModelError):
-        assert load(proto)
+@pytest.mark.parametrize("place", ["input", "output"])
+def test_a_tensor_noted_to_have_no_type_has_the_usual_one(place):
+    nodes = [("Gather", ["t", "ids"], ["g"], {}), ("MatMul", ["g", "w"], ["y"], {})]
+    for proto in (conv_model(), make(nodes, {"ids": ["n"]}, ["y"], {"t": normal(9, 4), "w": normal(4, 5)})):
+        getattr(proto.graph, place)[0].type.tensor_type.elem_type = 0
+        with contextlib.suppress(ModelError):
+            model = load(proto)
+            assert [value.dtype for value in (*model.inputs, *model.outputs)]
 
 
 def test_a_transpose_that_does_not_name_each_axis_once_is_refused_for_litert():

@@ -97,6 +97,12 @@ def weight_in_a_body():
     return make(nodes, {"x": [2, 3]}, ["y"], {"k": np.float32(0)})
 
 
+def untyped_output():
+    proto = conv_model()
+    proto.graph.output[0].type.tensor_type.elem_type = 0
+    return proto
+
+
 def spare_opset():
     proto = conv_model()
     proto.opset_import.append(helper.make_opsetid("com.microsoft", 1))
@@ -209,6 +215,12 @@ CASES = {
         2 * float(GEMM["w"][0, 0]),
     ),
     "fold_batch_norms": (norm_behind_convolution, operators, ["Conv", "BatchNormalization"], ["Conv"]),
+    "forget_undefined_types": (
+        untyped_output,
+        lambda m: m.graph.outputs[0].dtype is ir.DataType.UNDEFINED,
+        True,
+        False,
+    ),
     "open_negative_sizes": (
         lambda: make([("Gemm", ["x", "w", "b"], ["y"], {})], {"x": [-1, 3]}, ["y"], GEMM),
         lambda m: m.graph.inputs[0].shape == [-1, 3],

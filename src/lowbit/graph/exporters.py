@@ -18,6 +18,7 @@ from lowbit.graph.preprocessing import BGR, MOST_CHANNELS, RGB, Preprocessing
 
 LARGEST_JSON = 4_000_000  # bytes; names of 21,000 classes take one million
 LONGEST_LITERAL = 200
+MOST_SIDE = 1 << 20  # pixels
 NEWER_RESIZE = 384  # ConvNeXt's: from this size on images are resized as a whole
 Entries = Mapping[str, Any]
 
@@ -189,15 +190,18 @@ def _hugging_face_size(said: Entries) -> tuple[Any, Any, str]:
     size = _sides(said.get("size"))
     if said.get("do_center_crop") and "crop_size" in said:
         wanted = _sides(said["crop_size"])
-        if all(isinstance(one, list) and all(type(x) is int and x > 0 for x in one) for one in (size, wanted)):
-            return wanted, min(1.0, min(wanted) / min(size)), ""
-        return wanted, 1.0, ""
+        known = _are_sides(wanted) and _are_sides(size)
+        return wanted, min(1.0, min(wanted) / min(size)) if known else 1.0, ""
     raw = said.get("size")
     if isinstance(raw, dict) and isinstance(raw.get("shortest_edge"), int):
         if "crop_pct" not in said:
             return size, None, "The exporter keeps an image's proportions; lowbit stretches it to the input's size."
         return size, said["crop_pct"] if raw["shortest_edge"] < NEWER_RESIZE else None, ""
     return size, None, ""
+
+
+def _are_sides(values: object) -> bool:
+    return isinstance(values, list) and bool(values) and all(type(x) is int and 0 < x <= MOST_SIDE for x in values)
 
 
 def _sides(size: Any) -> Any:  # noqa: ANN401 - `_fitted` checks it

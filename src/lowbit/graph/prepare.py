@@ -57,6 +57,14 @@ def inline_functions(model: ir.Model) -> None:
     model.functions.clear()
 
 
+def forget_undefined_types(model: ir.Model) -> None:
+    """Let values whose type is noted as none have no note."""
+    for graph in (model.graph, *model.graph.subgraphs()):
+        for value in (*graph.inputs, *graph.outputs, *(output for node in graph for output in node.outputs)):
+            if value.dtype == ir.DataType.UNDEFINED:
+                value.type = None
+
+
 def open_negative_sizes(model: ir.Model) -> None:
     """Let negative dimensions be unknown ones: some exporters write -1 for the batch."""
     for graph in (model.graph, *model.graph.subgraphs()):
@@ -140,7 +148,10 @@ def fix_names(model: ir.Model) -> None:
 # In the order in which they run; each line again until nothing changes. Trained parameters are counted between the
 # groups: the first makes them initializers, the second drops what tells copies apart, the third merges them.
 REWRITES: tuple[tuple[Rewrite, ...], ...] = (
-    (open_negative_sizes, forget_named_sizes, inline_functions, to_float32, fix_weights, lift_constants, lift_weights),
+    (
+        *(forget_undefined_types, open_negative_sizes, forget_named_sizes, inline_functions),
+        *(to_float32, fix_weights, lift_constants, lift_weights),
+    ),
     (
         strip_descriptions,
         infer_shapes,
