@@ -4,33 +4,33 @@ Every round makes two whole files whose plans follow from the rounds before it, 
 many workers there are, nor on which of them is quicker. While the least size (or latency) within a drop is looked for,
 a round cuts the interval between the least that keeps the drop and the most that does not in three. In the end, and
 where only size or latency is limited, it is the forecast that is varied: the cost of each layer leans more or less
-towards one that all layers share (`Cost.of`), and whichever serves this network best wins.
+towards one that all layers share (`Cost.of`), and whichever serves this network best wins. Where files are archives,
+sizes for which bits are allocated take the place of what the knapsack proposes (`searching/rates.py`).
 """
 
 import math
 import time
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
-from lowbit.formats.onnx.write import to_onnx
 from lowbit.measurement.conditions import Conditions
 from lowbit.measurement.inputs import first_batch
 from lowbit.measurement.speed import latency
 from lowbit.progress import SILENT, Progress
 from lowbit.quantization.planning.deciding import plan
 from lowbit.quantization.planning.plan import Plan
-from lowbit.quantization.planning.plan_file import followable
 from lowbit.quantization.planning.recipes import Recipe, parse_recipe
 from lowbit.quantization.rate.search import CLOSE_ENOUGH, Search
-from lowbit.searching.candidates import Bench, Candidate, Made, file_content
-from lowbit.searching.choices import FLOAT, Menu, menu, planned
+from lowbit.searching.candidates import Bench, Candidate, Made
+from lowbit.searching.choices import FLOAT, Menu, menu
 from lowbit.searching.damage import layer_damages
 from lowbit.searching.judge import Judge
 from lowbit.searching.limits import DISTANCE, SearchLimits, SearchSettings
+from lowbit.searching.plans import Plans
 from lowbit.searching.proposals import DAMAGE, Proposal, Proposals
 from lowbit.searching.rates import FILLED, Rate, can_be_allocated, next_sizes
 from lowbit.searching.result import amount
-from lowbit.searching.sizes import weighed
 from lowbit.searching.speed import LayerTimes
 from lowbit.searching.store import Store
 from lowbit.searching.uniform import UNIFORM, finest, halfway
@@ -74,7 +74,6 @@ class Rounds:
     candidates: list[Candidate] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     started: float = field(default_factory=time.monotonic)
-    _bytes: dict[Hashable, int] = field(default_factory=dict)  # of files that were weighed
 
     def run(self) -> None:
         """Search until nothing more is to be won, or the time is over; candidates so far stay where that is stopped."""
@@ -85,6 +84,11 @@ class Rounds:
             self._archives()
         else:
             self._mixtures()
+
+    @cached_property
+    def plans(self) -> Plans:
+        """Of recipes and choices."""
+        return Plans(self.bench, self.settings.effort)
 
     @property
     def allocates(self) -> bool:
@@ -123,7 +127,7 @@ class Rounds:
 
     def _mixtures(self) -> None:
         """Mixtures of recipes, forecast and composed by the knapsack."""
-        proposals = Proposals(self._menus(), self.limits, self._weigh)
+        proposals = Proposals(self._menus(), self.limits, self.plans.choice_bytes)
         for number in range(self.settings.rounds):
             self._add(self._beside(number))
             wanted = self._next(proposals.taught(self.candidates), number)
@@ -160,36 +164,20 @@ class Rounds:
             names: list[str | None] = [name for name in ("int8",) if name in self.recipes and number == 0]
         elif self.limits.least == DISTANCE:
             room: float = self.limits.max_size or 0
-            names = [finest(self._widths(family), room, self._uniform_bytes) for family in UNIFORM if number == 0]
+            names = [finest(self._widths(family), room, self.plans.recipe_bytes) for family in UNIFORM if number == 0]
         else:
             taken = {each.name: self.judge.accepts(each) for each in self.candidates}
             least = min((each.bytes for each in self.candidates if taken[each.name]), default=math.inf)
             room = min(self.limits.max_size or math.inf, least)
-            names = [halfway(self._widths(family), room, self._uniform_bytes, taken) for family in UNIFORM]
+            names = [halfway(self._widths(family), room, self.plans.recipe_bytes, taken) for family in UNIFORM]
         known = {self.store.key(each.asked) for each in self.candidates}
-        found = [(name, None, self._recipe_plan(name)) for name in names if name is not None]
+        found = [(name, None, self.plans.of_recipe(name)) for name in names if name is not None]
         return [each for each in found if self.store.key(each[-1]) not in known]
 
     def _widths(self, family: str) -> list[str]:
         """Recipes of a family with at most 8 bits, the narrowest first."""
         own = [each for name, each in self.recipes.items() if name == f"{family}{each.bits}" and each.bits <= 8]
         return [each.name for each in sorted(own, key=lambda each: each.bits)]
-
-    def _uniform_bytes(self, name: str) -> int:
-        return self._bytes_of((name,), lambda: self._recipe_plan(name))
-
-    def _weigh(self, choice: Mapping[str, str]) -> int:
-        """Bytes of the file of a choice, but for what its codes say."""
-        return self._bytes_of(tuple(choice.items()), lambda: self._plan(choice))
-
-    def _bytes_of(self, key: Hashable, decided: Callable[[], Plan]) -> int:
-        if key not in self._bytes:
-            self._bytes[key] = len(file_content(self.bench, to_onnx(weighed(self.bench.model, decided()))))
-        return self._bytes[key]
-
-    def _recipe_plan(self, name: str) -> Plan:
-        decision = plan(self.bench.model, parse_recipe(name), effort=self.settings.effort)
-        return followable(self.bench.model, decision)
 
     def _menus(self) -> list[Menu]:
         """What layers may get: a menu for each kind of activations."""
@@ -251,15 +239,11 @@ class Rounds:
         known = {self.store.key(each.asked) for each in self.candidates}
         found = []
         for each in proposals:
-            decision = self._plan(each.choice)
+            decision = self.plans.of_choice(each.choice)
             if (key := self.store.key(decision)) not in known:
                 known.add(key)
                 found.append((each, decision))
         return found
-
-    def _plan(self, choice: Mapping[str, str]) -> Plan:
-        decision = planned(self.bench.model, choice, self.settings.effort)
-        return followable(self.bench.model, decision)
 
     # What was made
 
