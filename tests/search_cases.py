@@ -7,6 +7,7 @@ from graphs import make, make_node
 from lowbit.searching.limits import SearchSettings
 
 SIDE, CLASSES = 4, 5
+LIMIT = 1.0  # points: less than one of 48 samples
 QUICK = SearchSettings(
     recipes=("float", "linear8", "linear5", "linear3", "linear2"), effort="fast", rounds=2, threads=1
 )

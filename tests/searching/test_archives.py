@@ -14,25 +14,9 @@ from lowbit.searching.held import held
 from lowbit.searching.limits import SearchLimits, SearchSettings
 from lowbit.searching.rates import FIRST_BITS, Rate, can_be_allocated, next_sizes
 from lowbit.searching.search import search
-from search_cases import network, samples
+from search_cases import LIMIT
 
-LIMIT = 1.0  # points: less than one of 48 samples
 QUICK = SearchSettings(effort="fast", rounds=3, threads=1, archive=True)
-
-
-@pytest.fixture(scope="module")
-def model():
-    return network()
-
-
-@pytest.fixture(scope="module")
-def data(model):
-    return samples(model, 48, seed=2, labels=True)
-
-
-@pytest.fixture(scope="module")
-def images(model):
-    return samples(model, 24, seed=3)
 
 
 @pytest.fixture(scope="module")

@@ -21,24 +21,7 @@ from lowbit.searching import rounds
 from lowbit.searching.candidates import made
 from lowbit.searching.limits import SearchLimits, SearchSettings
 from lowbit.searching.search import search
-from search_cases import QUICK, Told, inputs, network, samples
-
-LIMIT = 1.0  # points: less than one of 48 samples
-
-
-@pytest.fixture(scope="module")
-def model():
-    return network()
-
-
-@pytest.fixture(scope="module")
-def data(model):
-    return samples(model, 48, seed=2, labels=True)
-
-
-@pytest.fixture(scope="module")
-def images(model):
-    return samples(model, 24, seed=3)
+from search_cases import LIMIT, QUICK, Told, inputs, samples
 
 
 @pytest.fixture(scope="module")
