@@ -65,6 +65,7 @@ def _rounded_before_copies(quantized: QuantizedGraph) -> QuantizedGraph:
         x, codes = node.inputs[0] if node.inputs else None, activations.get(str(node.outputs[0].name))
         if node.op_type not in COPIES or node.name in integer or x is None or codes is None:
             continue
+        # An input of the network may be image bytes, which are codes already.
         if x.producer() is None or x.is_graph_output() or len(x.uses()) > 1 or not _copies_exactly(node, codes):
             continue
         activations[str(x.name)] = codes

@@ -22,6 +22,7 @@ from lowbit.formats.onnx.draft import Draft
 from lowbit.graph.ops import layers
 
 WIDTH = 16  # channels that a group reads at least
+SPREAD = ("Reshape", "Cast", "Mul", "Cast", "Reshape")  # what spreads a weight out
 
 
 def write_wider_groups(draft: Draft) -> Draft:
@@ -40,7 +41,7 @@ def write_wider_groups(draft: Draft) -> Draft:
         pair = node.inputs[1].producer() if node.inputs[1] is not None else None
         if merged == 1 or pair is None or pair.op_type != "DequantizeLinear" or pair.inputs[0] is None:
             continue
-        nodes = [*_spread(pair.inputs[0], layer.weight_shape, layer.groups, merged, names)]
+        nodes = _spread(pair.inputs[0], layer.weight_shape, layer.groups, merged, names)
         own = ir.node("DequantizeLinear", [nodes[-1].outputs[0], *pair.inputs[1:]], attributes=pair.attributes)
         own.outputs[0].name = names.fresh("d")
         graph.insert_before(node, [*nodes, own])
@@ -73,9 +74,6 @@ def _spread(codes: ir.Value, shape: tuple[int, ...], groups: int, merged: int, n
     for node in nodes:
         node.outputs[0].name = names.fresh("g")
     return nodes
-
-
-SPREAD = ("Reshape", "Cast", "Mul", "Cast", "Reshape")
 
 
 def narrow_again(producers: Mapping[str, NodeProto]) -> dict[str, str]:
