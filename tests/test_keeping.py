@@ -1,9 +1,11 @@
 """Finished work that is kept in a folder whose names others can know: what they put there does no harm."""
 
+import errno
 import os
 
 import pytest
 
+from lowbit.errors import OutputError
 from lowbit.keeping import DAMAGES, INDEX, keeping, known_of
 
 
@@ -38,3 +40,16 @@ def test_pipes_are_not_waited_for(tmp_path, name):
     os.mkfifo(place / name)
     with pytest.raises(DAMAGES):
         known_of(place)
+
+
+def test_what_could_not_be_written_whole_is_gone(tmp_path):
+    place = tmp_path / "kept" / "piece"
+
+    def write():
+        with keeping(place, {}):
+            (place / "weights").write_text("half")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(OutputError, match="No space left"):
+        write()
+    assert not place.exists()

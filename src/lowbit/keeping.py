@@ -50,6 +50,8 @@ def keeping(place: Path, known: Mapping[str, Any]) -> Iterator[None]:
         (place / INDEX).write_text(json.dumps({"files": files, "known": known}))
         kept.append(place)
     except OSError as error:
+        if not place.parent.is_symlink():
+            forget(place)  # a torn piece is of no use, and takes space that may be what is missing
         remedy = "Choose an output folder that is writable and has space, or leave --resume out."
         raise OutputError(f"cannot write: {error.strerror or error}.", where=str(place), remedy=remedy) from error
 
