@@ -22,6 +22,7 @@ from lowbit.measurement.conditions import Conditions
 from lowbit.measurement.entries import entries
 from lowbit.switches import LARGE
 from runaways import DOUBLE, ENDLESS, GROWING, RELU, body, loop, network
+from tflite_files import File
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such limits")
 resource = pytest.importorskip("resource")
@@ -114,6 +115,33 @@ def test_another_runtime_is_tried_in_a_process_of_its_own(proto, said, tmp_path)
     data = open_data(X["x"], lowbit.load(network(make_relu())))
     with pytest.raises(ModelError, match=said):
         entries([path], data, Conditions(engine="openvino"))
+
+
+def test_sizes_that_a_tflite_file_computes_are_found_in_a_process_of_its_own(tmp_path):
+    """Fill of [n, n], where n is forty thousand times the largest input: six gigabytes."""
+    pytest.importorskip("ai_edge_litert")
+    path = tmp_path / "file.tflite"
+    file = File((1, 2), batch=False)
+    sizes = file.add("MUL", [0, file.constant([[4e4, 4e4]])], (1, 2), table="MulOptions")
+    sizes = file.add("CAST", [sizes], (1, 2), "int32", table="CastOptions")
+    two = file.constant([2], "int32")
+    sizes = file.add("RESHAPE", [sizes, two], (2,), "int32", table="ReshapeOptions", newShape=[2])
+    many = file.add("FILL", [sizes, file.constant(1.0)], (1, 1), table="FillOptions")
+    file.add("REDUCE_MAX", [many, file.constant([1], "int32")], (1,), table="ReducerOptions")
+    path.write_bytes(file.content())
+    x = np.ones((3, 2), np.float32)
+    model = lowbit.load(flat_network())
+    with pytest.raises(ModelError, match=MEMORY):
+        entries([path], open_data(x, model), Conditions(engine="litert"))
+    found, _ = entries([path], open_data(x / 1e3, model), Conditions(engine="litert"))
+    assert found[0].engine == "litert"
+
+
+def flat_network():
+    nodes = [onnx.helper.make_node("MatMul", ["x", "w"], ["y"])]
+    weight = onnx.numpy_helper.from_array(np.ones((2, 1), np.float32), "w")
+    x, y = (runaways.value(name, runaways.FLOAT, ["n", size]) for name, size in (("x", 2), ("y", 1)))
+    return onnx.helper.make_model(onnx.helper.make_graph(nodes, "g", [x], [y], [weight]), ir_version=9)
 
 
 def make_relu():

@@ -4,7 +4,6 @@ import contextlib
 
 import numpy as np
 import pytest
-from tflite_files import File, answers
 
 import litert_cases as cases
 from lowbit import load
@@ -17,6 +16,7 @@ from lowbit.formats.quantized_graph import QuantizedGraph
 from lowbit.importing.imported import Given
 from lowbit.importing.tflite.operators import OPERATORS, REFUSED
 from lowbit.importing.tflite.read import read_tflite
+from tflite_files import File, answers
 
 pytest.importorskip("ai_edge_litert")
 RANDOM = np.random.default_rng(0)

@@ -2,6 +2,9 @@
 
 import os
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -77,3 +80,24 @@ def test_no_connection_and_no_file_elsewhere(name, write, shape, sized, tmp_path
     ended, _ = traced(lines, place)
     wrong = [line for line, (_, code) in zip(lines, ended, strict=True) if code != "0"]
     assert not wrong
+
+
+GOES_ON = """
+import sys, lowbit
+lowbit.load(sys.argv[1])
+import keras
+print(keras.utils.get_file("weights", origin="file://" + sys.argv[2]))
+"""
+
+
+def test_who_goes_on_with_keras_downloads_as_ever_and_nothing_is_left(tmp_path):
+    """Keras remembers the folder for its settings: it must be there while the process is, and no longer."""
+    keras_file(tmp_path / "net.keras")
+    (tmp_path / "origin").write_text("weights")
+    (tmp_path / "tmp").mkdir()
+    places = {"HOME": str(tmp_path), "TMPDIR": str(tmp_path / "tmp"), "KERAS_BACKEND": "torch"}
+    known = {name: value for name, value in os.environ.items() if name not in ("KERAS_HOME", "MPLCONFIGDIR")}
+    words = [sys.executable, "-c", GOES_ON, str(tmp_path / "net.keras"), str(tmp_path / "origin")]
+    run = subprocess.run(words, capture_output=True, text=True, check=True, env=known | places)
+    assert Path(run.stdout.split()[-1]).is_relative_to(tmp_path / "tmp")
+    assert list((tmp_path / "tmp").iterdir()) == []

@@ -7,8 +7,10 @@ Files are opened with `safe_mode`: what would run code that is stored in the fil
 Source: the Keras API, `Model.export` and `keras.models.load_model`.
 """
 
+import atexit
 import contextlib
 import os
+import shutil
 import sys
 import tempfile
 import warnings
@@ -98,15 +100,20 @@ def _keras(source: str) -> Any:  # noqa: ANN401 - a module without types
 @contextlib.contextmanager
 def _nothing_kept() -> Iterator[None]:
     """Inside, importing Keras writes no settings into the user's home, nor matplotlib, which it imports, its fonts."""
-    with tempfile.TemporaryDirectory(prefix="lowbit-") as folder:
-        kept = {} if (Path.home() / ".keras" / "keras.json").exists() else {"KERAS_HOME": folder}
-        given = {name: value for name, value in (kept | {"MPLCONFIGDIR": folder}).items() if name not in os.environ}
-        os.environ.update(given)
-        try:
-            yield
-        finally:
-            for name in given:
-                del os.environ[name]
+    if "keras" in sys.modules:
+        yield
+        return
+    # Both remember the folder: it is there as long as the process, which may go on with Keras, and download weights.
+    folder = tempfile.mkdtemp(prefix="lowbit-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    kept = {} if (Path.home() / ".keras" / "keras.json").exists() else {"KERAS_HOME": folder}
+    given = {name: value for name, value in (kept | {"MPLCONFIGDIR": folder}).items() if name not in os.environ}
+    os.environ.update(given)
+    try:
+        yield
+    finally:
+        for name in given:
+            del os.environ[name]
 
 
 def _check_archive(path: Path) -> None:
