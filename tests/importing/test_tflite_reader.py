@@ -1,6 +1,7 @@
 """Float .tflite files -> ONNX: what LiteRT answers is the truth."""
 
 import contextlib
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -483,3 +484,15 @@ def test_every_operator_that_is_read_is_tried():
     tried = {operator.code for content in contents for operator in read_litert(content, "").graphs[0].operators}
     assert {name for code, (name, _) in OPERATORS.items() if code not in tried} == set()
     assert not REFUSED.keys() & OPERATORS.keys()
+
+
+def test_an_input_that_would_fill_the_memory_is_not_made(tmp_path):
+    file = File((1, 3, 4, 1 << 24))
+    file.add("MEAN", [0, file.constant([2, 3], "int32")], (1, 3), table="ReducerOptions")
+    file.add("FULLY_CONNECTED", [file.last, file.constant(normal(2, 3)), -1], (1, 2), table="FullyConnectedOptions")
+    path = written(tmp_path, file.content())
+    tracemalloc.start()
+    with pytest.raises(ModelError, match="768 MB for one sample"):
+        load(path)
+    assert tracemalloc.get_traced_memory()[1] < 1 << 26
+    tracemalloc.stop()

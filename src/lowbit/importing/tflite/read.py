@@ -26,6 +26,7 @@ from lowbit.importing.tflite.translation import BATCH, TYPES, Translation
 LAYOUT_KEY = "lowbit.layout"  # of files that lowbit wrote: how their axes lie
 QUANTIZED = ("int8", "uint8", "int16", "int4", "uint4", "int2")
 LARGEST_PROBE = 1 << 35  # multiplications and values of two samples; networks with more keep their batch
+LARGEST_TENSOR = 1 << 26  # values of two samples in one tensor; networks with more keep their batch, too
 PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 GIVE_FLOAT = "Give the float model that it was made from."
 
@@ -143,7 +144,10 @@ def _may_be_open(inputs: list[StoredTensor]) -> bool:
 
 
 def work(proto: onnx.ModelProto) -> float:
-    """How much two samples cost: multiplications of layers and values of all tensors; infinite if that is not known."""
+    """How much two samples cost: multiplications of layers and values of all tensors; infinite if that is not known.
+
+    Infinite as well if an input or another tensor of theirs would fill the memory.
+    """
     two = onnx.ModelProto()
     two.CopyFrom(proto)
     for value in two.graph.input:
@@ -154,6 +158,8 @@ def work(proto: onnx.ModelProto) -> float:
         for value in (*inferred.value_info, *inferred.input, *inferred.output)
         if value.type.tensor_type.HasField("shape")
     }
+    if any(math.prod(dims) > LARGEST_TENSOR for dims in sizes.values() if math.inf not in dims):
+        return math.inf
     sizes |= {tensor.name: list(tensor.dims) for tensor in proto.graph.initializer}
     total = 0.0
     for node in proto.graph.node:
@@ -171,7 +177,8 @@ def _samples(proto: onnx.ModelProto) -> list[Array]:
         sizes = [2, *(dim.dim_value for dim in value.type.tensor_type.shape.dim[1:])]
         dtype = helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
         floats = np.issubdtype(dtype, np.floating)
-        arrays.append((random.standard_normal(sizes) if floats else random.integers(0, 2, sizes)).astype(dtype))
+        values = random.standard_normal(sizes, np.float32) if floats else random.integers(0, 2, sizes, np.int8)
+        arrays.append(values.astype(dtype))
     return arrays
 
 
