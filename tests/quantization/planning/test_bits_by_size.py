@@ -34,9 +34,21 @@ def test_no_other_choice_of_so_many_bytes_has_less_noise(scheme, extra):
 
 def test_a_quarter_of_the_weights_is_a_bit_more():
     scheme = Linear(3)
-    found = schemes_by_size(tensors(scheme, (400, 1600, 6400, 25600)), 0.6, widest=8, float_bytes=4)
+    found = schemes_by_size(tensors(scheme, (400, 1600, 6400, 25600)), 0.32, widest=8, float_bytes=4)
     assert [one.bits for one in found] == [6, 5, 4, 3]
     assert {one.per for one in found} == {"channel"}
+
+
+@pytest.mark.parametrize("extra", [0.15, 0.25, 0.4, 0.8])
+def test_of_layers_that_are_alike_the_first_ones_get_what_is_left(extra):
+    """A Lagrange multiplier alone gives a bit to all of them or to none."""
+    sizes = (1200,) * 9 + (64,)
+    found = schemes_by_size(tensors(Linear(4), sizes), extra, widest=8, float_bytes=4)
+    left = stored([Linear(4)] * 10, sizes) + extra * sum(sizes) * 16 / 8 - stored(found, sizes)
+    assert 0 <= left < 1200 * 16 / 8, "less than one more bit for one more layer takes"
+    bits = [scheme.bits for scheme in found[:9]]
+    assert bits == sorted(bits, reverse=True)
+    assert bits[0] > bits[-1]
 
 
 def test_without_bits_to_spend_all_stay_as_they_are():
@@ -52,7 +64,7 @@ def test_what_a_code_book_takes_counts():
     """A book of 256 levels takes as much as all codes of a small layer."""
     shapes = ((64, 16), (32000, 64))
     linear, clusters = (
-        schemes_by_size([(scheme, shape, 0) for shape in shapes], 0.4, widest=8, float_bytes=4)
+        schemes_by_size([(scheme, shape, 0) for shape in shapes], 0.004, widest=8, float_bytes=4)
         for scheme in (Linear(2, per="tensor"), Clusters(2, per="tensor"))
     )
     assert linear[0].bits > clusters[0].bits > 2

@@ -35,6 +35,7 @@ from lowbit.quantization.planning.target import activations_for
 from lowbit.quantization.planning.tensors import (
     SIZE_REASON,
     TensorPlan,
+    extra_bits_spent,
 )
 
 if TYPE_CHECKING:
@@ -229,7 +230,8 @@ class Plan:
             sizes = [math.prod(tensor.shape) for tensor in weights]
             bits = sum(size * tensor.given.bits for size, tensor in zip(sizes, weights, strict=True) if tensor.given)
             each = f"{min(wider)} to {max(wider)}" if len(wider) > 1 else f"{max(wider)}"
-            mean = f"{bits / sum(sizes):.2f} per weight in all"
+            spent = f"{extra_bits_spent(self.tensors, self.recipe):.2f} of {self.recipe.extra_bits:.2f} extra spent"
+            mean = f"{bits / sum(sizes):.2f} per weight in all, {spent}"
             sentences.append(f"{count} of {len(weights)} weights get {each} bits, {mean}: {SIZE_REASON}")
         sentences += packing_notes(self._narrow)
         for_target: dict[tuple[str, str], int] = {}

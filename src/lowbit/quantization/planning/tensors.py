@@ -138,6 +138,19 @@ def wider_if_small(tensors: list[TensorPlan], recipe: Recipe) -> list[TensorPlan
     return changed
 
 
+def extra_bits_spent(tensors: Sequence[TensorPlan], recipe: Recipe) -> float:
+    """Bits per weight that wider schemes in small weights take, over all weights that they could have gone to."""
+    weights = [tensor for tensor in tensors if tensor.given is not None and not tensor.rule]
+    free = [tensor for tensor in weights if tensor.given == tensor.asked or tensor.reason == SIZE_REASON]
+    cost = _integer_bytes if recipe.integer else stored_bytes
+    taken = sum(
+        cost(tensor.given, tensor.shape, tensor.axis) - cost(tensor.asked, tensor.shape, tensor.axis)
+        for tensor in free
+        if tensor.given is not None and tensor.asked is not None
+    )
+    return 8 * taken / max(1, sum(math.prod(tensor.shape) for tensor in free))
+
+
 def _integer_bytes(scheme: Scheme, shape: tuple[int, ...], axis: int) -> int:
     """In front of an integer kernel; scales take the same whatever the width."""
     return integer_bytes(scheme, math.prod(shape))
