@@ -65,6 +65,31 @@ def branches():
     return make(nodes, {"x": [2, 64]}, ["y"], {"zero": np.float32(0)})
 
 
+def gates_in_a_branch():
+    """PyTorch's exporter puts the gates of an LSTM into ONNX's order where the LSTM stands: inside an If."""
+    nodes: list[onnx.NodeProto] = []
+    for weight in "wr":
+        cuts = ((0, 1), (3, 4), (1, 3))  # input, output, forget and cell
+        nodes += [make_node("Slice", f"{weight}t at{a} at{b} at0", f"{weight}{a}") for a, b in cuts]
+        nodes += [make_node("Concat", f"{weight}0 {weight}3 {weight}1", f"{weight}c", axis=0)]
+        nodes += [make_node("Unsqueeze", f"{weight}c at0", weight)]
+    nodes += [make_node("LSTM", "x w r", "z", name="in", hidden_size=HIDDEN)]
+    weights = {"wt": drawn(1, 4 * HIDDEN, 64), "rt": drawn(2, 4 * HIDDEN, HIDDEN)}
+    sizes = {f"at{gate}": np.array([gate * HIDDEN]) for gate in (0, 1, 3, 4)}
+    output = [("z", TensorProto.FLOAT, None)]
+    other = body(
+        [make_node("LSTM", "x wb rb", "z", name="other", hidden_size=HIDDEN)],
+        {"wb": drawn(3, 1, 4 * HIDDEN, 64), "rb": drawn(4, 1, 4 * HIDDEN, HIDDEN)},
+        output,
+    )
+    nodes = [
+        make_node("ReduceMax", "x", "top", keepdims=0),
+        make_node("Greater", "top zero", "flag"),
+        make_node("If", "flag", "y", then_branch=body(nodes, weights | sizes, output), else_branch=other),
+    ]
+    return make(nodes, {"x": [5, 2, 64]}, ["y"], {"zero": np.float32(0)})
+
+
 def loop():
     inner = body(
         [make_node("MatMul", "h wb", "m"), make_node("Tanh", "m", "h2"), make_node("Identity", "go", "go2")],
@@ -142,6 +167,7 @@ NETWORKS = {
         make_node("Cast", "k", "d", to=TensorProto.DOUBLE), make_node("Cast", "d", "w", to=TensorProto.FLOAT)
     ),
     "If": branches,
+    "If, gates put in order": gates_in_a_branch,
     "Loop": loop,
     "Scan": scan,
 }

@@ -78,16 +78,19 @@ def _register(graph: ir.Graph, name: str, array: np.ndarray) -> ir.Value:
 
 
 def replace_by_constants(graph: ir.Graph, node: ir.Node, arrays: Sequence[np.ndarray]) -> None:
-    """Replace a node by constants with the names of those of its outputs that are read; none is one of the graph.
+    """Replace a node by constants of the graph, with the names of those of its outputs that are read; none leaves it.
 
-    No other tensor has such a name, so no search for a free one is needed: an unpacked weight has a dozen such nodes.
+    Of a node of the graph itself no other tensor has such a name, so no search for a free one is needed: an unpacked
+    weight has a dozen such nodes. Bodies may both have it.
     """
+    holder = node.graph
+    assert holder is not None
     read = [output for output in node.outputs if output.uses()]
     for output, array in zip(read, arrays, strict=True):
-        name = output.name
+        name = str(output.name) if holder is graph else free_name(graph, str(output.name))
         output.name = None
-        output.replace_all_uses_with(_register(graph, str(name), array))
-    graph.remove(node, safe=True)
+        output.replace_all_uses_with(_register(graph, name, array))
+    holder.remove(node, safe=True)
 
 
 def set_weight(graph: ir.Graph, node: ir.Node, index: int, array: np.ndarray, *, wanted: str) -> None:

@@ -1,8 +1,8 @@
 """Weights inside bodies of If, Loop and Scan move to the main graph, whose tensors bodies may read.
 
-There they can be quantized like any other, and two bodies that read the same weight share it. What only turns or views
-a weight moves with it, so that it is folded. Everything else stays: a node that runs in one branch may fail in another,
-and runtimes infer shapes only from constants beside a node.
+There they can be quantized like any other, and two bodies that read the same weight share it. What turns or cuts a
+weight is folded (`fold_constants`). Everything else stays: a node that runs in one branch may fail in another, and
+runtimes infer shapes only from constants beside a node.
 
 In a file, what a body of Scan reads stands in the body again: OpenVINO takes it for a tensor that is scanned.
 """
@@ -12,21 +12,15 @@ import onnx_ir as ir
 from lowbit.graph.edit import add_initializer, constant, free_name
 
 FEWEST = 64  # values from which a float constant is worth moving
-VIEWS = frozenset(("Transpose", "Identity", "Reshape", "Squeeze", "Unsqueeze", "Cast"))
 
 
 def lift_weights(model: ir.Model) -> None:
-    """Move float constants of bodies, and nodes that only turn or view them, to the main graph, in place."""
+    """Move float constants of bodies to the main graph, in place."""
     main = model.graph
     for body in tuple(main.subgraphs()):
         for value in tuple(body.initializers.values()):
             if _is_weight(value):
                 _lift(main, body, value)
-    first = next(iter(main), None)
-    for body in tuple(main.subgraphs()):
-        for node in tuple(body):
-            if first is not None and _is_view(node, main):
-                _move(main, body, node, first)
 
 
 def _is_weight(value: ir.Value) -> bool:
@@ -38,29 +32,6 @@ def _lift(main: ir.Graph, body: ir.Graph, value: ir.Value) -> None:
     del body.initializers[str(value.name)]
     value.name = free_name(main, str(value.name))
     main.register_initializer(value)
-
-
-def _is_view(node: ir.Node, main: ir.Graph) -> bool:
-    """Whether a node of a body turns or views a constant, or such a view, of the main graph."""
-    if node.op_type not in VIEWS or node.domain not in ("", "ai.onnx") or not node.inputs:
-        return False
-    given = node.inputs[0]
-    maker = given.producer() if given is not None else None
-    if given is None or node.outputs[0].is_graph_output():
-        return False
-    lifted = given.name in main.initializers and given is main.initializers[str(given.name)]
-    moved = maker is not None and maker.graph is main and maker.op_type in VIEWS
-    return (lifted or moved) and all(value is None or constant(value) is not None for value in node.inputs[1:])
-
-
-def _move(main: ir.Graph, body: ir.Graph, node: ir.Node, first: ir.Node) -> None:
-    for index, value in enumerate(node.inputs):
-        array = constant(value)
-        if index and value is not None and array is not None and value.name not in main.initializers:
-            node.replace_input_with(index, add_initializer(main, str(value.name), array))
-    body.remove(node)
-    node.outputs[0].name = free_name(main, str(node.outputs[0].name))
-    main.insert_before(first, node)
 
 
 def sink_into_scans(model: ir.Model) -> None:

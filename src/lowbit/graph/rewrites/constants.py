@@ -140,30 +140,48 @@ RESULT_SIZE: dict[str, Callable[[Arrays], int]] = {
 
 
 def fold_constants(model: ir.Model) -> bool:
-    """Replace nodes of the main graph whose inputs are all constant by their results, in place."""
-    graph = model.graph
-    opset = graph.opset_imports.get("", 1)
+    """Replace nodes whose inputs are all constant by their results, in place.
+
+    Of the nodes in bodies of If, Loop and Scan only those that make another weight of one, which `lift_weights` brought
+    to the main graph: the result goes there too. Sizes stay: runtimes infer shapes only from constants beside a node.
+    """
+    main = model.graph
+    opset = main.opset_imports.get("", 1)
     if ROOM not in model.meta:
-        tensors = [value.const_value for value in graph.initializers.values()]
+        tensors = [value.const_value for value in main.initializers.values()]
         model.meta[ROOM] = max(
             SMALL_TOTAL_BYTES, LARGEST_GROWTH * sum(one.nbytes for one in tensors if one is not None)
         )
     changed = False
-    for node in tuple(graph):
-        if node.domain not in ("", "ai.onnx") or node.op_type not in RESULT_SIZE.keys() | PRODUCTS:
-            continue
-        if any(output.is_graph_output() for output in node.outputs):
-            continue
-        inputs = [constant(value) for value in node.inputs]
-        if not inputs or any(a is None and v is not None for a, v in zip(inputs, node.inputs, strict=True)):
-            continue
-        arrays = _evaluate(node, inputs, opset, model.meta[ROOM])
-        if arrays is None:
-            continue
-        model.meta[ROOM] -= sum(array.nbytes for array in arrays)
-        replace_by_constants(graph, node, arrays)
-        changed = True
+    for graph in (main, *main.subgraphs()):
+        for node in tuple(graph):
+            inputs = _all_constant(node)
+            if inputs is None or (graph is not main and not _reads_weight(node, main)):
+                continue
+            arrays = _evaluate(node, inputs, opset, model.meta[ROOM])
+            if arrays is None or (graph is not main and any(array.dtype.kind in "iub" for array in arrays)):
+                continue
+            model.meta[ROOM] -= sum(array.nbytes for array in arrays)
+            replace_by_constants(main, node, arrays)
+            changed = True
     return changed
+
+
+def _all_constant(node: ir.Node) -> list[np.ndarray | None] | None:
+    """The inputs of a node that can be folded; None if it cannot."""
+    if node.domain not in ("", "ai.onnx") or node.op_type not in RESULT_SIZE.keys() | PRODUCTS:
+        return None
+    if any(output.is_graph_output() for output in node.outputs):
+        return None
+    inputs = [constant(value) for value in node.inputs]
+    if not inputs or any(a is None and v is not None for a, v in zip(inputs, node.inputs, strict=True)):
+        return None
+    return inputs
+
+
+def _reads_weight(node: ir.Node, main: ir.Graph) -> bool:
+    """Whether a node of a body reads a constant of the main graph."""
+    return any(value is not None and value.graph is main for value in node.inputs)
 
 
 def _evaluate(node: ir.Node, inputs: Arrays, opset: int, room: int) -> list[np.ndarray] | None:
