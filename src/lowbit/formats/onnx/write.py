@@ -30,6 +30,7 @@ from lowbit.formats.onnx.integer_weights import write_integer_weights
 from lowbit.formats.onnx.integers import absorb_activations, write_conversions
 from lowbit.formats.onnx.lines import write_lines_as_images
 from lowbit.formats.onnx.openvino import for_openvino
+from lowbit.formats.onnx.rows_of_biases import write_rows_of_biases
 from lowbit.formats.onnx.separate_biases import write_separate_biases
 from lowbit.formats.onnx.softmaxes import write_softmaxes
 from lowbit.formats.onnx.wider_groups import write_wider_groups
@@ -137,7 +138,8 @@ GRAPH_REWRITES: Mapping[str, tuple[Rewrite, ...]] = {
     ),
     "onnx": (
         *(write_float_values, *INTEGERS, write_softmaxes, *CONVERSIONS, pad_first_layers),
-        *(write_wider_groups, write_dynamic, write_block_kernels, *CODES, write_float_types, *ENDING),
+        *(write_wider_groups, write_dynamic, write_block_kernels, *CODES, write_rows_of_biases),
+        *(write_float_types, *ENDING),
     ),
     "openvino": (
         *(
