@@ -379,6 +379,58 @@ def test_a_sum_in_a_body_is_no_bias_of_a_product_outside():
     assert single_consumer(loaded, "product") is None
 
 
+def squeezed(x, at, known):
+    """`torch.squeeze(x, 2)` as PyTorch's exporter writes it; branches of all have the same names, but their outputs."""
+    branches = [
+        make(
+            [("Relu", [x], ["inner"], {}), (op, ["inner", *more], [f"{op}{at}"], {})], {}, [f"{op}{at}"], {"two": TWO}
+        ).graph
+        for op, more in (("Squeeze", ["two"]), ("Identity", []))
+    ]
+    rank = [("Shape", [x], [f"s{at}"], {}), ("Size", [f"s{at}"], [f"r{at}"], {})]
+    size = [("Shape", [x], [f"s{at}"], {}), ("Gather", [f"s{at}", "second"], [f"r{at}"], {})]
+    return [
+        *(rank if known == "rank" else size),
+        ("Equal", [f"r{at}", "three" if known == "rank" else "one"], [f"flag{at}"], {}),
+        ("If", [f"flag{at}"], [f"y{at}"], {"then_branch": branches[0], "else_branch": branches[1]}),
+    ]
+
+
+TWO = np.array([2])
+NUMBERS = {"one": np.int64(1), "three": np.int64(3), "second": np.int64(2)}
+
+
+@pytest.mark.parametrize("known", ["rank", "size"])
+def test_a_branch_that_is_known_is_taken(known):
+    nodes = [
+        ("Conv", ["x", "w"], ["c"], {}),
+        *squeezed("c", 0, known),
+        ("MatMul", ["y0", "m"], ["p"], {}),
+        ("Reshape", ["p", "column"], ["q"], {}),
+        *squeezed("q", 1, known),
+    ]
+    weights = NUMBERS | {"w": normal(1, 6, 3, 2), "m": normal(2, 6, 5), "column": np.array([-1, 5, 1])}
+    loaded = assert_same(make(nodes, {"x": [4, 3, 2]}, {"y1": [4, 5]}, weights), {"x": normal(3, 4, 3, 2)})
+    assert operators(loaded) == ["Conv", "Relu", "Squeeze", "MatMul", "Reshape", "Relu", "Squeeze"]
+    assert [layer.op for layer in layers(loaded)] == ["Conv", "MatMul"]
+
+
+def test_a_branch_that_is_taken_may_give_what_the_graph_gives():
+    nodes = [("Conv", ["x", "w"], ["c"], {}), *squeezed("c", 0, "size")]
+    proto = make(nodes, {"x": ["n", 3, 2]}, {"y0": ["n", 6]}, NUMBERS | {"w": normal(1, 6, 3, 2)})
+    loaded = assert_same(proto, {"x": normal(3, 4, 3, 2)})
+    assert operators(loaded) == ["Conv", "Relu", "Squeeze"]
+    assert [info.name for info in loaded.outputs] == ["y0"]
+
+
+def test_a_branch_whose_condition_is_not_known_stays():
+    nodes = [("Conv", ["x", "w"], ["c"], {}), *squeezed("c", 0, "size")]
+    proto = make(nodes, {"x": ["n", 3, "t"]}, ["y0"], NUMBERS | {"w": normal(1, 6, 3, 2)})
+    for length in (2, 5):
+        loaded = assert_same(proto, {"x": normal(3, 4, 3, length)})
+        assert operators(loaded)[-1] == "If"
+
+
 def test_local_functions_are_inlined():
     function = helper.make_function(
         "own",

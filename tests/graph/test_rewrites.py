@@ -97,6 +97,14 @@ def weight_in_a_body():
     return make(nodes, {"x": [2, 3]}, ["y"], {"k": np.float32(0)})
 
 
+def known_branch():
+    """A branch that is always taken."""
+    proto = weight_in_a_body()
+    del proto.graph.node[0]
+    proto.graph.initializer.append(numpy_helper.from_array(np.array(True), "flag"))
+    return proto
+
+
 def untyped_output():
     proto = conv_model()
     proto.graph.output[0].type.tensor_type.elem_type = 0
@@ -196,6 +204,12 @@ CASES = {
         lambda m: (sorted(m.graph.initializers), operators(m)),
         (["k"], ["Greater", "If"]),
         (["k", "w", "w_2"], ["Greater", "If"]),
+    ),
+    "take_known_branches": (
+        known_branch,
+        lambda m: (operators(m), m.graph.outputs[0].name),
+        (["If"], "y"),
+        (["Transpose", "MatMul", "Add", "Identity"], "y"),
     ),
     "merge_copies": (
         lambda: make(

@@ -3,7 +3,7 @@
 A rewrite takes an `ir.Model` and changes it in place, as the passes of onnx_ir do, and says whether it did; a check is
 one that changes nothing. They are repeated until nothing changes: so a network becomes the same graph whichever
 exporter wrote it. All are exact but three, which round to float32 once: other float types converted, Gemm factors and
-batch norms folded into weights. Bodies of If, Loop and Scan keep their nodes; their weights move to the main graph.
+batch norms folded into weights. Bodies of If, Loop and Scan that stay keep their nodes; weights move to the main graph.
 """
 
 from collections import Counter
@@ -18,6 +18,7 @@ from lowbit.graph.parameters import count_parameters, count_removed_by_exporter
 from lowbit.graph.rewrites.all_axes import write_all_axes
 from lowbit.graph.rewrites.batch_norm import fold_batch_norms
 from lowbit.graph.rewrites.bodies import lift_weights
+from lowbit.graph.rewrites.branches import take_known_branches
 from lowbit.graph.rewrites.constants import fold_constants
 from lowbit.graph.rewrites.duplicates import merge_duplicates
 from lowbit.graph.rewrites.flattened_rows import fold_flattened_transposes
@@ -160,6 +161,7 @@ REWRITES: tuple[tuple[Rewrite, ...], ...] = (
         remove_no_ops,
         write_known_sizes,
         fold_constants,
+        take_known_branches,
         fold_reduced_constants,
         write_all_axes,
         count_no_padding,
@@ -182,6 +184,7 @@ REWRITES: tuple[tuple[Rewrite, ...], ...] = (
         remove_no_ops,
         write_known_sizes,
         fold_constants,
+        take_known_branches,
         remove_unused_nodes,
     ),
     (merge_copies, remove_unused_nodes, remove_unused_opsets, fix_names),

@@ -76,6 +76,12 @@ def _shape(node: ir.Node, known: dict[ir.Value, Elements]) -> Elements | None:
     return None if dims is None else _objects(list(dims[start:end]))
 
 
+def _size(node: ir.Node, known: dict[ir.Value, Elements]) -> Elements | None:
+    """Of a shape this is the rank, which is known though dimensions are not."""
+    data = _same(node, known)
+    return None if data is None else _objects([data.size]).reshape(())
+
+
 def _gather(node: ir.Node, known: dict[ir.Value, Elements]) -> Elements | None:
     data, indices = _elements(node.inputs[0], known), constant(node.inputs[1])
     if data is None or indices is None:
@@ -147,6 +153,7 @@ def _number(op: str, a: int | str | None, b: int | str | None) -> int | str | No
 
 RULES: dict[str, Callable[[ir.Node, dict[ir.Value, Elements]], Elements | None]] = {
     "Shape": _shape,
+    "Size": _size,
     "Gather": _gather,
     "Slice": _slice,
     "Concat": _concat,
