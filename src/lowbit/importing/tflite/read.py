@@ -21,7 +21,7 @@ from lowbit.graph.preprocessing import METADATA_KEY
 from lowbit.importing.imported import Array, Given, Imported, first_line
 from lowbit.importing.tflite.data_movement import identity_of_type
 from lowbit.importing.tflite.operators import OPERATORS, REFUSED
-from lowbit.importing.tflite.translation import BATCH, TYPES, Translation
+from lowbit.importing.tflite.translation import BATCH, GIVE_NETWORK, TYPES, Translation
 
 LAYOUT_KEY = "lowbit.layout"  # of files that lowbit wrote: how their axes lie
 QUANTIZED = ("int8", "uint8", "int16", "int4", "uint4", "int2")
@@ -72,7 +72,7 @@ def _translated(file: LiteRtFile, source: str, *, open_batch: bool) -> onnx.Mode
             if operator.code not in OPERATORS:
                 name = operator.custom or REFUSED.get(operator.code, f"number {operator.code}")
                 raise ModelError(
-                    f"has the operator {name} ('{model.label}'), which is not read.", where=source, remedy=GIVE_FLOAT
+                    f"has the operator {name} ('{model.label}'), which is not read.", where=source, remedy=GIVE_NETWORK
                 )
             OPERATORS[operator.code][1](model)
         model.label = "output"

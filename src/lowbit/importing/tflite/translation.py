@@ -18,6 +18,7 @@ from lowbit.importing.imported import Array
 OPSET = 20
 BATCH = "batch"
 SHARED = 1 << 24
+GIVE_NETWORK = "Give the network that the file was made from, as ONNX, .keras or a torch module."
 FIRST, LAST = (0, 3, 1, 2), (0, 2, 3, 1)  # channels-last to channels-first, and back
 TYPES = {
     "float32": TensorProto.FLOAT,
@@ -194,7 +195,7 @@ class Translation:
         return ModelError(
             f"operator {self.label_of_operator} {what}.",
             where=self.source,
-            remedy="Give the network that the file was made from, as ONNX, .keras or a torch module.",
+            remedy=GIVE_NETWORK,
         )
 
     @property
