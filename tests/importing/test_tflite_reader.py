@@ -435,7 +435,10 @@ def custom():
     ("content", "sentence"),
     [
         (quantized, r"is quantized already: operator .* has the int8 tensor 't1'\. Give the float model"),
-        (unread, r"has the operator TOPK_V2 \('t1'\), which is not read\. Give the network that the file was made from"),
+        (
+            unread,
+            r"has the operator TOPK_V2 \('t1'\), which is not read\. Give the network that the",
+        ),
         (custom, r"has the operator CUSTOM \('t1'\), which is not read\. Give the network"),
         (lambda: b"\x00" * 64, r"is not a \.tflite file"),
         (lambda: FILES["relu6"]().content(), "no constant weights"),
