@@ -1,6 +1,6 @@
 """The search beside uniform recipes, mixtures of one family, a greedy search and NNCF's accuracy control.
 
-    python benchmarks/search.py --data ../shared/data [--models resnet20 mobilenet_v2_035] [--time 300]
+    python benchmarks/search.py --data ../shared/data [--models resnet20 mobilenet_v2_035] [--time 300] [--seed 1]
     python benchmarks/search.py --table
 
 Test images are halved: one half is what searches may look at, all figures are of the other. At the size of a uniform
@@ -246,6 +246,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--families", nargs="+", choices=FAMILIES, default=tuple(FAMILIES))
     parser.add_argument("--only", nargs="+", default=(), help="what rows are made for, such as 'size of linear4'")
+    parser.add_argument("--seed", type=int, default=0, help="of the calibration images; others have rows of their own")
     parser.add_argument("--install-peers", action="store_true", help="make NNCF's environment if it is not there")
     given = parser.parse_args()
     if given.table:
@@ -257,9 +258,11 @@ def main() -> None:
         if note := missing(name, given.data):
             print(note)
             continue
-        subject = open_subject(name, given.data, calibration=CALIBRATION, test=64 if given.quick else TEST)
+        test = 64 if given.quick else TEST
+        subject = open_subject(name, given.data, calibration=CALIBRATION, test=test, seed=given.seed)
         seen, unseen = subject.test.apart(subject.test.count // 2)
         for row in rows(Bench(Halves(subject, seen, unseen), given.time, given.rounds, given.families, given.only)):
+            row = dataclasses.replace(row, at=f"{row.at}, seed {given.seed}") if given.seed else row
             print(row, flush=True)
             RESULTS.add([row], RESULTS.path(quick=given.quick))
     RESULTS.fill_readmes(markdown)

@@ -186,6 +186,33 @@ def test_no_round_begins_that_would_not_end_in_time(model, data, images, monkeyp
     assert result.met
 
 
+def test_no_second_file_of_a_round_begins_when_the_time_is_over(model, data, images, monkeypatch):
+    class Clock:
+        now = 0.0
+
+        def monotonic(self):
+            return self.now
+
+    def slow(bench, decision, progress):
+        clock.now += 100.0 if decision.steps else 0.0
+        return made(bench, decision, progress)
+
+    clock = Clock()
+    monkeypatch.setattr("lowbit.searching.rounds.time", clock)
+    monkeypatch.setattr("lowbit.searching.search.time", clock)
+    monkeypatch.setattr("lowbit.searching.workers.made", slow)
+    settings = dataclasses.replace(QUICK, recipes=("linear", "cluster"))
+
+    def names(seconds):
+        limits = SearchLimits(max_drop=LIMIT, seconds=seconds)
+        result = search(model, data, limits, calibration=images, settings=settings)
+        return [each.name for each in result.candidates if each.plan.steps and not each.choice]
+
+    long = names(1000)
+    assert len(long) > 2
+    assert names(50) == long[:1]
+
+
 def test_enough_samples_are_divided_and_the_certificate_rests_on_those_that_did_not_choose(model, images):
     data = samples(model, 240, seed=4, labels=True)
     result = search(model, data, SearchLimits(max_drop=10.0), calibration=images, settings=QUICK)

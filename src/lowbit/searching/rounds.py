@@ -78,7 +78,7 @@ class Rounds:
     def run(self) -> None:
         """Search until nothing more is to be won, or the time is over; candidates so far stay where that is stopped."""
         self._add(self._uniform())
-        if time.monotonic() - self.started > self.limits.seconds:
+        if self._left < 0:
             self.notes.append("Time was over before anything was forecast: give more of it.")
         elif self.allocates:
             self._archives()
@@ -248,20 +248,28 @@ class Rounds:
     # What was made
 
     def _add(self, wanted: Sequence[tuple[str, Proposal | None, Plan | Rate]]) -> None:
-        """Make and measure candidates, those that were finished before taken from the store."""
+        """Make and measure candidates, those that were finished before taken from the store.
+
+        Where they are made one after the other, those for which no time is left are not, but for the first, and for
+        plain ones, which take seconds.
+        """
         found = {
             name: self.store.find(name, {} if proposal is None else proposal.choice, decision)
             for name, proposal, decision in wanted
         }
         missing = [each for each in wanted if found[each[0]] is None]
         made = self.workers.make([decision for _, _, decision in missing])
+        longest = 0.0
         for name, proposal, decision in wanted:
             candidate = found[name]
             if candidate is None:
+                if longest > max(0.0, self._left) and isinstance(self.workers, Alone):
+                    continue
                 started = time.monotonic()
                 candidate = self._candidate(name, proposal, decision, next(made))
                 candidate = replace(self._timed(candidate), seconds=time.monotonic() - started)
                 self.store.add(candidate)
+                longest = max(longest, candidate.seconds if candidate.plan.steps else 0.0)
             elif proposal is not None:
                 candidate = replace(candidate, forecast=proposal.damage, forecast_bytes=proposal.bytes)
             self.candidates.append(candidate)
@@ -287,19 +295,22 @@ class Rounds:
     def _tell(self, candidate: Candidate) -> None:
         """One line for each candidate: what it is, and which is the best so far."""
         best = self.judge.best(self.candidates)
-        left = max(0.0, self.limits.seconds - (time.monotonic() - self.started))
         time_of = "" if candidate.latency_ms is None else f", {candidate.latency_ms:.2f} ms"
         verdict = "best so far" if best is candidate else f"best so far: {best.name} ({best.bytes:,} bytes)"
         self.progress.note(
             f"{candidate.name}: {candidate.bytes:,} bytes{time_of}, {candidate.marks.drop:+.2f} lost, distance "
-            f"{candidate.marks.distance:.2g}; {verdict}; {left:.0f} s left"
+            f"{candidate.marks.distance:.2g}; {verdict}; {max(0.0, self._left):.0f} s left"
         )
 
     def _in_time(self, count: int) -> bool:
         """Whether another round can be expected to end in time."""
         own = [each.seconds for each in self.candidates if each.own]
-        left = self.limits.seconds - (time.monotonic() - self.started)
-        return left > 0 if not own else left > max(own) * count
+        return self._left > 0 if not own else self._left > max(own) * count
+
+    @property
+    def _left(self) -> float:
+        """Seconds until the time is over."""
+        return self.limits.seconds - (time.monotonic() - self.started)
 
 
 def _some(proposals: Iterator[Proposal | None]) -> list[Proposal]:
