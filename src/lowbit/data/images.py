@@ -18,6 +18,7 @@ import numpy.typing as npt
 from lowbit.data import decode, image_list, iterables, npz, sources
 from lowbit.data.constants import Constant, of_type
 from lowbit.data.dataset import ONLY, Batch, check_labels, digest_of, fingerprint_of, whole_inputs
+from lowbit.data.kept_pixels import KeptPixels
 from lowbit.data.sampling import check_limit, stratified
 from lowbit.data.sources import Labels, Source, Targets
 from lowbit.errors import DataError
@@ -42,6 +43,7 @@ class Images:
         input: name of the input that they go to; `ONLY` until `bound` knows the model.
         dtype: of that input.
         others: the other inputs, which are the same for every image.
+        kept: pixels of files that were read before, which parts of a set share; None decodes them in every pass.
     """
 
     source: Source
@@ -49,6 +51,7 @@ class Images:
     input: str = ONLY
     dtype: np.dtype[Any] = FLOATS
     others: Mapping[str, Constant] = field(default_factory=dict)
+    kept: KeptPixels | None = field(default=None, repr=False)
 
     def __repr__(self) -> str:
         classes = "" if self.class_names is None else f", {len(self.class_names):,} classes"
@@ -143,11 +146,20 @@ class Images:
                     remedy="Give normalized arrays of the model's own shape, or images.",
                 )
             return x
+        if self.kept is not None and (known := self.kept.get(place)) is not None:
+            return p.apply(known)
         pixels = source.pixels(place, p.channels)
         if index not in self._noted:
             # While it is decoded anyway: otherwise the fingerprint would decode everything once more.
             self._noted[index] = digest_of(pixels)
-        return p.apply(decode.resize(p.cropped(pixels), p.height, p.width) if source.resizable else pixels)
+        resized = decode.resize(p.cropped(pixels), p.height, p.width) if source.resizable else pixels
+        if self.kept is not None:
+            self.kept.keep(place, resized, self._noted[index])
+        return p.apply(resized)
+
+    def keeping(self) -> "Images":
+        """The same images, whose files are decoded once for several passes, as far as a bounded memory holds them."""
+        return dataclasses.replace(self, kept=KeptPixels())
 
     @cached_property
     def needs_preprocessing(self) -> bool:
@@ -224,6 +236,8 @@ class Images:
             return self._noted[index]
         source = self.source
         place = source.places[index]
+        if self.kept is not None and isinstance(place, Path) and place in self.kept.digests:
+            return self.kept.digests[place]
         is_image = source.values != "model" and source.layout is not None
         return digest_of(source.pixels(place, self._channels) if is_image else source.read(place, self._channels))
 
@@ -264,7 +278,7 @@ def open_images(
     """
     images = source if isinstance(source, Images) else Images(_opened(source, preprocessing, classes, values), None)
     if preprocessing is not None:
-        images = dataclasses.replace(images, preprocessing=preprocessing)
+        images = dataclasses.replace(images, preprocessing=preprocessing, kept=None)
     if classes is not None and images.class_names != tuple(classes):
         if images.class_names is not None:
             raise DataError(

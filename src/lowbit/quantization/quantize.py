@@ -9,6 +9,7 @@ from typing import Any
 from lowbit.calibration.batches import as_runs
 from lowbit.calibration.reach import measured_reach
 from lowbit.data.dataset import Dataset
+from lowbit.data.images import Images
 from lowbit.data.opening import open_data
 from lowbit.errors import DataError, SchemeError
 from lowbit.formats.opening import load
@@ -103,6 +104,7 @@ def follow(
         SchemeError: weights that cannot be encoded.
         DataError: some nodes compute in integers, and there are no samples.
     """
+    data = data.keeping() if isinstance(data, Images) else data
     quantized = _followed(model, decision, data, threads, progress)
     used = decision.steps or decision.integer or decision.recipe.arithmetic == "float16"
     entry = record(model, decision.recipe.name, calibration=data if used else None)
