@@ -13,10 +13,9 @@ from typing import Any, TypeGuard
 import numpy as np
 import numpy.typing as npt
 
-from lowbit.calibration.batches import Batches
+from lowbit.calibration.batches import Batches, outputs_of
 from lowbit.calibration.divergence import BATCH_SIZE, are_probabilities, as_logits, kl_by_image
 from lowbit.data.dataset import Batch, Dataset
-from lowbit.engines import fed, open_session
 from lowbit.graph.light_model import LightModel
 from lowbit.graph.model import Model
 
@@ -37,20 +36,18 @@ def float_answers(
         content: what runs: a file of the model, or a light model.
         model: the float model, which says how many samples a run takes and what its outputs are called.
         data: samples; labels are not used.
-        threads: threads of the runtime; 0 leaves it to the runtime.
+        threads: total number of threads; 0 takes one per processor core.
         most_bytes: where to stop: large answers of a few samples say much already.
 
     Raises:
         DataError: too few samples for one run.
     """
-    session = open_session(content, threads=threads)
     names = [output.name for output in model.outputs]
     parts: dict[str, list[Array]] = {}
     sizes: list[int] = []
     kinds: list[Hashable] = []
     held = 0
-    for batch in Batches(model, data, BATCH_SIZE):
-        outputs = session.run(fed(session, batch.inputs))
+    for batch, outputs in outputs_of(content, Batches(model, data, BATCH_SIZE), threads=threads):
         for name in [name for name in names if outputs[name].dtype.kind == "f"] or names:
             parts.setdefault(name, []).append(np.asarray(outputs[name], np.float32))
             held += parts[name][-1].nbytes

@@ -10,10 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from lowbit.calibration.batches import Batches
-from lowbit.calibration.statistics import batch_size_for
+from lowbit.calibration.batches import Batches, outputs_of
+from lowbit.calibration.statistics import shared_batch_size
 from lowbit.data.dataset import Dataset
-from lowbit.engines import open_session
 from lowbit.graph.model import Model
 from lowbit.graph.summaries import MOST, POWER, with_channel_summaries
 from lowbit.progress import SILENT, Progress
@@ -48,7 +47,7 @@ def channel_statistics(
         model: the prepared float model.
         data: calibration samples; labels are not used.
         tensors: names of float tensors of the graph, [N, channels, ...].
-        threads: threads of the runtime; 0 leaves it to the runtime.
+        threads: total number of threads; 0 takes one per processor core.
         progress: told after every batch.
 
     Returns:
@@ -59,16 +58,16 @@ def channel_statistics(
     """
     if not tensors:
         return {}
-    session = open_session(with_channel_summaries(model, tensors), threads=threads)
-    batches = Batches(model, data, batch_size_for(model, tensors))
+    batches = Batches(model, data, shared_batch_size(model, tensors, threads))
     max_abs = {name: np.zeros(1) for name in tensors}
     powers = {name: np.zeros(1) for name in tensors}
     rows = dict.fromkeys(tensors, 0)
-    for batch in progress.track(batches, "measuring channels", total=len(batches)):
-        outputs = session.run(batch.inputs)
+    results = outputs_of(with_channel_summaries(model, tensors), batches, threads=threads)
+    for _, outputs in progress.track(results, "measuring channels", total=len(batches)):
         for name in tensors:
             most, power = outputs[MOST + name], outputs[POWER + name]
             max_abs[name] = np.maximum(max_abs[name], most.reshape(len(most), -1).max(axis=0))
-            powers[name] = powers[name] + power.reshape(len(power), -1).sum(axis=0, dtype=np.float64)
+            for image in power.reshape(len(power), -1):  # one by one: the sum must not depend on the size of batches
+                powers[name] = powers[name] + image
             rows[name] += len(power)
     return {name: ChannelStatistics(max_abs[name], powers[name] / rows[name]) for name in tensors}

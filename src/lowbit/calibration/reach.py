@@ -6,9 +6,8 @@ sets to minus infinity.
 
 from collections.abc import Sequence
 
-from lowbit.calibration.batches import Batches, as_runs
+from lowbit.calibration.batches import Batches, as_runs, outputs_of
 from lowbit.data.dataset import Dataset
-from lowbit.engines import open_session
 from lowbit.graph.model import Model
 from lowbit.graph.summaries import REACH, with_reach_summaries
 from lowbit.progress import SILENT, Progress
@@ -26,10 +25,9 @@ def measured_reach(
         ModelError: no tensor of that name.
     """
     data = as_runs(model, data)
-    session = open_session(with_reach_summaries(model, tensors), threads=threads)
     reach = dict.fromkeys(tensors, 0.0)
     batches = Batches(model, data, BATCH)
-    for batch in progress.track(batches, "measuring reach", total=len(batches)):
-        outputs = session.run(batch.inputs)
+    results = outputs_of(with_reach_summaries(model, tensors), batches, threads=threads)
+    for _, outputs in progress.track(results, "measuring reach", total=len(batches)):
         reach = {name: max(most, float(outputs[REACH + name])) for name, most in reach.items()}
     return reach

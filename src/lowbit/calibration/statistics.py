@@ -1,19 +1,14 @@
-"""The range and histogram of each activation, in one streaming pass over the calibration images and bounded memory.
-
-Several batches run at the same time, each in one thread, rather than one batch in several threads: the network has a
-hundred small operators, and threads that wait for each other at every one of them took 1.8 times the processor time
-(MobileNetV2, two cores).
-"""
+"""The range and histogram of each activation, in one streaming pass over the calibration images and bounded memory."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lowbit.calibration.batches import Batches, as_runs, float_inputs
+from lowbit.calibration.batches import MOST_CONCURRENT, Batches, as_runs, float_inputs, outputs_of
 from lowbit.calibration.histogram import (
     SAMPLES_PER_IMAGE,
     Histogram,
@@ -22,20 +17,17 @@ from lowbit.calibration.histogram import (
     sample,
     sample_stride,
 )
-from lowbit.data.dataset import Batch, Dataset
+from lowbit.data.dataset import Dataset
 from lowbit.data.opening import open_data
-from lowbit.engines import Session, open_session
 from lowbit.errors import ModelError
 from lowbit.formats.opening import load
 from lowbit.graph.model import Model
 from lowbit.graph.summaries import HIGH, LOW, SAMPLE, with_summaries
 from lowbit.printable import several
-from lowbit.processor import cores, in_order
+from lowbit.processor import cores
 from lowbit.progress import IF_LONG, Progress, shows_progress
 
 MAX_BATCH_SIZE = 8
-# Batches that run at the same time; further threads work inside their operators.
-MAX_CONCURRENT_BATCHES = 4
 # Values of the measured tensors in all batches that run at the same time; exceeded only by batches of one image.
 MAX_VALUES = 20_000_000
 
@@ -125,37 +117,29 @@ def calibrate(
     unseen = [value.name for value in model.outputs if value.name not in names and value.dtype == np.float32]
     checked_outputs = [] if histograms and inside else unseen
     threads = threads or cores()
-    concurrent = min(threads, MAX_CONCURRENT_BATCHES)
     summaries = with_summaries(model, [*small, *checked_outputs], large, samples=histograms)
-    session = open_session(summaries, threads=max(1, threads // concurrent))
     statistics: dict[str, TensorStatistics] = {}
     count = 0
-    batches = Batches(model, data, batch or max(1, batch_size_for(model, names) // concurrent))
-    results = _run_batches(session, batches, concurrent)
-    for samples, outputs in progress.track(results, "calibrating", total=len(batches)):
+    batches = Batches(model, data, batch or shared_batch_size(model, names, threads))
+    results = outputs_of(summaries, batches, threads=threads)
+    for run, outputs in progress.track(results, "calibrating", total=len(batches)):
         for name in checked_outputs:
             _require_finite(name, outputs[name])
         for name in names:
-            summary = _summary(outputs, name, histograms=histograms)
+            summary = _summary(outputs | float_inputs(run.inputs), name, histograms=histograms)
             statistics[name] = _updated(statistics.get(name), name, *summary)
-        count += samples
+        count += len(run)
     return Statistics(tensors=statistics, images=count, fingerprint=data.fingerprint())
-
-
-def _run_batches(
-    session: Session, batches: Iterable[Batch], concurrent: int
-) -> Iterator[tuple[int, Mapping[str, Array]]]:
-    """Each batch's number of samples, and its outputs and float inputs, in order; up to `concurrent` run at a time."""
-
-    def run(batch: Batch) -> tuple[int, Mapping[str, Array]]:
-        return len(batch), session.run(batch.inputs) | float_inputs(batch.inputs)
-
-    return in_order(run, batches, threads=concurrent, ahead=0)
 
 
 def batch_size_for(model: Model, tensors: Sequence[str]) -> int:
     """Images per batch for which `tensors` hold at most `MAX_VALUES` values: from 1 to `MAX_BATCH_SIZE`."""
     return max(1, min(MAX_BATCH_SIZE, MAX_VALUES // max(1, sum(image_size(model, name) for name in tensors))))
+
+
+def shared_batch_size(model: Model, tensors: Sequence[str], threads: int) -> int:
+    """Images per batch where the batches that run at the same time share those of `batch_size_for`."""
+    return max(1, batch_size_for(model, tensors) // min(threads or cores(), MOST_CONCURRENT))
 
 
 def image_size(model: Model, tensor: str) -> int:

@@ -22,10 +22,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lowbit.calibration.batches import Batches, samples_per_run
+from lowbit.calibration.batches import Batches, outputs_of, samples_per_run
 from lowbit.calibration.statistics import image_size
 from lowbit.data.dataset import Batch, Dataset
-from lowbit.engines import open_session
 from lowbit.graph.model import Model
 from lowbit.graph.ops import Layer, layers
 from lowbit.graph.subgraph import ActivationGrid, Subgraphs
@@ -145,10 +144,8 @@ def _few_batches(model: Model, data: Dataset, pieces: Subgraphs, todo: Sequence[
 def _float_means(model: Model, batches: list[Batch], todo: list[Layer], *, threads: int) -> dict[str, Array]:
     """Mean output of each channel in the float network, [channels]."""
     outputs = {layer.output: layer.out_channels if layer.geometry is None else None for layer in todo}
-    session = open_session(with_channel_means(model, outputs), threads=threads)
     totals = {layer.output: np.zeros(layer.out_channels) for layer in todo}
-    for batch in batches:
-        means = session.run(batch.inputs)
+    for batch, means in outputs_of(with_channel_means(model, outputs), batches, threads=threads):
         for name in totals:
             mean = means[MEAN + name].astype(np.float64)
             totals[name] += mean.reshape(len(mean), -1).mean(axis=0) * len(batch)
