@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lowbit.calibration import moments
 from lowbit.calibration.moments import MomentSums
 
 
@@ -54,6 +55,16 @@ def test_a_half_is_what_its_batches_alone_give():
     for half, alone in zip(halves, (summed(batches[::2]), summed(batches[1::2])), strict=True):
         for name in ("second", "cross", "input_mean", "output_mean", "output_power"):
             np.testing.assert_allclose(getattr(half, name), getattr(alone, name), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("with_second", [True, False])
+def test_groups_are_summed_alike_however_many_at_a_time(monkeypatch, with_second):
+    batches = list(batches_of([30, 20, 40], groups=5))
+    together = summed(batches, with_second=with_second)
+    monkeypatch.setattr(moments, "CACHED", 2 * 4 * 20 * 8)  # two groups of the smallest batch
+    apart = summed(batches, with_second=with_second)
+    for name in ("second", "cross", "input_mean", "output_mean", "output_power"):
+        np.testing.assert_array_equal(getattr(apart, name), getattr(together, name))
 
 
 @pytest.mark.parametrize("centered", [True, False])

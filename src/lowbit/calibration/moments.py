@@ -19,6 +19,9 @@ from lowbit.graph.columns import convolution_pads
 from lowbit.graph.ops import Layer
 
 HALVES = 2
+CACHED = (
+    1 << 20
+)  # bytes of the groups whose columns are summed together: all at once would go through memory five times
 CENTERED_ROWS = 256  # rows of second moments centered at a time: all at once would double the memory
 
 Array = npt.NDArray[np.floating[Any]]
@@ -126,16 +129,27 @@ class MomentSums:
         """
         if self._shift is None:
             raise ValueError("add the first batch before taking products of others")
-        x, t = x - self._shift[0], t - self._shift[1]
-        transposed = x.transpose(0, 2, 1) if self.with_second else np.empty((len(x), x.shape[2], 0), x.dtype)
-        return Products(
-            x @ transposed if self.with_second else np.empty((len(x), 0, 0), x.dtype),
-            (t @ transposed).astype(np.float64),
-            x.sum(axis=2, dtype=np.float64),
-            t.sum(axis=2, dtype=np.float64),
-            np.einsum("grp,grp->gr", t, t).astype(np.float64) * self.with_power,
-            x.shape[2],
+        (groups, columns, positions), rows = x.shape, t.shape[1]
+        wide = columns if self.with_second else 0
+        sums = Products(
+            np.empty((groups, wide, wide), x.dtype),
+            np.empty((groups, rows, wide)),
+            np.empty((groups, columns)),
+            np.empty((groups, rows)),
+            np.empty((groups, rows)),
+            positions,
         )
+        step = max(1, CACHED // (x.itemsize * columns * max(1, positions)))
+        for part in (slice(first, first + step) for first in range(0, groups, step)):
+            here, wanted = x[part] - self._shift[0][part], t[part] - self._shift[1][part]
+            if self.with_second:
+                transposed = here.transpose(0, 2, 1)
+                np.matmul(here, transposed, out=sums.xx[part])
+                sums.tx[part] = wanted @ transposed
+            sums.x[part] = here.sum(axis=2, dtype=np.float64)
+            sums.t[part] = wanted.sum(axis=2, dtype=np.float64)
+            sums.tt[part] = np.einsum("grp,grp->gr", wanted, wanted) * self.with_power
+        return sums
 
     def merge(self, products: Products) -> None:
         """Add a batch's products; in another order of batches the sums would differ."""
@@ -255,21 +269,26 @@ def columns_at(layer: Layer, x: Array, where: Targets) -> Array:
     if geometry is None or not _is_convolution(layer):
         return np.asarray(layer.to_columns(x)[:, :, where.keep])
     pads = convolution_pads(geometry, x.shape[2:])
-    if any(before or after for before, after in pads):
-        x = np.pad(x, [(0, 0), (0, 0), *pads])
     images, channels = x.shape[:2]
     places = np.unravel_index(where.keep, where.sizes)
     corners = [place * stride for place, stride in zip(places, geometry.strides, strict=True)]
     offsets = np.unravel_index(np.arange(math.prod(geometry.kernel)), geometry.kernel)
     steps = [offset * dilation for offset, dilation in zip(offsets, geometry.dilations, strict=True)]
+    padded = [before + size + after for size, (before, after) in zip(x.shape[2:], pads, strict=True)]
     read = np.ravel_multi_index(
-        tuple(step[:, None] + corner[None] for step, corner in zip(steps, corners, strict=True)), x.shape[2:]
+        tuple(step[:, None] + corner[None] for step, corner in zip(steps, corners, strict=True)), padded
     )
-    result = np.empty((channels, len(read), images, read.shape[1]), x.dtype)
-    for image in range(images):
-        taken = np.take(x[image].reshape(channels, -1), read.ravel(), axis=1)
-        result[:, :, image] = taken.reshape(channels, *read.shape)
-    return result.reshape(layer.groups, channels // layer.groups * len(read), -1)
+    if len(read) == 1 and (*padded,) == x.shape[2:]:
+        result = np.empty((channels, images, len(where.keep)), x.dtype)
+        for image in range(images):
+            np.take(x[image].reshape(channels, -1), read[0], axis=1, out=result[:, image], mode="clip")
+        return result.reshape(layer.groups, channels // layer.groups, -1)
+    wide = np.zeros((channels, images, *padded), x.dtype)
+    inside = [slice(before, before + size) for size, (before, _) in zip(x.shape[2:], pads, strict=True)]
+    wide[(slice(None), slice(None), *inside)] = x.swapaxes(0, 1)
+    every = read[:, None] + math.prod(padded) * np.arange(images)[:, None]
+    taken = np.take(wide.reshape(channels, -1), every.ravel(), axis=1)
+    return np.asarray(taken.reshape(layer.groups, channels // layer.groups * len(read), -1))
 
 
 def _is_convolution(layer: Layer) -> bool:

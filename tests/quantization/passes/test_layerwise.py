@@ -141,6 +141,17 @@ def test_a_tensor_of_any_size_is_kept_to_eleven_bits(exponent):
     np.testing.assert_allclose(kept.restored(), x, rtol=2.0**-11, atol=2.0**-149)
 
 
+@pytest.mark.parametrize(("farthest", "kind"), [(20.0, np.uint16), (2000.0, np.float16)])
+def test_sixteen_bits_are_spaced_as_the_values_are(farthest, kind):
+    x = np.random.default_rng(0).normal(0, 1, 4096).astype(np.float32)
+    x[0], x[1:9] = farthest, 0.0
+    kept = frontier.Compact.of(x, None)
+    assert kept.values.dtype == kind
+    restored = kept.restored()
+    assert np.square(restored - x).mean() < 10 ** (-7.3) * np.square(x).mean()
+    assert not restored[1:9].any()
+
+
 @pytest.mark.parametrize("bits", [8, 16])
 def test_a_tensor_on_a_grid_is_kept_exactly(bits):
     grid = ActivationGrid(0.037, 113, bits)
@@ -227,6 +238,20 @@ def test_a_share_of_the_positions_is_drawn_from_the_columns():
     assert drawn.shape[2] == 75
     matches = (drawn[:, :, :, None] == everything[:, :, None, :]).all(axis=(0, 1))
     assert matches.any(axis=1).all()
+
+
+@pytest.mark.parametrize("images", [1, 3])
+@pytest.mark.parametrize("node", [layer.node for layer in layers(network()) if layer.geometry is not None])
+def test_columns_at_some_positions_are_those_of_all(node, images):
+    model = network()
+    layer = next(layer for layer in layers(model) if layer.node == node)
+    tensors = [layer.output] + ([layer.input] if layer.input != "x" else [])
+    found = {"x": pictures(images)}
+    found |= open_session(networks.with_outputs(model, tensors), threads=1).run(found)
+    aim = targets(layer, found[layer.output], share=0.3, generator=np.random.default_rng(1))
+    every = layer.to_columns(found[layer.input])
+    chosen = every.reshape(*every.shape[:2], images, -1)[..., aim.keep].reshape(*every.shape[:2], -1)
+    np.testing.assert_array_equal(columns_at(layer, found[layer.input], aim), chosen)
 
 
 def test_rounded_activations_are_what_the_next_layer_sees():
