@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lowbit.quantization.solving import clusters
 from lowbit.quantization.solving import linear as linear_rounding
 from lowbit.quantization.solving.closest_vector import closest
 from lowbit.quantization.solving.clusters import fit_books, solve_clusters
@@ -202,6 +203,17 @@ def test_clusters_beat_k_means_on_the_objective(sharing, groups):
     decoded = solution.books[book[..., None], solution.codes]
     np.testing.assert_allclose(objective(weights, decoded, second), solution.error, rtol=1e-3)
     np.testing.assert_array_equal(solution.books, solution.books.astype(np.float16))
+
+
+@pytest.mark.parametrize("sharing", ["tensor", "channel"])
+def test_clusters_of_rows_in_parts_are_those_of_all(monkeypatch, sharing):
+    weights, second = problem(7, 1, 12, 40)
+    given = Problem.of(weights, damped(second, 1e-2))
+    whole = solve_clusters(given, Clusters(3, sharing), BALANCED)
+    monkeypatch.setattr(clusters, "TWO_PARTS_FROM", 1)
+    parts = solve_clusters(given, Clusters(3, sharing), BALANCED)
+    assert (parts.codes == whole.codes).mean() > 0.99
+    np.testing.assert_allclose(parts.error.sum(), whole.error.sum(), rtol=1e-2)
 
 
 def test_fitted_books_solve_the_normal_equations():

@@ -17,11 +17,12 @@ from lowbit.formats.quantized_graph import ActivationCodes, QuantizedGraph
 from lowbit.graph.model import Model
 from lowbit.graph.ops import layers
 from lowbit.graph.subgraph import ActivationGrid
-from lowbit.processor import give_back_memory
+from lowbit.processor import cores, give_back_memory, in_order
 from lowbit.progress import SILENT, Progress
 from lowbit.quantization.passes.activations import activation_codes, bias_limit, fit_biases
 from lowbit.quantization.planning.plan import Plan
 from lowbit.quantization.planning.steps import EXACT_INPUT
+from lowbit.quantization.planning.tensors import TensorPlan
 from lowbit.quantization.solving.stored_scales import HALF_BITS, narrow_bias, with_narrow_scales
 from lowbit.schemes.codes import Codes
 
@@ -112,15 +113,19 @@ def plain_graph(model: Model, plan: Plan, progress: Progress = SILENT) -> Quanti
 def plain_codes(model: Model, plan: Plan, progress: Progress = SILENT) -> dict[str, Codes]:
     """Every tensor by its scheme alone, as its weights suggest; scales in half precision if codes are coarser."""
     in_integers = {node.node for node in plan.nodes if node.arithmetic == "integer"}
-    encoded: dict[str, Codes] = {}
-    for tensor in progress.track(plan.quantized, f"encoding {plan.title}", total=len(plan.quantized)):
-        if tensor.given is not None:
-            weight = model.weights[tensor.tensor]
-            codes = tensor.given.encode(weight, tensor.axis)
-            # In integer layers the file stores narrow scales only where it packs the codes as well.
-            as_they_are = in_integers.intersection(tensor.layers) and tensor.tensor not in plan.packed
-            encoded[tensor.tensor] = codes if as_they_are else with_narrow_scales(codes, weight)
-    return encoded
+
+    def encoded(tensor: TensorPlan) -> Codes:
+        assert tensor.given is not None
+        weight = model.weights[tensor.tensor]
+        codes = tensor.given.encode(weight, tensor.axis)
+        # In integer layers the file stores narrow scales only where it packs the codes as well.
+        as_they_are = in_integers.intersection(tensor.layers) and tensor.tensor not in plan.packed
+        return codes if as_they_are else with_narrow_scales(codes, weight)
+
+    tensors = [tensor for tensor in plan.quantized if tensor.given is not None]
+    results = in_order(encoded, tensors, threads=cores(), ahead=0)
+    tracked = progress.track(results, f"encoding {plan.title}", total=len(tensors))
+    return {tensor.tensor: codes for tensor, codes in zip(tensors, tracked, strict=True)}
 
 
 def assembled(

@@ -22,11 +22,12 @@ import numpy as np
 import numpy.typing as npt
 
 from lowbit.graph.ops import Layer
+from lowbit.processor import cores, in_order
 from lowbit.quantization.solving.closest_vector import closest
 from lowbit.quantization.solving.effort import Effort
 from lowbit.quantization.solving.gptq import coordinate_descent, gptq
 from lowbit.quantization.solving.grids import BookGrid
-from lowbit.quantization.solving.linear import EXACT_COLUMNS, EXACT_LEVELS
+from lowbit.quantization.solving.linear import EXACT_COLUMNS, EXACT_LEVELS, PART_CELLS, TWO_PARTS_FROM
 from lowbit.quantization.solving.problem import Floats, Problem, Single, objective
 from lowbit.quantization.solving.stored_scales import stored_scales
 from lowbit.schemes.clusters import ClusterCodes, Clusters
@@ -105,10 +106,8 @@ def _solve(
     for turn in range(effort.rounds + 2):
         books, scale = stored(books, scale)
         grid = _grid(books, book, scale if scheme.scaled else None)
-        starts = [] if codes is None else [grid.levels(codes)]
-        if turn <= effort.rounds:
-            starts.append(gptq(target, problem.factor, grid))
-        rounded = _best_descent(problem, grid, starts, effort)
+        start = None if codes is None else grid.levels(codes)
+        rounded = _rounded(problem, grid, start, effort, anew=turn <= effort.rounds)
         if effort.exact and target.shape[2] <= EXACT_COLUMNS and levels <= EXACT_LEVELS:
             rounded = _exact(target, matrix, grid, rounded)
         codes = grid.codes(rounded)
@@ -129,6 +128,24 @@ def _book_of_rows(scheme: Clusters, shape: tuple[int, ...]) -> npt.NDArray[np.in
     groups, rows, columns = shape
     shared = scheme.blocks((groups * rows, columns), 0)
     return np.broadcast_to(shared.spread(np.arange(shared.count)), (groups * rows, 1)).reshape(groups, rows)
+
+
+def _rounded(problem: Problem, grid: BookGrid, start: Single | None, effort: Effort, *, anew: bool) -> Single:
+    """The best codes for code books, from those at hand and `anew`; rows of large layers in parts, on threads."""
+    parts = problem.parts(PART_CELLS, two_from=TWO_PARTS_FROM)
+    ends = np.cumsum([part.weights.shape[1] for part in parts])
+
+    def rounded(numbered: tuple[Problem, int]) -> Single:
+        part, end = numbered
+        rows = np.arange(end - part.weights.shape[1], end)
+        here = grid if len(parts) == 1 else grid.rows(rows)
+        starts = [] if start is None else [start[:, rows]]
+        if anew:
+            starts.append(gptq(part.weights, part.factor, here))
+        return _best_descent(part, here, starts, effort)
+
+    threads = min(len(parts), cores())
+    return np.concatenate(list(in_order(rounded, zip(parts, ends, strict=True), threads=threads)), axis=1)
 
 
 def _best_descent(problem: Problem, grid: BookGrid, starts: list[Single], effort: Effort) -> Single:

@@ -18,6 +18,7 @@ judging on the rest, and the other way round.
 """
 
 import math
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +30,7 @@ from lowbit.quantization.solving.grids import UniformGrid
 from lowbit.quantization.solving.problem import Floats, Problem, Single, damped, objective
 
 RIDGES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)  # of the re-fit
+EVERY = 2  # so many of them are tried at first
 ROUNDING_RIDGES = (0.003, 0.03, 0.3, 3.0)
 UNJUDGED, ROUNDING_UNJUDGED = 3.0, 0.3  # where there is nothing to judge on
 ENOUGH = 0.9  # of what the best ridge wins: of those that win as much the strongest is taken
@@ -79,23 +81,35 @@ def refit_ridge(weights: Floats, moments: Moments, typical: Doubles) -> float | 
     weights = weights[:, rows]
     missing = [half.cross[:, rows] - weights @ half.second for half in moments.halves]
 
-    def gain(ridge: float) -> float:
-        total = 0.0
-        for fitted, judge in ((0, 1), (1, 0)):
-            second = ridged(moments.halves[fitted].second, ridge, typical)
-            transposed = np.asarray(missing[fitted].transpose(0, 2, 1), np.float32)
-            step = np.linalg.solve(second, transposed).transpose(0, 2, 1)
-            total += float((step * (2 * missing[judge] - step @ moments.halves[judge].second)).sum())
-        return total if math.isfinite(total) else -math.inf  # of values whose squares are beyond float32
+    def gain(ridge: float, fitted: int) -> float:
+        judge = moments.halves[1 - fitted]
+        second = ridged(moments.halves[fitted].second, ridge, typical)
+        transposed = np.asarray(missing[fitted].transpose(0, 2, 1), np.float32)
+        step = np.linalg.solve(second, transposed).transpose(0, 2, 1)
+        won = float((step * (2 * missing[1 - fitted] - step @ judge.second)).sum())
+        return won if math.isfinite(won) else -math.inf  # of values whose squares are beyond float32
 
     gains: dict[float, float] = {}
     best = 0.0
-    strongest_first = RIDGES[::-1]
-    for ridge, won in zip(strongest_first, in_order(gain, strongest_first, threads=cores(), ahead=0), strict=True):
+    # Every second one, strongest first, and then the one before the strongest that wins enough.
+    first = RIDGES[::-EVERY]
+    for ridge, won in _sums(gain, first):
         gains[ridge], best = won, max(best, won)
         if best > 0 and won < ENOUGH * best:
             break  # it is too weak, and so are the others
-    return max((ridge for ridge, won in gains.items() if won > 0 and won >= ENOUGH * best), default=None)
+    chosen = max((ridge for ridge, won in gains.items() if won > 0 and won >= ENOUGH * best), default=None)
+    stronger = [ridge for ridge in RIDGES if chosen is not None and ridge > chosen and ridge not in first]
+    for ridge, won in _sums(gain, stronger[:1]):
+        chosen = ridge if won >= ENOUGH * max(best, won) else chosen
+    return chosen
+
+
+def _sums(part: Callable[[float, int], float], ridges: Sequence[float]) -> Iterator[tuple[float, float]]:
+    """Each ridge with the sum of what `part` says of it for both halves, which threads share."""
+    trials = [(ridge, half) for ridge in ridges for half in (0, 1)]
+    parts = in_order(lambda trial: part(*trial), trials, threads=cores(), ahead=0)
+    for ridge in ridges:
+        yield ridge, next(parts) + next(parts)
 
 
 def rounding_ridge(target: Floats, moments: Moments, typical: Doubles, bits: int) -> float:
@@ -114,13 +128,14 @@ def rounding_ridge(target: Floats, moments: Moments, typical: Doubles, bits: int
     scale = np.maximum(COVERED / top * np.abs(weights).max(axis=2, keepdims=True), 1e-30).astype(np.float32)
     grid = UniformGrid(scale, np.zeros_like(scale), np.zeros(weights.shape[2], np.intp), -top, top)
 
-    def loss(ridge: float) -> float:
-        total = 0.0
-        for fitted, judge in (moments.halves, moments.halves[::-1]):
-            problem = Problem.of(weights, ridged(fitted.second, ridge, typical, damping=DAMPING))
-            rounded = problem.stored(gptq(problem.weights, problem.factor, grid))
-            total += float(objective(weights, rounded, judge.second).sum())
-        return total
+    def loss(ridge: float, half: int) -> float:
+        fitted, judge = moments.halves[half], moments.halves[1 - half]
+        problem = Problem.of(weights, ridged(fitted.second, ridge, typical, damping=DAMPING))
+        rounded = problem.stored(gptq(problem.weights, problem.factor, grid))
+        return float(objective(weights, rounded, judge.second).sum())
 
-    losses = dict(zip(ROUNDING_RIDGES, in_order(loss, ROUNDING_RIDGES, threads=cores()), strict=True))
-    return min(ROUNDING_RIDGES, key=losses.__getitem__)
+    # The loss falls and then rises with the ridge: behind the better of the middle two lies the only other candidate.
+    weakest, weak, strong, strongest = ROUNDING_RIDGES
+    losses = dict(_sums(loss, (weak, strong)))
+    losses |= dict(_sums(loss, (weakest if losses[weak] <= losses[strong] else strongest,)))
+    return min(sorted(losses), key=losses.__getitem__)
