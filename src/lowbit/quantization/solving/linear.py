@@ -35,7 +35,7 @@ from lowbit.schemes.linear import Linear, LinearCodes, power_above
 
 NARROWEST = 0.45
 NUDGES = (0.97, 1.03, 0.94, 1.06, 0.985, 1.015)  # factors on the scale that the highest effort tries in the end
-CANDIDATE_CELLS = 1 << 23  # weights of all candidates that are rounded together: 32 MB
+CANDIDATE_CELLS = 1 << 22  # weights of all candidates that one thread rounds together: 16 MB, five times in memory
 PART_CELLS = 1 << 19  # weights of a layer's rows that one thread solves by themselves
 # From so many on there are two parts: each goes through all columns, so more take longer than they save.
 TWO_PARTS_FROM = 1 << 15
