@@ -11,7 +11,6 @@ from lowbit.quantization.solving.problem import Problem, objective
 from lowbit.quantization.solving.refit import refit_weights
 from lowbit.quantization.solving.ridge import (
     DAMPING,
-    EVERY,
     RIDGES,
     ROUNDING_RIDGES,
     ROUNDING_UNJUDGED,
@@ -75,23 +74,13 @@ def test_the_ridge_of_the_re_fit_grows_as_positions_become_few(seed):
 @pytest.mark.parametrize(("count", "all_tried"), [(200, True), (1, False)])
 def test_ridges_weaker_than_one_that_loses_are_not_tried(monkeypatch, count, all_tried):
     weights, positions = layer(0)
-    moments, ridges = moments_of(*positions(count * COLUMNS)), []
+    moments, solve, solved = moments_of(*positions(count * COLUMNS)), np.linalg.solve, []
     monkeypatch.setattr(ridge, "cores", lambda: 1)
-    monkeypatch.setattr(ridge, "ridged", lambda second, one, *rest: ridges.append(one) or ridged(second, one, *rest))
+    monkeypatch.setattr(np.linalg, "solve", lambda *given: solved.append(1) or solve(*given))
     tried = chosen(weights, moments)
-    assert (RIDGES[0] in ridges) == all_tried
-    assert len(set(ridges)) <= len(RIDGES[::-EVERY]) + 1
+    assert (len(solved) == 2 * len(RIDGES)) == all_tried
     assert tried >= RIDGES[0]
     assert (tried > RIDGES[0]) or all_tried
-
-
-@pytest.mark.parametrize("count", [1, 2, 4, 10, 30, 100])
-def test_half_of_the_ridges_tell_as_much_as_all(monkeypatch, count):
-    weights, positions = layer(count)
-    moments = moments_of(*positions(count * COLUMNS))
-    found = chosen(weights, moments)
-    monkeypatch.setattr(ridge, "EVERY", 1)
-    assert 0.3 < found / chosen(weights, moments) < 3.4
 
 
 @pytest.mark.parametrize("positions_per_column", [1, 2])

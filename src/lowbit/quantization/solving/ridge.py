@@ -30,7 +30,6 @@ from lowbit.quantization.solving.grids import UniformGrid
 from lowbit.quantization.solving.problem import Floats, Problem, Single, damped, objective
 
 RIDGES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)  # of the re-fit
-EVERY = 2  # so many of them are tried at first
 ROUNDING_RIDGES = (0.003, 0.03, 0.3, 3.0)
 UNJUDGED, ROUNDING_UNJUDGED = 3.0, 0.3  # where there is nothing to judge on
 ENOUGH = 0.9  # of what the best ridge wins: of those that win as much the strongest is taken
@@ -91,17 +90,11 @@ def refit_ridge(weights: Floats, moments: Moments, typical: Doubles) -> float | 
 
     gains: dict[float, float] = {}
     best = 0.0
-    # Every second one, strongest first, and then the one before the strongest that wins enough.
-    first = RIDGES[::-EVERY]
-    for ridge, won in _sums(gain, first):
+    for ridge, won in _sums(gain, RIDGES[::-1]):  # strongest first
         gains[ridge], best = won, max(best, won)
         if best > 0 and won < ENOUGH * best:
             break  # it is too weak, and so are the others
-    chosen = max((ridge for ridge, won in gains.items() if won > 0 and won >= ENOUGH * best), default=None)
-    stronger = [ridge for ridge in RIDGES if chosen is not None and ridge > chosen and ridge not in first]
-    for ridge, won in _sums(gain, stronger[:1]):
-        chosen = ridge if won >= ENOUGH * max(best, won) else chosen
-    return chosen
+    return max((ridge for ridge, won in gains.items() if won > 0 and won >= ENOUGH * best), default=None)
 
 
 def _sums(part: Callable[[float, int], float], ridges: Sequence[float]) -> Iterator[tuple[float, float]]:
@@ -134,8 +127,5 @@ def rounding_ridge(target: Floats, moments: Moments, typical: Doubles, bits: int
         rounded = problem.stored(gptq(problem.weights, problem.factor, grid))
         return float(objective(weights, rounded, judge.second).sum())
 
-    # The loss falls and then rises with the ridge: behind the better of the middle two lies the only other candidate.
-    weakest, weak, strong, strongest = ROUNDING_RIDGES
-    losses = dict(_sums(loss, (weak, strong)))
-    losses |= dict(_sums(loss, (weakest if losses[weak] <= losses[strong] else strongest,)))
-    return min(sorted(losses), key=losses.__getitem__)
+    losses = dict(_sums(loss, ROUNDING_RIDGES))
+    return min(ROUNDING_RIDGES, key=losses.__getitem__)
