@@ -19,9 +19,7 @@ from lowbit.graph.columns import convolution_pads
 from lowbit.graph.ops import Layer
 
 HALVES = 2
-CACHED = (
-    1 << 20
-)  # bytes of the groups whose columns are summed together: all at once would go through memory five times
+CACHED = 1 << 20  # bytes of columns that are summed together: all groups at once would go through memory five times
 CENTERED_ROWS = 256  # rows of second moments centered at a time: all at once would double the memory
 
 Array = npt.NDArray[np.floating[Any]]
