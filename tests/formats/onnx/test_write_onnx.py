@@ -227,7 +227,8 @@ def test_codes_take_their_bits_and_no_more(model, recipe, bits, tmp_path):
     quantized, path = saved(model, recipe, tmp_path)
     ledger = read_ledger(path)
     weights = quantized.graph.weights
-    assert {codes.bits for codes in weights.values()} == {bits, bits + 1} if bits < 8 else {bits}
+    widths = {codes.bits for codes in weights.values()}
+    assert widths == {bits} if bits > 8 else min(widths) == bits < max(widths) <= 8  # small weights get more
     wanted = sum(np.prod(codes.shape) * codes.bits for codes in weights.values())
     assert wanted / 8 <= ledger.bytes["codes"] <= wanted / 8 + len(weights) * 4
 
