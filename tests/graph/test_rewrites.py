@@ -51,6 +51,13 @@ def weights_as_inputs():
     return proto
 
 
+def hard_swish():
+    nodes = [("Add", ["x", "three"], ["a"], {}), ("Clip", ["a", "zero", "six"], ["c"], {}),
+             ("Mul", ["x", "c"], ["m"], {}), ("Div", ["m", "six"], ["y"], {})]  # fmt: skip
+    numbers = {"zero": np.float32(0), "three": np.float32(3), "six": np.float32(6)}
+    return shaped(make(nodes, {"x": [2, 3]}, ["y"], numbers, opset=13))
+
+
 def norm_behind_convolution():
     nodes = [
         ("Conv", ["x", "w"], ["c"], {}),
@@ -258,6 +265,12 @@ CASES = {
         lambda m: (operators(m), [value.name for value in m.graph[0].inputs]),
         (["MatMul", "Add"], ["x", "w"]),
         (["Gemm"], ["x", "w", "b"]),
+    ),
+    "write_hard_swishes": (
+        hard_swish,
+        lambda m: (operators(m), m.graph.outputs[0].name, m.opset_imports[""]),
+        (["Add", "Clip", "Mul", "Div"], "y", 13),
+        (["Add", "Clip", "Mul", "HardSwish"], "y", 14),
     ),
     "merge_transposes": (
         lambda: after(("Transpose", ["r"], ["t"], {"perm": [1, 0]}), ("Transpose", ["t"], ["u"], {"perm": [1, 0]}),

@@ -2,8 +2,9 @@
 
 A rewrite takes an `ir.Model` and changes it in place, as the passes of onnx_ir do, and says whether it did; a check is
 one that changes nothing. They are repeated until nothing changes: so a network becomes the same graph whichever
-exporter wrote it. All are exact but three, which round to float32 once: other float types converted, Gemm factors and
-batch norms folded into weights. Bodies of If, Loop and Scan that stay keep their nodes; weights move to the main graph.
+exporter wrote it. All are exact but four, which round to float32 once: other float types converted, Gemm factors and
+batch norms folded into weights, a hard swish computed in one go. Bodies of If, Loop and Scan that stay keep their
+nodes; weights move to the main graph.
 """
 
 from collections import Counter
@@ -22,6 +23,7 @@ from lowbit.graph.rewrites.branches import take_known_branches
 from lowbit.graph.rewrites.constants import fold_constants
 from lowbit.graph.rewrites.duplicates import merge_duplicates
 from lowbit.graph.rewrites.flattened_rows import fold_flattened_transposes
+from lowbit.graph.rewrites.hard_swish import write_hard_swishes
 from lowbit.graph.rewrites.known_sizes import write_known_sizes
 from lowbit.graph.rewrites.no_ops import remove_no_ops
 from lowbit.graph.rewrites.noted_sizes import forget_named_sizes
@@ -174,6 +176,7 @@ REWRITES: tuple[tuple[Rewrite, ...], ...] = (
         write_biases,
         write_gemms,
         fold_batch_norms,
+        write_hard_swishes,
         merge_transposes,
         move_transposes,
         merge_reshapes,
