@@ -141,15 +141,12 @@ def test_a_tensor_of_any_size_is_kept_to_eleven_bits(exponent):
     np.testing.assert_allclose(kept.restored(), x, rtol=2.0**-11, atol=2.0**-149)
 
 
-@pytest.mark.parametrize(("farthest", "kind"), [(20.0, np.uint16), (2000.0, np.float16)])
-def test_sixteen_bits_are_spaced_as_the_values_are(farthest, kind):
-    x = np.random.default_rng(0).normal(0, 1, 4096).astype(np.float32)
-    x[0], x[1:9] = farthest, 0.0
-    kept = frontier.Compact.of(x, None)
-    assert kept.values.dtype == kind
-    restored = kept.restored()
-    assert np.square(restored - x).mean() < 10 ** (-7.3) * np.square(x).mean()
-    assert not restored[1:9].any()
+def test_channels_much_smaller_than_others_are_kept_as_closely():
+    """Each depthwise channel is fitted by itself: noise of even steps, small beside the others, is not beside it."""
+    x = np.random.default_rng(0).normal(0, 1, (2, 2, 500)).astype(np.float32)
+    x[:, 1] *= 1e-3
+    error = frontier.Compact.of(x, None).restored() - x
+    assert (np.square(error).mean(axis=(0, 2)) < 10 ** (-7) * np.square(x).mean(axis=(0, 2))).all()
 
 
 @pytest.mark.parametrize("bits", [8, 16])

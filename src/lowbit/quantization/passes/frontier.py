@@ -5,7 +5,6 @@ batch, the tensors that nodes from a position on read of what is there before it
 between. They may be kept in fewer bytes (`Compact`): the earlier a cut fits into memory, the less is run again.
 """
 
-import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,17 +22,11 @@ Kept = Mapping[str, "Array | Compact"]
 
 HALF_TOP = 15  # the largest magnitude becomes less than 2^15: half of what float16 holds
 LEAST_EXPONENT = -126  # of float32
-MOST_STEPS = (1 << 16) - 2  # from the lowest to the highest of 16 bits, with one to spare for a rounded zero point
-FARTHEST = 32.0  # times a tensor's root mean square: so far apart, 2^16 levels have errors of -77 dB
-SPANS = 1e-15, 1e15  # between which float32 holds the sum of the squares
 
 
 @dataclass(frozen=True)
 class Compact:
-    """A float tensor in fewer bytes: on its grid as codes, exactly; else in 16 bits, with errors of -77 dB or less.
-
-    These are evenly spaced, which is computed four times as fast, unless the largest value is so far from most others
-    that float16 (11 bits) is closer.
+    """A float tensor in fewer bytes: on its grid as codes, exactly; else in float16 (11 bits, errors of -77 dB).
 
     Attributes:
         values: codes (uint8, uint16), or float16, in the tensor's shape.
@@ -49,27 +42,14 @@ class Compact:
     @staticmethod
     def of(x: Array, grid: ActivationGrid | None) -> "Compact | Array":
         """A tensor, which has already been rounded to its grid if it has one; what is not float32 stays as it is."""
-        if x.dtype != np.float32 or not x.size:
+        if x.dtype != np.float32:
             return x
         if grid is not None:
-            return Compact.on(x, grid)
-        low, high = min(float(x.min()), 0.0), max(float(x.max()), 0.0)
-        if SPANS[0] < high - low < SPANS[1]:
-            flat = x.reshape(-1)
-            if high - low <= FARTHEST * math.sqrt(float(flat @ flat) / x.size):
-                scale = (high - low) / MOST_STEPS
-                return Compact.on(x, ActivationGrid(scale, round(-low / scale), 16))
-        largest = max(-low, high)
-        scale = 2.0 ** max(math.frexp(largest)[1] - HALF_TOP, LEAST_EXPONENT) if math.isfinite(largest) else 1.0
+            codes = np.rint(x / np.float32(grid.scale)) + np.float32(grid.zero_point)
+            return Compact(codes.astype(f"uint{grid.bits}"), grid.scale, grid.zero_point)
+        largest = float(np.abs(x).max(initial=0.0))
+        scale = 2.0 ** max(np.frexp(largest)[1] - HALF_TOP, LEAST_EXPONENT) if np.isfinite(largest) else 1.0
         return Compact((x / np.float32(scale)).astype(np.float16), scale)
-
-    @staticmethod
-    def on(x: Array, grid: ActivationGrid) -> "Compact":
-        """A tensor as codes of a grid that reaches as far."""
-        codes = x / np.float32(grid.scale)
-        np.rint(codes, out=codes)
-        codes += np.float32(grid.zero_point)
-        return Compact(codes.astype(f"uint{grid.bits}"), grid.scale, grid.zero_point)
 
     @property
     def nbytes(self) -> int:
@@ -79,8 +59,7 @@ class Compact:
     def restored(self) -> Array:
         """The tensor as float32."""
         levels = self.values.astype(np.float32)
-        if self.zero_point:
-            levels -= np.float32(self.zero_point)
+        levels -= np.float32(self.zero_point)
         levels *= np.float32(self.scale)
         return levels
 
