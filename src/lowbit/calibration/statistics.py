@@ -125,8 +125,9 @@ def calibrate(
     for run, outputs in progress.track(results, "calibrating", total=len(batches)):
         for name in checked_outputs:
             _require_finite(name, outputs[name])
+        found = outputs | float_inputs(run.inputs)
         for name in names:
-            summary = _summary(outputs | float_inputs(run.inputs), name, histograms=histograms)
+            summary = _summary(found, name, histograms=histograms)
             statistics[name] = _updated(statistics.get(name), name, *summary)
         count += len(run)
     return Statistics(tensors=statistics, images=count, fingerprint=data.fingerprint())
