@@ -54,7 +54,10 @@ def test_what_does_not_fit_is_decoded_again(images, kept):
 
 
 def test_another_size_decodes_anew(images):
+    """However a set comes by it."""
     keeping = images[0].keeping()
-    inputs(keeping)
-    other = lowbit.open_images(keeping, lowbit.Preprocessing(2 * SIDE, SIDE))
-    assert inputs(other).shape == (COUNT, 3, 2 * SIDE, SIDE)
+    wanted = inputs(keeping)
+    how = lowbit.Preprocessing(2 * SIDE, SIDE)
+    for other in (lowbit.open_images(keeping, how), dataclasses.replace(keeping, preprocessing=how)):
+        assert inputs(other).shape == (COUNT, 3, 2 * SIDE, SIDE)
+    np.testing.assert_array_equal(inputs(keeping), wanted)

@@ -146,7 +146,7 @@ class Images:
                     remedy="Give normalized arrays of the model's own shape, or images.",
                 )
             return x
-        if self.kept is not None and (known := self.kept.get(place)) is not None:
+        if self.kept is not None and (known := self.kept.get(place, p)) is not None:
             return p.apply(known)
         pixels = source.pixels(place, p.channels)
         if index not in self._noted:
@@ -154,7 +154,7 @@ class Images:
             self._noted[index] = digest_of(pixels)
         resized = decode.resize(p.cropped(pixels), p.height, p.width) if source.resizable else pixels
         if self.kept is not None:
-            self.kept.keep(place, resized, self._noted[index])
+            self.kept.keep(place, p, resized, self._noted[index])
         return p.apply(resized)
 
     def keeping(self) -> "Images":
@@ -278,7 +278,7 @@ def open_images(
     """
     images = source if isinstance(source, Images) else Images(_opened(source, preprocessing, classes, values), None)
     if preprocessing is not None:
-        images = dataclasses.replace(images, preprocessing=preprocessing, kept=None)
+        images = dataclasses.replace(images, preprocessing=preprocessing)
     if classes is not None and images.class_names != tuple(classes):
         if images.class_names is not None:
             raise DataError(

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from lowbit.data.decode import Pixels
+from lowbit.graph.preprocessing import Preprocessing
 
 MEMORY = 48 << 20  # bytes: 334 images of 224x224; the others are decoded in every pass
 
@@ -18,18 +19,18 @@ class KeptPixels:
 
     def __init__(self, memory: int = MEMORY) -> None:
         self.digests: dict[Path, str] = {}
-        self._pixels: dict[Path, Pixels] = {}
+        self._pixels: dict[tuple[Path, Preprocessing], Pixels] = {}
         self._left = memory
 
-    def get(self, place: object) -> Pixels | None:
-        """The pixels of a file; None if they were not kept."""
-        return self._pixels.get(place) if isinstance(place, Path) else None
+    def get(self, place: object, how: Preprocessing) -> Pixels | None:
+        """The pixels of a file for this preprocessing; None if they were not kept."""
+        return self._pixels.get((place, how)) if isinstance(place, Path) else None
 
-    def keep(self, place: object, pixels: Pixels, digest: str) -> None:
+    def keep(self, place: object, how: Preprocessing, pixels: Pixels, digest: str) -> None:
         """Keep the pixels of a file, if it is one and they fit, and the digest of what was decoded."""
         if not isinstance(place, Path):
             return
         self.digests[place] = digest
-        if pixels.nbytes <= self._left and place not in self._pixels:
+        if pixels.nbytes <= self._left and (place, how) not in self._pixels:
             self._left -= pixels.nbytes
-            self._pixels[place] = np.array(pixels)  # they may be the middle of a larger image
+            self._pixels[place, how] = np.array(pixels)  # they may be the middle of a larger image
