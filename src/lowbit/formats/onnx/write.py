@@ -26,6 +26,7 @@ from lowbit.formats.onnx.float_islands import write_float_islands
 from lowbit.formats.onnx.float_types import write_float_types, write_float_types_for_openvino
 from lowbit.formats.onnx.float_volumes import with_float_volumes
 from lowbit.formats.onnx.float_zero_points import write_float_zero_points
+from lowbit.formats.onnx.integer_tables import write_integer_tables
 from lowbit.formats.onnx.integer_weights import write_integer_weights
 from lowbit.formats.onnx.integers import absorb_activations, write_conversions
 from lowbit.formats.onnx.lines import write_lines_as_images
@@ -130,7 +131,7 @@ INTEGER_REWRITES: Mapping[str, tuple[Callable[[QuantizedGraph], QuantizedGraph],
 INTEGERS: tuple[Rewrite, ...] = (absorb_activations, write_averages, write_integer_weights)
 CONVERSIONS: tuple[Rewrite, ...] = (write_conversions, write_float_islands)
 CODES: tuple[Rewrite, ...] = (write_codes, write_tables, write_halves, write_metadata, write_byte_input)
-ENDING: tuple[Rewrite, ...] = (fill_scans, drop_unused, drop_names, drop_assumed, drop_shapes)
+ENDING: tuple[Rewrite, ...] = (write_integer_tables, fill_scans, drop_unused, drop_names, drop_assumed, drop_shapes)
 GRAPH_REWRITES: Mapping[str, tuple[Rewrite, ...]] = {
     AS_PLANNED: (
         *(write_float_values, absorb_activations, write_integer_weights, *CONVERSIONS, *CODES),
