@@ -508,3 +508,38 @@ def test_files_of_others_are_counted_with_their_bodies(tmp_path):
     costs = {layer.node: layer for layer in cost(model).layers}
     assert costs.keys() == wanted.keys()
     assert costs["lstm.W"].macs == costs["lstm.R"].macs == 4 * STATE * STATE * costs["lstm.W"].input_shape[0]
+
+
+def normalized_embedding():
+    """A block as in Llama: what was looked up is divided by its size, its products turned by sines of positions."""
+    weights = {"table": drawn(1, 96, 64), "w": drawn(2, 64, 64), "v": drawn(3, 64, 96), "one": np.float32(1e-5)}
+    weights |= {"sines": drawn(4, 32, 64), "power": np.float32(2)}
+    nodes = [make_node("Gather", "table ids", "h", name="words"), make_node("Gather", "sines places", "s", name="turn")]
+    nodes += [make_node("Pow", "h power", "p"), make_node("ReduceMean", "p", "m", axes=[-1], keepdims=1)]
+    nodes += [make_node("Add", "m one", "e"), make_node("Sqrt", "e", "r"), make_node("Reciprocal", "r", "i")]
+    nodes += [make_node("Mul", "h i", "n"), make_node("MatMul", "n w", "a", name="first"), make_node("Mul", "a s", "b")]
+    nodes += [make_node("Add", "h b", "c"), make_node("MatMul", "c v", "y", name="last")]
+    shapes = {"ids": ["n", 7], "places": [1, 7]}
+    types = dict.fromkeys(shapes, TensorProto.INT64)
+    return make(nodes, shapes, {"y": ["n", 7, 96]}, weights, types=types)
+
+
+@pytest.mark.parametrize("recipe", ["linear8", "int8"])
+def test_an_embedding_that_is_divided_by_its_own_size_is_a_weight(recipe, tmp_path):
+    """Sines of positions, which other activations are multiplied with, are none."""
+    proto = normalized_embedding()
+    model = lowbit.load(proto)
+    assert "words" in {weight.node for weight in all_weights(model)}
+    assert "turn" not in {weight.node for weight in all_weights(model)}
+    given = {"ids": np.random.default_rng(0).integers(0, 96, (16, 7)), "places": np.arange(7)[None]}
+    calibration = [{"ids": ids[None], "places": given["places"]} for ids in given["ids"]]
+    path = lowbit.quantize(model, recipe, **({"calibration": calibration} if recipe == "int8" else {})).save(
+        tmp_path / "q.onnx"
+    )
+    counted = read_ledger(path)
+    assert counted.counts["codes"] == 96 * 64 + 64 * 64 + 64 * 96
+    assert "words" in {layer.node for layer in counted.layers}
+    assert {row.node for row in cost(model).layers} >= {"words", "first", "last"}
+    exact = runs(proto.SerializeToString(), given)["y"]
+    for engine in ("onnxruntime", "openvino"):
+        assert relative_error(runs(path, given, engine)["y"], exact) < {"linear8": 0.02, "int8": 0.15}[recipe]

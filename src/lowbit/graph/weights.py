@@ -31,6 +31,8 @@ WEIGHT_INPUTS: dict[str, tuple[int, ...]] = {
     **dict.fromkeys(RECURRENT, (1, 2)),
 }
 BIAS_INPUTS = {"Conv": 2, "ConvTranspose": 2, "Gemm": 2, **dict.fromkeys(RECURRENT, 3)}
+# So many tensors behind a factor are looked at for the embedding that it was computed from: a norm's, a gate's.
+NEAR = 64
 # What an embedding may pass on its way to a product without being changed.
 MOVING = frozenset(("Unsqueeze", "Squeeze", "Reshape", "Transpose", "Concat", "Slice", "Cast", "Expand", "Identity"))
 
@@ -114,16 +116,35 @@ def _constants(node: Node) -> Iterator[tuple[int, Value, np.ndarray]]:
 
 
 def is_factor(value: Value) -> bool:
-    """Whether other activations are multiplied with what was looked up: sines of positions, which no training set."""
+    """Whether other activations are multiplied with what was looked up: sines of positions, which no training set.
+
+    Not by what is computed from it itself: RMSNorm multiplies each entry of an embedding with its own size.
+    """
     pending, seen = [value], {value}
     while pending:
         for user, index in pending.pop().uses():
-            if user.op_type == "Mul" and constant(user.inputs[1 - index]) is None:
+            if user.op_type == "Mul" and not _comes_from(user.inputs[1 - index], value):
                 return True
             if user.op_type == "Concat" or (user.op_type in MOVING and index == 0):
                 pending += [output for output in user.outputs if output not in seen]
                 seen |= set(user.outputs)
     return False
+
+
+def _comes_from(value: Value | None, source: Value) -> bool:
+    """Whether a tensor is constant, or computed from `source` within `NEAR` nodes."""
+    if value is None or constant(value) is not None:
+        return True
+    pending, seen = [value], {value}
+    while pending and len(seen) < NEAR:
+        node = pending.pop(0).producer()
+        for read in node.inputs if node is not None else ():
+            if read is source:
+                return True
+            if read is not None and read not in seen:
+                seen.add(read)
+                pending.append(read)
+    return value is source
 
 
 def channel_axis(node: Node, index: int, rank: int) -> int:

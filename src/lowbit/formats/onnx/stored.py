@@ -11,7 +11,7 @@ import onnx
 from onnx import AttributeProto, GraphProto, NodeProto, TensorProto, numpy_helper
 
 from lowbit.errors import ModelError
-from lowbit.graph.weights import BIAS_INPUTS, MOVING, WEIGHT_INPUTS, weight_name
+from lowbit.graph.weights import BIAS_INPUTS, MOVING, NEAR, WEIGHT_INPUTS, weight_name
 
 NARROW = frozenset((TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.FLOAT, TensorProto.DOUBLE))
 # Operators whose result has the type of an input other than the first.
@@ -157,17 +157,29 @@ class StoredGraph:
 
     def _is_factor(self, name: str) -> bool:
         """Whether other activations are multiplied with a tensor, see `graph.weights.is_factor`."""
-        pending, seen = [name], {name}
+        source, pending, seen = name, [name], {name}
         while pending:
             name = pending.pop()
             for node in self.readers.get(name, ()):
                 others = [read for read in node.input if read not in self.tensors and read not in self.producers]
-                if node.op_type == "Mul" and others != [name]:
+                if node.op_type == "Mul" and not all(read == name or self._comes_from(read, source) for read in others):
                     return True
                 if node.op_type == "Concat" or (node.op_type in MOVING and node.input[0] == name):
                     pending += [output for output in node.output if output not in seen]
                     seen |= set(node.output)
         return False
+
+    def _comes_from(self, name: str, source: str) -> bool:
+        """Whether a tensor is computed from `source` within a few nodes, see `graph.weights`."""
+        pending, seen = [name], {name}
+        while pending and len(seen) < NEAR:
+            node = self.makers.get(pending.pop(0))
+            new = [read for read in node.input if read not in seen] if node is not None else []
+            if source in new:
+                return True
+            seen.update(new)
+            pending += new
+        return name == source
 
     @cached_property
     def makers(self) -> dict[str, NodeProto]:
