@@ -12,6 +12,7 @@ import pytest
 import doctored
 import lowbit
 import networks
+from graphs import make, make_node
 from lowbit.calibration.answers import float_answers
 from lowbit.calibration.batches import as_runs
 from lowbit.calibration.divergence import mean_kl
@@ -204,3 +205,19 @@ def test_a_file_that_answers_with_no_numbers_is_infinitely_far():
     assert treatment.is_noticeable(replace(float_file, metric=None), float_file)
     assert not treatment.is_noticeable(FileFigures(0.9, 0.001, 100), float_file)
     assert treatment.is_noticeable(FileFigures(0.85, 0.001, 100), float_file)
+
+
+def test_tensors_that_are_not_counted_by_samples_do_not_stop_the_diagnosis():
+    """A table of positions has one row, however many samples there are; windows have several of each."""
+    generator = np.random.default_rng(0)
+    drawn = {name: generator.normal(size=(16, 16)).astype(np.float32) / 4 for name in ("w", "p", "q")}
+    weights = {**drawn, "table": generator.normal(size=(1, 8, 16)).astype(np.float32), "half": np.array([-1, 4, 16])}
+    nodes = [make_node("Shape", "x", "size"), make_node("ConstantOfShape", "size", "zeros", name="zeros")]
+    nodes += [make_node("ReduceMax", "zeros", "zero", axes=[0], keepdims=1), make_node("Add", "zero table", "places")]
+    nodes += [make_node("MatMul", "places p", "at", name="positions"), make_node("MatMul", "x w", "h", name="first")]
+    nodes += [make_node("Add", "h at", "s"), make_node("Reshape", "s half", "r"), make_node("Tanh", "r", "t")]
+    nodes += [make_node("MatMul", "t q", "y", name="windows")]
+    model = lowbit.load(make(nodes, {"x": ["n", 8, 16]}, ["y"], weights))
+    x = generator.normal(size=(40, 8, 16)).astype(np.float32)
+    found = diagnose(model, {"x": x[:20]}, "int8", calibration={"x": x[20:]})
+    assert {layer.node for layer in found.layers} == {"positions", "first", "windows"}

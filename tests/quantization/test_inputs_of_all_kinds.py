@@ -5,6 +5,7 @@ import pytest
 
 import lowbit
 import many_inputs
+from graphs import make, make_node, relative_error
 from lowbit.calibration.batches import as_runs, samples_per_run
 from lowbit.data.opening import open_data
 from lowbit.engines import fed, installed_engines, open_session
@@ -72,3 +73,20 @@ def test_a_batch_size_that_the_model_does_not_take_is_refused(tmp_path):
     file = lowbit.quantize(model, "float").save(tmp_path / "float.onnx")
     with pytest.raises(DataError, match="takes 4 samples a run, not batches of 3"):
         lowbit.measure([file], open_data(case.samples(8), model), conditions=lowbit.Conditions(batch=3))
+
+
+@pytest.mark.parametrize("recipe", ["int8", "linear4"])
+def test_sums_with_what_is_the_same_for_all_samples(recipe, tmp_path):
+    """A table of positions that passes a layer of its own has one row, which is added to those of all samples."""
+    generator = np.random.default_rng(0)
+    weights = {name: generator.normal(size=(64, 64)).astype(np.float32) / 8 for name in ("w", "p", "q")}
+    weights["table"] = generator.normal(size=(1, 8, 64)).astype(np.float32)
+    nodes = [make_node("Shape", "x", "size"), make_node("ConstantOfShape", "size", "zeros")]
+    nodes += [make_node("ReduceMax", "zeros", "zero", axes=[0], keepdims=1), make_node("Add", "zero table", "places")]
+    nodes += [make_node("MatMul", "places p", "at"), make_node("MatMul", "x w", "h"), make_node("Add", "h at", "s")]
+    nodes += [make_node("Tanh", "s", "t"), make_node("MatMul", "t q", "y")]
+    proto = make(nodes, {"x": ["n", 8, 64]}, ["y"], weights)
+    x = generator.normal(size=(24, 8, 64)).astype(np.float32)
+    path = lowbit.quantize(proto, recipe, calibration={"x": x}).save(tmp_path / "q.onnx")
+    exact, answer = (open_session(given, threads=1).run({"x": x})["y"] for given in (proto.SerializeToString(), path))
+    assert relative_error(answer, exact) < {"int8": 0.03, "linear4": 0.15}[recipe]

@@ -211,11 +211,13 @@ class Targets:
         rows: [groups, rows, positions].
         sizes: spatial extents of the whole output.
         keep: indices of the sampled positions, of each image for a convolution; None for all.
+        summed: whether these are outputs of the sum behind the layer.
     """
 
     rows: Array
     sizes: tuple[int, ...]
     keep: Indices | None
+    summed: bool = False
 
 
 def targets(layer: Layer, t: Array, *, share: float, generator: np.random.Generator) -> Targets:

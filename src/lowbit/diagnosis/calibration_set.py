@@ -230,7 +230,7 @@ def coverage_findings(
 
     Args:
         name: of the calibration set.
-        seen: statistics of activations on the calibration samples.
+        seen: statistics of activations on the calibration samples, a row for each sample.
         held_out: on samples that were not calibrated on.
     """
     common = [tensor for tensor in seen if tensor in held_out and _reaches(seen[tensor]).max(initial=0.0) > 0]

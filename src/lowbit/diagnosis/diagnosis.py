@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lowbit.calibration.batches import as_runs
-from lowbit.calibration.statistics import calibrate
+from lowbit.calibration.statistics import Statistics, TensorStatistics, calibrate
 from lowbit.data.dataset import Dataset
 from lowbit.data.opening import open_data
 from lowbit.diagnosis.against import compared
@@ -165,5 +165,10 @@ def _coverage(case: Examined, seen: Dataset, evaluation: Dataset, progress: Prog
         there = calibrate(case.model, held_out, tensors=tensors, histograms=False, progress=progress)
     except LowbitError:  # too few for a run
         return ()
-    here = {name: case.statistics.tensors[name] for name in tensors}
-    return coverage_findings(seen.name, here, there.tensors)
+    here = dataclasses.replace(case.statistics, tensors={name: case.statistics.tensors[name] for name in tensors})
+    return coverage_findings(seen.name, _by_sample(here), _by_sample(there))
+
+
+def _by_sample(statistics: Statistics) -> dict[str, TensorStatistics]:
+    """Of tensors with a row for each sample: tables of positions have one for a batch, windows many for a sample."""
+    return {name: one for name, one in statistics.tensors.items() if len(one.highs) == statistics.images}

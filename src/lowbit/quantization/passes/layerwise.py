@@ -20,7 +20,7 @@ A convolution whose output goes straight into a sum is aimed at the float *sum*,
 
 from collections import Counter, deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -144,7 +144,9 @@ class LayerwisePass:
         def columns_and_rows(batch: tuple[int, Kept]) -> tuple[Array, Array]:
             number, kept = batch
             tensors, target = run(kept), targets_of[number]
-            t = target.rows - rows_at(layer, tensors[shortcut], target.keep) if shortcut else target.rows
+            t = target.rows
+            if shortcut and target.summed:
+                t = t - rows_at(layer, tensors[shortcut], target.keep)
             return columns_at(layer, tensors[layer.input], target), t
 
         sums = MomentSums(
@@ -199,10 +201,12 @@ class LayerwisePass:
             tensors = run(kept)
             result = []
             for layer in stretch:
-                shortcut, t = shortcuts[layer.node], tensors[layer.output]
+                t, other = tensors[layer.output], tensors.get(shortcuts[layer.node] or "")
                 generator = np.random.default_rng((SEED, number))
-                t = t + tensors[shortcut] if shortcut else t
-                result.append(targets(layer, t, share=self._share(layer), generator=generator))
+                # What is the same for all samples has one row in all.
+                wanted = t if other is None or other.shape != t.shape else t + other
+                found = targets(layer, wanted, share=self._share(layer), generator=generator)
+                result.append(replace(found, summed=wanted is not t))
             at_cut = {name: tensors[name] for name in kept_names}
             return result, compacted(at_cut, {}) if compact else at_cut
 
