@@ -1,5 +1,8 @@
 """Recipes in half precision: what is float16, what stays float32 and why."""
 
+import subprocess
+import sys
+
 import numpy as np
 import onnx
 import pytest
@@ -154,3 +157,20 @@ def test_no_options_that_need_scales():
         lowbit.parse_recipe("float16", per="channel")
     with pytest.raises(SchemeError, match="unknown recipe 'float8'"):
         lowbit.parse_recipe("float8")
+
+
+@pytest.mark.parametrize("perm", [(1, 0, 2), (1, 2, 0), (1, 2, 0, 3), (1, 2, 3, 0)])
+def test_products_of_what_is_turned_do_not_end_onnxruntime(perm, tmp_path):
+    """It crashed while it loaded such a file, so another process tries."""
+    sides = [16] * len(perm)
+    nodes = [make_node("Transpose", "x", "t", perm=perm), make_node("MatMul", "t w", "a"), make_node("Relu", "a", "b")]
+    proto = make([*nodes, make_node("MatMul", "b v", "y")], {"x": sides}, ["y"], {"w": W, "v": V})
+    path = lowbit.quantize(proto, "float16").save(tmp_path / "half.onnx")
+    code = "import lowbit, sys; lowbit.open_session(sys.argv[1])"
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, timeout=60, check=False)
+    assert done.returncode == 0
+    x = RNG.normal(size=sides).astype(np.float32)
+    exact, half = (
+        lowbit.open_session(file, threads=1).run({"x": x})["y"] for file in (proto.SerializeToString(), path)
+    )
+    np.testing.assert_allclose(half, exact, atol=0.02)
