@@ -67,6 +67,18 @@ def norm_behind_convolution():
     return make(nodes, {"x": [1, 3, 5, 5]}, ["y"], {"w": normal(9, 4, 3, 1, 1), **vectors})
 
 
+def flattened_norm():
+    nodes = [
+        ("MatMul", ["x", "w"], ["p"], {}),
+        ("Reshape", ["p", "rows"], ["r"], {}),
+        ("BatchNormalization", ["r", "g", "b", "m", "v"], ["n"], {}),
+        ("Reshape", ["n", "back"], ["y"], {}),
+    ]
+    vectors = {name: np.abs(normal(seed, 4)) for seed, name in enumerate("gbmv")}
+    sizes = {"rows": np.array([-1, 4]), "back": np.array([2, 5, 4])}
+    return shaped(make(nodes, {"x": [2, 5, 3]}, ["y"], {"w": normal(9, 3, 4), **vectors, **sizes}))
+
+
 def half():
     weights = {"w": normal(1, 3, 4).astype(np.float16)}
     return make([("Gemm", ["x", "w"], ["y"], {})], {"x": [2, 3]}, ["y"], weights, dtype=onnx.TensorProto.FLOAT16)
@@ -265,6 +277,12 @@ CASES = {
         lambda m: (operators(m), [value.name for value in m.graph[0].inputs]),
         (["MatMul", "Add"], ["x", "w"]),
         (["Gemm"], ["x", "w", "b"]),
+    ),
+    "move_flattened_norms": (
+        flattened_norm,
+        operators,
+        ["MatMul", "Reshape", "BatchNormalization", "Reshape"],
+        ["MatMul", "Mul", "Add", "Reshape", "Reshape"],
     ),
     "write_hard_swishes": (
         hard_swish,

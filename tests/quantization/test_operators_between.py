@@ -419,3 +419,25 @@ def litert_file(made):
         return made.to_bytes(FileForm(to="litert"))
     except ModelError as error:
         return error
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+def test_norms_of_flattened_tokens_become_part_of_the_product(engine, tmp_path):
+    """As in LeViT; behind such a norm OpenVINO 2026.4 refused integers that were laid out by heads."""
+    generator = np.random.default_rng(0)
+    weights = {"w": generator.normal(size=(32, 64)).astype(np.float32) / 6}
+    weights |= {"v": generator.normal(size=(16, 32)).astype(np.float32) / 4, "rows": np.array([-1, 64])}
+    weights |= {"heads": np.array([-1, 10, 4, 16])}
+    weights |= {name: generator.uniform(0.5, 1.5, 64).astype(np.float32) for name in ("g", "b", "m", "s")}
+    nodes = [make_node("MatMul", "x w", "p"), make_node("Reshape", "p rows", "r"), make_node("Tanh", "h", "t")]
+    nodes.insert(2, make_node("BatchNormalization", "r g b m s", "n", name="norm"))
+    nodes.insert(3, make_node("Reshape", "n heads", "h"))
+    proto = make([*nodes, make_node("MatMul", "t v", "y")], {"x": ["n", 10, 32]}, ["y"], weights)
+    model = load(proto)
+    assert "BatchNormalization" not in {node.op_type for node in model.graph}
+    x = {"x": generator.normal(size=(24, 10, 32)).astype(np.float32)}
+    exact = open_session(proto.SerializeToString(), threads=1).run(x)["y"]
+    assert relative_error(open_session(model.to_bytes(), engine=engine, threads=1).run(x)["y"], exact) < 1e-5
+    form = FileForm(to="openvino" if engine == "openvino" else "onnx")
+    path = quantize(model, parse_recipe("int8"), calibration=x).save(tmp_path / "q.onnx", form)
+    assert relative_error(open_session(path, engine=engine, threads=1).run(x)["y"], exact) < 0.03

@@ -22,6 +22,7 @@ from lowbit.graph.rewrites.bodies import lift_weights
 from lowbit.graph.rewrites.branches import take_known_branches
 from lowbit.graph.rewrites.constants import fold_constants
 from lowbit.graph.rewrites.duplicates import merge_duplicates
+from lowbit.graph.rewrites.flattened_norms import move_flattened_norms
 from lowbit.graph.rewrites.flattened_rows import fold_flattened_transposes
 from lowbit.graph.rewrites.hard_swish import write_hard_swishes
 from lowbit.graph.rewrites.known_sizes import write_known_sizes
@@ -175,6 +176,7 @@ REWRITES: tuple[tuple[Rewrite, ...], ...] = (
         fold_gemm_factors,
         write_biases,
         write_gemms,
+        move_flattened_norms,
         fold_batch_norms,
         write_hard_swishes,
         merge_transposes,
