@@ -91,6 +91,39 @@ def test_own_files_have_no_findings(files, recipe):
     assert not result.of(BROKEN)
 
 
+@pytest.mark.parametrize("clip", [None, 6.0])
+def test_channels_that_were_scaled_and_tensors_that_were_moved_are_no_errors(tmp_path, clip):
+    """The file is equalized, and zero points have gone into biases: inside it are other numbers than in the model."""
+    onnx.save(networks.depthwise_network(clip=clip), tmp_path / "float.onnx")
+    samples = {"x": networks.inputs(32)}
+    quantized = lowbit.quantize(
+        tmp_path / "float.onnx", "int8", calibration=samples, steps=("equalization", "bias"), effort="fast"
+    )
+    assert quantized.steps[0].kept
+    quantized.save(tmp_path / "int8.onnx")
+    result = against(tmp_path, "int8.onnx")
+    assert not result.of(BROKEN)
+    assert all(row.error < 0.1 and row.added < 0.05 and row.weight_error < 0.01 for row in result.tensors[:-1])
+
+
+def test_zero_points_that_have_gone_into_biases_are_no_errors(files):
+    quantized = lowbit.quantize(files / "float.onnx", "int8", calibration={"x": networks.inputs(32)}, effort="fast")
+    quantized.save(files / "moved.onnx")
+    result = against(files, "moved.onnx")
+    assert not result.findings
+    assert all(row.error < 0.02 and row.added < 0.02 for row in result.tensors), result.tensors
+
+
+def test_channels_that_nothing_makes_up_for_are_an_error(files, tmp_path):
+    proto = onnx.load(files / "QDQ.onnx")
+    node = next(node for node in proto.graph.node if node.op_type == "DequantizeLinear" and "narrow.weight" in node.input[0])
+    scale = next(onnx.numpy_helper.to_array(one) for one in proto.graph.initializer if one.name == node.input[1])
+    change_weights(proto, (), {node.input[1]: np.float32(3) * scale})
+    onnx.save(proto, tmp_path / "scaled.onnx")
+    result = diagnose(str(files / "float.onnx"), {"x": networks.inputs(4)}, against=tmp_path / "scaled.onnx")
+    assert [(one.cause, one.where) for one in result.findings] == [(BROKEN, "narrow")]
+
+
 def test_where_outputs_part_is_named_where_weights_are_sound(files, tmp_path):
     """A scale of an activation that is far too small: all weights are the float ones."""
     proto = onnx.load(files / "QDQ.onnx")

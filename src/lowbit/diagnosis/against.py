@@ -5,28 +5,24 @@ it is from what the float layer would have made of the same input (what the laye
 from the file. Tensors are matched by name, or where tools have renamed them by order and value.
 """
 
-import dataclasses
-import re
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lowbit.calibration.answers import relative_error
 from lowbit.calibration.batches import samples_per_run
 from lowbit.data.dataset import Dataset
 from lowbit.diagnosis.findings import BROKEN, KERNELS, PARTING, Diagnosis, Finding, TensorRow
-from lowbit.diagnosis.layers import activated
+from lowbit.diagnosis.pairs import NEAR, Pair, error_of, outputs_of
 from lowbit.diagnosis.weights import WeightLoss, weight_losses
 from lowbit.engines import Session, fed, open_session
 from lowbit.errors import ModelError
-from lowbit.formats.onnx.inner_tensors import READ, decoded_weights, with_inner_tensors
+from lowbit.formats.onnx.inner_tensors import decoded_weights, with_inner_tensors
 from lowbit.formats.opening import is_litert, opened
 from lowbit.graph.model import Model
-from lowbit.graph.ops import Layer, layers
+from lowbit.graph.ops import layers
 from lowbit.graph.subgraph import Subgraphs
 from lowbit.measurement.conditions import Conditions
 from lowbit.measurement.entries import entries
@@ -35,11 +31,6 @@ from lowbit.progress import SILENT, Progress
 
 SAMPLES = 8
 MOST_BYTES = 256 << 20  # of tensors inside the other file, for all samples
-# What tools put behind, or in front of, the names of tensors.
-DECORATION = re.compile(
-    rf"^({re.escape(READ)}|dq_output_|q_output_)|(_DequantizeLinear_Output|_QuantizeLinear_Output|_dequantized|_quantized)$"
-)
-NEAR = 0.3  # relative error up to which a tensor is taken for the same
 APART = 0.05  # relative error of the outputs from which a cause is looked for
 ADDED = 0.1  # that a layer itself adds
 TIMES_USUAL = 10.0
@@ -47,7 +38,6 @@ LOST = 0.1  # share of a layer's weights that is lost
 OTHERWISE = 0.02  # relative error between a file's answers and those that it computes step by step
 
 Array = np.ndarray[Any, np.dtype[Any]]
-Tensors = Mapping[str, Array]
 
 
 def compared(model: Model, other: Path, data: Dataset, *, progress: Progress = SILENT) -> Diagnosis:
@@ -81,16 +71,15 @@ def compared(model: Model, other: Path, data: Dataset, *, progress: Progress = S
         losses = weight_losses(model, raw, decoded_weights(path))
     wanted = _float_tensors(model, few, size)
     ordered = [(name, inside[name]) for name in names if name in inside and inside[name].dtype.kind == "f"]
-    pair = _Pair(model, wanted, inside, ordered, size)
-    every = layers(model)
-    rows = [pair.row(layer, losses.get(layer.node)) for layer in progress.track(every, "comparing layers")]
+    pair = Pair(model, wanted, inside, ordered, losses, size)
+    rows = [pair.row(layer) for layer in progress.track(layers(model), "comparing layers")]
     outputs = [info.name for info in model.outputs]
     # A file for another engine may name its outputs differently, in the same order.
     ends = {name: whole.get(name, value) for name, value in zip(outputs, whole.values(), strict=False)}
-    error = max((_error(wanted[name], ends[name]) for name in outputs if name in ends), default=0.0)
+    error = max((error_of(wanted[name], ends[name]) for name in outputs if name in ends), default=0.0)
     findings = _findings(model, other.name, rows, losses, error)
     given = {info.name for info in model.inputs}
-    steps = max((_error(whole[name], inside[name]) for name in whole.keys() & inside.keys() - given), default=0.0)
+    steps = max((error_of(whole[name], inside[name]) for name in whole.keys() & inside.keys() - given), default=0.0)
     if steps > OTHERWISE:
         what = f"answers are {steps:.2g} from what the file says, computed step by step"
         cure = "Its integer kernels saturate on this processor: quantize to 7 bits, or for its --target."
@@ -122,7 +111,7 @@ def _joined(values: Sequence[Array]) -> Array:
 
 def _float_tensors(model: Model, data: Dataset, size: int) -> dict[str, Array]:
     """Inputs and outputs of all layers, and the model's own."""
-    names = {name for layer in layers(model) for name in (layer.input, *_outputs(model, layer))}
+    names = {name for layer in layers(model) for name in (layer.input, *outputs_of(model, layer))}
     names |= {info.name for info in model.outputs}
     given = [info.name for info in model.inputs]
     piece, _ = Subgraphs(model).extract(
@@ -137,85 +126,6 @@ def _raw_weights(model: Model) -> dict[str, Array]:
     return decoded_weights(path) if path.is_file() and path.suffix == ".onnx" else {}
 
 
-def _outputs(model: Model, layer: Layer) -> tuple[str, ...]:
-    """What others read of a layer, and its output itself where an activation function stands between."""
-    return tuple(dict.fromkeys((activated(model, layer), layer.output)))
-
-
-def _match(tensor: str, wanted: Array, ordered: Sequence[tuple[str, Array]]) -> tuple[str, str] | None:
-    """The tensor of the other file that a float one corresponds to, and how it was found."""
-    fitting = [(name, _error(wanted, value)) for name, value in ordered if value.shape[1:] == wanted.shape[1:]]
-    named = [(name, error) for name, error in fitting if DECORATION.sub("", name) == tensor]
-    # The last of one name is what others read: rounded, and behind what was fused.
-    if named and (named[-1][1] <= NEAR or min(error for _, error in fitting) > NEAR):
-        return named[-1][0], "name"
-    name, error = min(fitting, key=lambda one: one[1], default=("", 1.0))
-    if error <= NEAR:
-        return name, "value"
-    return None
-
-
-@dataclass(frozen=True)
-class _Pair:
-    """Tensors of two files, and which of them correspond.
-
-    Attributes:
-        model: the float model.
-        wanted: its tensors, by name.
-        inside: all of the other file, by name.
-        ordered: those of them that are floats, in execution order.
-        size: samples of a run.
-        matches: for each float tensor the other one, and how it was found; filled as layers are looked at.
-    """
-
-    model: Model
-    wanted: Tensors
-    inside: Tensors
-    ordered: Sequence[tuple[str, Array]]
-    size: int
-    matches: dict[str, tuple[str, str]] = field(default_factory=dict)
-
-    def row(self, layer: Layer, loss: WeightLoss | None) -> TensorRow:
-        """One layer."""
-        outputs = _outputs(self.model, layer)
-        for tensor in (layer.input, *outputs):
-            known = tensor not in self.matches and tensor in self.wanted
-            if known and (found := _match(tensor, self.wanted[tensor], self.ordered)):
-                self.matches[tensor] = found
-        tensor = next((name for name in outputs if name in self.matches), layer.output)
-        row = TensorRow(layer.node, tensor, weight_error=None if loss is None else loss.error)
-        if tensor not in self.matches:
-            return row
-        other, how = self.matches[tensor]
-        own_input = any(info.name == layer.input for info in self.model.inputs)
-        given = (self.wanted if own_input else self.inside).get(
-            layer.input if own_input else self.matches.get(layer.input, ("", ""))[0]
-        )
-        added = None if given is None else self._added(layer.input, tensor, given, self.inside[other])
-        error = _error(self.wanted[tensor], self.inside[other])
-        return dataclasses.replace(row, other=other, matched=how, error=error, added=added)
-
-    def _added(self, source: str, tensor: str, given: Array, result: Array) -> float | None:
-        """How far a layer's output is from what the float layer makes of the same input."""
-        try:
-            piece, names = Subgraphs(self.model).extract([source], [tensor], weights={})
-        except ModelError:
-            return None
-        session = open_session(piece, threads=1)
-        starts = range(0, len(given), self.size)
-        made = [session.run({names[0]: given[start : start + self.size]})[tensor] for start in starts]
-        return _error(np.concatenate(made), result)
-
-
-def _error(wanted: Array, given: Array) -> float:
-    """Relative error in the mean over the samples that both have."""
-    count = min(len(wanted), len(given))
-    if not count or wanted.shape[1:] != given.shape[1:]:
-        return 1.0
-    error = float(relative_error(np.asarray(wanted[:count], np.float32), np.asarray(given[:count], np.float32)).mean())
-    return error if np.isfinite(error) else 1e9
-
-
 def _findings(
     model: Model, other: str, rows: Sequence[TensorRow], losses: Mapping[str, WeightLoss], error: float
 ) -> tuple[Finding, ...]:
@@ -227,9 +137,9 @@ def _findings(
     broken = []
     for node, loss in losses.items():
         itself = by_node[node].added if node in by_node else None
-        rescaled = loss.scaled < LOST < loss.error  # by equalization, which the next layer makes up for
-        lost = loss.error > max(LOST, TIMES_USUAL * usual_loss) or bool(loss.channels)
-        if lost and not (rescaled and (error < APART or (itself or 0.0) < ADDED)):
+        if error < APART or (itself or 0.0) < ADDED:  # equalization, which the next layer makes up for, is no loss
+            loss = loss.rescaled
+        if loss.error > max(LOST, TIMES_USUAL * usual_loss) or loss.channels:
             broken.append(Finding(BROKEN, node, _lost(other, loss), "Quantize this layer again, or leave it float."))
     if broken or error < APART:
         return tuple(broken)

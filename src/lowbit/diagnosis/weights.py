@@ -29,11 +29,18 @@ class WeightLoss:
         error: squared error over their power.
         scaled: the same once rows and columns are rescaled to fit, as equalization does.
         channels: numbers of the output channels that are lost, where most others are not.
+        scaled_channels: those that are lost even so.
     """
 
     error: float
     scaled: float
     channels: tuple[int, ...] = ()
+    scaled_channels: tuple[int, ...] = ()
+
+    @property
+    def rescaled(self) -> "WeightLoss":
+        """What is lost beside factors of rows and columns."""
+        return WeightLoss(min(self.error, self.scaled), self.scaled, self.scaled_channels, self.scaled_channels)
 
 
 def weight_losses(model: Model, raw: Mapping[str, Array], other: Mapping[str, Array]) -> dict[str, WeightLoss]:
@@ -78,32 +85,33 @@ def _rows(layer: Layer, weight: Array) -> Doubles:
 
 
 def _of_matrix(wanted: Doubles, given: Doubles) -> WeightLoss:
+    error, channels = _lost(wanted, given)
+    scaled, scaled_channels = _lost(wanted, _rescaled(wanted, given))
+    return WeightLoss(error, scaled, channels, scaled_channels)
+
+
+def _lost(wanted: Doubles, given: Doubles) -> tuple[float, tuple[int, ...]]:
+    """The share of the power that is lost, and the channels of which most is."""
     powers = np.square(wanted).sum(axis=1)
     lost = np.square(wanted - given).sum(axis=1)
     counting = powers > COUNTS * powers.mean()
-    parts = lost / np.maximum(powers, NOTHING)
-    broken = np.flatnonzero(counting & (parts > WORST))
+    broken = np.flatnonzero(counting & (lost / np.maximum(powers, NOTHING) > WORST))
     few = len(broken) <= np.count_nonzero(counting) // 2
-    return WeightLoss(
-        float(lost.sum() / max(powers.sum(), NOTHING)),
-        _scaled_error(wanted, given),
-        tuple(int(channel) for channel in broken) if few else (),
-    )
+    return float(lost.sum() / max(powers.sum(), NOTHING)), tuple(int(channel) for channel in broken) if few else ()
 
 
-def _scaled_error(wanted: Doubles, given: Doubles) -> float:
-    """The error once each row and each column of the given weights is multiplied by the median ratio."""
+def _rescaled(wanted: Doubles, given: Doubles) -> Doubles:
+    """The given weights, each row and each column multiplied by the median ratio."""
     usable = (wanted * given > 0) & (np.abs(wanted) > 1e-3 * np.abs(wanted).max(initial=0.0))
     if not usable.any():
-        return 1.0
+        return given
     logs = np.where(usable, np.log(np.where(usable, wanted / np.where(given == 0, 1, given), 1)), np.nan)
     fit = np.zeros_like(logs)
     with np.errstate(all="ignore"):
         for _ in range(ROUNDS):
             for axis in (1, 0):
                 fit += np.nan_to_num(_medians(logs - fit, axis))
-    error = np.square(wanted - given * np.exp(fit)).sum()
-    return float(error / max(np.square(wanted).sum(), NOTHING))
+    return np.asarray(given * np.exp(fit))
 
 
 def _medians(values: Doubles, axis: int) -> Doubles:

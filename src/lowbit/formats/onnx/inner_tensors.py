@@ -44,7 +44,8 @@ MOVING = frozenset(("MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Un
 def with_inner_tensors(path: Path) -> tuple[bytes, tuple[str, ...]]:
     """The file with every tensor of its main graph among its outputs, and their names there in execution order.
 
-    Of tensors that are no floats only those have sense whose codes are known: they are called `READ` and their name.
+    Of tensors that are no floats only those have sense whose codes are known: they are called `READ` and their name, or
+    that of the float tensor which becomes codes, since that is what others read of it.
 
     Raises:
         ModelError: not an ONNX file.
@@ -59,6 +60,8 @@ def with_inner_tensors(path: Path) -> tuple[bytes, tuple[str, ...]]:
             continue
         reading = _dequantizing(node, codes, stored)
         if reading is not None:
+            if node.op_type == "QuantizeLinear" and READ + node.input[0] not in names:
+                reading.output[0] = reading.name = READ + node.input[0]
             codes[node.output[0]] = reading
             graph.node.append(reading)
             outputs.append(reading.output[0])
