@@ -25,6 +25,7 @@ def names(tmp_path):
         ("search MODEL --data DATA --max-size 9KB --minimize size -o OUT.onnx", "--minimize", "--max-drop"),
         ("quantize MODEL -r linear8 --feed x=ones -o OUT.onnx", "--feed", "--calibration"),
         ("quantize MODEL -r linear8 --limit 3 -o OUT.onnx", "--limit", "--calibration"),
+        ("quantize MODEL -r linear4 --effort best -o OUT.onnx", "--effort", "--calibration"),
         ("pack MODEL --size 6KB --limit 3 -o OUT.lowbit", "--limit", "--calibration"),
         ("pack MODEL --size 6KB --feed x=ones -o OUT.lowbit", "--feed", "--calibration or --data"),
         ("pack MODEL --size 6KB --strict -o OUT.lowbit", "--strict", "--max-drop"),

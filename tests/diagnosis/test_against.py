@@ -116,7 +116,8 @@ def test_zero_points_that_have_gone_into_biases_are_no_errors(files):
 
 def test_channels_that_nothing_makes_up_for_are_an_error(files, tmp_path):
     proto = onnx.load(files / "QDQ.onnx")
-    node = next(node for node in proto.graph.node if node.op_type == "DequantizeLinear" and "narrow.weight" in node.input[0])
+    decoding = (node for node in proto.graph.node if node.op_type == "DequantizeLinear")
+    node = next(node for node in decoding if "narrow.weight" in node.input[0])
     scale = next(onnx.numpy_helper.to_array(one) for one in proto.graph.initializer if one.name == node.input[1])
     change_weights(proto, (), {node.input[1]: np.float32(3) * scale})
     onnx.save(proto, tmp_path / "scaled.onnx")

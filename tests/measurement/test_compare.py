@@ -259,4 +259,4 @@ def test_the_fastest_is_chosen_among_the_files_of_a_recipe(source, tmp_path):
         dataclasses.replace(row, latency_ratio=0.5 * float_rows[row.engine].latency_ratio) for row in found.rows[2:]
     ]
     notes = footnotes(dataclasses.replace(found, rows=(*found.rows[:2], *slow)))
-    assert notes[:2] == tuple(f"{row.name} is slower than float here (0.50×)." for row in slow)
+    assert notes[:2] == tuple(f"{row.name} is slower than float with {row.engine} here (0.50×)." for row in slow)

@@ -167,6 +167,9 @@ def test_images_that_make_no_difference_are_said(model, images):
     (note,) = quantized.notes
     assert note.startswith("The calibration images were not used: linear9 takes no steps at effort balanced.")
     assert lowbit.quantize(model, "linear9").notes == ()
+    (note,) = lowbit.quantize(model, "float", calibration=images).notes
+    assert note == "The calibration images were not used: nothing is quantized."
+    assert lowbit.quantize(model, "float16", calibration=images, steps=()).notes == ()
     assert lowbit.quantize(model, "linear9", calibration=images, steps=["bias"]).notes == ()
     assert lowbit.quantize(model, "linear8", calibration=images, effort="fast").notes == ()
 

@@ -101,7 +101,7 @@ def test_sentences_say_which_float_file_is_meant(comparison):
         for row in comparison.rows
     )
     # Against float on the same engine, which is at 0.9.
-    assert "linear4, openvino is slower than float here (0.90×)." in footnotes(
+    assert "linear4, openvino is slower than float with openvino here (0.90×)." in footnotes(
         dataclasses.replace(comparison, rows=slow)
     )
     alone = dataclasses.replace(

@@ -177,7 +177,7 @@ def test_refusals() -> None:
         with pytest.raises(SchemeError, match="2 to 16 bits"):
             Linear(bits)
     for per, size in (("group", None), ("channel", 4), ("group", 0)):
-        with pytest.raises(SchemeError, match="group_size"):
+        with pytest.raises(SchemeError, match="group"):
             Linear(4, per, group_size=size)  # type: ignore[arg-type]
     with pytest.raises(SchemeError, match="granularity"):
         Linear(4, "row")  # type: ignore[arg-type]

@@ -130,3 +130,10 @@ def test_nothing_larger_than_a_recipe_that_keeps_the_drop_is_tried():
     assert next_sizes(2500, {}, **room) == [1750]
     assert all(2000 < size < 2500 for size in next_sizes(2500, {2000: False, 3000: True}, **room))
     assert all(1000 < size < 2500 for size in next_sizes(2500, {3000: True, 2800: False}, **room))
+
+
+def test_archives_are_timed_by_the_file_that_they_open_to(model, data, images):
+    limits = SearchLimits(max_drop=LIMIT, max_latency_ms=1e3, seconds=0.1)
+    result = search(model, data, limits, calibration=images, settings=QUICK)
+    assert all(each.latency_ms for each in result.candidates)
+    assert archive.unpack(result.best.content)

@@ -47,9 +47,10 @@ def test_a_worker_that_dies_leaves_its_candidates_to_the_other():
     assert [each.marks for each in together.candidates] == [each.marks for each in alone.candidates]
 
 
-def test_no_scheduler_there():
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "tcp://127.0.0.1", "tcp://127.0.0.1:no"])
+def test_no_scheduler_there(address):
     model = network()
     data = samples(model, 48, seed=2, labels=True)
-    settings = dataclasses.replace(QUICK, workers="tcp://127.0.0.1:1")
+    settings = dataclasses.replace(QUICK, workers=address)
     with pytest.raises(SchemeError, match="no Dask scheduler answers"):
         search(model, data, SearchLimits(max_drop=1.0), settings=settings)

@@ -72,7 +72,8 @@ def quantize(
 
     file_form = form.form()
     if images.calibration is None:
-        refuse_idle((("--limit", images.limit), ("--feed", preprocessing.feed)), "calibration samples", "--calibration")
+        idle = (("--limit", images.limit), ("--feed", preprocessing.feed), ("--effort", search.effort))
+        refuse_idle(idle, "calibration samples", "--calibration")
     with progress_bar(as_json) as progress:
         loaded = load_model(model, preprocessing)
         decision = decided(loaded, recipe, search, with_images=images.calibration is not None)

@@ -147,7 +147,9 @@ def _notes(model: Model, decision: Plan, graph: QuantizedGraph) -> tuple[str, ..
 
 def _unused(decision: Plan, data: object | None) -> tuple[str, ...]:
     """What is said where calibration images were given and make no difference."""
-    if data is None or not decision.quantized:
+    if data is None or decision.recipe.arithmetic == "float16":  # which sees in them what may overflow
         return ()
+    if not decision.quantized:
+        return ("The calibration images were not used: nothing is quantized.",)
     what = f"{decision.title} takes no steps at effort {decision.effort}"
     return (f"The calibration images were not used: {what}. Name steps (such as rounding), or a higher effort.",)

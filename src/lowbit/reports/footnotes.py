@@ -43,7 +43,7 @@ def _warnings(comparison: Comparison) -> list[str]:
         if row.latency_ratio is None or against.latency_ratio is None or comparison.is_reference(row):
             continue
         if (gain := row.latency_ratio / against.latency_ratio) < SLOWER:
-            float_row = "float" if against.engine == row.engine else float_of(against)
+            float_row = float_of(against)
             notes.append(f"{row.name} is slower than {float_row} here ({units.ratio(gain)}).")
     if environment.threads == 1 and environment.cpu_share is not None and environment.cpu_share < BUSY:
         notes.append(

@@ -103,7 +103,7 @@ def _smallest(comparison: Comparison, quantized: Sequence[Row]) -> tuple[str, st
         return "none", f"every file lost more than one point of {quality.word}"
     if not held:
         point = f", each of them {100 / samples:.2g} points," if samples else ""
-        return "cannot tell", f"{samples:,} samples{point} are too few for any file: {_open(undecided[0])}"
+        return "cannot tell", f"{samples:,} samples{point} cannot tell, from the largest file on: {_open(undecided[0])}"
     row, start = min(held, key=lambda row: row.file_bytes), quality.float_value or 0.0
     against = f" against {quality.scale.text(start)}" if quality.value(comparison.rows[0]) is not None else ""
     why = (

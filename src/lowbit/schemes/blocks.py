@@ -137,5 +137,12 @@ def check_granularity(per: str, group_size: int | None) -> None:
     """Raise SchemeError unless `per` is known and `group_size` goes with it."""
     if per not in ("tensor", "channel", "group"):
         raise SchemeError(f'"{per}" is no granularity.', remedy="Choose tensor, channel or group.")
-    if (per == "group") != (group_size is not None) or (group_size is not None and group_size < 1):
-        raise SchemeError(f'group_size is a positive number for per="group" and None otherwise, not {group_size}.')
+    if per == "group" and group_size is None:
+        raise SchemeError("groups have no size.", remedy="Give one, such as --group-size 32 (group_size=32).")
+    if per != "group" and group_size is not None:
+        raise SchemeError(
+            f"a group size of {group_size} has no effect with a scale for each {per}.",
+            remedy="Ask for --per group (per='group') too, or leave the group size out.",
+        )
+    if group_size is not None and group_size < 1:
+        raise SchemeError(f"groups of {group_size} hold nothing.", remedy="Give 1 or more, such as 32.")

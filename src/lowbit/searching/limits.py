@@ -53,7 +53,9 @@ class SearchLimits:
             )
         if self.max_drop is None and self.max_size is None and self.max_latency_ms is None:
             raise SchemeError(
-                "nothing limits the search.", remedy="Give at least one of max_drop, max_size and max_latency."
+                "nothing limits the search.",
+                remedy="Give at least one of --max-drop, --max-size and --max-latency, in Python max_drop, max_size "
+                "and max_latency_ms.",
             )
 
     @property

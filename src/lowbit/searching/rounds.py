@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+from lowbit.formats.onnx import archive
 from lowbit.measurement.conditions import Conditions
 from lowbit.measurement.inputs import first_batch
 from lowbit.measurement.speed import latency
@@ -289,7 +290,8 @@ class Rounds:
             return candidate
         conditions = Conditions(engine=self.settings.engine, runs=TIMED_RUNS)
         inputs = {candidate.name: first_batch(self.bench.exams[0].data, conditions.batch)}
-        measured = latency({candidate.name: candidate.content}, inputs, conditions)
+        content = archive.unpack(candidate.content) if self.bench.archive else candidate.content
+        measured = latency({candidate.name: content}, inputs, conditions)
         return replace(candidate, latency_ms=measured[candidate.name].median_ms)
 
     def _tell(self, candidate: Candidate) -> None:

@@ -5,10 +5,12 @@ and candidates are asked for in rounds, whose answers come in the order in which
 dies leaves its candidate to the others.
 """
 
+import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from lowbit.errors import SchemeError
 from lowbit.extras import imported
@@ -18,6 +20,8 @@ from lowbit.searching.candidates import Bench, Made, made, made_from
 from lowbit.searching.rates import Rate
 
 CLUSTER = ("tcp://", "tls://", "ucx://", "ws://", "wss://", "inproc://")
+ON_SOCKETS = ("tcp", "tls", "ws", "wss")
+ANSWER = 5  # seconds that a scheduler has to answer in
 RETRIES = 3  # of a candidate whose worker died
 
 
@@ -78,12 +82,14 @@ def workers(bench: Bench, asked: str, progress: Progress = SILENT) -> Iterator[A
     """
     if asked.startswith(CLUSTER):
         distributed = imported("distributed", "a Dask cluster", kind=SchemeError)
+        remedy = "Start one with `dask scheduler`, then `dask worker ADDRESS`; it says its address, with a port."
+        silence = SchemeError(f"no Dask scheduler answers at {asked}.", remedy=remedy)
+        if not _listens(asked):
+            raise silence
         try:
-            client: Any = distributed.Client(asked, timeout="5s", set_as_default=False)
-        except OSError as error:
-            raise SchemeError(
-                f"no Dask scheduler answers at {asked}.", remedy="Start one: dask scheduler, then dask worker."
-            ) from error
+            client: Any = distributed.Client(asked, timeout=ANSWER, set_as_default=False)
+        except (OSError, ValueError, MemoryError) as error:  # what another program answers is taken for sizes
+            raise silence from error
         with client:
             yield Cluster(client, client.scatter(bench.packed(), broadcast=True))
         return
@@ -92,3 +98,15 @@ def workers(bench: Bench, asked: str, progress: Progress = SILENT) -> Iterator[A
             f"'{asked}' is no number of workers and no address.", remedy="Give for example 2, or tcp://10.0.0.1:8786."
         )
     yield Alone(bench, progress) if asked == "1" else Processes(bench, int(asked))
+
+
+def _listens(address: str) -> bool:
+    """Whether anything answers at an address; Dask's client tries for long, and complains when it is thrown away."""
+    parts = urlsplit(address)
+    if parts.scheme not in ON_SOCKETS:
+        return True
+    try:
+        with socket.create_connection((parts.hostname or "", parts.port or 0), timeout=ANSWER):
+            return True
+    except (OSError, ValueError):
+        return False

@@ -378,7 +378,12 @@ def test_weights_that_litert_cannot_hold_are_refused_by_name(network, recipe, me
     with pytest.raises(ModelError, match=message) as caught:
         to_litert(quantize(network, recipe).graph)
     assert "Conv0" in caught.value.where
-    assert caught.value.remedy
+    assert "choose int8 or linear8" in (caught.value.remedy or "")
+    assert ("--symmetric" in (caught.value.remedy or "")) == ("zero points" in message)
+
+
+def test_what_symmetric_brings_can_be_written(network):
+    assert to_litert(quantize(network, parse_recipe("linear4", symmetric=True)).graph)
 
 
 def test_operators_outside_the_table_are_refused_by_name():

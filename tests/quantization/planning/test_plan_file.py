@@ -220,7 +220,10 @@ BAD = {
         lambda d, t, n: t["fc"].update(given={"recipe": "int8", "symmetric": False}),
         "integer kernels take no linear8/channel/affine",
     ),
-    "half a group": (lambda d, t, n: t["fc"].update(given={"recipe": "linear8", "per": "group"}), "group_size"),
+    "half a group": (
+        lambda d, t, n: t["fc"].update(given={"recipe": "linear8", "per": "group"}),
+        "groups have no size",
+    ),
     "no node of this name": (lambda d, t, n: n["sum"].update(node="som"), "Did you mean sum"),
     "integers of floats": (
         lambda d, t, n: (t["fc"].update(given="linear8"), n["fc"].update(arithmetic="integer")),

@@ -208,11 +208,12 @@ def _codes(graph: FileGraph, node: Node, layer: Layer) -> IntegerCodes | None:
     elif scheme.bits > 8:
         reason = f"has {scheme.bits}-bit weights '{layer.weight}'; those of up to 8 bits can be written"
     elif (
-        scheme.blocks(layer.weight_shape, axis).count not in (1, layer.weight_shape[axis])
-        or axis != layer.channel_axis
-        or (isinstance(scheme, Linear) and not scheme.symmetric)
+        scheme.blocks(layer.weight_shape, axis).count not in (1, layer.weight_shape[axis]) or axis != layer.channel_axis
     ):
-        reason = f"has weights '{layer.weight}' with scales per group or zero points"
+        reason = f"has weights '{layer.weight}' with scales per group"
+    elif isinstance(scheme, Linear) and not scheme.symmetric:
+        reason = f"has weights '{layer.weight}' with zero points"
+        raise graph.refuse(node, reason, instead="choose int8 or linear8, or add --symmetric")
     else:
         return None if codes is None else integer_codes(codes)
     raise graph.refuse(node, reason, instead="choose int8 or linear8")

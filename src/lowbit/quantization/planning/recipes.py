@@ -298,6 +298,11 @@ def _changed_scheme(recipe: Recipe, changes: dict[str, object]) -> Scheme:
         )
     scheme: Any = recipe.weights
     known = {field.name for field in fields(scheme)}
+    if recipe.block_kernels and changes.get("per", "group") != "group":
+        raise SchemeError(
+            f"recipe '{recipe.name}' has a scale for each block of inputs.",
+            remedy="Omit --per, or use a linear recipe; --group-size sets the size of the blocks.",
+        )
     if "symmetric" in changes and "symmetric" not in known:
         raise SchemeError("code books have no zero point.", remedy="Omit --symmetric and --affine.")
     if unknown := changes.keys() - known:
