@@ -1,5 +1,6 @@
 """The command writes the best file, its folder and a page whose links lead to files that are there."""
 
+import html
 import json
 import re
 
@@ -44,6 +45,9 @@ def test_file_page_and_json(folder, words, capsys):
     assert out.stat().st_size == said["best"]["bytes"]
     assert said["met"]
     text = page.read_text()
+    assert said["certificate"]["limit"] == 0.05
+    assert said["certificate"]["low"] <= said["certificate"]["drop"] <= said["certificate"]["high"]
+    assert said["certificate"]["sentence"] in html.unescape(text)
     links = [link for link in re.findall(r'href="([^"]+)"', text) if not link.startswith("#")]
     assert len(links) == 2 * len(said["candidates"])
     assert all((folder / link).exists() for link in links)

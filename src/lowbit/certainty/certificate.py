@@ -8,7 +8,7 @@ a wrong certificate needs the first wrong one to be issued (`certify_in_order`).
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from statistics import NormalDist
 from typing import Any
 
@@ -56,6 +56,10 @@ class Certificate:
     holds: bool | None
     needed: int | None
     measure: str = ACCURACY
+
+    def to_json(self) -> dict[str, Any]:
+        """Its attributes and its sentence as plain data."""
+        return {**asdict(self), "sentence": self.sentence()}
 
     def sentence(self) -> str:
         """What the certificate says, in one or two sentences."""

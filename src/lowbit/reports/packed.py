@@ -21,9 +21,7 @@ def packed_json(packed: Packed, path: Path, counted: Sizes, *, source_bytes: int
         "sections": section_bytes(packed.archive),
         "sizes": sizes_json(counted),
         "trials": [asdict(trial) for trial in packed.trials],
-        "certificate": None
-        if packed.certificate is None
-        else {**asdict(packed.certificate), "sentence": packed.certificate.sentence()},
+        "certificate": None if packed.certificate is None else packed.certificate.to_json(),
     }
 
 

@@ -79,8 +79,7 @@ class SearchResult:
         return {
             "best": candidate_json(self.best),
             "met": self.met,
-            "certificate": None if self.certificate is None else self.certificate.sentence(),
-            "certified": None if self.certificate is None else self.certificate.holds,
+            "certificate": None if self.certificate is None else self.certificate.to_json(),
             "split": self.split,
             "measure": self.measure,
             "seconds": self.seconds,

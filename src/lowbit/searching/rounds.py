@@ -18,6 +18,7 @@ from lowbit.formats.onnx import archive
 from lowbit.measurement.conditions import Conditions
 from lowbit.measurement.inputs import first_batch
 from lowbit.measurement.speed import latency
+from lowbit.printable import several
 from lowbit.progress import SILENT, Progress
 from lowbit.quantization.planning.deciding import plan
 from lowbit.quantization.planning.plan import Plan
@@ -124,7 +125,7 @@ class Rounds:
         return list(dict.fromkeys(size if most is None else max(allocating.least, min(size, most)) for size in sizes))
 
     def _out_of_time(self, number: int) -> None:
-        self.notes.append(f"Time was over after {number} rounds; more might be found with more of it.")
+        self.notes.append(f"Time was over after {several(number, 'round')}; more might be found with more of it.")
 
     def _mixtures(self) -> None:
         """Mixtures of recipes, forecast and composed by the knapsack."""
