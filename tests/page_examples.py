@@ -126,7 +126,8 @@ def quick(words: list[str]) -> list[str]:
     options = {}
     if command in ("measure", "compare"):
         options["--runs"] = "2"
-    if command in ("quantize", "compare", "search") or (command == "pack" and len(words) > 4):
+    calibrates = command == "quantize" and "--calibration" in words
+    if calibrates or command in ("compare", "search") or (command == "pack" and len(words) > 4):
         options["--effort"] = "fast"
     if command == "quantize":
         options["--steps"] = "none"
