@@ -5,7 +5,7 @@ graph says what they are, from how each layer's weight is computed. What is not 
 so any ONNX file comes back byte for byte, and lowbit's own ones and integer ones also become much smaller.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any
@@ -17,6 +17,7 @@ from onnx import NodeProto, TensorProto
 from lowbit.errors import ModelError
 from lowbit.formats.ledger import KINDS
 from lowbit.formats.onnx.ledger import stored_kinds
+from lowbit.formats.onnx.raw_data import RawTensor, raw_tensors
 from lowbit.formats.onnx.stored import StoredGraph, fields_of_table, small_constant
 from lowbit.graph.load import parse
 from lowbit.packing.archive import counted_archive, expand_archive
@@ -110,15 +111,6 @@ def stored_symbols(content: bytes, kind: str | None = "codes") -> dict[str, Inte
     }
 
 
-@dataclass(frozen=True)
-class _Tensor:
-    """A stored tensor and where its raw bytes are in the file."""
-
-    dims: tuple[int, ...]
-    data_type: int
-    span: Span
-
-
 @dataclass
 class _Chain:
     """What is met on the way from a layer's weight back to its codes."""
@@ -132,7 +124,7 @@ class _Chain:
 class _Graph:
     """What a walk reads: stored tensors and where they lie, their contents, and the nodes by what they give."""
 
-    tensors: Mapping[str, _Tensor]
+    tensors: Mapping[str, RawTensor]
     values: Mapping[str, TensorProto]
     producers: Mapping[str, NodeProto]
 
@@ -154,7 +146,7 @@ def _payloads(content: bytes) -> _Payloads:
                 where="file to pack",
                 remedy="Save the model as one file first: `lowbit.save(lowbit.load(path), new_path)` does.",
             )
-    tensors = dict(_stored(content))
+    tensors = dict(raw_tensors(content))
     values = {tensor.name: tensor for tensor in graph.initializer}
     producers = {output: node for node in graph.node for output in node.output}
     stored_graph = StoredGraph(graph)
@@ -213,7 +205,7 @@ def _follow(graph: _Graph, name: str, chain: _Chain, shift: int = 0, bits: int |
         _follow(graph, value, chain, shift, bits, depth + 1)
 
 
-def _codes(chain: _Chain, tensors: Mapping[str, _Tensor]) -> PackedCodes | None:
+def _codes(chain: _Chain, tensors: Mapping[str, RawTensor]) -> PackedCodes | None:
     """The planes of one tensor as one item, if they fit together."""
     planes = sorted(chain.planes)
     if not planes:
@@ -252,7 +244,7 @@ def _layout(shape: tuple[int, ...]) -> Layout:
 
 
 def _numbers(
-    graph: onnx.GraphProto, tensors: Mapping[str, _Tensor], kinds: Mapping[str, str]
+    graph: onnx.GraphProto, tensors: Mapping[str, RawTensor], kinds: Mapping[str, str]
 ) -> dict[tuple[str, int, object, str], Numbers]:
     """All else that is stored as numbers, with its like: of one kind and type, read by one input of an operator."""
     readers: dict[str, tuple[str, int]] = {}
@@ -268,72 +260,3 @@ def _numbers(
         key = (kinds.get(name, "constants"), tensor.data_type, readers.get(name), alone)
         groups.setdefault(key, []).append(tensor.span)
     return {key: Numbers(tuple(spans), ITEM_BYTES[key[1]]) for key, spans in groups.items()}
-
-
-# Field numbers of onnx.proto, which never change: ModelProto.graph, GraphProto.initializer, TensorProto.*
-_GRAPH, _INITIALIZER, _DIMS, _DATA_TYPE, _NAME, _RAW_DATA = 7, 5, 1, 2, 8, 9
-
-
-def _stored(content: bytes) -> Iterator[tuple[str, _Tensor]]:
-    """Initializers of the main graph that keep their numbers as raw bytes, each name once."""
-    seen: set[str] = set()
-    view = memoryview(content)
-    for number, value in _fields(view, 0, len(content)):
-        if number != _GRAPH or not isinstance(value, Span):
-            continue
-        for inner, part in _fields(view, value.start, value.start + value.length):
-            if inner != _INITIALIZER or not isinstance(part, Span):
-                continue
-            name, tensor = _tensor(view, part)
-            if tensor.span.length and name not in seen:
-                seen.add(name)
-                yield name, tensor
-
-
-def _tensor(view: memoryview, part: Span) -> tuple[str, _Tensor]:
-    name, dims, data_type, raw = "", [], 0, Span(0, 0)
-    for number, value in _fields(view, part.start, part.start + part.length):
-        if isinstance(value, int):
-            if number == _DIMS:
-                dims.append(value)
-            elif number == _DATA_TYPE:
-                data_type = value
-        elif number == _NAME:
-            name = bytes(view[value.start : value.start + value.length]).decode("utf-8", "replace")
-        elif number == _RAW_DATA:
-            raw = value
-        elif number == _DIMS:  # packed
-            at = value.start
-            while at < value.start + value.length:
-                dim, at = _varint(view, at)
-                dims.append(dim)
-    return name, _Tensor(tuple(dims), data_type, raw)
-
-
-def _fields(view: memoryview, start: int, end: int) -> Iterator[tuple[int, int | Span]]:
-    """Fields of a protobuf message as (number, integer or the range of bytes); protobuf has parsed it before."""
-    while start < end:
-        tag, start = _varint(view, start)
-        number, wire_type = tag >> 3, tag & 7
-        if wire_type == 0:
-            value, start = _varint(view, start)
-            yield number, value
-        elif wire_type == 2:
-            length, start = _varint(view, start)
-            yield number, Span(start, length)
-            start += length
-        elif wire_type in (1, 5):
-            start += 8 if wire_type == 1 else 4
-        else:
-            raise ModelError(f"protobuf wire type {wire_type}.", where="file to pack", remedy="Save the model again.")
-
-
-def _varint(view: memoryview, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = view[at]
-        at += 1
-        value |= (byte & 127) << shift
-        if byte < 128:
-            return value, at
-        shift += 7
