@@ -39,6 +39,21 @@ def test_the_first_answers_are_float_and_a_uniform_recipe(result):
     assert result.candidates[0].marks.drop == result.candidates[0].marks.distance == 0.0
 
 
+def test_uniform_recipes_wait_for_no_forecast(model, data, images, monkeypatch):
+    """Who stops a search while it forecasts has a file that keeps the limits."""
+
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(rounds, "layer_damages", stopped)
+    found = search(model, data, SearchLimits(max_size=12_000), calibration=images, settings=QUICK)
+    assert found.interrupted
+    assert found.met
+    settings = dataclasses.replace(QUICK, recipes=("linear8", "int8"))
+    timed = search(model, data, SearchLimits(max_latency_ms=1e4), calibration=images, settings=settings)
+    assert "int8" in [each.name for each in timed.candidates]
+
+
 def test_the_best_is_the_smallest_that_keeps_the_drop(result):
     keeping = [each for each in result.candidates if each.marks.drop <= LIMIT]
     assert result.met

@@ -128,10 +128,15 @@ class Rounds:
         self.notes.append(f"Time was over after {several(number, 'round')}; more might be found with more of it.")
 
     def _mixtures(self) -> None:
-        """Mixtures of recipes, forecast and composed by the knapsack."""
-        proposals = Proposals(self._menus(), self.limits, self.plans.choice_bytes)
+        """Mixtures of recipes, forecast and composed by the knapsack; uniform recipes wait for no forecast."""
+        proposals: Proposals | None = None
         for number in range(self.settings.rounds):
             self._add(self._beside(number))
+            if proposals is None:
+                if self._left < 0:
+                    self._out_of_time(number)
+                    break
+                proposals = Proposals(self._menus(), self.limits, self.plans.choice_bytes)
             wanted = self._next(proposals.taught(self.candidates), number)
             plans = self._new(wanted)
             if not plans:
