@@ -572,6 +572,23 @@ def test_speed_options_that_make_no_sense(folder, monkeypatch, arguments, messag
     assert message in err
 
 
+def test_quantize_says_where_all_images_fit_and_judge(folder, tmp_path, capsys):
+    np.savez(tmp_path / "few.npz", x=networks.inputs(20))
+    words = (
+        "quantize",
+        folder / "net.onnx",
+        "-r",
+        "linear4",
+        "--calibration",
+        tmp_path / "few.npz",
+        "--effort",
+        "fast",
+    )
+    code, out, _ = run(*words, "-o", tmp_path / "small.onnx", capsys=capsys)
+    assert code == 0
+    assert "too few to set some apart, so all fit and all judge." in " ".join(out.split())
+
+
 def test_quantize_says_what_judges_and_which_layers_are_wider(folder, tmp_path, capsys):
     np.savez(tmp_path / "seen.npz", x=networks.inputs(60))
     words = ("quantize", folder / "net.onnx", "-r", "linear4", "--calibration", tmp_path / "seen.npz")

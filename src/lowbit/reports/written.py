@@ -15,6 +15,7 @@ from lowbit.reports.plans import Noted, print_downgrades, print_target
 from lowbit.reports.tables import fitted, numbers, words
 
 STEPS = "Distance from float on calibration images that judge; fitted: on those that the step was fitted to."
+SAME = "Distance from float on the calibration images: too few to set some apart, so all fit and all judge."
 
 
 def print_written(
@@ -56,7 +57,9 @@ def step_table(steps: tuple[StepResult, ...]) -> Noted:
         if step.note or not judged:
             said = [NOT_JUDGED] * (not judged) + [step.note] * bool(step.note)
             notes.append(f"{step.name}: {'; '.join(said)}.")
-    return Noted(columns, rows, [STEPS, *notes])
+    changed = [step for step in steps if step.before != step.after]
+    alike = bool(changed) and all(step.fitted == step.after for step in changed)
+    return Noted(columns, rows, [SAME if alike else STEPS, *notes])
 
 
 def written_json(quantized: Quantized, path: Path, ledger: Ledger, *, source_bytes: int) -> dict[str, Any]:
