@@ -17,7 +17,7 @@ from lowbit.formats.quantized_graph import QuantizedGraph
 from lowbit.importing.imported import Given
 from lowbit.importing.tflite.operators import OPERATORS, REFUSED
 from lowbit.importing.tflite.read import read_tflite
-from tflite_files import File, answers
+from tflite_files import Edited, File, answers, leave_out_zeros
 
 pytest.importorskip("ai_edge_litert")
 RANDOM = np.random.default_rng(0)
@@ -142,6 +142,47 @@ def half_weights():
         "CONV_2D", [0, weight, file.constant(normal(4))], (1, 6, 6, 4), table="Conv2DOptions", strideH=1, strideW=1
     )
     return file
+
+
+def without_zeros(order, listed, block=(), vector="Int32"):
+    """Weights [8, 1, 1, 4] of which a third is stored, as float16."""
+
+    def build():
+        values = normal(8, 1, 1, 4).astype(np.float16)
+        if block:
+            values *= np.kron(np.array([[1, 0], [0, 0], [0, 1], [1, 1]]), np.ones((2, 2)))[:, None, None]
+        else:
+            values[RANDOM.random(values.shape) < 0.6] = 0
+        file = Edited((1, 5, 6, 4), leave_out_zeros(values, order, listed, block, vector))
+        stored = file.constant(values, "float16")
+        dense = file.add("DENSIFY", [stored], values.shape, "float16", table="DensifyOptions")
+        weight = file.add("DEQUANTIZE", [dense], values.shape, table="DequantizeOptions")
+        inputs = [0, weight, file.constant(normal(8))]
+        file.add("CONV_2D", inputs, (1, 5, 6, 8), table="Conv2DOptions", strideH=1, strideW=1)
+        return file
+
+    return build
+
+
+def transposed_of_mediapipe(padding, sides, kernel):
+    """TRANSPOSE_CONV under the name that MediaPipe gave it when it had no biases, with stride 2."""
+
+    def edit(schema, model):
+        (code,) = model.operatorCodes
+        code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.CUSTOM
+        code.customCode = "Convolution2DTransposeBias"
+        (operator,) = model.subgraphs[0].operators
+        operator.builtinOptionsType, operator.builtinOptions = 0, None
+        operator.customOptions = np.frombuffer(np.array([padding, 2, 2], "<i4").tobytes(), np.uint8)
+
+    def build():
+        file = Edited((1, 4, 5, 3), edit)
+        file.add(
+            "TRANSPOSE_CONV", [0, file.constant(normal(2, kernel, kernel, 3)), file.constant(normal(2))], (1, *sides, 2)
+        )
+        return file
+
+    return build
 
 
 def flattened_by_its_shape():
@@ -281,6 +322,13 @@ FILES = {
     "transposed/valid": transposed(1, (9, 11), 2),
     "transposed/far": transposed(0, (16, 20), 4),
     "half weights": half_weights,
+    "transposed/mediapipe": transposed_of_mediapipe(1, (8, 10), 2),
+    "transposed/mediapipe/odd": transposed_of_mediapipe(1, (8, 10), 3),
+    "transposed/mediapipe/valid": transposed_of_mediapipe(2, (9, 11), 3),
+    "without zeros": without_zeros((0, 1, 2, 3), (3,)),
+    "without zeros/short": without_zeros((0, 1, 2, 3), (0, 3), vector="Uint8"),
+    "without zeros/turned": without_zeros((3, 1, 2, 0), (3,), vector="Uint16"),
+    "without zeros/blocks": without_zeros((0, 1, 2, 3, 4, 5, 6, 7), (3,), (2, 1, 1, 2)),
     "average": pool("AVERAGE_POOL_2D", (4, 3)),
     "max": pool("MAX_POOL_2D", (3, 3), padding=1),
     "flattened": flattened_by_its_shape,
@@ -466,6 +514,33 @@ def test_a_content_that_thousands_of_tensors_share_is_refused(tmp_path):
     for _ in range(16):
         file.add("ADD", [file.constant(shared), file.constant(shared)], shared.shape, table="AddOptions")
     with pytest.raises(ModelError, match="share their content"):
+        load(written(tmp_path, file.content()))
+
+
+def test_zeros_that_would_fill_the_memory_are_refused(tmp_path):
+    def edit(schema, model):
+        leave_out_zeros(small, (0, 1, 2, 3), (0, 1, 2, 3))(schema, model)
+        model.subgraphs[0].tensors[1].shape = [1 << 20, 1, 1, 8]
+
+    small = np.float32([1, 0, 0, 0]).reshape(1, 1, 1, 4)
+    file = Edited((1, 5, 6, 4), edit)
+    whole = file.add("DENSIFY", [file.constant(small)], small.shape, table="DensifyOptions")
+    file.add("CONV_2D", [0, whole, -1], (1, 5, 6, 1), table="Conv2DOptions", strideH=1, strideW=1)
+    with pytest.raises(ModelError, match="far larger than it, since they share their content or leave out zeros"):
+        load(written(tmp_path, file.content()))
+
+
+def test_a_tree_that_does_not_fit_its_shape_is_refused(tmp_path):
+    file = FILES["without zeros"]()
+    fitting = file.edit
+
+    def edit(schema, model):
+        fitting(schema, model)
+        indices = model.subgraphs[0].tensors[1].sparsity.dimMetadata[3].arrayIndices.values
+        indices[0] = -1
+
+    file.edit = edit
+    with pytest.raises(ModelError, match=r"a sparse tensor of shape \[8, 1, 1, 4\] has values outside of it"):
         load(written(tmp_path, file.content()))
 
 

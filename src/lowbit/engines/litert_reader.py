@@ -36,7 +36,7 @@ TENSOR = {
     "signature": 7,
 }
 QUANTIZATION = {"scale": 2, "zero_point": 3, "axis": 6}
-OPERATOR = {"code": 0, "inputs": 1, "outputs": 2, "options": 4}
+OPERATOR = {"code": 0, "inputs": 1, "outputs": 2, "options": 4, "custom_options": 5}
 BUFFER = {"data": 0, "offset": 1, "size": 2}
 METADATA = {"name": 0, "buffer": 1}
 # By the number of a type in the schema.
@@ -82,7 +82,7 @@ class StoredTensor:
         axis: dimension that the scales run along.
         variable: whether it keeps its values from one run to the next.
         open_axes: dimensions that a runtime may resize.
-        sparse: whether its content leaves out zeros.
+        sparsity: the table that says which zeros its content leaves out, if it does.
     """
 
     name: str
@@ -94,12 +94,15 @@ class StoredTensor:
     axis: int
     variable: bool
     open_axes: tuple[int, ...] = ()
-    sparse: bool = False
+    sparsity: "Options | None" = None
 
 
 @dataclass(frozen=True)
 class Options:
-    """The options table of an operator; fields by their number in the schema. What is damaged raises ValueError."""
+    """A table of the file, such as an operator's options; fields by their number in the schema.
+
+    What is damaged raises ValueError. A table that is left out is at 0: all its fields have their defaults.
+    """
 
     content: bytes
     at: int
@@ -115,15 +118,31 @@ class Options:
 
     def numbers(self, field: int) -> tuple[int, ...]:
         """A vector of 32-bit integers; empty if it is left out."""
-        span = _Walk(self.content).vector(self.at, field, 4) if self.at else Span(0, 0)
-        return tuple(np.frombuffer(self.content, "<i4", span.size // 4, span.start).tolist())
+        return tuple(self.vector(field).tolist())
+
+    def vector(self, field: int, dtype: str = "<i4") -> Array:
+        """A vector of numbers of this type; empty if it is left out."""
+        size = np.dtype(dtype).itemsize
+        span = _Walk(self.content).vector(self.at, field, size) if self.at else Span(0, 0)
+        return np.frombuffer(self.content, dtype, span.size // size, span.start)
+
+    def table(self, field: int) -> "Options":
+        """A table within this one."""
+        walk = _Walk(self.content)
+        at = walk.field(self.at, field) if self.at else 0
+        return Options(self.content, walk.follow(at) if at else 0)
+
+    def tables(self, field: int) -> list["Options"]:
+        """A vector of tables."""
+        found = _Walk(self.content).tables(self.at, field) if self.at else []
+        return [Options(self.content, at) for at in found]
 
 
 @dataclass(frozen=True)
 class StoredOperator:
     """One operator: its number in the schema's `BuiltinOperator`, tensor indices (-1: left out), and its options.
 
-    `custom` is the name of an operator that the schema does not have.
+    `custom` is the name of an operator that the schema does not have, `custom_options` its options as bytes.
     """
 
     code: int
@@ -131,6 +150,7 @@ class StoredOperator:
     outputs: tuple[int, ...]
     custom: str = ""
     options: Options = Options(b"", 0)
+    custom_options: Span = Span(0, 0)
 
 
 @dataclass(frozen=True)
@@ -212,7 +232,8 @@ class _Walk:
             place = self.field(entry, OPERATOR["options"])
             options = Options(self.content, self.follow(place) if place else 0)
             code, custom = codes[index]
-            operators.append(StoredOperator(code, inputs, outputs, custom, options))
+            own = self.vector(entry, OPERATOR["custom_options"], 1)
+            operators.append(StoredOperator(code, inputs, outputs, custom, options, own))
             check_operands(operators[-1], tensors)
         inputs = self.indices(table, SUBGRAPH["inputs"], len(tensors))
         outputs = self.indices(table, SUBGRAPH["outputs"], len(tensors))
@@ -239,10 +260,11 @@ class _Walk:
         named = self.vector(table, TENSOR["signature"], 4)
         signature = np.frombuffer(self.content, "<i4", named.size // 4, named.start)
         open_axes = tuple(np.flatnonzero(signature < 0).tolist()) if signature.size == len(shape) else ()
-        sparse = self.field(table, TENSOR["sparsity"]) != 0
+        place = self.field(table, TENSOR["sparsity"])
+        sparsity = Options(self.content, self.follow(place)) if place else None
         variable = bool(self.number(table, TENSOR["variable"], "b"))
         name = self.string(table, TENSOR["name"])
-        return StoredTensor(name, shape, dtype, buffer, scale, zero_point, axis, variable, open_axes, sparse)
+        return StoredTensor(name, shape, dtype, buffer, scale, zero_point, axis, variable, open_axes, sparsity)
 
     def buffer(self, table: int) -> Span:
         offset, size = self.number(table, BUFFER["offset"], "Q"), self.number(table, BUFFER["size"], "Q")

@@ -22,6 +22,14 @@ def dequantize(model: Translation) -> None:
         model.arrays[model.operator.outputs[0]] = array.astype(np.float32)
 
 
+def densify(model: Translation) -> None:
+    """DENSIFY of weights that leave out zeros."""
+    array = model.content(model.operator.inputs[0])
+    if array is None:
+        raise model.refused("reads a sparse tensor that is computed, not constant")
+    model.arrays[model.operator.outputs[0]] = array
+
+
 def reshape(model: Translation) -> None:
     """RESHAPE: to the shape of its output in the file, with the batch left open; computed where that is open."""
     shape = model.fixed_shape(model.operator.outputs[0])

@@ -36,11 +36,27 @@ def _convolve(model: Translation, weight: np.ndarray, groups: int, dilations: li
 
 
 def transposed_convolution(model: Translation) -> None:
-    """TRANSPOSE_CONV: inputs are the output's shape, the weights [out, height, width, in], and x."""
+    """TRANSPOSE_CONV: inputs are the output's shape, the weights [out, height, width, in], x, and perhaps biases."""
+    _convolve_transposed(model, 2, 3, [model.option(2, "i"), model.option(1, "i")], activation=model.option(3))
+
+
+def transposed_convolution_of_mediapipe(model: Translation) -> None:
+    """Convolution2DTransposeBias: inputs are x, the weights [out, height, width, in] and biases.
+
+    Its options are the bytes of `TfLiteTransposeConvParams`, which start with the padding and the strides along width
+    and height. The padding follows from the output's size, as it does for TRANSPOSE_CONV.
+    """
+    options = model.file.array(model.operator.custom_options, "<i4")
+    _convolve_transposed(model, 0, 2, [int(options[2]), int(options[1])], activation=0)
+
+
+def _convolve_transposed(model: Translation, x: int, bias: int, strides: list[int], *, activation: int) -> None:
+    """With x and biases at these of the operator's inputs, and the weights at 1."""
     weight = _weights(model, 1)
-    strides = [model.option(2, "i"), model.option(1, "i")]
-    sizes, wanted = model.shape(model.operator.inputs[2])[1:3], model.shape(model.operator.outputs[0])[1:3]
+    sizes, wanted = model.shape(model.operator.inputs[x])[1:3], model.shape(model.operator.outputs[0])[1:3]
     kernel = list(weight.shape[1:3])
+    if min(kernel + strides) < 1:
+        raise ValueError(f"a kernel of {kernel} with strides {strides}")
     pads, beyond = [0, 0, 0, 0], [0, 0]
     for axis in range(2):
         extra = (sizes[axis] - 1) * strides[axis] + kernel[axis] - wanted[axis]
@@ -48,13 +64,13 @@ def transposed_convolution(model: Translation) -> None:
         pads[axis], pads[axis + 2] = before, max(extra, 0) - before
         beyond[axis] = max(-extra, 0)
     inputs = [
-        model.channels_first(model.read(2)),
+        model.channels_first(model.read(x)),
         model.constant(np.ascontiguousarray(weight.transpose(3, 0, 1, 2)), _name(model, 1)),
     ]
-    if model.given(3):
-        inputs.append(model.read(3))
+    if model.given(bias):
+        inputs.append(model.read(bias))
     how = {"strides": strides, "pads": pads, "output_padding": beyond, "kernel_shape": kernel}
-    model.give(model.channels_last(model.node("ConvTranspose", inputs, **how)), activation=model.option(3))
+    model.give(model.channels_last(model.node("ConvTranspose", inputs, **how)), activation=activation)
 
 
 def fully_connected(model: Translation) -> None:

@@ -5,6 +5,7 @@ Numbers are those of `BuiltinOperator` in the TensorFlow Lite schema, version 3.
 
 from collections.abc import Mapping
 
+from lowbit.engines.litert_reader import StoredOperator
 from lowbit.importing.tflite import data_movement as move
 from lowbit.importing.tflite import layers
 from lowbit.importing.tflite.arithmetic import (
@@ -107,11 +108,17 @@ OPERATORS: Mapping[int, tuple[str, Operator]] = {
     116: ("ROUND", same("Round")),
     117: ("HARD_SWISH", same("HardSwish")),
     123: ("SELECT_V2", move.select),
+    124: ("DENSIFY", move.densify),
     126: ("BATCH_MATMUL", layers.matrix_product),
     130: ("BROADCAST_TO", move.broadcast),
     150: ("GELU", gelu),
     152: ("RELU_0_TO_1", activation("RELU_0_TO_1")),
     158: ("SIGN", same("Sign")),
+}
+CUSTOM = 32
+# Operators that are not in the schema, by their names.
+CUSTOM_OPERATORS: Mapping[str, Operator] = {
+    "Convolution2DTransposeBias": layers.transposed_convolution_of_mediapipe,
 }
 # Names of those that people meet and that are refused.
 REFUSED: Mapping[int, str] = {
@@ -119,7 +126,7 @@ REFUSED: Mapping[int, str] = {
     16: "LSTM",
     24: "RNN",
     27: "SVDF",
-    32: "CUSTOM",
+    CUSTOM: "CUSTOM",
     35: "UNIDIRECTIONAL_SEQUENCE_RNN",
     37: "BATCH_TO_SPACE_ND",
     38: "SPACE_TO_BATCH_ND",
@@ -129,9 +136,15 @@ REFUSED: Mapping[int, str] = {
     114: "QUANTIZE",
     118: "IF",
     119: "WHILE",
-    124: "DENSIFY",
     120: "NON_MAX_SUPPRESSION_V4",
     121: "NON_MAX_SUPPRESSION_V5",
     129: "CALL_ONCE",
     142: "VAR_HANDLE",
 }
+
+
+def translated_by(operator: StoredOperator) -> Operator | None:
+    """The function that translates an operator; None if there is none."""
+    if operator.code == CUSTOM:
+        return CUSTOM_OPERATORS.get(operator.custom)
+    return OPERATORS[operator.code][1] if operator.code in OPERATORS else None

@@ -20,7 +20,7 @@ from lowbit.files import read_model_file
 from lowbit.graph.preprocessing import METADATA_KEY
 from lowbit.importing.imported import Array, Given, Imported, first_line
 from lowbit.importing.tflite.data_movement import identity_of_type
-from lowbit.importing.tflite.operators import OPERATORS, REFUSED
+from lowbit.importing.tflite.operators import OPERATORS, REFUSED, translated_by
 from lowbit.importing.tflite.translation import BATCH, GIVE_NETWORK, TYPES, Translation
 
 LAYOUT_KEY = "lowbit.layout"  # of files that lowbit wrote: how their axes lie
@@ -69,12 +69,13 @@ def _translated(file: LiteRtFile, source: str, *, open_batch: bool) -> onnx.Mode
             model.operator = operator
             outputs = [model.tensor(index) for index in operator.outputs if index >= 0]
             model.label = (outputs[0].name.split(";")[0] if outputs else "") or f"operator{len(model.nodes)}"
-            if operator.code not in OPERATORS:
+            translate = translated_by(operator)
+            if translate is None:
                 name = operator.custom or REFUSED.get(operator.code, f"number {operator.code}")
                 raise ModelError(
                     f"has the operator {name} ('{model.label}'), which is not read.", where=source, remedy=GIVE_NETWORK
                 )
-            OPERATORS[operator.code][1](model)
+            translate(model)
         model.label = "output"
         outputs_info = [_output(model, index, layout["outputs"]) for index in model.graph.outputs]
         proto = model.message(inputs, outputs_info)

@@ -4,6 +4,7 @@ Images stay channels-last between operators, as the file has them: what ONNX com
 Transposes, which cancel when the model is prepared. int32 numbers become int64, which ONNX wants of shapes and indices.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from lowbit.engines.litert_reader import LiteRtFile, StoredOperator, StoredTensor
 from lowbit.errors import ModelError
 from lowbit.importing.imported import Array
+from lowbit.importing.tflite.sparsity import with_zeros
 
 OPSET = 20
 BATCH = "batch"
@@ -83,18 +85,18 @@ class Translation:
             return self.arrays[index]
         tensor = self.tensor(index)
         span = self.file.buffers[tensor.buffer]
-        if index in self.values or not span.size:
+        if index in self.values or not (span.size or tensor.sparsity):
             return None
-        if tensor.sparse or tensor.dtype not in TYPES:
-            raise self.refused(
-                f"has the constant '{tensor.name}' of a form (sparse, or {tensor.dtype}) that is not read"
-            )
+        if tensor.dtype not in TYPES:
+            raise self.refused(f"has the constant '{tensor.name}' of type {tensor.dtype}, which is not read")
         stored = self.file.array(span, "bool" if tensor.dtype == "bool" else np.dtype(tensor.dtype).str)
-        if stored.size != int(np.prod(tensor.shape)):
-            raise ValueError(f"tensor '{tensor.name}' has {stored.size} values, not {list(tensor.shape)}")
-        self.spare -= stored.nbytes
+        self.spare -= math.prod(tensor.shape) * stored.itemsize
         if self.spare < 0:
-            raise ValueError("its tensors are far larger than it is itself, since they share their content")
+            raise ValueError("its tensors are far larger than it, since they share their content or leave out zeros")
+        if tensor.sparsity:
+            stored = with_zeros(stored, tensor.shape, tensor.sparsity)
+        if stored.size != math.prod(tensor.shape):
+            raise ValueError(f"tensor '{tensor.name}' has {stored.size} values, not {list(tensor.shape)}")
         wide = helper.tensor_dtype_to_np_dtype(TYPES[tensor.dtype])
         self.arrays[index] = stored.reshape(tensor.shape).astype(wide)
         return self.arrays[index]
