@@ -31,3 +31,12 @@ def test_recipes_and_emulated_rows_are_kept_apart():
     assert gaps_between_engines([good, bad])
     assert gaps_between_engines([good, dataclasses.replace(bad, recipe="int4", file_recipe="")]) == ()
     assert gaps_between_engines([good, dataclasses.replace(bad, emulated="x86")]) == ()
+
+
+def test_files_that_each_engine_ran_are_compared_with_themselves():
+    rounded = [dataclasses.replace(row, file="rounded.onnx") for row in rows(onnxruntime=-1.4, openvino=-1.1)]
+    tuned = [dataclasses.replace(row, file="tuned.onnx") for row in rows(onnxruntime=12.7, openvino=14.1)]
+    assert gaps_between_engines([*rounded, *tuned]) == ()
+    wrong = dataclasses.replace(tuned[1], output_sqnr_db=1.0)
+    (said,) = gaps_between_engines([*rounded, tuned[0], wrong])
+    assert "12 dB farther from float in tuned.onnx with openvino than in tuned.onnx with onnxruntime" in said

@@ -31,6 +31,7 @@ from lowbit.formats.onnx.integer_weights import write_integer_weights
 from lowbit.formats.onnx.integers import absorb_activations, write_conversions
 from lowbit.formats.onnx.lines import write_lines_as_images
 from lowbit.formats.onnx.openvino import for_openvino
+from lowbit.formats.onnx.rounded_extremes import write_rounded_extremes
 from lowbit.formats.onnx.rows_of_biases import write_rows_of_biases
 from lowbit.formats.onnx.separate_biases import write_separate_biases
 from lowbit.formats.onnx.softmaxes import write_softmaxes
@@ -148,6 +149,7 @@ GRAPH_REWRITES: Mapping[str, tuple[Rewrite, ...]] = {
             *INTEGERS,
             write_lines_as_images,
             *CONVERSIONS,
+            write_rounded_extremes,
             write_float_zero_points,
             write_compressed,
             *CODES,
