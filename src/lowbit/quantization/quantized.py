@@ -30,6 +30,11 @@ from lowbit.quantization.planning.plan import Plan
 from lowbit.quantization.planning.target import kernel_lanes
 from lowbit.schemes.half import HalfCodes
 
+# From so many bytes of names on, and so large a share of a file, it is said that they can be left out.
+MANY_BYTES = 8192
+LARGE_SHARE = 0.25
+LARGEST_SHORTENED = 1 << 24  # bytes: names do not matter in larger files
+
 
 @dataclass(frozen=True)
 class Quantized:
@@ -80,7 +85,7 @@ class Quantized:
             found = beside(read_model_file(path), DEVICES[self.plan.target])
             said += [f"Target {self.plan.target}: {sentence}." for sentence in found]
         if not is_litert(path):
-            return (*self.notes, *said)
+            return (*self.notes, *said, *_note_of_names(Path(path)))
         of_layers = {layer.weight: layer for layer in layers(self.model)}
         weights = self.graph.weights
         halves = {name for name, codes in weights.items() if isinstance(codes, HalfCodes)}
@@ -169,6 +174,19 @@ class Quantized:
         kind = form.input if form.input == "int8" else "float32"
         lanes = kernel_lanes(self.plan.target)
         return to_litert(graph, input_type=kind, output_type=form.output_type, lanes=lanes)
+
+
+def _note_of_names(path: Path) -> tuple[str, ...]:
+    """A sentence if much of an ONNX file is what `--short-names` leaves out."""
+    if not path.exists() or not MANY_BYTES <= path.stat().st_size <= LARGEST_SHORTENED:
+        return ()
+    content = read_model_file(path)
+    names = len(content) - len(shortened(content))
+    if names < max(MANY_BYTES, LARGE_SHARE * len(content)):
+        return ()
+    return (
+        f"Names take {names / len(content):.0%} of the file: --short-names makes it {names / 1000:.0f} kB smaller.",
+    )
 
 
 def check_form(model: Model, decision: Plan, path: Path | str, form: FileForm) -> None:

@@ -157,3 +157,19 @@ def test_attributes_that_the_standard_assumes_are_dropped(tmp_path):
     x = networks.inputs(3)
     before, after = (open_session(m.SerializeToString(), threads=1).run({"x": x})["logits"] for m in (model, short))
     np.testing.assert_array_equal(before, after)
+
+
+def test_it_is_said_where_names_are_much_of_a_file(tmp_path):
+    def written(prefix, form):
+        nodes = [make_node("Sin", f"{prefix}{at}", f"{prefix}{at + 1}") for at in range(20)]
+        weight = {"w": np.eye(3, dtype=np.float32)}
+        nodes = [make_node("MatMul", "x w", f"{prefix}0"), *nodes, make_node("MatMul", f"{prefix}20 w", "y")]
+        quantized = lowbit.quantize(lowbit.load(make(nodes, {"x": [1, 3]}, ["y"], weight)), "linear8")
+        return quantized.notes_on(quantized.save(tmp_path / "model.onnx", form))
+
+    long = "a/name/as/a/converter/makes/one/of/all/that/was/fused/" * 5
+    (said,) = written(long, lowbit.FileForm())
+    assert said.startswith("Names take 9")
+    assert "--short-names makes it 23 kB smaller" in said
+    assert written(long, lowbit.FileForm(short_names=True)) == ()
+    assert written("tensor", lowbit.FileForm()) == ()
