@@ -170,6 +170,8 @@ def test_images_that_make_no_difference_are_said(model, images):
     (note,) = lowbit.quantize(model, "float", calibration=images).notes
     assert note == "The calibration images were not used: nothing is quantized."
     assert lowbit.quantize(model, "float16", calibration=images, steps=()).notes == ()
+    (note,) = lowbit.quantize(model, "linear4", calibration=images, steps=()).notes
+    assert note == "The calibration images were not used: there is nothing to learn from them without steps."
     assert lowbit.quantize(model, "linear9", calibration=images, steps=["bias"]).notes == ()
     assert lowbit.quantize(model, "linear8", calibration=images, effort="fast").notes == ()
 

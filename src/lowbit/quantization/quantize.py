@@ -26,8 +26,9 @@ from lowbit.quantization.planning.deciding import plan
 from lowbit.quantization.planning.halves import measured_tensors, with_reach
 from lowbit.quantization.planning.plan import Plan
 from lowbit.quantization.planning.plan_file import followable
-from lowbit.quantization.planning.recipes import Recipe
+from lowbit.quantization.planning.recipes import Recipe, parse_recipe
 from lowbit.quantization.planning.rules import Rules
+from lowbit.quantization.planning.steps import default_steps
 from lowbit.quantization.quantized import Quantized
 
 
@@ -151,5 +152,8 @@ def _unused(decision: Plan, data: object | None) -> tuple[str, ...]:
         return ()
     if not decision.quantized:
         return ("The calibration images were not used: nothing is quantized.",)
+    asked = {tensor.recipe for tensor in decision.quantized if tensor.recipe}
+    if default_steps([parse_recipe(name) for name in asked], decision.effort):
+        return ("The calibration images were not used: there is nothing to learn from them without steps.",)
     what = f"{decision.title} takes no steps at effort {decision.effort}"
     return (f"The calibration images were not used: {what}. Name steps (such as rounding), or a higher effort.",)

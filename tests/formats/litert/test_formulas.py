@@ -151,7 +151,7 @@ def test_comparisons_and_choices():
     compare(cases.make(nodes, ["n", 3, 4, 5], weights, outputs=tuple(f"y{i}" for i in range(len(chosen)))))
 
 
-@pytest.mark.parametrize("recipe", ["float", "linear8", "int8"])
+@pytest.mark.parametrize("recipe", ["float", "linear8", "int8", "icluster4"])
 @pytest.mark.parametrize("kind", [np.int64, np.int32])
 def test_ids_of_words_and_their_table(recipe, kind):
     import lowbit
@@ -171,7 +171,7 @@ def test_ids_of_words_and_their_table(recipe, kind):
     content = made.to_bytes(FileForm(to="litert"))
     wanted = open_session(made.to_bytes(), threads=1).run({"ids": ids})["y"]
     given = open_session(content, engine="litert", threads=1).run({"ids": ids})["y"]
-    np.testing.assert_allclose(given, wanted, rtol=1e-3, atol=0.05 if recipe == "int8" else 1e-4)
+    np.testing.assert_allclose(given, wanted, rtol=1e-3, atol=0.05 if made.plan.integer else 1e-4)
     if recipe != "float":
         assert len(content) < len(lowbit.load(proto).to_bytes()) + 2500
 

@@ -7,8 +7,10 @@ from lowbit.formats.litert.graph import CHANNELS_LAST, FileGraph, StoredValue
 from lowbit.formats.litert.shapes import reshaped_order
 from lowbit.formats.litert.window import cut, ones_convolution, pad
 from lowbit.graph.model import Node
+from lowbit.schemes.codes import integer_codes
 from lowbit.schemes.half import Half
-from lowbit.schemes.linear import Linear, LinearCodes
+from lowbit.schemes.integer_clusters import IntegerClusters
+from lowbit.schemes.linear import Linear
 
 
 def concatenation(graph: FileGraph, node: Node) -> None:
@@ -132,12 +134,14 @@ def _embedding(graph: FileGraph, node: Node) -> None:
         values = table if codes is None else codes.decode()
         rows = graph.float_constant(str(value.name), values, label=str(value.name))
     else:
-        if not (isinstance(scheme, Linear) and scheme.bits <= 8 and scheme.symmetric and scheme.per != "group"):
+        even = isinstance(scheme, Linear) and scheme.bits <= 8 and scheme.symmetric and scheme.per != "group"
+        if not (even or isinstance(scheme, IntegerClusters)):
             raise graph.refuse(node, f"has a table '{value.name}' as {scheme.name}", instead="choose int8 or linear8")
         rows = graph.tensor(table.shape)
-        if isinstance(codes, LinearCodes):
-            scale = codes.scale.reshape(-1)
-            stored = graph.constant(codes.codes.astype(np.int8), name=str(node.name), scale=scale, axis=axis)
+        if codes is not None:
+            whole = integer_codes(codes)
+            scale, levels = whole.scale.reshape(-1), whole.levels().astype(np.int8)
+            stored = graph.constant(levels, name=str(node.name), scale=scale, axis=axis)
             graph.operator("DEQUANTIZE", [stored], [rows], version=2 if scale.size == 1 else 5)
     indices = graph.plain(node.inputs[1])
     name = str(node.outputs[0].name)
