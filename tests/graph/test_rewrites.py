@@ -212,6 +212,23 @@ CASES = {
         ["ceil_mode", "count_include_pad", "dilations", "kernel_shape", "strides"],
         ["ceil_mode", "kernel_shape", "strides"],
     ),
+    "write_whole_pools": (
+        lambda: make(
+            [
+                ("AveragePool", ["x"], ["m"], {"kernel_shape": [4, 6], "strides": [4, 6], "auto_pad": "VALID"}),
+                ("AveragePool", ["x"], ["p"], {"kernel_shape": [4, 6], "pads": [0, 1, 0, 0]}),
+                ("AveragePool", ["x"], ["q"], {"kernel_shape": [4, 3], "strides": [4, 3]}),
+                ("AveragePool", ["x"], ["r"], {"kernel_shape": [4, 6], "auto_pad": "SAME_UPPER"}),
+                ("AveragePool", ["z"], ["s"], {"kernel_shape": [4, 6]}),
+            ],
+            {"x": ["n", 3, 4, 6], "z": ["n", 3, "h", 6]},
+            ["m", "p", "q", "r", "s"],
+            {},
+        ),
+        lambda m: (operators(m), sorted(m.graph[0].attributes)),
+        (["AveragePool"] * 5, ["auto_pad", "kernel_shape", "strides"]),
+        (["GlobalAveragePool", *["AveragePool"] * 4], []),
+    ),
     "remove_unused_nodes": (
         lambda: after(("Neg", ["r"], ["unused"], {}), ("Abs", ["r"], ["y"], {})),
         operators,

@@ -38,6 +38,7 @@ from lowbit.graph.rewrites.rounded_up_pools import count_no_padding
 from lowbit.graph.rewrites.shape_inference import infer_shapes
 from lowbit.graph.rewrites.shared_weights import merge_copies
 from lowbit.graph.rewrites.transposes import merge_transposes, move_transposes
+from lowbit.graph.rewrites.whole_pools import write_whole_pools
 
 # Whether it changed anything that others could go on from; None if they cannot.
 Rewrite = Callable[[ir.Model], bool | None]
@@ -168,6 +169,7 @@ REWRITES: tuple[tuple[Rewrite, ...], ...] = (
         fold_reduced_constants,
         write_all_axes,
         count_no_padding,
+        write_whole_pools,
         remove_unused_nodes,
     ),
     (
