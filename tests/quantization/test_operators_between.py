@@ -297,10 +297,6 @@ STEPS = {
         b.op("MaxPool", b.image(x), kernel_shape=[2, 2], strides=[2, 2], count=2)
     ),
 }
-# Where OpenVINO computes something else on graphs of integers, or refuses them.
-OPENVINO_FAULTS = {
-    "ReduceMin": "OpenVINO 2026.4 gives 0 for a minimum behind an integer product",
-}
 NOT_YET = dict.fromkeys(
     ("SequenceAt", "ConcatFromSequence"), "shape inference takes a sequence of tensors for a tensor"
 )
@@ -381,8 +377,8 @@ def test_integers_run_with_any_operator_between(name, request):
 
 def test_openvino_runs_what_it_runs_in_float(name, request):
     pytest.importorskip("openvino")
-    if name in NOT_YET | OPENVINO_FAULTS:
-        request.applymarker(pytest.mark.xfail(reason=(NOT_YET | OPENVINO_FAULTS)[name], strict=True))
+    if name in NOT_YET:
+        request.applymarker(pytest.mark.xfail(reason=NOT_YET[name], strict=True))
     proto, x = network(name), samples(16, seed=2)
     wanted = answers(proto.SerializeToString(), x)
     try:
@@ -401,7 +397,7 @@ def test_litert_runs_it_or_says_why_not(name):
         pytest.skip(NOT_YET[name])
     proto, x = network(name), samples(16, seed=2)
     wanted = answers(proto.SerializeToString(), x)
-    for recipe in ("float", "int8"):
+    for recipe in ("float", "int8", "a16w8"):
         made = quantized(name, recipe)
         content = litert_file(made)
         if isinstance(content, ModelError):

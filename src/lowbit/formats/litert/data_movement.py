@@ -6,6 +6,7 @@ from lowbit.formats.litert.builder import Option
 from lowbit.formats.litert.graph import CHANNELS_LAST, FileGraph, StoredValue
 from lowbit.formats.litert.shapes import reshaped_order
 from lowbit.formats.litert.window import cut, ones_convolution, pad
+from lowbit.formats.quantized_graph import UINT8
 from lowbit.graph.model import Node
 from lowbit.schemes.codes import integer_codes
 from lowbit.schemes.half import Half
@@ -228,8 +229,13 @@ def identity(graph: FileGraph, node: Node) -> None:
 
 
 def depth_space(graph: FileGraph, node: Node) -> None:
-    """DepthToSpace and SpaceToDepth; torch's order of channels (mode CRD) is turned into that of LiteRT first."""
-    x = graph.read(node.inputs[0], order=CHANNELS_LAST, integer=graph.integer(node))
+    """DepthToSpace and SpaceToDepth; torch's order of channels (mode CRD) is turned into that of LiteRT first.
+
+    LiteRT's kernels move bytes and floats, no codes of 16 bits.
+    """
+    codes = graph.quantized.activations.get(str(node.outputs[0].name))
+    moves_codes = graph.integer(node) and codes is not None and codes.kind.bits <= UINT8.bits
+    x = graph.read(node.inputs[0], order=CHANNELS_LAST, integer=moves_codes)
     code = "DEPTH_TO_SPACE" if node.op_type == "DepthToSpace" else "SPACE_TO_DEPTH"
     size = node.attributes.get_int("blocksize", 0)
     if node.attributes.get_string("mode", "DCR") == "CRD":
