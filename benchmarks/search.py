@@ -9,16 +9,18 @@ smallest, and for the smallest archive, whose bits are allocated, or with a fami
 lowers one layer after the other, the largest first, as far as the drop on the first half allows, with plain codes; its
 file is then made with all steps. NNCF's `quantize_with_accuracy_control` keeps layers in float until the drop on the
 first half is kept; it answers in OpenVINO, and its row is made where its environment is there (`--install-peers` makes
-it). Each row is written at once.
+it). `--only "time to drop 0.5"` runs the three one after the other, and tells the processor seconds of each;
+those of the search until it had a file as small as each of the others. Each row is written at once.
 """
 
 import dataclasses
 import json
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from machine import stamp
@@ -51,6 +53,8 @@ BATCH = 32
 ACCURACY_CONTROL = "NNCF, accuracy control"
 TIMED_RUNS = 200
 
+Item = TypeVar("Item")
+
 
 @dataclass(frozen=True)
 class Row:
@@ -63,6 +67,7 @@ class Row:
     kl: float | None = None
     drop: float | None = None
     seconds: float | None = None
+    processor_seconds: float | None = None
     candidates: int = 1
     forecast: float | None = None
     latency_ms: float | None = None
@@ -116,9 +121,10 @@ class Bench:
     def wants(self, at: str) -> bool:
         return not self.only or at in self.only
 
-    def row(self, what: str, at: str, content: bytes, seconds: float, **more: object) -> Row:
+    def row(self, what: str, at: str, content: bytes, seconds: float | None, **more: object) -> Row:
         kl, drop = self.halves.judged(archive.unpack(content) if is_archive(content) else content)
-        row = Row(self.halves.subject.name, what, at, len(content), kl, drop, round(seconds, 1), **stamp())
+        seconds = None if seconds is None else round(seconds, 1)
+        row = Row(self.halves.subject.name, what, at, len(content), kl, drop, seconds, **stamp())
         return dataclasses.replace(row, **more)
 
     def made(self, recipe: str) -> bytes:
@@ -164,8 +170,48 @@ def rows(bench: Bench) -> Iterator[Row]:
             yield bench.searched(at, limit, what, archived=True)[0]
     if bench.wants(ACCURACY_CONTROL) and installed("nncf"):
         yield accuracy_control(bench.halves, MAX_DROP)
+    if (at := f"time to drop {MAX_DROP:g}") in bench.only:  # the same files once more
+        yield from times_to(bench, at)
     if bench.wants(at := f"latency within {MAX_DROP:g}"):
         yield from fastest(bench, at)
+
+
+class Clock:
+    """Progress that reads the processor's clock whenever a search has made a candidate."""
+
+    def __init__(self) -> None:
+        self.started, self.seconds = time.process_time(), list[float]()
+
+    def track(self, items: Iterable[Item], what: str, total: int | None = None) -> Iterator[Item]:
+        return iter(items)
+
+    def note(self, text: str) -> None:
+        self.seconds.append(time.process_time() - self.started)
+
+
+def times_to(bench: Bench, at: str) -> Iterator[Row]:
+    """Processor seconds of the greedy search, of NNCF, and of the search until its best file is as small as theirs."""
+    subject, started = bench.halves.subject, time.process_time()
+    content, tried = greedy(bench.halves, MAX_DROP)
+    taken = round(time.process_time() - started, 1)
+    greedy_row = bench.row("greedy, linear only", at, content, None, candidates=tried, processor_seconds=taken)
+    others = {"greedy": greedy_row}
+    if installed("nncf"):
+        others["NNCF"] = dataclasses.replace(accuracy_control(bench.halves, MAX_DROP), at=at, seconds=None)
+    yield from others.values()
+    clock = Clock()
+    limit = lowbit.SearchLimits(max_drop=MAX_DROP, seconds=bench.seconds)
+    settings = lowbit.SearchSettings(rounds=bench.rounds)
+    result = lowbit.search(
+        subject.model, bench.halves.seen, limit, calibration=subject.calibration, settings=settings, progress=clock
+    )
+    known = list(zip(result.candidates, clock.seconds, strict=True))
+    for name, other in others.items():
+        small = [(each, seconds) for each, seconds in known if each.bytes <= (other.bytes or 0)]
+        for each, seconds in [(each, seconds) for each, seconds in small if each.marks.drop <= MAX_DROP][:1]:
+            count = result.candidates.index(each) + 1
+            row = bench.row(f"searched, as small as {name}", at, each.content, None, candidates=count)
+            yield dataclasses.replace(row, processor_seconds=round(seconds, 1))
 
 
 def fastest(bench: Bench, at: str) -> Iterator[Row]:
@@ -196,6 +242,7 @@ def accuracy_control(halves: Halves, most: float) -> Row:
         reference = replies(subject.model.to_bytes(), subject, halves.unseen)
         kl, drop = halves.lost(reference, np.load(folder / "logits.npy").reshape(reference.shape))
     of_file = {"bytes": found["file_bytes"], "kl": kl, "drop": drop, "seconds": round(found["seconds"], 1)}
+    of_file |= {"processor_seconds": round(found["processor_seconds"], 1)}
     of_file |= {"candidates": found["measured"], "note": "measured in OpenVINO"}
     return Row(subject.name, ACCURACY_CONTROL, f"drop {most:g}", **of_file, **stamp())
 
@@ -222,7 +269,7 @@ def greedy(halves: Halves, most: float) -> tuple[bytes, int]:
     return follow(model, planned(model, choice, "balanced"), images).to_bytes(), tried + 1
 
 
-COLUMNS = ("KB", "KL", "drop, points", "files made", "s", "ms")
+COLUMNS = ("KB", "KL", "drop, points", "files made", "s", "processor s", "ms")
 
 
 def markdown(rows: Sequence[Row], model: str | None = None) -> str:
@@ -235,7 +282,8 @@ def markdown(rows: Sequence[Row], model: str | None = None) -> str:
                 parts.append(failed((row.what, row.at), row.note, len(COLUMNS)))
                 continue
             numbers = (f"{row.bytes / 1e3:.1f}", cell(row.kl, ".2g"), cell(row.drop, "+.2f"), str(row.candidates))
-            parts.append(line((row.what, row.at, *numbers, cell(row.seconds, ".0f"), cell(row.latency_ms, ".2f"))))
+            times = (cell(row.seconds, ".0f"), cell(row.processor_seconds, ".0f"), cell(row.latency_ms, ".2f"))
+            parts.append(line((row.what, row.at, *numbers, *times)))
         parts.append("")
     return "\n".join(parts)
 

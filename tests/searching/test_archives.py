@@ -12,10 +12,11 @@ from lowbit.reports.search_page import command_of
 from lowbit.searching.candidates import Bench, made, made_from
 from lowbit.searching.held import held
 from lowbit.searching.limits import SearchLimits, SearchSettings
-from lowbit.searching.rates import FIRST_BITS, Rate, can_be_allocated, next_sizes
+from lowbit.searching.rates import FILLED, FIRST_BITS, Rate, can_be_allocated, largest_refused, next_sizes
 from lowbit.searching.search import search
 from search_cases import LIMIT
 
+CENTER = 2 / (1 + FILLED)  # of what is asked for, over what comes out
 QUICK = SearchSettings(effort="fast", rounds=3, threads=1, archive=True)
 
 
@@ -119,9 +120,26 @@ def test_sizes_begin_at_bits_per_weight_and_close_in():
     smaller = next_sizes(3000, {3000: True, 4000: True}, **room)
     assert len(smaller) == 2
     assert all(1000 < size < 3000 for size in smaller)
-    assert next_sizes(4000, {2000: False, 4000: True}, **room) == [2520, 3175]
+    cut = next_sizes(4000, {2000: False, 4000: True}, **room)
+    assert [size / CENTER for size in cut] == pytest.approx([2520, 3175], rel=1e-3)  # what they are expected to take
+    (middle,) = next_sizes(2200, {2000: False, 2200: True}, **room)  # two archives might come out as one
+    assert middle / CENTER == pytest.approx(2098, rel=1e-3)
+    assert all(size < 2085 for size in next_sizes(2085, {2000: False, 2085: True}, **room))
     assert next_sizes(2050, {2000: False, 2050: True}, **room) == []
     assert next_sizes(1001, {1001: True}, **room) == []
+
+
+def test_the_size_of_a_recipe_is_asked_for_rather_than_one_near_it():
+    room = {"least": 1000, "weights": 8000}
+    sizes = next_sizes(4000, {2000: False, 4000: True}, recipes=[2100, 2600, 2650, 3900], **room)
+    assert sizes[0] == 2600
+    assert sizes[1] / CENTER == pytest.approx(3175, rel=1e-3)
+
+
+def test_an_archive_of_chance_is_no_bound():
+    assert largest_refused(3000, {2000: False, 2500: True, 3500: False}) == 2000
+    assert largest_refused(None, {2000: False, 2500: False}) == 2500
+    assert largest_refused(1500, {2000: False}) is None
 
 
 def test_nothing_larger_than_a_recipe_that_keeps_the_drop_is_tried():

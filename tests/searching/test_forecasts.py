@@ -137,7 +137,11 @@ def test_uniform_files_teach_the_level_too(model, offered):
     assert len(set(uniform_choice(decision).values())) > 1  # small layers get more bits
     flat = lowbit.plan(model, parse_recipe("linear4", extra_bits=0), effort="fast")
     seen = Marks(
-        drop=0.0, evidence=None, metric=0.0, distance=100 * sum(offered.damage_by_family(uniform_choice(flat)).values())
+        drop=0.0,
+        expected=0.0,
+        evidence=None,
+        metric=0.0,
+        distance=100 * sum(offered.damage_by_family(uniform_choice(flat)).values()),
     )
     proposals = Proposals((offered,), SearchLimits(max_drop=1.0), offered.bytes_of)
     taught = proposals.taught([Candidate("linear4", {}, flat, b"", seen, seen)])

@@ -1,6 +1,6 @@
 """Which candidate is taken: what samples that choose say, and what samples that certify say of it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from lowbit.certainty.certificate import Certificate, certify, certify_in_order
@@ -11,6 +11,8 @@ from lowbit.searching.limits import SearchLimits
 from lowbit.searching.result import amount
 
 PERCENT = 100.0
+
+GoodEnough = Callable[[Candidate], bool]
 
 
 @dataclass(frozen=True)
@@ -74,15 +76,24 @@ class Judge:
         return self.limits.max_drop is None or candidate.marks.drop <= self.limits.max_drop
 
     def accepts(self, candidate: Candidate) -> bool:
-        """Whether to go on towards less, and not back.
+        """Whether to go on towards less, and not back: it keeps the limit but for chance.
 
-        Where other samples certify, those that choose have to be as sure as they: what is only just within the limit
-        would mostly not be certified.
+        What counts is the drop that is to be expected, of which chance makes less than of what is measured: of 186
+        samples one is more than half a point. Where other samples certify, those that choose have to be as sure as
+        they: what is only just within the limit would mostly not be certified.
         """
         most, evidence = self.limits.max_drop, candidate.marks.evidence
         if most is None or evidence is None or not self.apart:
-            return self.keeps(candidate)
+            return most is None or candidate.marks.expected <= most
         return bool(certify(evidence, most / PERCENT, confidence=self.limits.confidence).holds)
+
+    @property
+    def tests(self) -> tuple[GoodEnough, ...]:
+        """By what the least that keeps the drop is looked for, one after the other; what passes the last is an answer.
+
+        First the drop that is to be expected, then, among files near its limit, the measured one.
+        """
+        return (self.accepts,) if self.apart else (self.accepts, self.keeps)
 
     def best(self, candidates: Sequence[Candidate]) -> Candidate:
         """The one to show first: of those that keep all limits the least, else the nearest to keeping them."""

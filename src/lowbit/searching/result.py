@@ -103,6 +103,7 @@ def candidate_json(candidate: Candidate) -> dict[str, Any]:
         "bytes": candidate.bytes,
         "distance": candidate.marks.distance,
         "drop": candidate.marks.drop,
+        "expected_drop": candidate.marks.expected,
         "metric": candidate.marks.metric,
         "latency_ms": candidate.latency_ms,
         "forecast_bytes": candidate.forecast_bytes,

@@ -2,7 +2,8 @@
 
 Every round makes two whole files whose plans follow from the rounds before it, so what is found does not depend on how
 many workers there are, nor on which of them is quicker. While the least size (or latency) within a drop is looked for,
-a round cuts the interval between the least that keeps the drop and the most that does not in three. In the end, and
+a round cuts the interval between the least that keeps the drop and the most that does not in three: first by the drop
+that is to be expected, then by the measured one, of which chance makes more (`Judge.tests`). In the end, and
 where only size or latency is limited, it is the forecast that is varied: the cost of each layer leans more or less
 towards one that all layers share (`Cost.of`), and whichever serves this network best wins. Where files are archives,
 sizes for which bits are allocated take the place of what the knapsack proposes (`searching/rates.py`).
@@ -27,15 +28,15 @@ from lowbit.quantization.rate.search import CLOSE_ENOUGH, Search
 from lowbit.searching.candidates import Bench, Candidate, Made
 from lowbit.searching.choices import FLOAT, Menu, menu
 from lowbit.searching.damage import layer_damages
-from lowbit.searching.judge import Judge
+from lowbit.searching.judge import GoodEnough, Judge
 from lowbit.searching.limits import DISTANCE, SearchLimits, SearchSettings
 from lowbit.searching.plans import Plans
 from lowbit.searching.proposals import DAMAGE, Proposal, Proposals
-from lowbit.searching.rates import FILLED, Rate, can_be_allocated, next_sizes
+from lowbit.searching.rates import AHEAD, FILLED, Rate, can_be_allocated, largest_refused, next_sizes
 from lowbit.searching.result import amount
 from lowbit.searching.speed import LayerTimes
 from lowbit.searching.store import Store
-from lowbit.searching.uniform import UNIFORM, finest, halfway
+from lowbit.searching.uniform import UNIFORM, finest, halfway, small_enough
 from lowbit.searching.workers import Alone, Cluster, Processes
 
 FIRST_DISTANCES = (0.005, 0.02)  # nats or relative error for each point that may be lost, where the search begins
@@ -99,30 +100,51 @@ class Rounds:
         return settings.archive and not settings.recipes and self.times is None and can_be_allocated(self.bench.model)
 
     def _archives(self) -> None:
-        """Archives whose bits are allocated, and uniform recipes that would be smaller or are as small."""
+        """Archives whose bits are allocated; in the end uniform recipes that may be smaller still, or as small."""
         allocating = self.bench.allocating(self.settings.effort, self.progress)
         for number in range(self.settings.rounds):
             filled = CLOSE_ENOUGH if self.limits.least == DISTANCE else FILLED
-            rates = [Rate(most, self.settings.effort, filled) for most in self._sizes(allocating, number)]
-            known = {self.store.key(each.asked) for each in self.candidates}
-            new = [rate for rate in rates if self.store.key(rate) not in known]
+            new = [Rate(most, self.settings.effort, filled) for most in self._sizes(allocating, number)]
             if not new:
                 break
-            if not self._in_time(len(new)):
+            if not self._in_time(1):
                 self._out_of_time(number)
                 break
+            new = new if self._in_time(len(new)) else new[-1:]
             self._add([(f"{len(self.candidates) + place:02d}", None, rate) for place, rate in enumerate(new)])
-            self._add(self._beside(number))
+        while beside := self._beside(0):
+            self._add(beside)
 
     def _sizes(self, allocating: Search, number: int) -> list[int]:
         """Bytes of the archives that come next."""
         most = self.limits.max_size
         if self.limits.least == DISTANCE:
             return [] if most is None or number or most < allocating.least else [most]
-        good = min((each.bytes for each in self.candidates if self.judge.accepts(each)), default=None)
-        own = {each.bytes: self.judge.accepts(each) for each in self.candidates if each.rate is not None}
-        sizes = next_sizes(good, own, least=allocating.least, weights=allocating.trials.weights)
-        return list(dict.fromkeys(size if most is None else max(allocating.least, min(size, most)) for size in sizes))
+        asked = {each.rate.most for each in self.candidates if each.rate is not None}
+        for good_enough in self.judge.tests:
+            good, own = self._smallest(good_enough), self._allocated(good_enough)
+            recipes = self._recipe_sizes(largest_refused(good, own), good)
+            sizes = next_sizes(good, own, least=allocating.least, weights=allocating.trials.weights, recipes=recipes)
+            sizes = sizes if most is None else [max(allocating.least, min(size, most)) for size in sizes]
+            if new := [size for size in dict.fromkeys(sizes) if size not in asked]:
+                return new
+        return []
+
+    def _smallest(self, good_enough: GoodEnough) -> int | None:
+        """Bytes of the smallest file that is good enough; None if none is."""
+        return min((each.bytes for each in self.candidates if good_enough(each)), default=None)
+
+    def _allocated(self, good_enough: GoodEnough) -> dict[int, bool]:
+        """Of archives whose bits were allocated, by bytes, whether they are good enough."""
+        return {each.bytes: good_enough(each) for each in self.candidates if each.rate is not None}
+
+    def _recipe_sizes(self, low: int | None, high: int | None) -> list[int]:
+        """Bytes between two sizes that uniform recipes' files take."""
+        if low is None or high is None:
+            return []
+        size_of = self.plans.recipe_bytes
+        names = [name for family in UNIFORM for name in small_enough(self._widths(family), high - 1, size_of)]
+        return [size for name in names if (size := size_of(name)) > low]
 
     def _out_of_time(self, number: int) -> None:
         self.notes.append(f"Time was over after {several(number, 'round')}; more might be found with more of it.")
@@ -163,7 +185,8 @@ class Rounds:
         """Uniform recipes with all steps that would be better than what there is: the search is never worse than they.
 
         Within a size the finest of each family that fits, once; within a drop the one of each family halfway between
-        those that keep it and those that do not, if smaller than the best; where time matters the one in integers.
+        those that keep it and those that do not, if smaller than the best, and not much smaller than an archive whose
+        bits were allocated and that is too far from float; where time matters the one in integers.
         """
         if not self._in_time(1):
             return []
@@ -173,10 +196,14 @@ class Rounds:
             room: float = self.limits.max_size or 0
             names = [finest(self._widths(family), room, self.plans.recipe_bytes) for family in UNIFORM if number == 0]
         else:
-            taken = {each.name: self.judge.accepts(each) for each in self.candidates}
-            least = min((each.bytes for each in self.candidates if taken[each.name]), default=math.inf)
-            room = min(self.limits.max_size or math.inf, least)
-            names = [halfway(self._widths(family), room, self.plans.recipe_bytes, taken) for family in UNIFORM]
+            first, last = self.judge.tests[0], self.judge.tests[-1]
+            taken = {each.name: last(each) for each in self.candidates}
+            least = self._smallest(last)
+            room = min(self.limits.max_size or math.inf, least or math.inf)
+            hopeless = (largest_refused(least, self._allocated(first)) or 0) / AHEAD
+            names = [
+                halfway(self._widths(family), room, self.plans.recipe_bytes, taken, hopeless) for family in UNIFORM
+            ]
         known = {self.store.key(each.asked) for each in self.candidates}
         found = [(name, None, self.plans.of_recipe(name)) for name in names if name is not None]
         return [each for each in found if self.store.key(each[-1]) not in known]
@@ -213,25 +240,25 @@ class Rounds:
             tilts = TILTS[number] if number < len(TILTS) else ()
             return _some(proposals.least(DAMAGE, {}, tilt=tilt) for tilt in tilts)
         what = self.limits.minimize
-        good, bad = self._interval(what)
-        if good is None or bad is None:
-            return _some(proposals.least(what, {DAMAGE: distance}) for distance in self._distances(good is not None))
-        low, high = amount(bad, what), amount(good, what)
-        if high / low > CLOSE:
-            between = [low ** (1 - share) * high**share for share in (1 / 3, 2 / 3)]
-            return _some(proposals.least(DAMAGE, {what: each}) for each in between)
+        for good_enough in self.judge.tests:
+            good, bad = self._interval(what, good_enough)
+            if good is None or bad is None:
+                distances = self._distances(good is not None)
+                return _some(proposals.least(what, {DAMAGE: distance}) for distance in distances)
+            low, high = amount(bad, what), amount(good, what)
+            if high / low > CLOSE:
+                between = [low ** (1 - share) * high**share for share in (1 / 3, 2 / 3)]
+                return _some(proposals.least(DAMAGE, {what: each}) for each in between)
         own = sum(bool(each.choice) for each in self.candidates)
         tilts = TILTS[own % len(TILTS)]
         return _some(proposals.least(DAMAGE, {what: A_LITTLE * high}, tilt=tilt) for tilt in tilts if tilt)
 
-    def _interval(self, what: str) -> tuple[Candidate | None, Candidate | None]:
-        """Of what the search composed, the least that keeps the drop, and the most below that which does not."""
+    def _interval(self, what: str, good_enough: GoodEnough) -> tuple[Candidate | None, Candidate | None]:
+        """Of what the search composed, the least that is good enough, and the most below that which is not."""
         own = [each for each in self.candidates if each.own]
-        good = min(
-            (each for each in own if self.judge.accepts(each)), key=lambda each: amount(each, what), default=None
-        )
+        good = min(filter(good_enough, own), key=lambda each: amount(each, what), default=None)
         below = math.inf if good is None else amount(good, what)
-        beyond = [each for each in own if not self.judge.accepts(each) and amount(each, what) < below]
+        beyond = [each for each in own if not good_enough(each) and amount(each, what) < below]
         return good, max(beyond, key=lambda each: amount(each, what), default=None)
 
     def _distances(self, farther: bool) -> list[float]:
@@ -312,7 +339,7 @@ class Rounds:
 
     def _in_time(self, count: int) -> bool:
         """Whether another round can be expected to end in time."""
-        own = [each.seconds for each in self.candidates if each.own]
+        own = [each.seconds for each in self.candidates if each.own or each.plan.steps]
         return self._left > 0 if not own else self._left > max(own) * count
 
     @property

@@ -121,4 +121,5 @@ def _marks(data: Mapping[str, Any]) -> Marks:
     evidence: Evidence | None = None
     if (known := data["evidence"]) is not None:
         evidence = Paired(**known) if "lost" in known else Spread(**known)
-    return Marks(float(data["distance"]), float(data["drop"]), evidence, float(data["metric"]))
+    distance, drop, expected, metric = (float(data[name]) for name in ("distance", "drop", "expected", "metric"))
+    return Marks(distance, drop, expected, evidence, metric)
