@@ -17,7 +17,7 @@ from lowbit.calibration.answers import distances, fair_temperature
 from lowbit.errors import DataError, SchemeError
 from lowbit.formats.onnx.read import layer_weights
 from lowbit.graph.ops import layers
-from lowbit.searching import rounds
+from lowbit.searching import making
 from lowbit.searching.candidates import made
 from lowbit.searching.limits import SearchLimits, SearchSettings
 from lowbit.searching.search import search
@@ -193,7 +193,7 @@ def test_no_round_begins_that_would_not_end_in_time(model, data, images, monkeyp
             return self.now
 
     clock = Clock()
-    monkeypatch.setattr("lowbit.searching.rounds.time", clock)
+    monkeypatch.setattr("lowbit.searching.making.time", clock)
     monkeypatch.setattr("lowbit.searching.search.time", clock)
     settings = dataclasses.replace(QUICK, rounds=8)
     result = search(model, data, SearchLimits(max_drop=LIMIT, seconds=30), calibration=images, settings=settings)
@@ -213,7 +213,7 @@ def test_no_second_file_of_a_round_begins_when_the_time_is_over(model, data, ima
         return made(bench, decision, progress)
 
     clock = Clock()
-    monkeypatch.setattr("lowbit.searching.rounds.time", clock)
+    monkeypatch.setattr("lowbit.searching.making.time", clock)
     monkeypatch.setattr("lowbit.searching.search.time", clock)
     monkeypatch.setattr("lowbit.searching.workers.made", slow)
     settings = dataclasses.replace(QUICK, recipes=("linear", "cluster"))
@@ -289,7 +289,7 @@ def test_latency_is_measured_where_it_matters(model, data, images, quick_measuri
     from lowbit.measurement import peaks
 
     monkeypatch.setattr("lowbit.searching.search.measure_peaks", peaks.measure_peaks)
-    monkeypatch.setattr(rounds, "TIMED_RUNS", 3)
+    monkeypatch.setattr(making, "TIMED_RUNS", 3)
     settings = dataclasses.replace(QUICK, recipes=("float", "linear8", "int8"), rounds=1)
     result = search(model, data, SearchLimits(max_drop=20, minimize="latency"), calibration=images, settings=settings)
     assert all(each.latency_ms > 0 for each in result.candidates)

@@ -10,78 +10,50 @@ sizes for which bits are allocated take the place of what the knapsack proposes 
 """
 
 import math
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 
-from lowbit.formats.onnx import archive
-from lowbit.measurement.conditions import Conditions
-from lowbit.measurement.inputs import first_batch
-from lowbit.measurement.speed import latency
 from lowbit.printable import several
-from lowbit.progress import SILENT, Progress
 from lowbit.quantization.planning.deciding import plan
 from lowbit.quantization.planning.plan import Plan
 from lowbit.quantization.planning.recipes import Recipe, parse_recipe
 from lowbit.quantization.rate.search import CLOSE_ENOUGH, Search
-from lowbit.searching.candidates import Bench, Candidate, Made
+from lowbit.searching.candidates import Candidate
 from lowbit.searching.choices import FLOAT, Menu, menu
 from lowbit.searching.damage import layer_damages
-from lowbit.searching.judge import GoodEnough, Judge
-from lowbit.searching.limits import DISTANCE, SearchLimits, SearchSettings
+from lowbit.searching.judge import GoodEnough
+from lowbit.searching.limits import DISTANCE
+from lowbit.searching.making import Making
 from lowbit.searching.plans import Plans
 from lowbit.searching.proposals import DAMAGE, Proposal, Proposals
 from lowbit.searching.rates import AHEAD, FILLED, Rate, can_be_allocated, largest_refused, next_sizes
 from lowbit.searching.result import amount
-from lowbit.searching.speed import LayerTimes
-from lowbit.searching.store import Store
 from lowbit.searching.uniform import UNIFORM, finest, halfway, small_enough
-from lowbit.searching.workers import Alone, Cluster, Processes
 
 FIRST_DISTANCES = (0.005, 0.02)  # nats or relative error for each point that may be lost, where the search begins
 FARTHER = (4.0, 16.0)  # times as far, where the first ones were all within the limit, or all beyond it
 CLOSE = 1.015  # ratio of two sizes between which nothing more is looked for
 TILTS = ((0.0, 0.2), (0.0, 0.4), (0.1, 0.6))
 A_LITTLE = 0.985  # of the least so far, which another forecast has to do with
-TIMED_RUNS = 60
 
 
 @dataclass
-class Rounds:
+class Rounds(Making):
     """One search, and what it has found so far.
 
     Attributes:
-        bench: what candidates are made with and measured on.
-        limits: what is asked for.
-        settings: how to search.
         recipes: that layers may get, by name.
-        store: where finished candidates are kept.
-        workers: who makes them.
-        judge: of what is taken.
-        progress: told as the work goes on.
-        times: of layers and conversions, where they matter.
-        candidates: all that were measured.
         notes: what whoever asked should know.
     """
 
-    bench: Bench
-    limits: SearchLimits
-    settings: SearchSettings
-    recipes: Mapping[str, Recipe]
-    store: Store
-    workers: Alone | Processes | Cluster
-    judge: Judge
-    progress: Progress = SILENT
-    times: LayerTimes | None = None
-    candidates: list[Candidate] = field(default_factory=list)
+    recipes: Mapping[str, Recipe] = field(kw_only=True)
     notes: list[str] = field(default_factory=list)
-    started: float = field(default_factory=time.monotonic)
 
     def run(self) -> None:
         """Search until nothing more is to be won, or the time is over; candidates so far stay where that is stopped."""
-        self._add(self._uniform())
-        if self._left < 0:
+        self.add(self._uniform())
+        if self.left < 0:
             self.notes.append("Time was over before anything was forecast: give more of it.")
         elif self.allocates:
             self._archives()
@@ -107,13 +79,13 @@ class Rounds:
             new = [Rate(most, self.settings.effort, filled) for most in self._sizes(allocating, number)]
             if not new:
                 break
-            if not self._in_time(1):
+            if not self.in_time(1):
                 self._out_of_time(number)
                 break
-            new = new if self._in_time(len(new)) else new[-1:]
-            self._add([(f"{len(self.candidates) + place:02d}", None, rate) for place, rate in enumerate(new)])
+            new = new if self.in_time(len(new)) else new[-1:]
+            self.add([(f"{len(self.candidates) + place:02d}", None, rate) for place, rate in enumerate(new)])
         while beside := self._beside(0):
-            self._add(beside)
+            self.add(beside)
 
     def _sizes(self, allocating: Search, number: int) -> list[int]:
         """Bytes of the archives that come next."""
@@ -153,9 +125,9 @@ class Rounds:
         """Mixtures of recipes, forecast and composed by the knapsack; uniform recipes wait for no forecast."""
         proposals: Proposals | None = None
         for number in range(self.settings.rounds):
-            self._add(self._beside(number))
+            self.add(self._beside(number))
             if proposals is None:
-                if self._left < 0:
+                if self.left < 0:
                     self._out_of_time(number)
                     break
                 proposals = Proposals(self._menus(), self.limits, self.plans.choice_bytes)
@@ -165,10 +137,10 @@ class Rounds:
                 if number >= len(TILTS):
                     break
                 continue
-            if not self._in_time(len(plans)):
+            if not self.in_time(len(plans)):
                 self._out_of_time(number)
                 break
-            self._add([(f"{len(self.candidates) + place:02d}", *each) for place, each in enumerate(plans)])
+            self.add([(f"{len(self.candidates) + place:02d}", *each) for place, each in enumerate(plans)])
 
     # What there is from the start
 
@@ -188,7 +160,7 @@ class Rounds:
         those that keep it and those that do not, if smaller than the best, and not much smaller than an archive whose
         bits were allocated and that is too far from float; where time matters the one in integers.
         """
-        if not self._in_time(1):
+        if not self.in_time(1):
             return []
         if self.times is not None:
             names: list[str | None] = [name for name in ("int8",) if name in self.recipes and number == 0]
@@ -278,74 +250,6 @@ class Rounds:
                 known.add(key)
                 found.append((each, decision))
         return found
-
-    # What was made
-
-    def _add(self, wanted: Sequence[tuple[str, Proposal | None, Plan | Rate]]) -> None:
-        """Make and measure candidates, those that were finished before taken from the store.
-
-        Where they are made one after the other, those for which no time is left are not, but for the first, and for
-        plain ones, which take seconds.
-        """
-        found = {
-            name: self.store.find(name, {} if proposal is None else proposal.choice, decision)
-            for name, proposal, decision in wanted
-        }
-        missing = [each for each in wanted if found[each[0]] is None]
-        made = self.workers.make([decision for _, _, decision in missing])
-        longest = 0.0
-        for name, proposal, decision in wanted:
-            candidate = found[name]
-            if candidate is None:
-                if longest > max(0.0, self._left) and isinstance(self.workers, Alone):
-                    continue
-                started = time.monotonic()
-                candidate = self._candidate(name, proposal, decision, next(made))
-                candidate = replace(self._timed(candidate), seconds=time.monotonic() - started)
-                self.store.add(candidate)
-                longest = max(longest, candidate.seconds if candidate.plan.steps else 0.0)
-            elif proposal is not None:
-                candidate = replace(candidate, forecast=proposal.damage, forecast_bytes=proposal.bytes)
-            self.candidates.append(candidate)
-            self._tell(candidate)
-
-    def _candidate(self, name: str, proposal: Proposal | None, decision: Plan | Rate, made: Made) -> Candidate:
-        if isinstance(decision, Rate):
-            assert made.plan is not None
-            return Candidate(name, {}, made.plan, made.content, made.marks[0], made.marks[-1], rate=decision)
-        choice = {} if proposal is None else proposal.choice
-        forecast = (0, 0.0) if proposal is None else (proposal.bytes, proposal.damage)
-        return Candidate(name, choice, decision, made.content, made.marks[0], made.marks[-1], *forecast)
-
-    def _timed(self, candidate: Candidate) -> Candidate:
-        """With its latency, where that matters."""
-        if self.times is None:
-            return candidate
-        conditions = Conditions(engine=self.settings.engine, runs=TIMED_RUNS)
-        inputs = {candidate.name: first_batch(self.bench.exams[0].data, conditions.batch)}
-        content = archive.unpack(candidate.content) if self.bench.archive else candidate.content
-        measured = latency({candidate.name: content}, inputs, conditions)
-        return replace(candidate, latency_ms=measured[candidate.name].median_ms)
-
-    def _tell(self, candidate: Candidate) -> None:
-        """One line for each candidate: what it is, and which is the best so far."""
-        best = self.judge.best(self.candidates)
-        time_of = "" if candidate.latency_ms is None else f", {candidate.latency_ms:.2f} ms"
-        verdict = "best so far" if best is candidate else f"best so far: {best.name} ({best.bytes:,} bytes)"
-        self.progress.note(
-            f"{candidate.name}: {candidate.bytes:,} bytes{time_of}, {candidate.marks.drop:+.2f} lost, distance "
-            f"{candidate.marks.distance:.2g}; {verdict}; {max(0.0, self._left):.0f} s left"
-        )
-
-    def _in_time(self, count: int) -> bool:
-        """Whether another round can be expected to end in time."""
-        own = [each.seconds for each in self.candidates if each.own or each.plan.steps]
-        return self._left > 0 if not own else self._left > max(own) * count
-
-    @property
-    def _left(self) -> float:
-        """Seconds until the time is over."""
-        return self.limits.seconds - (time.monotonic() - self.started)
 
 
 def _some(proposals: Iterator[Proposal | None]) -> list[Proposal]:

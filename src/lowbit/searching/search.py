@@ -88,7 +88,9 @@ def search(
     judge = Judge(limits, division.certifying is not None)
     interrupted = False
     with workers(bench, settings.workers, progress) as made_by:
-        rounds = Rounds(bench, limits, settings, recipes, store, made_by, judge, progress, times, started=started)
+        rounds = Rounds(
+            bench, limits, settings, store, made_by, judge, progress, times, started=started, recipes=recipes
+        )
         rounds.notes += notes
         try:
             rounds.run()
