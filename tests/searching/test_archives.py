@@ -12,8 +12,10 @@ from lowbit.reports.search_page import command_of
 from lowbit.searching.candidates import Bench, made, made_from
 from lowbit.searching.held import held
 from lowbit.searching.limits import SearchLimits, SearchSettings
+from lowbit.searching.plans import Plans
 from lowbit.searching.rates import FILLED, FIRST_BITS, Rate, can_be_allocated, largest_refused, next_sizes
 from lowbit.searching.search import search
+from lowbit.searching.uniform import halfway, small_enough
 from search_cases import LIMIT
 
 CENTER = 2 / (1 + FILLED)  # of what is asked for, over what comes out
@@ -35,6 +37,43 @@ def test_the_best_is_the_smallest_archive_that_keeps_the_drop(result):
     assert result.met
     assert result.best.bytes == min(each.bytes for each in keeping)
     assert any(each.rate and each.marks.drop > LIMIT for each in result.candidates)
+
+
+def test_no_uniform_recipe_that_keeps_the_drop_is_smaller_but_for_chance(result, model, data, images):
+    bench = Bench(model, held(lowbit.open_data(images, model)), (Exam.of(model, held(data)),), archive=True, threads=1)
+    plans = Plans(bench, "fast")
+    names = [f"{family}{bits}" for family in ("linear", "cluster") for bits in range(2, 7)]
+    files = [made(bench, plans.of_recipe(name)) for name in names]
+    keeping = [len(each.content) for each in files if max(each.marks[0].drop, each.marks[0].expected) <= LIMIT]
+    assert keeping
+    assert result.best.bytes <= min(keeping)
+
+
+def test_where_there_is_no_time_for_two_archives_one_is_made(model, data, images, monkeypatch):
+    class Clock:
+        now = 0.0
+
+        def monotonic(self):
+            return self.now
+
+    def slow(bench, decision, progress):
+        clock.now += 100.0 if isinstance(decision, Rate) else 0.0
+        return made(bench, decision, progress)
+
+    clock = Clock()
+    monkeypatch.setattr("lowbit.searching.making.time", clock)
+    monkeypatch.setattr("lowbit.searching.search.time", clock)
+    monkeypatch.setattr("lowbit.searching.workers.made", slow)
+
+    def sizes(seconds):
+        limits = SearchLimits(max_drop=LIMIT, seconds=seconds)
+        found = search(model, data, limits, calibration=images, settings=QUICK)
+        assert any(note.startswith("Time was over") for note in found.notes) == (seconds < 1000)
+        return [each.rate.most for each in found.candidates if each.rate is not None]
+
+    long = sizes(10_000)
+    assert sizes(350) == [*long[:2], long[3]]
+    assert sizes(250) == long[:2]
 
 
 def test_archives_are_no_larger_than_was_asked_for(result):
@@ -155,3 +194,18 @@ def test_archives_are_timed_by_the_file_that_they_open_to(model, data, images):
     result = search(model, data, limits, calibration=images, settings=QUICK)
     assert all(each.latency_ms for each in result.candidates)
     assert archive.unpack(result.best.content)
+
+
+def test_recipes_are_weighed_only_as_long_as_they_are_small_enough():
+    weighed = []
+
+    def size_of(name):
+        weighed.append(name)
+        return 100 * int(name)
+
+    names = ("2", "3", "4", "5", "6")
+    assert small_enough(names, 350, size_of) == ["2", "3"]
+    assert weighed == ["2", "3", "4"]
+    assert halfway(names, 550, size_of, {}) == "3"
+    assert halfway(names, 550, size_of, {}, least=300) == "4"  # between 300 and 550 bytes are two
+    assert halfway(names, 550, size_of, {"4": True, "3": False}) is None

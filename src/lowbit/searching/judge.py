@@ -89,9 +89,9 @@ class Judge:
 
     @property
     def tests(self) -> tuple[GoodEnough, ...]:
-        """By what the least that keeps the drop is looked for, one after the other; what passes the last is an answer.
+        """By what the least that keeps the drop is looked for, side by side; what passes the last is an answer.
 
-        First the drop that is to be expected, then, among files near its limit, the measured one.
+        The drop that is to be expected tells how small a file can be, the measured one whether chance lets it be.
         """
         return (self.accepts,) if self.apart else (self.accepts, self.keeps)
 

@@ -58,7 +58,13 @@ def largest_refused(good: int | None, own: Mapping[int, bool]) -> int | None:
 
 
 def next_sizes(
-    good: int | None, own: Mapping[int, bool], *, least: int, weights: int, recipes: Sequence[int] = ()
+    good: int | None,
+    own: Mapping[int, bool],
+    *,
+    least: int,
+    weights: int,
+    count: int = 2,
+    recipes: Sequence[int] = (),
 ) -> list[int]:
     """Sizes to try next, in bytes; none where nothing is left between what keeps the drop and what does not.
 
@@ -67,6 +73,7 @@ def next_sizes(
         own: of archives whose bits were allocated so far, whether they keep it.
         least: with every weight zero.
         weights: of the network.
+        count: how many at most, one or two.
         recipes: bytes of archives of uniform recipes. One of these is asked for in place of a size near it: if the
             archive keeps the drop, the recipe's is not needed, and if it does not, the recipe's will not either.
     """
@@ -74,20 +81,20 @@ def next_sizes(
         sizes = [round(least + bits * weights / 8) for bits in FIRST_BITS]
         return sizes if good is None else [size for size in sizes if size < good] or [round((least + good) / 2)]
     if good is None:
-        return [round(max(own) * times) for times in FARTHER]
+        return [round(max(own) * times) for times in FARTHER[:count]]
     bad = largest_refused(good, own)
     if bad is not None:
-        return _between(bad, good, recipes)
+        return _between(bad, good, count, recipes)
     above = good - least  # what can be saved at all
-    return [round(least + above / times) for times in FARTHER] if above > (CLOSE - 1) * least else []
+    return [round(least + above / times) for times in FARTHER[:count]] if above > (CLOSE - 1) * least else []
 
 
-def _between(bad: int, good: int, recipes: Sequence[int]) -> list[int]:
+def _between(bad: int, good: int, count: int, recipes: Sequence[int]) -> list[int]:
     """What is to be asked for so that archives come out between two sizes, apart from each other and from both."""
     ratio = good / bad
     if ratio <= CLOSE:
         return []
-    shares = (1 / 2,) if ratio <= NARROW else (1 / 3, 2 / 3)
+    shares = (1 / 2,) if count == 1 or ratio <= NARROW else (1 / 3, 2 / 3)
     sizes = []
     for share in shares:
         wanted = 2 / (1 + FILLED) * bad * ratio**share  # an archive fills 96 to 100 % of what it is asked for

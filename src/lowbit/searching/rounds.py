@@ -2,17 +2,19 @@
 
 Every round makes two whole files whose plans follow from the rounds before it, so what is found does not depend on how
 many workers there are, nor on which of them is quicker. While the least size (or latency) within a drop is looked for,
-a round cuts the interval between the least that keeps the drop and the most that does not in three: first by the drop
-that is to be expected, then by the measured one, of which chance makes more (`Judge.tests`). In the end, and
+a round cuts the interval between the least that keeps the drop and the most that does not in three; where the drop that
+is to be expected and the measured one, of which chance makes more, tell of other intervals (`Judge.tests`), it halves
+both. In the end, and
 where only size or latency is limited, it is the forecast that is varied: the cost of each layer leans more or less
 towards one that all layers share (`Cost.of`), and whichever serves this network best wins. Where files are archives,
 sizes for which bits are allocated take the place of what the knapsack proposes (`searching/rates.py`).
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TypeVar
 
 from lowbit.printable import several
 from lowbit.quantization.planning.deciding import plan
@@ -35,6 +37,7 @@ FIRST_DISTANCES = (0.005, 0.02)  # nats or relative error for each point that ma
 FARTHER = (4.0, 16.0)  # times as far, where the first ones were all within the limit, or all beyond it
 CLOSE = 1.015  # ratio of two sizes between which nothing more is looked for
 TILTS = ((0.0, 0.2), (0.0, 0.4), (0.1, 0.6))
+Tried = TypeVar("Tried")
 A_LITTLE = 0.985  # of the least so far, which another forecast has to do with
 
 
@@ -93,14 +96,23 @@ class Rounds(Making):
         if self.limits.least == DISTANCE:
             return [] if most is None or number or most < allocating.least else [most]
         asked = {each.rate.most for each in self.candidates if each.rate is not None}
-        for good_enough in self.judge.tests:
+
+        def between(good_enough: GoodEnough, count: int) -> list[int]:
             good, own = self._smallest(good_enough), self._allocated(good_enough)
             recipes = self._recipe_sizes(largest_refused(good, own), good)
-            sizes = next_sizes(good, own, least=allocating.least, weights=allocating.trials.weights, recipes=recipes)
+            room = {"least": allocating.least, "weights": allocating.trials.weights}
+            sizes = next_sizes(good, own, count=count, recipes=recipes, **room)
             sizes = sizes if most is None else [max(allocating.least, min(size, most)) for size in sizes]
-            if new := [size for size in dict.fromkeys(sizes) if size not in asked]:
-                return new
-        return []
+            return [size for size in dict.fromkeys(sizes) if size not in asked]
+
+        return self._by_all_tests(between)
+
+    def _by_all_tests(self, tried: Callable[[GoodEnough, int], list[Tried]]) -> list[Tried]:
+        """What to try next, by a function of a test and a number: two for a test, or one for each if they differ."""
+        wanted = [found for test in self.judge.tests if (found := tried(test, 2))]
+        if len(wanted) < 2 or wanted[0] == wanted[1]:
+            return wanted[0] if wanted else []
+        return [each for test in self.judge.tests for each in tried(test, 1)[:1]]
 
     def _smallest(self, good_enough: GoodEnough) -> int | None:
         """Bytes of the smallest file that is good enough; None if none is."""
@@ -212,18 +224,25 @@ class Rounds(Making):
             tilts = TILTS[number] if number < len(TILTS) else ()
             return _some(proposals.least(DAMAGE, {}, tilt=tilt) for tilt in tilts)
         what = self.limits.minimize
-        for good_enough in self.judge.tests:
+
+        def between(good_enough: GoodEnough, count: int) -> list[Proposal]:
             good, bad = self._interval(what, good_enough)
             if good is None or bad is None:
-                distances = self._distances(good is not None)
+                distances = self._distances(good is not None)[:count]
                 return _some(proposals.least(what, {DAMAGE: distance}) for distance in distances)
             low, high = amount(bad, what), amount(good, what)
-            if high / low > CLOSE:
-                between = [low ** (1 - share) * high**share for share in (1 / 3, 2 / 3)]
-                return _some(proposals.least(DAMAGE, {what: each}) for each in between)
+            if high / low <= CLOSE:
+                return []
+            shares = [part / (count + 1) for part in range(1, count + 1)]
+            return _some(proposals.least(DAMAGE, {what: low ** (1 - share) * high**share}) for share in shares)
+
+        if cuts := self._by_all_tests(between):
+            return cuts
+        good, _ = self._interval(what, self.judge.tests[-1])
         own = sum(bool(each.choice) for each in self.candidates)
-        tilts = TILTS[own % len(TILTS)]
-        return _some(proposals.least(DAMAGE, {what: A_LITTLE * high}, tilt=tilt) for tilt in tilts if tilt)
+        tilts = TILTS[own % len(TILTS)] if good is not None else ()
+        most = {} if good is None else {what: A_LITTLE * amount(good, what)}
+        return _some(proposals.least(DAMAGE, most, tilt=tilt) for tilt in tilts if tilt)
 
     def _interval(self, what: str, good_enough: GoodEnough) -> tuple[Candidate | None, Candidate | None]:
         """Of what the search composed, the least that is good enough, and the most below that which is not."""
