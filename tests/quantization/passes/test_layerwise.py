@@ -1,5 +1,9 @@
 """The pass over the network: moments as defined, the same result with little memory."""
 
+import sys
+import threading
+import time
+
 import numpy as np
 import onnx
 import pytest
@@ -9,6 +13,7 @@ from graphs import make, make_node
 from lowbit.calibration.moments import MomentSums, columns_at, targets
 from lowbit.data.opening import open_data
 from lowbit.engines import open_session
+from lowbit.errors import EngineError
 from lowbit.graph.load import load
 from lowbit.graph.ops import layers
 from lowbit.graph.subgraph import ActivationGrid, Subgraphs
@@ -110,6 +115,59 @@ def test_memory_changes_the_way_and_not_the_result(monkeypatch):
         np.testing.assert_allclose(value, none[name], rtol=1e-5, atol=1e-6, err_msg=name)
 
 
+def test_the_float_network_runs_beside_the_solver_and_who_waits_changes_nothing(monkeypatch):
+    model, x = network(), pictures(40)
+    alone, beside = quantized(model, Linear(4), x), []
+    run_float, solve = LayerwisePass._run_float, solve_layer
+
+    def late(run, stretch):
+        beside.append(threading.current_thread() is not threading.main_thread())
+        time.sleep(0.05)
+        return run_float(run, stretch)
+
+    def slow(*given):
+        time.sleep(0.05)
+        return solve(*given)
+
+    for module, name, change in ((LayerwisePass, "_run_float", late), (sys.modules[__name__], "solve_layer", slow)):
+        with monkeypatch.context() as patch:
+            patch.setattr(module, name, change)
+            changed = quantized(model, Linear(4), x)
+        assert all(np.array_equal(value, changed[name]) for name, value in alone.items())
+    assert beside == [False, True, True, True]
+
+
+@pytest.mark.parametrize("memory", [0, layerwise.MEMORY])
+def test_samples_are_read_by_one_thread(memory, monkeypatch):
+    read, readers = layerwise._Inputs.__iter__, set()
+
+    def noted(inputs):
+        for tensors in read(inputs):
+            readers.add(threading.current_thread())
+            yield tensors
+
+    monkeypatch.setattr(layerwise, "MEMORY", memory)
+    monkeypatch.setattr(layerwise._Inputs, "__iter__", noted)
+    quantized(network(), Linear(4), pictures(40))
+    assert readers == {threading.main_thread()}
+
+
+def test_what_fails_beside_the_solver_is_raised(monkeypatch):
+    model, run_float = network(), LayerwisePass._run_float
+
+    def failing(run, stretch):
+        if stretch.layers[0].node == "pointwise":
+            raise EngineError("no memory")
+        return run_float(run, stretch)
+
+    monkeypatch.setattr(LayerwisePass, "_run_float", failing)
+    run = run_over(model, pictures(40), [layer.node for layer in layers(model)])
+    seen = []
+    with pytest.raises(EngineError, match="no memory"):
+        seen.extend(layer.node for layer, _ in run)
+    assert seen == ["first", "depthwise"]
+
+
 def test_what_is_kept_in_half_precision_changes_far_less_than_quantizing(monkeypatch):
     model, x = network(), pictures(40)
     exact = outputs(model, quantized(model, Linear(8), x), x)
@@ -139,6 +197,26 @@ def test_a_tensor_of_any_size_is_kept_to_eleven_bits(exponent):
     kept = frontier.Compact.of(x, None)
     assert kept.nbytes == 2 * x.size
     np.testing.assert_allclose(kept.restored(), x, rtol=2.0**-11, atol=2.0**-149)
+
+
+@pytest.mark.parametrize("shape", [(), (0, 3), (4, 5, 7), (70000,)])
+def test_half_precision_is_that_of_numpy(shape):
+    x = np.random.default_rng(3).standard_normal(shape).astype(np.float32)
+    half = frontier._converted(x, to_half=True)
+    assert half.dtype == np.float16
+    assert np.array_equal(half, x.astype(np.float16))
+    back = frontier._converted(half[::-1] if half.ndim else half, to_half=False)
+    assert back.shape == shape
+    assert np.array_equal(back[::-1] if back.ndim else back, half.astype(np.float32))
+
+
+def test_every_half_is_restored_as_by_numpy():
+    every = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
+    restored = frontier._converted(every, to_half=False)
+    np.testing.assert_array_equal(restored, every.astype(np.float32))
+    numbers = np.isfinite(every)
+    between = (restored[numbers][:-1] + restored[numbers][1:]) / 2  # ties too
+    assert np.array_equal(frontier._converted(between, to_half=True), between.astype(np.float16))
 
 
 def test_channels_much_smaller_than_others_are_kept_as_closely():

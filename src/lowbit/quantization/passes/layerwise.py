@@ -6,9 +6,9 @@ inputs are computed from there. Where a cut is small enough it becomes the next 
 large (the wide tensors inside a MobileNet block), several layers are computed from the last small one. A cut that is
 small enough only as codes or in half precision is kept so: EfficientNet-Lite0 is run half as long for it. The float
 network does not wait for solutions: one run of it from cut to cut gives the targets of all layers between, at the
-positions that are looked at and no others. So the whole pass costs one run of the float network and two or three of the
-quantized one. With many images even small cuts may not fit: then the images themselves stay the cut, and memory is
-bounded at the price of time.
+positions that are looked at and no others, while the layers before are solved. So the whole pass costs one run of the
+float network and two or three of the quantized one. With many images even small cuts may not fit: then the images
+themselves stay the cut, and memory is bounded at the price of time.
 
 Batches are shared by threads, with one thread of the runtime each, and what they give is added up in their order, so
 that the number of threads does not change the result.
@@ -20,6 +20,7 @@ A convolution whose output goes straight into a sum is aimed at the float *sum*,
 
 from collections import Counter, deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -93,7 +94,6 @@ class LayerwisePass:
         self._threads = threads or cores()
         self._bytes = self._tensor_bytes()
         self._replaced: dict[str, npt.NDArray[np.float32]] = {}
-        self._targets: dict[str, list[Targets]] = {}  # of each batch, by node
         self._bias_readers = Counter(layer.bias for layer in layers(model))
         give_back_memory()
         self._grids = grids = grids or {}
@@ -104,8 +104,21 @@ class LayerwisePass:
         return len(self.todo)
 
     def __iter__(self) -> Iterator[tuple[Layer, Moments]]:
-        for layer in self.todo:
-            yield layer, self._moments(layer)
+        stretches = self._stretches()
+        with ThreadPoolExecutor(1, thread_name_prefix="lowbit-float") as beside:
+            ahead: Future[dict[str, list[Targets]]] | None = None
+            for stretch, following in zip(stretches, (*stretches[1:], None), strict=True):
+                targets_of = ahead.result() if ahead else self._run_float(stretch)
+                ahead = None
+                give_back_memory()  # of the runs before: threads keep what they freed each for itself
+                self._advance(stretch.cut)
+                for layer in stretch.layers:
+                    moments = self._moments(layer, targets_of.pop(layer.node))
+                    # Samples are read by one thread at a time: who brings them may not expect more.
+                    if ahead is None and following is not None and self._float.position > 0:
+                        ahead = beside.submit(self._run_float, following)
+                    yield layer, moments
+                    del moments
         give_back_memory()
 
     def begin_with(self, weights: Mapping[str, npt.NDArray[np.float32]]) -> None:
@@ -130,13 +143,10 @@ class LayerwisePass:
     def _owns_bias(self, layer: Layer) -> bool:
         return layer.bias is not None and self._bias_readers[layer.bias] == 1
 
-    def _moments(self, layer: Layer) -> Moments:
-        """Moments of the layer's inputs in the quantized network with the wanted outputs."""
-        if layer.node not in self._targets:
-            self._look_ahead(layer)
+    def _moments(self, layer: Layer, targets_of: Sequence[Targets]) -> Moments:
+        """Moments of the layer's inputs in the quantized network with the wanted outputs, those of each batch."""
         if layer.columns >= WIDE:
             give_back_memory()
-        targets_of = self._targets.pop(layer.node)
         shortcut = self._shortcut(layer)
         names = [layer.input] + ([shortcut] if shortcut else [])
         run = self._quantized.runner(names, weights=self._replaced)
@@ -166,41 +176,49 @@ class LayerwisePass:
             del products  # as large as H
         return sums.result()
 
-    def _look_ahead(self, layer: Layer) -> None:
-        """Move the quantized network to the layer's cut, and the float one to the next cut, with targets on the way."""
-        cut = self._cut(layer)
-        if cut > self._quantized.position:
-            self._quantized.advance(cut, weights=self._replaced, compact=self._compact(cut))
-            read = self._pieces.read_from(cut)
-            self._replaced = {name: value for name, value in self._replaced.items() if name in read}
-        first = self.todo.index(layer)
-        last = self._end_of_stretch(first, cut)
-        following = max(cut, self._cut(self.todo[last])) if last < len(self.todo) else cut
-        self._run_float(self.todo[first:last], following)
+    def _stretches(self) -> list["_Stretch"]:
+        """The layers by the cuts that they are computed from."""
+        stretches: list[_Stretch] = []
+        cut = first = 0
+        while first < len(self.todo):
+            cut = self._cut(self.todo[first], cut)
+            last = self._end_of_stretch(first, cut)
+            following = self._cut(self.todo[last], cut) if last < len(self.todo) else cut
+            stretches.append(_Stretch(self.todo[first:last], cut, following))
+            first = last
+        return stretches
 
     def _end_of_stretch(self, first: int, cut: int) -> int:
         """The first layer behind those that share a cut and whose targets fit into memory together."""
         last, held = first + 1, self._target_bytes(self.todo[first])
-        while last < len(self.todo) and self._cut(self.todo[last]) == cut:
+        while last < len(self.todo) and self._cut(self.todo[last], cut) == cut:
             held += self._target_bytes(self.todo[last])
             if held > HELD:
                 break
             last += 1
         return last
 
-    def _run_float(self, stretch: Sequence[Layer], following: int) -> None:
-        """Run the float network up to a cut, and keep the targets of the layers on the way."""
+    def _advance(self, cut: int) -> None:
+        """Move the quantized network to a cut."""
+        if cut > self._quantized.position:
+            self._quantized.advance(cut, weights=self._replaced, compact=self._compact(cut))
+            read = self._pieces.read_from(cut)
+            self._replaced = {name: value for name, value in self._replaced.items() if name in read}
+
+    def _run_float(self, stretch: "_Stretch") -> dict[str, list[Targets]]:
+        """Run the float network up to the next cut; of each layer on the way, the targets of each batch, by node."""
+        following, todo = stretch.following, stretch.layers
         moves, compact = following > self._float.position, self._compact(following)
         kept_names = self._pieces.crossing(following) if moves else ()
-        shortcuts = {layer.node: self._shortcut(layer) for layer in stretch}
-        outputs = [layer.output for layer in stretch] + [name for name in shortcuts.values() if name]
+        shortcuts = {layer.node: self._shortcut(layer) for layer in todo}
+        outputs = [layer.output for layer in todo] + [name for name in shortcuts.values() if name]
         run = self._float.runner([*outputs, *kept_names])
 
         def targets_and_kept(batch: tuple[int, Kept]) -> tuple[list[Targets], Kept]:
             number, kept = batch
             tensors = run(kept)
             result = []
-            for layer in stretch:
+            for layer in todo:
                 t, other = tensors[layer.output], tensors.get(shortcuts[layer.node] or "")
                 generator = np.random.default_rng((SEED, number))
                 # What is the same for all samples has one row in all.
@@ -210,15 +228,16 @@ class LayerwisePass:
             at_cut = {name: tensors[name] for name in kept_names}
             return result, compacted(at_cut, {}) if compact else at_cut
 
-        self._targets = {layer.node: [] for layer in stretch}
+        targets_of: dict[str, list[Targets]] = {layer.node: [] for layer in todo}
         batches = enumerate(self._float.batches(last=moves))
         kept_at_cut: deque[Kept] = deque()
-        for batch_targets, kept in in_order(targets_and_kept, batches, threads=self._threads):
-            for layer, target in zip(stretch, batch_targets, strict=True):
-                self._targets[layer.node].append(target)
+        for batch_targets, kept in in_order(targets_and_kept, batches, threads=self._threads, ahead=0):
+            for layer, target in zip(todo, batch_targets, strict=True):
+                targets_of[layer.node].append(target)
             kept_at_cut.append(kept)
         if moves:
             self._float.keep(following, kept_at_cut)
+        return targets_of
 
     def _share(self, layer: Layer) -> float:
         """Share of the layer's positions that its moments are taken from."""
@@ -245,12 +264,12 @@ class LayerwisePass:
         same = self._bytes.get(other) is not None and self._bytes.get(other) == self._bytes.get(layer.output)
         return other if same and 0 <= at < self._pieces.position(layer.node) else None
 
-    def _cut(self, layer: Layer) -> int:
+    def _cut(self, layer: Layer, kept: int) -> int:
         """The last cut up to the layer that fits into memory; where there is none, the one that is kept already."""
-        for cut in range(self._pieces.position(layer.node), self._quantized.position, -1):
+        for cut in range(self._pieces.position(layer.node), kept, -1):
             if self._bytes_at(cut, compact=True) <= MEMORY:
                 return cut
-        return self._quantized.position
+        return kept
 
     def _compact(self, cut: int) -> bool:
         """Whether what both networks keep at a cut fits into memory in fewer bytes only."""
@@ -277,6 +296,21 @@ class LayerwisePass:
         tensors = open_session(piece, threads=1).run({name: batch.inputs[name] for name in inputs})
         times = 1 if self._batches.fixed else self._batches.size
         return {name: value.nbytes * times for name, value in {**batch.inputs, **tensors}.items()}
+
+
+@dataclass(frozen=True)
+class _Stretch:
+    """Layers that are computed from the same cut, with targets that fit into memory together.
+
+    Attributes:
+        layers: in execution order.
+        cut: the position that they are computed from.
+        following: that of the next stretch.
+    """
+
+    layers: Sequence[Layer]
+    cut: int
+    following: int
 
 
 @dataclass(frozen=True)

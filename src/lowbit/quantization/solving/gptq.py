@@ -41,12 +41,12 @@ def gptq(weights: Floats, factor: Single, grid: Grid) -> Single:
         stop = min(start + BLOCK, columns)
         block = np.ascontiguousarray(left[:, :, start:stop].transpose(2, 0, 1))
         corner = factor[:, start:stop, start:stop]
-        errors = np.empty_like(block)
+        levels, errors = np.empty_like(block), np.empty_like(block)
         for at in range(stop - start):
-            level = grid.nearest(block[at], start + at)
-            rounded[:, :, start + at] = level
-            errors[at] = (block[at] - level) / corner[:, at, at, None]
+            levels[at] = grid.nearest(block[at], start + at)
+            errors[at] = (block[at] - levels[at]) / corner[:, at, at, None]
             block[at + 1 :] -= corner[:, at, at + 1 :].T[:, :, None] * errors[at]
+        rounded[:, :, start:stop] = levels.transpose(1, 2, 0)
         if stop < columns:
             left[:, :, stop:] -= errors.transpose(1, 2, 0) @ factor[:, start:stop, stop:]
     return rounded
@@ -111,7 +111,7 @@ def _descent_wide(target: Single, result: Single, matrix: Single, grid: Grid, sw
             if rows.any():
                 moved |= rows
                 part[:, start:stop] += steps
-                slope[rows] -= steps[rows] @ matrix[start:stop]
+                slope[rows, stop:] -= steps[rows] @ matrix[start:stop, stop:]  # of columns before it is not read again
         result[0, active] = part
         active = active[moved]
         if not active.size:

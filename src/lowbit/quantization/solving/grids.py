@@ -9,6 +9,9 @@ import numpy.typing as npt
 
 Single = npt.NDArray[np.float32]
 
+# Values for each bound up to which a binary search is faster than comparing all with all: its branches are guessed.
+FEW_VALUES = 100
+
 
 class Grid(Protocol):
     """Levels that each row can be rounded to; arrays of values are [groups, rows]."""
@@ -97,16 +100,16 @@ class BookGrid:
         """Indices of values [groups, rows, columns]."""
         if self.books.shape[:2] == (1, 1):
             normal = levels if self.scale is None else levels / self.scale[..., None]
-            return np.searchsorted(self._middles[0, 0], normal).astype(np.uint8)
-        codes = np.zeros(levels.shape, np.uint8)
-        for at in range(self._middles.shape[-1]):
-            codes += levels > self._middles[..., at, None]
-        return codes
+            middles = self._middles[0, 0]
+            if normal.size < FEW_VALUES * len(middles):
+                return np.searchsorted(middles, normal).astype(np.uint8)
+            return _above(normal, middles)
+        return _above(levels, np.moveaxis(self._middles, -1, 0)[..., None])
 
     def levels(self, codes: npt.NDArray[np.integer[Any]]) -> Single:
         """Values of indices [groups, rows, columns]."""
         if self.books.shape[:2] == (1, 1):
-            entries = self.books[0, 0][codes]
+            entries = self.books[0, 0].take(codes)
             return np.asarray(entries if self.scale is None else entries * self.scale[..., None])
         books = np.broadcast_to(self.books, (*codes.shape[:2], self.books.shape[-1]))
         return np.take_along_axis(books, codes.astype(np.intp), axis=-1)
@@ -116,3 +119,12 @@ class BookGrid:
         if self.scale is not None:
             return BookGrid(self.books, self.scale[:, index])
         return self if self.books.shape[1] == 1 else BookGrid(self.books[:, index])
+
+
+def _above(values: Single, bounds: Single) -> npt.NDArray[np.uint8]:
+    """How many of up to 255 bounds each value is above; the bounds are the first axis."""
+    count, above = np.zeros(values.shape, np.uint8), np.empty(values.shape, bool)
+    for bound in bounds:
+        np.greater(values, bound, out=above)
+        count += above.view(np.uint8)
+    return count
