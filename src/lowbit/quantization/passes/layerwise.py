@@ -45,6 +45,9 @@ WIDE = 1024
 HALVED = 2304  # columns up to which moments of both halves are kept: three times H
 BATCH = 4  # images per run; twice as many cost 100 MB and gain little
 MEMORY = 96 << 20  # bytes of activations kept between layers
+# Bytes kept at a cut from which on the system gets back what runs before left: each thread keeps what it freed. With
+# smaller cuts that took a tenth longer.
+LARGE_CUT = 32 << 20
 HELD = 24 << 20  # bytes of targets that one run of the float network leaves, unless a single layer needs more
 FEWEST_POSITIONS = 16384  # of a layer's input that moments are taken from, if there are as many
 SEED = 0  # decides which positions moments are taken from
@@ -110,7 +113,8 @@ class LayerwisePass:
             for stretch, following in zip(stretches, (*stretches[1:], None), strict=True):
                 targets_of = ahead.result() if ahead else self._run_float(stretch)
                 ahead = None
-                give_back_memory()  # of the runs before: threads keep what they freed each for itself
+                if self._bytes_at(stretch.cut, compact=self._compact(stretch.cut)) > LARGE_CUT:
+                    give_back_memory()
                 self._advance(stretch.cut)
                 for layer in stretch.layers:
                     moments = self._moments(layer, targets_of.pop(layer.node))
