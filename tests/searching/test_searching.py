@@ -17,7 +17,7 @@ from lowbit.calibration.answers import distances, fair_temperature
 from lowbit.errors import DataError, SchemeError
 from lowbit.formats.onnx.read import layer_weights
 from lowbit.graph.ops import layers
-from lowbit.searching import making
+from lowbit.searching import making, rounds
 from lowbit.searching.candidates import made
 from lowbit.searching.limits import SearchLimits, SearchSettings
 from lowbit.searching.search import search

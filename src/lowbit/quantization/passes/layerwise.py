@@ -22,6 +22,7 @@ from collections import Counter, deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -110,7 +111,7 @@ class LayerwisePass:
         stretches = self._stretches()
         with ThreadPoolExecutor(1, thread_name_prefix="lowbit-float") as beside:
             ahead: Future[dict[str, list[Targets]]] | None = None
-            for stretch, following in zip(stretches, (*stretches[1:], None), strict=True):
+            for stretch, following in zip_longest(stretches, stretches[1:]):
                 targets_of = ahead.result() if ahead else self._run_float(stretch)
                 ahead = None
                 if self._bytes_at(stretch.cut, compact=self._compact(stretch.cut)) > LARGE_CUT:
