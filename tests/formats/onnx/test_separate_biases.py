@@ -129,3 +129,22 @@ def test_biases_are_counted_where_they_are_added(recipe, tmp_path):
 
 def quantized(proto, x, recipe="int8"):
     return lowbit.quantize(lowbit.load(proto), recipe, calibration=list(x), effort="fast", steps=())
+
+
+@pytest.mark.parametrize("sides", [1, 2])
+@pytest.mark.parametrize(("op", "function"), [("Mul", "Sigmoid"), ("Sub", "Tanh"), ("Mul", "Exp")])
+def test_what_one_reader_does_to_the_channels_of_a_convolution_reaches_no_other(op, function, sides):
+    """x * sigmoid(v * x): OpenVINO computed v * x in the kernel, and gave it to both."""
+    if "openvino" not in installed_engines():
+        pytest.skip("openvino is not installed")
+    generator = np.random.default_rng(0)
+    weights = {"w": generator.normal(size=(CHANNELS, 3, *[3] * sides)).astype(np.float32) / 5}
+    weights["v"] = generator.normal(size=(1, CHANNELS, *[1] * sides)).astype(np.float32)
+    nodes = [make_node("Conv", "x w", "a", pads=[1] * 2 * sides), make_node(op, "a v", "b")]
+    nodes += [make_node(function, "b", "c"), make_node("Mul", "a c", "y")]
+    proto = make(nodes, {"x": ["n", 3, *[SIDE] * sides]}, ["y"], weights)
+    x = SAMPLES[..., 0] if sides == 1 else SAMPLES
+    content = quantized(proto, x).to_bytes(FileForm("openvino"))
+    wanted = run(proto.SerializeToString(), x)
+    for engine in ("onnxruntime", "openvino"):
+        assert relative_error(run(content, x, engine), wanted) < 0.05, engine

@@ -15,6 +15,7 @@ from dataclasses import replace
 import numpy as np
 import onnx_ir as ir
 
+from lowbit.formats.onnx.appended_axes import write_appended_axes
 from lowbit.formats.onnx.averages import write_averages
 from lowbit.formats.onnx.block_kernels import write_block_kernels
 from lowbit.formats.onnx.byte_input import write_byte_input
@@ -150,6 +151,7 @@ GRAPH_REWRITES: Mapping[str, tuple[Rewrite, ...]] = {
             write_lines_as_images,
             *CONVERSIONS,
             write_rounded_extremes,
+            write_appended_axes,
             write_float_zero_points,
             write_compressed,
             *CODES,

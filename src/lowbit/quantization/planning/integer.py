@@ -25,6 +25,7 @@ from lowbit.quantization.planning.kernels import (
 )
 
 EDITED = "edited by hand"
+SUMS = frozenset(("Add", "Concat"))
 
 
 @dataclass(frozen=True)
@@ -176,29 +177,56 @@ def _drop_edges(model: Model, plans: dict[str, NodePlan], limiting: frozenset[st
 
 
 def _drop_lonely(model: Model, plans: dict[str, NodePlan], limiting: frozenset[str]) -> None:
-    """Integer nodes that are linked to no integer layer: to round what is float before and behind gains nothing.
+    """Integer nodes that save nothing: to round what is float before and behind costs time and exactness.
 
-    Such is the sum of an attention's scores and its mask, whose -1e9 would take the whole range. A Relu or Clip links
-    too: whether saturation does its work is decided later.
+    A node between layers pays where a convolution gives its input as codes anyway, or where an integer layer reads its
+    codes. Products of matrices give float as cheaply as codes. So a sum of such that a float node reads is float: those
+    between the blocks of a transformer, with whose steps nothing would be left of a small class token, and that of an
+    attention's scores and its mask, whose -1e9 would take the whole range. A Relu or Clip links too: whether saturation
+    does its work is decided later.
     """
-    codes = {name for name, plan in plans.items() if plan.arithmetic == "integer"}
-    linked: dict[str, set[str]] = {name: set() for name in codes}
-    linked |= {name: set() for name in limiting}
+    coded = {name for name, plan in plans.items() if plan.arithmetic == "integer"} | limiting
+    given = _given_by_convolutions(model, plans, coded)
+    wanted: set[str] = set()
+    in_float: set[str] = set()  # what a float node reads, moved or not
+    for node in reversed(list(model.graph)):
+        name = str(node.name)
+        if name not in coded or node.op_type in WEIGHTED:
+            continue
+        users = [user for output in node.outputs for user, _ in output.uses()]
+        if any(user.name in coded and (user.op_type in WEIGHTED or user.name in wanted) for user in users):
+            wanted.add(name)
+        if any(user.name not in coded or (user.op_type not in WEIGHTED and user.name in in_float) for user in users):
+            in_float.add(name)
+        lonely = name not in wanted or (node.op_type in SUMS and name in in_float)
+        if lonely and name not in given and name not in limiting:
+            plans[name] = replace(plans[name], arithmetic="float", reason="no integer layer needs its codes")
+            coded.discard(name)
+            wanted.discard(name)
     for node in model.graph:
-        for output in node.outputs:
-            for user, _ in output.uses():
-                ends = {str(node.name), str(user.name)}
-                if ends <= linked.keys():
-                    for end in ends:
-                        linked[end] |= ends
-    reached = {name for name in linked if plans[name].op in WEIGHTED}
-    pending = list(reached)
-    while pending:
-        new = linked[pending.pop()] - reached
-        reached |= new
-        pending += new
-    for name in codes - reached:
-        plans[name] = replace(plans[name], arithmetic="float", reason="no integer layer gives or reads its codes")
+        if plans[str(node.name)].arithmetic == "integer" and node.op_type in DATA_MOVEMENT:
+            reason = _float_reason(node, plans, limiting)
+            arithmetic = "float" if reason else "integer"
+            plans[str(node.name)] = replace(plans[str(node.name)], arithmetic=arithmetic, reason=reason)
+
+
+def _given_by_convolutions(model: Model, plans: Mapping[str, NodePlan], coded: Collection[str]) -> set[str]:
+    """Nodes that read what a convolution stores as codes: moved, or summed once on the way."""
+    given: set[str] = set()
+    unsummed: set[str] = set()
+    for node in model.graph:
+        name = str(node.name)
+        if name in coded and node.op_type in WEIGHTED - FLOAT_OUTPUT:
+            unsummed.add(name)
+        if name not in coded or node.op_type in WEIGHTED:
+            continue
+        makers = (value.producer() for value in activation_inputs(node) if value is not None)
+        before = {str(maker.name) for maker in makers if maker is not None}
+        if before & (unsummed if node.op_type in SUMS else unsummed | given):
+            given.add(name)
+        if before & unsummed and node.op_type not in SUMS:
+            unsummed.add(name)
+    return given
 
 
 def _moves_last_codes(node: Node) -> bool:
