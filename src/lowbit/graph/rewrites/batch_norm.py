@@ -21,7 +21,7 @@ Doubles = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class _Affine:
+class Affine:
     """What a node does to each channel: `factor * (x - mean) + shift`, each an array as the node has it.
 
     Attributes:
@@ -78,7 +78,7 @@ def fold_batch_norms(model: ir.Model) -> bool:
 
 def _possible(node: ir.Node) -> _Fold | None:
     """How `node` moves into the layer that computes what it reads, if there is one and the channels fit."""
-    affine = _affine(node)
+    affine = affine_of(node)
     if affine is None:
         return None
     value = affine.value
@@ -172,7 +172,7 @@ def _apply(graph: ir.Graph, folds: Sequence[_Fold | None]) -> bool:
             f"batch norm {first.node.name!r} gives weights that are not finite when folded into {first.layer.name!r}.",
             remedy="Check its variance: it must not be negative. Train or export the model again.",
         )
-    done = [fold for fold in folds if fold is not None and _can_leave(fold.node)]
+    done = [fold for fold in folds if fold is not None and can_leave(fold.node)]
     if len(done) < len(folds):
         return False
     if np.any(first.factor != 1):
@@ -185,12 +185,12 @@ def _apply(graph: ir.Graph, folds: Sequence[_Fold | None]) -> bool:
     return True
 
 
-def _can_leave(node: ir.Node) -> bool:
+def can_leave(node: ir.Node) -> bool:
     """Whether `bypass` will do it: nothing but the first output is used."""
     return not any(other.uses() or other.is_graph_output() for other in node.outputs[1:])
 
 
-def _affine(node: ir.Node) -> _Affine | None:
+def affine_of(node: ir.Node) -> Affine | None:
     """A batch norm, or arithmetic with a constant; None for other nodes."""
     if not is_standard(node) or node.op_type not in ("BatchNormalization", "Mul", "Div", "Add", "Sub"):
         return None
@@ -202,19 +202,19 @@ def _affine(node: ir.Node) -> _Affine | None:
         gamma, beta, mean, variance = (np.asarray(p, np.float64) for p in parameters)
         if not gamma.shape == beta.shape == mean.shape == variance.shape:
             return None
-        return _Affine(value, _factor(gamma, variance, node.attributes.get_float("epsilon", 1e-5)), mean, beta)
+        return Affine(value, _factor(gamma, variance, node.attributes.get_float("epsilon", 1e-5)), mean, beta)
     arrays = [constant(value) for value in node.inputs]
     at = next((at for at, array in enumerate(arrays) if array is not None and array.dtype == np.float32), None)
     if at is None or (value := node.inputs[1 - at]) is None or arrays[1 - at] is not None:
         return None
     array = np.asarray(arrays[at], np.float64)
     if node.op_type == "Mul":
-        return _Affine(value, array, zero, zero)
+        return Affine(value, array, zero, zero)
     if node.op_type == "Add":
-        return _Affine(value, one, zero, array)
+        return Affine(value, one, zero, array)
     if node.op_type == "Sub":
-        return _Affine(value, one, array, zero) if at == 1 else _Affine(value, -one, zero, array)
-    return _Affine(value, 1 / array, zero, zero) if at == 1 and np.all(array != 0) else None
+        return Affine(value, one, array, zero) if at == 1 else Affine(value, -one, zero, array)
+    return Affine(value, 1 / array, zero, zero) if at == 1 and np.all(array != 0) else None
 
 
 def _by_channel(array: Doubles, channels: int, rank: int, from_end: int) -> Doubles | None:

@@ -8,10 +8,9 @@ bias of the product; in float it cost OpenVINO its fusions, and behind integers 
 import numpy as np
 import onnx_ir as ir
 
-from lowbit.graph.edit import add_initializer, constant, extents, is_standard
+from lowbit.graph.edit import add_initializer, extents, is_standard
+from lowbit.graph.rewrites.batch_norm import affine_of, can_leave
 from lowbit.graph.rewrites.products import only_use
-
-EPSILON = 1e-5
 
 
 def move_flattened_norms(model: ir.Model) -> bool:
@@ -21,12 +20,15 @@ def move_flattened_norms(model: ir.Model) -> bool:
     for node in tuple(graph):
         reshape, channels = _reshape_before(node)
         given = reshape.inputs[0] if reshape is not None else None
-        affine = _affine(node, channels)
-        if reshape is None or given is None or affine is None:
+        norm = affine_of(node) if reshape is not None else None
+        if reshape is None or given is None or norm is None or norm.factor.shape != (channels,):
+            continue
+        with np.errstate(over="ignore", invalid="ignore"):
+            arrays = {"factor": norm.factor, "shift": norm.shift - norm.mean * norm.factor}
+        if not can_leave(node) or not all(np.isfinite(array).all() for array in arrays.values()):
             continue
         factor, shift = (
-            add_initializer(graph, f"{node.name}.{what}", array.astype(np.float32))
-            for what, array in zip(("factor", "shift"), affine, strict=True)
+            add_initializer(graph, f"{node.name}.{what}", array.astype(np.float32)) for what, array in arrays.items()
         )
         scaled = ir.node("Mul", [given, factor])
         shifted = ir.node("Add", [scaled.outputs[0], shift], name=node.name)
@@ -56,19 +58,3 @@ def _reshape_before(node: ir.Node) -> tuple[ir.Node | None, int]:
     if before[-1] != rows[-1] or product is None or product.op_type not in ("MatMul", "Add"):
         return None, 0
     return reshape, rows[-1]
-
-
-def _affine(node: ir.Node, channels: int) -> tuple[np.ndarray, np.ndarray] | None:
-    """What a batch norm multiplies each channel with, and what it adds then; None where that is not constant."""
-    if not channels:
-        return None
-    arrays = [constant(value) for value in node.inputs[1:5]]
-    if any(array is None or array.shape != (channels,) for array in arrays):
-        return None
-    if any(output.uses() or output.is_graph_output() for output in node.outputs[1:]):
-        return None
-    gamma, beta, mean, variance = (np.asarray(array, np.float64) for array in arrays)
-    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        factor = gamma / np.sqrt(variance + node.attributes.get_float("epsilon", EPSILON))
-        shift = beta - mean * factor
-    return (factor, shift) if np.isfinite(factor).all() and np.isfinite(shift).all() else None
