@@ -20,7 +20,7 @@ from lowbit.formats.onnx.float_types import held, missing_kernel, typed_places
 from lowbit.graph.edit import constant
 from lowbit.graph.model import Model, Node, Value
 from lowbit.graph.weights import MOVING
-from lowbit.quantization.planning.integer import EDITED, NodePlan
+from lowbit.quantization.planning.node_plan import EDITED, NodePlan
 from lowbit.quantization.planning.recipes import Recipe
 
 MOST, LEAST = float(np.finfo(np.float16).max), float(np.finfo(np.float16).smallest_normal)

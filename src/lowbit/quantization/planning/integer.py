@@ -1,4 +1,4 @@
-"""Which nodes can run in integers, which activations that asks for, and which of them must share one scale.
+"""Which nodes can run in integers, and which activations that asks for.
 
 Pure decision: it reads the graph and touches no number. What has no integer kernel (`planning.kernels`) stays float,
 and the plan gives the reason.
@@ -23,29 +23,10 @@ from lowbit.quantization.planning.kernels import (
     coded_outputs,
     limits_codes,
 )
+from lowbit.quantization.planning.node_plan import NodePlan, arithmetic_of, read_by_integers
+from lowbit.quantization.planning.scale_groups import scale_groups
 
-EDITED = "edited by hand"
 SUMS = frozenset(("Add", "Concat"))
-
-
-@dataclass(frozen=True)
-class NodePlan:
-    """How one node computes.
-
-    Attributes:
-        node: its unique name.
-        op: operator type.
-        arithmetic: "integer", "float", or "absorbed" (the saturation of the node before does its work).
-        reason: why it computes in float, which node absorbs it, or which runtime computes on its codes in float; empty
-            if every runtime computes in integers.
-        asked: "integer", or "float" where the recipe or a rule asks for that.
-    """
-
-    node: str
-    op: str
-    arithmetic: str
-    reason: str = ""
-    asked: str = "integer"
 
 
 @dataclass(frozen=True)
@@ -92,7 +73,7 @@ def plan_integer(
     _drop_lonely(model, plans, limiting)
     _absorb(model, plans, limiting)
     _clamp_codes(model, plans, limiting)
-    return IntegerPlan(tuple(plans.values()), _scale_groups(model, plans))
+    return IntegerPlan(tuple(plans.values()), scale_groups(model, plans))
 
 
 def kernel_reason(node: Node, layer: Layer | None) -> str:
@@ -150,7 +131,7 @@ def _drop_idle(model: Model, plans: dict[str, NodePlan]) -> None:
         plan = plans[name]
         if plan.arithmetic != "integer" or plan.op not in DATA_MOVEMENT | BETTER_LAST_IN_FLOAT:
             continue
-        if any(_read_by_integers(output, plans) for output in coded_outputs(node)):
+        if any(read_by_integers(output, plans) for output in coded_outputs(node)):
             continue
         if plan.op in BETTER_LAST_IN_FLOAT or _moves_last_codes(node):
             plans[name] = replace(plan, arithmetic="float", reason="nothing computes on its codes")
@@ -166,7 +147,7 @@ def _drop_edges(model: Model, plans: dict[str, NodePlan], limiting: frozenset[st
         behind = [user for user in users if user.name in limiting]
         users += [user for limit in behind for user, _ in limit.outputs[0].uses()]
         before = all(_comes_from_integers(value, plans, limiting) for value in activation_inputs(node))
-        return before and any(_arithmetic(user, plans) == "integer" for user in users)
+        return before and any(arithmetic_of(user, plans) == "integer" for user in users)
 
     edges: list[str] | None = None
     while edges is None or edges:
@@ -263,7 +244,7 @@ def _clamp_codes(model: Model, plans: dict[str, NodePlan], limiting: frozenset[s
             continue
         if not _is_stored(value, plans):
             continue
-        reason = "" if _read_by_integers(node.outputs[0], plans) else "only float nodes read it"
+        reason = "" if read_by_integers(node.outputs[0], plans) else "only float nodes read it"
         plans[name] = replace(plans[name], arithmetic="float" if reason else "integer", reason=reason)
 
 
@@ -275,89 +256,4 @@ def _is_stored(value: Value, plans: Mapping[str, NodePlan]) -> bool:
     producer = value.producer()
     if producer is None or plans[str(producer.name)].arithmetic not in ("integer", "absorbed"):
         return False
-    return producer.op_type not in FLOAT_OUTPUT or _read_by_integers(value, plans)
-
-
-def _scale_groups(model: Model, plans: Mapping[str, NodePlan]) -> tuple[tuple[str, ...], ...]:
-    """Union-find over the tensors that become codes, by name."""
-    parent: dict[str, str] = {}
-
-    def find(name: str) -> str:
-        parent.setdefault(name, name)
-        while parent[name] != name:
-            name = parent[name]
-        return name
-
-    for node in model.graph:
-        if plans[str(node.name)].arithmetic != "integer":
-            continue
-        inputs = [str(value.name) for value in activation_inputs(node) if value is not None]
-        for name in inputs:
-            find(name)
-        for output in coded_outputs(node):
-            stored = _stored(output, plans)
-            needs_scale = stored.is_graph_output() or _read_by_integers(stored, plans)
-            # Only an output with a scale saturates, so a node that absorbs an activation needs one.
-            if node.op_type in FLOAT_OUTPUT and stored is output and not needs_scale:
-                continue
-            root = find(str(stored.name))
-            if node.op_type in DATA_MOVEMENT | CLAMPS and find(inputs[0]) != root:
-                parent[root] = find(inputs[0])
-            for value in _sharing_scale_of(node, plans):
-                if find(str(value.name)) != find(root):
-                    parent[find(str(value.name))] = find(root)
-    groups: dict[str, list[str]] = {}
-    for name in parent:
-        groups.setdefault(find(name), []).append(name)
-    return tuple(tuple(group) for group in groups.values())
-
-
-def _sharing_scale_of(node: Node, plans: Mapping[str, NodePlan]) -> list[Value]:
-    """Inputs of a Concat that can use the scale of its output: nothing else reads them or needs them in another scale.
-
-    They are then rounded once; otherwise they would be rounded to their own grids and again to that of the output.
-    Where saturation stands for a Relu zero must be the lowest code, so inputs behind an absorbed Relu share the scale
-    only if all inputs are.
-    """
-    if node.op_type != "Concat":
-        return []
-    positive = _is_positive(node.outputs[0], plans)
-    sharing = []
-    for value in node.inputs:
-        producer = value.producer() if value is not None else None
-        if value is None or producer is None or len(list(value.uses())) > 1 or value.is_graph_output():
-            continue
-        plan = plans[str(producer.name)]
-        keeps_scale = plan.arithmetic == "integer" and plan.op in DATA_MOVEMENT | CLAMPS
-        saturates = plan.arithmetic == "absorbed" or plan.op == "Concat"
-        if not keeps_scale and (positive or not saturates):
-            sharing.append(value)
-    return sharing
-
-
-def _is_positive(value: Value, plans: Mapping[str, NodePlan]) -> bool:
-    """Whether all parts of a tensor come from absorbed Relus."""
-    producer = value.producer()
-    if producer is None:
-        return False
-    if producer.op_type == "Concat":
-        return all(part is not None and _is_positive(part, plans) for part in producer.inputs)
-    return producer.op_type == "Relu" and plans[str(producer.name)].arithmetic == "absorbed"
-
-
-def _stored(output: Value, plans: Mapping[str, NodePlan]) -> Value:
-    """The tensor that is written to memory: behind the activation that the node absorbs, if there is one."""
-    for user, _ in output.uses():
-        if _arithmetic(user, plans) == "absorbed":
-            return user.outputs[0]
-    return output
-
-
-def _read_by_integers(value: Value, plans: Mapping[str, NodePlan]) -> bool:
-    return any(_arithmetic(user, plans) == "integer" for user, _ in value.uses())
-
-
-def _arithmetic(reader: Node, plans: Mapping[str, NodePlan]) -> str:
-    """How a reader of a tensor computes; in bodies of If, Loop and Scan, which have no plans, all is float."""
-    plan = plans.get(str(reader.name))
-    return "float" if plan is None else plan.arithmetic
+    return producer.op_type not in FLOAT_OUTPUT or read_by_integers(value, plans)

@@ -10,9 +10,9 @@ from lowbit.formats.devices import DEVICES
 from lowbit.formats.quantized_graph import UINT8, ActivationKind
 from lowbit.graph.weights import RECURRENT
 from lowbit.printable import brief
-from lowbit.quantization.planning.integer import NodePlan
 from lowbit.quantization.planning.kernels import WEIGHTED
 from lowbit.quantization.planning.limits import limits
+from lowbit.quantization.planning.node_plan import NodePlan
 from lowbit.quantization.planning.packing import packing_notes
 from lowbit.quantization.planning.plan_json import (
     nodes_from_json,

@@ -20,8 +20,9 @@ from lowbit.graph.ops import Layer, layers
 from lowbit.quantization.planning.arithmetic import WeightUsers, check_quantizable, integer_plan, weight_users
 from lowbit.quantization.planning.deciding import device_floats, with_target, without_integers
 from lowbit.quantization.planning.halves import kept_in_float32, plan_halves
-from lowbit.quantization.planning.integer import EDITED, NodePlan, kernel_reason
+from lowbit.quantization.planning.integer import kernel_reason
 from lowbit.quantization.planning.kernels import NOT_IN_ONNXRUNTIME
+from lowbit.quantization.planning.node_plan import EDITED, NodePlan
 from lowbit.quantization.planning.plan import Plan
 from lowbit.quantization.planning.plan_json import readable, text
 from lowbit.quantization.planning.steps import EXACT_INPUT, RANGES, named_steps

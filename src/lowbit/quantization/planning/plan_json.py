@@ -15,7 +15,7 @@ from typing import Any, get_type_hints
 from lowbit.calibration.ranges import RANGE_RULES
 from lowbit.errors import LowbitError, SchemeError
 from lowbit.formats.quantized_graph import ActivationKind
-from lowbit.quantization.planning.integer import NodePlan
+from lowbit.quantization.planning.node_plan import NodePlan
 from lowbit.quantization.planning.recipes import AUTO_RANGES, RECIPES, Recipe, parse_recipe
 from lowbit.quantization.planning.steps import STEP_NAMES
 from lowbit.quantization.planning.target import NATIVE
